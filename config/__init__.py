@@ -1,0 +1,1 @@
+"""Settings and logs: what a user can set, and what askmill says while it works."""
