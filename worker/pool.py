@@ -156,7 +156,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         hub = get_event_loop()
         if hub is None:
             raise ImproperlyConfigured("worker.pool:TaskPool needs a broker with an event loop: use Redis.")
-        self._hub = hub
+        self._hub: Any = hub
         self.context = contextvars.copy_context()
         self._open: set[InFlight] = set()  # main thread's: handed to the pool, not yet settled
         self._waiting: deque[InFlight] = deque()  # loop thread's
