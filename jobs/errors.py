@@ -28,10 +28,6 @@ class UsageError(AskmillError):
     exit_code = 2
 
 
-class SettingError(UsageError):
-    """A setting with a bad value: names the variable, the fault and a good example."""
-
-
 class ProfileError(UsageError):
     """A profile that the API would refuse or that cannot be read: names the field."""
 

@@ -1,0 +1,122 @@
+"""Settings: what the environment or a `.env` file may say, checked once, frozen, secrets masked.
+
+The names of OPENAI_* are the SDK's own; ours begin with ASKMILL_. An empty value counts as unset.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from platformdirs import user_data_path
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+OPENAI_URL = "https://api.openai.com/v1"
+DEFAULT_MODEL = "gpt-5-mini"
+"""Until ASKMILL_MODEL or a profile says otherwise. The gpt-4o and gpt-4.1 families end 2027-01-14."""
+
+GOOD_EXAMPLES = {
+    "ASKMILL_REDIS_URL": "redis://localhost:6379/0, rediss://:password@host:6380/0 or unix:///run/redis.sock",
+    "ASKMILL_API": "assistants or responses",
+    "ASKMILL_DATA_DIR": "/home/me/askmill-data",
+    "ASKMILL_CONCURRENCY": "200",
+    "ASKMILL_REQUESTS_PER_MINUTE": "500",
+    "ASKMILL_TOKENS_PER_MINUTE": "200000",
+    "ASKMILL_MAX_RUNS": "1000",
+    "ASKMILL_RETENTION_DAYS": "30",
+    "ASKMILL_LOG_FORMAT": "console or json",
+    "ASKMILL_LOG_LEVEL": "info",
+    "ASKMILL_PRICES": "prices.toml",
+    "OPENAI_BASE_URL": "https://api.openai.com/v1",
+}
+
+
+class BadSetting(ValueError):  # noqa: N818 -- named for what a person sees
+    """A variable with a value that cannot be used; the text names it, its fault and a good example."""
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if urlsplit(value.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// address")
+    return value
+
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Everything a user can set outside a command's options. Units are in the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASKMILL_", env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True
+    )
+
+    openai_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("OPENAI_API_KEY"))
+    openai_base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None, validation_alias=AliasChoices("OPENAI_BASE_URL")
+    )
+    openai_org_id: str | None = Field(None, validation_alias=AliasChoices("OPENAI_ORG_ID"))
+    openai_project_id: str | None = Field(None, validation_alias=AliasChoices("OPENAI_PROJECT_ID"))
+    redis_url: (
+        Annotated[SecretStr, AfterValidator(lambda url: SecretStr(_redis_url(url.get_secret_value())))] | None
+    ) = None
+    data_dir: Path = Field(default_factory=lambda: user_data_path("askmill", appauthor=False))
+    api: Literal["assistants", "responses"] | None = None
+    model: str = DEFAULT_MODEL
+    concurrency: Positive = 200
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    max_runs: Positive | None = None
+    retention_days: Annotated[float, Field(gt=0)] | None = None
+    prices: Path | None = None
+    log_format: Literal["console", "json"] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @cached_property
+    def base_url(self) -> str:
+        """The API's address, OpenAI's own unless set; without a trailing slash."""
+        return (self.openai_base_url or OPENAI_URL).rstrip("/")
+
+    @cached_property
+    def api_in_use(self) -> Literal["assistants", "responses"]:
+        """`responses` at OpenAI's own address, where the Assistants API answers 404 since 2026-08-26."""
+        return self.api or ("responses" if is_openai(self.base_url) else "assistants")
+
+
+def is_openai(base_url: str) -> bool:
+    """Whether this is OpenAI's own address (regional hosts such as eu.api.openai.com included)."""
+    host = urlsplit(base_url).hostname or ""
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def load_settings() -> Settings:
+    """Read the environment and `.env`. Raises BadSetting with one sentence a fault."""
+    try:
+        return Settings()
+    except ValidationError as invalid:
+        raise BadSetting("\n".join(_sentence(dict(error)) for error in invalid.errors())) from None
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise BadSetting(f".env in {Path.cwd()} cannot be read: {unreadable}") from None
+
+
+def _sentence(error: dict[str, object]) -> str:
+    place = error["loc"]
+    name = str(place[0]) if isinstance(place, tuple) and place else "a setting"
+    variable = name.upper() if name.upper().startswith("OPENAI_") else f"ASKMILL_{name.upper()}"
+    fault = str(error["msg"]).removeprefix("Value error, ")
+    shown = (
+        ""
+        if variable == "OPENAI_API_KEY" or "REDIS" in variable
+        else f" (it is {os.environ.get(variable)!r})"
+    )
+    good = GOOD_EXAMPLES.get(variable)
+    return f"{variable}{shown}: {fault}." + (f" A good value: {good}." if good else "")
