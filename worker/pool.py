@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
 import greenlet
@@ -90,8 +91,8 @@ class InFlight:
 
     pool: "TaskPool"
     name: str
-    hooks: dict[str, Any]
-    call: Callable[[], Any] | None
+    callback: Callable[..., Any]
+    error_callback: Callable[..., Any]
     terminated: bool = False
     body: _Body | None = None
     awaited: asyncio.Task[Any] | None = None
@@ -133,9 +134,9 @@ class InFlight:
 def _trace(flight: InFlight, call: Callable[[], Any]) -> tuple[Callable[..., Any], Any]:
     """Run Celery's tracer to its end; give the callback that is to hear of it, and what it is to hear."""
     try:
-        return flight.hooks["callback"], call()
-    except BaseException:  # noqa: BLE001 - Celery judges it: Reject, MemoryError, SystemExit, CancelledError, ...
-        return flight.hooks["error_callback"], ExceptionInfo()
+        return flight.callback, call()
+    except BaseException:  # noqa: BLE001 - Celery judges it: Reject, MemoryError, SystemExit, CancelledError
+        return flight.error_callback, ExceptionInfo()
 
 
 class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
@@ -159,7 +160,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         self._hub: Any = hub
         self.context = contextvars.copy_context()
         self._open: set[InFlight] = set()  # main thread's: handed to the pool, not yet settled
-        self._waiting: deque[InFlight] = deque()  # loop thread's
+        self._waiting: deque[tuple[InFlight, Callable[[], Any], dict[str, Any]]] = deque()  # loop thread's
         self._running = 0  # loop thread's
         self._settlements: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._stopping = False
@@ -174,9 +175,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
     def on_apply(self, target: Any, args: Any, kwargs: Any, **hooks: Any) -> InFlight:
         """Take a task from Celery; `hooks` are the callbacks of `Request.execute_using_pool`."""
         name = str(hooks.get("correlation_id") or "task")
-        flight = InFlight(self, name, hooks, lambda: target(*args, **kwargs))
+        flight = InFlight(self, name, hooks["callback"], hooks["error_callback"])
         self._open.add(flight)
-        self.on_loop(self._admit, flight)
+        self.on_loop(self._admit, flight, partial(target, *args, **kwargs), hooks)
         return flight
 
     def grow(self, n: int = 1) -> None:
@@ -260,28 +261,28 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
                     # asyncio lets these out of the loop; the task that awaits has them too, and fails.
                     logger.exception("A coroutine asked the worker to exit; going on")
 
-    def _admit(self, flight: InFlight) -> None:
-        self._waiting.append(flight)
+    def _admit(self, flight: InFlight, call: Callable[[], Any], hooks: dict[str, Any]) -> None:
+        self._waiting.append((flight, call, hooks))
         self._fill()
 
     def _fill(self) -> None:
         while self._waiting and self._running < self.limit:
             self._running += 1
-            self._start(self._waiting.popleft())
+            self._start(*self._waiting.popleft())
 
-    def _start(self, flight: InFlight) -> None:
-        call, flight.call = flight.call, None
-        self._post(flight.hooks["accept_callback"], os.getpid(), time.monotonic())
+    def _start(self, flight: InFlight, call: Callable[[], Any], hooks: dict[str, Any]) -> None:
+        self._post(hooks["accept_callback"], os.getpid(), time.monotonic())
+        if flight.terminated:  # revoked while it waited: accepted, as Celery expects, but not run
+            self.end(flight, flight.callback, None)
+            return
+        limit_s = hooks.get("timeout") or self.options.get("timeout")
+        if limit_s:
+            expire = partial(self._expire, flight, hooks["timeout_callback"], limit_s)
+            flight.limit = self.loop.call_later(limit_s, expire, context=self.context)
         flight.body = _Body(_trace)
         flight.body.flight = flight
         flight.body.gr_context = self.context.copy()
-        limit_s = flight.hooks.get("timeout") or self.options.get("timeout")
-        if limit_s:
-            flight.limit = self.loop.call_later(limit_s, self._expire, flight, limit_s, context=self.context)
-        if flight.terminated:  # revoked while it waited: accepted, as Celery expects, but not run
-            self.end(flight, flight.hooks["callback"], None)
-        else:
-            flight.resume(flight, call)
+        flight.resume(flight, call)
 
     def end(self, flight: InFlight, callback: Callable[..., Any], outcome: Any) -> None:
         """Give the slot back and hand the outcome to the main thread."""
@@ -292,15 +293,15 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         if self._waiting:
             self.loop.call_soon(self._fill, context=self.context)  # soon: bodies that never park would nest
 
-    def _expire(self, flight: InFlight, limit_s: float) -> None:
+    def _expire(self, flight: InFlight, callback: Callable[..., Any], limit_s: float) -> None:
         flight.cancel()
-        self._post(flight.hooks["timeout_callback"], False, limit_s)
+        self._post(callback, False, limit_s)
 
     def _drop_waiting(self) -> None:
         while self._waiting:
-            flight = self._waiting.popleft()
+            flight, *_ = self._waiting.popleft()
             flight.terminated = True
-            self._post(self._close, flight, flight.hooks["callback"], None)
+            self._post(self._close, flight, flight.callback, None)
 
     def _post(self, *settlement: Any) -> None:
         """Have the main thread call something; that wakes Celery's hub, which then sees a free slot."""
