@@ -140,7 +140,7 @@ class Found:
 
 
 @dataclass
-class ApiFault(Exception):  # noqa: N818 -- a fault may be nobody's error: a lock, a limit
+class ApiFault(Exception):
     """A request that did not succeed, in plain words; carries no credentials.
 
     `status` None: no reply. `sent` False: the request certainly never left (refused connection, DNS), so a

@@ -1,0 +1,162 @@
+"""What next, when a request did not succeed? The faults' side of `worker.lifecycle`, as pure.
+
+The table in `worker.retry` says what a fault means; here stands what follows from it in each phase.
+"""
+
+from dataclasses import replace
+
+from jobs.models import JobStatus
+from worker.backends.base import Answer
+from worker.endings import conclude, gone
+from worker.known import (
+    AnswerRead,
+    CancelRun,
+    Decision,
+    Event,
+    Faulted,
+    FindRun,
+    FindSubmitted,
+    Finish,
+    GiveBack,
+    Known,
+    Look,
+    PauseBatch,
+    Phase,
+    ReadAnswer,
+    Stop,
+    Submit,
+    Wait,
+)
+from worker.retry import On, RetryPolicy, Verdict, blocking_run, classify
+
+
+def faulted(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
+    """A request did not succeed: read the table, then act by what it means."""
+    match classify(event.fault, event.on, event.row_fields):
+        case Verdict.THROTTLED:
+            return _throttled(known, event, policy)
+        case Verdict.BATCH:
+            return Decision(_refused(known, event), PauseBatch(reason=str(event.fault)))
+        case Verdict.ROW:
+            return _row_refused(known, event)
+        case Verdict.LOCKED:
+            return _lock_met(known, event, policy)
+        case Verdict.GONE:
+            return _gone(known, event, policy)
+        case Verdict.LOST:
+            return _lost(known, event, policy)
+        case Verdict.ENDED:
+            return Decision(replace(known, phase=Phase.FOLLOW, outputs=()), Look(after_s=0.0))
+        case _:
+            return _again(known, event, policy)
+
+
+def _refused(known: Known, event: Faulted) -> Known:
+    """A refused create was not carried out: there is no run to look for."""
+    return replace(known, phase=Phase.NEW) if event.on is On.CREATE else known
+
+
+def _throttled(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
+    told_s = event.fault.retry_after_s
+    wait_s = told_s if told_s is not None else policy.wait_s(known.tries + 2, event.draw)
+    before = _refused(tried(known, event), event)
+    return replace(_repeat(before, wait_s * (1 + 0.1 * event.draw), policy), throttled_s=wait_s)
+
+
+def _again(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
+    """The request can be repeated as it is."""
+    overdue_s = event.at - (known.expires_at or known.began_at or event.at)
+    if known.phase is Phase.FOLLOW and overdue_s > policy.unreadable_s:
+        error = f"unreadable: {event.fault}"
+        return Decision(known, Finish(JobStatus.FAILED, error=error))
+    if known.phase is Phase.CHECK and known.tries >= policy.attempts:
+        return conclude(known, checked(known, event), policy)
+    again = _repeat(_refused(tried(known, event), event), policy.wait_s(known.tries, event.draw), policy)
+    return replace(again, create_failed=event.on in {On.THREAD, On.CREATE})
+
+
+def _repeat(known: Known, wait_s: float, policy: RetryPolicy) -> Decision:
+    """The present step once more, after a wait."""
+    match known.phase:
+        case Phase.NEW:
+            return Decision(known, pause_for(wait_s, policy))
+        case Phase.ACT:
+            return Decision(known, Submit(after_s=wait_s))
+        case Phase.READ:
+            return Decision(known, ReadAnswer(after_s=wait_s))
+        case Phase.FOLLOW:
+            return Decision(known, Look(after_s=wait_s))
+        case _:
+            return Decision(known, FindRun(after_s=wait_s))
+
+
+def pause_for(wait_s: float, policy: RetryPolicy) -> Wait | GiveBack:
+    """A short wait is waited here; a longer one gives the slot to another row."""
+    return GiveBack(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)
+
+
+def _row_refused(known: Known, event: Faulted) -> Decision:
+    error = str(event.fault)
+    if known.phase is Phase.ACT:
+        return ask_to_end(replace(known, stop_error=error, outputs=()), Stop.ROW, event)
+    return Decision(known, Finish(JobStatus.FAILED, error=error))
+
+
+def _lock_met(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
+    """Refused because a run is active on the thread: ours (then follow it) or a stranger's (then wait)."""
+    blocking = blocking_run(event.fault)
+    if known.phase is Phase.ACT:
+        return Decision(tried(known, event), FindSubmitted(after_s=policy.wait_s(known.tries, event.draw)))
+    if blocking is not None and not known.shared and blocking not in known.known_runs:
+        ours = replace(known, phase=Phase.FOLLOW, run_id=blocking, began_at=event.at, tries=0)
+        return Decision(ours, Look(after_s=0.0), store=True)
+    return locked(known if known.repeated else _refused(known, event), event, policy)
+
+
+def _gone(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
+    """The server does not have it: a short grace for a run just made, then a new attempt."""
+    if known.phase is Phase.SENT:
+        if known.shared or known.tries >= policy.attempts:
+            return Decision(known, Finish(JobStatus.FAILED, error=f"thread_gone: {event.fault.message}"))
+        fresh = replace(tried(known, event), phase=Phase.NEW, thread_id=None, doubt=False)
+        return Decision(fresh, Wait(wait_s=policy.wait_s(known.tries, event.draw)))
+    since = known.since if known.since is not None else event.at
+    if event.at - since < policy.gone_grace_s:
+        return _repeat(tried(known, event), policy.wait_s(known.tries, event.draw), policy)
+    return gone(known, event, policy)
+
+
+def _lost(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
+    """No reply to a create or a submit: look first."""
+    wait_s = policy.wait_s(known.tries, event.draw)
+    if known.phase is Phase.ACT:
+        return Decision(tried(known, event), FindSubmitted(after_s=wait_s))
+    return Decision(tried(known, event), FindRun(after_s=wait_s), create_failed=True)
+
+
+def tried(known: Known, event: Event) -> Known:
+    """One more fault in a row at this step."""
+    return replace(known, tries=known.tries + 1, since=known.since if known.since is not None else event.at)
+
+
+def checked(known: Known, event: Event) -> AnswerRead:
+    """The answer read before, now that surplus runs have been looked for."""
+    answer = known.answer or Answer()
+    return AnswerRead(event.at, event.draw, answer=answer, schema_error=known.schema_error, checked=True)
+
+
+def locked(known: Known, event: Event, policy: RetryPolicy) -> Decision:
+    """Another run is active on our thread: wait for it, within the deadline."""
+    locked_since = known.locked_since if known.locked_since is not None else event.at
+    if event.at - locked_since > (policy.deadline_s or 600.0):
+        return Decision(known, Finish(JobStatus.FAILED, error="deadline: the thread stayed locked"))
+    waiting = replace(tried(known, event), locked_since=locked_since)
+    wait_s = policy.wait_s(known.tries, event.draw)
+    if known.phase is Phase.NEW:
+        return Decision(waiting, pause_for(wait_s, policy))
+    return Decision(waiting, FindRun(after_s=wait_s))
+
+
+def ask_to_end(known: Known, stop: Stop, event: Event) -> Decision:
+    """Cancel the run at the API; what comes of it is decided when it has ended."""
+    return Decision(replace(known, stop=stop, stopped_at=event.at), CancelRun())

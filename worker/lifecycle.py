@@ -1,0 +1,240 @@
+"""What next? A pure function from what is known of a job and what was just observed to what to do.
+
+    NEW ──Reserve──▶ MakeThread ──▶ SENT ──MakeRun──▶ FOLLOW ──Look…──▶ READ ──ReadAnswer──▶ Finish
+     ▲  (thread stored, then the create)  │              │  ▲               │
+     │                        no reply: FindRun          ▼  │               ├▶ CHECK (a create was repeated)
+     │                                    │             ACT: CallTools ──▶ Submit
+     │                                    └─ not there, its time limit over: NEW, in doubt
+     └── a new attempt: expired, server_error, rate_limit_exceeded, deadline, gone, raise-limit, continue
+
+A fault on the way is read in `worker.retry`; what follows an ended run stands in `worker.endings`.
+No clock, no chance, no I/O here: times and draws come with the events.
+"""
+
+from dataclasses import replace
+
+from jobs.models import JobStatus
+from worker.backends.base import ACTIVE, ENDED, FoundKind, Run
+from worker.endings import conclude
+from worker.faulted import ask_to_end, checked, faulted, locked, pause_for, tried
+from worker.known import (
+    AnswerRead,
+    CallTools,
+    CancelAsked,
+    CancelRun,
+    Claimed,
+    ClearTurn,
+    Decision,
+    Event,
+    Faulted,
+    FindRun,
+    FindSubmitted,
+    Finish,
+    GiveBack,
+    Held,
+    Known,
+    Look,
+    Looked,
+    MakeRun,
+    MakeThread,
+    PauseAsked,
+    Phase,
+    ReadAnswer,
+    Reserve,
+    RunSeen,
+    Stop,
+    Submit,
+    ThreadMade,
+    ToolsCalled,
+    TurnCleared,
+)
+from worker.retry import RetryPolicy
+
+
+def advance(known: Known, event: Event, policy: RetryPolicy) -> Decision:
+    """The decision that follows `event`. Total: every event is answered in every phase."""
+    match event:
+        case RunSeen(run=run):
+            return _seen(known, run, event, policy)
+        case Looked():
+            return _looked(known, event, policy)
+        case ToolsCalled(outputs=outputs):
+            return Decision(replace(known, phase=Phase.ACT, outputs=outputs, tries=0), Submit(), store=True)
+        case AnswerRead():
+            return conclude(known, event, policy)
+        case Faulted():
+            return faulted(known, event, policy)
+        case Claimed():
+            return _go_on(known)
+        case CancelAsked() | PauseAsked():
+            return _asked(known, event)
+        case _:
+            return _made(known, event, policy)
+
+
+def _made(known: Known, event: Event, policy: RetryPolicy) -> Decision:
+    """A step on the way to a run is done."""
+    match event:
+        case Held(wait_s=wait_s):
+            return Decision(known, pause_for(wait_s, policy))
+        case TurnCleared():
+            return _make(replace(known, clear=False), event)
+        case ThreadMade(thread_id=thread_id):
+            return _send(replace(known, thread_id=thread_id, tries=0, since=None), event)
+        case _:
+            return _make(known, event)
+
+
+def _go_on(known: Known) -> Decision:
+    """From where the last worker, or the last wait, left the job."""
+    match known.phase:
+        case Phase.NEW:
+            return Decision(known, Reserve())
+        case Phase.SENT:
+            return Decision(known, FindRun())
+        case Phase.FOLLOW:
+            return Decision(known, Look(after_s=0.0))
+        case Phase.ACT:
+            return Decision(known, FindSubmitted())
+        case Phase.READ:
+            return Decision(known, ReadAnswer())
+        case Phase.CHECK:
+            return Decision(known, FindRun())
+
+
+# ── making a run ──
+
+
+def _make(known: Known, event: Event) -> Decision:
+    """The limits let us: clear, thread, a last look where a create is in doubt, then the run."""
+    if known.clear and known.thread_id:
+        return Decision(known, ClearTurn())
+    if known.thread_id is None:
+        return Decision(known, MakeThread())
+    if known.doubt:
+        return Decision(replace(known, phase=Phase.SENT), FindRun())
+    return _send(known, event)
+
+
+def _send(known: Known, event: Event) -> Decision:
+    return Decision(replace(known, phase=Phase.SENT, sent_at=event.at), MakeRun(), store=True)
+
+
+def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
+    """What stands on the thread after a create, or a submit, without a reply."""
+    found = event.found
+    surplus = tuple(run.id for run in found.surplus)
+    if known.phase is Phase.CHECK:
+        others = (*surplus, *((found.run.id,) if found.run and found.run.id != known.run_id else ()))
+        return replace(conclude(known, checked(known, event), policy), surplus=others)
+    if known.phase is Phase.ACT:
+        return _outputs_found(known, event, policy)
+    if found.kind is FoundKind.RUN and found.run is not None:
+        return replace(_seen(known, found.run, event, policy), surplus=surplus)
+    if found.kind is FoundKind.ANSWER:
+        return Decision(replace(known, phase=Phase.READ, run_id=None, doubt=False), ReadAnswer(), store=True)
+    if found.kind is FoundKind.LOCKED:
+        return locked(known, event, policy)
+    return _not_found(known, event, policy)
+
+
+def _not_found(known: Known, event: Event, policy: RetryPolicy) -> Decision:
+    """No run yet: until the create's time limit it may still come; then reserve, look once more, create."""
+    if known.doubt:
+        sent = _send(replace(known, doubt=False, repeated=True, tries=0, since=None), event)
+        return replace(sent, unknown_create=True)
+    left_s = (known.sent_at or 0.0) + policy.create_limit_s - event.at
+    if left_s > 0:
+        wait_s = min(left_s, policy.wait_s(known.tries, event.draw))
+        return Decision(tried(known, event), FindRun(after_s=wait_s))
+    if known.stop is Stop.USER:
+        return Decision(known, Finish(JobStatus.CANCELLED))
+    return Decision(replace(known, phase=Phase.NEW, doubt=True, tries=0, since=None), Reserve())
+
+
+# ── following a run ──
+
+
+def _seen(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Decision:
+    """A run was shown by a create, a look, a cancel, a submit or a find."""
+    decision = _seen_now(_identified(known, run, event), run, event, policy)
+    fresh = known.run_id != run.id or (known.outputs and not decision.known.outputs)
+    return replace(decision, store=decision.store or bool(fresh))
+
+
+def _identified(known: Known, run: Run, event: Event) -> Known:
+    return replace(
+        known,
+        phase=Phase.FOLLOW,
+        run_id=run.id,
+        began_at=known.began_at if known.began_at is not None else event.at,
+        expires_at=run.expires_at or known.expires_at,
+        locked_since=None,
+        doubt=False,
+        outputs=(),
+        rounds=known.rounds + (1 if known.outputs else 0),
+        tries=0,
+        since=None,
+    )
+
+
+def _seen_now(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Decision:
+    if run.status in ENDED:
+        return Decision(replace(known, phase=Phase.READ, ended=run), ReadAnswer())
+    known = replace(known, odd_status=None if run.status in ACTIVE else run.status)
+    if known.stop is not None:
+        return _stopping(known, run, event, policy)
+    if event.at >= _deadline_at(known, policy):
+        return ask_to_end(known, Stop.DEADLINE, event)
+    if run.status == "requires_action":
+        if known.rounds >= policy.tool_rounds:
+            error = f"tool_rounds: the model asked for functions more than {policy.tool_rounds} times"
+            return ask_to_end(replace(known, stop_error=error), Stop.ROW, event)
+        return Decision(known, CallTools(calls=run.tool_calls))
+    return Decision(known, Look(by=_deadline_at(known, policy)))
+
+
+def _deadline_at(known: Known, policy: RetryPolicy) -> float:
+    """Ours, else the API's own `expires_at` and a minute, else 600 s."""
+    began_at = known.began_at or 0.0
+    if policy.deadline_s is not None:
+        return began_at + policy.deadline_s
+    return known.expires_at + 60.0 if known.expires_at else began_at + 600.0
+
+
+def _stopping(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Decision:
+    """We want it to end: ask, and look until it has or a short grace is over."""
+    if known.stopped_at is None:
+        return Decision(replace(known, stopped_at=event.at), CancelRun())
+    if event.at - known.stopped_at >= policy.cancel_grace_s:
+        return conclude(replace(known, phase=Phase.READ, ended=run), AnswerRead(event.at, event.draw), policy)
+    wait_s = policy.wait_s(1, event.draw)
+    return Decision(known, Look(after_s=wait_s) if run.status == "cancelling" else CancelRun(after_s=wait_s))
+
+
+def _asked(known: Known, event: Event) -> Decision:
+    """The user cancels or pauses: a run that exists is cancelled, or followed; none is made."""
+    if isinstance(event, PauseAsked):
+        return Decision(known, GiveBack()) if known.phase is Phase.NEW else _go_on(known)
+    if known.phase is Phase.NEW:
+        return Decision(known, Finish(JobStatus.CANCELLED))
+    if known.phase is Phase.SENT:
+        return Decision(replace(known, stop=Stop.USER), FindRun())
+    if known.phase in {Phase.READ, Phase.CHECK} or known.stop is Stop.USER:
+        return _go_on(known)
+    return ask_to_end(replace(known, phase=Phase.FOLLOW), Stop.USER, event)
+
+
+# ── functions ──
+
+
+def _outputs_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
+    """Whether outputs whose submission got no reply have arrived."""
+    found = event.found
+    if found.kind is FoundKind.LOCKED:
+        return Decision(tried(known, event), FindSubmitted(after_s=policy.wait_s(known.tries, event.draw)))
+    if found.kind is FoundKind.ANSWER:
+        return Decision(replace(known, phase=Phase.READ, run_id=None), ReadAnswer(), store=True)
+    if found.run is not None and found.run.status != "requires_action":
+        return _seen(known, found.run, event, policy)
+    return Decision(known, Submit(after_s=policy.wait_s(known.tries, event.draw) if known.tries else 0.0))
