@@ -12,11 +12,12 @@ To users q, p, w and h are all `queued`.
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Api = Literal["assistants", "responses"]
-PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-"""A column's name in a template: plain, so that no text of a file is ever a format instruction."""
+PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
+"""A column's name in a template: plain, so that no text of a file is ever a format instruction.
+A doubled brace stands for itself, as in Python's own templates; then there is no group 1."""
 
 
 class JobStatus(StrEnum):
@@ -90,7 +91,9 @@ class InputSpec:
         """The row's question. `cells` are in the order of `columns`."""
         named = {name: as_text(cell) for name, cell in zip(self.columns, cells, strict=False)}
         if self.template is not None:
-            return PLACEHOLDER.sub(lambda found: named.get(found[1], ""), self.template)
+            return PLACEHOLDER.sub(
+                lambda found: named.get(found[1], "") if found[1] else found[0][0], self.template
+            )
         return named.get(self.question_column or "", "")
 
     def cell(self, column: str | None, cells: list[Any]) -> str:
@@ -158,7 +161,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing a run did, the same for both APIs. `details` has what its type has (code, logs, results, …)."""
+    """One thing a run did, the same for both APIs. `details`: what its type has (code, logs, results, …)."""
 
     run_id: str | None
     attempt: int
@@ -195,3 +198,24 @@ class Result:
     def attempt_count(self) -> int:
         """Every attempt ever made for the row."""
         return len(self.attempts) if self.attempts_made is None else self.attempts_made
+
+
+class NewRow(NamedTuple):
+    """A row on its way in: cells in the order of the header, filled or cut to its width.
+
+    `reject` is why a bad row under --skip-bad-rows is never asked. `conversation` is the value that it
+    shares with the other rows of its thread; None when it has a thread of its own.
+    """
+
+    cells: list[Any]
+    reject: str | None = None
+    conversation: str | None = None
+
+
+class RowView(NamedTuple):
+    """A row on its way out. `result` is the last one kept: a row asked again still has its old one."""
+
+    row: int
+    cells: list[Any]
+    status: JobStatus
+    result: Result | None = None
