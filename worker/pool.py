@@ -4,7 +4,7 @@
     ──────────────────────────                  ───────────────────────────────
     on_apply ────── call_soon_threadsafe ─────▶ waiting ─▶ body greenlet: Celery's tracer ─▶ task body
                                                              │ ▲                        await_(coro)
-    _settle_all ◀── SimpleQueue, hub.call_soon ── accepted   │ │ done: switch back           │
+    _settle_all ◀────── queue and doorbell ───── accepted    │ │ done: switch back           │
       early ack                                              │ └───────── coroutine ◀────────┘ park
       callback, slot is free, BRPOP again ◀────── ended ◀────┘
 
@@ -18,6 +18,7 @@ import contextvars
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections import deque
@@ -30,8 +31,6 @@ from typing import Any, ClassVar, TypeVar, cast
 import greenlet
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
-from celery.exceptions import ImproperlyConfigured
-from kombu.asynchronous import get_event_loop
 
 __all__ = ("TaskPool", "await_", "loop", "submit")
 
@@ -154,15 +153,14 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
     context: contextvars.Context
 
     def on_start(self) -> None:
-        hub = get_event_loop()
-        if hub is None:
-            raise ImproperlyConfigured("worker.pool:TaskPool needs a broker with an event loop: use Redis.")
-        self._hub: Any = hub
         self.context = contextvars.copy_context()
         self._open: set[InFlight] = set()  # main thread's: handed to the pool, not yet settled
         self._waiting: deque[tuple[InFlight, Callable[[], Any], dict[str, Any]]] = deque()  # loop thread's
         self._running = 0  # loop thread's
         self._settlements: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._doorbell, self._ear = socket.socketpair()
+        self._ear.setblocking(False)
+        self._rung = False
         self._stopping = False
         up = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(up,), name="askmill-loop", daemon=True)
@@ -171,6 +169,14 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         TaskPool.current = self
 
     # ── main thread: Celery's side ──────────────────────────────────────────────────────────────────────
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Have Celery's hub listen to the doorbell; called again after each reconnect.
+
+        Not `hub.call_soon`: what a callback of it schedules in turn (our early acks) waits for the next event
+        on a socket, up to a second (kombu 5.7, `Hub.create_loop`). Readers are served before that point.
+        """
+        hub.add_reader(self._ear, self._settle_all)
 
     def on_apply(self, target: Any, args: Any, kwargs: Any, **hooks: Any) -> InFlight:
         """Take a task from Celery; `hooks` are the callbacks of `Request.execute_using_pool`."""
@@ -219,6 +225,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
             self.loop.call_soon_threadsafe(callback, *args, context=self.context)
 
     def _settle_all(self) -> None:
+        with suppress(BlockingIOError):
+            self._ear.recv(4096)
+        self._rung = False  # before the queue is emptied: what comes later rings again
         with suppress(queue.Empty):
             while True:
                 self._settle(*self._settlements.get_nowait())
@@ -242,6 +251,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         self._thread.join(STOP_GRACE_S)
         if self._thread.is_alive():
             logger.warning("Coroutines still run %s s after the pool stopped; leaving them", STOP_GRACE_S)
+        else:
+            self._doorbell.close()
+            self._ear.close()
         if TaskPool.current is self:
             TaskPool.current = None
 
@@ -306,4 +318,6 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
     def _post(self, *settlement: Any) -> None:
         """Have the main thread call something; that wakes Celery's hub, which then sees a free slot."""
         self._settlements.put(settlement)
-        self._hub.call_soon(self._settle_all)
+        if not self._rung:
+            self._rung = True
+            self._doorbell.send(b"\0")
