@@ -1,0 +1,127 @@
+"""A tree as a SymPy object, built node by node; and SymPy objects as text for people.
+
+Runs in the helper process only: importing SymPy takes about a second.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import sympy
+
+from .pycode import SYMPY_NAMES, PythonPrinter
+from .tree import Node
+
+_CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}
+_FUNCTIONS = {
+    name: getattr(sympy, SYMPY_NAMES.get(name, name))
+    for name in "sin cos tan cot sec csc asin acos atan sinh cosh tanh exp log sqrt cbrt root "  # noqa: SIM905
+    "abs floor ceil min max mod".split()
+}
+MAX_TEXT_CHARS = 2000
+
+_COEFFICIENT = re.compile(r"(?<![\w*/^.)])(\d+)\*(?=[A-Za-z](?![A-Za-z]))")
+
+
+class UnansweredError(Exception):
+    """The computation came to no usable end; the message says so to a person."""
+
+
+def build(node: Node) -> Any:
+    """The SymPy object of a tree, exact throughout: a decimal becomes the fraction it stands for."""
+    parts = [build(arg) for arg in node.args]
+    match node.kind:
+        case "number":
+            return sympy.Rational(node.text)
+        case "variable":
+            return sympy.Symbol(node.text)
+        case "constant":
+            return _CONSTANTS[node.text]
+        case "call":
+            return _call(node.text, parts)
+        case "neg":
+            return -parts[0]
+        case "!":
+            return sympy.factorial(parts[0])
+        case "=":
+            return sympy.Eq(parts[0], parts[1])
+        case _:
+            return _infix(node.kind, parts[0], parts[1])
+
+
+def _call(name: str, parts: list[Any]) -> Any:
+    if name not in {"gcd", "lcm"}:
+        return _FUNCTIONS[name](*parts)
+    result = parts[0]
+    for part in parts[1:]:
+        result = (sympy.gcd if name == "gcd" else sympy.lcm)(result, part)
+    return result
+
+
+def _infix(operator: str, left: Any, right: Any) -> Any:
+    match operator:
+        case "+":
+            return left + right
+        case "-":
+            return left - right
+        case "*":
+            return left * right
+        case "/":
+            return left / right
+        case _:
+            return left**right
+
+
+def shown(value: Any) -> str:
+    """A SymPy object as a person writes it: `2x^2 - 1`."""
+    text = str(value).replace("**", "^")
+    if len(text) > MAX_TEXT_CHARS:
+        raise UnansweredError(f"The exact result has {len(text)} characters, too long to show here.")
+    return _COEFFICIENT.sub(r"\1", text)
+
+
+def decimal(value: Any, digits: int = 5) -> str:
+    """The decimal value without trailing zeros: `2.4664`, `0.5 + 0.86603*I`."""
+    text = str(sympy.N(value, digits, chop=True))
+    return re.sub(r"(\.\d*?)0+(?=\D|$)", lambda found: found[1].rstrip("."), text)
+
+
+class Script:
+    """The Python that a code interpreter would run for this problem, and what it prints, line by line."""
+
+    def __init__(self, *variables: str) -> None:
+        self._variables = variables
+        self._printer = PythonPrinter()
+        self._lines: list[str] = []
+        self._logs: list[str] = []
+
+    def python(self, node: Node) -> str:
+        return self._printer.python(node)
+
+    def exact_python(self, node: Node) -> str:
+        return self._printer.exact_python(node)
+
+    def line(self, text: str, *sympy_names: str) -> None:
+        self._printer.names.update(sympy_names)
+        self._lines.append(text)
+
+    def show(self, name: str, value: Any) -> None:
+        """`print(name)`, which prints `value`."""
+        self._lines.append(f"print({name})")
+        self._logs.append(str(value))
+
+    @property
+    def code(self) -> str:
+        head = []
+        names = self._printer.names | ({"symbols"} if self._variables else set())
+        if names:
+            head.append(f"from sympy import {', '.join(sorted(names, key=str.lower))}")
+        if self._variables:
+            left, right = ", ".join(self._variables), " ".join(self._variables)
+            head.append(f'{left} = symbols("{right}")')
+        return "\n".join([*head, *([""] if head else []), *self._lines])
+
+    @property
+    def logs(self) -> str:
+        return "\n".join(self._logs)
