@@ -69,8 +69,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run wrote. `text` is all its messages in order, a blank line between, footnotes in place of
-    annotations; empty with `messages` 0 when it wrote none."""
+    """What a run wrote.
+
+    `text` is all its messages in order, a blank line between, footnotes in place of annotations; empty with
+    `messages` 0 when it wrote none.
+    """
 
     text: str = ""
     messages: int = 0
@@ -96,7 +99,7 @@ class Ask:
     attempt: int
     question: str
     profile: Profile
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     assistant_id: str | None = None
     """The stored assistant (Assistants API only)."""
     image: str | None = None
@@ -106,6 +109,8 @@ class Ask:
     """The limit of this attempt, raised ones included."""
     follow_up: bool = False
     """The thread already has messages: the question goes along with the run."""
+    after: str | None = None
+    """With `follow_up`: `Answer.last_message_id` of the turn before; what stands behind it is this turn's."""
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -167,7 +172,7 @@ class Backend(Protocol):
     api: Api
 
     async def ready(self, profile: Profile, resources: Resources) -> str | None:
-        """Make what every run of a profile needs at the API (Assistants: the assistant, whose id it returns)."""
+        """Make what every run of a profile needs (Assistants: the assistant, whose id it returns)."""
         ...
 
     async def make_thread(self, ask: Ask) -> str:
@@ -179,7 +184,7 @@ class Backend(Protocol):
         ...
 
     async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:
-        """Look for the run of this attempt, whose create got no reply. `known` are runs of earlier attempts."""
+        """Look for the run of this attempt, whose create got no reply. `known`: runs of earlier attempts."""
         ...
 
     async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:

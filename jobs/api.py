@@ -1,0 +1,203 @@
+"""The one place that makes an API client, and the words in which the API's state is told to people.
+
+Both APIs are reached through one `AsyncOpenAI` a process, on aiohttp, which never retries by itself: the SDK
+would repeat a POST without any idempotency key and so buy twice (openai-python #1727).
+"""
+
+import re
+import resource
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import httpx2
+from openai import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    AsyncOpenAI,
+    DefaultAioHttpClient,
+    NotFoundError,
+    OpenAIError,
+    Timeout,
+)
+
+from config.logs import masked
+from jobs.errors import ApiUnavailable
+from jobs.models import Api
+from jobs.profile import Profile
+
+TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 10.0
+MAX_CONNECTIONS = 1000
+KEEP_ALIVE_S = 4.0
+"""Below uvicorn's 5 s and aiohttp's 15 s: a POST must not meet a connection that the server is just closing,
+since nobody could tell whether it was carried out."""
+
+QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}: ?)\S+", re.IGNORECASE)
+"""The API's own 401 text quotes the key with only its middle masked."""
+
+
+def client(
+    api_key: str,
+    base_url: str,
+    organization: str | None = None,
+    project: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> AsyncOpenAI:
+    """A client for the API at `base_url`; make one per process and close it at the end.
+
+    A query in the address goes along with every request: Microsoft Foundry is reached as
+    `https://RES.services.ai.azure.com/api/projects/PROJ?api-version=v1`.
+    """
+    parts = urlsplit(base_url)
+    timeout = Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
+    return AsyncOpenAI(
+        api_key=api_key,
+        base_url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
+        default_query=dict(parse_qsl(parts.query)),
+        organization=organization,
+        project=project,
+        timeout=timeout,
+        max_retries=0,
+        http_client=DefaultAioHttpClient(
+            timeout=timeout,
+            limits=httpx2.Limits(max_connections=connection_limit(), keepalive_expiry=KEEP_ALIVE_S),
+        ),
+    )
+
+
+def connection_limit() -> int:
+    """Connections that one pool may open: a third of what the process may have open, at most 1,000.
+
+    A process has two pools of these (`worker.backends.reader` has the other) and needs files for itself.
+    """
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if open_files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(10, min(MAX_CONNECTIONS, open_files // 3))
+
+
+def spoken(text: str, secret: str = "") -> str:
+    """The API's words, without anything that looks like a key."""
+    if secret:
+        text = text.replace(secret, "***")
+    return masked(QUOTED_KEY.sub(r"\1***", text))
+
+
+async def probe(api_client: AsyncOpenAI, api: Api) -> None:
+    """Ask the API something free. Raises ApiUnavailable with a sentence that says what to do.
+
+    A rate limit counts as alive; a spent quota does not.
+    """
+    try:
+        await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
+    except OpenAIError as error:
+        sentence = _sentence(error, api_client, api)
+        if sentence is not None:
+            raise ApiUnavailable(sentence) from None
+
+
+async def _probe_assistants(api_client: AsyncOpenAI) -> None:
+    headers = {"OpenAI-Beta": "assistants=v2"}
+    await api_client.get(
+        "/assistants", cast_to=httpx2.Response, options={"params": {"limit": 1}, "headers": headers}
+    )
+
+
+async def _probe_responses(api_client: AsyncOpenAI) -> None:
+    """There is nothing to list: ask for a response that cannot be, and see who says that it is not there."""
+    await api_client.get("/models", cast_to=httpx2.Response)
+    try:
+        await api_client.get("/responses/resp_askmill_doctor", cast_to=httpx2.Response)
+    except NotFoundError as absent:
+        if absent.type is None or "invalid url" in absent.message.lower():
+            raise
+    except APIStatusError as refused:
+        # Servers that check the form of an id answer 400: the endpoint is there.
+        if refused.status_code != 400:
+            raise
+
+
+def _sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api) -> str | None:
+    """What the error means for the person and what to do; None when the API is alive all the same."""
+    where = f"The API at {str(api_client.base_url).rstrip('/')}"
+    if isinstance(error, APIConnectionError) or not isinstance(error, APIStatusError):
+        return f"{where} does not answer: {_cause(error)}. Check OPENAI_BASE_URL and the network."
+    said = f"({error.status_code}: {spoken(_message(error), api_client.api_key)})"
+    if error.status_code == 401:
+        return f"{where} refuses the key {said}. Set OPENAI_API_KEY to a key that is valid there."
+    if error.status_code == 403:
+        return f"{where} forbids this {said}. Check the key's rights, OPENAI_PROJECT_ID and OPENAI_ORG_ID."
+    if error.status_code == 404:
+        return f"{where} does not offer the {api.title()} API {said}. {_other(api)}"
+    if error.status_code == 429 and error.code in SPEND_LIMITS:
+        return f"{where} will not work for this account {said}. Check its plan and billing."
+    if error.status_code == 429:
+        return None
+    return f"{where} is in trouble {said}. Try again later; what is stored stays."
+
+
+SPEND_LIMITS = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
+)
+
+
+def _other(api: Api) -> str:
+    if api == "assistants":
+        advice = "set ASKMILL_API=responses, or OPENAI_BASE_URL to a server that has it"
+        return f"OpenAI ended it on 2026-08-26: {advice}."
+    return "Set ASKMILL_API=assistants if it is an Assistants server, or correct OPENAI_BASE_URL."
+
+
+def _message(error: APIStatusError) -> str:
+    body = error.body
+    if isinstance(body, dict) and isinstance(body.get("message"), str):
+        return str(body["message"])
+    return error.message
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost words: the SDK's own are only "Connection error."."""
+    while (below := error.__cause__ or error.__context__) is not None:
+        error = below
+    words = error.message if isinstance(error, APIError) else str(error)
+    return spoken(words or type(error).__name__)
+
+
+def unsupported(profile: Profile, api: Api) -> list[str]:
+    """Why this API cannot serve the profile: one sentence a reason, none when it can."""
+    return _not_on_assistants(profile) if api == "assistants" else _not_on_responses(profile)
+
+
+def _not_on_assistants(profile: Profile) -> list[str]:
+    checks = (
+        ("web_search" in profile.tools, "the tool web_search exists on the Responses API only"),
+        (profile.truncation == "disabled", "truncation disabled exists on the Responses API only; use auto"),
+        (profile.service_tier is not None, "service_tier exists on the Responses API only"),
+        (profile.completion_window is not None, "completion_window exists on the Responses API only"),
+        (
+            profile.functions is not None and len(profile.functions.tools) + len(profile.tools) > 128,
+            "an assistant has at most 128 tools",
+        ),
+        (len(profile.messages) > 31, "a thread starts with at most 32 messages, the question included"),
+    )
+    return [reason for holds, reason in checks if holds]
+
+
+def _not_on_responses(profile: Profile) -> list[str]:
+    checks = (
+        (profile.assistant_id is not None, "stored assistants exist on the Assistants API only"),
+        (
+            profile.max_prompt_tokens is not None,
+            "max_prompt_tokens exists on the Assistants API only; Responses cannot bound what is read",
+        ),
+        (
+            (profile.truncation or "").startswith("last_messages"),
+            "truncation last_messages exists on the Assistants API only; use auto",
+        ),
+        (
+            profile.completion_window in {"2h", "8h"} and profile.service_tier not in {None, "default"},
+            "completion_window 2h and 8h need standard processing: leave service_tier out",
+        ),
+        (len(profile.messages) > 20, "a conversation starts with at most 20 messages"),
+    )
+    return [reason for holds, reason in checks if holds]

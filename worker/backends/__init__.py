@@ -1,0 +1,1 @@
+"""The two APIs that can answer a question, behind one Protocol (`base.Backend`)."""

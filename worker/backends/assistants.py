@@ -1,0 +1,148 @@
+"""The Assistants API as a Backend: threads, runs, messages and run steps under `OpenAI-Beta: assistants=v2`.
+
+ready       POST /assistants (or GET the stored one)
+make_thread POST /threads              opening messages, question, metadata
+make_run    POST /threads/T/runs       metadata again: a run whose reply was lost is found by it
+find_run    GET  /threads/T/runs
+look        GET  /threads/T/runs/R
+read        GET  /threads/T/messages, GET /threads/T/runs/R/steps, GET /files/F for names
+"""
+
+import warnings
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from jobs.models import Api
+from jobs.profile import Profile, Resources
+from worker.backends.answers import finished
+from worker.backends.assistant_objects import (
+    age_of,
+    draft_of,
+    is_ours,
+    listed_run,
+    messages_of_run,
+    run_of,
+    steps_of,
+    worth_of,
+)
+from worker.backends.base import ENDED, Answer, ApiFault, Ask, Found, FoundKind, Run, ToolOutput
+from worker.backends.faults import bad_reply
+from worker.backends.files import Files
+from worker.backends.reader import Reader, Reply, answered, path
+from worker.backends.requests import assistant_params, run_params, thread_params
+
+# The SDK marks all of client.beta as deprecated; serving those who still run such servers is our purpose.
+warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
+
+BETA = {"OpenAI-Beta": "assistants=v2"}
+SEARCH_RESULTS = ("include[]", "step_details.tool_calls[*].file_search.results[*].content")
+NOT_CANCELLABLE = frozenset({400, 409})
+
+
+class AssistantsBackend:
+    """Asks an Assistants server. Use one per process and event loop; `close` closes the client too."""
+
+    api: Api = "assistants"
+
+    def __init__(self, client: AsyncOpenAI) -> None:
+        self._client = client
+        self._reader = Reader(client, BETA)
+        self._files = Files(client, self._reader)
+        self._threads = client.beta.threads.with_raw_response
+
+    async def ready(self, profile: Profile, resources: Resources) -> str | None:
+        if profile.assistant_id:
+            await self._reader.get(path("assistants", profile.assistant_id))
+            return profile.assistant_id
+        params = assistant_params(profile, resources)
+        create = self._client.beta.assistants.with_raw_response.create
+        return _id(await self._sent(create(**params)))
+
+    async def make_thread(self, ask: Ask) -> str:
+        return _id(await self._sent(self._threads.create(**thread_params(ask))))
+
+    async def make_run(self, ask: Ask, thread_id: str) -> Run:
+        return run_of(await self._sent(self._threads.runs.create(thread_id, **run_params(ask))))
+
+    async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:
+        """Our attempt's run by its metadata; without any, a run on our thread that no earlier attempt made.
+
+        Of several, the one that completed counts, else one that still runs, else the oldest.
+        """
+        listed = await self._reader.everything(path("threads", thread_id, "runs"), [("order", "asc")])
+        named = [run for run in listed if is_ours(run, ask.metadata)]
+        nameless = [
+            run for run in listed if is_ours(run, ask.metadata) is None and run.get("id") not in known
+        ]
+        ours = [listed_run(run) for run in sorted(named or nameless, key=age_of)]
+        if not ours:
+            return Found(FoundKind.NOTHING)
+        best = min(ours, key=worth_of)
+        surplus = tuple(run for run in ours if run is not best and run.status not in ENDED)
+        return Found(FoundKind.RUN, best, surplus)
+
+    async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- Responses needs it
+        return await self._look(thread_id, run_id)
+
+    async def cancel(self, thread_id: str, run_id: str) -> Run:
+        """As the Protocol; a run that cannot be cancelled any more is read instead."""
+        try:
+            return run_of(await self._sent(self._threads.runs.cancel(run_id, thread_id=thread_id)), run_id)
+        except ApiFault as fault:
+            if fault.status not in NOT_CANCELLABLE:
+                raise
+            return await self._look(thread_id, run_id)
+
+    async def submit(self, ask: Ask, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]) -> Run:  # noqa: ARG002
+        given = [{"tool_call_id": output.call_id, "output": output.output} for output in outputs]
+        submit = self._threads.runs.submit_tool_outputs
+        call = submit(run_id, thread_id=thread_id, tool_outputs=given)  # type: ignore[arg-type]
+        return run_of(await self._sent(call), run_id)
+
+    async def find_submitted(self, ask: Ask, thread_id: str, run_id: str) -> Found:
+        """As the Protocol; with NOTHING, `run` tells which calls still wait for their outputs."""
+        run = await self.look(ask, thread_id, run_id)
+        return Found(FoundKind.NOTHING if run.status == "requires_action" else FoundKind.RUN, run)
+
+    async def read(self, ask: Ask, thread_id: str, run_id: str | None) -> Answer:
+        if run_id is None:
+            raise bad_reply(200, "a run of the Assistants API is never without its id")
+        of_run = [("order", "asc"), ("run_id", run_id)]
+        listed = await self._reader.everything(path("threads", thread_id, "messages"), of_run)
+        draft = draft_of(messages_of_run(listed, run_id))
+        names = await self._files.names(draft.unnamed())
+        answer, texts = finished(draft, names, footnotes=ask.profile.response_schema is None)
+        query = [("order", "asc"), *([SEARCH_RESULTS] if "file_search" in ask.profile.tools else [])]
+        steps = await self._reader.everything(path("threads", thread_id, "runs", run_id, "steps"), query)
+        own = (step for entry in steps for step in steps_of(entry, run_id, ask.attempt, texts))
+        return replace(answer, run_id=run_id, steps=tuple(own))
+
+    async def clear_turn(self, thread_id: str, after: str | None) -> None:
+        listed = await self._reader.everything(
+            path("threads", thread_id, "messages"), [("order", "asc")], after=after
+        )
+        for message in listed:
+            await self._sent(self._threads.messages.delete(message["id"], thread_id=thread_id))
+
+    async def fetch_file(self, file: dict[str, Any]) -> bytes:
+        return await self._files.content(file)
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._client.close()
+
+    async def _look(self, thread_id: str, run_id: str) -> Run:
+        return run_of(await self._reader.get(path("threads", thread_id, "runs", run_id)), run_id)
+
+    async def _sent(self, call: Awaitable[Any]) -> Reply:
+        return await answered(call, self._client.api_key)
+
+
+def _id(reply: Reply) -> str:
+    made = reply.data.get("id")
+    if not made:
+        raise bad_reply(200, "the object that was made has no id")
+    return str(made)

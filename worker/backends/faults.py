@@ -1,0 +1,159 @@
+"""Every way a request can go wrong, as one `ApiFault`: what was said, how long to wait, whether it was sent.
+
+    reply with a status ≥ 400                     status, code, type, message, param, retry_after_s
+    reply with 200 that is not JSON               status 200, code bad_reply
+    refused connection, DNS, TLS, connect timeout no status, sent False: nothing can have been carried out
+    reset, EOF before or within the reply,
+    read timeout                                  no status, sent True: it may have been carried out
+
+The SDK's aiohttp transport reports a lost connection as a *connect* timeout (openai 3.54,
+`_vendor/httpx_aiohttp/transport.py`: `ClientConnectionError` → `ConnectTimeout`), so what happened is read
+from aiohttp's own exception below it.
+"""
+
+import time
+from collections.abc import Awaitable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from json import JSONDecodeError
+from re import compile as regex
+from typing import Any, TypeVar
+
+import aiohttp
+import openai
+import orjson
+
+from jobs.api import spoken
+from worker.backends.base import ApiFault
+
+Told = TypeVar("Told")
+SPAN = regex(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+NEVER_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+)
+"""Raised before the first byte of a request is written."""
+
+
+async def told(call: Awaitable[Told], secret: str = "") -> Told:
+    """Await a request of the SDK or of aiohttp; whatever it raises comes out as `ApiFault`."""
+    try:
+        return await call
+    except (openai.OpenAIError, aiohttp.ClientError, OSError, JSONDecodeError) as error:
+        raise fault_of(error, secret) from None  # the chain below holds the request with its credentials
+
+
+def fault_of(error: BaseException, secret: str = "") -> ApiFault:
+    """The fault that an exception of the SDK or of aiohttp stands for."""
+    if isinstance(error, ApiFault):
+        return error
+    if isinstance(error, openai.APIStatusError):
+        reply = error.response
+        return fault_of_reply(reply.status_code, reply.headers, reply.content, secret)
+    if isinstance(error, openai.APIResponseValidationError | JSONDecodeError):
+        return bad_reply(getattr(error, "status_code", 200), str(error), secret)
+    causes = tuple(_chain(error))
+    network = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError)), causes[-1])
+    words = spoken(str(network) or type(network).__name__, secret)
+    sent = not isinstance(network, NEVER_SENT)
+    return ApiFault(status=None, code=_network_code(network), message=words, sent=sent)
+
+
+def fault_of_reply(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> ApiFault:
+    """The fault that a reply with an error status stands for.
+
+    `body` is OpenAI's `{"error": {message, type, param, code}}`, or whatever a proxy or another server sends.
+    """
+    said = _error_object(body)
+    message = said.get("message") or body[:300].decode("utf-8", "replace")
+    return ApiFault(
+        status=status,
+        code=_text(said.get("code")),
+        type=_text(said.get("type")),
+        message=spoken(str(message).strip(), secret),
+        param=_text(said.get("param")),
+        retry_after_s=retry_after_s(headers, limited=status == 429),
+    )
+
+
+def bad_reply(status: int, what: str, secret: str = "") -> ApiFault:
+    """A reply that cannot be understood although its status says that all is well."""
+    return ApiFault(status=status, code="bad_reply", message=spoken(what[:300], secret))
+
+
+def retry_after_s(headers: Mapping[str, str], *, limited: bool) -> float | None:
+    """How long the server asks us to wait, or None.
+
+    Retry-After-Ms and Retry-After (seconds or an HTTP date) first; the x-ratelimit-reset-* headers stand on
+    every reply of OpenAI's and mean a wait only when the request was `limited` (429).
+    """
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value and (wait_s := _number(value)) is not None:
+            return max(0.0, wait_s * unit_s)
+    if (date := headers.get("retry-after")) and (until := _date(date)) is not None:
+        return max(0.0, until - time.time())
+    return _reset_s(headers) if limited else None
+
+
+def _reset_s(headers: Mapping[str, str]) -> float | None:
+    kinds = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-reset-{kind}")]
+    used_up = [kind for kind in kinds if headers.get(f"x-ratelimit-remaining-{kind}") == "0"]
+    waits = [_span_s(headers[f"x-ratelimit-reset-{kind}"]) for kind in used_up or kinds]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _span_s(text: str) -> float | None:
+    """Seconds of OpenAI's notation: `1s`, `6m0s`, `20ms`, `1h2m3.5s`; plain numbers are seconds."""
+    found = SPAN.findall(text)
+    if not found:
+        return _number(text)
+    return float(sum(float(number) * SECONDS[unit] for number, unit in found))
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number < 1e9 else None
+
+
+def _date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _error_object(body: bytes) -> dict[str, Any]:
+    """The error object of a reply; compatible servers also send it bare, as text, or under `detail`."""
+    try:
+        reply = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(reply, dict):
+        return {}
+    said = reply.get("error", reply)
+    if isinstance(said, str):
+        return {"message": said}
+    if isinstance(said, dict) and "message" not in said and isinstance(said.get("detail"), str):
+        return {**said, "message": said["detail"]}
+    return said if isinstance(said, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _network_code(error: BaseException) -> str:
+    if isinstance(error, TimeoutError | openai.APITimeoutError):
+        return "timeout"
+    return "not_connected" if isinstance(error, NEVER_SENT) else "connection_lost"

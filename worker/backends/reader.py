@@ -1,0 +1,157 @@
+"""Reads JSON from the API without the SDK's models: its address, credentials, headers and query, our bytes.
+
+Most of a job's requests are looks at its run. The SDK's typed read costs several times what the wire does,
+so looks and lists go straight through aiohttp; `docs/apis.md` has the measurement.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import httpx2
+import orjson
+from openai import AsyncOpenAI
+from openai._legacy_response import LegacyAPIResponse
+from yarl import URL
+
+from jobs.api import connection_limit
+from worker.backends.faults import bad_reply, fault_of_reply, told
+
+KEEP_ALIVE_S = 60.0
+"""Longer than for creates: aiohttp repeats a GET by itself when it met a connection that was just closed."""
+PAGE = 100
+"""The most that any list gives at once (OpenAPI: `limit`)."""
+
+Query = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A JSON object of the API, and the headers it came with."""
+
+    data: dict[str, Any]
+    headers: Mapping[str, str]
+
+    @property
+    def poll_after_s(self) -> float | None:
+        """The server's hint when to look again; the SDK reads only the first one, we read each."""
+        hint = self.headers.get("openai-poll-after-ms")
+        try:
+            return float(hint) / 1000 if hint else None
+        except ValueError:
+            return None
+
+
+def reply_of(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Reply:
+    """A reply's JSON object. Raises ApiFault: an error status, or `bad_reply` for anything but an object."""
+    if status >= 400:
+        raise fault_of_reply(status, headers, body, secret)
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise bad_reply(status, f"not JSON: {body[:200].decode('utf-8', 'replace')}", secret) from None
+    if not isinstance(data, dict):
+        raise bad_reply(status, f"not a JSON object: {type(data).__name__}")
+    return Reply(data, headers)
+
+
+async def answered(call: Awaitable[LegacyAPIResponse[Any]], secret: str = "") -> Reply:
+    """Await a request of the SDK's `with_raw_response` and read its reply as ours are. Raises ApiFault."""
+    raw = await told(call, secret)
+    return reply_of(raw.status_code, raw.headers, raw.content, secret)
+
+
+def path(*parts: str) -> str:
+    """A path below the API's address; ids are quoted, since compatible servers make them as they like."""
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+class Reader:
+    """One pool of connections for reading. Use it inside one event loop and close it."""
+
+    def __init__(self, client: AsyncOpenAI, headers: Mapping[str, str] | None = None) -> None:
+        self._client = client
+        self._extra = dict(headers or {})
+        self._base = str(client.base_url).rstrip("/")
+        self._query = urlencode([(name, str(value)) for name, value in client.default_query.items()])
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(self, where: str, query: Query = ()) -> Reply:
+        """GET one object. Raises ApiFault."""
+        return await told(self._get(where, query), self._client.api_key)
+
+    async def pages(
+        self, where: str, query: Query = (), after: str | None = None
+    ) -> AsyncIterator[list[Any]]:
+        """The pages of a list, 100 objects each, from behind `after`.
+
+        The cursor is the last object's id, for the Assistants' lists as for a conversation's items. A server
+        that knows no cursors says `has_more` false or nothing; one that repeats itself is left.
+        """
+        while True:
+            cursor = [("after", after)] if after else []
+            page = (await self.get(where, [*query, ("limit", str(PAGE)), *cursor])).data
+            objects = page.get("data") or []
+            yield objects
+            last = page.get("last_id") or (objects[-1].get("id") if objects else None)
+            if not page.get("has_more") or not last or last == after:
+                return
+            after = last
+
+    async def everything(
+        self, where: str, query: Query = (), after: str | None = None
+    ) -> list[dict[str, Any]]:
+        """All objects of a list."""
+        found: list[dict[str, Any]] = []
+        async for page in self.pages(where, query, after):
+            found += [entry for entry in page if isinstance(entry, dict)]
+        return found
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _get(self, where: str, query: Query) -> Reply:
+        said = "&".join(part for part in (self._query, urlencode(query)) if part)
+        url = URL(f"{self._base}/{where}?{said}" if said else f"{self._base}/{where}", encoded=True)
+        async with self._open().get(url) as answer:
+            body = await answer.read()
+            return reply_of(answer.status, answer.headers, body, self._client.api_key)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            timeout = self._client.timeout
+            read_s = timeout.read if isinstance(timeout, httpx2.Timeout) else timeout
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=connection_limit(), keepalive_timeout=KEEP_ALIVE_S, ssl=self._tls()
+                ),
+                headers=self._headers(),
+                timeout=aiohttp.ClientTimeout(total=read_s),
+                proxy=_proxy(self._base),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        return httpx2.create_ssl_context() if self._base.startswith("https") else True
+
+    def _headers(self) -> dict[str, str]:
+        """The SDK's own headers, read once inside the loop; those that the SDK leaves out are not text."""
+        all_headers = {**self._client.default_headers, **self._client.auth_headers, **self._extra}
+        unfit = {"content-type", "accept-encoding"}
+        return {
+            name: value
+            for name, value in all_headers.items()
+            if isinstance(value, str) and name.lower() not in unfit
+        }
+
+
+def _proxy(address: str) -> str | None:
+    """The proxy of the environment, as the SDK takes it; aiohttp's own way reads .netrc at every request."""
+    parts = urlsplit(address)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)

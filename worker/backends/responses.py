@@ -1,0 +1,223 @@
+"""The Responses API as a Backend: conversations and background responses, without a list to look in.
+
+    make_thread POST /conversations                opening messages; stored before the response is made
+    make_run    POST /responses                    the question; background, store, Idempotency-Key
+    find_run    GET  /conversations/C/items        items there: the answer, to be adopted
+    look        GET  /responses/R
+    submit      POST /responses                    the outputs: a new response on the same conversation
+    read        the response that the last look saw, GET /conversations/C/items for functions' outputs
+
+A response's items join its conversation when it completes, and do not name the response. A run that is only
+known by its items has the id `items:CONVERSATION`.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from jobs.models import Api, Step, Usage
+from jobs.profile import Profile, Resources
+from worker.backends.answers import finished
+from worker.backends.base import Answer, ApiFault, Ask, Found, FoundKind, Run, RunStatus, ToolOutput
+from worker.backends.faults import bad_reply
+from worker.backends.files import Files
+from worker.backends.reader import Reader, Reply, answered, path
+from worker.backends.requests import conversation_params, includes, response_params, response_question
+from worker.backends.response_objects import (
+    Json,
+    behind_question,
+    draft_of,
+    going_on,
+    output_of,
+    outputs_of,
+    previous_of,
+    run_of,
+    step_of,
+    tool_calls,
+    written,
+)
+
+BY_ITEMS = "items:"
+NOT_CANCELLABLE = frozenset({400, 409})
+ENDED = frozenset({"completed", "failed", "cancelled", "incomplete"})
+KEPT = 512
+"""Ended responses kept from the look to the read that follows at once: one request a job less."""
+
+
+class ResponsesBackend:
+    """Asks OpenAI, or a server that speaks Responses with conversations. One per process and event loop."""
+
+    api: Api = "responses"
+
+    def __init__(self, client: AsyncOpenAI) -> None:
+        self._client = client
+        self._reader = Reader(client)
+        self._files = Files(client, self._reader)
+        self._responses = client.responses.with_raw_response
+        self._conversations = client.conversations.with_raw_response
+        self._ended: OrderedDict[str, Json] = OrderedDict()
+
+    async def ready(self, profile: Profile, resources: Resources) -> str | None:  # noqa: ARG002 -- makes nothing
+        return None
+
+    async def make_thread(self, ask: Ask) -> str:
+        made = (await self._sent(self._conversations.create(**conversation_params(ask)))).data.get("id")
+        if not made:
+            raise bad_reply(200, "the conversation that was made has no id")
+        return str(made)
+
+    async def make_run(self, ask: Ask, thread_id: str) -> Run:
+        params = {**response_params(ask, thread_id), "input": response_question(ask)}
+        return await self._create(params, f"{ask.batch}-{ask.row}-{ask.attempt}")
+
+    async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:  # noqa: ARG002 -- items
+        """As the Protocol; LOCKED is never found: only the next create can tell (`conversation_locked`)."""
+        return _found(await self._turn(ask, thread_id), thread_id)
+
+    async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:
+        if run_id.startswith(BY_ITEMS):
+            return _run_by_items(await self._turn(ask, thread_id), thread_id)
+        reply = await self._get(ask, run_id)
+        self._keep(reply.data)
+        return run_of(reply.data, reply.poll_after_s)
+
+    async def cancel(self, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- by id
+        """As the Protocol; a response that cannot be cancelled any more is read instead."""
+        if run_id.startswith(BY_ITEMS):
+            return Run(id=run_id, status=RunStatus.CANCELLED)
+        try:
+            return _over(run_of((await self._sent(self._responses.cancel(run_id))).data))
+        except ApiFault as fault:
+            if fault.status not in NOT_CANCELLABLE:
+                raise
+            return _over(run_of((await self._reader.get(path("responses", run_id))).data))
+
+    async def submit(self, ask: Ask, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]) -> Run:
+        """As the Protocol: a new response; its metadata tells the one before and tokens till then."""
+        spent = Usage() if run_id.startswith(BY_ITEMS) else (await self._seen(ask, run_id)).usage
+        given = [
+            {"type": "function_call_output", "call_id": output.call_id, "output": output.output}
+            for output in outputs
+        ]
+        params = {**response_params(ask, thread_id), "input": given}
+        params["metadata"] = {**ask.metadata, **going_on(run_id, spent)}
+        calls = hashlib.sha256("/".join(output.call_id for output in outputs).encode()).hexdigest()[:16]
+        return await self._create(params, f"{ask.batch}-{ask.row}-{ask.attempt}-{calls}")
+
+    async def find_submitted(self, ask: Ask, thread_id: str, run_id: str) -> Found:
+        """As the Protocol, from the conversation: outputs are there once the next has completed."""
+        items = await self._turn(ask, thread_id)
+        run = await self.look(ask, thread_id, run_id)
+        waiting = {call.id for call in tool_calls(items)}
+        if not items or {call.id for call in run.tool_calls} & waiting:
+            return Found(FoundKind.NOTHING, run)
+        return _found(items, thread_id)
+
+    async def read(self, ask: Ask, thread_id: str, run_id: str | None) -> Answer:
+        if run_id is None or run_id.startswith(BY_ITEMS):
+            items = written(await self._turn(ask, thread_id))
+            steps = [step_of(item, None, ask.attempt, outputs_of(items)) for item in items]
+            return await self._answer(ask, items, steps)
+        chain = await self._chain(ask, run_id)
+        items = [item for response in chain for item in output_of(response)]
+        outputs = await self._outputs(ask, thread_id, items)
+        steps = [
+            step_of(item, str(response.get("id")), ask.attempt, outputs)
+            for response in chain
+            for item in output_of(response)
+        ]
+        return replace(await self._answer(ask, items, steps), run_id=run_id)
+
+    async def clear_turn(self, thread_id: str, after: str | None) -> None:
+        delete = self._conversations.items.delete
+        for item in await self._items(thread_id, (), after):
+            await self._sent(delete(item["id"], conversation_id=thread_id))
+
+    async def fetch_file(self, file: dict[str, Any]) -> bytes:
+        return await self._files.content(file)
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._client.close()
+
+    async def _create(self, params: dict[str, Any], key: str) -> Run:
+        headers = {"Idempotency-Key": key}
+        reply = await self._sent(self._responses.create(**params, extra_headers=headers))
+        self._keep(reply.data)
+        return run_of(reply.data, reply.poll_after_s)
+
+    async def _get(self, ask: Ask, run_id: str) -> Reply:
+        query = [("include[]", name) for name in includes(ask.profile)]
+        return await self._reader.get(path("responses", run_id), query)
+
+    async def _seen(self, ask: Ask, run_id: str) -> Run:
+        known = self._ended.get(run_id)
+        return run_of(known) if known else await self.look(ask, "", run_id)
+
+    def _keep(self, response: Json) -> None:
+        if response.get("status") in ENDED:
+            self._ended[str(response.get("id"))] = response
+            if len(self._ended) > KEPT:
+                self._ended.popitem(last=False)
+
+    async def _chain(self, ask: Ask, run_id: str) -> list[Json]:
+        """The response and those that it goes on from, oldest first."""
+        chain: list[Json] = []
+        link: str | None = run_id
+        while link and not link.startswith(BY_ITEMS):
+            response = self._ended.pop(link, None) or (await self._get(ask, link)).data
+            chain.insert(0, response)
+            link = previous_of(response)
+        return chain
+
+    async def _answer(self, ask: Ask, items: list[Json], steps: list[Step | None]) -> Answer:
+        draft = draft_of(items)
+        names = await self._files.names(draft.unnamed())
+        answer, _ = finished(draft, names, footnotes=ask.profile.response_schema is None)
+        last = str(items[-1].get("id")) if items else None
+        return replace(answer, last_message_id=last, steps=tuple(step for step in steps if step))
+
+    async def _outputs(self, ask: Ask, thread_id: str, items: list[Json]) -> dict[str, Any]:
+        """What the functions gave back: we sent it, so it stands only in the conversation."""
+        if not tool_calls(items):
+            return {}
+        return outputs_of(await self._turn(ask, thread_id))
+
+    async def _turn(self, ask: Ask, thread_id: str) -> list[Json]:
+        """The conversation's items that belong to this turn, oldest first, without its question."""
+        items = await self._items(thread_id, tuple(includes(ask.profile)), ask.after)
+        if ask.after is None and ask.follow_up:
+            return behind_question(items, ask.question)
+        opening = 0 if ask.after else len(ask.profile.messages)
+        return [item for item in items[opening:] if item.get("role") != "user"]
+
+    async def _items(self, thread_id: str, include: tuple[str, ...], after: str | None) -> list[Json]:
+        query = [("order", "asc"), *(("include[]", name) for name in include)]
+        return await self._reader.everything(path("conversations", thread_id, "items"), query, after)
+
+    async def _sent(self, call: Awaitable[Any]) -> Reply:
+        return await answered(call, self._client.api_key)
+
+
+def _over(run: Run) -> Run:
+    """A response that called functions has ended: when nobody answers, that is its cancellation."""
+    return replace(run, status=RunStatus.CANCELLED) if run.status == RunStatus.REQUIRES_ACTION else run
+
+
+def _found(items: list[Json], thread_id: str) -> Found:
+    """What the items of a turn show of a response whose id is not known."""
+    if not written(items):
+        return Found(FoundKind.NOTHING)
+    if tool_calls(items):
+        return Found(FoundKind.RUN, _run_by_items(items, thread_id))
+    return Found(FoundKind.ANSWER)
+
+
+def _run_by_items(items: list[Json], thread_id: str) -> Run:
+    calls = tool_calls(items)
+    status = RunStatus.REQUIRES_ACTION if calls else RunStatus.COMPLETED
+    return Run(id=f"{BY_ITEMS}{thread_id}", status=status, tool_calls=calls)
