@@ -31,7 +31,7 @@ FILE_SEARCH_PROMPT_TOKENS = 20_000
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """The command line's say on the profile; None and () mean not said. Paths are relative to the working folder."""
+    """The command line's say on the profile; None and () mean not said. Paths: from the working folder."""
 
     assistant_id: str | None = None
     model: str | None = None
@@ -53,10 +53,8 @@ class ProfileOptions:
         return {name: value for name, value in named.items() if value not in {None, ()}}
 
 
-def build_profile(
-    file: Path | None, options: ProfileOptions, default_model: str, *, offline: bool
-) -> Profile:
-    """The profile of a batch: `file`, then `options`, then the defaults.
+def build_profile(file: Path | None, options: ProfileOptions, model: str, *, offline: bool) -> Profile:
+    """The profile of a batch: `file`, then `options`, then the defaults, `model` among them.
 
     Without either, offline the mathematics tutor and otherwise a bare model. Raises ProfileError naming the
     file or the options, the field and what it may be.
@@ -66,7 +64,7 @@ def build_profile(
     if offline and file is None:
         said = TUTOR | said
     if "assistant_id" not in said:
-        said.setdefault("model", default_model)
+        said.setdefault("model", model)
     if isinstance(said.get("functions"), str):
         from jobs.functions import describe  # noqa: PLC0415 -- few batches have functions
 
@@ -163,19 +161,15 @@ def refuse_unsupported(profile: Profile, api: Api) -> None:
     from jobs.api import unsupported  # noqa: PLC0415 -- loads the SDK
 
     if reasons := unsupported(profile, api):
-        raise ProfileError(
-            "\n".join(f"The {api.title()} API cannot do this: {reason}." for reason in reasons)
-        )
+        raise ProfileError("\n".join(f"profile: {reason} (ASKMILL_API is {api})." for reason in reasons))
 
 
 def warnings(profile: Profile) -> list[str]:
     """What is allowed but probably not meant."""
     limit = profile.max_prompt_tokens
     if "file_search" in profile.tools and limit is not None and limit < FILE_SEARCH_PROMPT_TOKENS:
-        return [
-            f"max_prompt_tokens {limit} with file_search: the API's documentation asks for "
-            f"{FILE_SEARCH_PROMPT_TOKENS} at least, or the answer may be cut."
-        ]
+        least = f"the API's documentation asks for {FILE_SEARCH_PROMPT_TOKENS} at least"
+        return [f"max_prompt_tokens {limit} with file_search: {least}, or the answer may be cut."]
     return []
 
 
