@@ -1,0 +1,33 @@
+"""A real Redis for every test that asks: the embedded binary on a free port, nothing kept on disk.
+
+A missing binary is a failure, never a skip.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import RedisServer
+
+
+@pytest.fixture(scope="session")
+def _redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def redis_server(_redis_process: RedisServer) -> RedisServer:
+    """The session's Redis, running and empty at the start of the test."""
+    _redis_process.clean()
+    return _redis_process
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The address of an empty Redis."""
+    return redis_server.url
