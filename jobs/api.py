@@ -17,6 +17,7 @@ from openai import (
     DefaultAioHttpClient,
     NotFoundError,
     OpenAIError,
+    RateLimitError,
     Timeout,
 )
 
@@ -91,9 +92,8 @@ async def probe(api_client: AsyncOpenAI, api: Api) -> None:
     try:
         await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
     except OpenAIError as error:
-        sentence = _sentence(error, api_client, api)
-        if sentence is not None:
-            raise ApiUnavailable(sentence) from None
+        if not (isinstance(error, RateLimitError) and error.code not in SPEND_LIMITS):
+            raise ApiUnavailable(sentence(error, api_client, api)) from None
 
 
 async def _probe_assistants(api_client: AsyncOpenAI) -> None:
@@ -117,23 +117,25 @@ async def _probe_responses(api_client: AsyncOpenAI) -> None:
             raise
 
 
-def _sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api) -> str | None:
-    """What the error means for the person and what to do; None when the API is alive all the same."""
+def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None) -> str:
+    """What the error means for the person and what to do. `api` is named where it is the API that lacks."""
     where = f"The API at {str(api_client.base_url).rstrip('/')}"
     if isinstance(error, APIConnectionError) or not isinstance(error, APIStatusError):
         return f"{where} does not answer: {_cause(error)}. Check OPENAI_BASE_URL and the network."
-    said = f"({error.status_code}: {spoken(_message(error), api_client.api_key)})"
-    if error.status_code == 401:
-        return f"{where} refuses the key {said}. Set OPENAI_API_KEY to a key that is valid there."
-    if error.status_code == 403:
-        return f"{where} forbids this {said}. Check the key's rights, OPENAI_PROJECT_ID and OPENAI_ORG_ID."
-    if error.status_code == 404:
-        return f"{where} does not offer the {api.title()} API {said}. {_other(api)}"
-    if error.status_code == 429 and error.code in SPEND_LIMITS:
-        return f"{where} will not work for this account {said}. Check its plan and billing."
-    if error.status_code == 429:
-        return None
-    return f"{where} is in trouble {said}. Try again later; what is stored stays."
+    said = f"({error.status_code}: {words_of(error, api_client)})"
+    match error.status_code:
+        case 401:
+            return f"{where} refuses the key {said}. Set OPENAI_API_KEY to a key that is valid there."
+        case 403:
+            return (
+                f"{where} forbids this {said}. Check the key's rights, OPENAI_PROJECT_ID and OPENAI_ORG_ID."
+            )
+        case 404 | 405 | 501 if api is not None:
+            return f"{where} does not offer the {api.title()} API {said}. {_other(api)}"
+        case 429 if error.code in SPEND_LIMITS:
+            return f"{where} will not work for this account {said}. Check its plan and billing."
+        case _:
+            return f"{where} is in trouble {said}. Try again later; what is stored stays."
 
 
 SPEND_LIMITS = frozenset(
@@ -148,11 +150,11 @@ def _other(api: Api) -> str:
     return "Set ASKMILL_API=assistants if it is an Assistants server, or correct OPENAI_BASE_URL."
 
 
-def _message(error: APIStatusError) -> str:
-    body = error.body
-    if isinstance(body, dict) and isinstance(body.get("message"), str):
-        return str(body["message"])
-    return error.message
+def words_of(error: OpenAIError, api_client: AsyncOpenAI) -> str:
+    """The API's own words, without anything that looks like a key."""
+    body = error.body if isinstance(error, APIError) else None
+    message = body.get("message") if isinstance(body, dict) else None
+    return spoken(str(message or error), api_client.api_key)
 
 
 def _cause(error: BaseException) -> str:
@@ -179,6 +181,7 @@ def _not_on_assistants(profile: Profile) -> list[str]:
             "an assistant has at most 128 tools",
         ),
         (len(profile.messages) > 31, "a thread starts with at most 32 messages, the question included"),
+        (len(profile.metadata) > 13, "metadata has room for 13 pairs beside ours"),
     )
     return [reason for holds, reason in checks if holds]
 
@@ -199,5 +202,6 @@ def _not_on_responses(profile: Profile) -> list[str]:
             "completion_window 2h and 8h need standard processing: leave service_tier out",
         ),
         (len(profile.messages) > 20, "a conversation starts with at most 20 messages"),
+        (len(profile.metadata) > 11, "metadata has room for 11 pairs beside ours"),
     )
     return [reason for holds, reason in checks if holds]
