@@ -76,11 +76,7 @@ async def make_vector_store(
     try:
         await _fill(steady, store.id, list(files))
         await _or_sentence(_ready(steady, store.id), client, name)
-        failed = await _or_sentence(_failures(steady, store.id, files), client, name)
-        if failed:
-            raise UsageError(
-                "\n".join([f"The API cannot search {len(failed)} of {len(files)} files:", *failed])
-            )
+        await _or_sentence(_refuse_failures(steady, store.id, files), client, name)
     except BaseException:
         # Left alone it would cost storage until it expires.
         with suppress(OpenAIError):
@@ -97,7 +93,7 @@ async def _fill(client: AsyncOpenAI, store_id: str, file_ids: list[str]) -> None
 
 
 async def _ready(client: AsyncOpenAI, store_id: str) -> None:
-    """Wait until no file is in progress, as often as the server says (`openai-poll-after-ms`, read each time)."""
+    """Wait until no file is in progress, looking as often as the server says (`openai-poll-after-ms`)."""
     wait_s = 0.2
     try:
         async with asyncio.timeout(READY_WITHIN_S):
@@ -113,14 +109,15 @@ async def _ready(client: AsyncOpenAI, store_id: str) -> None:
         raise ApiUnavailable(f"{said}; try again later or with fewer files.") from None
 
 
-async def _failures(client: AsyncOpenAI, store_id: str, files: Mapping[str, str]) -> list[str]:
+async def _refuse_failures(client: AsyncOpenAI, store_id: str, files: Mapping[str, str]) -> None:
     found = []
     async for file in client.vector_stores.files.list(store_id, filter="failed"):
         reason = (
             f"{file.last_error.code}: {file.last_error.message}" if file.last_error else "no reason given"
         )
         found.append(f"  {files.get(file.id, file.id)}: {spoken(reason)}")
-    return found
+    if found:
+        raise UsageError("\n".join([f"The API cannot search {len(found)} of {len(files)} files:", *found]))
 
 
 @dataclass
