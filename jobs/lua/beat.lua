@@ -1,0 +1,18 @@
+-- Keeps a worker and all its claims alive. ARGV: worker, lifetime_ms, number of card values, card field, value, …, then batch, …
+-- Returns {alive, now_ms, state, limits, paused_reason of each batch …}; a state of '' means the batch is gone.
+-- include: rows.lua
+local worker, lifetime_ms, card = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local now = now_ms()
+
+-- Its rows are with others already: it must drop them and come back under a new id.
+if redis.call('HEXISTS', worker_key(worker), 'swept') == 1 then return {0, now} end
+redis.call('HSET', worker_key(worker), unpack(ARGV, 4, 3 + card))
+redis.call('PEXPIRE', worker_key(worker), lifetime_ms)
+redis.call('ZADD', WORKERS, now, worker)
+
+local reply = {1, now}
+for i = 4 + card, #ARGV do
+  local about = redis.call('HMGET', batch_key(ARGV[i]), 'state', 'limits', 'paused_reason')
+  for field = 1, 3 do reply[#reply + 1] = about[field] or '' end
+end
+return reply

@@ -1,0 +1,37 @@
+-- Stores how far a row is, if its claim still stands.
+-- ARGV: batch, row, fence, nonce (names the content), state, run_made (0|1), out, danger (''|0|1), reserve (''|nano), counter, amount, …
+-- Returns {held, first run of the batch, affordable}
+-- include: rows.lua
+local batch, row, fence, nonce, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local run_made, out, danger, nano = ARGV[6] == '1', ARGV[7], ARGV[8], tonumber(ARGV[9])
+
+local live = redis.call('HMGET', live_key(batch, row), 'fence', 'nonce', 'reserved')
+if live[1] ~= fence then return {0, 0, 1} end
+-- The client repeats a call whose reply was lost: nothing is counted twice.
+if live[2] == nonce then return {1, 0, 1} end
+
+local function affordable()
+  local budget = tonumber(redis.call('HGET', batch_key(batch), 'budget_nano'))
+  local more = (nano or 0) - (tonumber(live[3]) or 0)
+  if not budget or more <= 0 then return true end
+  local spent = redis.call('HMGET', part(batch, 'n'), 'cost_nano', 'reserved_nano')
+  return (tonumber(spent[1]) or 0) + (tonumber(spent[2]) or 0) + more <= budget
+end
+
+local function first_run()
+  local about = redis.call('HMGET', batch_key(batch), 'accepted', 'state')
+  redis.call('HINCRBY', part(batch, 'n'), 'runs', 1)
+  redis.call('HSET', batch_key(batch), 'accepted', 1)
+  redis.call('HSETNX', batch_key(batch), 'started_at', now_ms())
+  redis.call('HDEL', batch_key(batch), 'trouble_since')
+  if about[2] == 'queued' then redis.call('HSET', batch_key(batch), 'state', 'running') end
+  return about[1] ~= '1'
+end
+
+if nano and not affordable() then return {1, 0, 0} end
+redis.call('HSET', live_key(batch, row), 'state', state, 'nonce', nonce)
+if out ~= '' then redis.call('HSET', live_key(batch, row), 'out', out) end
+if danger ~= '' then redis.call('HSET', live_key(batch, row), 'danger', danger) end
+if nano then reserve(batch, row, nano) end
+add_counters(batch, 10)
+return {1, run_made and first_run() and 1 or 0, 1}

@@ -1,0 +1,26 @@
+-- Gives back what dead workers held, and forgets batches whose retention is over.
+-- ARGV: limit (rows a call), tombstone_ms   Returns {rows given back, dead worker, …}
+-- include: releasing.lua
+local limit, tombstone_ms = tonumber(ARGV[1]), ARGV[2]
+local reply = {0}
+
+local function bury(worker)
+  -- First the stone: a worker that was only slow must not come back half-swept.
+  redis.call('HSET', worker_key(worker), 'swept', 1)
+  redis.call('PEXPIRE', worker_key(worker), tombstone_ms)
+  local names = redis.call('SRANDMEMBER', held_key(worker), limit - reply[1])
+  for _, name in ipairs(names) do release(worker, name) end
+  reply[1] = reply[1] + #names
+  reply[#reply + 1] = worker
+  if redis.call('SCARD', held_key(worker)) == 0 then redis.call('ZREM', WORKERS, worker) end
+end
+
+for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
+  local alive = redis.call('HEXISTS', worker_key(worker), 'slots') == 1
+  if not alive and reply[1] < limit then bury(worker) end
+end
+-- The oldest vanish first.
+for _, batch in ipairs(redis.call('ZRANGE', BATCHES, 0, 99)) do
+  if redis.call('EXISTS', batch_key(batch)) == 0 then redis.call('ZREM', BATCHES, batch) end
+end
+return reply

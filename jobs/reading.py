@@ -1,0 +1,227 @@
+"""The store's way out: batches, how far they are, rows with their results, ids for the API's ledger. Changes nothing."""
+
+from collections.abc import AsyncIterator, Collection, Iterator
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import orjson
+
+from jobs import keys
+from jobs.codec import BLOCK_ROWS, block_of, limits_of, unpack
+from jobs.connection import Connection
+from jobs.errors import NotFound
+from jobs.models import STATUS_OF_BYTE, BatchState, InputSpec, JobStatus
+from jobs.profile import Profile, Resources
+from jobs.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerCard
+
+_CHUNK_BLOCKS = 64
+"""Blocks a round trip: 1,024 rows, about half a megabyte."""
+_PACE_BUCKET_S = 10
+_PACE_BUCKETS = 30
+_SHOWN = 5
+
+
+async def not_found(at: Connection, batch: str) -> NoReturn:
+    """Names the batches that look alike, else the newest."""
+    known = [name.decode() for name in await at.ask("ZREVRANGE", keys.BATCHES, 0, -1)]
+    near = get_close_matches(batch, known, _SHOWN) or known[:_SHOWN]
+    hint = f"here are {', '.join(near)}" if near else "there is none in this Redis"
+    raise NotFound(f"no batch {batch!r}: {hint} (`askmill list` shows all)")
+
+
+def _spec(stored: bytes) -> InputSpec:
+    values = orjson.loads(stored)
+    return InputSpec(
+        **{**values, "columns": tuple(values["columns"]), "overrides": tuple(values["overrides"])}
+    )
+
+
+def _batch(batch: str, stored: dict[bytes, bytes]) -> Batch:
+    text = {name.decode(): value.decode() for name, value in stored.items()}
+    frozen: dict[str, Any] = {
+        name: text[name] for name in ("name", "file", "api", "base_url", "model", "identity")
+    }
+    times: dict[str, Any] = {
+        f"{name}_ms": int(text[name]) if name in text else None for name in ("started_at", "finished_at")
+    }
+    return Batch(
+        id=batch,
+        rows=int(text["rows"]),
+        spec=_spec(stored[b"spec"]),
+        profile=Profile.model_validate_json(text["profile"]),
+        resources=Resources.model_validate_json(text["resources"]),
+        limits=limits_of(stored[b"limits"]),
+        options=orjson.loads(text["options"]),
+        state=BatchState(text["state"]),
+        paused_reason=text.get("paused_reason"),
+        accepted=text["accepted"] == "1",
+        submitted_at_ms=int(text["submitted_at"]),
+        **frozen,
+        **times,
+    )
+
+
+def _counts(stored: dict[bytes, bytes]) -> Counts:
+    numbers = {name.decode(): int(value) for name, value in stored.items()}
+    return Counts(
+        {name: rows for name, rows in numbers.items() if name in STATUS_OF_BYTE},
+        {name: number for name, number in numbers.items() if name not in STATUS_OF_BYTE},
+    )
+
+
+def _pace(stored: dict[bytes, bytes], now_s: float, started_at_ms: int | None) -> float | None:
+    """Rows a second over the last minutes; None before the first run."""
+    if started_at_ms is None:
+        return None
+    oldest = int(now_s / _PACE_BUCKET_S) - _PACE_BUCKETS + 1
+    rows = sum(int(count) for bucket, count in stored.items() if int(bucket) >= oldest)
+    since_s = max(started_at_ms / 1000, float(oldest * _PACE_BUCKET_S))
+    return rows / max(now_s - since_s, 1.0)
+
+
+class Reading:
+    """What anybody may ask of the store."""
+
+    _at: Connection
+
+    async def workers(self) -> tuple[WorkerCard, ...]:
+        raise NotImplementedError  # told by Upkeep
+
+    async def newest(self) -> str | None:
+        """The batch submitted last."""
+        newest = await self._at.ask("ZREVRANGE", keys.BATCHES, 0, 0)
+        return newest[0].decode() if newest else None
+
+    async def batch(self, batch: str) -> Batch:
+        """Raises NotFound for one that is not (or no longer) here."""
+        stored = await self._at.ask("HGETALL", keys.batch(batch))
+        if not stored or stored[b"state"] == b"loading":
+            await not_found(self._at, batch)
+        return _batch(batch, stored)
+
+    async def list_batches(self) -> list[Batch]:
+        """All of them, newest first."""
+        names = [name.decode() for name in await self._at.ask("ZREVRANGE", keys.BATCHES, 0, -1)]
+        stored = await self._at.together(*(("HGETALL", keys.batch(name)) for name in names)) if names else []
+        # One whose retention has just ended may still be named.
+        return [_batch(name, values) for name, values in zip(names, stored, strict=True) if values]
+
+    async def counts(self, batch: str) -> Counts:
+        stored = await self._at.ask("HGETALL", keys.part(batch, "n"))
+        return _counts(stored) if stored else await not_found(self._at, batch)
+
+    async def status(self, batch: str) -> StatusView:
+        """How far it is; costs the same for any number of rows."""
+        found = await self.batch(batch)
+        counts, pace, (seconds, _) = await self._at.together(
+            ("HGETALL", keys.part(batch, "n")), ("HGETALL", keys.part(batch, "pace")), ("TIME",)
+        )
+        rows_per_s = _pace(pace, float(seconds), found.started_at_ms)
+        if found.finished_at_ms is not None and found.started_at_ms is not None:
+            ended = found.rows / max((found.finished_at_ms - found.started_at_ms) / 1000, 0.001)
+            rows_per_s = rows_per_s or ended
+        told = _counts(counts)
+        alive = await self.workers()
+        ours = tuple(card for card in alive if (card.api, card.base_url) == (found.api, found.base_url))
+        going = found.state in {BatchState.QUEUED, BatchState.RUNNING} and rows_per_s
+        return StatusView(
+            batch=found,
+            counts=told,
+            workers=ours,
+            strangers=tuple(card for card in alive if card not in ours),
+            rows_per_s=rows_per_s,
+            eta_s=told.unfinished / rows_per_s if going and rows_per_s else None,
+        )
+
+    async def results(
+        self, batch: str, statuses: Collection[JobStatus] | None = None
+    ) -> AsyncIterator[RowView]:
+        """All rows in file order, or those that ended so; memory for a thousand rows at most."""
+        rows = (await self.batch(batch)).rows
+        for first_block in range(0, block_of(rows) + 1, _CHUNK_BLOCKS):
+            for view in await self._chunk(batch, first_block, rows):
+                if statuses is None or view.status in statuses:
+                    yield view
+
+    async def _chunk(self, batch: str, first_block: int, rows: int) -> list[RowView]:
+        blocks = range(first_block, min(first_block + _CHUNK_BLOCKS, block_of(rows) + 1))
+        numbers = range(first_block * BLOCK_ROWS + 1, min(blocks.stop * BLOCK_ROWS, rows) + 1)
+        status, inputs, results = await self._at.together(
+            ("GETRANGE", keys.part(batch, "status"), numbers.start - 1, numbers.stop - 2),
+            ("HMGET", keys.part(batch, "input"), *blocks),
+            ("HMGET", keys.part(batch, "results"), *numbers),
+        )
+        if None in inputs:
+            await not_found(self._at, batch)
+        cells = [row for block in inputs for row in unpack(block)]
+        return [
+            RowView(row, cells[at], STATUS_OF_BYTE[chr(status[at])], results[at])
+            for at, row in enumerate(numbers)
+        ]
+
+    async def row(self, batch: str, row: int) -> RowDetail:
+        """One row, with what its worker knows of it.
+
+        Raises:
+            NotFound: no such batch, or a row number outside it.
+        """
+        rows = (await self.batch(batch)).rows
+        if not 1 <= row <= rows:
+            raise NotFound(f"no row {row} in batch {batch}: it has the rows 1 to {rows}")
+        status, block, packed, live, due, orphaned = await self._at.together(
+            ("GETRANGE", keys.part(batch, "status"), row - 1, row - 1),
+            ("HGET", keys.part(batch, "input"), block_of(row)),
+            ("HGET", keys.part(batch, "results"), row),
+            ("HGETALL", keys.live(batch, row)),
+            ("ZSCORE", keys.part(batch, "due"), row),
+            ("ZSCORE", keys.part(batch, "orphans"), row),
+        )
+        waits_until = due if due is not None else orphaned
+        worker = live.get(b"worker")
+        return RowDetail(
+            view=RowView(row, unpack(block)[(row - 1) % BLOCK_ROWS], STATUS_OF_BYTE[status.decode()], packed),
+            state=live.get(b"state"),
+            worker=worker.decode() if worker else None,
+            due_ms=None if waits_until is None else int(waits_until),
+            kills=int(live.get(b"kills", 0)),
+        )
+
+    async def find_row_by_id(self, batch: str, own_id: str) -> int:
+        """The row whose id column has this value: reads the batch until it is found.
+
+        Raises:
+            NotFound: no such batch or id, or the batch has no id column.
+        """
+        spec = (await self.batch(batch)).spec
+        if spec.id_column is None:
+            raise NotFound(f"batch {batch} has no id column: name the row by its number")
+        async for view in self.results(batch):
+            if spec.cell(spec.id_column, view.cells) == own_id:
+                return view.row
+        raise NotFound(f"no row with {spec.id_column} {own_id!r} in batch {batch}")
+
+    async def ledger(self, batch: str) -> AsyncIterator[tuple[str | None, str | None]]:
+        """(thread id, run id) of every attempt ever made, of results and of rows that are under way."""
+        seen: set[tuple[str | None, str | None]] = set()
+        async for view in self.results(batch):
+            states = [view.stored]
+            if view.status in {JobStatus.QUEUED, JobStatus.RUNNING}:
+                state = await self._at.ask("HGET", keys.live(batch, view.row), "state")
+                states.append(orjson.loads(state) if state else None)
+            seen = set()
+            for pair in (pair for stored in states for pair in _ids_in(stored)):
+                if pair not in seen:
+                    seen.add(pair)
+                    yield pair
+
+
+def _ids_in(stored: Any) -> Iterator[tuple[str | None, str | None]]:
+    """Every (thread_id, run_id) that stands side by side anywhere in stored JSON."""
+    if isinstance(stored, list):
+        for part in stored:
+            yield from _ids_in(part)
+    elif isinstance(stored, dict):
+        if stored.get("thread_id"):
+            yield stored["thread_id"], stored.get("run_id")
+        for part in stored.values():
+            yield from _ids_in(part)

@@ -1,0 +1,107 @@
+"""The Lua scripts, one typed stub each: a change of state is one script, one round trip, all or nothing.
+
+A line `-- include: NAME.lua` is replaced by that file, so that what several scripts do stands once.
+The scripts name their keys themselves (one Redis, no Cluster; docs/decisions/store.md).
+"""
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from jobs.reachable import reachable
+
+_INCLUDE = re.compile(r"^-- include: (\w+\.lua)\n", re.MULTILINE)
+
+
+@cache
+def source(name: str) -> str:
+    """The text of a script with what it includes."""
+    text = (files("jobs") / "lua" / f"{name}.lua").read_text("utf-8")
+    return _INCLUDE.sub(lambda found: source(found[1].removesuffix(".lua")), text)
+
+
+class Scripts:
+    """Each method runs the script of its name; arguments and replies stand at the top of the .lua file."""
+
+    def __init__(self, redis: "Redis", url: str) -> None:
+        self._redis, self._url = redis, url
+        self._known: dict[str, AsyncScript] = {}
+
+    async def _run(self, name: str, *arguments: Any) -> Any:
+        script = self._known.get(name)
+        if script is None:
+            script = self._known[name] = self._redis.register_script(source(name))
+        with reachable(self._url):
+            return await script(args=arguments)
+
+    async def create(self, batch: str, lifetime_ms: int, fields: list[bytes | str | int]) -> int:
+        return cast("int", await self._run("create", batch, lifetime_ms, *fields))
+
+    async def seal(self, batch: str, retention_ms: int) -> int:
+        return cast("int", await self._run("seal", batch, retention_ms))
+
+    async def claim(self, batch: str, row: int, worker: str, fence: str) -> list[Any]:
+        return cast("list[Any]", await self._run("claim", batch, row, worker, fence))
+
+    async def save(
+        self, claimed: tuple[str, int, str], values: tuple[Any, ...], counters: list[Any]
+    ) -> list[int]:
+        """`values`: nonce, state, run_made, out, danger, reserve."""
+        return cast("list[int]", await self._run("save", *claimed, *values, *counters))
+
+    async def finish(
+        self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
+    ) -> int:
+        """`values`: byte, result, seed, retention_ms."""
+        return cast("int", await self._run("finish", *claimed, *values, *counters))
+
+    async def give_back(
+        self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
+    ) -> int:
+        """`values`: state, due_ms, out."""
+        return cast("int", await self._run("give_back", *claimed, *values, *counters))
+
+    async def keep_file(
+        self, claimed: tuple[str, int, str], number: int, content: bytes, budget_bytes: int
+    ) -> int:
+        return cast("int", await self._run("keep_file", *claimed, number, content, budget_bytes))
+
+    async def beat(self, worker: str, lifetime_ms: int, card: list[Any], batches: list[str]) -> list[Any]:
+        return cast("list[Any]", await self._run("beat", worker, lifetime_ms, len(card), *card, *batches))
+
+    async def leave(self, worker: str) -> int:
+        return cast("int", await self._run("leave", worker))
+
+    async def sweep(self, limit: int, tombstone_ms: int) -> list[Any]:
+        return cast("list[Any]", await self._run("sweep", limit, tombstone_ms))
+
+    async def feed(self, floor: int) -> list[Any]:
+        return cast("list[Any]", await self._run("feed", floor))
+
+    async def refeed(self, names_and_scores: list[Any]) -> list[Any]:
+        return cast("list[Any]", await self._run("refeed", *names_and_scores))
+
+    async def pause(self, batch: str, reason: str, fault: bool) -> list[Any]:
+        return cast("list[Any]", await self._run("pause", batch, reason, int(fault)))
+
+    async def resume(self, batch: str) -> list[Any]:
+        return cast("list[Any]", await self._run("resume", batch))
+
+    async def cancel(self, batch: str, retention_ms: int) -> bytes:
+        return cast("bytes", await self._run("cancel", batch, retention_ms))
+
+    async def retry(self, batch: str, status_bytes: str) -> int:
+        return cast("int", await self._run("retry", batch, status_bytes))
+
+    async def limits(self, batch: str, limits: bytes, budget_nano: int | str) -> int:
+        return cast("int", await self._run("limits", batch, limits, budget_nano))
+
+    async def trouble(self, batch: str, reason: str, patience_ms: int) -> int:
+        return cast("int", await self._run("trouble", batch, reason, patience_ms))
+
+    async def purge(self, batch: str) -> int:
+        return cast("int", await self._run("purge", batch))

@@ -1,0 +1,146 @@
+"""The store's way in: a batch is created, filled block by block, sealed; only then does it exist for others.
+
+create_batch ─▶ add_rows … ─▶ seal_batch          never sealed: gone an hour after the last add_rows
+"""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from jobs import keys
+from jobs.codec import BLOCK_ROWS, block_of, limits_json, pack, pack_result
+from jobs.connection import Connection
+from jobs.errors import Unavailable
+from jobs.models import JobStatus, Limits, Result
+from jobs.records import NANO, NewBatch, NewRow
+
+_UNSEALED_MS = 3_600_000
+_ID_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def budget_nano(limits: Limits) -> int | str:
+    """The budget as the scripts compare it; empty for none."""
+    return "" if limits.budget_usd is None else round(limits.budget_usd * NANO)
+
+
+def _new_id() -> str:
+    return "b_" + "".join(secrets.choice(_ID_LETTERS) for _ in range(6))
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows on their way, as the commands that store them need them."""
+
+    status: bytes
+    blocks: list[Any]
+    results: list[Any]
+
+
+def _chunk(first_row: int, rows: Sequence[NewRow], held: set[int]) -> _Chunk:
+    status, blocks, results = bytearray(), [], []
+    for at in range(0, len(rows), BLOCK_ROWS):
+        blocks += [block_of(first_row + at), pack([row.cells for row in rows[at : at + BLOCK_ROWS]])]
+    for number, row in enumerate(rows, first_row):
+        status += b"j" if row.reject is not None else b"h" if number in held else b"q"
+        if row.reject is not None:
+            result = Result(number, JobStatus.REJECTED, error=row.reject, attempts_made=0)
+            results += [number, pack_result(result)]
+    return _Chunk(bytes(status), blocks, results)
+
+
+class Shelf:
+    """Batches and rows on their way in, and what can be found again by its content."""
+
+    _at: Connection
+
+    async def create_batch(self, new: NewBatch) -> str:
+        """Store what is frozen; returns the batch's id, such as `b_7hq2m9`."""
+        fields: list[bytes | str | int] = [
+            *("name", new.name, "file", new.file, "spec", orjson.dumps(new.spec), "rows", 0),
+            *("profile", new.profile.frozen_json(), "resources", new.resources.model_dump_json()),
+            *("api", new.api, "base_url", new.base_url, "model", new.model, "identity", new.identity),
+            *("limits", limits_json(new.limits), "budget_nano", budget_nano(new.limits)),
+            *("options", orjson.dumps(new.options)),
+        ]
+        while True:
+            batch = _new_id()
+            if await self._at.scripts.create(batch, _UNSEALED_MS, fields):
+                return batch
+
+    async def add_rows(self, batch: str, first_row: int, rows: Sequence[NewRow]) -> None:
+        """Store rows; some thousand a call are fastest. Repeating a call changes nothing.
+
+        Args:
+            batch: an unsealed batch.
+            first_row: opens a block: 1, 17, 33, … so every call but the last brings a multiple of 16 rows.
+            rows: in file order.
+        """
+        if (first_row - 1) % BLOCK_ROWS:
+            raise ValueError(f"first_row must be 1 more than a multiple of {BLOCK_ROWS}, not {first_row}")
+        following = await self._chain(batch, first_row, rows)
+        chunk = _chunk(first_row, rows, set(following.values()))
+        commands: list[tuple[Any, ...]] = [
+            ("SETRANGE", keys.part(batch, "status"), first_row - 1, chunk.status),
+            ("HSET", keys.part(batch, "input"), *chunk.blocks),
+        ]
+        if chunk.results:
+            commands.append(("HSET", keys.part(batch, "results"), *chunk.results))
+        if following:
+            pairs = [part for pair in following.items() for part in pair]
+            commands.append(("HSET", keys.part(batch, "next"), *pairs))
+        names = ("status", "input", "results", "next", "turns")
+        commands += [("PEXPIRE", keys.part(batch, name), _UNSEALED_MS) for name in names]
+        await self._at.together(*commands, ("PEXPIRE", keys.batch(batch), _UNSEALED_MS))
+
+    async def _chain(self, batch: str, first_row: int, rows: Sequence[NewRow]) -> dict[int, int]:
+        """Row → the next turn of its conversation, over call borders too; rejected rows are no turns."""
+        turns = [
+            (number, hashlib.sha1(row.conversation.encode(), usedforsecurity=False).digest())
+            for number, row in enumerate(rows, first_row)
+            if row.conversation and row.reject is None
+        ]
+        if not turns:
+            return {}
+        names = list(dict.fromkeys(name for _, name in turns))
+        ((*known,),) = await self._at.together(("HMGET", keys.part(batch, "turns"), *names))
+        # A repeated call finds its own rows there; a turn only ever follows an earlier row.
+        last = {
+            name: int(row) for name, row in zip(names, known, strict=True) if row and int(row) < first_row
+        }
+        following = {}
+        for number, name in turns:
+            if name in last:
+                following[last[name]] = number
+            last[name] = number
+        pairs = [part for pair in last.items() for part in pair]
+        await self._at.together(("HSET", keys.part(batch, "turns"), *pairs))
+        return following
+
+    async def seal_batch(self, batch: str) -> None:
+        """From here on the batch is listed, found by its identity, and fed.
+
+        Raises:
+            Unavailable: its loading stood still for an hour and it has vanished.
+        """
+        if not await self._at.scripts.seal(batch, self._at.retention_ms):
+            raise Unavailable("the batch was not filled within an hour and has been dropped; submit it again")
+
+    async def find_identity(self, sha256: str) -> str | None:
+        """The newest batch of this file, profile, address and limit."""
+        found = await self._at.ask("GET", keys.identity(sha256))
+        return found.decode() if found else None
+
+    async def recall(self, kind: str, sha256: str) -> str | None:
+        """The id of an `assistant` or `file` that was made at the API for this content."""
+        found = await self._at.ask("GET", keys.resource(kind, sha256))
+        return found.decode() if found else None
+
+    async def remember(self, kind: str, sha256: str, resource_id: str) -> None:
+        await self._at.ask("SET", keys.resource(kind, sha256), resource_id)
+
+    async def forget(self, kind: str, sha256: str) -> None:
+        await self._at.ask("DEL", keys.resource(kind, sha256))

@@ -1,0 +1,51 @@
+"""A person's side of the store: pause, resume, cancel, retry, other limits, purge. Each is one script."""
+
+from collections.abc import Iterable
+
+from jobs.codec import limits_json
+from jobs.connection import Connection
+from jobs.models import BYTE_OF_FINISHED, RETRIED_BY_DEFAULT, JobStatus, Limits
+from jobs.reading import Reading, not_found
+from jobs.records import Counts
+from jobs.shelf import budget_nano
+
+
+class Steering(Reading):
+    """Changes of a whole batch."""
+
+    _at: Connection
+
+    async def pause(self, batch: str, reason: str) -> bool:
+        """Start no more runs; those in flight end. False when it was not going."""
+        state, changed = await self._at.scripts.pause(batch, reason, fault=False)
+        return bool(changed) if state else await not_found(self._at, batch)
+
+    async def resume(self, batch: str) -> bool:
+        """Go on with a paused batch. False when it was not paused."""
+        state, changed = await self._at.scripts.resume(batch)
+        return bool(changed) if state else await not_found(self._at, batch)
+
+    async def cancel(self, batch: str) -> Counts:
+        """End every row that nothing was begun for; workers end the others at the API. Repeating changes nothing."""
+        if not await self._at.scripts.cancel(batch, self._at.retention_ms):
+            await not_found(self._at, batch)
+        return await self.counts(batch)
+
+    async def retry(self, batch: str, statuses: Iterable[JobStatus] = RETRIED_BY_DEFAULT) -> int:
+        """Ask again the rows that ended so, and the rest of their conversations; returns how many.
+
+        Old results stand until the new ones. Rejected rows cannot be asked and are passed over.
+        """
+        chosen = "".join(BYTE_OF_FINISHED[status] for status in set(statuses) - {JobStatus.REJECTED})
+        rows = await self._at.scripts.retry(batch, chosen) if chosen else 0
+        return rows if rows >= 0 else await not_found(self._at, batch)
+
+    async def update_limits(self, batch: str, limits: Limits) -> None:
+        """Workers see them at their next heartbeat."""
+        if not await self._at.scripts.limits(batch, limits_json(limits), budget_nano(limits)):
+            await not_found(self._at, batch)
+
+    async def purge(self, batch: str) -> None:
+        """Delete every key of the batch; workers that hold its rows drop them."""
+        if not await self._at.scripts.purge(batch):
+            await not_found(self._at, batch)

@@ -1,0 +1,54 @@
+"""The only owner of job state: everything of a batch that must survive is in Redis and changes only through here.
+
+    Shelf     a batch comes in                 create_batch, add_rows, seal_batch, find_identity, recall, remember
+    Reading   anybody asks                     batch, list_batches, counts, status, results, row, ledger
+    Steering  a person changes a batch         pause, resume, cancel, retry, update_limits, purge
+    Claims    a worker has a row               beat, leave, claim, save, give_back, finish, keep_file, trouble
+    Upkeep    rows keep moving                 feed, lost_messages, sweep, workers
+
+Keys: jobs/keys.py. Scripts: jobs/lua. A row's bytes: jobs/models.py. Why so: docs/decisions/store.md.
+"""
+
+from types import TracebackType
+from typing import Self
+
+from jobs.claims import Claims
+from jobs.connection import Connection, connect
+from jobs.shelf import Shelf
+from jobs.steering import Steering
+from jobs.upkeep import Upkeep
+
+
+class Store(Shelf, Claims, Upkeep, Steering):
+    """One for each process and event loop; `async with` closes it."""
+
+    def __init__(self, at: Connection) -> None:
+        self._at = at
+        self._suspects = {}
+
+    @classmethod
+    async def open(cls, url: str, *, retention_days: float | None = None, lifetime_s: float = 12.0) -> Self:
+        """Connect to `redis://`, `rediss://` or `unix://`.
+
+        Args:
+            url: see `ASKMILL_REDIS_URL`.
+            retention_days: how long finished batches stay; None: until `purge`.
+            lifetime_s: how long a worker's claims outlive its last heartbeat.
+
+        Raises:
+            RedisUnavailable: Redis does not answer, refuses the password or is full.
+            UsageError: the address cannot be read.
+            UsageError: a newer askmill has written there.
+        """
+        return cls(await connect(url, retention_days, lifetime_s))
+
+    async def close(self) -> None:
+        await self._at.redis.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,83 @@
+"""What keeps rows moving: feeding the broker, finding lost messages by proof, sweeping up after dead workers."""
+
+from typing import Any
+
+import orjson
+
+from jobs import keys
+from jobs.connection import Connection
+from jobs.queue import QUEUE, UNACKED
+from jobs.records import Fed, Swept, WorkerCard
+
+_SWEPT_ROWS = 1000
+_TOMBSTONE_MS = 86_400_000
+
+
+def _fed(flat: list[Any]) -> list[Fed]:
+    triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    return [Fed(batch.decode(), row, attempt) for batch, row, attempt in triples]
+
+
+def _named_in(queued: list[bytes], unacked: list[bytes]) -> set[str]:
+    """The rows that messages of the broker name, by their task ids (batch:row:attempt)."""
+    messages = [orjson.loads(raw) for raw in queued] + [orjson.loads(raw)[0] for raw in unacked]
+    return {str(message["headers"].get("id", "")).rpartition(":")[0] for message in messages}
+
+
+class Upkeep:
+    """Done by every worker at its heartbeat, and by whoever changes what may be fed."""
+
+    _at: Connection
+    _suspects: dict[str, int]
+
+    async def feed(self, floor: int) -> list[Fed]:
+        """Choose what to publish now: as many rows as the living workers have free slots, and `floor`."""
+        return _fed(await self._at.scripts.feed(floor))
+
+    async def lost_messages(self, older_than_s: float = 10.0) -> list[Fed]:
+        """Rows to publish again: fed, unclaimed, and in two calls running named by no message of the broker.
+
+        Only looks into the queue when it holds fewer messages than rows were fed (a plain deadline put 420
+        duplicates behind 360 slow jobs).
+        """
+        queued, unacked, fed, now = await self._at.together(
+            ("LLEN", QUEUE), ("HLEN", UNACKED), ("ZCARD", keys.FED), ("TIME",)
+        )
+        missing = (
+            await self._missing(int(now[0]) * 1000 - int(older_than_s * 1000))
+            if queued + unacked < fed
+            else {}
+        )
+        proved = [(name, at) for name, at in missing.items() if self._suspects.get(name) == at]
+        self._suspects = missing
+        if not proved:
+            return []
+        return _fed(await self._at.scripts.refeed([part for pair in proved for part in pair]))
+
+    async def _missing(self, before_ms: int) -> dict[str, int]:
+        queued, unacked, fed = await self._at.together(
+            ("LRANGE", QUEUE, 0, -1), ("HVALS", UNACKED), ("ZRANGE", keys.FED, 0, -1, "WITHSCORES")
+        )
+        present = _named_in(queued, unacked)
+        fed_at = {name.decode(): int(at) for name, at in fed if int(at) <= before_ms}
+        return {name: at for name, at in fed_at.items() if name not in present}
+
+    async def sweep(self) -> Swept:
+        """Give back what workers held that have missed their heartbeat for a whole lifetime."""
+        rows, *workers = await self._at.scripts.sweep(_SWEPT_ROWS, _TOMBSTONE_MS)
+        return Swept(tuple(worker.decode() for worker in workers), rows)
+
+    async def workers(self) -> tuple[WorkerCard, ...]:
+        """The workers whose heart beats."""
+        (names,) = await self._at.together(("ZRANGE", keys.WORKERS, 0, -1))
+        if not names:
+            return ()
+        ids = [name.decode() for name in names]
+        cards = await self._at.together(*(("HGETALL", keys.worker(worker)) for worker in ids))
+        return tuple(_card(worker, card) for worker, card in zip(ids, cards, strict=True) if b"slots" in card)
+
+
+def _card(worker: str, stored: dict[bytes, bytes]) -> WorkerCard:
+    text: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
+    numbers = {name: int(text[name]) for name in ("pid", "slots", "started_at_ms")}
+    return WorkerCard(id=worker, **{**text, **numbers})
