@@ -140,15 +140,15 @@ def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
 
 def _not_found(known: Known, event: Event, policy: RetryPolicy) -> Decision:
     """No run yet: until the create's time limit it may still come; then reserve, look once more, create."""
+    left_s = (known.sent_at or 0.0) + policy.create_limit_s - event.at
+    if known.stop is Stop.USER and (known.doubt or left_s <= 0):
+        return Decision(known, Finish(JobStatus.CANCELLED))
     if known.doubt:
         sent = _send(replace(known, doubt=False, repeated=True, tries=0, since=None), event)
         return replace(sent, unknown_create=True)
-    left_s = (known.sent_at or 0.0) + policy.create_limit_s - event.at
     if left_s > 0:
         wait_s = min(left_s, policy.wait_s(known.tries, event.draw))
         return Decision(tried(known, event), FindRun(after_s=wait_s))
-    if known.stop is Stop.USER:
-        return Decision(known, Finish(JobStatus.CANCELLED))
     return Decision(replace(known, phase=Phase.NEW, doubt=True, tries=0, since=None), Reserve())
 
 
@@ -216,10 +216,10 @@ def _asked(known: Known, event: Event) -> Decision:
     """The user cancels or pauses: a run that exists is cancelled, or followed; none is made."""
     if isinstance(event, PauseAsked):
         return Decision(known, GiveBack()) if known.phase is Phase.NEW else _go_on(known)
+    if known.phase is Phase.SENT or (known.phase is Phase.NEW and known.doubt):
+        return Decision(replace(known, phase=Phase.SENT, stop=Stop.USER), FindRun())
     if known.phase is Phase.NEW:
         return Decision(known, Finish(JobStatus.CANCELLED))
-    if known.phase is Phase.SENT:
-        return Decision(replace(known, stop=Stop.USER), FindRun())
     if known.phase in {Phase.READ, Phase.CHECK} or known.stop is Stop.USER:
         return _go_on(known)
     return ask_to_end(replace(known, phase=Phase.FOLLOW), Stop.USER, event)

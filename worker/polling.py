@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RunTimes:
-    """The latest run times of one batch on this worker, in seconds, kept sorted beside their order of arrival."""
+    """The latest run times of one batch on this worker, in seconds."""
 
     kept: int = 200
     _arrived: deque[float] = field(default_factory=deque)

@@ -1,0 +1,199 @@
+"""The acts of one job: each action of the lifecycle as requests to the API; the outcome is the next event."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jobs.records import Claim
+from worker.asking import KNOWN, ask_for, overrides_of, schema_error
+from worker.backends.base import ApiFault, Ask, Run
+from worker.desk import Desk
+from worker.known import (
+    Action,
+    AnswerRead,
+    CallTools,
+    CancelRun,
+    Claimed,
+    ClearTurn,
+    Event,
+    Faulted,
+    FindRun,
+    FindSubmitted,
+    Held,
+    Known,
+    Look,
+    Looked,
+    MakeRun,
+    MakeThread,
+    ReadAnswer,
+    Reserve,
+    Reserved,
+    RunSeen,
+    Submit,
+    ThreadMade,
+    ToolsCalled,
+    TurnCleared,
+    Wait,
+)
+from worker.retry import On
+from worker.rooms import BatchRoom
+from worker.signals import Signals, Stale
+from worker.tools import call_tools
+
+REQUEST: dict[type[Action], On] = {
+    Reserve: On.THREAD,
+    MakeThread: On.THREAD,
+    MakeRun: On.CREATE,
+    CancelRun: On.CANCEL,
+    Submit: On.SUBMIT,
+}
+"""The kind of request an action makes, for the table of faults; all others read."""
+
+
+@dataclass
+class Acts:
+    """Performs actions for one claimed row. `counted`: what the batch's counters are to learn."""
+
+    desk: Desk
+    room: BatchRoom
+    claim: Claim
+    signals: Signals
+    counted: Counter[str] = field(default_factory=Counter)
+    hint_s: float | None = None
+
+    def stamp(self) -> tuple[float, float]:
+        """The time by Redis' clock, and a draw for jitter."""
+        return self.desk.now_s(), random.random()  # noqa: S311 -- jitter
+
+    async def perform(self, action: Action, known: Known) -> Event:
+        """Do it; a fault of the API is an event too."""
+        try:
+            return await self._perform(action, known)
+        except ApiFault as fault:
+            on = REQUEST.get(type(action), On.READ)
+            chosen = frozenset(overrides_of(self.room.batch, self.claim))
+            return Faulted(*self.stamp(), fault=fault, on=on, row_fields=chosen)
+
+    async def _perform(self, action: Action, known: Known) -> Event:
+        match action:
+            case Look() | CancelRun() | Submit():
+                run = await self._run_seen(action, known)
+                return RunSeen(*self.stamp(), run=run)
+            case Reserve():
+                await self.desk.patiently(lambda: self.room.furnish(self.desk.store, self.desk.backend))
+                wait_s = await self.desk.limits.reserve()
+                return Held(*self.stamp(), wait_s=wait_s) if wait_s > 0 else Reserved(*self.stamp())
+            case Wait(wait_s=wait_s):
+                await self.signals.sleep(wait_s)
+                return Claimed(*self.stamp())
+            case CallTools():
+                return await self._call_tools(action, known)
+            case ReadAnswer():
+                return await self._read(action, known)
+            case FindRun() | FindSubmitted():
+                return await self._find(action, known)
+            case _:
+                return await self._make(action, known)
+
+    async def _make(self, action: Action, known: Known) -> Event:
+        backend, ask, thread_id = self.desk.backend, self._ask(known), known.thread_id or ""
+        match action:
+            case ClearTurn():
+                self.counted["requests"] += 1
+                await backend.clear_turn(thread_id, known.anchor)
+                return TurnCleared(*self.stamp())
+            case MakeThread():
+                self.counted["requests"] += 1
+                return ThreadMade(*self.stamp(), thread_id=await backend.make_thread(ask))
+            case MakeRun():
+                await self._surely_ours()
+                self.counted["requests"] += 1
+                return RunSeen(*self.stamp(), run=await backend.make_run(ask, thread_id))
+        raise AssertionError(f"nobody performs {action!r}")
+
+    async def _surely_ours(self) -> None:
+        """No create is written unless the last acknowledged heartbeat is young: our claims surely stand."""
+        while not self.desk.may_spend():
+            await self.signals.sleep(0.2)
+
+    async def _run_seen(self, action: Action, known: Known) -> Run:
+        backend, ask = self.desk.backend, self._ask(known)
+        thread_id, run_id = known.thread_id or "", known.run_id or ""
+        await self.signals.sleep(self._wait_s(action, known))
+        self.counted["requests"] += 1
+        if isinstance(action, CancelRun):
+            return await backend.cancel(thread_id, run_id)
+        if isinstance(action, Submit):
+            return await backend.submit(ask, thread_id, run_id, known.outputs)
+        run = await backend.look(ask, thread_id, run_id)
+        self.hint_s = run.poll_after_s
+        return run
+
+    def _wait_s(self, action: Action, known: Known) -> float:
+        """Seconds before this look, cancel or submit; a look without a time is planned."""
+        if not isinstance(action, Look) or action.after_s is not None:
+            return float(getattr(action, "after_s", 0.0))
+        now_s = self.desk.now_s()
+        planned_s = self.room.times.next_look_s(now_s - (known.began_at or now_s), self.hint_s)
+        return planned_s if action.by is None else min(planned_s, max(0.0, action.by - now_s))
+
+    async def _find(self, action: FindRun | FindSubmitted, known: Known) -> Event:
+        ask, thread_id = self._ask(known), known.thread_id or ""
+        await self.signals.sleep(action.after_s)
+        self.counted["requests"] += 1
+        if isinstance(action, FindSubmitted):
+            found = await self.desk.backend.find_submitted(ask, thread_id, known.run_id or "")
+        else:
+            found = await self.desk.backend.find_run(ask, thread_id, known.known_runs)
+        return Looked(*self.stamp(), found=found)
+
+    async def _call_tools(self, action: CallTools, known: Known) -> Event:
+        """Call the functions, under the mark that tells a poison row."""
+        await self.mark_danger(known, on=True)
+        functions = self.room.batch.profile.functions
+        outputs = await call_tools(functions, action.calls, self.desk.function_limit_s)
+        await self.mark_danger(known, on=False)
+        return ToolsCalled(*self.stamp(), outputs=outputs)
+
+    async def mark_danger(self, known: Known, *, on: bool) -> None:
+        """Say in the store that what comes may kill this process. Raises Stale when the row is not ours."""
+        state = KNOWN.dump_json(known, exclude_defaults=True)
+        if not await self.desk.patiently(lambda: self.desk.store.save(self.claim, state, danger=on)):
+            raise Stale
+
+    async def _read(self, action: ReadAnswer, known: Known) -> Event:
+        await self.signals.sleep(action.after_s)
+        self.counted["requests"] += 2
+        answer = await self.desk.backend.read(self._ask(known), known.thread_id or "", known.run_id)
+        if known.ended and known.ended.status == "completed" and known.began_at is not None:
+            self.room.times.add((known.ended.finished_at or self.desk.now_s()) - known.began_at)
+        missed = schema_error(self.room.batch.profile, answer.text) if answer.messages else None
+        return AnswerRead(*self.stamp(), answer=answer, schema_error=missed)
+
+    async def fetch_files(self, known: Known) -> Known:
+        """Keep what the run generated at once: containers end after 20 minutes."""
+        if known.answer is None or not known.answer.files:
+            return known
+        kept = [await self._keep_file(number, file) for number, file in enumerate(known.answer.files)]
+        return replace(known, answer=replace(known.answer, files=tuple(kept)))
+
+    async def _keep_file(self, number: int, file: dict[str, Any]) -> dict[str, Any]:
+        limit = self.desk.file_limit_bytes
+        try:
+            self.counted["requests"] += 1
+            content = await self.desk.backend.fetch_file(file)
+        except ApiFault as fault:
+            return {**file, "reason": f"could not be fetched: {fault}"}
+        if len(content) > limit:
+            return {**file, "reason": f"its {len(content):,} bytes are more than the {limit:,} kept"}
+        keep = self.desk.store.keep_file
+        stored = await self.desk.patiently(lambda: keep(self.claim, number, content, limit))
+        return (
+            {**file, "number": number}
+            if stored
+            else {**file, "reason": "no room left for its files"}
+        )
+
+    def _ask(self, known: Known) -> Ask:
+        return ask_for(self.room.batch, self.claim, known, self.room.assistant_id)

@@ -1,0 +1,162 @@
+"""From a claimed row to what is asked: its first state, its policy, and the Ask for a backend. Pure."""
+
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import orjson
+from pydantic import TypeAdapter
+
+from jobs.models import Attempt, Limits, Usage
+from jobs.pricing import Prices, tokens_of
+from jobs.profile import Profile
+from jobs.records import Batch, Claim, RowDetail
+from worker.backends.base import Ask
+from worker.known import Known
+from worker.retry import RetryPolicy
+from worker.rooms import BatchRoom
+
+KNOWN = TypeAdapter(Known)
+"""Reads and writes what is known of a job, as JSON."""
+
+GO_ON = "Your answer was cut off. Go on exactly where it stopped, repeating nothing."
+
+
+def first_known(claim: Claim, batch: Batch) -> Known:
+    """What is known at the claim: the last worker's state, or the start, after earlier attempts and turns."""
+    if claim.state:
+        return KNOWN.validate_json(claim.state)
+    shared = bool(batch.spec.cell(batch.spec.conversation_column, claim.cells).strip())
+    seed: dict[str, Any] = orjson.loads(claim.seed) if claim.seed else {}
+    known = Known(
+        shared=shared, thread_id=seed.get("thread_id"), anchor=seed.get("anchor"), follow_up=bool(seed)
+    )
+    before = claim.previous
+    if before is None or not before.attempts:
+        return known
+    made = len(before.attempts)
+    again = shared and seed.get("thread_id") is not None
+    return replace(known, attempt=made + 1, base=made, past=before.attempts, steps=before.steps, clear=again)
+
+
+def seed_of(known: Known) -> bytes | None:
+    """What the next turn of a conversation starts from."""
+    if not known.shared or known.thread_id is None:
+        return None
+    anchor = known.answer.last_message_id if known.answer else None
+    return orjson.dumps({"thread_id": known.thread_id, "anchor": anchor})
+
+
+def belongs_to(detail: RowDetail, run_id: str, attempt: int) -> bool:
+    """Whether the row follows, has ended with, or will still find this run of its `attempt`."""
+    if detail.view.result and run_id in {made.run_id for made in detail.view.result.attempts}:
+        return True
+    if detail.state is None:
+        return False
+    known = KNOWN.validate_json(detail.state)
+    if run_id == known.run_id or run_id in known.known_runs:
+        return True
+    return known.run_id is None and known.attempt == attempt
+
+
+def overrides_of(batch: Batch, claim: Claim) -> dict[str, str]:
+    """What the row chose itself: the named columns that are not blank."""
+    cells = {name: batch.spec.cell(name, claim.cells) for name in batch.spec.overrides}
+    return {name: text for name, text in cells.items() if text.strip()}
+
+
+def profile_of(batch: Batch, claim: Claim) -> Profile:
+    """The batch's profile, with what the row chose itself."""
+    chosen: dict[str, Any] = {
+        name: text for name, text in overrides_of(batch, claim).items() if name in {"model", "instructions"}
+    }
+    numbers = overrides_of(batch, claim)
+    if "max_completion_tokens" in numbers:
+        chosen["max_completion_tokens"] = int(numbers["max_completion_tokens"])
+    if "temperature" in numbers:
+        chosen["temperature"] = float(numbers["temperature"])
+    return batch.profile.model_copy(update={"model": batch.model, **chosen})
+
+
+def doubled(profile: Profile, limits: tuple[str, ...]) -> Profile:
+    """The profile with the token limits doubled that `raise-limit` has chosen."""
+    if not limits:
+        return profile
+    return profile.model_copy(update={name: 2 * getattr(profile, name) for name in limits})
+
+
+def ask_for(batch: Batch, claim: Claim, known: Known, assistant_id: str | None) -> Ask:
+    """This attempt, for a backend."""
+    profile = doubled(profile_of(batch, claim), known.doubled)
+    chosen = overrides_of(batch, claim)
+    return Ask(
+        batch=batch.id,
+        row=claim.row,
+        attempt=known.attempt,
+        question=GO_ON if known.going_on else batch.spec.question(claim.cells),
+        profile=profile,
+        resources=batch.resources,
+        assistant_id=assistant_id,
+        image=None if known.going_on else chosen.get("image"),
+        file=None if known.going_on else chosen.get("file"),
+        max_completion_tokens=profile.max_completion_tokens,
+        follow_up=known.follow_up,
+        after=known.anchor,
+    )
+
+
+def policy_for(batch: Batch, limits: Limits, claim: Claim) -> RetryPolicy:
+    """The batch's limits, as they are now, and the row's token limits."""
+    profile = profile_of(batch, claim)
+    return RetryPolicy(
+        attempts=limits.attempts,
+        deadline_s=limits.deadline_s,
+        on_incomplete=limits.on_incomplete,
+        completion_limit=profile.max_completion_tokens,
+        prompt_limit=profile.max_prompt_tokens,
+    )
+
+
+def schema_error(profile: Profile, text: str) -> str | None:
+    """How the answer misses the profile's response schema; None when it does not, or there is none."""
+    if profile.response_schema is None:
+        return None
+    schema = profile.response_schema.get("schema", profile.response_schema)
+    try:
+        jsonschema.validate(orjson.loads(text), schema)
+    except orjson.JSONDecodeError:
+        return "the answer is not JSON"
+    except jsonschema.ValidationError as missed:
+        place = ".".join(str(part) for part in missed.absolute_path)
+        return f"{place}: {missed.message}" if place else missed.message
+    return None
+
+
+def worst_case_nano(room: BatchRoom, claim: Claim, prices: Prices) -> int | None:
+    """Nano-dollars this attempt may cost: exact where token limits bound it, else by a generous estimate.
+
+    None without a budget or a price, when nothing has to be reserved.
+    """
+    if room.now.limits.budget_usd is None:
+        return None
+    profile = profile_of(room.batch, claim)
+    asked = room.batch.spec.question(claim.cells) + (profile.instructions or "")
+    usage = Usage(
+        prompt_tokens=profile.max_prompt_tokens or 2 * tokens_of(asked) + 200,
+        completion_tokens=profile.max_completion_tokens or 1000,
+    )
+    cost = prices.cost_usd(profile.model, usage, profile.completion_window)
+    return None if cost is None else round(cost * 1_000_000_000)
+
+
+def priced(
+    attempts: tuple[Attempt, ...], model: str | None, profile: Profile, prices: Prices
+) -> tuple[Attempt, ...]:
+    """The attempts, each with its cost, where the model's price is known."""
+    model, window = model or profile.model, profile.completion_window
+    return tuple(
+        attempt
+        if attempt.cost_usd is not None
+        else replace(attempt, cost_usd=prices.cost_usd(model, attempt.usage, window))
+        for attempt in attempts
+    )

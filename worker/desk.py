@@ -1,0 +1,69 @@
+"""What all jobs of one worker process share: the store, the API, the limits, the clock and the heartbeat."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+from jobs.store import Store
+from redis.exceptions import RedisError
+
+from jobs.errors import Unavailable
+from jobs.pricing import Prices
+from jobs.records import WorkerCard
+from worker.backends.base import Backend
+from worker.limits import SharedLimits
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Counts on while the machine sleeps, so that a heartbeat never looks younger than it is."""
+
+
+def elapsed_clock_s() -> float:
+    """Seconds of a clock that never stands still."""
+    return time.clock_gettime(BOOTTIME)
+
+
+@dataclass
+class Desk:
+    """One per worker process. `acknowledged_s` is when the last acknowledged heartbeat was sent."""
+
+    store: Store
+    backend: Backend
+    limits: SharedLimits
+    prices: Prices
+    card: WorkerCard
+    lifetime_s: float
+    margin_s: float
+    function_limit_s: float = 60.0
+    file_limit_bytes: int = 10_000_000
+    acknowledged_s: float = float("-inf")
+    clock_offset_s: float = 0.0
+    """Redis' clock less ours: every stored time is Redis'."""
+    poke: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when slots or rows have come free: feed."""
+
+    def now_s(self) -> float:
+        """Unix seconds by Redis' clock."""
+        return time.time() + self.clock_offset_s
+
+    def may_spend(self) -> bool:
+        """Whether our claims surely still stand: no create is written unless they do."""
+        return elapsed_clock_s() - self.acknowledged_s < self.lifetime_s - self.margin_s
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Do it, and again as long as Redis is away, full or loading. Every script may be sent twice."""
+        tries = 0
+        while True:
+            try:
+                return await call()
+            except (RedisError, OSError, Unavailable) as fault:
+                if tries == 0:
+                    log.warning("redis.waiting", reason=str(fault) or type(fault).__name__)
+                tries += 1
+                await asyncio.sleep(min(2.0, 0.05 * 2.0 ** min(tries, 8)) * (0.5 + random.random() / 2))  # noqa: S311 -- jitter

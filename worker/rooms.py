@@ -1,0 +1,76 @@
+"""What each batch is, read from the store once a process, and the assistant its runs are made with."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+
+import orjson
+
+from jobs.models import BatchState
+from jobs.records import Batch, BatchNow, Claim
+from jobs.store import Store
+from worker.backends.base import Backend
+from worker.polling import RunTimes
+
+
+@dataclass
+class BatchRoom:
+    """A batch as this process knows it: what is frozen, what last changed, and how long its runs take."""
+
+    batch: Batch
+    now: BatchNow
+    seen_ms: int
+    """When `now` was true, by Redis' clock."""
+    times: RunTimes = field(default_factory=RunTimes)
+    assistant_id: str | None = None
+    furnished: bool = False
+    furnishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def learn(self, now: BatchNow, at_ms: int) -> bool:
+        """Take newer news; whether anything has changed."""
+        if at_ms < self.seen_ms:
+            return False
+        changed, self.now, self.seen_ms = now != self.now, now, at_ms
+        return changed
+
+    async def furnish(self, store: Store, backend: Backend) -> None:
+        """See to it that the assistant stands: reused by content, made at most once. Raises ApiFault."""
+        async with self.furnishing:
+            if self.furnished:
+                return
+            profile = self.batch.profile.model_copy(update={"model": self.batch.model})
+            named = orjson.dumps([profile.sha256(), self.batch.base_url, self.batch.resources.model_dump()])
+            sha256 = hashlib.sha256(named).hexdigest()
+            self.assistant_id = await store.recall("assistant", sha256)
+            if self.assistant_id is None:
+                self.assistant_id = await backend.ready(profile, self.batch.resources)
+                if self.assistant_id is not None and profile.assistant_id is None:
+                    await store.remember("assistant", sha256, self.assistant_id)
+            self.furnished = True
+
+
+@dataclass
+class Rooms:
+    """The batches this process has met."""
+
+    store: Store
+    known: dict[str, BatchRoom] = field(default_factory=dict)
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def room(self, claim: Claim) -> BatchRoom:
+        """The claimed row's batch. Raises NotFound when it was purged meanwhile."""
+        if claim.batch not in self.known:
+            async with self.opening:
+                if claim.batch not in self.known:
+                    batch = await self.store.batch(claim.batch)
+                    self.known[claim.batch] = BatchRoom(batch, claim.now, claim.now_ms)
+        room = self.known[claim.batch]
+        room.learn(claim.now, claim.now_ms)
+        return room
+
+    def forget_ended(self, in_hand: set[str]) -> None:
+        """Batches that are over and have no job here need no memory; a retried one is read anew."""
+        over = {BatchState.DONE, BatchState.CANCELLED}
+        for batch in [batch for batch, room in self.known.items() if room.now.state in over]:
+            if batch not in in_hand:
+                del self.known[batch]

@@ -1,0 +1,213 @@
+"""One job from claim to finish: do what the lifecycle decides, store what must survive, say what happened.
+
+claim ─▶ event ─▶ advance (pure) ─▶ store what is known ─▶ perform the action ─▶ event ─▶ … ─▶ finish
+└▶ give back (hand-over, back-off, pause)
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
+import structlog
+
+from jobs.errors import NotFound
+from jobs.models import BatchState, JobStatus, Result
+from jobs.records import POISON_KILLS, Claim
+from worker.acts import Acts
+from worker.asking import KNOWN, belongs_to, first_known, policy_for, priced, seed_of, worst_case_nano
+from worker.backends.base import ApiFault
+from worker.desk import Desk
+from worker.known import (
+    CancelAsked,
+    Claimed,
+    ClearTurn,
+    Decision,
+    Event,
+    Finish,
+    GiveBack,
+    Known,
+    Look,
+    MakeRun,
+    MakeThread,
+    PauseAsked,
+    PauseBatch,
+    Phase,
+    Reserve,
+    Wait,
+)
+from worker.lifecycle import advance
+from worker.outcome import attempts_of, line_of, nano, result_of
+from worker.retry import RetryPolicy
+from worker.rooms import BatchRoom
+from worker.signals import HandOver, Signals, Stale
+
+log = structlog.get_logger()
+
+STARTING = (Reserve, ClearTurn, MakeThread, MakeRun)
+"""Actions that lead to spending: not taken once the batch is paused or cancelled."""
+
+
+class JobRunner:
+    """Follows one claimed row. `run` returns when the row is finished, given back or lost."""
+
+    def __init__(self, desk: Desk, room: BatchRoom, claim: Claim, signals: Signals) -> None:
+        self.desk, self.room, self.claim, self.signals = desk, room, claim, signals
+        self.acts = Acts(desk, room, claim, signals)
+        self.known = first_known(claim, room.batch)
+        self.event: Event = Claimed(*self.acts.stamp())
+
+    async def run(self) -> None:
+        """From the claim to the end. Where others have the row now, it ends without a word to the store."""
+        try:
+            await self._follow()
+        except Stale:
+            await self._disown_late_run()
+            log.info("job.lost", phase=self.known.phase.value)
+        except (HandOver, asyncio.CancelledError):
+            if not self.signals.lost:
+                await self._give_back(self.known, 0.0)
+                log.info("job.handed_over", phase=self.known.phase.value, run=self.known.run_id)
+
+    async def _follow(self) -> None:
+        if self.claim.kills >= POISON_KILLS:
+            error = f"poison_row: it killed its worker {self.claim.kills} times"
+            await self._finish(self.known, Finish(JobStatus.FAILED, error=error))
+            return
+        while True:
+            policy = policy_for(self.room.batch, self.room.now.limits, self.claim)
+            decision = self._redirected(advance(self.known, self.event, policy), policy)
+            await self._take_note(decision)
+            if isinstance(decision.action, Finish):
+                await self._finish(decision.known, decision.action)
+                return
+            if isinstance(decision.action, GiveBack | PauseBatch):
+                await self._stop_here(decision)
+                return
+            await self._step(decision)
+
+    def _redirected(self, decision: Decision, policy: RetryPolicy) -> Decision:
+        """The same decision, unless the batch has been cancelled or paused and it would start something."""
+        state, known, action = self.room.now.state, decision.known, decision.action
+        starting = isinstance(action, STARTING) or (isinstance(action, Wait) and known.phase is Phase.NEW)
+        # What was about to be sent has not been sent.
+        unsent = replace(known, phase=Phase.NEW) if isinstance(action, MakeRun) else known
+        if state is BatchState.CANCELLED and (starting or (isinstance(action, Look) and not known.stop)):
+            return advance(unsent, CancelAsked(*self.acts.stamp()), policy)
+        if state is BatchState.PAUSED and starting:
+            return advance(unsent, PauseAsked(*self.acts.stamp()), policy)
+        return decision
+
+    async def _step(self, decision: Decision) -> None:
+        """Store what must survive, then act."""
+        if decision.store and not await self._stored(decision):
+            # The budget has no room: nothing was sent, but the thread stands.
+            self.known = replace(self.known, thread_id=decision.known.thread_id)
+            self.event = PauseAsked(*self.acts.stamp())
+            return
+        self.known = decision.known
+        self.event = await self.acts.perform(decision.action, decision.known)
+
+    async def _stored(self, decision: Decision) -> bool:
+        """Whether the store took it; False when the budget has no room. Raises Stale."""
+        making = isinstance(decision.action, MakeRun)
+        reserve = worst_case_nano(self.room, self.claim, self.desk.prices) if making else None
+        state = KNOWN.dump_json(decision.known, exclude_defaults=True)
+        run_out = True if making else False if decision.retried is not None else None
+        made = self.known.run_id is None and decision.known.run_id is not None
+        counters = self._counters()
+        saved = await self.desk.patiently(
+            lambda: self.desk.store.save(
+                self.claim, state, run_made=made, run_out=run_out, reserve_nano=reserve, counters=counters
+            )
+        )
+        if not saved.affordable:
+            await self._pause("budget")
+            return False
+        if not saved:
+            self.known = decision.known
+            raise Stale
+        if saved.first:
+            self.desk.poke.set()
+        return True
+
+    async def _take_note(self, decision: Decision) -> None:
+        """What the decision means beyond this row: slow all workers, count, cancel what was made twice."""
+        if decision.throttled_s is not None:
+            self.acts.counted["throttled"] += 1
+            await self.desk.limits.throttle(decision.throttled_s)
+        if decision.retried is not None:
+            self.acts.counted[f"retries:{decision.retried}"] += 1
+            log.info(
+                "attempt.ended", attempt=self.known.attempt, reason=decision.retried, run=self.known.run_id
+            )
+        if decision.unknown_create:
+            self.acts.counted["unknown_creates"] += 1
+        if decision.create_failed:
+            await self.desk.patiently(lambda: self.desk.store.trouble(self.claim.batch, "api_unreachable"))
+        for run_id in decision.surplus:
+            self.acts.counted["late_runs"] += 1
+            await self._disown(run_id)
+
+    async def _disown_late_run(self) -> None:
+        """Our create was answered only after the claim was lost: unless the row follows this run, cancel it."""
+        run_id = self.known.run_id
+        if run_id is None:
+            return
+        with suppress(NotFound):
+            detail = await self.desk.patiently(lambda: self.desk.store.row(self.claim.batch, self.claim.row))
+            if belongs_to(detail, run_id, self.known.attempt):
+                return
+            await self.desk.patiently(lambda: self.desk.store.count(self.claim.batch, {"late_runs": 1}))
+        await self._disown(run_id)
+
+    async def _disown(self, run_id: str) -> None:
+        log.warning("run.surplus", run=run_id)
+        with suppress(ApiFault):
+            await self.desk.backend.cancel(self.known.thread_id or "", run_id)
+
+    async def _stop_here(self, decision: Decision) -> None:
+        if isinstance(decision.action, PauseBatch):
+            await self._pause(decision.action.reason)
+        wait_s = decision.action.wait_s if isinstance(decision.action, GiveBack) else 0.0
+        await self._give_back(decision.known, wait_s)
+
+    async def _pause(self, reason: str) -> None:
+        if await self.desk.patiently(lambda: self.desk.store.pause(self.claim.batch, reason)):
+            log.error("batch.paused", reason=reason)
+
+    async def _give_back(self, known: Known, wait_s: float) -> None:
+        due_ms = int((self.desk.now_s() + wait_s) * 1000) if wait_s else 0
+        state, counters = KNOWN.dump_json(known, exclude_defaults=True), self._counters()
+        give_back = self.desk.store.give_back
+        await self.desk.patiently(lambda: give_back(self.claim, state, due_ms=due_ms, counters=counters))
+
+    async def _finish(self, known: Known, finish: Finish) -> None:
+        """Keep the result, in one script; say in one line how it went."""
+        known = await self.acts.fetch_files(known)
+        model, profile = known.ended.model if known.ended else None, self.room.batch.profile
+        attempts = priced(attempts_of(known, finish, self.event), model, profile, self.desk.prices)
+        result = result_of(self.claim.row, known, finish, attempts)
+        self._count_spending(result)
+        seed, counters = seed_of(known), self._counters()
+        kept = await self.desk.patiently(
+            lambda: self.desk.store.finish(self.claim, result, seed=seed, counters=counters)
+        )
+        if not kept:
+            raise Stale
+        log.info("job.finished", **line_of(result))
+
+    def _count_spending(self, result: Result) -> None:
+        """Tokens and money of the attempts that the batch has not counted yet."""
+        before = self.claim.previous or Result(row=result.row, status=JobStatus.QUEUED)
+        for counter, now, then in (
+            ("prompt", result.usage.prompt_tokens, before.usage.prompt_tokens),
+            ("completion", result.usage.completion_tokens, before.usage.completion_tokens),
+            ("cost_nano", nano(result.cost_usd), nano(before.cost_usd)),
+        ):
+            if now is not None:
+                self.acts.counted[counter] += now - (then or 0)
+
+    def _counters(self) -> dict[str, int]:
+        counted = dict(self.acts.counted)
+        self.acts.counted.clear()
+        return counted
