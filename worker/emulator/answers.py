@@ -1,0 +1,166 @@
+"""What a run says: the tutor's answer (or a file's best passage), in the form its outcome and settings ask for.
+
+The same for both APIs: an `Ask` goes in, an `Answer` comes out, `runs` and `responses` write it down in their
+own objects.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import orjson
+
+from worker.emulator.directions import Outcome
+from worker.emulator.samples import CHART_PNG, sample_object, spoiled_object
+from worker.emulator.search import Passage
+
+REFUSAL = "I'm sorry, but I can't help with that."
+LONG_SENTENCES = 300
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+class Tutored(Protocol):
+    """What the tutor says: the text, and the code it ran with its log, when it computed."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def code(self) -> str | None: ...
+    @property
+    def logs(self) -> str | None: ...
+
+
+class Tutor(Protocol):
+    async def start(self) -> None: ...
+    async def answer(self, question: str) -> Tutored: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one run was asked, fixed at creation.
+
+    `already` is what an earlier, cut answer to the same question has said; `outputs` what the functions it
+    called returned; `max_tokens` the completion limit; `prompt_tokens` what was read.
+    """
+
+    question: str
+    already: str = ""
+    tools: tuple[str, ...] = ()
+    vector_store_ids: tuple[str, ...] = ()
+    file_ids: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    schema: dict[str, Any] | None = None
+    as_object: bool = False
+    outputs: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """A file that the run generated."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the run did and said, in order: search, web search, code, then messages. `cut`: the limit ended it."""
+
+    messages: tuple[str, ...]
+    code: str | None = None
+    logs: str | None = None
+    passages: tuple[Passage, ...] | None = None
+    searched_web: bool = False
+    made: MadeFile | None = None
+    image: MadeFile | None = None
+    refusal: str = ""
+    cut: bool = False
+    completion_tokens: int = field(default=0)
+
+
+def count_tokens(text: str) -> int:
+    """Words and marks, with a third on top: near what real tokenizers count, and always the same."""
+    return math.ceil(len(_TOKEN.findall(text)) * 4 / 3)
+
+
+def cut_to(text: str, tokens: int) -> str:
+    """The longest beginning of at most so many tokens, ending behind a word."""
+    words = list(_TOKEN.finditer(text))
+    keep = min(len(words), tokens * 3 // 4)
+    return text[: words[keep - 1].end()] if keep else ""
+
+
+def shape_answer(ask: Ask, outcome: Outcome, said: Tutored, passages: tuple[Passage, ...] | None) -> Answer:
+    """The answer of a run that reached its end with this outcome."""
+    full = _full_text(ask, outcome, said, passages)
+    text = full.removeprefix(ask.already)
+    answer = Answer(messages=(text,), passages=passages)
+    if said.code is not None and "code_interpreter" in ask.tools:
+        answer = replace(answer, code=said.code, logs=said.logs or "")
+    answer = _limited(_varied(answer, outcome), ask, outcome)
+    tokens = sum(map(count_tokens, (*answer.messages, answer.code or "", answer.refusal)))
+    if answer.cut and ask.max_tokens is not None:
+        tokens = ask.max_tokens
+    return replace(answer, completion_tokens=tokens)
+
+
+def _full_text(ask: Ask, outcome: Outcome, said: Tutored, passages: tuple[Passage, ...] | None) -> str:
+    text = said.text
+    if passages:
+        text = f"From {passages[0].filename}: {passages[0].text.strip()}"
+    if ask.outputs:
+        text = "\n".join(("The functions returned:", *ask.outputs))
+    if outcome.arg == "long":
+        text += "".join(f" This is sentence {i} of a long answer." for i in range(1, LONG_SENTENCES + 1))
+    if outcome.arg == "bad_json":
+        return spoiled_object(ask.schema)
+    if ask.schema is not None:
+        return orjson.dumps(sample_object(ask.schema, text)).decode()
+    if ask.as_object or outcome.arg == "json":
+        return orjson.dumps({"answer": text}).decode()
+    return text
+
+
+def _varied(answer: Answer, outcome: Outcome) -> Answer:
+    """The answer under a variant of `completed`."""
+    (text,) = answer.messages
+    match outcome.arg:
+        case "no_message":
+            return replace(answer, messages=())
+        case "two_messages":
+            return replace(answer, messages=("Let me think about that.", text))
+        case "refusal":
+            return replace(answer, messages=(), refusal=REFUSAL, code=None, logs=None)
+        case "file":
+            return replace(answer, made=MadeFile("answer.csv", f"answer\r\n{_quoted(text)}\r\n".encode()))
+        case "image":
+            return replace(answer, image=MadeFile("chart.png", CHART_PNG))
+        case "web_search":
+            return replace(answer, searched_web=True)
+        case _:
+            return answer
+
+
+def _limited(answer: Answer, ask: Ask, outcome: Outcome) -> Answer:
+    """The answer cut where its token limit, or its direction, ends it."""
+    if outcome.name == "incomplete" and outcome.arg == "max_prompt_tokens":
+        return replace(answer, messages=(), code=None, logs=None)
+    total = sum(map(count_tokens, answer.messages))
+    limit = ask.max_tokens if ask.max_tokens is not None else total
+    if outcome.name == "incomplete" or outcome.partial:
+        limit = min(limit, max(2, total // 2))
+    elif total <= limit:
+        return answer
+    kept = []
+    for text in answer.messages:
+        piece = cut_to(text, limit)
+        limit -= count_tokens(piece)
+        kept.append(piece)
+    return replace(answer, messages=tuple(piece for piece in kept if piece), cut=True)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

@@ -1,0 +1,153 @@
+"""What a question directs its own run to do: `[emulate: expired, failed(server_error), completed after=2]`.
+
+One outcome an attempt, the last one repeating. `after=SECONDS` behind an outcome is the time that run takes;
+as an item of its own it holds for all outcomes without one. Pure.
+
+    item    = NAME [ "(" arguments ")" ] [ "after=" SECONDS ]  |  "after=" SECONDS
+    arguments of requires_action = FUNCTION "," JSON { "," FUNCTION "," JSON }
+"""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+OPENING = "[emulate:"
+
+# Every outcome and the arguments it takes; None: any word, () : none.
+VARIANTS: dict[str, tuple[str, ...] | None] = {
+    "completed": (
+        "no_message",
+        "two_messages",
+        "long",
+        "file",
+        "image",
+        "refusal",
+        "json",
+        "bad_json",
+        "web_search",
+    ),
+    "failed": None,
+    "expired": ("partial",),  # a message cut short stays on the thread
+    "cancelled": ("partial",),
+    "incomplete": ("max_completion_tokens", "max_prompt_tokens", "content_filter"),
+    "requires_action": None,
+    "stuck": (),
+    "unknown": None,
+}
+_NEEDS_ARGUMENT = frozenset({"failed", "incomplete", "requires_action", "unknown"})
+
+_NAME = re.compile(r"\s*([a-z_]+)")
+_AFTER = re.compile(r"\s*after=([0-9]+(?:\.[0-9]+)?)")
+_DECODER = json.JSONDecoder()
+
+
+class DirectionError(ValueError):
+    """A direction that cannot be played; the message says which word is at fault and what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one run ends. `arg` is the text in brackets; `calls` are (function, arguments as JSON text)."""
+
+    name: str = "completed"
+    arg: str = ""
+    calls: tuple[tuple[str, str], ...] = ()
+    after_s: float | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a run that dies leaves a message cut short: `expired(partial)`, `failed(CODE, partial)`."""
+        return self.arg.endswith("partial")
+
+
+@lru_cache(maxsize=4096)
+def read_directions(text: str) -> tuple[tuple[Outcome, ...], str]:
+    """The outcomes directed in a question and the question without them; DirectionError when misspelt."""
+    start = text.find(OPENING)
+    if start < 0:
+        return (), text
+    outcomes, end = _items(text, start + len(OPENING))
+    return outcomes, (text[:start] + text[end:]).strip()
+
+
+def read_outcome(text: str) -> Outcome:
+    """One outcome by itself, as the keys of a scenario's `[outcomes]` are written."""
+    outcomes, end = _items(text + "]", 0)
+    if len(outcomes) != 1 or end != len(text) + 1:
+        raise DirectionError(f"`{text}` is not one outcome")
+    return outcomes[0]
+
+
+def _items(text: str, at: int) -> tuple[tuple[Outcome, ...], int]:
+    outcomes: list[Outcome] = []
+    common_s: float | None = None
+    while True:
+        if alone := _AFTER.match(text, at):
+            common_s, at = float(alone[1]), alone.end()
+        else:
+            outcome, at = _outcome(text, at)
+            outcomes.append(outcome)
+        at = _skip_space(text, at)
+        mark = text[at : at + 1]
+        if mark == "]":
+            break
+        if mark != ",":
+            raise DirectionError(f"`{OPENING}` expects `,` or `]` before `{text[at : at + 20]}`")
+        at += 1
+    timed = (replace(o, after_s=common_s) if o.after_s is None else o for o in outcomes or [Outcome()])
+    return tuple(timed), at + 1
+
+
+def _outcome(text: str, at: int) -> tuple[Outcome, int]:
+    named = _NAME.match(text, at)
+    name = named[1] if named else text[at : at + 20].strip()
+    if named is None or name not in VARIANTS:
+        raise DirectionError(f"`{name}` is no outcome; known: {', '.join(VARIANTS)}")
+    at = named.end()
+    outcome = Outcome(name)
+    if text[at : at + 1] == "(":
+        outcome, at = _arguments(name, text, at + 1)
+    elif name in _NEEDS_ARGUMENT:
+        raise DirectionError(f"`{name}` needs an argument in brackets")
+    if after := _AFTER.match(text, at):
+        outcome, at = replace(outcome, after_s=float(after[1])), after.end()
+    return outcome, at
+
+
+def _arguments(name: str, text: str, at: int) -> tuple[Outcome, int]:
+    if name == "requires_action":
+        return _calls(text, at)
+    end = text.find(")", at)
+    arg = text[at:end].strip()
+    known = VARIANTS[name]
+    if end < 0 or not arg or (known is not None and arg not in known):
+        raise DirectionError(
+            f"`{name}({arg})` is not known; `{name}` takes {', '.join(known or ('a word',))}"
+        )
+    return Outcome(name, arg), end + 1
+
+
+def _calls(text: str, at: int) -> tuple[Outcome, int]:
+    calls = []
+    while True:
+        named = re.compile(r"\s*([A-Za-z0-9_-]+)\s*,\s*").match(text, at)
+        if named is None:
+            raise DirectionError("`requires_action` is written requires_action(FUNCTION, JSON)")
+        try:
+            _, end = _DECODER.raw_decode(text, named.end())
+        except json.JSONDecodeError as error:
+            raise DirectionError(f"the arguments of `{named[1]}` are not JSON: {error}") from None
+        calls.append((named[1], text[named.end() : end]))
+        at = _skip_space(text, end)
+        if text[at : at + 1] == ")":
+            return Outcome("requires_action", calls=tuple(calls)), at + 1
+        if text[at : at + 1] != ",":
+            raise DirectionError("`requires_action(` is not closed")
+        at += 1
+
+
+def _skip_space(text: str, at: int) -> int:
+    while text[at : at + 1].isspace():
+        at += 1
+    return at

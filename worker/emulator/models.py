@@ -1,0 +1,24 @@
+"""/models: any name is a model, except those that begin with `no-such`."""
+
+from worker.emulator.assistants import check_model
+from worker.emulator.wire import Call, Json, Route
+
+LISTED = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "gpt-5", "gpt-5-mini")
+CREATED = 1_735_689_600
+
+
+def routes() -> list[Route]:
+    return [Route("GET", "/models", list_all), Route("GET", "/models/{model}", retrieve)]
+
+
+def list_all(_call: Call) -> Json:
+    return {"object": "list", "data": [_model(name) for name in LISTED]}
+
+
+def retrieve(call: Call) -> Json:
+    check_model(call.ids[0])
+    return _model(call.ids[0])
+
+
+def _model(name: str) -> Json:
+    return {"id": name, "object": "model", "created": CREATED, "owned_by": "system"}

@@ -1,0 +1,64 @@
+"""file_search: the passages of a vector store's files that share most words with the question (BM25)."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+# OpenAI's chunks are 800 tokens with 400 overlap; a paragraph reads better as an answer here.
+PASSAGE_CHARS = 800
+K1 = 1.2
+B = 0.75
+_WORD = re.compile(r"\w+")
+_COMMON = frozenset(
+    ["a", "an", "and", "are", "as", "at", "be", "by", "do", "does", "for", "from", "has", "have", "how", "i", "in", "is", "it", "its", "of", "on", "or", "that", "the", "this", "to", "was", "what", "when", "where", "which", "who", "why", "will", "with", "you"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a file. `score` is between 0 and 1."""
+
+    file_id: str
+    filename: str
+    text: str
+    score: float = 0.0
+
+
+def split_passages(file_id: str, filename: str, text: str) -> list[Passage]:
+    """Paragraphs, long ones in pieces."""
+    paragraphs = (paragraph.strip() for paragraph in re.split(r"\n\s*\n", text))
+    return [
+        Passage(file_id, filename, paragraph[start : start + PASSAGE_CHARS])
+        for paragraph in paragraphs
+        for start in range(0, len(paragraph), PASSAGE_CHARS)
+    ]
+
+
+def find_passages(question: str, passages: list[Passage], most: int = 20) -> tuple[Passage, ...]:
+    """The passages that share a word with the question, best first."""
+    wanted = set(_words(question)) - _COMMON
+    bags = [Counter(_words(passage.text)) for passage in passages]
+    if not wanted or not bags:
+        return ()
+    mean = sum(bag.total() for bag in bags) / len(bags) or 1.0
+    rarity = {word: _rarity(word, bags) for word in wanted}
+    scored = [(_score(bag, rarity, mean), passage) for bag, passage in zip(bags, passages, strict=True)]
+    best = sorted((pair for pair in scored if pair[0] > 0), key=lambda pair: -pair[0])[:most]
+    return tuple(Passage(p.file_id, p.filename, p.text, score / (score + 1)) for score, p in best)
+
+
+def _score(bag: Counter[str], rarity: dict[str, float], mean: float) -> float:
+    length = K1 * (1 - B + B * bag.total() / mean)
+    return sum(
+        weight * bag[word] * (K1 + 1) / (bag[word] + length) for word, weight in rarity.items() if bag[word]
+    )
+
+
+def _rarity(word: str, bags: list[Counter[str]]) -> float:
+    holding = sum(1 for bag in bags if word in bag)
+    return math.log(1 + (len(bags) - holding + 0.5) / (holding + 0.5))
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(text)]

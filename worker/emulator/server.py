@@ -1,0 +1,63 @@
+"""Serves the application on a port: uvicorn on httptools, its address printed when it is ready."""
+
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from worker.emulator.app import App
+
+BACKLOG = 4096
+# Clients keep idle connections between polls; closing them first would look like a fault that nobody ordered.
+KEEP_ALIVE_S = 3600
+STOP_S = 1
+
+
+class PortTakenError(Exception):
+    """The address cannot be listened at; the message says why."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """Puts the transport where the application can close it without an answer (`drop_before`, `drop_after`)."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {"emulator.transport": self.transport}  # type: ignore[dict-item]
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            sys.stdout.write(f"emulator listening on http://{host}:{port}/v1\n")
+            sys.stdout.flush()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. PortTakenError when it cannot be had."""
+    try:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    except OSError as error:
+        raise PortTakenError(f"cannot listen on {host}:{port}: {error.strerror}; try --port 0") from None
+
+
+def serve(app: App, at: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    application: Any = app
+    config = uvicorn.Config(
+        application,
+        http=_Protocol,
+        ws="none",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    _Server(config).run(sockets=[at])

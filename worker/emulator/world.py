@@ -1,0 +1,56 @@
+"""Everything an emulator holds, put together: the store, the engine and each resource with its routes."""
+
+from pathlib import Path
+
+from worker.emulator import models
+from worker.emulator.answers import Tutor
+from worker.emulator.assistants import Assistants
+from worker.emulator.engine import Engine
+from worker.emulator.library import Library
+from worker.emulator.runs import Runs
+from worker.emulator.state import Store
+from worker.emulator.steps import Steps
+from worker.emulator.threads import Threads
+from worker.emulator.wire import Json, Route
+from worker.emulator.writing import Writer
+
+
+class World:
+    """Opened at once: StateError when the state folder cannot be used."""
+
+    def __init__(self, folder: Path | None, seed: int, tutor: Tutor) -> None:
+        self.store = Store(folder)
+        self._library = Library(self.store)
+        self.engine = Engine(self.store, self._library, tutor, seed)
+        self._assistants = Assistants(self.store, self._library)
+        self._threads = Threads(self.store, self._library)
+        self._runs = Runs(
+            self.store, self.engine, self._assistants, Writer(self.store, self._threads, self._library)
+        )
+        self.store.open()
+
+    def take_up(self, now: float) -> None:
+        """Go on with what was unfinished when the emulator last stopped."""
+        self._runs.take_up(now)
+
+    def routes(self) -> list[Route]:
+        parts = (self._assistants, self._threads, self._runs, Steps(self._runs))
+        return [*models.routes(), *(route for part in parts for route in part.routes())]
+
+    def stats(self, now: float) -> Json:
+        """What tests ask about: requests by route, runs, tokens."""
+        self.engine.look_at_all(now)
+        counters = self.store.counters
+        return {
+            "requests": self._counted("requests "),
+            "runs_created": counters["runs_created"],
+            "runs_by_job": self._counted("runs_by_job "),
+            "runs_active": self.engine.activity.count(now),
+            "runs_active_max": self.engine.activity.most,
+            "tokens": counters["tokens"],
+        }
+
+    def _counted(self, prefix: str) -> dict[str, int]:
+        return {
+            name.removeprefix(prefix): n for name, n in self.store.counters.items() if name.startswith(prefix)
+        }
