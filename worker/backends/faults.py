@@ -12,7 +12,7 @@ from aiohttp's own exception below it.
 """
 
 import time
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Mapping
 from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
 from re import compile as regex
@@ -53,8 +53,7 @@ def fault_of(error: BaseException, secret: str = "") -> ApiFault:
         return fault_of_reply(reply.status_code, reply.headers, reply.content, secret)
     if isinstance(error, openai.APIResponseValidationError | JSONDecodeError):
         return bad_reply(getattr(error, "status_code", 200), str(error), secret)
-    causes = tuple(_chain(error))
-    network = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError)), causes[-1])
+    network = _network_error(error)
     words = spoken(str(network) or type(network).__name__, secret)
     sent = not isinstance(network, NEVER_SENT)
     return ApiFault(status=None, code=_network_code(network), message=words, sent=sent)
@@ -147,10 +146,14 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _network_error(error: BaseException) -> BaseException:
+    """aiohttp's own exception below the SDK's, else a timeout's, else the SDK's."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, aiohttp.ClientError | TimeoutError):
+            return below
+        below = below.__cause__ or below.__context__
+    return error
 
 
 def _network_code(error: BaseException) -> str:
