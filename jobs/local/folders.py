@@ -58,7 +58,9 @@ def private(folder: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` whole, mode 0600: a full disk leaves the old file, never half of a new one."""
+    """Replace `path` whole, mode 0600, unless it says so already: a full disk leaves the old one."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -57,8 +57,10 @@ class Keeper:
                 os.execvp(self._command[0], self._command)  # noqa: S606 -- no shell is wanted
             os.write(2, f"{self._command[0]} cannot be run\n".encode())
             os._exit(127)
-        os.ftruncate(self._server_lock, 0)
-        os.pwrite(self._server_lock, str(pid).encode(), 0)
+        # On a full disk nobody else learns the pid, and the server ends for want of users.
+        with suppress(OSError):
+            os.ftruncate(self._server_lock, 0)
+            os.pwrite(self._server_lock, str(pid).encode(), 0)
         return pid
 
     def _watch(self, pid: int) -> bool:

@@ -3,9 +3,9 @@
 A user holds a shared flock on locks/NAME.users; the kernel drops it however the user dies. Whoever gets the
 exclusive flock on locks/NAME.server may start the server, and hands that very lock to keeper and server.
 
-    join ─▶ shared lock on .users ─▶ ┌ .server free: ours; configure, start the keeper ───┐
+    enter ─▶ shared lock on .users ─▶ ┌ .server free: ours; configure, start the keeper ───┐
                                      └ .server held: somebody's is starting or running ───┴▶ probe until ready
-    leave ─▶ exclusive lock on .users?  no: others go on · yes: end it, wait until .server is free
+    exit ─▶ exclusive lock on .users?  no: others go on · yes: end it, wait until .server is free
 """
 
 import os
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 from jobs.errors import LocalFault
 from jobs.local import folders
@@ -71,7 +71,13 @@ class Service(Protocol):
 
 
 class Lease:
-    """The use of a service by this process, from `join` to `leave`.
+    """The use of a service by this process, for as long as the `with` block runs.
+
+    Entering starts the server if need be and does not wait for it, so that several start side by side:
+
+        with Lease(RedisService(folder)) as redis, Lease(EmulatorService(folder)) as emulator:
+            with worker_process(folder, environment={"OPENAI_BASE_URL": emulator.address()}):
+                url = redis.wait_ready()
 
     Every method raises LocalFault when the server cannot be had and UsageError when the data directory
     cannot be used.
@@ -83,8 +89,25 @@ class Lease:
         self._users = -1
         self._log: tuple[Path, int] | None = None
 
-    def join(self) -> None:
-        """Become a user, and start the server unless one is there. Returns before it is ready."""
+    def __enter__(self) -> Self:
+        try:
+            self._join()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def address(self) -> str:
+        """Where it will answer: settled before it is ready."""
+        with folders.fit(self._service.data_dir):
+            _wait(lambda: self._lock_path("server").read_text() or self._is_free(), _LOCK_S)
+            return self._service.address()
+
+    def _join(self) -> None:
+        """Become a user, and start the server unless one is there."""
         data_dir, name = self._service.data_dir, self._service.name
         with folders.fit(data_dir):
             folders.private(data_dir / name)
@@ -112,7 +135,7 @@ class Lease:
                 time.sleep(_POLL_S)
             return self._service.address()
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Stop being a user; the last one ends the server and waits for that."""
         if self._users < 0:
             return
@@ -150,6 +173,8 @@ class Lease:
 
     def _start(self, server_lock: int) -> None:
         service = self._service
+        # No pid: not configured yet, says `address` of another user.
+        os.ftruncate(server_lock, 0)
         command = service.configure()
         log, path, size = folders.open_log(service.data_dir, service.name)
         self._log = (path, size)
@@ -188,12 +213,8 @@ class Lease:
 @contextmanager
 def share(service: Service) -> Iterator[str]:
     """The service's address, for as long as the block runs."""
-    lease = Lease(service)
-    try:
-        lease.join()
+    with Lease(service) as lease:
         yield lease.wait_ready()
-    finally:
-        lease.leave()
 
 
 def _locked(handle: int, kind: int) -> bool:
@@ -205,7 +226,7 @@ def _locked(handle: int, kind: int) -> bool:
     return True
 
 
-def _wait(condition: Callable[[], bool], timeout_s: float) -> bool:
+def _wait(condition: Callable[[], object], timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
