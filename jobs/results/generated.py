@@ -1,0 +1,74 @@
+"""Files that runs generated, written to OUT.files/ROW/NAME; no name from the API leaves that folder."""
+
+import dataclasses
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.models import RowView
+from jobs.results.output import spoken, whole
+
+FetchBlob = Callable[[int, str], Awaitable[bytes | None]]
+"""The kept content of a row's file by the name in its result; None when it is no longer kept."""
+
+LONGEST_NAME_BYTES = 150
+UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
+RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
+"""Device names that Windows reserves, with any suffix (Microsoft, Naming Files)."""
+
+
+async def saved(view: RowView, folder: Path, fetch: FetchBlob) -> RowView:
+    """Writes the row's files and says in `files` where each is; those not kept stay with their reason."""
+    if view.result is None or not view.result.files:
+        return view
+    taken: set[str] = set()
+    files = [await _save(view.row, entry, folder, taken, fetch) for entry in view.result.files]
+    return view._replace(result=dataclasses.replace(view.result, files=tuple(files)))
+
+
+async def _save(
+    row: int, entry: dict[str, Any], folder: Path, taken: set[str], fetch: FetchBlob
+) -> dict[str, Any]:
+    name = entry.get("name")
+    content = None if name is None or entry.get("reason") else await fetch(row, name)
+    if content is None:
+        return entry
+    safe = _untaken(safe_name(str(name)), taken)
+    place = folder / str(row) / safe
+    with spoken(str(place)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with whole(place) as stream:
+            stream.write(content)
+    return {**entry, "path": f"{folder.name}/{row}/{safe}"}
+
+
+def safe_name(name: str) -> str:
+    """The last part of a path as a plain file name on any system."""
+    last = re.split(r"[/\\]", name)[-1]
+    plain = UNSAFE.sub("_", last).lstrip(". ").rstrip(". ")
+    if RESERVED.match(plain):
+        plain = f"_{plain}"
+    return _shortened(plain) or "file"
+
+
+def _shortened(name: str) -> str:
+    if len(name.encode()) <= LONGEST_NAME_BYTES:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    kept = f"{dot}{suffix}" if stem and len(suffix.encode()) <= 16 else ""
+    room = LONGEST_NAME_BYTES - len(kept.encode())
+    return name.encode()[:room].decode(errors="ignore").rstrip(". ") + kept
+
+
+def _untaken(name: str, taken: set[str]) -> str:
+    """The name, numbered until it is free; letters' case does not tell files apart everywhere."""
+    stem, dot, suffix = name.rpartition(".")
+    if not stem:
+        stem, dot, suffix = name, "", ""
+    number, free = 1, name
+    while free.casefold() in taken:
+        number += 1
+        free = f"{stem}-{number}{dot}{suffix}"
+    taken.add(free.casefold())
+    return free

@@ -1,0 +1,111 @@
+"""Writes a batch's results: rows come in as a stream, files appear whole."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from jobs.errors import UsageError
+from jobs.models import InputSpec, RowView
+from jobs.results.columns import Columns, columns_of
+from jobs.results.formats import CsvWriter, JsonlWriter, RowWriter, StepsWriter
+from jobs.results.generated import FetchBlob, saved
+from jobs.results.output import Format, Output, output_of, spoken, whole
+
+ROWS_A_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """What `run` and `collect` say about the results; `format` None leaves it to OUT's extension."""
+
+    format: Format | None = None
+    columns: tuple[str, ...] = ()
+    spreadsheet_safe: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: `path` None is stdout; `steps` is the sidecar of a CSV."""
+
+    path: Path | None
+    rows: int
+    steps: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Results that can be written: made before anything is paid for, so that no fault is found late."""
+
+    out: str
+    output: Output
+    columns: Columns
+    spreadsheet_safe: bool
+
+
+def plan_results(out: str, spec: InputSpec, options: ResultOptions, source: str | None = None) -> Plan:
+    """Checks `out` and the options against the columns. `source` is the input file, never overwritten.
+
+    Raises UsageError.
+    """
+    output = output_of(out, options.format, source)
+    if options.spreadsheet_safe and output.format is not Format.CSV:
+        raise UsageError(f"--spreadsheet-safe is for CSV, and {out} is {output.format}; leave it out")
+    columns = columns_of(spec, options.columns, with_steps=output.format is not Format.CSV)
+    return Plan(out, output, columns, options.spreadsheet_safe)
+
+
+async def write_results(
+    rows: AsyncIterator[RowView], plan: Plan, fetch_blob: FetchBlob | None = None
+) -> Written:
+    """Writes every row in the order given; whatever ends it early, the old files stay as they were.
+
+    Raises UsageError when the file system refuses (a full disk).
+    """
+    count = 0
+    with spoken(plan.out), ExitStack() as stack:
+        writers = _writers(plan, stack)
+        async with aclosing(_chunks(rows)) as chunks:
+            async for views in chunks:
+                kept = await _with_files(views, plan, fetch_blob)
+                for writer in writers:
+                    writer.write(kept)
+                count += len(kept)
+        for writer in writers:
+            writer.close()
+    return Written(plan.output.path, count, plan.output.steps)
+
+
+def _writers(plan: Plan, stack: ExitStack) -> list[RowWriter]:
+    stream = stack.enter_context(whole(plan.output.path))
+    if plan.output.steps is None:
+        return [_writer(plan, stream)]
+    return [_writer(plan, stream), StepsWriter(stack.enter_context(whole(plan.output.steps)))]
+
+
+def _writer(plan: Plan, stream: BinaryIO) -> RowWriter:
+    if plan.output.format is Format.CSV:
+        return CsvWriter(stream, plan.columns, spreadsheet_safe=plan.spreadsheet_safe)
+    if plan.output.format is Format.JSONL:
+        return JsonlWriter(stream, plan.columns)
+    from jobs.results.parquet import ParquetWriter  # noqa: PLC0415 -- pyarrow takes a quarter second
+
+    return ParquetWriter(stream, plan.columns)
+
+
+async def _with_files(views: list[RowView], plan: Plan, fetch: FetchBlob | None) -> list[RowView]:
+    if fetch is None or plan.output.files is None:
+        return views
+    return [await saved(view, plan.output.files, fetch) for view in views]
+
+
+async def _chunks(rows: AsyncIterator[RowView]) -> AsyncGenerator[list[RowView]]:
+    views: list[RowView] = []
+    async for view in rows:
+        views.append(view)
+        if len(views) == ROWS_A_CHUNK:
+            yield views
+            views = []
+    if views:
+        yield views
