@@ -41,7 +41,11 @@ def set_up_logs(log_format: str | None = None, level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         cache_logger_on_first_use=True,
     )
-    renderer: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if on_terminal
+        else structlog.processors.JSONRenderer()
+    )
     finish = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
@@ -55,5 +59,14 @@ def set_up_logs(log_format: str | None = None, level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpx2", "openai", "aiohttp", "asyncio", "amqp", "kombu"):
+    for chatty in (
+        "httpx",
+        "httpx2",
+        "openai",
+        "aiohttp",
+        "asyncio",
+        "kombu",
+        "celery.app.trace",
+        "celery.worker.strategy",
+    ):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -33,7 +33,7 @@ GOOD_EXAMPLES = {
 }
 
 
-class BadSetting(ValueError):  # noqa: N818 -- named for what a person sees
+class BadSetting(ValueError):
     """A variable with a value that cannot be used; the text names it, its fault and a good example."""
 
 
@@ -66,9 +66,7 @@ class Settings(BaseSettings):
     )
     openai_org_id: str | None = Field(None, validation_alias=AliasChoices("OPENAI_ORG_ID"))
     openai_project_id: str | None = Field(None, validation_alias=AliasChoices("OPENAI_PROJECT_ID"))
-    redis_url: (
-        Annotated[SecretStr, AfterValidator(lambda url: SecretStr(_redis_url(url.get_secret_value())))] | None
-    ) = None
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
     data_dir: Path = Field(default_factory=lambda: user_data_path("askmill", appauthor=False))
     api: Literal["assistants", "responses"] | None = None
     model: str = DEFAULT_MODEL

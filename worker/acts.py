@@ -189,11 +189,7 @@ class Acts:
             return {**file, "reason": f"its {len(content):,} bytes are more than the {limit:,} kept"}
         keep = self.desk.store.keep_file
         stored = await self.desk.patiently(lambda: keep(self.claim, number, content, limit))
-        return (
-            {**file, "number": number}
-            if stored
-            else {**file, "reason": "no room left for its files"}
-        )
+        return {**file, "number": number} if stored else {**file, "reason": "no room left for its files"}
 
     def _ask(self, known: Known) -> Ask:
         return ask_for(self.room.batch, self.claim, known, self.room.assistant_id)

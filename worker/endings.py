@@ -161,15 +161,15 @@ def _fresh(known: Known, run: Run, error: str, event: Event) -> Known:
 
 
 def attempt_of(known: Known, run: Run, error: str | None, event: Event) -> Attempt:
-    """This attempt, for the ledger. Unknown tokens stay unknown."""
+    """This attempt, for the ledger. Our own times: the API's have whole seconds. Unknown tokens stay unknown."""
     return Attempt(
         number=known.attempt,
         thread_id=known.thread_id,
         run_id=known.run_id or None,
         status=run.status,
         error=error,
-        started_at=run.created_at or known.began_at,
-        finished_at=run.finished_at or event.at,
+        started_at=known.began_at or run.created_at,
+        finished_at=event.at,
         usage=run.usage,
     )
 

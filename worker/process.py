@@ -1,9 +1,9 @@
 """One worker process: its heart, its feeder, its sweeper, and the jobs in its hands, on the pool's one loop.
 
-    beat    every 3 s: renews all claims with one key, learns which batches are paused or cancelled
-    feed    when slots come free, and with every sweep: hands rows to the broker, a window at a time
-    sweep   every 1 to 3 s: what dead workers held goes back, lost messages are published again
-    answer  a task's body: claims its row and follows it (worker.runner)
+beat    every 3 s: renews all claims with one key, learns which batches are paused or cancelled
+feed    when slots come free, and with every sweep: hands rows to the broker, a window at a time
+sweep   every 1 to 3 s: what dead workers held goes back, lost messages are published again
+answer  a task's body: claims its row and follows it (worker.runner)
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from jobs.pricing import Prices
 from jobs.queue import publish
 from jobs.records import BatchNow, Claim, Refusal, WorkerCard
 from jobs.store import Store
-from worker.backends import backend_for
+from worker.backends.choice import backend_for
 from worker.desk import Desk, elapsed_clock_s
 from worker.limits import SharedLimits
 from worker.rooms import Rooms
@@ -48,7 +48,12 @@ class WorkerProcess:
     def __init__(self, settings: Settings, redis_url: str, slots: int, host: str, pid: int) -> None:
         self.settings, self.redis_url = settings, redis_url
         self.card = WorkerCard(
-            id=_new_id(host, pid), host=host, pid=pid, slots=slots, api=settings.api_in_use, base_url=settings.base_url
+            id=_new_id(host, pid),
+            host=host,
+            pid=pid,
+            slots=slots,
+            api=settings.api_in_use,
+            base_url=settings.base_url,
         )
         self.jobs: dict[tuple[str, int], Signals] = {}
         self.leaving = False

@@ -149,7 +149,7 @@ class JobRunner:
             await self._disown(run_id)
 
     async def _disown_late_run(self) -> None:
-        """Our create was answered only after the claim was lost: unless the row follows this run, cancel it."""
+        """Our create was answered after the claim was lost: unless the row follows this run, cancel it."""
         run_id = self.known.run_id
         if run_id is None:
             return

@@ -1,0 +1,38 @@
+"""`python -P -m worker`: a Celery worker from our own entry point, blind to the folder it is started in.
+
+Celery's own command line puts the working folder on the path, where a user's `config.py` would shadow ours.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+
+
+def main() -> int:
+    """Start the worker; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="askmill worker")
+    parser.add_argument("--concurrency", type=int, help="runs in flight (default: ASKMILL_CONCURRENCY)")
+    parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
+    options = parser.parse_args()
+    if options.exit_with_parent:
+        threading.Thread(target=_wait_for_parent, name="askmill-parent", daemon=True).start()
+    try:
+        from worker.app import app  # noqa: PLC0415 -- reads the settings: faults are told below
+    except SystemExit as refused:
+        print(refused.code, file=sys.stderr)  # noqa: T201 -- a sentence for a person
+        return 2
+    worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _wait_for_parent() -> None:
+    """The command that started us holds the other end of stdin: its end is ours, however it ended."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

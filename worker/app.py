@@ -1,0 +1,90 @@
+"""The Celery application: `celery -A worker.app worker` works, and `askmill worker` starts the same.
+
+A message is a hint, the truth is the store: so messages are acknowledged early, fetched only when a slot is
+free, never retried by Celery, and their results are ignored. Why: docs/decisions/pool.md, store.md.
+"""
+
+import os
+import socket
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
+
+from config.logs import set_up_logs
+from config.settings import BadSetting, Settings, load_settings
+from jobs.queue import broker_settings
+from worker import transport
+from worker.pool import submit
+from worker.process import WorkerProcess
+
+
+def _settings() -> Settings:
+    """The settings, or an end with a sentence: a worker without them is of no use."""
+    try:
+        settings = load_settings()
+    except BadSetting as bad:
+        raise SystemExit(f"Error: {bad}") from None
+    if settings.redis_url is None:
+        raise SystemExit(
+            "Error: ASKMILL_REDIS_URL is not set, so this worker has no queue to work on. "
+            "Set it, for example to redis://localhost:6379/0; `askmill run` needs neither."
+        )
+    if settings.openai_api_key is None:
+        raise SystemExit(
+            "Error: OPENAI_API_KEY is not set, so this worker could ask nobody. "
+            "Set it; any text will do for the emulator."
+        )
+    return settings
+
+
+def _application(settings: Settings) -> Celery:
+    assert settings.redis_url is not None
+    transport.install()
+    made = Celery("askmill", include=["worker.tasks"])
+    made.conf.update(broker_settings(settings.redis_url.get_secret_value()))
+    made.conf.update(
+        worker_pool="worker.pool:TaskPool",
+        worker_concurrency=settings.concurrency,
+        task_acks_late=False,
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_enable_remote_control=True,
+    )
+    return made
+
+
+settings = _settings()
+app = _application(settings)
+_process: WorkerProcess | None = None
+
+
+def process() -> WorkerProcess:
+    """This process' heart and hands; made when the pool stands."""
+    assert _process is not None, "the worker is not ready"
+    return _process
+
+
+@setup_logging.connect
+def _our_logs(**_: Any) -> None:
+    set_up_logs(settings.log_format, settings.log_level)
+
+
+@worker_ready.connect
+def _start(sender: Any, **_: Any) -> None:
+    global _process  # noqa: PLW0603 -- one per process, as Celery's own application
+    assert settings.redis_url is not None
+    slots = sender.pool.num_processes
+    _process = WorkerProcess(
+        settings, settings.redis_url.get_secret_value(), slots, socket.gethostname(), os.getpid()
+    )
+    submit(_process.run())
+
+
+@worker_shutting_down.connect
+def _hand_over(**_: Any) -> None:
+    if _process is not None:
+        submit(_process.hand_over())
