@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from worker.emulator.app import App
-from worker.emulator.fallback import Tutor
 from worker.emulator.scenario import Scenario, ScenarioError, read_scenario
 from worker.emulator.server import PortTakenError, listen, serve
 from worker.emulator.state import StateError
+from worker.emulator.tutor import Tutor
 
 
 def main() -> int:

@@ -53,9 +53,8 @@ class App:
         call.headers = scope["headers"]
         message = await receive()
         call.body = message["body"]
-        while message.get("more_body"):
-            message = await receive()
-            call.body += message["body"]
+        if message.get("more_body"):
+            call.body = await _rest(call.body, receive)
         if call.path.startswith("/v1/"):
             call.path = call.path[3:]
             await self._meet_fault(call, scope, send, started)
@@ -177,6 +176,16 @@ class App:
         ]
         await send({"type": "http.response.start", "status": result.status, "headers": headers})
         await send({"type": "http.response.body", "body": result.body})
+
+
+async def _rest(body: bytes, receive: Receive) -> bytes:
+    whole = bytearray(body)
+    more = True
+    while more:
+        message = await receive()
+        whole += message.get("body", b"")
+        more = message.get("more_body", False)
+    return bytes(whole)
 
 
 def _refused(refusal: RefusalError) -> Reply:

@@ -37,7 +37,9 @@ class Life:
         plan = Plan(tuple((at, status) for at, status in row["plan"]["marks"]), row["plan"]["expires_at"])
         outcome = row["outcome"]
         calls = tuple((name, arguments) for name, arguments in outcome["calls"])
-        ask: Json = {name: tuple(value) if isinstance(value, list) else value for name, value in row["ask"].items()}
+        ask: Json = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in row["ask"].items()
+        }
         return cls(Ask(**ask), Outcome(**(outcome | {"calls": calls})), plan, row["calls"], row["final"])
 
     def status(self, now: float) -> str:

@@ -31,6 +31,7 @@ from worker.emulator.pages import page
 from worker.emulator.questions import ask_of
 from worker.emulator.run import Run
 from worker.emulator.state import Store
+from worker.emulator.streaming import RunStream
 from worker.emulator.threads import check_message
 from worker.emulator.wire import Call, Json, Reply, Result, Route, Stream, json_bytes
 from worker.emulator.writing import Writer, ending
@@ -250,11 +251,8 @@ class Runs:
 
     def _shown_or_streamed(self, run: Run, body: Json, call: Call, *, created: bool) -> Json | Stream:
         if body.get("stream"):
-            return Stream(self.stream(run, call, created=created))
+            return Stream(RunStream(run, self.writer, self._engine).events(self.look, created=created))
         return run.shown(call.now)
-
-    def stream(self, run: Run, call: Call, *, created: bool) -> Any:
-        raise NotImplementedError
 
     def _look_by_id(self, run_id: str, now: float) -> None:
         self._look(self._rows.rows[run_id], now)

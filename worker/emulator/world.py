@@ -6,11 +6,13 @@ from worker.emulator import models
 from worker.emulator.answers import Tutor
 from worker.emulator.assistants import Assistants
 from worker.emulator.engine import Engine
+from worker.emulator.files import Files
 from worker.emulator.library import Library
 from worker.emulator.runs import Runs
 from worker.emulator.state import Store
 from worker.emulator.steps import Steps
 from worker.emulator.threads import Threads
+from worker.emulator.vector_stores import VectorStores
 from worker.emulator.wire import Json, Route
 from worker.emulator.writing import Writer
 
@@ -27,6 +29,7 @@ class World:
         self._runs = Runs(
             self.store, self.engine, self._assistants, Writer(self.store, self._threads, self._library)
         )
+        self._vector_stores = VectorStores(self.store, self._library)
         self.store.open()
 
     def take_up(self, now: float) -> None:
@@ -34,7 +37,14 @@ class World:
         self._runs.take_up(now)
 
     def routes(self) -> list[Route]:
-        parts = (self._assistants, self._threads, self._runs, Steps(self._runs))
+        parts = (
+            self._assistants,
+            self._threads,
+            self._runs,
+            Steps(self._runs),
+            Files(self._library),
+            self._vector_stores,
+        )
         return [*models.routes(), *(route for part in parts for route in part.routes())]
 
     def stats(self, now: float) -> Json:
