@@ -34,7 +34,20 @@ OPEN_FILES_LIMIT = 32
 MAX_REPLY_BYTES = 200_000
 TOO_MUCH = "This takes more time or memory than the offline tutor gives to one question."
 
-_WARM_UP = ("Solve x^2 = 2", "Solve x + y = 3 and x - y = 1", "What is sqrt(8) * sin(pi/3) / 7?")
+_WARM_UP = (
+    "Solve 2x^2 - 3x - 7 = 0",
+    "Solve 3x + 11 = 14",
+    "Solve x + y = 3 and x - y = 1",
+    "What is sqrt(8) * sin(pi/3) / 7?",
+    "Simplify (x^2 - 1)/(x - 1) + sin(x)^2 + cos(x)^2",
+    "Factor x^3 - 1",
+    "Expand (x + 1)^3",
+    "Differentiate x^2 sin(2x)/(x + 1)",
+    "Integrate x sin(x)",
+    "Integrate x^2 + e^x from 0 to 3",
+    "limit of sin(x)/x as x approaches 0",
+    "sum of k^2 for k from 1 to n",
+)
 
 
 def main() -> None:
@@ -126,6 +139,8 @@ def _be_child(question: dict[str, Any], pipe: int) -> None:
 
 
 def _limit_this_process() -> None:
+    # A collection would copy every page it looks at, to free what ends in a moment anyway.
+    gc.disable()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, WALL_LIMIT_S)
     sys.dont_write_bytecode = True

@@ -47,6 +47,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ⁽⁾", "0
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ⁽⁾]+")
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8", "⅜": "3/8"}
 _VULGAR_RUN = re.compile(rf"(?:(?<![\w.)])([0-9]+)\s?)?([{''.join(_VULGAR)}])")
+_DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:°|degrees?\b)")
 _SPELLINGS = str.maketrans(
     {
         "×": "*",
@@ -100,6 +101,7 @@ class Token:
 
 def plain(text: str) -> str:
     """The text with mathematical Unicode spelled in ASCII: `x²` becomes `x^(2)`, `½` becomes `(1/2)`."""
+    text = _DEGREES.sub(r"(\1 pi/180)", text)
     text = _VULGAR_RUN.sub(lambda m: f"({m[1]}+{_VULGAR[m[2]]})" if m[1] else f"({_VULGAR[m[2]]})", text)
     text = _SUPERSCRIPT_RUN.sub(lambda m: f"^({m[0].translate(_SUPERSCRIPTS)})", text)
     return text.translate(_SPELLINGS)

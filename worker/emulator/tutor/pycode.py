@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .tree import ATOM_POWER, POWER_POWER, PRINT_POWER, PRODUCT_POWER, SIGN_POWER, Node
+from .tree import ATOM_POWER, POWER_POWER, PRINT_POWER, PRODUCT_POWER, SIGN_POWER, Node, variables_of
 
 SYMPY_NAMES = {
     "abs": "Abs",
@@ -19,6 +19,11 @@ SYMPY_NAMES = {
     "mod": "Mod",
 }
 _CONSTANTS = {"pi": "pi", "e": "E", "i": "I", "oo": "oo"}
+
+
+def is_real_root(node: Node) -> bool:
+    """Whether a root is meant of a number: the cube root of -8 is -2, not SymPy's principal root."""
+    return node.text in {"cbrt", "root"} and not variables_of(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class PythonPrinter:
             case "constant":
                 return _Piece(self._use(_CONSTANTS[node.text]), ATOM_POWER, exact=True)
             case "call":
-                return self._call(node.text, parts)
+                return self._call(node, parts)
             case "!":
                 return _Piece(f"{self._use('factorial')}({parts[0].text})", ATOM_POWER, exact=True)
             case "=":
@@ -76,7 +81,11 @@ class PythonPrinter:
         # Python refuses the leading zeros that people write.
         return _Piece(text.lstrip("0") or "0", ATOM_POWER, exact=False)
 
-    def _call(self, name: str, parts: list[_Piece]) -> _Piece:
+    def _call(self, node: Node, parts: list[_Piece]) -> _Piece:
+        name = node.text
+        if is_real_root(node):
+            degree = parts[1].text if name == "root" else "3"
+            return _Piece(f"{self._use('real_root')}({parts[0].text}, {degree})", ATOM_POWER, exact=True)
         sympy_name = self._use(SYMPY_NAMES.get(name, name))
         if name in {"gcd", "lcm"}:
             # SymPy's take two; more are nested.

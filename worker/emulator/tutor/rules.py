@@ -118,6 +118,8 @@ def _at_values(formula: Node, values: list[Node]) -> Problem:
     if any(not is_letter(value.args[0]) or variables_of(value.args[1]) for value in values):
         raise ParseError("I expected values such as x = 3")
     names = tuple(value.args[0].text for value in values)
+    if not set(names) <= set(variables_of(formula)):
+        raise ParseError("a value is given for a letter that does not occur")
     return Problem(Kind.EVALUATE, (formula,), names, tuple(value.args[1] for value in values))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy
 
-from .pycode import SYMPY_NAMES, PythonPrinter
+from .pycode import SYMPY_NAMES, PythonPrinter, is_real_root
 from .tree import Node
 
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}
@@ -21,7 +21,14 @@ _FUNCTIONS = {
 }
 MAX_TEXT_CHARS = 2000
 
-_COEFFICIENT = re.compile(r"(?<![\w*/^.)])(\d+)\*(?=[A-Za-z](?![A-Za-z]))")
+# How SymPy spells things, and how people do.
+_SPELLINGS = (
+    (re.compile(r"\bI\b"), "i"),
+    (re.compile(r"\bE\b"), "e"),
+    (re.compile(r"\boo\b"), "∞"),
+    (re.compile(r"(?<![\w*/^.)])(\d+(?:\.\d+)?)\*(?=(?:[A-Za-z]|pi)(?![A-Za-z]))"), r"\1"),
+)
+DECIMAL_DIGITS = 10
 
 
 class UnansweredError(Exception):
@@ -39,6 +46,8 @@ def build(node: Node) -> Any:
         case "constant":
             return _CONSTANTS[node.text]
         case "call":
+            if is_real_root(node):
+                return sympy.real_root(parts[0], parts[1] if node.text == "root" else 3)
             return _call(node.text, parts)
         case "neg":
             return -parts[0]
@@ -74,17 +83,40 @@ def _infix(operator: str, left: Any, right: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A SymPy object as a person writes it: `2x^2 - 1`."""
+    """A SymPy object as a person writes it: `2x^2 - 1`, `3i`.
+
+    Raises:
+        UnansweredError: it is too long to show.
+    """
     text = str(value).replace("**", "^")
     if len(text) > MAX_TEXT_CHARS:
         raise UnansweredError(f"The exact result has {len(text)} characters, too long to show here.")
-    return _COEFFICIENT.sub(r"\1", text)
+    for pattern, spelling in _SPELLINGS:
+        text = pattern.sub(spelling, text)
+    return text
 
 
-def decimal(value: Any, digits: int = 5) -> str:
-    """The decimal value without trailing zeros: `2.4664`, `0.5 + 0.86603*I`."""
-    text = str(sympy.N(value, digits, chop=True))
-    return re.sub(r"(\.\d*?)0+(?=\D|$)", lambda found: found[1].rstrip("."), text)
+def decimal(value: Any, digits: int = DECIMAL_DIGITS) -> str:
+    """The decimal value without trailing zeros: `2.4664`, `0.5 + 0.86603i`."""
+    return re.sub(
+        r"(\.\d*?)0+(?=\D|$)", lambda found: found[1].rstrip("."), shown(sympy.N(value, digits, chop=True))
+    )
+
+
+def has_decimal(value: Any) -> bool:
+    """Whether a decimal value tells more than the exact form does."""
+    return not (value.free_symbols or value.is_Integer or value.is_finite is False or value.is_Float)
+
+
+def approximation(value: Any, places: int = 0) -> str:
+    """` ≈ 0.9166666667` or ` = 3.375` behind an exact form; nothing where a decimal says no more."""
+    if not has_decimal(value):
+        return ""
+    text = shown(value.round(places)) if places else decimal(value)
+    if text == shown(value):
+        return ""
+    is_exact = value.is_Rational and sympy.Rational(text) == value
+    return f" {'=' if is_exact else '≈'} {text}"
 
 
 class Script:
@@ -110,6 +142,15 @@ class Script:
         """`print(name)`, which prints `value`."""
         self._lines.append(f"print({name})")
         self._logs.append(str(value))
+
+    def show_decimal(self, name: str, value: Any, places: int = 0) -> None:
+        """`print` the decimal value as well, where it tells more than the exact form."""
+        if not has_decimal(value):
+            return
+        self.line(
+            f"decimal = {name}.round({places})" if places else f"decimal = {name}.evalf({DECIMAL_DIGITS})"
+        )
+        self.show("decimal", value.round(places) if places else value.evalf(DECIMAL_DIGITS))
 
     @property
     def code(self) -> str:

@@ -71,7 +71,7 @@ def format_tree(node: Node) -> str:
     """The formula as a person writes it: `4x^2 - 5x - 12 = 0`."""
     match node.kind:
         case "number" | "variable" | "constant":
-            return node.text
+            return "∞" if node.text == "oo" else node.text
         case "call":
             return f"{node.text}({', '.join(format_tree(arg) for arg in node.args)})"
         case "neg":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from . import work_equations, work_expressions
+from . import work_calculus, work_equations, work_expressions
 from .problem import Kind, Problem
 from .worked import Worked
 
@@ -14,6 +15,10 @@ _WORKERS: dict[Kind, Callable[[Problem], Worked]] = {
     Kind.SIMPLIFY: work_expressions.simplify,
     Kind.EXPAND: work_expressions.expand,
     Kind.FACTOR: work_expressions.factor,
+    Kind.DERIVATIVE: work_calculus.derivative,
+    Kind.INTEGRAL: work_calculus.integral,
+    Kind.LIMIT: work_calculus.limit,
+    Kind.SUM: work_calculus.total,
 }
 
 
@@ -23,4 +28,12 @@ def work(problem: Problem) -> Worked:
     Raises:
         UnansweredError: it came to no usable end; the message says so.
     """
-    return _WORKERS[problem.kind](problem)
+    worked = _WORKERS[problem.kind](problem)
+    if any(_is_plain_log(problem)):
+        return replace(worked, text=f"{worked.text}\n\nHere log is the natural logarithm.")
+    return worked
+
+
+def _is_plain_log(problem: Problem) -> list[bool]:
+    parts = (part for tree in problem.formulas for part in tree.walk())
+    return [part.kind == "call" and part.text == "log" and len(part.args) == 1 for part in parts]

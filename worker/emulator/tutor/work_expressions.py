@@ -7,27 +7,44 @@ from typing import Any
 import sympy
 
 from .problem import Problem
-from .symbolic import Script, UnansweredError, build, decimal, shown
+from .symbolic import Script, UnansweredError, approximation, build, shown
 from .tree import Node, format_tree, variables_of
 from .worked import Worked
 
-DEFAULT_DIGITS = 10
-
 
 def evaluate(problem: Problem) -> Worked:
+    """A number in exact form, with its decimal value; or an expression's value for given letters."""
     formula = problem.formulas[0]
     script = Script(*variables_of(formula))
     result = build(formula)
     script.line(f"result = {script.python(formula)}")
     if problem.variables:
         result = _substituted(problem, script, result)
-    if not result.is_Rational and result.is_finite is not False:
+    if result.has(sympy.Add) and result.is_finite is not False:
         result = sympy.simplify(result)
         script.line("result = simplify(result)", "simplify")
     script.show("result", result)
     if result.has(sympy.zoo, sympy.nan):
         return Worked(f"{format_tree(formula)} is not defined: it divides by zero.", script.code, script.logs)
-    return Worked(_equality(formula, result, problem, script), script.code, script.logs)
+    script.show_decimal("result", result, problem.places)
+    where = "".join(
+        f" at {name} = {format_tree(value)}"
+        for name, value in zip(problem.variables, problem.bounds, strict=True)
+    )
+    question, exact = f"{format_tree(formula)}{where}", shown(result)
+    head = question if question == exact else f"{question} = {exact}"
+    text = f"{head}{approximation(result, problem.places)}."
+    if any(_is_angle_without_pi(part) for part in formula.walk()):
+        text += " The angle is in radians."
+    return Worked(text, script.code, script.logs)
+
+
+def _is_angle_without_pi(part: Node) -> bool:
+    if part.kind != "call" or part.text not in {"sin", "cos", "tan", "cot", "sec", "csc"}:
+        return False
+    return all(
+        inner.kind not in {"constant", "variable", "call"} for inner in part.walk() if inner is not part
+    )
 
 
 def _substituted(problem: Problem, script: Script, result: Any) -> Any:
@@ -37,31 +54,18 @@ def _substituted(problem: Problem, script: Script, result: Any) -> Any:
     return result.subs({sympy.Symbol(name): build(value) for name, value in pairs})
 
 
-def _equality(formula: Node, result: Any, problem: Problem, script: Script) -> str:
-    where = "".join(
-        f" at {name} = {format_tree(value)}"
-        for name, value in zip(problem.variables, problem.bounds, strict=True)
-    )
-    text = f"{format_tree(formula)}{where} = {shown(result)}"
-    if result.free_symbols or result.is_infinite or result.is_Integer:
-        return f"{text}."
-    digits = problem.places or DEFAULT_DIGITS
-    script.line(f"decimal = result.evalf({digits})")
-    script.show("decimal", result.evalf(digits))
-    approximate = decimal(result, digits)
-    sign = "=" if result.is_Rational and sympy.Rational(approximate) == result else "≈"
-    return f"{text} {sign} {approximate}."
-
-
 def simplify(problem: Problem) -> Worked:
+    """An expression with letters in its simplest form."""
     return _transformed(problem, "simplify", sympy.simplify, "In its simplest form")
 
 
 def expand(problem: Problem) -> Worked:
+    """An expression multiplied out."""
     return _transformed(problem, "expand", sympy.expand, "Multiplied out")
 
 
 def factor(problem: Problem) -> Worked:
+    """A polynomial as a product, or a whole number as a product of primes."""
     formula = problem.formulas[0]
     if not variables_of(formula):
         return _factor_integer(formula)
@@ -71,10 +75,12 @@ def factor(problem: Problem) -> Worked:
 def _transformed(problem: Problem, name: str, function: Any, words: str) -> Worked:
     formula = problem.formulas[0]
     script = Script(*variables_of(formula))
-    script.line(f"result = {name}({script.python(formula)})", name)
+    script.line(f"result = {name}({script.exact_python(formula)})", name)
     result = function(build(formula))
     script.show("result", result)
-    return Worked(f"{words}: {format_tree(formula)} = {shown(result)}.", script.code, script.logs)
+    before, after = format_tree(formula), shown(result)
+    text = f"{before} cannot be taken further." if before == after else f"{words}: {before} = {after}."
+    return Worked(text, script.code, script.logs)
 
 
 def _factor_integer(formula: Node) -> Worked:
