@@ -1,4 +1,4 @@
-"""A worker's side of the store: a row is claimed, saved, given back or finished; a stale worker changes nothing.
+"""A worker's side of the store: claim, save, give back or finish a row; a stale worker changes nothing.
 
     p ── claim ─▶ r ── save … ─▶ r ── finish ─▶ c i e f x
                   └── give_back ─▶ w
@@ -40,7 +40,7 @@ class Claims:
     _at: Connection
 
     async def beat(self, card: WorkerCard, batches: Iterable[str] = ()) -> BeatReply:
-        """Keep the worker and all its claims alive for another lifetime; ask about the batches it works on."""
+        """Keep the worker and all its claims alive for another lifetime; ask about its batches."""
         asked = list(batches)
         values = _pairs({name: value for name, value in asdict(card).items() if name != "id"})
         alive, now_ms, *about = await self._at.scripts.beat(card.id, self._at.lifetime_ms, values, asked)
@@ -92,8 +92,8 @@ class Claims:
             claim: ours.
             state: what the next holder of the row needs.
             run_made: the API has made a run: counted, and the batch accepted.
-            run_out: a run of this row may be out at the API from now on (True before each create), or is no more.
-            danger: a function, or the processing of a result, goes on: a death now counts as a kill.
+            run_out: a run of this row may be out at the API from now on (True before each create), or no more.
+            danger: a function, or the processing of a result, goes on: dying now is a kill.
             reserve_nano: what the run in flight may cost, in nano-dollars; 0 releases it.
             counters: amounts to add by name, such as requests, prompt, completion, cost_nano.
         """
@@ -115,7 +115,8 @@ class Claims:
     ) -> bool:
         """End the row with its result; False when it was no longer ours.
 
-        In a conversation a completed turn hands `seed` to the next; after any other the rest fails, `previous_turn`.
+        A completed turn of a conversation hands `seed` to the next; after any other the rest fails,
+        `previous_turn`.
         """
         values = (BYTE_OF_FINISHED[result.status], pack_result(result), seed or b"", self._at.retention_ms)
         held = (claim.batch, claim.row, claim.worker, claim.fence)
@@ -130,7 +131,7 @@ class Claims:
         run_out: bool | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> bool:
-        """Let the row wait until `due_ms` on Redis's clock (0: for the next free slot); False when not ours."""
+        """Let the row wait until `due_ms` on Redis's clock (0: the next free slot); False when not ours."""
         held = (claim.batch, claim.row, claim.worker, claim.fence)
         values = (state or b"", due_ms, _flag(run_out))
         return bool(await self._at.scripts.give_back(held, values, _pairs(counters)))

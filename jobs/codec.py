@@ -21,10 +21,12 @@ _decompress = zstandard.ZstdDecompressor().decompress
 
 
 def pack(value: Any) -> bytes:
+    """JSON under zstd."""
     return _compress(orjson.dumps(value))
 
 
 def unpack(packed: bytes) -> Any:
+    """What `pack` was given."""
     return orjson.loads(_decompress(packed))
 
 
@@ -55,6 +57,7 @@ def unpack_result(row: int, packed: bytes) -> dict[str, Any]:
 
 
 def result_of(stored: dict[str, Any]) -> Result:
+    """The result from its plain data."""
     return Result(
         **{
             **stored,
@@ -75,9 +78,11 @@ def _made(kind: Any, stored: dict[str, Any]) -> Any:
 
 
 def limits_json(limits: Limits) -> bytes:
+    """As a batch keeps them."""
     return orjson.dumps(limits)
 
 
 def limits_of(stored: bytes) -> Limits:
+    """What `limits_json` was given."""
     values = orjson.loads(stored)
     return Limits(**{**values, "on_incomplete": OnIncomplete(values["on_incomplete"])})

@@ -33,7 +33,7 @@ class Connection:
     async def ask(self, *command: Any) -> Any:
         """One command; names and text come back as bytes."""
         with reachable(self.url):
-            return await self.redis.execute_command(*command)
+            return await self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
 
     async def together(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Several commands in one round trip, as one transaction."""
@@ -81,8 +81,8 @@ async def _check_schema(connection: Connection) -> None:
     )
     if int(stored) > keys.SCHEMA_VERSION:
         raise UsageError(
-            f"Redis at {address(connection.url)} was written by a newer askmill (layout {int(stored)}, this one "
-            f"knows {keys.SCHEMA_VERSION}): upgrade with `pip install -U askmill`"
+            f"Redis at {address(connection.url)} was written by a newer askmill (layout {int(stored)}, this "
+            f"one knows {keys.SCHEMA_VERSION}): upgrade with `pip install -U askmill`"
         )
 
 

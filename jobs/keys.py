@@ -27,7 +27,7 @@
     askmill:b:{b}:files        HASH    as the batch           "row:number" → generated file; keep_file
     askmill:b:{b}:live:{row}   HASH    claim to finish        fence, worker, state, marks of the row
 
-A batch that was never sealed vanishes after an hour; with retention set, all of a finished batch's keys expire.
+A batch that was never sealed vanishes after an hour; with retention set, a finished batch's keys expire.
 """
 
 import re
@@ -58,14 +58,17 @@ PARTS = (
 
 
 def worker(worker_id: str) -> str:
+    """Where a worker presents itself."""
     return f"askmill:worker:{worker_id}"
 
 
 def held(worker_id: str) -> str:
+    """What a worker holds."""
     return f"askmill:held:{worker_id}"
 
 
 def identity(sha256: str) -> str:
+    """Finds the same submission again."""
     return f"askmill:identity:{sha256}"
 
 
@@ -75,6 +78,7 @@ def resource(kind: str, sha256: str) -> str:
 
 
 def batch(batch_id: str) -> str:
+    """The batch itself."""
     return f"askmill:b:{batch_id}"
 
 
@@ -84,6 +88,7 @@ def part(batch_id: str, name: str) -> str:
 
 
 def live(batch_id: str, row: int) -> str:
+    """What is known of an unfinished row."""
     return f"askmill:b:{batch_id}:live:{row}"
 
 

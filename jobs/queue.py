@@ -1,4 +1,4 @@
-"""Celery's side of the client: tasks are sent by name, a message is only a hint "batch:row" (the truth is the store).
+"""Celery's side of the client: tasks are sent by name; a message is a hint, the truth is in the store.
 
     broker key            type    holds; written by
     ────────────────────  ──────  ─────────────────────────────────────────────────────────────
@@ -27,7 +27,7 @@ _BATCH = 500
 
 
 def broker_url(url: str) -> str:
-    """The Redis address as kombu writes it: `unix:///path?db=1` is `redis+socket:///path?virtual_host=1` there."""
+    """The address as kombu writes it: `unix:///path?db=1` is `redis+socket:///path?virtual_host=1` there."""
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return url

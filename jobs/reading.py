@@ -1,4 +1,4 @@
-"""The store's way out: batches, how far they are, rows with their results, ids for the API's ledger. Changes nothing."""
+"""The store's way out: batches, how far they are, rows with results, ids at the API. Changes nothing."""
 
 from collections.abc import AsyncIterator, Collection, Iterator
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it, as data. Times in `_ms` are Redis's clock, Unix milliseconds."""
+"""What goes into the store and comes out of it, as data. Times in `_ms`: Redis's clock, Unix milliseconds."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ class NewBatch:
 
 
 class NewRow(NamedTuple):
-    """A row on its way in. `reject` is why it is never asked; `conversation` names its thread, blank for its own."""
+    """A row on its way in. `reject`: why it is never asked; `conversation` names its thread, if shared."""
 
     cells: list[Any]
     reject: str | None = None
@@ -115,7 +115,7 @@ class WorkerCard:
 
 @dataclass(frozen=True)
 class StatusView:
-    """How far a batch is. `workers` are alive and match its API and address; `strangers` are alive and do not."""
+    """How far a batch is. `workers` are alive and speak to its API; `strangers` are alive and do not."""
 
     batch: Batch
     counts: Counts
@@ -157,7 +157,7 @@ def iso(at_ms: int | None) -> str | None:
 
 
 class RowView(NamedTuple):
-    """A row as results show it. `packed` is its newest result; an unfinished row shows that of before its retry."""
+    """A row as results show it. `packed` is its newest result; under a retry, the one of before."""
 
     row: int
     cells: list[Any]
@@ -243,7 +243,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class BeatReply:
-    """`alive` False: our rows are with others; drop everything, come back under a new id. None: a purged batch."""
+    """`alive` False: our rows are with others; drop all, come back under a new id. None: a purged batch."""
 
     alive: bool
     now_ms: int

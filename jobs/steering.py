@@ -26,7 +26,7 @@ class Steering(Reading):
         return bool(changed) if state else await not_found(self._at, batch)
 
     async def cancel(self, batch: str) -> Counts:
-        """End every row that nothing was begun for; workers end the others at the API. Repeating changes nothing."""
+        """End every row that nothing was begun for; workers end the others at the API."""
         if not await self._at.scripts.cancel(batch, self._at.retention_ms):
             await not_found(self._at, batch)
         return await self.counts(batch)

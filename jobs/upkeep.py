@@ -1,4 +1,4 @@
-"""What keeps rows moving: feeding the broker, finding lost messages by proof, sweeping up after dead workers."""
+"""What keeps rows moving: feed the broker, find lost messages by proof, sweep up after dead workers."""
 
 from typing import Any
 

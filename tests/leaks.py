@@ -1,0 +1,106 @@
+"""What must hold of a Redis that askmill has used, at any moment: every key known, every row in exactly one place.
+
+    byte   is in                          has a live hash      has a result
+    q h    nothing else                   no                   perhaps an older one
+    p      `fed`                          perhaps              perhaps an older one
+    w      `due` or `orphans`, not both   perhaps              perhaps an older one
+    r      `held` of one worker           with its fence       perhaps an older one
+    c i e f j                             no                   yes
+    x                                     no                   perhaps
+"""
+
+from collections import Counter
+
+import redis
+
+from jobs import keys
+from jobs.models import STATUS_OF_BYTE, UNFINISHED
+
+_CELERYS = ("askmill", "askmill:unacked", "_kombu.", "unacked", "celery")
+_OPEN_BYTES = {byte for byte, status in STATUS_OF_BYTE.items() if status in UNFINISHED}
+
+
+def assert_no_leaks(url: str) -> None:
+    """Fails naming every key and row that is not as jobs/keys.py and the table above say."""
+    with redis.Redis.from_url(url, decode_responses=False) as client:
+        faults = list(_keys(client))
+        held = {
+            name.decode(): worker
+            for worker in _names(client.zrange(keys.WORKERS, 0, -1))
+            for name in client.smembers(keys.held(worker))
+        }
+        fed = set(_names(client.zrange(keys.FED, 0, -1)))
+        batches = _names(client.zrange(keys.BATCHES, 0, -1))
+        for batch in batches:
+            faults += _batch(client, batch, fed, held)
+        faults += [f"{name} is fed or held, but its batch is gone" for name in [*fed, *held] if name[:8] not in batches]
+    assert not faults, "\n".join(["Redis is not as it must be:", *faults])
+
+
+def _names(raw: list[bytes]) -> list[str]:
+    return [name.decode() for name in raw]
+
+
+def _keys(client: redis.Redis):
+    sealed = set(_names(client.zrange(keys.BATCHES, 0, -1)))
+    workers = set(_names(client.zrange(keys.WORKERS, 0, -1)))
+    for key in _names(list(client.scan_iter())):
+        kind = keys.type_of(key)
+        if kind is None and not key.startswith(_CELERYS):
+            yield f"key {key} is in no table"
+        elif kind is not None and client.type(key).decode() != kind:
+            yield f"key {key} is a {client.type(key).decode()}, not a {kind}"
+        elif key.startswith("askmill:b:") and key.split(":")[2] not in sealed and client.ttl(key) < 0:
+            yield f"key {key} belongs to no sealed batch and never expires"
+        elif key.startswith("askmill:held:") and key.split(":")[2] not in workers:
+            yield f"key {key} belongs to no worker that a sweep would find"
+
+
+def _batch(client: redis.Redis, batch: str, fed: set[str], held: dict[str, str]):
+    about = {name.decode(): value.decode() for name, value in client.hgetall(keys.batch(batch)).items()}
+    status = client.get(keys.part(batch, "status")).decode()
+    counts = {name.decode(): int(value) for name, value in client.hgetall(keys.part(batch, "n")).items()}
+    if len(status) != int(about["rows"]):
+        yield f"{batch} has {about['rows']} rows and {len(status)} status bytes"
+    told = {byte: counts.get(byte, 0) for byte in STATUS_OF_BYTE}
+    if told != {byte: Counter(status)[byte] for byte in STATUS_OF_BYTE}:
+        yield f"{batch} counts {told}, its bytes say {Counter(status)}"
+    unfinished = sum(status.count(byte) for byte in _OPEN_BYTES)
+    if (unfinished == 0) != ("finished_at" in about) or (unfinished == 0) != (about["state"] == "done"):
+        if about["state"] != "cancelled" or (unfinished == 0) != ("finished_at" in about):
+            yield f"{batch} is {about['state']} with {unfinished} unfinished rows"
+    if (client.zscore(keys.OPEN, batch) is None) != (unfinished == 0):
+        yield f"{batch} has {unfinished} unfinished rows; in open: {client.zscore(keys.OPEN, batch)}"
+    yield from _rows(client, batch, status, fed, held)
+    yield from _turns(client, batch, status)
+
+
+def _rows(client: redis.Redis, batch: str, status: str, fed: set[str], held: dict[str, str]):
+    due = set(_names(client.zrange(keys.part(batch, "due"), 0, -1)))
+    orphans = set(_names(client.zrange(keys.part(batch, "orphans"), 0, -1)))
+    results = set(_names(client.hkeys(keys.part(batch, "results"))))
+    reserved = 0
+    for row, byte in enumerate(status, 1):
+        name = f"{batch}:{row}"
+        live = {field.decode(): value.decode() for field, value in client.hgetall(keys.live(batch, row)).items()}
+        reserved += int(live.get("reserved", 0))
+        places = {"p": name in fed, "w": (str(row) in due) + (str(row) in orphans), "r": name in held}
+        if any(found != (place == byte) for place, found in places.items()):
+            yield f"{name} is {byte}, but found in {places} (fed, due and orphans, held)"
+        if live and byte not in "pwr":
+            yield f"{name} is {byte} and has a live hash {live}"
+        if byte == "r" and (live.get("worker") != held.get(name) or "fence" not in live):
+            yield f"{name} is held by {held.get(name)}, its live hash is {live}"
+        if byte != "r" and "fence" in live:
+            yield f"{name} is {byte} and has a fence"
+        if byte in "ciefj" and str(row) not in results:
+            yield f"{name} is {byte} and has no result"
+    if reserved != int(client.hget(keys.part(batch, "n"), "reserved_nano") or 0):
+        yield f"{batch} reserves {reserved} nano-dollars for its rows, but counts otherwise"
+
+
+def _turns(client: redis.Redis, batch: str, status: str):
+    before = {int(row): int(earlier) for earlier, row in client.hgetall(keys.part(batch, "next")).items()}
+    for row, byte in enumerate(status, 1):
+        if byte == "h" and status[before[row] - 1] not in _OPEN_BYTES:
+            yield f"{batch}:{row} is held behind a turn that is {status[before[row] - 1]}"
