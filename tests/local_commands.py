@@ -31,7 +31,8 @@ class Command:
     @property
     def address(self) -> str:
         """Waits until the service is ready."""
-        assert self.process.stdout and self.process.stderr
+        assert self.process.stdout
+        assert self.process.stderr
         self._address = self._address or self.process.stdout.readline().strip()
         assert self._address, self.process.stderr.read()
         return self._address

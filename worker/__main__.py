@@ -8,6 +8,11 @@ import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack, suppress
+
+from config.settings import BadSetting, load_settings
+from jobs.errors import AskmillError
+from jobs.local import embedded_redis
 
 
 def main() -> int:
@@ -18,19 +23,38 @@ def main() -> int:
     options = parser.parse_args()
     if options.exit_with_parent:
         threading.Thread(target=_wait_for_parent, name="askmill-parent", daemon=True).start()
-    try:
-        from worker.app import app  # noqa: PLC0415 -- reads the settings: faults are told below
-    except SystemExit as refused:
-        print(refused.code, file=sys.stderr)  # noqa: T201 -- a sentence for a person
-        return 2
-    worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
-    worker.start()
-    return int(worker.exitcode or 0)
+    with ExitStack() as stack:
+        try:
+            _join_embedded_redis(stack)
+            from worker.app import app  # noqa: PLC0415 -- reads the settings: faults are told below
+        except SystemExit as refused:
+            print(refused.code, file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            return 2
+        except AskmillError as fault:
+            print(f"Error: {fault}", file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            return fault.exit_code
+        worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
+        worker.start()
+        return int(worker.exitcode or 0)
+
+
+def _join_embedded_redis(stack: ExitStack) -> None:
+    """Without ASKMILL_REDIS_URL: the embedded Redis, for as long as the worker lives.
+
+    The address has a password, so it is found here and not handed over in the environment of a new process;
+    what is set now, /proc shows to nobody.
+    """
+    with suppress(BadSetting):  # worker.app tells it
+        settings = load_settings()
+        if settings.redis_url is None:
+            os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))
 
 
 def _wait_for_parent() -> None:
     """The command that started us holds the other end of stdin: its end is ours, however it ended."""
-    sys.stdin.buffer.read()
+    # Not sys.stdin: a thread that waits in it aborts the interpreter's exit.
+    while os.read(0, 4096):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -52,9 +52,11 @@ class EmulatorService:
         return f"http://{HOST}:{self._port()}/v1"
 
     def probe(self) -> Answer:
+        # It listens before it has read its state: an answer counts, not a connection.
         try:
-            with socket.create_connection((HOST, self._port()), 1):
-                return Answer.READY
+            with socket.create_connection((HOST, self._port()), 1) as connection:
+                connection.sendall(b"GET /emulator/stats HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                return Answer.READY if b" 200 " in connection.recv(64) else Answer.NONE
         except OSError:
             return Answer.NONE
 

@@ -87,6 +87,7 @@ class Lease:
         folders.require_posix(service.title, service.instead)
         self._service = service
         self._users = -1
+        self._starter: subprocess.Popen[bytes] | None = None
         self._log: tuple[Path, int] | None = None
 
     def __enter__(self) -> Self:
@@ -103,7 +104,8 @@ class Lease:
     def address(self) -> str:
         """Where it will answer: settled before it is ready."""
         with folders.fit(self._service.data_dir):
-            _wait(lambda: self._lock_path("server").read_text() or self._is_free(), _LOCK_S)
+            if self._starter is None:
+                _wait(lambda: self._lock_path("server").read_text() or self._is_free(), _LOCK_S)
             return self._service.address()
 
     def _join(self) -> None:
@@ -121,6 +123,7 @@ class Lease:
 
     def wait_ready(self) -> str:
         """The address, once the server answers."""
+        self._reap_starter()
         starts, deadline = 1, time.monotonic() + _READY_S
         with folders.fit(self._service.data_dir):
             while (answer := self._service.probe()) is not Answer.READY:
@@ -140,6 +143,7 @@ class Lease:
         if self._users < 0:
             return
         try:
+            self._reap_starter()
             if _locked(self._users, fcntl.LOCK_EX) and not self._is_free():
                 self._end()
         finally:
@@ -171,7 +175,14 @@ class Lease:
             os.close(lock)
         return True
 
+    def _reap_starter(self) -> None:
+        """Wait for the process that forked the keeper, 20 ms after its start."""
+        if self._starter:
+            self._starter.wait()
+            self._starter = None
+
     def _start(self, server_lock: int) -> None:
+        self._reap_starter()
         service = self._service
         # No pid: not configured yet, says `address` of another user.
         os.ftruncate(server_lock, 0)
@@ -180,8 +191,8 @@ class Lease:
         self._log = (path, size)
         keeper = [sys.executable, "-I", "-S", str(_KEEPER), str(self._lock_path("users").resolve())]
         try:
-            # The process waited for forks the keeper and ends; a terminal's Ctrl-C must not reach the keeper.
-            subprocess.run(
+            # A session of its own: a terminal's Ctrl-C must not reach the keeper.
+            self._starter = subprocess.Popen(
                 [*keeper, str(server_lock), *command],
                 pass_fds=[server_lock],
                 cwd=service.data_dir / service.name,
@@ -191,7 +202,6 @@ class Lease:
                 stderr=log,
                 start_new_session=True,
                 umask=0o077,
-                check=True,
             )
         finally:
             os.close(log)
