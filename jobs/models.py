@@ -12,7 +12,7 @@ To users q, p, w and h are all `queued`.
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 Api = Literal["assistants", "responses"]
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
@@ -198,24 +198,3 @@ class Result:
     def attempt_count(self) -> int:
         """Every attempt ever made for the row."""
         return len(self.attempts) if self.attempts_made is None else self.attempts_made
-
-
-class NewRow(NamedTuple):
-    """A row on its way in: cells in the order of the header, filled or cut to its width.
-
-    `reject` is why a bad row under --skip-bad-rows is never asked. `conversation` is the value that it
-    shares with the other rows of its thread; None when it has a thread of its own.
-    """
-
-    cells: list[Any]
-    reject: str | None = None
-    conversation: str | None = None
-
-
-class RowView(NamedTuple):
-    """A row on its way out. `result` is the last one kept: a row asked again still has its old one."""
-
-    row: int
-    cells: list[Any]
-    status: JobStatus
-    result: Result | None = None

@@ -19,7 +19,8 @@ from jobs.intake.judge import LONE_SURROGATE, Judge
 from jobs.intake.options import IntakeOptions
 from jobs.intake.source import Kind, Source, Tally
 from jobs.intake.table import Chunk, Table
-from jobs.models import InputSpec, NewRow, as_text
+from jobs.models import InputSpec, as_text
+from jobs.records import NewRow
 
 
 def check(path: str, options: IntakeOptions | None = None) -> "Intake":

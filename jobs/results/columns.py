@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.errors import UsageError
-from jobs.models import InputSpec, RowView, Step
+from jobs.models import InputSpec
+from jobs.records import RowView
 
 PREFIX = "askmill_"
 FIELDS = (
@@ -29,46 +30,61 @@ STEPS = "steps"
 """One column more, in formats that hold everything in one file."""
 
 
-def field_values(view: RowView) -> list[Any]:
-    """What FIELDS show of a row; None where it is not known, lists as lists."""
-    result = view.result
-    if result is None:
-        return [view.row, view.status.value, *[None] * 10, [], []]
-    usage = result.usage
-    return [
-        view.row,
-        view.status.value,
-        result.answer,
-        result.error,
-        result.attempt_count,
-        result.thread_id,
-        result.run_id,
-        result.model,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        result.cost_usd,
-        result.duration_s,
-        result.citations,
-        result.files,
-    ]
+class Entry(NamedTuple):
+    """A row to write. `result` is plain data with the names of `Result`; what is not known is absent."""
+
+    row: int
+    status: str
+    cells: list[Any]
+    result: dict[str, Any]
+
+    def fields(self) -> list[Any]:
+        """What FIELDS show of it; None where it is not known, lists as lists."""
+        known = self.result.get
+        usage = known("usage") or {}
+        attempts = known("attempts_made")
+        if attempts is None and self.result:
+            attempts = len(known("attempts", ()))
+        return [
+            self.row,
+            self.status,
+            known("answer"),
+            known("error"),
+            attempts,
+            known("thread_id"),
+            known("run_id"),
+            known("model"),
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
+            known("cost_usd"),
+            known("duration_s"),
+            known("citations", ()),
+            known("files", ()),
+        ]
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The steps of all its attempts. Times are Unix seconds, as both APIs give them."""
+        return [_step(step) for step in self.result.get("steps", ())]
 
 
-def step_values(view: RowView) -> list[dict[str, Any]]:
-    """The row's steps, of all its attempts. Times are Unix seconds, as both APIs give them."""
-    return [] if view.result is None else [_step(step) for step in view.result.steps]
+def entry_of(view: RowView) -> Entry:
+    """Unpacks a row's result, once."""
+    return Entry(view.row, view.status.value, view.cells, view.stored or {})
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(step: dict[str, Any]) -> dict[str, Any]:
+    known = step.get
+    usage = known("usage") or {}
     return {
-        "run_id": step.run_id,
-        "attempt": step.attempt,
-        "type": step.type,
-        "status": step.status,
-        "started_at": step.started_at,
-        "finished_at": step.finished_at,
-        "prompt_tokens": step.usage.prompt_tokens,
-        "completion_tokens": step.usage.completion_tokens,
-        "details": step.details,
+        "run_id": known("run_id"),
+        "attempt": known("attempt"),
+        "type": known("type"),
+        "status": known("status"),
+        "started_at": known("started_at"),
+        "finished_at": known("finished_at"),
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+        "details": known("details") or {},
     }
 
 
@@ -96,11 +112,11 @@ class Columns:
         """Of a whole row, what was asked for."""
         return row if self.chosen is None else [row[place] for place in self.chosen]
 
-    def cells(self, view: RowView) -> list[Any]:
+    def cells(self, entry: Entry) -> list[Any]:
         """The input's cells, filled or cut to the header's width."""
-        if len(view.cells) == self.width:
-            return view.cells
-        return [*view.cells[: self.width], *[None] * (self.width - len(view.cells))]
+        if len(entry.cells) == self.width:
+            return entry.cells
+        return [*entry.cells[: self.width], *[None] * (self.width - len(entry.cells))]
 
 
 def columns_of(spec: InputSpec, chosen: Iterable[str], *, with_steps: bool) -> Columns:

@@ -7,8 +7,8 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 
-from jobs.models import RowView, as_text
-from jobs.results.columns import FIELDS, STEPS, Columns, field_values, step_values
+from jobs.models import as_text
+from jobs.results.columns import FIELDS, STEPS, Columns, Entry
 
 RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet take text for a formula (OWASP, CSV Injection)."""
@@ -17,7 +17,7 @@ RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 class RowWriter(Protocol):
     """Writes chunks of rows; `close` writes what is left, and leaves the stream open."""
 
-    def write(self, views: Sequence[RowView]) -> None: ...
+    def write(self, entries: Sequence[Entry]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -28,15 +28,15 @@ class CsvWriter:
         self._stream, self._columns, self._safe = stream, columns, spreadsheet_safe
         self._write_rows([columns.header])
 
-    def write(self, views: Sequence[RowView]) -> None:
-        self._write_rows([self._columns.pick(self._row(view)) for view in views])
+    def write(self, entries: Sequence[Entry]) -> None:
+        self._write_rows([self._columns.pick(self._row(entry)) for entry in entries])
 
     def close(self) -> None:
         """Nothing is held back."""
 
-    def _row(self, view: RowView) -> list[Any]:
-        cells = [cell if cell.__class__ is str else as_text(cell) for cell in self._columns.cells(view)]
-        values = field_values(view)
+    def _row(self, entry: Entry) -> list[Any]:
+        cells = [cell if cell.__class__ is str else as_text(cell) for cell in self._columns.cells(entry)]
+        values = entry.fields()
         values[-4:] = _number(values[-4]), _number(values[-3]), _json(values[-2]), _json(values[-1])
         return cells + ([_harmless(value) for value in values] if self._safe else values)
 
@@ -70,20 +70,20 @@ class JsonlWriter:
         self._inputs = columns.names[: columns.width]
         self._chosen = columns.header
 
-    def write(self, views: Sequence[RowView]) -> None:
-        entry = self._entry if self._columns.chosen is None else self._flat
-        self._stream.write(b"".join([json_line(entry(view)) for view in views]))
+    def write(self, entries: Sequence[Entry]) -> None:
+        build = self._whole if self._columns.chosen is None else self._flat
+        self._stream.write(b"".join([json_line(build(entry)) for entry in entries]))
 
     def close(self) -> None:
         """Nothing is held back."""
 
-    def _entry(self, view: RowView) -> dict[str, Any]:
-        fields = dict(zip(FIELDS, field_values(view), strict=True))
-        given = dict(zip(self._inputs, self._columns.cells(view), strict=True))
-        return {"row": view.row, "input": given, **fields, STEPS: step_values(view)}
+    def _whole(self, entry: Entry) -> dict[str, Any]:
+        fields = dict(zip(FIELDS, entry.fields(), strict=True))
+        given = dict(zip(self._inputs, self._columns.cells(entry), strict=True))
+        return {"row": entry.row, "input": given, **fields, STEPS: entry.steps()}
 
-    def _flat(self, view: RowView) -> dict[str, Any]:
-        whole = [*self._columns.cells(view), *field_values(view), step_values(view)]
+    def _flat(self, entry: Entry) -> dict[str, Any]:
+        whole = [*self._columns.cells(entry), *entry.fields(), entry.steps()]
         return dict(zip(self._chosen, self._columns.pick(whole), strict=True))
 
 
@@ -93,9 +93,9 @@ class StepsWriter:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
-    def write(self, views: Sequence[RowView]) -> None:
+    def write(self, entries: Sequence[Entry]) -> None:
         self._stream.write(
-            b"".join([json_line({"row": view.row, STEPS: step_values(view)}) for view in views])
+            b"".join([json_line({"row": entry.row, STEPS: entry.steps()}) for entry in entries])
         )
 
     def close(self) -> None:

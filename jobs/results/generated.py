@@ -1,12 +1,11 @@
 """Files that runs generated, written to OUT.files/ROW/NAME; no name from the API leaves that folder."""
 
-import dataclasses
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from jobs.models import RowView
+from jobs.results.columns import Entry
 from jobs.results.output import spoken, whole
 
 FetchBlob = Callable[[int, str], Awaitable[bytes | None]]
@@ -18,29 +17,30 @@ RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..
 """Device names that Windows reserves, with any suffix (Microsoft, Naming Files)."""
 
 
-async def saved(view: RowView, folder: Path, fetch: FetchBlob) -> RowView:
+async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
     """Writes the row's files and says in `files` where each is; those not kept stay with their reason."""
-    if view.result is None or not view.result.files:
-        return view
+    named = entry.result.get("files")
+    if not named:
+        return entry
     taken: set[str] = set()
-    files = [await _save(view.row, entry, folder, taken, fetch) for entry in view.result.files]
-    return view._replace(result=dataclasses.replace(view.result, files=tuple(files)))
+    files = [await _save(entry.row, told, folder, taken, fetch) for told in named]
+    return entry._replace(result={**entry.result, "files": files})
 
 
 async def _save(
-    row: int, entry: dict[str, Any], folder: Path, taken: set[str], fetch: FetchBlob
+    row: int, told: dict[str, Any], folder: Path, taken: set[str], fetch: FetchBlob
 ) -> dict[str, Any]:
-    name = entry.get("name")
-    content = None if name is None or entry.get("reason") else await fetch(row, name)
+    name = told.get("name")
+    content = None if name is None or told.get("reason") else await fetch(row, name)
     if content is None:
-        return entry
+        return told
     safe = _untaken(safe_name(str(name)), taken)
     place = folder / str(row) / safe
     with spoken(str(place)):
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole(place) as stream:
             stream.write(content)
-    return {**entry, "path": f"{folder.name}/{row}/{safe}"}
+    return {**told, "path": f"{folder.name}/{row}/{safe}"}
 
 
 def safe_name(name: str) -> str:

@@ -7,8 +7,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.models import RowView, as_text
-from jobs.results.columns import FIELDS, Columns, field_values, step_values
+from jobs.models import as_text
+from jobs.results.columns import FIELDS, Columns, Entry
 
 GROUP_ROWS = 16_384
 GROUP_CHARACTERS = 8_000_000
@@ -29,9 +29,9 @@ class ParquetWriter:
         self._rows: list[list[Any]] = []
         self._characters = 0
 
-    def write(self, views: Sequence[RowView]) -> None:
-        for view in views:
-            row = self._columns.pick(self._row(view))
+    def write(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            row = self._columns.pick(self._row(entry))
             self._characters += sum(len(value) for value in row if isinstance(value, str))
             self._rows.append(row)
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
@@ -42,10 +42,10 @@ class ParquetWriter:
             self._flush()
         self._file.close()
 
-    def _row(self, view: RowView) -> list[Any]:
-        cells = [None if cell is None else as_text(cell) for cell in self._columns.cells(view)]
-        *values, citations, files = field_values(view)
-        return [*cells, *values, _json(citations), _json(files), _json(step_values(view))]
+    def _row(self, entry: Entry) -> list[Any]:
+        cells = [None if cell is None else as_text(cell) for cell in self._columns.cells(entry)]
+        *values, citations, files = entry.fields()
+        return [*cells, *values, _json(citations), _json(files), _json(entry.steps())]
 
     def _flush(self) -> None:
         arrays = [

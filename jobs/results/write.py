@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobs.errors import UsageError
-from jobs.models import InputSpec, RowView
-from jobs.results.columns import Columns, columns_of
+from jobs.models import InputSpec
+from jobs.records import RowView
+from jobs.results.columns import Columns, Entry, columns_of, entry_of
 from jobs.results.formats import CsvWriter, JsonlWriter, RowWriter, StepsWriter
 from jobs.results.generated import FetchBlob, saved
 from jobs.results.output import Format, Output, output_of, spoken, whole
@@ -67,11 +68,11 @@ async def write_results(
     with spoken(plan.out), ExitStack() as stack:
         writers = _writers(plan, stack)
         async with aclosing(_chunks(rows)) as chunks:
-            async for views in chunks:
-                kept = await _with_files(views, plan, fetch_blob)
+            async for chunk in chunks:
+                entries = await _with_files(chunk, plan, fetch_blob)
                 for writer in writers:
-                    writer.write(kept)
-                count += len(kept)
+                    writer.write(entries)
+                count += len(entries)
         for writer in writers:
             writer.close()
     return Written(plan.output.path, count, plan.output.steps)
@@ -94,18 +95,18 @@ def _writer(plan: Plan, stream: BinaryIO) -> RowWriter:
     return ParquetWriter(stream, plan.columns)
 
 
-async def _with_files(views: list[RowView], plan: Plan, fetch: FetchBlob | None) -> list[RowView]:
+async def _with_files(entries: list[Entry], plan: Plan, fetch: FetchBlob | None) -> list[Entry]:
     if fetch is None or plan.output.files is None:
-        return views
-    return [await saved(view, plan.output.files, fetch) for view in views]
+        return entries
+    return [await saved(entry, plan.output.files, fetch) for entry in entries]
 
 
-async def _chunks(rows: AsyncIterator[RowView]) -> AsyncGenerator[list[RowView]]:
-    views: list[RowView] = []
+async def _chunks(rows: AsyncIterator[RowView]) -> AsyncGenerator[list[Entry]]:
+    entries: list[Entry] = []
     async for view in rows:
-        views.append(view)
-        if len(views) == ROWS_A_CHUNK:
-            yield views
-            views = []
-    if views:
-        yield views
+        entries.append(entry_of(view))
+        if len(entries) == ROWS_A_CHUNK:
+            yield entries
+            entries = []
+    if entries:
+        yield entries
