@@ -69,7 +69,7 @@ def client(
 def connection_limit() -> int:
     """Connections that one pool may open: a third of what the process may have open, at most 1,000.
 
-    A process has two pools of these (`worker.backends.reader` has the other) and needs files for itself.
+    A process has two pools of these (`worker.backends.wire` has the other) and needs files for itself.
     """
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if open_files == resource.RLIM_INFINITY:

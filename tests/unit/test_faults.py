@@ -1,4 +1,4 @@
-"""How a request went wrong decides whether a create may be repeated: these tests meet each way over real HTTP."""
+"""How a request went wrong decides whether it may be repeated: these tests meet each way over real HTTP."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from jobs.api import client as make_client
 from jobs.local.ports import HOST, free_port
 from worker.backends.base import ApiFault
 from worker.backends.faults import fault_of_reply, retry_after_s
-from worker.backends.reader import Reader, answered
+from worker.backends.wire import Wire
 
 KEY = "sk-very-secret-0123456789"
 Answering = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -48,16 +48,20 @@ async def serving(answer: Answering) -> AsyncIterator[str]:
 
 async def create(client: AsyncOpenAI) -> object:
     """A request that buys something, through the SDK."""
-    return await answered(client.conversations.with_raw_response.create(), KEY)
+    return await requesting(client, lambda wire: wire.post("conversations", {}))
 
 
 async def look(client: AsyncOpenAI) -> object:
     """A lean read."""
-    reader = Reader(client)
+    return await requesting(client, lambda wire: wire.get("responses/resp_1"))
+
+
+async def requesting(client: AsyncOpenAI, request: Callable[[Wire], Awaitable[object]]) -> object:
+    wire = Wire(client)
     try:
-        return await reader.get("responses/resp_1")
+        return await request(wire)
     finally:
-        await reader.close()
+        await wire.close()
 
 
 async def fault_at(

@@ -13,7 +13,7 @@ from jobs.models import Step, Usage
 from worker.backends.answers import Draft, Passage, marks_of
 from worker.backends.base import ENDED, Run, ToolCall
 from worker.backends.faults import bad_reply
-from worker.backends.reader import Reply
+from worker.backends.wire import Reply
 
 Json = dict[str, Any]
 

@@ -8,8 +8,6 @@ look        GET  /threads/T/runs/R
 read        GET  /threads/T/messages, GET /threads/T/runs/R/steps, GET /files/F for names
 """
 
-import warnings
-from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -31,11 +29,8 @@ from worker.backends.assistant_objects import (
 from worker.backends.base import ENDED, Answer, ApiFault, Ask, Found, FoundKind, Run, ToolOutput
 from worker.backends.faults import bad_reply
 from worker.backends.files import Files
-from worker.backends.reader import Reader, Reply, answered, path
 from worker.backends.requests import assistant_params, run_params, thread_params
-
-# The SDK marks all of client.beta as deprecated; serving those who still run such servers is our purpose.
-warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
+from worker.backends.wire import Reply, Wire, path
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 SEARCH_RESULTS = ("include[]", "step_details.tool_calls[*].file_search.results[*].content")
@@ -48,31 +43,27 @@ class AssistantsBackend:
     api: Api = "assistants"
 
     def __init__(self, client: AsyncOpenAI) -> None:
-        self._client = client
-        self._reader = Reader(client, BETA)
-        self._files = Files(client, self._reader)
-        self._threads = client.beta.threads.with_raw_response
+        self._wire = Wire(client, BETA)
+        self._files = Files(self._wire)
 
     async def ready(self, profile: Profile, resources: Resources) -> str | None:
         if profile.assistant_id:
-            await self._reader.get(path("assistants", profile.assistant_id))
+            await self._wire.get(path("assistants", profile.assistant_id))
             return profile.assistant_id
-        params = assistant_params(profile, resources)
-        create = self._client.beta.assistants.with_raw_response.create
-        return _id(await self._sent(create(**params)))
+        return _id(await self._wire.post("assistants", assistant_params(profile, resources)))
 
     async def make_thread(self, ask: Ask) -> str:
-        return _id(await self._sent(self._threads.create(**thread_params(ask))))
+        return _id(await self._wire.post("threads", thread_params(ask)))
 
     async def make_run(self, ask: Ask, thread_id: str) -> Run:
-        return run_of(await self._sent(self._threads.runs.create(thread_id, **run_params(ask))))
+        return run_of(await self._wire.post(path("threads", thread_id, "runs"), run_params(ask)))
 
     async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:
         """Our attempt's run by its metadata; without any, a run on our thread that no earlier attempt made.
 
         Of several, the one that completed counts, else one that still runs, else the oldest.
         """
-        listed = await self._reader.everything(path("threads", thread_id, "runs"), [("order", "asc")])
+        listed = await self._wire.everything(path("threads", thread_id, "runs"), [("order", "asc")])
         named = [run for run in listed if is_ours(run, ask.metadata)]
         nameless = [
             run for run in listed if is_ours(run, ask.metadata) is None and run.get("id") not in known
@@ -90,7 +81,9 @@ class AssistantsBackend:
     async def cancel(self, thread_id: str, run_id: str) -> Run:
         """As the Protocol; a run that cannot be cancelled any more is read instead."""
         try:
-            return run_of(await self._sent(self._threads.runs.cancel(run_id, thread_id=thread_id)), run_id)
+            return run_of(
+                await self._wire.post(path("threads", thread_id, "runs", run_id, "cancel"), {}), run_id
+            )
         except ApiFault as fault:
             if fault.status not in NOT_CANCELLABLE:
                 raise
@@ -98,9 +91,8 @@ class AssistantsBackend:
 
     async def submit(self, ask: Ask, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]) -> Run:  # noqa: ARG002
         given = [{"tool_call_id": output.call_id, "output": output.output} for output in outputs]
-        submit = self._threads.runs.submit_tool_outputs
-        call = submit(run_id, thread_id=thread_id, tool_outputs=given)  # type: ignore[arg-type]
-        return run_of(await self._sent(call), run_id)
+        where = path("threads", thread_id, "runs", run_id, "submit_tool_outputs")
+        return run_of(await self._wire.post(where, {"tool_outputs": given}), run_id)
 
     async def find_submitted(self, ask: Ask, thread_id: str, run_id: str) -> Found:
         """As the Protocol; with NOTHING, `run` tells which calls still wait for their outputs."""
@@ -111,34 +103,30 @@ class AssistantsBackend:
         if run_id is None:
             raise bad_reply(200, "a run of the Assistants API is never without its id")
         of_run = [("order", "asc"), ("run_id", run_id)]
-        listed = await self._reader.everything(path("threads", thread_id, "messages"), of_run)
+        listed = await self._wire.everything(path("threads", thread_id, "messages"), of_run)
         draft = draft_of(messages_of_run(listed, run_id))
         names = await self._files.names(draft.unnamed())
         answer, texts = finished(draft, names, footnotes=ask.profile.response_schema is None)
         query = [("order", "asc"), *([SEARCH_RESULTS] if "file_search" in ask.profile.tools else [])]
-        steps = await self._reader.everything(path("threads", thread_id, "runs", run_id, "steps"), query)
+        steps = await self._wire.everything(path("threads", thread_id, "runs", run_id, "steps"), query)
         own = (step for entry in steps for step in steps_of(entry, run_id, ask.attempt, texts))
         return replace(answer, run_id=run_id, steps=tuple(own))
 
     async def clear_turn(self, thread_id: str, after: str | None) -> None:
-        listed = await self._reader.everything(
+        listed = await self._wire.everything(
             path("threads", thread_id, "messages"), [("order", "asc")], after=after
         )
         for message in listed:
-            await self._sent(self._threads.messages.delete(message["id"], thread_id=thread_id))
+            await self._wire.delete(path("threads", thread_id, "messages", message["id"]))
 
     async def fetch_file(self, file: dict[str, Any]) -> bytes:
         return await self._files.content(file)
 
     async def close(self) -> None:
-        await self._reader.close()
-        await self._client.close()
+        await self._wire.close()
 
     async def _look(self, thread_id: str, run_id: str) -> Run:
-        return run_of(await self._reader.get(path("threads", thread_id, "runs", run_id)), run_id)
-
-    async def _sent(self, call: Awaitable[Any]) -> Reply:
-        return await answered(call, self._client.api_key)
+        return run_of(await self._wire.get(path("threads", thread_id, "runs", run_id)), run_id)
 
 
 def _id(reply: Reply) -> str:

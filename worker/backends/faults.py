@@ -147,7 +147,7 @@ def _text(value: Any) -> str | None:
 
 
 def _network_error(error: BaseException) -> BaseException:
-    """aiohttp's own exception below the SDK's, else a timeout's, else the SDK's."""
+    """The exception of aiohttp below the SDK's, else a timeout's, else the SDK's."""
     below: BaseException | None = error
     while below is not None:
         if isinstance(below, aiohttp.ClientError | TimeoutError):

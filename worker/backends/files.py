@@ -5,11 +5,9 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from openai import AsyncOpenAI
-
 from worker.backends.base import ApiFault
 from worker.backends.faults import told
-from worker.backends.reader import Reader, path
+from worker.backends.wire import Wire, path
 
 REMEMBERED = 10_000
 """Names kept: a batch cites the same few knowledge files in every row."""
@@ -18,9 +16,8 @@ REMEMBERED = 10_000
 class Files:
     """Reads files by id."""
 
-    def __init__(self, client: AsyncOpenAI, reader: Reader) -> None:
-        self._client = client
-        self._reader = reader
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self._names: OrderedDict[str, str] = OrderedDict()
 
     async def names(self, file_ids: Iterable[str]) -> dict[str, str]:
@@ -31,18 +28,18 @@ class Files:
         """The bytes of a file of `Answer.files`. Files in a container live 20 minutes after its last use."""
         file_id, container_id = file["file_id"], file.get("container_id")
         if container_id:
-            contents = self._client.containers.files.content
+            contents = self._wire.client.containers.files.content
             call = contents.retrieve(file_id, container_id=container_id)
         else:
-            call = self._client.files.content(file_id)
-        return (await told(call, self._client.api_key)).content
+            call = self._wire.client.files.content(file_id)
+        return (await told(call, self._wire.client.api_key)).content
 
     async def _name(self, file_id: str) -> str:
         known = self._names.get(file_id)
         if known is not None:
             return known
         try:
-            told_name = (await self._reader.get(path("files", file_id))).data.get("filename")
+            told_name = (await self._wire.get(path("files", file_id))).data.get("filename")
         except ApiFault as fault:
             # A deleted file, or one that may not be read, has no name any more; anything else may pass.
             if fault.status not in {400, 403, 404}:

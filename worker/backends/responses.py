@@ -13,7 +13,6 @@ known by its items has the id `items:CONVERSATION`.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +24,6 @@ from worker.backends.answers import finished
 from worker.backends.base import Answer, ApiFault, Ask, Found, FoundKind, Run, RunStatus, ToolOutput
 from worker.backends.faults import bad_reply
 from worker.backends.files import Files
-from worker.backends.reader import Reader, Reply, answered, path
 from worker.backends.requests import conversation_params, includes, response_params, response_question
 from worker.backends.response_objects import (
     Json,
@@ -40,6 +38,7 @@ from worker.backends.response_objects import (
     tool_calls,
     written,
 )
+from worker.backends.wire import Reply, Wire, path
 
 BY_ITEMS = "items:"
 NOT_CANCELLABLE = frozenset({400, 409})
@@ -54,18 +53,15 @@ class ResponsesBackend:
     api: Api = "responses"
 
     def __init__(self, client: AsyncOpenAI) -> None:
-        self._client = client
-        self._reader = Reader(client)
-        self._files = Files(client, self._reader)
-        self._responses = client.responses.with_raw_response
-        self._conversations = client.conversations.with_raw_response
+        self._wire = Wire(client)
+        self._files = Files(self._wire)
         self._ended: OrderedDict[str, Json] = OrderedDict()
 
     async def ready(self, profile: Profile, resources: Resources) -> str | None:  # noqa: ARG002 -- makes nothing
         return None
 
     async def make_thread(self, ask: Ask) -> str:
-        made = (await self._sent(self._conversations.create(**conversation_params(ask)))).data.get("id")
+        made = (await self._wire.post("conversations", conversation_params(ask))).data.get("id")
         if not made:
             raise bad_reply(200, "the conversation that was made has no id")
         return str(made)
@@ -90,11 +86,11 @@ class ResponsesBackend:
         if run_id.startswith(BY_ITEMS):
             return Run(id=run_id, status=RunStatus.CANCELLED)
         try:
-            return _over(run_of((await self._sent(self._responses.cancel(run_id))).data))
+            return _over(run_of((await self._wire.post(path("responses", run_id, "cancel"), {})).data))
         except ApiFault as fault:
             if fault.status not in NOT_CANCELLABLE:
                 raise
-            return _over(run_of((await self._reader.get(path("responses", run_id))).data))
+            return _over(run_of((await self._wire.get(path("responses", run_id))).data))
 
     async def submit(self, ask: Ask, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]) -> Run:
         """As the Protocol: a new response; its metadata tells the one before and tokens till then."""
@@ -133,26 +129,23 @@ class ResponsesBackend:
         return replace(await self._answer(ask, items, steps), run_id=run_id)
 
     async def clear_turn(self, thread_id: str, after: str | None) -> None:
-        delete = self._conversations.items.delete
         for item in await self._items(thread_id, (), after):
-            await self._sent(delete(item["id"], conversation_id=thread_id))
+            await self._wire.delete(path("conversations", thread_id, "items", item["id"]))
 
     async def fetch_file(self, file: dict[str, Any]) -> bytes:
         return await self._files.content(file)
 
     async def close(self) -> None:
-        await self._reader.close()
-        await self._client.close()
+        await self._wire.close()
 
     async def _create(self, params: dict[str, Any], key: str) -> Run:
-        headers = {"Idempotency-Key": key}
-        reply = await self._sent(self._responses.create(**params, extra_headers=headers))
+        reply = await self._wire.post("responses", params, {"Idempotency-Key": key})
         self._keep(reply.data)
         return run_of(reply.data, reply.poll_after_s)
 
     async def _get(self, ask: Ask, run_id: str) -> Reply:
         query = [("include[]", name) for name in includes(ask.profile)]
-        return await self._reader.get(path("responses", run_id), query)
+        return await self._wire.get(path("responses", run_id), query)
 
     async def _seen(self, ask: Ask, run_id: str) -> Run:
         known = self._ended.get(run_id)
@@ -197,10 +190,7 @@ class ResponsesBackend:
 
     async def _items(self, thread_id: str, include: tuple[str, ...], after: str | None) -> list[Json]:
         query = [("order", "asc"), *(("include[]", name) for name in include)]
-        return await self._reader.everything(path("conversations", thread_id, "items"), query, after)
-
-    async def _sent(self, call: Awaitable[Any]) -> Reply:
-        return await answered(call, self._client.api_key)
+        return await self._wire.everything(path("conversations", thread_id, "items"), query, after)
 
 
 def _over(run: Run) -> Run:

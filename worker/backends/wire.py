@@ -1,11 +1,12 @@
-"""Reads JSON from the API without the SDK's models: its address, credentials, headers and query, our bytes.
+"""Requests to the API with the SDK's address, credentials, headers and query, and JSON as plain objects.
 
-Most of a job's requests are looks at its run. The SDK's typed read costs several times what the wire does,
-so looks and lists go straight through aiohttp; `docs/apis.md` has the measurement.
+post, delete     the SDK's own `client.post`, without its models
+get, everything  aiohttp, without the SDK: most of a job's requests are looks at its run, and a typed read
+                 costs the CPU several times what the wire does (`docs/apis.md` has the measurement)
 """
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -15,7 +16,7 @@ import aiohttp
 import httpx2
 import orjson
 from openai import AsyncOpenAI
-from openai._legacy_response import LegacyAPIResponse
+from openai._types import RequestOptions
 from yarl import URL
 
 from jobs.api import connection_limit
@@ -59,30 +60,35 @@ def reply_of(status: int, headers: Mapping[str, str], body: bytes, secret: str =
     return Reply(data, headers)
 
 
-async def answered(call: Awaitable[LegacyAPIResponse[Any]], secret: str = "") -> Reply:
-    """Await a request of the SDK's `with_raw_response` and read its reply as ours are. Raises ApiFault."""
-    raw = await told(call, secret)
-    return reply_of(raw.status_code, raw.headers, raw.content, secret)
-
-
 def path(*parts: str) -> str:
     """A path below the API's address; ids are quoted, since compatible servers make them as they like."""
     return "/".join(quote(part, safe="") for part in parts)
 
 
-class Reader:
-    """One pool of connections for reading. Use it inside one event loop and close it."""
+class Wire:
+    """All requests of one backend. It owns the client and a pool of connections for reading; close it."""
 
     def __init__(self, client: AsyncOpenAI, headers: Mapping[str, str] | None = None) -> None:
-        self._client = client
+        self.client = client
         self._extra = dict(headers or {})
         self._base = str(client.base_url).rstrip("/")
         self._query = urlencode([(name, str(value)) for name, value in client.default_query.items()])
         self._session: aiohttp.ClientSession | None = None
 
+    async def post(self, where: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
+        """POST one object, exactly once. Raises ApiFault."""
+        options: RequestOptions = {"headers": {**self._extra, **(headers or {})}}
+        call = self.client.post(f"/{where}", cast_to=httpx2.Response, body=body, options=options)
+        return self._reply(await told(call, self.client.api_key))
+
+    async def delete(self, where: str) -> Reply:
+        """DELETE one object. Raises ApiFault."""
+        call = self.client.delete(f"/{where}", cast_to=httpx2.Response, options={"headers": self._extra})
+        return self._reply(await told(call, self.client.api_key))
+
     async def get(self, where: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiFault."""
-        return await told(self._get(where, query), self._client.api_key)
+        return await told(self._get(where, query), self.client.api_key)
 
     async def pages(
         self, where: str, query: Query = (), after: str | None = None
@@ -114,17 +120,21 @@ class Reader:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+        await self.client.close()
+
+    def _reply(self, raw: httpx2.Response) -> Reply:
+        return reply_of(raw.status_code, raw.headers, raw.content, self.client.api_key)
 
     async def _get(self, where: str, query: Query) -> Reply:
         said = "&".join(part for part in (self._query, urlencode(query)) if part)
         url = URL(f"{self._base}/{where}?{said}" if said else f"{self._base}/{where}", encoded=True)
         async with self._open().get(url) as answer:
             body = await answer.read()
-            return reply_of(answer.status, answer.headers, body, self._client.api_key)
+            return reply_of(answer.status, answer.headers, body, self.client.api_key)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            timeout = self._client.timeout
+            timeout = self.client.timeout
             read_s = timeout.read if isinstance(timeout, httpx2.Timeout) else timeout
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
@@ -142,7 +152,7 @@ class Reader:
 
     def _headers(self) -> dict[str, str]:
         """The SDK's own headers, read once inside the loop; those that the SDK leaves out are not text."""
-        all_headers = {**self._client.default_headers, **self._client.auth_headers, **self._extra}
+        all_headers = {**self.client.default_headers, **self.client.auth_headers, **self._extra}
         unfit = {"content-type", "accept-encoding"}
         return {
             name: value
