@@ -37,19 +37,16 @@ class Child:
 
     def stop(self, grace_s: float = _GRACE_S) -> None:
         """SIGTERM, and SIGKILL to all its processes after `grace_s` or a second Ctrl-C."""
-        with self._process:
-            try:
-                self._process.terminate()
+        try:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                self._kill()
-            except BaseException:
-                self._kill()
-                raise
-
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        finally:
+            if self._process.poll() is None:
+                os.killpg(self.pid, signal.SIGKILL)
+                self._process.wait()
+            if self._process.stdin:
+                self._process.stdin.close()
 
 
 @contextmanager
