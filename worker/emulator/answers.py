@@ -74,6 +74,7 @@ class Answer:
     logs: str | None = None
     passages: tuple[Passage, ...] | None = None
     searched_web: bool = False
+    reasoned: bool = False
     made: MadeFile | None = None
     image: MadeFile | None = None
     refusal: str = ""
@@ -138,6 +139,8 @@ def _varied(answer: Answer, outcome: Outcome) -> Answer:
             return replace(answer, made=MadeFile("answer.csv", f"answer\r\n{_quoted(text)}\r\n".encode()))
         case "image":
             return replace(answer, image=MadeFile("chart.png", CHART_PNG))
+        case "reasoning":
+            return replace(answer, reasoned=True)
         case "web_search":
             return replace(answer, searched_web=True)
         case _:

@@ -25,6 +25,7 @@ VARIANTS: dict[str, tuple[str, ...] | None] = {
         "refusal",
         "json",
         "bad_json",
+        "reasoning",
         "web_search",
     ),
     "failed": None,

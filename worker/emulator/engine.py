@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 from worker.emulator.answers import Answer, Ask, Tutor, count_tokens, shape_answer
 from worker.emulator.directions import DirectionError, Outcome, read_directions
 from worker.emulator.errors import bad_direction
+from worker.emulator.ids import new_id
 from worker.emulator.library import Library
-from worker.emulator.plan import Plan, make_plan
+from worker.emulator.plan import CANCELLING_S, Plan, make_plan
 from worker.emulator.scenario import Scenario
 from worker.emulator.state import Store
 from worker.emulator.wire import Json
 
 NOTHING_SAID = Answer(messages=())
 # Offered to clients as `openai-poll-after-ms`; steps, because a real server does not know the end either.
+# Responses have no `expires_at`; ten years do as never.
+FOR_EVER_S = 315_360_000.0
 _HINTS_MS = (5000, 1000, 500, 100, 50, 10)
 
 Looker = Callable[[str, float], None]
@@ -47,6 +50,15 @@ class Life:
         if self.final:
             return self.final
         return "in_progress" if self.plan.over(now) else self.plan.status(now)
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Which run this is, for what is drawn by lot: `job` is `BATCH:ROW` or empty, `attempt` counts from 0."""
+
+    job: str
+    attempt: int
+    responses: bool = False
 
 
 class Activity:
@@ -93,14 +105,19 @@ class Engine:
         except DirectionError as error:
             raise bad_direction(str(error)) from None
 
-    def begin(self, ask: Ask, outcomes: tuple[Outcome, ...], attempt: int, job: str, now: float) -> Life:
-        """A new life. `attempt` counts from 0; `job` is `BATCH:ROW`, or empty."""
+    def begin(self, ask: Ask, outcomes: tuple[Outcome, ...], lot: Lot, now: float) -> Life:
+        """A new life, its outcome directed or drawn."""
         self._store.count("runs_created")
-        row = job.partition(":")[2] or str(self._store.counters["runs_created"])
+        row = lot.job.partition(":")[2] or str(self._store.counters["runs_created"])
+        attempt = lot.attempt
         chance = random.Random(f"{self._seed}|{row}|{ask.question}|{attempt}")  # noqa: S311 - a rehearsal
         outcome = outcomes[min(attempt, len(outcomes) - 1)] if outcomes else self._drawn_outcome(chance)
         run_s = self._run_s(chance) if outcome.after_s is None else outcome.after_s
-        return Life(ask, outcome, make_plan(outcome, now, run_s, self.scenario.run.expires_s), [])
+        if lot.responses:
+            outcome = in_responses(outcome)
+        expires_s = FOR_EVER_S if lot.responses else self.scenario.run.expires_s
+        calls = [{"id": new_id("call_"), "name": n, "arguments": a, "output": None} for n, a in outcome.calls]
+        return Life(ask, outcome, make_plan(outcome, now, run_s, expires_s), calls)
 
     def job_of(self, metadata: Json | None) -> str:
         """`BATCH:ROW` from a run's metadata, empty when it has none."""
@@ -137,8 +154,8 @@ class Engine:
         for run_id, looker in list(self._unfinished.items()):
             looker(run_id, now)
 
-    def cancel(self, run_id: str, life: Life, now: float) -> None:
-        life.plan = life.plan.cancelled(now)
+    def cancel(self, run_id: str, life: Life, now: float, cancelling_s: float = CANCELLING_S) -> None:
+        life.plan = life.plan.cancelled(now, cancelling_s)
         self.activity.put(run_id, life.plan.ended_at(), now)
 
     def resume(self, run_id: str, life: Life, outputs: tuple[str, ...], now: float) -> None:
@@ -194,6 +211,17 @@ class Engine:
 def _speaks(life: Life) -> bool:
     status = life.plan.marks[-1][1]
     return status in {"completed", "incomplete"} or (status == life.outcome.name and life.outcome.partial)
+
+
+def in_responses(outcome: Outcome) -> Outcome:
+    """An outcome in the words of the Responses API, which knows no `expired` and no `requires_action`."""
+    match outcome.name:
+        case "expired":
+            return Outcome("failed", "server_error", after_s=outcome.after_s)
+        case "requires_action":
+            return Outcome("completed", "no_message", outcome.calls, outcome.after_s)
+        case _:
+            return outcome
 
 
 def read_tokens(texts: list[str]) -> int:

@@ -55,9 +55,9 @@ class Plan:
     def next_change(self, now: float) -> float | None:
         return next((at for at, _ in self.marks if at > now), None)
 
-    def cancelled(self, now: float) -> "Plan":
+    def cancelled(self, now: float, cancelling_s: float = CANCELLING_S) -> "Plan":
         """The same run, cancelled now. The caller has checked that it is active or in an unknown status."""
-        marks = *self._until(now), (now, "cancelling"), (now + CANCELLING_S, "cancelled")
+        marks = *self._until(now), (now, "cancelling"), (now + cancelling_s, "cancelled")
         return replace(self, marks=marks)
 
     def resumed(self, now: float, run_s: float) -> "Plan":

@@ -17,7 +17,7 @@ from worker.emulator.checks import (
     each,
     shaped,
 )
-from worker.emulator.engine import Engine
+from worker.emulator.engine import Engine, Lot
 from worker.emulator.errors import (
     empty_thread,
     no_cancel,
@@ -234,12 +234,9 @@ class Runs:
         attempt = self._engine.runs_of(job) if job else self._earlier(thread["id"], ask.question)
         for draft in drafts:
             self._threads.messages.put(draft["id"], draft)
-        life = self._engine.begin(ask, outcomes, attempt, job, now)
+        life = self._engine.begin(ask, outcomes, Lot(job, attempt), now)
         self._engine.count_run(job)
         run = Run(fields["id"], thread["id"], fields, life)
-        life.calls = [
-            {"id": new_id("call_"), "name": n, "arguments": a, "output": None} for n, a in life.outcome.calls
-        ]
         fields["expires_at"] = int(life.plan.expires_at)
         self._rows.put(run.id, run)
         self._busy[thread["id"]] = run.id

@@ -5,9 +5,12 @@ from pathlib import Path
 from worker.emulator import models
 from worker.emulator.answers import Tutor
 from worker.emulator.assistants import Assistants
+from worker.emulator.containers import Containers
+from worker.emulator.conversations import Conversations
 from worker.emulator.engine import Engine
 from worker.emulator.files import Files
 from worker.emulator.library import Library
+from worker.emulator.responses import Responses
 from worker.emulator.runs import Runs
 from worker.emulator.state import Store
 from worker.emulator.steps import Steps
@@ -30,11 +33,15 @@ class World:
             self.store, self.engine, self._assistants, Writer(self.store, self._threads, self._library)
         )
         self._vector_stores = VectorStores(self.store, self._library)
+        self._conversations = Conversations(self.store)
+        self._containers = Containers(self.store)
+        self._responses = Responses(self.store, self.engine, self._conversations, self._containers)
         self.store.open()
 
     def take_up(self, now: float) -> None:
         """Go on with what was unfinished when the emulator last stopped."""
         self._runs.take_up(now)
+        self._responses.take_up(now)
 
     def routes(self) -> list[Route]:
         parts = (
@@ -44,6 +51,9 @@ class World:
             Steps(self._runs),
             Files(self._library),
             self._vector_stores,
+            self._responses,
+            self._conversations,
+            self._containers,
         )
         return [*models.routes(), *(route for part in parts for route in part.routes())]
 
