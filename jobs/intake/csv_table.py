@@ -20,7 +20,7 @@ class CsvTable:
 
     def __init__(self, source: Source, tally: Tally, delimiter: str) -> None:
         csv.field_size_limit(CELL_CHARACTERS)
-        self._source, self.separator = source, delimiter
+        self._source, self._tally, self.separator = source, tally, delimiter
         self._reader = csv.reader(source.text(tally), delimiter=delimiter, strict=True)
         self.columns, self.header_line = self._header()
 
@@ -36,6 +36,10 @@ class CsvTable:
             if row and not (len(row) == 1 and not row[0].strip("\ufeff \t\r")):
                 row[0] = row[0].removeprefix("\ufeff")
                 return row, line
+
+    @property
+    def unsure(self) -> bool:
+        return not self._source.is_utf8 or self._tally.has_nul or self._tally.has_marks
 
     def chunks(self) -> Iterator[Chunk | Fault]:
         while True:

@@ -1,24 +1,20 @@
 """Which rows cannot be asked, and why; whole chunks are cleared at once, only suspicious ones row by row."""
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jobs.intake.overrides import Overrides
 from jobs.intake.questions import LONGEST_TEXT, questions_of
+from jobs.intake.soundness import unsound
 from jobs.intake.table import Chunk, Table
 from jobs.models import InputSpec, as_text
 
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
 
 class Judge:
-    """Judges the rows of one pass. `unsure` says whether bytes were met that need a look at each text."""
+    """Judges the rows of one pass."""
 
-    def __init__(self, spec: InputSpec, table: Table, folder: Path, unsure: Callable[[], bool]) -> None:
-        self._spec, self._width, self._unsure = spec, len(spec.columns), unsure
-        self._table = table
+    def __init__(self, spec: InputSpec, table: Table, folder: Path) -> None:
+        self._spec, self._width, self._table = spec, len(spec.columns), table
         self._questions = questions_of(spec, typed=table.separator is None)
         self.overrides = Overrides(folder)
         self._checked = [(name, spec.columns.index(name)) for name in spec.overrides if name in spec.columns]
@@ -31,7 +27,7 @@ class Judge:
         return {at: reason for at, reason in bad if reason is not None}
 
     def _clear(self, chunk: Chunk) -> bool:
-        if chunk.broken or self._checked or self._unsure() or self._questions is None:
+        if chunk.broken or self._checked or self._table.unsure or self._questions is None:
             return False
         if set(map(len, chunk.rows)) != {self._width}:
             return not chunk.rows
@@ -44,16 +40,7 @@ class Judge:
         )
 
     def _unsound(self, row: list[Any]) -> str | None:
-        text = "\n".join(cell for cell in row if isinstance(cell, str))
-        if "\0" in text:
-            return "a NUL byte; take it out, or name the file's --encoding (such as utf-16-le)"
-        mark = LONE_SURROGATE.search(text)
-        if mark is None:
-            return None
-        return (
-            f"bytes that cannot be decoded (0x{ord(mark[0]) & 0xFF:02X}); save the file as UTF-8, "
-            "or name its --encoding (such as cp1252)"
-        )
+        return unsound("\n".join(cell for cell in row if isinstance(cell, str)))
 
     def _ragged(self, row: list[Any]) -> str | None:
         if len(row) == self._width:

@@ -3,7 +3,6 @@
 import codecs
 import hashlib
 import io
-import os
 import shutil
 import sys
 import tempfile
@@ -95,20 +94,21 @@ class Tally(io.RawIOBase):
 class Source:
     """An input that can be read from the start as often as needed.
 
-    `name` is what messages call it, `folder` where its relative paths begin. Raises UsageError for what
-    cannot be read, and for formats that are refused with advice.
+    `name` is what messages call it, `path` where its bytes lie, `folder` where its relative paths begin.
+    Raises UsageError for what cannot be read, and for formats that are refused with advice.
     """
 
     def __init__(self, path: str, encoding: str | None = None) -> None:
         self.name = "stdin" if path == STDIN else path
+        self.path = path
         self._spool: IO[bytes] | None = None
-        self._path = path
         self.folder = Path.cwd() if path == STDIN else Path(path).absolute().parent
         suffix = Path(path).suffix.lower()
         if suffix in REFUSED_SUFFIXES:
             raise UsageError(f"{path}: {suffix} files are not read; {REFUSED_SUFFIXES[suffix]}")
         try:
             self._spool = _spooled(path)
+            self.path = path if self._spool is None else self._spool.name
             with self.open() as raw:
                 self._head = raw.read(4096)
         except OSError as fault:
@@ -130,10 +130,7 @@ class Source:
 
     def open(self) -> BinaryIO:
         """The bytes from the start."""
-        if self._spool is None:
-            return Path(self._path).open("rb", buffering=0)
-        self._spool.seek(0)
-        return os.fdopen(os.dup(self._spool.fileno()), "rb", buffering=0)
+        return Path(self.path).open("rb", buffering=0)
 
     def text(self, tally: Tally) -> io.TextIOWrapper:
         """The text of a pass, by lines that end in a line feed alone, so that they count as editors count."""
@@ -168,7 +165,7 @@ def _spooled(path: str) -> IO[bytes] | None:
 
 
 def _copy(stream: BinaryIO) -> IO[bytes]:
-    spool = tempfile.TemporaryFile(prefix="askmill-")  # noqa: SIM115 -- lives as long as its Source
+    spool = tempfile.NamedTemporaryFile(prefix="askmill-")  # noqa: SIM115 -- lives as long as its Source
     shutil.copyfileobj(stream, spool, BLOCK_BYTES)
     spool.flush()
     return spool

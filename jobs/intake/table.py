@@ -35,7 +35,7 @@ class Chunk:
             if row:
                 lines.append(line)
             line += 1 + sum(cell.count("\n") for cell in row)
-        return lines
+        return lines[: len(self.rows)]
 
     def upto(self, count: int) -> "Chunk":
         """The first `count` rows."""
@@ -57,5 +57,9 @@ class Table(Protocol):
     @property
     def separator(self) -> str | None:
         """The delimiter of a CSV; None where cells have types."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether bytes were met so far that make a look at each text necessary."""
 
     def chunks(self) -> Iterator[Chunk | Fault]: ...
