@@ -5,8 +5,8 @@
       process.py    Problem -> helper process -> a forked child under limits
       work.py       SymPy computes; text, code and logs come back
 
-Text never reaches eval, nor SymPy's own parsers, which are built on it. SymPy is imported by the helper process
-only: importing this package is cheap.
+Text never reaches eval, nor SymPy's own parsers, which are built on it. SymPy is imported by the helper
+process only: importing this package is cheap.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ __all__ = ["Tutor", "TutorAnswer"]
 _ABOUT = (
     "I am askmill's offline emulator, not a language model. I compute arithmetic, percentages, equations and "
     'systems of equations, factoring, derivatives, integrals, limits and sums, as in "Solve 3x + 11 = 14" or '
-    '"What is the derivative of x^2 sin(x)?". For an answer from a real model, set OPENAI_API_KEY and ask again.'
+    '"What is the derivative of x^2 sin(x)?". For an answer from a real model, set OPENAI_API_KEY and ask '
+    "again."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TutorAnswer:
-    """The answer, the Python that computes it, and what that Python prints; both None where nothing was computed."""
+    """The answer, the Python that computes it and what that prints; None both where nothing was computed."""
 
     text: str
     code: str | None = None
@@ -49,9 +50,8 @@ class Tutor:
         try:
             problem = read_question(question)
         except NotMathematicsError as error:
-            return TutorAnswer(
-                f"I could not read this formula: {error.reason}. {_ABOUT}" if error.reason else _ABOUT
-            )
+            reason = f"I could not read this formula: {error.reason}. " if error.reason else ""
+            return TutorAnswer(reason + _ABOUT)
         except TooLargeError as error:
             return TutorAnswer(f"I did not compute this: {error}.")
         reply = await self._helper.ask(problem.to_json())

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from .lexer import ParseError
 from .parser import parse
 from .problem import Kind, Problem
-from .tree import Node, number, variables_of
+from .tree import Node, variables_of
 
 _HEAD = re.compile(r"([A-Za-z]+)\((.*)\)", re.DOTALL)
 MAX_ORDER = 10

@@ -1,4 +1,4 @@
-"""The helper process: imports SymPy once and forks a child, under limits, for each question.
+r"""The helper process: imports SymPy once and forks a child, under limits, for each question.
 
     stdin   {"id": 7, "problem": {...}}\\n
     stdout  {"id": 7, "text": ..., "code": ..., "logs": ...}\\n     or  {"id": 7, "error": "..."}\\n
@@ -51,6 +51,7 @@ _WARM_UP = (
 
 
 def main() -> None:
+    """Serve until stdin ends."""
     # Ctrl-C in the terminal is the emulator's to handle; closing stdin ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _warm_up()
@@ -132,7 +133,7 @@ def _be_child(question: dict[str, Any], pipe: int) -> None:
     try:
         _limit_this_process()
         reply = _reply_to(question)
-        with open(pipe, "wb") as stream:  # noqa: PTH123 (a file descriptor, not a path)
+        with open(pipe, "wb") as stream:
             stream.write(json.dumps(reply).encode() + b"\n")
     finally:
         os._exit(0)

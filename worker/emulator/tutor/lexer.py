@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (look-alike characters are this file's business)
 """A formula's characters become tokens; Unicode and LaTeX spellings become plain ones here."""
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ class TooLargeError(ParseError):
     """The formula was read, but its result would be too large to compute here."""
 
 
-# Our function names; those on the right are other spellings of the ones on the left.
-FUNCTIONS = frozenset(
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text: lists of words read best as words."""
+    return frozenset(text.split())
+
+
+FUNCTIONS = word_set(
     "sin cos tan cot sec csc asin acos atan sinh cosh tanh exp log ln sqrt cbrt root abs factorial gcd lcm "
-    "floor ceil min max mod".split()  # noqa: SIM905 (a list of words reads best as words)
+    "floor ceil min max mod"
 )
+# Other spellings of the same.
 FUNCTION_ALIASES = {
     "arcsin": "asin",
     "arccos": "acos",
@@ -39,9 +45,7 @@ CONSTANTS = {"pi": "pi", "e": "e", "i": "i", "I": "i", "oo": "oo", "inf": "oo", 
 
 # Letters that stand side by side as a product (`xy`, `abc`); a word made of them is still a word.
 _PRODUCT_LETTERS = frozenset("abckmnpqrstuvwxyz")
-_ENGLISH = frozenset(
-    "an as at by my am us can cat man any but buy was way say per cm km mm kg ms sum".split()
-)  # noqa: SIM905
+_ENGLISH = word_set("an as at by my am us can cat man any but buy was way say per cm km mm kg ms sum")
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ⁽⁾", "0123456789+-nx()")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ⁽⁾]+")
@@ -85,7 +89,7 @@ _LATEX = {
 }
 
 _TOKEN = re.compile(
-    r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)|(?P<name>[A-Za-z]+(?:10|2)?(?=\s*\()|[A-Za-z]+)"
+    r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)|(?P<name>log(?:10|2)(?=\s*\(|\s+\w)|[A-Za-z]+)"
     r"|\\(?P<latex>[A-Za-z]+|[,;!: ])|(?P<operator>\*\*|[-+*/^!=|_,(){}\[\]])|(?P<space> +)"
 )
 _THOUSANDS = re.compile(r"(?<![\w.,])([0-9]{1,3}(?:,[0-9]{3})+)(?![\w,])")

@@ -18,7 +18,7 @@ _LOG_MAX_DIGITS = math.log10(MAX_DIGITS)
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Upper bounds of a subtree: decimal digits of numerator and denominator together, and log10 of its value."""
+    """Upper bounds: decimal digits of numerator and denominator together, and log10 of the value."""
 
     digits: float
     magnitude: float

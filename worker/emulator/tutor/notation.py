@@ -1,4 +1,4 @@
-"""What stands around formulas: `...` and $...$ marks, and the notations ∫, lim, d/dx, Σ, which become words."""
+"""What stands around formulas: the marks `...` and $...$; and ∫, lim, d/dx and Σ, which become words."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ parsers, which are built on eval.
 from __future__ import annotations
 
 from .lexer import FUNCTIONS, ParseError, Token, tokens_of
-from .tree import FACTORIAL_POWER, POWER_POWER, PRODUCT_POWER, SIGN_POWER, SUM_POWER, Node, number
+from .tree import POWER_POWER, PRODUCT_POWER, SIGN_POWER, SUM_POWER, Node, number
 
 MAX_NESTING = 50
 
@@ -31,7 +31,7 @@ _MINUS_ONE = Node("neg", args=(number(1),))
 def parse(text: str, bound: str = "") -> Node:
     """The tree of one expression, or of one equation (`=` at its top).
 
-    `bound` is a letter that is a variable here even if it names a constant elsewhere, as in "sum of i from i=1".
+    `bound` is a letter that is a variable here even if it names a constant elsewhere: "sum of i from i=1".
 
     Raises:
         ParseError: the text is no formula; the message says why.
@@ -84,7 +84,7 @@ class _Parser:
         return left
 
     def _grow(self, left: Node, power: int) -> Node | None:
-        """`left` together with the operator that follows it; None where that operator binds less than `power`."""
+        """`left` with the operator that follows it; None where that operator binds less than `power`."""
         if self._sees("!"):
             return self._factorial(left)
         if self._starts_factor():
@@ -146,7 +146,7 @@ class _Parser:
         return Node("call", "abs", (inner,)) if opening == "|" else inner
 
     def _call(self, name: str) -> Node:
-        """A function with its argument: `sin(x)`, `sin x`, `sin^2(x)`, `log_2(8)`, `\\sqrt[3]{x}`."""
+        r"""A function with its argument: `sin(x)`, `sin x`, `sin^2(x)`, `log_2(8)`, `\sqrt[3]{x}`."""
         base = self._subscript() if name == "log" else None
         if name == "sqrt" and self._sees("["):
             degree = self._group("[")

@@ -62,7 +62,8 @@ class HelperProcess:
             self._starting = None
             return _DIED
         question_id = next(self._ids)
-        future = self._open[question_id] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+        self._open[question_id] = future
         try:
             line = json.dumps({"id": question_id, "problem": problem}) + "\n"
             process.stdin.write(line.encode())

@@ -19,7 +19,7 @@ MAX_PLACES = 50
 
 
 class NotMathematicsError(Exception):
-    """The question poses no problem that the tutor reads; `reason` is empty when it is no mathematics at all."""
+    """The question poses no problem that the tutor reads; no `reason`: it is no mathematics at all."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)

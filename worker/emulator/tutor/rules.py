@@ -24,12 +24,14 @@ _SIDE = re.compile(r"\s*\^?\s*\{?([+-])\}?\s*$")
 
 
 def whole_number(text: str, most: int) -> int:
+    """The number written there, from 1 to `most`; anything else is a ParseError."""
     if not (text.isascii() and text.isdigit() and len(text) <= 6 and 0 < int(text) <= most):
         raise ParseError(f"I expected a whole number from 1 to {most} where it says {text[:20]!r}")
     return int(text)
 
 
 def is_letter(tree: Node) -> bool:
+    """Whether a formula is nothing but one letter, so probably one to solve for."""
     return tree.kind == "variable"
 
 

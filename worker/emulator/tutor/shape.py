@@ -3,8 +3,8 @@
     Integrate 2x from 0 to 3          INTEGRATE F FROM F TO F      2x | 0 | 3
     Please, what is 15% of 80?        F PERCENT OF F               15 | 80
 
-A word that the vocabulary does not have ends the reading at once; so word problems cost microseconds and nothing
-is ever computed from a part of one.
+A word that the vocabulary does not have ends the reading at once; so word problems cost microseconds and
+nothing is ever computed from a part of one.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ import re
 from dataclasses import dataclass, field
 
 from . import vocabulary as words
-from .lexer import CONSTANTS, FUNCTION_ALIASES, FUNCTIONS, plain
+from .lexer import CONSTANTS, FUNCTION_ALIASES, FUNCTIONS, plain, word_set
 from .notation import Prose, prose_of
 
 MAX_QUESTION_CHARS = 2000
-CODE_COMMANDS = frozenset(
-    {"solve", "diff", "integrate", "limit", "factor", "expand", "simplify", "summation", "Eq"}
-)
+CODE_COMMANDS = word_set("solve diff integrate limit factor expand simplify summation")
 
 # Dropped before the first formula and after the last, where they only join courtesies.
 _CONNECTORS = frozenset({"OF", "TO", "AND", "FOR", "AS", "AT", "BY", "IF"})
 # Names that are functions before a bracket, and keywords in prose.
-_WORDY_FUNCTIONS = frozenset({"gcd", "lcm", "factorial", "mod", "min", "max", "root"})
+_WORDY_FUNCTIONS = word_set("gcd lcm factorial mod min max root")
 _NAMES = (FUNCTIONS | FUNCTION_ALIASES.keys() | CONSTANTS.keys()) - {"e", "i", "I"}
 
 _LIST_NUMBER = re.compile(r"^\s*(?:[Qq]?\d{1,3}[.):]\s+)(?=[A-Za-z])")
 _COMPOUND = re.compile(
-    r"\b(twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[- ](one|two|three|four|five|six|seven|eight|nine)\b",
+    r"\b(twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[- ]"
+    r"(one|two|three|four|five|six|seven|eight|nine)\b",
     re.IGNORECASE,
 )
 _PIECE = re.compile(
-    r"(?P<space>\s+)|(?P<latex>\\[A-Za-z]+|\\[,;! ])|(?P<word>[A-Za-z]+(?:['’][A-Za-z]+)?)"
+    r"(?P<space>\s+)|(?P<latex>\\[A-Za-z]+|\\[,;! ])|(?P<word>[A-Za-z]+(?:['\u2019][A-Za-z]+)?)"
     r"|(?P<number>[0-9]+(?:,[0-9]{3}(?![0-9]))*(?:\.[0-9]+)?|\.[0-9]+)|(?P<sign>\*\*|[-+*/^=|_(){}\[\]])|(?P<other>.)"
 )
 _BREAKS = frozenset('.?,;:"“”—')
@@ -45,7 +44,7 @@ class NoShapeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`words` such as `SOLVE F FOR F`, and the text of each F; `is_marked` where the asker marked a formula."""
+    """`words` such as `SOLVE F FOR F`, the text of each F, and whether the asker marked a formula."""
 
     words: str
     formulas: tuple[str, ...]
@@ -77,12 +76,11 @@ def _joined(phrase: re.Match[str]) -> str:
 
 
 def _with_digits(text: str) -> str:
-    return _COMPOUND.sub(
-        lambda found: str(
-            int(words.NUMBER_WORDS[found[1].lower()]) + int(words.NUMBER_WORDS[found[2].lower()])
-        ),
-        text,
-    )
+    def digits(found: re.Match[str]) -> str:
+        tens, ones = (int(words.NUMBER_WORDS[word.lower()]) for word in found.groups())
+        return str(tens + ones)
+
+    return _COMPOUND.sub(digits, text)
 
 
 @dataclass(slots=True)
@@ -155,7 +153,7 @@ class _Builder:
 
     def _word(self, word: str, text: str, end: int) -> int:
         following = text[end : end + 2]
-        lower = word.lower().replace("qq", " ").replace("’", "'")
+        lower = word.lower().replace("qq", " ").replace("\u2019", "'")
         if word in CODE_COMMANDS and following.startswith("("):
             return self._code_call(text, end - len(word))
         if self._is_formula_word(word, following):

@@ -48,6 +48,7 @@ class Node:
 
 
 def number(value: int | str) -> Node:
+    """The leaf of a number that is not negative."""
     return Node("number", str(value))
 
 
@@ -57,10 +58,12 @@ def variables_of(node: Node) -> list[str]:
 
 
 def to_json(node: Node) -> Json:
+    """`["+", "", [["number", "1", []], ["variable", "x", []]]]`."""
     return [node.kind, node.text, [to_json(arg) for arg in node.args]]
 
 
 def from_json(data: Json) -> Node:
+    """What `to_json` made, a tree again."""
     kind, text, args = data
     if not (isinstance(kind, str) and isinstance(text, str) and isinstance(args, list)):
         raise TypeError(f"not a tree: {data!r}")

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 
+from .lexer import word_set
+
 
 def _phrases(table: dict[str, str]) -> dict[str, str]:
     return {phrase: meaning for meaning, phrases in table.items() for phrase in phrases.split(", ")}
@@ -83,36 +85,29 @@ OPERATORS = {
     "is equal to": "=",
 }
 
-NEUTRAL = frozenset(
-    "the a an following equation equations expression expressions function polynomial formula term number value "  # noqa: SIM905
-    "values exact simultaneous linear quadratic cubic system variable fraction exactly real all this these "
-    "two unknowns two variables inequality simultaneously prime".split()
+NEUTRAL = word_set(
+    "the a an following equation equations expression expressions function polynomial formula term "
+    "number value values exact simultaneous linear quadratic cubic system variable fraction exactly "
+    "real all this these prime"
 )
 
-EDGE = frozenset(
-    "what whats what's is are can could would will you u your we us i i'd i'm me my mine it its let let's lets "  # noqa: SIM905
-    "please pls kindly help need want like have got trying try struggling do does did how much calculate compute "
-    "computing calculating evaluate evaluating determine find finding figure out work working get give tell show "
-    "explain hi hello hey dear tutor thanks thank cheers much homework question problem exercise math maths "
-    "mathematics step steps detail details detailed answer answers result with be equal equals that just "
-    "using know understand then also here so now ok okay on up way solution method good morning sir too asap "
-    "there some any am stuck assistance advance again".split()
+EDGE = word_set(
+    "what whats what's is are can could would will u your we us i i'd i'm me my mine it its let let's "
+    "lets please pls kindly help need want like have got trying try struggling do does did how much "
+    "calculate compute computing calculating evaluate evaluating determine find finding figure out work "
+    "working get give tell show explain hi hello hey dear tutor thanks thank cheers homework question "
+    "problem exercise math maths mathematics step steps detail details detailed answer answers result "
+    "with be equal equals that just using know understand then also here so now ok okay on up way "
+    "method good morning sir too asap there some any am stuck assistance again you"
 )
 
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+)
+_TENS = "ten twenty thirty forty fifty sixty seventy eighty ninety"
 NUMBER_WORDS = {
-    word: str(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "  # noqa: SIM905
-        "seventeen eighteen nineteen twenty".split()
-    )
-} | {
-    "thirty": "30",
-    "forty": "40",
-    "fifty": "50",
-    "sixty": "60",
-    "seventy": "70",
-    "eighty": "80",
-    "ninety": "90",
+    **{word: str(value) for value, word in enumerate(f"{_ONES} seventeen eighteen nineteen".split())},
+    **{word: str(10 * value) for value, word in enumerate(_TENS.split(), 1)},
 }
 
 # Phrases without a meaning that would otherwise be cut into words that have one.

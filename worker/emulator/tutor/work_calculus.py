@@ -29,7 +29,8 @@ def derivative(problem: Problem) -> Worked:
     result = sympy.diff(function, letter, order)
     script.show("result", result)
     what = _ORDERS.get(order, f"derivative of order {order}")
-    text = f"{_rule(function, letter)}the {what} of {format_tree(formula)} with respect to {name} is {shown(result)}."
+    text = f"{_rule(function, letter)}the {what} of {format_tree(formula)} with respect to {name} is "
+    text += f"{shown(result)}."
     if problem.bounds:
         text += _at_point(problem, script, result, letter)
     return Worked(text[0].upper() + text[1:], script.code, script.logs)
@@ -109,8 +110,11 @@ def _by_antiderivative(problem: Problem) -> str:
         return ""
     whole = sympy.integrate(function, letter)
     low, high = (build(bound) for bound in problem.bounds)
-    values = f"F({shown(high)}) - F({shown(low)}) = {shown(whole.subs(letter, high))} - {_bracketed(whole.subs(letter, low))}"
-    return f"1. An antiderivative is F({name}) = {shown(whole)}.\n2. {values}.\n\n"
+    at_high, at_low = shown(whole.subs(letter, high)), _bracketed(whole.subs(letter, low))
+    return (
+        f"1. An antiderivative is F({name}) = {shown(whole)}.\n"
+        f"2. F({shown(high)}) - F({shown(low)}) = {at_high} - {at_low}.\n\n"
+    )
 
 
 def _bracketed(value: Any) -> str:
@@ -162,7 +166,8 @@ def _two_limits(problem: Problem, script: Script, what: str, values: tuple[Any, 
         script.line(f"{name} = {_limit_code(problem, script, side)}", "limit")
         script.show(name, value)
     left, right = (shown(value) for value in values)
-    text = f"From the left, {what} tends to {left}; from the right, to {right}. They differ, so the limit does not exist."
+    text = f"From the left, {what} tends to {left}; from the right, to {right}. "
+    text += "They differ, so the limit does not exist."
     return Worked(text, script.code, script.logs)
 
 

@@ -92,8 +92,8 @@ def _solve_numerically(equation: Node, letter: Any) -> Worked:
     except (ValueError, TypeError, ZeroDivisionError):
         raise UnansweredError(f"I found no solution of {format_tree(equation)}.") from None
     script.show("solution", root)
-    text = f"{format_tree(equation)} has no solution in closed form. A numeric one is {letter} ≈ {decimal(root)}."
-    return Worked(f"{text} There may be others.", script.code, script.logs)
+    text = f"{format_tree(_as_equation(equation))} has no solution in closed form. A numeric one is "
+    return Worked(f"{text}{letter} ≈ {decimal(root)}. There may be others.", script.code, script.logs)
 
 
 def _is_periodic(difference: Any, letter: Any) -> bool:
