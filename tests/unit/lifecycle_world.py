@@ -1,0 +1,255 @@
+"""A tiny API in memory that plays one row's whole history: faults, late creates, kills, cancels, by a script."""
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from jobs.models import JobStatus, OnIncomplete, Usage
+from worker.asking import KNOWN
+from worker.backends.base import Answer, ApiFault, Found, FoundKind, Run, ToolCall, ToolOutput
+from worker.known import (
+    Action,
+    AnswerRead,
+    CallTools,
+    CancelAsked,
+    CancelRun,
+    Claimed,
+    ClearTurn,
+    Event,
+    Faulted,
+    FindRun,
+    FindSubmitted,
+    Finish,
+    GiveBack,
+    Known,
+    Look,
+    Looked,
+    MakeRun,
+    MakeThread,
+    PauseAsked,
+    PauseBatch,
+    ReadAnswer,
+    Reserve,
+    Reserved,
+    RunSeen,
+    Submit,
+    ThreadMade,
+    ToolsCalled,
+    TurnCleared,
+    Wait,
+)
+from worker.lifecycle import advance
+from worker.retry import On, RetryPolicy
+
+ON = {Reserve: On.THREAD, MakeThread: On.THREAD, MakeRun: On.CREATE, CancelRun: On.CANCEL, Submit: On.SUBMIT}
+FAULTS = {
+    "429": ApiFault(429, code="rate_limit_exceeded", retry_after_s=2.0),
+    "500": ApiFault(500, code="server_error"),
+    "503": ApiFault(503),
+    "timeout": ApiFault(None),
+    "unsent": ApiFault(None, sent=False),
+    "garbage": ApiFault(200, code="bad_reply"),
+}
+"""Faults that leave nothing carried out."""
+LOST = {
+    "drop_after": ApiFault(None),
+    "500_after": ApiFault(502),
+    "garbage_after": ApiFault(200, code="bad_reply"),
+}
+"""Faults whose request was carried out all the same."""
+
+
+@dataclass
+class Thread:
+    """A thread with the runs on it and the creates that will still land."""
+
+    runs: list[str] = field(default_factory=list)
+    late: list[tuple[float, int]] = field(default_factory=list)
+
+
+@dataclass
+class World:
+    """One row and the API it is asked at. `script` names what the next requests meet; then all goes well.
+
+    `outcomes`: how each run made ends, the last one repeating. `run_s`: how long a run takes.
+    """
+
+    script: deque[str]
+    outcomes: tuple[str, ...] = ("completed",)
+    run_s: float = 3.0
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    known: Known = field(default_factory=Known)
+    now: float = 1_000.0
+    threads: dict[str, Thread] = field(default_factory=dict)
+    runs: dict[str, dict[str, object]] = field(default_factory=dict)
+    attempts_of: dict[str, int] = field(default_factory=dict)
+    stored: Known = field(default_factory=Known)
+    finish: Finish | None = None
+    paused: bool = False
+    made_after_pause: int = 0
+    steps: int = 0
+    log: list[str] = field(default_factory=list)
+
+    def play(self, most_steps: int = 3_000) -> "World":
+        """Follow the row to its end; raises AssertionError when it has none."""
+        event: Event = Claimed(self.now)
+        while self.finish is None and not self.paused:
+            self.steps += 1
+            assert self.steps < most_steps, f"no end in sight: {self.log[-20:]}"
+            event = self._turn(event)
+        self.now += 100.0
+        self._land_late()
+        return self
+
+    def _turn(self, event: Event) -> Event:
+        decision = advance(self.known, event, self.policy)
+        action = decision.action
+        self.log.append(f"{type(event).__name__} -> {type(action).__name__}")
+        if decision.store or isinstance(action, GiveBack | PauseBatch):
+            self.stored = KNOWN.validate_json(KNOWN.dump_json(decision.known, exclude_defaults=True))
+        self.known = decision.known
+        for surplus in decision.surplus:
+            self.runs[surplus]["ends"] = "cancelled"
+        if isinstance(action, Finish):
+            self.finish = action
+            return event
+        if isinstance(action, PauseBatch):
+            self.paused = True
+            return event
+        meets = self.script.popleft() if self.script else "ok"
+        if meets == "kill":
+            return self._killed()
+        if meets == "cancel":
+            return CancelAsked(self.now)
+        return self._act(action, meets)
+
+    def _killed(self) -> Event:
+        self.log.append("-- killed --")
+        self.known = self.stored
+        self.now += 15.0
+        return Claimed(self.now)
+
+    def _act(self, action: Action, meets: str) -> Event:
+        self.now += 0.05 + float(getattr(action, "after_s", 0.0) or getattr(action, "wait_s", 0.0) or 0.0)
+        if isinstance(action, Look) and action.after_s is None:
+            self.now += 1.0
+        self._land_late()
+        if isinstance(action, Wait | GiveBack):
+            return Claimed(self.now)
+        if isinstance(action, Reserve):
+            return Reserved(self.now)
+        if isinstance(action, CallTools):
+            return ToolsCalled(self.now, outputs=tuple(ToolOutput(call.id, "42") for call in action.calls))
+        on = ON.get(type(action), On.READ)
+        if meets in FAULTS:
+            return Faulted(self.now, fault=replace(FAULTS[meets]), on=on)
+        if meets == "late" and isinstance(action, MakeRun):
+            thread = self.threads[self.known.thread_id or ""]
+            thread.late.append((self.now + 20.0, self.known.attempt))
+            return Faulted(self.now, fault=ApiFault(None), on=on)
+        event = self._carry_out(action)
+        if meets in LOST and not isinstance(event, Faulted):
+            return Faulted(self.now, fault=replace(LOST[meets]), on=on)
+        return event
+
+    def _carry_out(self, action: Action) -> Event:
+        known = self.known
+        match action:
+            case MakeThread():
+                name = f"thread_{len(self.threads)}"
+                self.threads[name] = Thread()
+                return ThreadMade(self.now, thread_id=name)
+            case ClearTurn():
+                return TurnCleared(self.now)
+            case MakeRun():
+                return self._create(known.thread_id or "", known.attempt)
+            case FindRun():
+                return Looked(self.now, found=self._found())
+            case FindSubmitted():
+                return Looked(self.now, found=Found(FoundKind.RUN, run=self._run(known.run_id or "")))
+            case Look():
+                return RunSeen(self.now, run=self._run(known.run_id or ""))
+            case CancelRun():
+                return self._cancel(known.run_id or "")
+            case Submit():
+                self.runs[known.run_id or ""]["acted"] = True
+                return RunSeen(self.now, run=self._run(known.run_id or ""))
+            case ReadAnswer():
+                return AnswerRead(self.now, answer=self._answer(known.run_id or ""))
+        raise AssertionError(action)
+
+    # ── the API's side ──
+
+    def _land_late(self) -> None:
+        for name, thread in self.threads.items():
+            due = [attempt for at, attempt in thread.late if at <= self.now]
+            thread.late = [(at, attempt) for at, attempt in thread.late if at > self.now]
+            for attempt in due:
+                self._create(name, attempt)
+
+    def _create(self, thread: str, attempt: int) -> Event:
+        active = [
+            run
+            for run in self.threads[thread].runs
+            if self._run(run).status in {"queued", "in_progress", "requires_action"}
+        ]
+        if active:
+            text = f"Thread {thread} already has an active run {active[0]}."
+            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.CREATE)
+        name = f"run_{len(self.runs)}"
+        ends = self.outcomes[min(attempt, len(self.outcomes)) - 1]
+        self.runs[name] = {"made": self.now, "ends": ends, "acted": False, "cancelled": False}
+        self.attempts_of[name] = attempt
+        self.threads[thread].runs.append(name)
+        return RunSeen(self.now, run=self._run(name))
+
+    def _run(self, name: str) -> Run:
+        run = self.runs[name]
+        ends = str(run["ends"])
+        usage = Usage(10, 5)
+        if run["cancelled"]:
+            return Run(name, "cancelled", usage=usage)
+        if ends == "requires_action" and not run["acted"]:
+            return Run(name, "requires_action", tool_calls=(ToolCall("call_1", "add", "{}"),))
+        if ends == "always_acting":
+            return Run(name, "requires_action", tool_calls=(ToolCall("call_1", "add", "{}"),))
+        if ends == "stuck" or self.now < float(str(run["made"])) + self.run_s:
+            return Run(name, "in_progress")
+        if ends == "odd":
+            return Run(name, "dreaming")
+        if ends.startswith("failed"):
+            return Run(name, "failed", error_code=ends.partition(":")[2] or "server_error", usage=usage)
+        if ends.startswith("incomplete"):
+            return Run(name, "incomplete", incomplete_reason=ends.partition(":")[2], usage=usage)
+        return Run(name, "completed" if ends == "requires_action" else ends, usage=usage)
+
+    def _cancel(self, name: str) -> Event:
+        run = self._run(name)
+        if run.status in {"completed", "failed", "incomplete", "expired", "cancelled"}:
+            text = f"Cannot cancel run with status '{run.status}'."
+            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.CANCEL)
+        self.runs[name]["cancelled"] = True
+        return RunSeen(self.now, run=self._run(name))
+
+    def _found(self) -> Found:
+        ours = [
+            run
+            for run in self.threads[self.known.thread_id or ""].runs
+            if self.attempts_of[run] == self.known.attempt
+        ]
+        if not ours:
+            return Found(FoundKind.NOTHING)
+        runs = [self._run(name) for name in ours]
+        best = next((run for run in runs if run.status == "completed"), runs[0])
+        surplus = tuple(run for run in runs if run.id != best.id and run.status in {"queued", "in_progress"})
+        return Found(FoundKind.RUN, run=best, surplus=surplus)
+
+    def _answer(self, name: str) -> Answer:
+        wrote = self._run(name).status in {"completed", "incomplete"} and self.runs[name]["ends"] != "silent"
+        return Answer(text="42" if wrote else "", messages=int(wrote), run_id=name)
+
+    def runs_of_attempt(self, attempt: int) -> int:
+        """How often an attempt was paid for."""
+        return sum(1 for made in self.attempts_of.values() if made == attempt)
+
+
+__all__ = ["FAULTS", "LOST", "JobStatus", "OnIncomplete", "PauseAsked", "World"]
