@@ -1,4 +1,4 @@
-"""The offline API: a server that speaks OpenAI's Assistants and Responses APIs, for trying askmill and for its tests.
+"""The offline API: speaks OpenAI's Assistants and Responses APIs, for trying askmill and for its tests.
 
 Started as a process (`python -m worker.emulator`); it imports nothing of askmill and nothing imports it.
 

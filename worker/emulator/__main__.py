@@ -1,6 +1,7 @@
-"""The command line: `python -P -m worker.emulator [--host H] [--port P] [--scenario FILE] [--seed N] [--state DIR]`.
+"""The command line: `python -P -m worker.emulator [--host H] [--port P] [--scenario FILE] …`.
 
-Exit codes: 0 stopped · 2 a bad option or scenario · 3 the port or the state folder cannot be used.
+Exit codes: 2 a bad option or scenario · 3 the port or the state folder cannot be used. Stopped by a signal it ends
+by that signal.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from worker.emulator.tutor import Tutor
 
 
 def main() -> int:
+    """Check everything that can be wrong, then serve."""
     options = _options()
     try:
         scenario = _scenario(options.scenario)

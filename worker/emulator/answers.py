@@ -1,4 +1,4 @@
-"""What a run says: the tutor's answer (or a file's best passage), in the form its outcome and settings ask for.
+"""What a run says: the tutor's answer (or a file's passage), in the form its outcome and settings ask for.
 
 The same for both APIs: an `Ask` goes in, an `Answer` comes out, `runs` and `responses` write it down in their
 own objects.
@@ -32,6 +32,8 @@ class Tutored(Protocol):
 
 
 class Tutor(Protocol):
+    """Who is asked; as `worker.emulator.tutor`."""
+
     async def start(self) -> None: ...
     async def answer(self, question: str) -> Tutored: ...
     async def close(self) -> None: ...
@@ -67,7 +69,7 @@ class MadeFile:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the run did and said, in order: search, web search, code, then messages. `cut`: the limit ended it."""
+    """What the run did and said: searches, code, then messages. `cut`: a limit ended it."""
 
     messages: tuple[str, ...]
     code: str | None = None

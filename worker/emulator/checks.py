@@ -53,16 +53,21 @@ def check(body: Json, shape: Shape, at: str = "") -> Json:
 
 
 def refused(message: str, param: str, code: str) -> RefusalError:
+    """A 400 about one field."""
     return RefusalError(400, message, param=param, code=code)
+
+
+def out_of_bounds(name: str, fault: str, wanted: str, value: float) -> RefusalError:
+    """A number that is too small or too big: `fault` is `integer below minimum`, `decimal above maximum` …"""
+    code = fault.replace(" minimum", "_min_value").replace(" maximum", "_max_value").replace(" ", "_")
+    return refused(_bad(name, f"{fault} value", f"a value {wanted}", str(value)), name, code)
 
 
 def _check_value(value: Any, rule: Rule, name: str) -> None:
     if not _is_kind(value, rule.kinds):
         wanted = " or ".join(_WORDS[kind] for kind in rule.kinds)
         got = "null" if value is None else _WORDS[type(value)]
-        message = (
-            f"Invalid type for '{name}': expected {wanted.replace('an ', 'an ', 1)}, but got {got} instead."
-        )
+        message = f"Invalid type for '{name}': expected {wanted}, but got {got} instead."
         raise refused(message, name, "invalid_type")
     if rule.values and isinstance(value, str) and value not in rule.values:
         raise refused(
@@ -85,27 +90,30 @@ def _is_kind(value: Any, kinds: tuple[type, ...]) -> bool:
 def _check_number(value: float, rule: Rule, name: str) -> None:
     word = "decimal" if float in rule.kinds else "integer"
     if rule.low is not None and value < rule.low:
-        message = f"Invalid '{name}': {word} below minimum value. Expected a value >= {rule.low:g}, but got {value} instead."
-        raise refused(message, name, f"{word}_below_min_value")
+        raise out_of_bounds(name, f"{word} below minimum", f">= {rule.low:g}", value)
     if rule.high is not None and value > rule.high:
-        message = f"Invalid '{name}': {word} above maximum value. Expected a value <= {rule.high:g}, but got {value} instead."
-        raise refused(message, name, f"{word}_above_max_value")
+        raise out_of_bounds(name, f"{word} above maximum", f"<= {rule.high:g}", value)
 
 
 def _check_length(value: str | list[Any] | Json, rule: Rule, name: str) -> None:
     if rule.low and not value and isinstance(value, list):
-        message = f"Invalid '{name}': empty array. Expected an array with minimum length {rule.low:g}, but got an empty array instead."
-        raise refused(message, name, "empty_array")
+        wanted = f"an array with minimum length {rule.low:g}"
+        raise refused(_bad(name, "empty array", wanted, "an empty array"), name, "empty_array")
     if rule.high is None or len(value) <= rule.high:
         return
     most = f"{rule.high:.0f}"
     if isinstance(value, dict):
-        message = f"Invalid '{name}': too many properties. Expected an object with at most {most} properties, but got an object with {len(value)} properties instead."
+        wanted, got = f"an object with at most {most} properties", f"an object with {len(value)} properties"
+        message = _bad(name, "too many properties", wanted, got)
         raise refused(message, name, "object_above_max_properties")
     word = "string" if isinstance(value, str) else "array"
     article = _WORDS[type(value)]
-    message = f"Invalid '{name}': {word} too long. Expected {article} with maximum length {most}, but got {article} with length {len(value)} instead."
-    raise refused(message, name, f"{word}_above_max_length")
+    wanted, got = f"{article} with maximum length {most}", f"{article} with length {len(value)}"
+    raise refused(_bad(name, f"{word} too long", wanted, got), name, f"{word}_above_max_length")
+
+
+def _bad(name: str, fault: str, wanted: str, got: str) -> str:
+    return f"Invalid '{name}': {fault}. Expected {wanted}, but got {got} instead."
 
 
 def _spoken(values: tuple[str, ...]) -> str:

@@ -84,7 +84,7 @@ class Conversations:
         return row
 
     def delete(self, call: Call) -> Json:
-        """The conversation goes, its items stay (as at OpenAI: "items in the conversation will not be deleted")."""
+        """The conversation goes, its items stay, as OpenAI's reference says of this call."""
         row = self.get(call.ids[0])
         self._rows.drop(row["id"])
         return {"id": row["id"], "object": "conversation.deleted", "deleted": True}

@@ -1,4 +1,4 @@
-"""One run's life, whichever API it belongs to: planned when it begins, looked at when somebody asks, ended once."""
+"""One run's life, whichever API it belongs to: planned at its start, looked at when asked for, ended once."""
 
 import asyncio
 import heapq
@@ -27,7 +27,7 @@ Looker = Callable[[str, float], None]
 
 @dataclass(slots=True)
 class Life:
-    """What the emulator knows of a run beyond the API's object. `final`: how it ended, once that is written down."""
+    """What the emulator knows of a run beyond the API's object. `final`: how it ended, once written down."""
 
     ask: Ask
     outcome: Outcome

@@ -69,7 +69,7 @@ class Library:
             self._passages[file_id] = split_passages(file_id, self.files.rows[file_id]["filename"], text)
         return self._passages[file_id]
 
-    # --- vector stores ---------------------------------------------------------------------------------------
+    # --- vector stores ---
 
     def store(self, store_id: str) -> Json:
         row = self.stores.get(store_id)

@@ -8,14 +8,17 @@ CREATED = 1_735_689_600
 
 
 def routes() -> list[Route]:
+    """The handlers below."""
     return [Route("GET", "/models", list_all), Route("GET", "/models/{model}", retrieve)]
 
 
 def list_all(_call: Call) -> Json:
+    """A few names that the real API lists too."""
     return {"object": "list", "data": [_model(name) for name in LISTED]}
 
 
 def retrieve(call: Call) -> Json:
+    """Whatever is asked for."""
     check_model(call.ids[0])
     return _model(call.ids[0])
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from worker.emulator.checks import refused
+from worker.emulator.checks import out_of_bounds, refused
 from worker.emulator.wire import Call, Json
 
 
@@ -41,13 +41,9 @@ def _limit(call: Call, most: int, default: int) -> int:
         raise refused(message, "limit", "invalid_type")
     limit = int(text)
     if limit < 1:
-        message = (
-            f"Invalid 'limit': integer below minimum value. Expected a value >= 1, but got {limit} instead."
-        )
-        raise refused(message, "limit", "integer_below_min_value")
+        raise out_of_bounds("limit", "integer below minimum", ">= 1", limit)
     if limit > most:
-        message = f"Invalid 'limit': integer above maximum value. Expected a value <= {most}, but got {limit} instead."
-        raise refused(message, "limit", "integer_above_max_value")
+        raise out_of_bounds("limit", "integer above maximum", f"<= {most}", limit)
     return limit
 
 

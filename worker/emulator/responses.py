@@ -102,7 +102,7 @@ class Responses:
         self.look(self._rows.rows[response_id], now)
         return self._busy.get(conversation_id)
 
-    # --- handlers --------------------------------------------------------------------------------------------
+    # --- handlers ---
 
     def create(self, call: Call) -> Any:
         body = check(call.json(), CREATED)
@@ -144,7 +144,7 @@ class Responses:
     def input_items(self, call: Call) -> Json:
         return page(self._get(call).given, call)
 
-    # --- inside ----------------------------------------------------------------------------------------------
+    # --- inside ---
 
     def _get(self, call: Call) -> Response:
         row = self._rows.get(call.ids[0])

@@ -117,7 +117,7 @@ class Runs:
                 self._busy[run.thread_id] = run.id
                 self._engine.track(run.id, run.life, self._look_by_id, now)
 
-    # --- the lock of a thread --------------------------------------------------------------------------------
+    # --- the lock of a thread ---
 
     def active_on(self, thread_id: str, now: float) -> str | None:
         """The run that holds the thread, after writing down its end if that has come."""
@@ -135,7 +135,7 @@ class Runs:
             self._rows.drop(run.id)
         self._busy.pop(thread_id, None)
 
-    # --- handlers --------------------------------------------------------------------------------------------
+    # --- handlers ---
 
     def create(self, call: Call) -> Result:
         thread = self._threads.get(call.ids[0])
@@ -205,7 +205,7 @@ class Runs:
         self._rows.put(run.id, run)
         return self._shown_or_streamed(run, body, call, created=False)
 
-    # --- inside ----------------------------------------------------------------------------------------------
+    # --- inside ---
 
     def get(self, ids: tuple[str, ...]) -> Run:
         """The run of (thread id, run id, …), or 404."""

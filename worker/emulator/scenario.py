@@ -21,6 +21,8 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Latency:
+    """Time from a run's creation to its end, lognormal."""
+
     median_s: float = 0.002
     sigma: float = 0.0
 
@@ -50,11 +52,15 @@ SHARES = ("rate_429", "rate_500", "rate_503", "drop_before", "drop_after")
 
 @dataclass(frozen=True, slots=True)
 class RunRules:
+    """What holds for every run."""
+
     expires_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """`error`: a key of `errors.ACCOUNT`, empty for an account in order."""
+
     error: str = ""
 
 

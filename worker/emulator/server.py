@@ -20,7 +20,7 @@ class PortTakenError(Exception):
 
 
 class _Protocol(HttpToolsProtocol):
-    """Puts the transport where the application can close it without an answer (`drop_before`, `drop_after`)."""
+    """Puts the transport where the application can close it without an answer."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

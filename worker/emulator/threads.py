@@ -174,9 +174,9 @@ def check_message(body: Json, at: str = "") -> Json:
     for part in [content] if isinstance(content, str) else content:
         text = part if isinstance(part, str) else part.get("text")
         if isinstance(text, str) and len(text) > CONTENT_MAX_CHARS:
+            limits = f"{CONTENT_MAX_CHARS}, but got a string with length {len(text)} instead."
             message = (
-                f"Invalid '{at}content': string too long. Expected a string with maximum length {CONTENT_MAX_CHARS}, "
-                f"but got a string with length {len(text)} instead."
+                f"Invalid '{at}content': string too long. Expected a string with maximum length {limits}"
             )
             raise refused(message, f"{at}content", "string_above_max_length")
     return body
@@ -188,6 +188,7 @@ def text_of(message: Json) -> str:
 
 
 def text_part(value: str, annotations: list[Json] | None = None) -> Json:
+    """A text as a content part of a message."""
     return {"type": "text", "text": {"value": value, "annotations": annotations or []}}
 
 

@@ -52,7 +52,7 @@ class Stream:
 
 
 class Call:
-    """One request, decoded only as far as a handler asks. `now` is Unix seconds, read when it is carried out."""
+    """One request, decoded only as far as a handler asks. `now`: Unix seconds, when it is carried out."""
 
     __slots__ = ("_query", "body", "headers", "ids", "method", "now", "path", "query_string")
 
@@ -98,9 +98,9 @@ def unparsable() -> RefusalError:
     """OpenAI's words for a body that is no JSON object (openai-python issue 3, and many since)."""
     return RefusalError(
         400,
-        "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP "
-        "library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you "
-        "have trouble figuring out how to fix this, please contact us through our help center at "
+        "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your "
+        "HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. "
+        "If you have trouble figuring out how to fix this, please contact us through our help center at "
         "help.openai.com.)",
     )
 
@@ -151,4 +151,5 @@ def _shape(path: str) -> tuple[Any, ...]:
 
 
 def json_bytes(value: Any) -> bytes:
+    """JSON as it is sent and stored."""
     return orjson.dumps(value)
