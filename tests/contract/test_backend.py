@@ -1,12 +1,11 @@
 """What every backend promises, kept by both, against the emulator's real process."""
 
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
 
 from jobs.profile import FileSearch, Functions, FunctionTool, OpeningMessage, Profile
-from tests.contract.api_support import TUTOR, Bench, bench, emulator_running
+from tests.contract.api_support import TUTOR
 from tests.support import wait_until_async
 from worker.backends.base import ENDED, ApiFault, FoundKind, ToolOutput
 
@@ -21,20 +20,6 @@ WEATHER = Profile(
 )
 CALL = '[emulate: requires_action(get_weather, {"city": "Oslo"})]'
 SLOW = "after=0.3"
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with emulator_running(tmp_path_factory.mktemp("emulator")) as url:
-        yield url
-
-
-@pytest.fixture(params=["assistants", "responses"])
-async def api(request: pytest.FixtureRequest, emulator: str) -> AsyncIterator[Bench]:
-    at = bench(emulator, request.param)
-    at.scenario("")
-    yield at
-    await at.backend.close()
 
 
 async def test_a_question_gets_its_answer(api):

@@ -13,10 +13,11 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from jobs.models import Api
+from jobs.models import Api, Step
 from jobs.profile import Profile, Resources
 from worker.backends.answers import finished
 from worker.backends.assistant_objects import (
+    Json,
     age_of,
     draft_of,
     is_ours,
@@ -34,6 +35,7 @@ from worker.backends.wire import Reply, Wire, path
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 SEARCH_RESULTS = ("include[]", "step_details.tool_calls[*].file_search.results[*].content")
+NO_SUCH_LIST = frozenset({404, 405, 501})
 NOT_CANCELLABLE = frozenset({400, 409})
 
 
@@ -107,10 +109,10 @@ class AssistantsBackend:
         draft = draft_of(messages_of_run(listed, run_id))
         names = await self._files.names(draft.unnamed())
         answer, texts = finished(draft, names, footnotes=ask.profile.response_schema is None)
-        query = [("order", "asc"), *([SEARCH_RESULTS] if "file_search" in ask.profile.tools else [])]
-        steps = await self._wire.everything(path("threads", thread_id, "runs", run_id, "steps"), query)
-        own = (step for entry in steps for step in steps_of(entry, run_id, ask.attempt, texts))
-        return replace(answer, run_id=run_id, steps=tuple(own))
+        steps: list[Step] = []
+        for entry in await self._steps(ask, thread_id, run_id):
+            steps += steps_of(entry, run_id, ask.attempt, texts)
+        return replace(answer, run_id=run_id, steps=tuple(steps))
 
     async def clear_turn(self, thread_id: str, after: str | None) -> None:
         listed = await self._wire.everything(
@@ -124,6 +126,16 @@ class AssistantsBackend:
 
     async def close(self) -> None:
         await self._wire.close()
+
+    async def _steps(self, ask: Ask, thread_id: str, run_id: str) -> list[Json]:
+        """The run's steps; none from a server that has no such list, which is no reason to lose an answer."""
+        query = [("order", "asc"), *([SEARCH_RESULTS] if "file_search" in ask.profile.tools else [])]
+        try:
+            return await self._wire.everything(path("threads", thread_id, "runs", run_id, "steps"), query)
+        except ApiFault as fault:
+            if fault.status not in NO_SUCH_LIST:
+                raise
+            return []
 
     async def _look(self, thread_id: str, run_id: str) -> Run:
         return run_of(await self._wire.get(path("threads", thread_id, "runs", run_id)), run_id)

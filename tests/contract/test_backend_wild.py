@@ -1,0 +1,358 @@
+"""Servers that speak the APIs as they please: fields missing, filters ignored, ids and errors of their own."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from jobs import api as jobs_api
+from jobs.errors import ApiUnavailable, UsageError
+from jobs.local.ports import HOST
+from jobs.models import Api, Usage
+from jobs.objects import make_vector_store
+from jobs.profile import Profile, Resources
+from worker.backends.base import ApiFault, Ask, Backend, FoundKind, ToolOutput
+from worker.backends.choice import backend_for
+
+PLAIN = Profile(model="local-7b")
+
+
+@dataclass
+class Wild:
+    """A server that answers `METHOD /path` (below /v1) with the given JSON, and remembers what it was asked."""
+
+    routes: dict[str, Any]
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    queries: list[dict[str, str]] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        name = f"{request.method} {request.path.removeprefix('/v1')}"
+        body = await request.read()
+        self.asked.append((name, orjson.loads(body) if body else None))
+        self.queries.append(dict(request.query))
+        self.headers = request.headers.copy()
+        given = self.routes.get(name)
+        if given is None:
+            return web.Response(status=404, text="no such route")
+        if callable(given):
+            given = given(request)
+        if isinstance(given, web.Response):
+            return given
+        status, reply = given if isinstance(given, tuple) else (200, given)
+        return web.json_response(reply, status=status)
+
+    def sent(self, name: str) -> Any:
+        """The body of the last request of that name."""
+        return next(body for asked, body in reversed(self.asked) if asked == name)
+
+
+@asynccontextmanager
+async def wild(routes: dict[str, Any]) -> AsyncIterator[tuple[Wild, str]]:
+    server = Wild(routes)
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, HOST, 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        yield server, f"http://{HOST}:{port}/v1"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def asking(
+    routes: dict[str, Any], api: Api = "assistants", query: str = ""
+) -> AsyncIterator[tuple[Backend, Wild]]:
+    async with wild(routes) as (server, url):
+        backend = backend_for(api, jobs_api.client("local-key", url + query))
+        try:
+            yield backend, server
+        finally:
+            await backend.close()
+
+
+def an_ask(**more: Any) -> Ask:
+    return Ask(
+        **{
+            "batch": "b_1",
+            "row": 1,
+            "attempt": 1,
+            "question": "Why?",
+            "profile": PLAIN,
+            "assistant_id": "1",
+            **more,
+        }
+    )
+
+
+async def test_a_run_may_lack_everything_but_its_status():
+    """No id, usage null, times missing, an error code of its own: all unknown, none a fault."""
+    routes = {
+        "GET /threads/t/runs/7": {
+            "status": "failed",
+            "usage": None,
+            "last_error": {"code": "llama_tired"},
+            "incomplete_details": None,
+            "required_action": None,
+        }
+    }
+    async with asking(routes) as (backend, _):
+        run = await backend.look(an_ask(), "t", "7")
+    assert (run.id, run.status, run.error_code, run.error_message) == ("7", "failed", "llama_tired", None)
+    assert run.usage == Usage()
+    assert (run.created_at, run.expires_at, run.model) == (None, None, None)
+
+
+@pytest.mark.parametrize("reply", [{"id": "7"}, {"object": "error", "message": "down"}, {}])
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_a_run_without_status_is_a_bad_reply(reply, api):
+    """A 200 that is no run: to be read again, never to be believed."""
+    routes = {"GET /threads/t/runs/7": reply, "GET /responses/7": reply}
+    async with asking(routes, api) as (backend, _):
+        with pytest.raises(ApiFault) as bad:
+            await backend.look(an_ask(), "t", "7")
+    assert (bad.value.status, bad.value.code) == (200, "bad_reply")
+
+
+async def test_the_run_filter_and_the_order_may_be_ignored():
+    """All messages of the thread come, newest first: only the run's own are the answer, in order."""
+    messages = [
+        {"id": "5", "role": "assistant", "run_id": "7", "created_at": 50, "content": "second"},
+        {"id": "4", "role": "assistant", "run_id": "7", "created_at": 40, "content": "first"},
+        {"id": "3", "role": "user", "run_id": "7", "created_at": 30, "content": "Why?"},
+        {"id": "2", "role": "assistant", "run_id": "6", "created_at": 20, "content": "old"},
+    ]
+    async with asking({"GET /threads/t/messages": {"data": messages}}) as (backend, _):
+        answer = await backend.read(an_ask(), "t", "7")
+    assert answer.text == "first\n\nsecond"
+    assert answer.last_message_id == "5"
+
+
+async def test_messages_may_not_name_their_run():
+    """Then those behind the last question are the newest run's."""
+    messages = [
+        {"id": "1", "role": "assistant", "content": "old", "created_at": 10},
+        {"id": "2", "role": "user", "content": "Why?", "created_at": 20},
+        {"id": "3", "role": "assistant", "run_id": None, "content": "because", "created_at": 30},
+    ]
+    async with asking({"GET /threads/t/messages": {"data": messages}}) as (backend, _):
+        assert (await backend.read(an_ask(), "t", "7")).text == "because"
+
+
+async def test_a_server_without_run_steps_keeps_its_answer():
+    """404 on the steps: no steps, no fault."""
+    messages = [{"id": "3", "role": "assistant", "run_id": "7", "content": "because"}]
+    async with asking({"GET /threads/t/messages": {"data": messages}}) as (backend, server):
+        answer = await backend.read(an_ask(), "t", "7")
+    assert (answer.text, answer.steps) == ("because", ())
+    assert "GET /threads/t/runs/7/steps" in [name for name, _ in server.asked]
+
+
+async def test_all_pages_are_read():
+    """`has_more` with the last id, page after page; a cursor that leads nowhere new ends it."""
+
+    def page(request: web.Request) -> Any:
+        after = int(request.query.get("after", "0"))
+        some = [
+            {"id": str(n), "role": "assistant", "run_id": "7", "content": f"m{n}"}
+            for n in range(after + 1, min(after + 100, 250) + 1)
+        ]
+        return {"data": some, "has_more": True}
+
+    async with asking({"GET /threads/t/messages": page}) as (backend, _):
+        answer = await backend.read(an_ask(), "t", "7")
+    assert answer.messages == 250
+    assert answer.text.startswith("m1\n\nm2")
+
+
+async def test_without_metadata_a_run_that_nobody_knows_is_ours():
+    """Our thread, no metadata kept by the server: known runs aside, the one with the answer counts."""
+    runs = [
+        {"id": "a", "status": "failed", "created_at": 1},
+        {"id": "b", "status": "queued", "created_at": 2, "metadata": None},
+        {"id": "c", "status": "completed", "created_at": 3, "metadata": {}},
+    ]
+    async with asking({"GET /threads/t/runs": {"data": runs}}) as (backend, _):
+        found = await backend.find_run(an_ask(), "t", frozenset({"a"}))
+        nothing = await backend.find_run(an_ask(), "t", frozenset({"a", "b", "c"}))
+    assert found.kind is FoundKind.RUN
+    assert found.run is not None
+    assert found.run.id == "c"
+    assert [run.id for run in found.surplus] == ["b"]
+    assert nothing.kind is FoundKind.NOTHING
+
+
+async def test_another_attempts_run_is_not_ours():
+    """Metadata decides, also against a run that no attempt is known to have made."""
+    named = {"askmill_batch": "b_1", "askmill_row": "1", "askmill_attempt": "1"}
+    runs = [
+        {"id": "a", "status": "completed", "metadata": named},
+        {"id": "b", "status": "in_progress", "metadata": {**named, "askmill_attempt": 2}},
+    ]
+    async with asking({"GET /threads/t/runs": {"data": runs}}) as (backend, _):
+        found = await backend.find_run(an_ask(attempt=2), "t", frozenset())
+        third = await backend.find_run(an_ask(attempt=3), "t", frozenset())
+    assert found.run is not None
+    assert (found.run.id, found.surplus) == ("b", ())
+    assert third.kind is FoundKind.NOTHING
+
+
+async def test_a_second_cancel_may_be_a_conflict():
+    """409 instead of the run: the run is read."""
+    routes = {
+        "POST /threads/t/runs/7/cancel": (409, {"error": "already cancelled"}),
+        "GET /threads/t/runs/7": {"status": "cancelled"},
+        "POST /responses/7/cancel": (409, {"error": "already cancelled"}),
+        "GET /responses/7": {"id": "7", "status": "cancelled"},
+    }
+    for api in ("assistants", "responses"):
+        async with asking(routes, api) as (backend, _):
+            assert (await backend.cancel("t", "7")).status == "cancelled"
+
+
+async def test_ids_and_arguments_may_look_like_anything():
+    """Ids with slashes and spaces, arguments already parsed, a call without arguments."""
+    calls = [
+        {"id": 1, "type": "function", "function": {"name": "f", "arguments": {"a": 1}}},
+        {"id": "c2", "type": "function", "function": {"name": "g", "arguments": ""}},
+    ]
+    asked = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": calls}}
+    waiting = {"id": 42, "status": "requires_action", "required_action": asked}
+
+    def gone_on(_: web.Request) -> Any:
+        return {"id": 42, "status": "queued"}
+
+    routes = {
+        "POST /threads": {"id": "my thread/1"},
+        "POST /threads/my thread/1/runs": waiting,
+        "POST /threads/my thread/1/runs/42/submit_tool_outputs": gone_on,
+    }
+    async with asking(routes) as (backend, server):
+        thread_id = await backend.make_thread(an_ask())
+        run = await backend.make_run(an_ask(), thread_id)
+        assert [(call.id, call.name, call.arguments) for call in run.tool_calls] == [
+            ("1", "f", '{"a":1}'),
+            ("c2", "g", "{}"),
+        ]
+        after = await backend.submit(
+            an_ask(), thread_id, run.id, (ToolOutput("1", "x"), ToolOutput("c2", "y"))
+        )
+    assert (after.id, after.status) == ("42", "queued")
+    sent = server.sent("POST /threads/my thread/1/runs/42/submit_tool_outputs")
+    assert sent == {
+        "tool_outputs": [{"tool_call_id": "1", "output": "x"}, {"tool_call_id": "c2", "output": "y"}]
+    }
+
+
+async def test_instructions_are_always_sent_to_an_assistant():
+    """Some servers fail without them; what a profile does not say is not sent otherwise."""
+    async with asking({"POST /assistants": {"id": "1"}}) as (backend, server):
+        assert await backend.ready(PLAIN, Resources()) == "1"
+    body = server.sent("POST /assistants")
+    assert body["instructions"] == ""
+    assert set(body) == {"model", "instructions", "tools", "metadata"}
+
+
+async def test_a_stored_assistant_is_looked_for_first():
+    """An unknown one is a fault before the first row is asked."""
+    stored = PLAIN.model_copy(update={"assistant_id": "asst_7"})
+    async with asking({"GET /assistants/asst_7": {"id": "asst_7"}}) as (backend, _):
+        assert await backend.ready(stored, Resources()) == "asst_7"
+        with pytest.raises(ApiFault) as absent:
+            await backend.ready(stored.model_copy(update={"assistant_id": "asst_8"}), Resources())
+    assert absent.value.status == 404
+
+
+async def test_every_request_carries_what_the_sdk_sends():
+    """Key, beta header, organization headers and the address's own query, on looks as on creates."""
+    routes = {"POST /threads": {"id": "t"}, "GET /threads/t/runs/7": {"status": "queued"}}
+    async with asking(routes, query="?api-version=v1") as (backend, server):
+        await backend.make_thread(an_ask())
+        created = server.headers
+        await backend.look(an_ask(), "t", "7")
+        looked = server.headers
+    assert server.queries == [{"api-version": "v1"}, {"api-version": "v1"}]
+    for headers in (created, looked):
+        assert headers["Authorization"] == "Bearer local-key"
+        assert headers["OpenAI-Beta"] == "assistants=v2"
+    ours = [name for name in looked if name.lower().startswith(("x-stainless", "user-agent"))]
+    assert len(ours) > 5
+    assert all(looked[name] == created[name] for name in ours)
+
+
+async def test_the_servers_hint_when_to_look_is_read_each_time():
+    """`openai-poll-after-ms` changes from look to look; nonsense is no hint."""
+    hints = iter(["1500", "200", "soon", ""])
+
+    def hinted(_: web.Request) -> Any:
+        return web.json_response({"status": "queued"}, headers={"openai-poll-after-ms": next(hints)})
+
+    async with asking({"GET /threads/t/runs/7": hinted}) as (backend, _):
+        seen = [(await backend.look(an_ask(), "t", "7")).poll_after_s for _ in range(4)]
+    assert seen == [1.5, 0.2, None, None]
+
+
+async def test_an_idempotency_key_names_the_attempt():
+    """Responses: the same attempt asked again carries the same key, outputs another."""
+    routes = {"POST /responses": {"id": "resp_1", "status": "queued"}}
+    keys = []
+    async with asking(routes, "responses") as (backend, server):
+        await backend.make_run(an_ask(), "conv_1")
+        keys.append(server.headers["Idempotency-Key"])
+        await backend.make_run(an_ask(), "conv_1")
+        keys.append(server.headers["Idempotency-Key"])
+        await backend.make_run(an_ask(attempt=2), "conv_1")
+        keys.append(server.headers["Idempotency-Key"])
+        server.routes["GET /responses/resp_1"] = {"id": "resp_1", "status": "completed"}
+        await backend.submit(an_ask(), "conv_1", "resp_1", (ToolOutput("call_1", "x"),))
+        keys.append(server.headers["Idempotency-Key"])
+    assert keys[:3] == ["b_1-1-1", "b_1-1-1", "b_1-1-2"]
+    assert keys[3].startswith("b_1-1-1-")
+    assert len(set(keys)) == 3
+
+
+async def test_a_file_that_cannot_be_searched_is_named():
+    """The vector store fails as a whole, and says for each file why; the store is not left behind."""
+    looks = iter([2, 1, 0])
+
+    def store(_: web.Request) -> Any:
+        return {"id": "vs_1", "object": "vector_store", "file_counts": {"in_progress": next(looks)}}
+
+    failed = {
+        "id": "file-2",
+        "status": "failed",
+        "last_error": {"code": "unsupported_file", "message": "bin"},
+    }
+    routes = {
+        "POST /vector_stores": {"id": "vs_1"},
+        "POST /vector_stores/vs_1/file_batches": {"id": "vsfb_1"},
+        "GET /vector_stores/vs_1": store,
+        "GET /vector_stores/vs_1/files": {"data": [failed], "has_more": False},
+        "DELETE /vector_stores/vs_1": {"deleted": True},
+    }
+    async with wild(routes) as (server, url), jobs_api.client("k", url) as client:
+        with pytest.raises(UsageError, match=r"(?s)1 of 2 files.*noise\.bin: unsupported_file: bin"):
+            await make_vector_store(client, {"file-1": "good.txt", "file-2": "noise.bin"}, "askmill b_1")
+    names = [name for name, _ in server.asked]
+    assert names.count("GET /vector_stores/vs_1") == 3
+    assert names[-1] == "DELETE /vector_stores/vs_1"
+    assert server.sent("POST /vector_stores")["expires_after"] == {"anchor": "last_active_at", "days": 30}
+
+
+async def test_a_spent_quota_is_not_taken_for_a_rate_limit():
+    """The probe: 429 means alive, unless the account cannot pay."""
+    body = {"error": {"message": "too fast", "type": "requests", "code": "rate_limit_exceeded"}}
+    async with wild({"GET /assistants": (429, body)}) as (_, url), jobs_api.client("k", url) as client:
+        await jobs_api.probe(client, "assistants")
+    spent = {"error": {"message": "pay", "type": "insufficient_quota", "code": "insufficient_quota"}}
+    async with wild({"GET /assistants": (429, spent)}) as (_, url), jobs_api.client("k", url) as client:
+        with pytest.raises(ApiUnavailable, match="billing"):
+            await jobs_api.probe(client, "assistants")
