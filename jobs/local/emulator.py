@@ -45,8 +45,7 @@ class EmulatorService:
         port = free_port(self._port())
         folders.write_private(self._file, json.dumps({"port": port}))
         command = [sys.executable, "-P", "-m", "worker.emulator", "--host", HOST, "--port", str(port)]
-        # The working folder is the state's own: see sharing.py.
-        return [*command, "--state", "."]
+        return [*command, "--state", str((self.data_dir / self.name).resolve())]
 
     def address(self) -> str:
         return f"http://{HOST}:{self._port()}/v1"
