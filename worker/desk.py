@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
-from jobs.store import Store
 from redis.exceptions import RedisError
 
 from jobs.errors import Unavailable
 from jobs.pricing import Prices
 from jobs.records import WorkerCard
+from jobs.store import Store
 from worker.backends.base import Backend
 from worker.limits import SharedLimits
 

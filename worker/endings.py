@@ -161,7 +161,7 @@ def _fresh(known: Known, run: Run, error: str, event: Event) -> Known:
 
 
 def attempt_of(known: Known, run: Run, error: str | None, event: Event) -> Attempt:
-    """This attempt, for the ledger. Our own times: the API's have whole seconds. Unknown tokens stay unknown."""
+    """This attempt, for the ledger, timed by us: the API tells whole seconds only."""
     return Attempt(
         number=known.attempt,
         thread_id=known.thread_id,
