@@ -1,0 +1,78 @@
+"""`worker`, `emulator`, `doctor`: the processes, and whether everything is well."""
+
+import asyncio
+import os
+import socket
+import sys
+
+import click
+
+from config.settings import Settings, load_settings
+from jobs.place import open_store
+
+
+def _become(module: str, arguments: list[str]) -> int:
+    """Put `python -P -m MODULE` in our place: signals and exit codes are then its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 -- no shell is wanted
+
+
+@click.command("worker")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), metavar="N", help="Runs in flight (ASKMILL_CONCURRENCY)."
+)
+@click.option("--check", is_flag=True, help="Exit 0 if a worker is alive on this machine, else 1.")
+def worker_command(concurrency: int | None, check: bool) -> int:
+    """Start a Celery worker.
+
+    It answers the batches of its Redis that match its API and address, until it is told to end.
+    """
+    settings = load_settings()
+    if check:
+        return asyncio.run(_check(settings))
+    return _become("worker", [] if concurrency is None else ["--concurrency", str(concurrency)])
+
+
+async def _check(settings: Settings) -> int:
+    async with open_store(settings) as store:
+        workers = await store.workers()
+    here = [card for card in workers if card.host == socket.gethostname()]
+    for card in here:
+        click.echo(
+            f"{card.id}: process {card.pid}, {card.slots} slots, {card.api} at {card.base_url}", err=True
+        )
+    if not here:
+        click.echo(f"No worker is alive on this machine ({len(workers)} elsewhere).", err=True)
+    return 0 if here else 1
+
+
+@click.command("emulator")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="P")
+@click.option(
+    "--scenario", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Faults, as TOML."
+)
+@click.option("--seed", type=int, metavar="N", help="Makes chance repeatable.")
+@click.option("--state", type=click.Path(file_okay=False), metavar="DIR", help="Keep objects there.")
+def emulator_command(**given: str | int | None) -> int:
+    """Start the offline API server.
+
+    Set OPENAI_BASE_URL to http://H:P/v1 and OPENAI_API_KEY to any text to be answered by it.
+    """
+    pairs = [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
+    return _become("worker.emulator", [part for pair in pairs for part in pair])
+
+
+@click.command("doctor")
+def doctor_command() -> int:
+    """Check settings, Redis, the API and the workers.
+
+    Says what to do about each fault; exits 2 for a setting, 3 for something unreachable.
+    """
+    from jobs.doctor import examine  # noqa: PLC0415 -- loads the SDK
+
+    findings = asyncio.run(examine())
+    for finding in findings:
+        click.echo(str(finding))
+    return max(finding.code for finding in findings)

@@ -1,0 +1,173 @@
+"""`status`, `collect`, `show`, `list`: what is known, from any machine; nothing is changed."""
+
+import asyncio
+import os
+import shutil
+from typing import Any
+
+import click
+import orjson
+
+from config.settings import Settings, load_settings
+from jobs.cli.options import result_options, with_result_options
+from jobs.collect import collect, default_out
+from jobs.follow import exit_code, follow
+from jobs.models import JobStatus
+from jobs.place import find_row, named_or_newest, open_store
+from jobs.progress import Progress
+from jobs.records import StatusView
+from jobs.results import plan_results
+from jobs.story import as_json, story
+from jobs.telling import last_word, line, standstill, status_lines
+
+SHELL_WIDTH = (80, 24)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(orjson.dumps(value))
+
+
+@click.command("status")
+@click.argument("batch", required=False)
+@click.option("--watch", is_flag=True, help="Until it is done, cancelled or paused; exits as `run` does.")
+@click.option("--json", "as_json_", is_flag=True, help="One object; with --watch one a line.")
+def status_command(batch: str | None, watch: bool, as_json_: bool) -> int:
+    """How far a batch is.
+
+    Without BATCH, the newest.
+    """
+    return asyncio.run(_status(load_settings(), batch, watch, as_json_))
+
+
+async def _status(settings: Settings, batch: str | None, watch: bool, in_json: bool) -> int:
+    async with open_store(settings) as store:
+        found = await named_or_newest(store, batch)
+        if not watch:
+            _print_status(await store.status(found), in_json)
+            return 0
+        with Progress() as progress:
+            async for now in follow(store, found):
+                view = now
+                if in_json:
+                    _print_json(view.to_json())
+                else:
+                    progress.show(view)
+        if not in_json:
+            _print_status(view, in_json=False)
+        return exit_code(view)
+
+
+def _print_status(view: StatusView, in_json: bool) -> None:
+    if in_json:
+        _print_json(view.to_json())
+        return
+    width = shutil.get_terminal_size(SHELL_WIDTH).columns
+    click.echo("\n".join(status_lines(view, width)))
+
+
+@click.command("collect")
+@click.argument("batch", required=False)
+@click.option("-o", "--out", metavar="OUT", help="Default: STEM.answers.csv here; - is stdout.")
+@click.option("--status", metavar="S,…", help="Only the rows that ended so: failed,expired,…")
+@click.option("--wait", is_flag=True, help="First wait until it is done, cancelled or paused.")
+@with_result_options
+def collect_command(batch: str | None, out: str | None, status: str | None, wait: bool, **given: Any) -> int:
+    """Write the results, complete or partial, at any moment.
+
+    Every row once, in input order; rows under way are in it as queued or running. Without BATCH, the newest.
+    """
+    statuses = statuses_of(status)
+    return asyncio.run(_collect(load_settings(), batch, (out, statuses, wait), given))
+
+
+def statuses_of(text: str | None) -> frozenset[JobStatus] | None:
+    """`failed,expired` as statuses. Raises click's usage error that lists them all."""
+    if text is None:
+        return None
+    try:
+        return frozenset(JobStatus(name.strip()) for name in text.split(","))
+    except ValueError:
+        known = ", ".join(JobStatus)
+        raise click.BadParameter(f"{text!r}: the statuses are {known}.", param_hint="--status") from None
+
+
+async def _collect(
+    settings: Settings,
+    batch: str | None,
+    wanted: tuple[str | None, frozenset[JobStatus] | None, bool],
+    given: dict[str, Any],
+) -> int:
+    out, statuses, wait = wanted
+    async with open_store(settings) as store:
+        found = await store.batch(await named_or_newest(store, batch))
+        out = out or default_out(found.file, statuses)
+        source = found.file if os.path.exists(found.file) else None  # noqa: PTH110, ASYNC240 -- one look
+        plan = plan_results(out, found.spec, result_options(given), source)
+        code = 0
+        if wait:
+            with Progress() as progress:
+                async for view in follow(store, found.id):
+                    progress.show(view)
+            code = exit_code(view)
+            click.echo(last_word(view), err=True)
+            click.echo(standstill(view), err=True, nl=bool(standstill(view)))
+        written = await collect(store, found.id, plan, statuses)
+    if written.path is not None:
+        click.echo(f"{written.rows:,} rows → {written.path}", err=True)
+    return code
+
+
+@click.command("show")
+@click.argument("batch_and_row", nargs=-1, required=True, metavar="[BATCH] ROW")
+@click.option("--json", "in_json", is_flag=True, help="The row as `collect --format jsonl` writes it.")
+def show_command(batch_and_row: tuple[str, ...], in_json: bool) -> int:
+    """Tell the story of one row: question, answer, attempts, steps.
+
+    ROW is a number, or the row's own id where the batch has an id column. Without BATCH, the newest.
+    """
+    if len(batch_and_row) > 2:
+        raise click.UsageError("Name a batch and a row: askmill show b_7hq2m9 12")
+    batch = batch_and_row[0] if len(batch_and_row) == 2 else None
+    return asyncio.run(_show(load_settings(), batch, batch_and_row[-1], in_json))
+
+
+async def _show(settings: Settings, batch: str | None, row: str, in_json: bool) -> int:
+    async with open_store(settings) as store:
+        found = await store.batch(await named_or_newest(store, batch))
+        detail = await store.row(found.id, await find_row(store, found, row))
+    if in_json:
+        _print_json(as_json(found, detail))
+    else:
+        click.echo(story(found, detail))
+    return 0
+
+
+@click.command("list")
+@click.option("--json", "in_json", is_flag=True, help="What `status --json` prints, one object a line.")
+def list_command(in_json: bool) -> int:
+    """The batches in this Redis.
+
+    The newest first.
+    """
+    return asyncio.run(_list(load_settings(), in_json))
+
+
+async def _list(settings: Settings, in_json: bool) -> int:
+    async with open_store(settings) as store:
+        views = [await store.status(batch.id) for batch in await store.list_batches()]
+    if in_json:
+        for view in views:
+            _print_json(view.to_json())
+        return 0
+    if not views:
+        click.echo("There is no batch in this Redis yet; `askmill run FILE` makes one.", err=True)
+    for view in views:
+        click.echo(_row_of_list(view))
+    return 0
+
+
+def _row_of_list(view: StatusView) -> str:
+    batch, counts = view.batch, view.counts.by_status
+    done = f"{counts[JobStatus.COMPLETED]:,}/{batch.rows:,}"
+    submitted = str(view.to_json()["submitted_at"])[:16].replace("T", " ")
+    return f"{batch.id}  {batch.state:<9}  {done:>15} completed  {submitted}  {line(batch.name, 60)}"

@@ -1,0 +1,214 @@
+"""`run`, `submit`, `estimate`: a file becomes a batch."""
+
+import asyncio
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from config.settings import Settings, load_settings
+from jobs.cli.options import (
+    Given,
+    intake_options,
+    job_options,
+    limits_given,
+    profile_options,
+    result_options,
+    with_result_options,
+)
+from jobs.collect import default_out
+from jobs.errors import UsageError
+from jobs.intake import Intake, check
+from jobs.place import redis_url
+from jobs.pricing import Estimate, Prices, estimate
+from jobs.profiles import build_profile, refuse_unsupported, warnings
+from jobs.results import plan_results
+from jobs.run import Interrupted, Job, Outcome, run
+from jobs.store import Store
+from jobs.submit import Known, Order, feed, find_known, identity_of, refuse_unpriced, store_new
+from jobs.target import Target, target_of
+from jobs.telling import last_word, standstill, usd
+
+ASK_ABOVE_ROWS = 100
+
+
+def _order(settings: Settings, given: Given, target: Target) -> Order:
+    """What the options ask for, checked before the file is read."""
+    profile = build_profile(given["profile"], profile_options(given), settings.model, offline=target.offline)
+    refuse_unsupported(profile, target.api)
+    order = Order(
+        intake=intake_options(given),
+        profile=profile,
+        target=target,
+        limits=limits_given(given),
+        name=given["name"],
+        new=given["new"],
+        reuse_answers=given["reuse_answers"],
+    )
+    refuse_unpriced(order, Prices.read(settings.prices))
+    for warning in warnings(profile):
+        click.echo(f"Note: {warning}", err=True)
+    return order
+
+
+@click.command("run")
+@click.argument("file", metavar="FILE")
+@click.option("-o", "--out", metavar="OUT", help="Default: STEM.answers.csv here; - is stdout.")
+@click.option("--offline", is_flag=True, help="Let the emulator answer, even when a key is set.")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), metavar="N", help="Runs in flight of its own worker."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before a paid run of more than 100 rows.")
+@with_result_options
+@job_options
+def run_command(file: str, out: str | None, offline: bool, concurrency: int | None, **given: Any) -> int:
+    """Ask every question of FILE: submit, work, show progress, collect.
+
+    The whole job in one command. Killed half-way, the same command goes on with the same runs. FILE is CSV,
+    JSONL or Parquet; - is stdin.
+    """
+    settings = load_settings()
+    offline = offline or (settings.openai_api_key is None and settings.openai_base_url is None)
+    order = _order(settings, given, target_of(settings, offline=offline))
+    out = out or default_out(file if file != "-" else "stdin")
+    chosen = result_options(given)
+    job = Job(
+        settings=settings,
+        order=order,
+        file=file,
+        plan_of=lambda intake: plan_results(out, intake.spec, chosen, file),
+        agree=lambda intake: _agree(settings, order, intake, given["yes"]),
+        say=_say,
+        concurrency=concurrency,
+    )
+    try:
+        outcome = run(job)
+    except Interrupted as interrupted:
+        _tell_interrupted(interrupted.batch)
+        raise
+    _tell(outcome, offline)
+    return outcome.code
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _agree(settings: Settings, order: Order, intake: Intake, agreed: bool) -> None:
+    """Before a paid run of many rows on a terminal: the estimate, and a question."""
+    paid = not order.target.offline and intake.rows > ASK_ABOVE_ROWS
+    if agreed or not paid or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    click.echo(_estimate_text(_estimated(Prices.read(settings.prices), order, intake), order), err=True)
+    if not click.confirm("Go on?", err=True):
+        raise UsageError("Nothing was submitted.")
+
+
+def _tell_interrupted(batch: str | None) -> None:
+    again = shlex.join(["askmill", *sys.argv[1:]])
+    if batch is None:
+        click.echo("\nInterrupted before anything was submitted.", err=True)
+        return
+    click.echo(f"\nInterrupted; {batch} is stored, with every run begun. To go on: {again}", err=True)
+
+
+def _tell(outcome: Outcome, offline: bool) -> None:
+    view, known = outcome.view, outcome.known
+    batch = view.batch.id
+    if known is not None and known.finished:
+        ask_again = f"`askmill retry {batch}` asks again what did not complete, --new starts afresh"
+        click.echo(f"{batch} was {view.batch.state} already: nothing was asked ({ask_again}).", err=True)
+    click.echo(last_word(view) + (f" → {outcome.written}" if outcome.written else ""), err=True)
+    if outcome.code == 3:
+        click.echo(standstill(view), err=True)
+        click.echo(f"What there is so far: askmill collect {batch}", err=True)
+    if offline:
+        click.echo(
+            "The offline emulator answered, not a model (prices are what the model would cost). "
+            "For a real one: set OPENAI_API_KEY and leave --offline out.",
+            err=True,
+        )
+
+
+@click.command("submit")
+@click.argument("file", metavar="FILE")
+@job_options
+def submit_command(file: str, **given: Any) -> int:
+    """Check FILE, store the batch and print its id.
+
+    Only the id goes to stdout. Workers answer it: `askmill worker`.
+    """
+    settings = load_settings()
+    order = _order(settings, given, target_of(settings))
+    with check(file, order.intake) as intake, redis_url(settings) as url:
+        batch, known, hint = asyncio.run(_submit(settings, url, intake, order))
+    if known is not None:
+        click.echo(_known_text(known), err=True)
+    if hint:
+        click.echo(hint, err=True)
+    click.echo(batch)
+    return 0
+
+
+async def _submit(
+    settings: Settings, url: str, intake: Intake, order: Order
+) -> tuple[str, Known | None, str]:
+    """The batch, whether it was known, and why nothing moves, if so."""
+    async with await Store.open(url, retention_days=settings.retention_days) as store:
+        identity = identity_of(intake, order)
+        known = await find_known(store, identity, order)
+        batch = known.batch.id if known else await store_new(store, intake, order, identity, _say)
+        if known is None or not known.finished:
+            await feed(store, url)
+        return batch, known, standstill(await store.status(batch))
+
+
+def _known_text(known: Known) -> str:
+    batch = known.batch
+    if known.finished:
+        return (
+            f"{batch.id} has this file and profile and is {batch.state}: nothing was submitted. "
+            f"`askmill retry {batch.id}` asks again what did not complete, --new starts afresh."
+        )
+    resumed = "; it was paused and has been resumed" if known.resumed else ""
+    return f"{batch.id} has this file and profile and goes on{resumed}."
+
+
+@click.command("estimate")
+@click.argument("file", metavar="FILE")
+@job_options
+def estimate_command(file: str, **given: Any) -> int:
+    """What the batch would cost, without asking anything.
+
+    Prompt tokens are estimated from the questions; what the model writes is a range.
+    """
+    settings = load_settings()
+    order = _order(settings, given, target_of(settings))
+    prices = Prices.read(settings.prices)
+    with check(file, order.intake) as intake:
+        estimated = _estimated(prices, order, intake)
+    click.echo(_estimate_text(estimated, order))
+    return 0
+
+
+def _estimated(prices: Prices, order: Order, intake: Intake) -> Estimate:
+    characters = sum(len(intake.spec.question(row.cells)) for row in intake.rows_iter() if row.reject is None)
+    return estimate(prices, order.profile, intake.rows - intake.rejected, characters)
+
+
+def _estimate_text(estimated: Estimate, order: Order) -> str:
+    model = order.profile.model or "the stored assistant's model"
+    written = f"{estimated.completion_low:,} to {estimated.completion_high:,} out"
+    lines = [f"{estimated.rows:,} rows for {model}: about {estimated.prompt_tokens:,} tokens in, {written}."]
+    if estimated.low_usd is None or estimated.high_usd is None:
+        lines.append(
+            f"The price of {model} is not known; put it into a file and name that in ASKMILL_PRICES."
+        )
+        return "\n".join(lines)
+    lines.append(f"About {usd(estimated.low_usd)} to {usd(estimated.high_usd)}.")
+    budget = order.limits.get("budget_usd")
+    if budget is not None:
+        kept = "is enough" if budget >= estimated.high_usd else "may not be enough"
+        lines.append(f"The budget of {usd(budget)} {kept}.")
+    return "\n".join(lines)

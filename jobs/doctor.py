@@ -1,0 +1,125 @@
+"""Looks at everything a batch needs and says what is wrong: settings, Redis, the API, the workers.
+
+Each finding has the exit code it leads to: 0 well, 2 a setting, 3 something unreachable.
+"""
+
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from config.settings import BadSetting, Settings, load_settings
+from jobs.api import client, probe
+from jobs.errors import AskmillError, UsageError
+from jobs.place import redis_url
+from jobs.pricing import Prices
+from jobs.reachable import address
+from jobs.store import Store
+from jobs.target import Target, target_of
+
+SETTING, UNREACHABLE = 2, 3
+PROBE_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; with code 0 it is well, or worth knowing."""
+
+    what: str
+    said: str
+    code: int = 0
+
+    def __str__(self) -> str:
+        mark = "ok   " if self.code == 0 else "FAULT"
+        return f"{mark} {self.what}: {self.said}"
+
+
+async def examine() -> list[Finding]:
+    """Everything in order; a fault of the settings ends it, for nothing else can be looked at then."""
+    try:
+        settings = load_settings()
+        Prices.read(settings.prices)
+    except BadSetting as bad:
+        return [Finding("settings", sentence, SETTING) for sentence in str(bad).splitlines()]
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    findings = [Finding("settings", f"read without fault (Python {python}, data in {settings.data_dir})")]
+    try:
+        target = target_of(settings)
+    except UsageError as refused:
+        findings.append(Finding("api", str(refused), SETTING))
+        target = None
+    findings += [finding async for finding in _redis(settings, target)]
+    if target is not None:
+        findings.append(await _api(settings, target))
+    return findings
+
+
+async def _redis(settings: Settings, target: Target | None) -> AsyncIterator[Finding]:
+    where = "embedded" if settings.redis_url is None else address(settings.redis_url.get_secret_value())
+    try:
+        with redis_url(settings) as url:
+            async with await Store.open(url) as store:
+                yield Finding("redis", f"{where} answers ({len(await store.list_batches())} batches)")
+                for finding in await _server(url):
+                    yield finding
+                yield await _workers(store, settings, target)
+    except AskmillError as error:
+        yield Finding("redis", str(error), error.exit_code)
+
+
+async def _server(url: str) -> list[Finding]:
+    """How that Redis is set up, where it matters to us."""
+    async with Redis.from_url(url) as redis:
+        told = await redis.info()
+    findings = []
+    if told.get("redis_mode") == "cluster":
+        findings.append("is a Cluster, which Celery cannot use: name a single Redis in ASKMILL_REDIS_URL")
+    if told.get("maxmemory") and told.get("maxmemory_policy") != "noeviction":
+        findings.append(
+            f"may throw away batches when it is full (maxmemory-policy {told['maxmemory_policy']}): "
+            "set it to noeviction"
+        )
+    faults = [Finding("redis", fault, SETTING) for fault in findings]
+    if not told.get("aof_enabled"):
+        faults.append(
+            Finding("redis", "keeps no AOF: its crash would lose the last minutes (appendonly yes)")
+        )
+    return faults
+
+
+async def _workers(store: Store, settings: Settings, target: Target | None) -> Finding:
+    alive = await store.workers()
+    matching = [
+        card for card in alive if target and (card.api, card.base_url) == (target.api, target.base_url)
+    ]
+    if matching:
+        slots = sum(card.slots for card in matching)
+        return Finding("workers", f"{len(matching)} alive for {matching[0].api}, {slots} runs at once")
+    if alive:
+        other = alive[0]
+        return Finding(
+            "workers",
+            f"{len(alive)} alive, but for {other.api} at {other.base_url}: they do not take batches of these "
+            "settings. Start one with `askmill worker` here.",
+        )
+    hint = "`askmill run` starts its own" if settings.redis_url is None else "`askmill worker` starts one"
+    return Finding("workers", f"none is alive; {hint}")
+
+
+async def _api(settings: Settings, target: Target) -> Finding:
+    if target.api_key is None:
+        if settings.openai_base_url is not None:
+            return Finding(
+                "api", "OPENAI_API_KEY is not set; set it, any text if the server takes any", SETTING
+            )
+        return Finding("api", "OPENAI_API_KEY is not set, so `askmill run` lets the offline emulator answer")
+    key = target.api_key.get_secret_value()
+    async with client(
+        key, target.base_url, settings.openai_org_id, settings.openai_project_id, PROBE_TIMEOUT_S
+    ) as api_client:
+        try:
+            await probe(api_client, target.api)
+        except AskmillError as error:
+            return Finding("api", str(error), error.exit_code)
+    return Finding("api", f"{target.base_url} answers ({target.api})")

@@ -1,0 +1,168 @@
+"""The whole job in one command: check, start what is missing, submit or find again, watch, collect, stop.
+
+check the file ─▶ Redis (embedded: started) ─▶ known and finished? ─yes─▶ write the results again
+                    emulator (offline)            │no
+                                                  └▶ store ─▶ a worker, unless one is alive ─▶ follow ─▶ write
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from config.settings import Settings
+from jobs.collect import collect
+from jobs.errors import LocalFault
+from jobs.fleet import Fleet
+from jobs.follow import exit_code, follow
+from jobs.intake import Intake, check
+from jobs.local import Child, EmulatorService, Lease, RedisService, interruptible, worker_process
+from jobs.models import BatchState
+from jobs.progress import Progress
+from jobs.records import StatusView
+from jobs.results import Plan
+from jobs.store import Store
+from jobs.submit import Known, Order, Say, feed, find_known, identity_of, store_new
+
+Agree = Callable[[Intake], None]
+"""Asks the person before money is spent; raises UsageError when the answer is no."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One `run`: the order, where the results go, and what its own worker is told."""
+
+    settings: Settings
+    order: Order
+    file: str
+    plan_of: Callable[[Intake], Plan]
+    agree: Agree
+    say: Say
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended: `written` names the results, empty when the batch has paused."""
+
+    view: StatusView
+    written: Path | None
+    known: Known | None
+    code: int
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or what counts as one; `batch` is what had been stored by then."""
+
+    def __init__(self, batch: str | None) -> None:
+        super().__init__()
+        self.batch = batch
+
+
+def run(job: Job) -> Outcome:
+    """Do it all; what was started is stopped however this ends.
+
+    Raises InputFaults and UsageError before anything is stored, Unavailable, and Interrupted.
+    """
+    with check(job.file, job.order.intake) as intake:
+        return _Running(job, intake, job.plan_of(intake)).run()
+
+
+class _Running:
+    """The state of one `run`: what is to be stopped, and the batch once there is one."""
+
+    def __init__(self, job: Job, intake: Intake, plan: Plan) -> None:
+        self._job, self._intake, self._plan = job, intake, plan
+        self._order = job.order
+        self._batch: str | None = None
+        self._leases: list[Lease] = []
+        self._emulator: EmulatorService | None = None
+
+    def run(self) -> Outcome:
+        try:
+            with interruptible(), ExitStack() as stack:
+                url = self._started(stack)
+                return asyncio.run(self._work(url, stack))
+        except KeyboardInterrupt:
+            raise Interrupted(self._batch) from None
+
+    def _started(self, stack: ExitStack) -> str:
+        """Start Redis and the emulator side by side; returns Redis' address."""
+        settings = self._job.settings
+        redis = None if settings.redis_url else self._joined(RedisService(settings.data_dir), stack)
+        if self._order.target.offline:
+            service = EmulatorService(settings.data_dir)
+            emulator = self._joined(service, stack)
+            target = replace(self._order.target, base_url=emulator.wait_ready())
+            self._order = replace(self._order, target=target)
+        if redis is not None:
+            return redis.wait_ready()
+        assert settings.redis_url is not None
+        return settings.redis_url.get_secret_value()
+
+    def _joined(self, service: RedisService | EmulatorService, stack: ExitStack) -> Lease:
+        return stack.enter_context(Lease(service))
+
+    async def _work(self, url: str, stack: ExitStack) -> Outcome:
+        async with await Store.open(url, retention_days=self._job.settings.retention_days) as store:
+            known = await self._submitted(store)
+            assert self._batch is not None
+            view = await store.status(self._batch)
+            if known is None or not known.finished:
+                view = await self._followed(store, url, self._fleet(stack), view)
+            written = None
+            if view.batch.state is not BatchState.PAUSED:
+                written = (await collect(store, self._batch, self._plan)).path
+            return Outcome(view, written, known, exit_code(view))
+
+    async def _submitted(self, store: Store) -> Known | None:
+        """Find the batch of the same work, or store a new one."""
+        identity = identity_of(self._intake, self._order)
+        known = await find_known(store, identity, self._order)
+        if known is not None:
+            self._batch = known.batch.id
+        if known is None or not known.finished:
+            await self._see_to_hands(store, known)
+        if known is not None:
+            return known
+        self._job.agree(self._intake)
+        self._batch = await store_new(store, self._intake, self._order, identity, self._job.say)
+        return None
+
+    async def _see_to_hands(self, store: Store, known: Known | None) -> None:
+        """Somebody must be able to ask. Raises UsageError, LocalFault before anything is stored."""
+        target = self._order.target
+        if known is not None and known.batch.base_url != target.base_url:
+            raise LocalFault(
+                f"The emulator answered at {known.batch.base_url} when {known.batch.id} was submitted, and "
+                "another program has that port now. End it, or start afresh with --new."
+            )
+        cards = await store.workers()
+        if not any((card.api, card.base_url) == (target.api, target.base_url) for card in cards):
+            target.need_key()
+
+    def _fleet(self, stack: ExitStack) -> Fleet:
+        target, concurrency = self._order.target, self._job.concurrency
+        arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
+
+        def start() -> AbstractContextManager[Child]:
+            # What Redis it works on it finds out itself, as we did.
+            told = {"ASKMILL_API": target.api, "OPENAI_BASE_URL": target.base_url}
+            told["OPENAI_API_KEY"] = target.need_key()
+            return worker_process(self._job.settings.data_dir, arguments, told)
+
+        return Fleet(start, stack)
+
+    async def _followed(self, store: Store, url: str, fleet: Fleet, view: StatusView) -> StatusView:
+        """Until nothing more is to come."""
+        if view.workers:
+            await feed(store, url)
+        else:
+            fleet.reinforce()
+        with Progress() as progress:
+            async for now in follow(store, view.batch.id):
+                view = now
+                progress.show(view)
+                fleet.watch(view)
+        return view

@@ -1,0 +1,163 @@
+"""From a file to a stored batch: checked, named by its content, then stored row by row, or found again.
+
+file ─▶ intake.check ─▶ identity ─▶ known? ─┬ no, or --new: create, add_rows …, seal ─▶ feed
+                                            ├ unfinished: other limits if said, resume, go on
+                                            └ done or cancelled: as it is
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from jobs.errors import UsageError
+from jobs.intake import Intake, IntakeOptions
+from jobs.models import BatchState, Limits
+from jobs.pricing import Prices
+from jobs.profile import Profile, Resources
+from jobs.records import Batch, NewBatch, NewRow
+from jobs.store import Store
+from jobs.target import Target
+
+Say = Callable[[str], None]
+ROWS_A_CALL = 4096
+"""A multiple of the store's block of 16 rows."""
+FEED_FLOOR = 20
+"""Rows handed to the broker though no worker has a free slot: the next one finds work at once."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the person asked for, beside the file's content. `limits` has only what was said."""
+
+    intake: IntakeOptions
+    profile: Profile
+    target: Target
+    limits: dict[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    new: bool = False
+    reuse_answers: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """A batch of the same content, and what became of it by asking again."""
+
+    batch: Batch
+    resumed: bool = False
+
+    @property
+    def finished(self) -> bool:
+        return self.batch.state in {BatchState.DONE, BatchState.CANCELLED}
+
+
+def identity_of(intake: Intake, order: Order) -> str:
+    """Names the work: the content of the file, the profile with its files, the API's address, the options."""
+    options = dataclasses.asdict(order.intake)
+    files = [_content(Path(path)) for path in order.profile.files]
+    parts = [
+        intake.content_sha256,
+        order.profile.sha256(),
+        files,
+        order.target.api,
+        order.target.address,
+        options,
+    ]
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """Of a file for the tools; a missing one is told by who uploads it."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def find_known(store: Store, identity: str, order: Order) -> Known | None:
+    """The batch of the same work, unless `--new`; other limits are put into an unfinished one."""
+    found = None if order.new else await store.find_identity(identity)
+    if found is None:
+        return None
+    batch = await store.batch(found)
+    known = Known(batch)
+    if known.finished:
+        return known
+    if order.limits:
+        await store.update_limits(found, dataclasses.replace(batch.limits, **order.limits))
+    resumed = batch.state is BatchState.PAUSED and await store.resume(found)
+    return Known(await store.batch(found), resumed)
+
+
+async def store_new(store: Store, intake: Intake, order: Order, identity: str, say: Say) -> str:
+    """Store every row of the file and return the batch's id; until the last is in, nobody sees any.
+
+    `say` hears of uploads. Raises UsageError when a file cannot be uploaded or changes meanwhile, and
+    ApiUnavailable.
+    """
+    resources, uploads = await _prepared(store, intake, order, say)
+    options = {"reuse_answers": order.reuse_answers, "uploads": uploads}
+    new = NewBatch(
+        name=order.name or Path(intake.name).name,
+        file=intake.name,
+        spec=intake.spec,
+        profile=order.profile,
+        resources=resources,
+        api=order.target.api,
+        base_url=order.target.base_url,
+        model=order.profile.model or "",
+        limits=Limits(**order.limits),
+        identity=identity,
+        options={name: value for name, value in options.items() if value},
+    )
+    batch = await store.create_batch(new)
+    first_row = 1
+    for rows in _calls(intake.rows_iter()):
+        await store.add_rows(batch, first_row, rows)
+        first_row += len(rows)
+    await store.seal_batch(batch)
+    return batch
+
+
+async def _prepared(store: Store, intake: Intake, order: Order, say: Say) -> tuple[Resources, dict[str, str]]:
+    """What the API holds for the batch, and under which key each upload is remembered."""
+    if not (order.profile.files or intake.images or intake.files):
+        return Resources(), {}
+    from jobs.api import client  # noqa: PLC0415 -- loads the SDK
+    from jobs.prepare import Preparation  # noqa: PLC0415
+
+    async with client(order.target.need_key(), order.target.base_url) as api_client:
+        preparation = Preparation(store, api_client, order.target.api, say)
+        prepared = await preparation.prepare(order.profile, intake.images, intake.files)
+    return prepared.resources, prepared.keys
+
+
+def _calls(rows: Iterator[NewRow]) -> Iterator[list[NewRow]]:
+    while some := list(islice(rows, ROWS_A_CALL)):
+        yield some
+
+
+async def feed(store: Store, url: str) -> None:
+    """Hand the first rows to the broker. When this fails, the next worker's sweep does it."""
+    fed = await store.feed(FEED_FLOOR)
+    if fed:
+        from jobs.queue import publish  # noqa: PLC0415 -- loads Celery
+
+        await asyncio.to_thread(publish, url, fed)
+
+
+def refuse_unpriced(order: Order, prices: Prices) -> None:
+    """Raises UsageError for a budget on a model whose price nobody knows."""
+    model = order.profile.model
+    if "budget_usd" in order.limits and prices.of(model) is None:
+        what = f"The price of {model!r} is not known" if model else "A stored assistant's model is not known"
+        raise UsageError(
+            f"{what}, so --budget cannot be kept. Put its price into a file and name that file in "
+            "ASKMILL_PRICES, or leave --budget out."
+        )

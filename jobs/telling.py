@@ -1,0 +1,193 @@
+"""What a batch's status looks like in words: a few lines for `status`, the panel and the last word of `run`.
+
+Pure: from a StatusView to text. Whatever comes from a file or the API loses its control codes here.
+"""
+
+import re
+from pathlib import Path
+
+from jobs.models import FINISHED, BatchState, JobStatus
+from jobs.records import StatusView
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Codes that move a cursor, colour, or turn text around; tab and line feed stay."""
+BAR = {JobStatus.COMPLETED: "█", JobStatus.RUNNING: "▒"}
+OTHER, NOT_YET = "▓", "░"
+SHOWN_FIRST = (JobStatus.COMPLETED, JobStatus.RUNNING, JobStatus.QUEUED)
+BY_HAND = "by hand"
+"""The reason that `askmill pause` gives."""
+ADVICE = (
+    (BY_HAND, "`askmill resume BATCH` goes on."),
+    ("budget", "Run the same command with a higher --budget; that goes on."),
+    ("insufficient_quota", "Check the plan and billing of the account, then `askmill resume BATCH`."),
+    ("limit_exceeded", "Raise the spend limit of the account, then `askmill resume BATCH`."),
+    ("exhausted", "Check the plan and billing of the account, then `askmill resume BATCH`."),
+    ("invalid_api_key", "Start the workers with a valid OPENAI_API_KEY, then `askmill resume BATCH`."),
+    ("401", "Start the workers with a valid OPENAI_API_KEY, then `askmill resume BATCH`."),
+    ("403", "Check the rights of the key, then `askmill resume BATCH`."),
+    ("model", "Submit again with another --model, or get access to it and `askmill resume BATCH`."),
+    ("api_unreachable", "Look whether the API answers (`askmill doctor`), then `askmill resume BATCH`."),
+)
+
+
+def harmless(text: str) -> str:
+    """The text without what could take over a terminal."""
+    return CONTROL.sub("\ufffd", text)
+
+
+def line(text: str, longest: int = 200) -> str:
+    """The text on one line, cut to `longest`."""
+    flat = " ".join(harmless(text).split())
+    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
+
+
+def advice(batch: str, reason: str | None) -> str:
+    """What to do about a paused batch."""
+    told = (reason or "").lower()
+    found = next((advised for word, advised in ADVICE if word in told), "`askmill resume BATCH` goes on.")
+    return found.replace("BATCH", batch)
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def usd(amount: float | None) -> str:
+    """Cents for large sums, as many digits as say something for small ones."""
+    if amount is None:
+        return "no known price"
+    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def bar(view: StatusView, width: int) -> str:
+    """Completed, otherwise finished, running and queued rows as shares of `width`."""
+    rows, counts = max(view.batch.rows, 1), view.counts.by_status
+    finished = sum(counts[status] for status in FINISHED)
+    marks = [
+        (BAR[JobStatus.COMPLETED], counts[JobStatus.COMPLETED]),
+        (OTHER, finished),
+        (BAR[JobStatus.RUNNING], finished + counts[JobStatus.RUNNING]),
+    ]
+    drawn = ""
+    for mark, upto in marks:
+        drawn += mark * (upto * width // rows - len(drawn))
+    return drawn + NOT_YET * (width - len(drawn))
+
+
+def by_status(view: StatusView) -> str:
+    """The statuses that any row has, the good news first."""
+    counts = view.counts.by_status
+    order = [*SHOWN_FIRST, *(status for status in JobStatus if status not in SHOWN_FIRST)]
+    return " · ".join(f"{counts[status]:,} {status}" for status in order if counts[status])
+
+
+def finished_rows(view: StatusView) -> int:
+    """Rows that will not change any more."""
+    return view.batch.rows - view.counts.unfinished
+
+
+def pace(view: StatusView) -> str:
+    """How fast it goes and who works."""
+    runs, requests = view.counts.totals.get("runs", 0), view.counts.totals.get("requests", 0)
+    parts = [f"{view.rows_per_s:.1f} rows/s"] if view.rows_per_s else []
+    if view.eta_s is not None:
+        parts.append(f"about {duration(view.eta_s)} left")
+    parts += [counted(runs, "run"), counted(requests, "request"), counted(len(view.workers), "worker")]
+    return " · ".join(parts)
+
+
+def money(view: StatusView) -> str:
+    """Tokens and dollars, spent and, by what the finished rows took, still to come."""
+    totals, done = view.counts.totals, finished_rows(view)
+    parts = [f"{totals.get('prompt', 0):,} tokens in, {totals.get('completion', 0):,} out"]
+    cost = view.counts.cost_usd
+    if cost is not None:
+        parts.append(usd(cost))
+        if done and view.counts.unfinished:
+            parts.append(f"about {usd(cost / done * view.batch.rows)} in all")
+    if view.batch.limits.budget_usd is not None:
+        parts.append(f"budget {usd(view.batch.limits.budget_usd)}")
+    return " · ".join(parts)
+
+
+def trouble(view: StatusView) -> str:
+    """What went otherwise than planned; empty when nothing did."""
+    totals = view.counts.totals
+    retries = {name.partition(":")[2]: n for name, n in totals.items() if name.startswith("retries:") and n}
+    parts = [f"asked to wait {totals['throttled']:,} times"] if totals.get("throttled") else []
+    if retries:
+        parts.append("repeated: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
+    if totals.get("unknown_creates"):
+        parts.append(f"{counted(totals['unknown_creates'], 'create')} whose fate is unknown (docs/apis.md)")
+    if totals.get("late_runs"):
+        parts.append(f"{counted(totals['late_runs'], 'late run')} cancelled")
+    return " · ".join(parts)
+
+
+def standstill(view: StatusView) -> str:
+    """Why nothing moves and what to do; empty while something does."""
+    batch = view.batch
+    if batch.state is BatchState.PAUSED:
+        reason = line(batch.paused_reason or "no reason given")
+        return f"Paused: {reason}. {advice(batch.id, batch.paused_reason)}"
+    if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
+        return ""
+    if view.workers:
+        return ""
+    if view.strangers:
+        other = view.strangers[0]
+        return (
+            f"No worker asks {batch.api} at {batch.base_url}; one on {other.host} asks {other.api} at "
+            f"{other.base_url}. Start one with ASKMILL_API={batch.api} and OPENAI_BASE_URL={batch.base_url}."
+        )
+    return "No worker is alive: start one with `askmill worker`, or `askmill run` the same file."
+
+
+def status_lines(view: StatusView, width: int = 80) -> list[str]:
+    """The whole status, line by line."""
+    batch, done = view.batch, finished_rows(view)
+    head = f"{batch.id}  {line(batch.name, 60)}"
+    if Path(batch.file).name != batch.name:
+        head += f"  ({line(batch.file, 60)})"
+    share = f"  {done:,} of {batch.rows:,} · {100 * done // max(batch.rows, 1)} %"
+    lines = [
+        f"{head}  {batch.state}",
+        bar(view, max(10, min(60, width - len(share)))) + share,
+        by_status(view),
+        pace(view),
+        money(view),
+        trouble(view),
+        standstill(view),
+    ]
+    return [text for text in lines if text]
+
+
+def plain_line(view: StatusView) -> str:
+    """The status for a log: one line, as it stands in a pipe now and then."""
+    parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", by_status(view), pace(view)]
+    cost = view.counts.cost_usd
+    if cost is not None:
+        parts.append(usd(cost))
+    return f"{view.batch.id}: " + " · ".join(part for part in parts if part)
+
+
+def last_word(view: StatusView) -> str:
+    """What came of a batch, in one line."""
+    batch, totals = view.batch, view.counts.totals
+    parts = [by_status(view)]
+    if batch.started_at_ms is not None and batch.finished_at_ms is not None:
+        parts.append(f"in {duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
+    parts += [counted(totals.get("runs", 0), "run"), money(view)]
+    return f"{batch.id} {batch.state}: " + " · ".join(parts)
