@@ -59,8 +59,8 @@ class Keeper:
             os._exit(127)
         # On a full disk nobody else learns the pid, and the server ends for want of users.
         with suppress(OSError):
-            os.ftruncate(self._server_lock, 0)
-            os.pwrite(self._server_lock, str(pid).encode(), 0)
+            # One write over the last one: a reader never sees half of it.
+            os.pwrite(self._server_lock, b"%-20d\n" % pid, 0)
         return pid
 
     def _watch(self, pid: int) -> bool:
