@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from jobs.intake.options import IntakeOptions
 from jobs.intake.overrides import KNOWN as KNOWN_OVERRIDES
+from jobs.intake.soundness import unsound
 from jobs.models import PLACEHOLDER, InputSpec
 
 USUAL_QUESTION_COLUMNS = ("question", "prompt", "query", "input")
@@ -23,6 +24,9 @@ class Header:
 
 def read_header(columns: list[str], options: IntakeOptions) -> Header:
     """How the rows under these columns become questions."""
+    reason = unsound("\n".join(columns))
+    if reason is not None:
+        return Header(InputSpec(tuple(columns), None), (f"the header has {reason}",), ())
     question, missing = _question_column(columns, options)
     faults = [
         *missing,
@@ -43,9 +47,6 @@ def read_header(columns: list[str], options: IntakeOptions) -> Header:
 
 
 def _name_faults(columns: list[str]) -> list[str]:
-    bad = [name for name in columns if _unsound(name)]
-    if bad:
-        return ["the header has NUL or undecodable bytes; save the file as UTF-8, or name its --encoding"]
     faults = [
         f"column {place} of the header has no name; give it one, or take the column out"
         for place, name in enumerate(columns, 1)
@@ -55,10 +56,6 @@ def _name_faults(columns: list[str]) -> list[str]:
     return faults + [
         f"the header has the column {name!r} more than once; rename one of them" for name in twice
     ]
-
-
-def _unsound(name: str) -> bool:
-    return "\0" in name or any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _question_column(columns: list[str], options: IntakeOptions) -> tuple[str | None, list[str]]:

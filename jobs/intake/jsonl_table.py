@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -13,7 +14,7 @@ from jobs.intake.soundness import unsound
 from jobs.intake.source import Source, Tally
 from jobs.intake.table import ROWS_A_CHUNK, Chunk
 
-UNTRUE_NUMBER = re.compile(r"\d{16}|[eE]")
+UNTRUE_NUMBER = re.compile(r"\d{16}|\d[eE]")
 """What may be a number that 64 bits do not hold exactly."""
 NO_OBJECT = 'not a JSON object with the columns as its keys, such as {"question": "…"}'
 Line = tuple[int, str]
@@ -87,11 +88,19 @@ def _quoted(names: list[str]) -> str:
 
 
 def _loads(line: str) -> Any:
-    """Orjson's strictness, but numbers that it would round stay as they are written."""
-    found = orjson.loads(line)
+    """What orjson makes of it, but numbers that it would round or refuse stay as they are written."""
     if not UNTRUE_NUMBER.search(line):
-        return found
-    return json.loads(line, parse_int=_whole, parse_float=_fraction)
+        return orjson.loads(line)
+    found = json.loads(line, parse_int=_whole, parse_float=_fraction, parse_constant=_refuse)
+    try:
+        orjson.dumps(found)
+    except TypeError as error:  # lone surrogates, which only orjson refuses
+        raise ValueError(str(error)) from error
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _whole(text: str) -> int | str:
@@ -101,4 +110,4 @@ def _whole(text: str) -> int | str:
 
 def _fraction(text: str) -> float | str:
     number = float(text)
-    return number if repr(number) == text or orjson.dumps(number).decode() == text else text
+    return number if Decimal(repr(number)) == Decimal(text) else text

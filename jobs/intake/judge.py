@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jobs.intake.overrides import Overrides
+from jobs.intake.overrides import KNOWN, Overrides
 from jobs.intake.questions import LONGEST_TEXT, questions_of
 from jobs.intake.soundness import unsound
 from jobs.intake.table import Chunk, Table
@@ -17,7 +17,11 @@ class Judge:
         self._spec, self._width, self._table = spec, len(spec.columns), table
         self._questions = questions_of(spec, typed=table.separator is None)
         self.overrides = Overrides(folder)
-        self._checked = [(name, spec.columns.index(name)) for name in spec.overrides if name in spec.columns]
+        self._checked = [
+            (name, spec.columns.index(name))
+            for name in spec.overrides
+            if name in KNOWN and name in spec.columns
+        ]
 
     def reasons(self, chunk: Chunk) -> dict[int, str]:
         """By index, why rows of the chunk cannot be asked."""
