@@ -10,6 +10,7 @@ from jobs.errors import ApiUnavailable, UsageError
 from jobs.objects import content_key, make_vector_store, purge_objects, upload_file
 from jobs.profile import Profile, Resources
 from tests.contract.api_support import KEY, TUTOR
+from worker.backends.base import ApiFault
 
 READER = Profile(model="gpt-5-mini", tools=("file_search",))
 
@@ -53,6 +54,19 @@ async def test_a_generated_file_is_named_and_can_be_fetched(api):
     assert "sandbox:" not in answer.text
     content = await api.backend.fetch_file(file)
     assert content.startswith(b"answer")
+
+
+async def test_a_file_that_is_too_large_is_not_read_on(api):
+    """The limit holds for what is fetched, and the fault says how large the file is."""
+    _, answer = await api.answered("What is 6 * 7? [emulate: completed(file)]")
+    (file,) = answer.files
+    whole = await api.backend.fetch_file(file)
+    assert await api.backend.fetch_file(file, len(whole)) == whole
+    with pytest.raises(ApiFault, match=f"too_large: {len(whole)} bytes"):
+        await api.backend.fetch_file(file, len(whole) - 1)
+    with pytest.raises(ApiFault) as absent:
+        await api.backend.fetch_file({**file, "file_id": "file-nowhere"})
+    assert absent.value.status == 404
 
 
 async def test_an_image_is_a_file(api):

@@ -121,8 +121,8 @@ class AssistantsBackend:
         for message in listed:
             await self._wire.delete(path("threads", thread_id, "messages", message["id"]))
 
-    async def fetch_file(self, file: dict[str, Any]) -> bytes:
-        return await self._files.content(file)
+    async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
+        return await self._files.content(file, limit_bytes)
 
     async def close(self) -> None:
         await self._wire.close()

@@ -211,8 +211,8 @@ class Backend(Protocol):
         """Delete the messages behind `after` (None: all), which a dead run's turn left on a shared thread."""
         ...
 
-    async def fetch_file(self, file: dict[str, Any]) -> bytes:
-        """The content of a generated file named in `Answer.files`."""
+    async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
+        """The content of a file of `Answer.files`; ApiFault `too_large` past the limit, not reading on."""
         ...
 
     async def close(self) -> None:

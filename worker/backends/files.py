@@ -6,7 +6,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from worker.backends.base import ApiFault
-from worker.backends.faults import told
 from worker.backends.wire import Wire, path
 
 REMEMBERED = 10_000
@@ -24,15 +23,14 @@ class Files:
         """The name of each file; its id where it has none. Raises ApiFault only where asking again helps."""
         return {file_id: await self._name(file_id) for file_id in file_ids}
 
-    async def content(self, file: dict[str, Any]) -> bytes:
+    async def content(self, file: dict[str, Any], limit_bytes: int | None) -> bytes:
         """The bytes of a file of `Answer.files`. Files in a container live 20 minutes after its last use."""
         file_id, container_id = file["file_id"], file.get("container_id")
         if container_id:
-            contents = self._wire.client.containers.files.content
-            call = contents.retrieve(file_id, container_id=container_id)
+            where = path("containers", container_id, "files", file_id, "content")
         else:
-            call = self._wire.client.files.content(file_id)
-        return (await told(call, self._wire.client.api_key)).content
+            where = path("files", file_id, "content")
+        return await self._wire.content(where, limit_bytes)
 
     async def _name(self, file_id: str) -> str:
         known = self._names.get(file_id)

@@ -132,8 +132,8 @@ class ResponsesBackend:
         for item in await self._items(thread_id, (), after):
             await self._wire.delete(path("conversations", thread_id, "items", item["id"]))
 
-    async def fetch_file(self, file: dict[str, Any]) -> bytes:
-        return await self._files.content(file)
+    async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
+        return await self._files.content(file, limit_bytes)
 
     async def close(self) -> None:
         await self._wire.close()

@@ -20,6 +20,7 @@ from openai._types import RequestOptions
 from yarl import URL
 
 from jobs.api import connection_limit
+from worker.backends.base import ApiFault
 from worker.backends.faults import bad_reply, fault_of_reply, told
 
 KEEP_ALIVE_S = 60.0
@@ -117,6 +118,10 @@ class Wire:
             found += [entry for entry in page if isinstance(entry, dict)]
         return found
 
+    async def content(self, where: str, limit_bytes: int | None) -> bytes:
+        """GET a file's bytes. Raises ApiFault, `too_large` without reading on past `limit_bytes`."""
+        return await told(self._content(where, limit_bytes), self.client.api_key)
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -126,22 +131,41 @@ class Wire:
         return reply_of(raw.status_code, raw.headers, raw.content, self.client.api_key)
 
     async def _get(self, where: str, query: Query) -> Reply:
-        said = "&".join(part for part in (self._query, urlencode(query)) if part)
-        url = URL(f"{self._base}/{where}?{said}" if said else f"{self._base}/{where}", encoded=True)
-        async with self._open().get(url) as answer:
+        async with self._open().get(self._url(where, query)) as answer:
             body = await answer.read()
             return reply_of(answer.status, answer.headers, body, self.client.api_key)
 
+    async def _content(self, where: str, limit_bytes: int | None) -> bytes:
+        patience = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
+        async with self._open().get(self._url(where, ()), timeout=patience) as answer:
+            if answer.status >= 400:
+                raise fault_of_reply(answer.status, answer.headers, await answer.read(), self.client.api_key)
+            found = bytearray()
+            async for piece in answer.content.iter_any():
+                found += piece
+                if limit_bytes is not None and max(len(found), answer.content_length or 0) > limit_bytes:
+                    size = f"{answer.content_length:,}" if answer.content_length else f"over {limit_bytes:,}"
+                    raise ApiFault(
+                        200, code="too_large", message=f"{size} bytes, of which {limit_bytes:,} fit"
+                    )
+            return bytes(found)
+
+    def _url(self, where: str, query: Query) -> URL:
+        said = "&".join(part for part in (self._query, urlencode(query)) if part)
+        return URL(f"{self._base}/{where}?{said}" if said else f"{self._base}/{where}", encoded=True)
+
+    def _timeout_s(self) -> float | None:
+        timeout = self.client.timeout
+        return timeout.read if isinstance(timeout, httpx2.Timeout) else timeout
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            timeout = self.client.timeout
-            read_s = timeout.read if isinstance(timeout, httpx2.Timeout) else timeout
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=connection_limit(), keepalive_timeout=KEEP_ALIVE_S, ssl=self._tls()
                 ),
                 headers=self._headers(),
-                timeout=aiohttp.ClientTimeout(total=read_s),
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s()),
                 proxy=_proxy(self._base),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
