@@ -92,7 +92,7 @@ class Claims:
             claim: ours.
             state: what the next holder of the row needs.
             run_made: the API has made a run: counted, and the batch accepted.
-            run_out: a run of this row may be out at the API from now on (True before each create), or no more.
+            run_out: a run of this row may be out at the API (True before each create), or no more.
             danger: a function, or the processing of a result, goes on: dying now is a kill.
             reserve_nano: what the run in flight may cost, in nano-dollars; 0 releases it.
             counters: amounts to add by name, such as requests, prompt, completion, cost_nano.
@@ -145,6 +145,10 @@ class Claims:
         """Stop a batch that the API refuses; after `resume` one row goes alone until it is accepted again."""
         _, changed = await self._at.scripts.pause(batch, reason, fault=True)
         return bool(changed)
+
+    async def count(self, batch: str, counters: Mapping[str, int]) -> bool:
+        """Add to the batch's counters without a claim. False for a batch that is gone."""
+        return bool(await self._at.scripts.count(batch, _pairs(counters)))
 
     async def trouble(self, batch: str, reason: str = "api_unreachable") -> bool:
         """A create has failed; True when that has gone on for 5 minutes without one success: paused now."""

@@ -13,6 +13,9 @@
     askmill:identity:{sha}     STRING  as its newest batch    batch of this file, profile, address; seal
     askmill:assistant:{sha}    STRING  for ever               id of an assistant by its content; client
     askmill:file:{sha}         STRING  for ever               id of an uploaded file by content; client
+    askmill:limits             HASH    for ever               limits of all workers together; set_limits
+    askmill:window             HASH    minutes after a 429    runs the API bears, hold_until; throttle
+    askmill:tat:{kind}         STRING  a minute past its end  when the next booking is due, ms; book
     askmill:b:{b}              HASH    to purge or retention  the batch itself; every change of its state
     askmill:b:{b}:n            HASH    as the batch           rows a status byte, runs, tokens, money, …
     askmill:b:{b}:status       STRING  as the batch           one byte a row (jobs/models.py), row 1 first
@@ -22,7 +25,7 @@
     askmill:b:{b}:orphans      ZSET    while rows wait        the same, its run may be out at the API
     askmill:b:{b}:next         HASH    as the batch           row → next turn of its conversation; add_rows
     askmill:b:{b}:seeds        HASH    as the batch           row → what its previous turn left it; finish
-    askmill:b:{b}:turns        HASH    while loading          conversation → its last row so far; add_rows
+    askmill:b:{b}:turns        HASH    while loading          conversation → its last rows so far; add_rows
     askmill:b:{b}:pace         HASH    as the batch           10 s bucket → rows finished lately; finish
     askmill:b:{b}:files        HASH    as the batch           "row:number" → generated file; keep_file
     askmill:b:{b}:live:{row}   HASH    claim to finish        fence, worker, state, marks of the row
@@ -40,6 +43,8 @@ OPEN = "askmill:open"
 TURN = "askmill:turn"
 FED = "askmill:fed"
 WORKERS = "askmill:workers"
+LIMITS = "askmill:limits"
+WINDOW = "askmill:window"
 
 PARTS = (
     "n",
@@ -77,6 +82,11 @@ def resource(kind: str, sha256: str) -> str:
     return f"askmill:{kind}:{sha256}"
 
 
+def tat(kind: str) -> str:
+    """When the next booking of a limit is due (GCRA's theoretical arrival time)."""
+    return f"askmill:tat:{kind}"
+
+
 def batch(batch_id: str) -> str:
     """The batch itself."""
     return f"askmill:b:{batch_id}"
@@ -103,6 +113,8 @@ _TYPES = (
     (r"askmill:worker:[^:]+", "hash"),
     (r"askmill:held:[^:]+", "set"),
     (r"askmill:(identity|assistant|file):[^:]+", "string"),
+    (r"askmill:(limits|window)", "hash"),
+    (r"askmill:tat:[^:]+", "string"),
     (r"askmill:b:[a-z0-9_]+", "hash"),
     (r"askmill:b:[a-z0-9_]+:status", "string"),
     (r"askmill:b:[a-z0-9_]+:(due|orphans)", "zset"),

@@ -22,7 +22,7 @@ class Frozen(BaseModel):
 
 
 class FunctionTool(Frozen):
-    """A Python function the model may call: its name, what it says of itself, its JSON schema. Never its code."""
+    """A Python function the model may call: its name, its description, its JSON schema. Never its code."""
 
     name: str
     description: str = ""

@@ -85,6 +85,15 @@ class Scripts:
     async def refeed(self, names_and_scores: list[Any]) -> list[Any]:
         return cast("list[Any]", await self._run("refeed", *names_and_scores))
 
+    async def book(self, kind: str, cost: int) -> int:
+        return cast("int", await self._run("book", kind, cost))
+
+    async def throttle(self, wait_ms: int) -> int:
+        return cast("int", await self._run("throttle", wait_ms))
+
+    async def count(self, batch: str, counters: list[Any]) -> int:
+        return cast("int", await self._run("count", batch, *counters))
+
     async def pause(self, batch: str, reason: str, fault: bool) -> list[Any]:
         return cast("list[Any]", await self._run("pause", batch, reason, int(fault)))
 

@@ -5,6 +5,7 @@
     Steering  a person changes a batch   pause, resume, cancel, retry, update_limits, purge
     Claims    a worker has a row         beat, leave, claim, save, give_back, finish, keep_file, trouble
     Upkeep    rows keep moving           feed, lost_messages, sweep, workers
+    Pacing    all workers together       set_limits, limits, book, throttle
 
 Keys: jobs/keys.py. Scripts: jobs/lua. A row's bytes: jobs/models.py. Why so: docs/decisions/store.md.
 """
@@ -14,12 +15,13 @@ from typing import Self
 
 from jobs.claims import Claims
 from jobs.connection import Connection, connect
+from jobs.pacing import Pacing
 from jobs.shelf import Shelf
 from jobs.steering import Steering
 from jobs.upkeep import Upkeep
 
 
-class Store(Shelf, Claims, Upkeep, Steering):
+class Store(Shelf, Claims, Upkeep, Steering, Pacing):
     """One for each process and event loop; `async with` closes it."""
 
     def __init__(self, at: Connection) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from jobs.models import Usage
 from jobs.records import Claim
 from worker.asking import KNOWN, ask_for, overrides_of, schema_error
 from worker.backends.base import ApiFault, Ask, Run
@@ -20,7 +21,6 @@ from worker.known import (
     Faulted,
     FindRun,
     FindSubmitted,
-    Held,
     Known,
     Look,
     Looked,
@@ -61,6 +61,7 @@ class Acts:
     signals: Signals
     counted: Counter[str] = field(default_factory=Counter)
     hint_s: float | None = None
+    expected_tokens: int = 0
 
     def stamp(self) -> tuple[float, float]:
         """The time by Redis' clock, and a draw for jitter."""
@@ -81,9 +82,7 @@ class Acts:
                 run = await self._run_seen(action, known)
                 return RunSeen(*self.stamp(), run=run)
             case Reserve():
-                await self.desk.patiently(lambda: self.room.furnish(self.desk.store, self.desk.backend))
-                wait_s = await self.desk.limits.reserve()
-                return Held(*self.stamp(), wait_s=wait_s) if wait_s > 0 else Reserved(*self.stamp())
+                return await self._reserve()
             case Wait(wait_s=wait_s):
                 await self.signals.sleep(wait_s)
                 return Claimed(*self.stamp())
@@ -96,19 +95,33 @@ class Acts:
             case _:
                 return await self._make(action, known)
 
+    async def _reserve(self) -> Event:
+        """See to the assistant, and wait for the run's turn."""
+        await self.desk.patiently(lambda: self.room.furnish(self.desk.store, self.desk.backend))
+        self.expected_tokens = self.room.expected_tokens()
+        limits = self.desk.limits
+        await self.desk.patiently(lambda: limits.tokens(self.expected_tokens, self.signals.sleep))
+        return Reserved(*self.stamp())
+
+    async def _request(self, requests: int = 1) -> None:
+        """Count a request, and wait for its turn where requests are limited."""
+        self.counted["requests"] += requests
+        for _ in range(requests):
+            await self.desk.patiently(lambda: self.desk.limits.request(self.signals.sleep))
+
     async def _make(self, action: Action, known: Known) -> Event:
         backend, ask, thread_id = self.desk.backend, self._ask(known), known.thread_id or ""
         match action:
             case ClearTurn():
-                self.counted["requests"] += 1
+                await self._request()
                 await backend.clear_turn(thread_id, known.anchor)
                 return TurnCleared(*self.stamp())
             case MakeThread():
-                self.counted["requests"] += 1
+                await self._request()
                 return ThreadMade(*self.stamp(), thread_id=await backend.make_thread(ask))
             case MakeRun():
+                await self._request()
                 await self._surely_ours()
-                self.counted["requests"] += 1
                 return RunSeen(*self.stamp(), run=await backend.make_run(ask, thread_id))
         raise AssertionError(f"nobody performs {action!r}")
 
@@ -121,7 +134,7 @@ class Acts:
         backend, ask = self.desk.backend, self._ask(known)
         thread_id, run_id = known.thread_id or "", known.run_id or ""
         await self.signals.sleep(self._wait_s(action, known))
-        self.counted["requests"] += 1
+        await self._request()
         if isinstance(action, CancelRun):
             return await backend.cancel(thread_id, run_id)
         if isinstance(action, Submit):
@@ -141,7 +154,7 @@ class Acts:
     async def _find(self, action: FindRun | FindSubmitted, known: Known) -> Event:
         ask, thread_id = self._ask(known), known.thread_id or ""
         await self.signals.sleep(action.after_s)
-        self.counted["requests"] += 1
+        await self._request()
         if isinstance(action, FindSubmitted):
             found = await self.desk.backend.find_submitted(ask, thread_id, known.run_id or "")
         else:
@@ -164,12 +177,22 @@ class Acts:
 
     async def _read(self, action: ReadAnswer, known: Known) -> Event:
         await self.signals.sleep(action.after_s)
-        self.counted["requests"] += 2
+        await self._request(2)
         answer = await self.desk.backend.read(self._ask(known), known.thread_id or "", known.run_id)
         if known.ended and known.ended.status == "completed" and known.began_at is not None:
-            self.room.times.add((known.ended.finished_at or self.desk.now_s()) - known.began_at)
+            self.room.times.add(max(0.0, (known.ended.finished_at or self.desk.now_s()) - known.began_at))
+        if known.ended:
+            await self._settle(known.ended.usage)
         missed = schema_error(self.room.batch.profile, answer.text) if answer.messages else None
         return AnswerRead(*self.stamp(), answer=answer, schema_error=missed)
+
+    async def _settle(self, usage: Usage) -> None:
+        """Tell the limits and the estimate what the run really took."""
+        if usage.prompt_tokens is None and usage.completion_tokens is None:
+            return
+        used = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+        self.room.took_tokens(used)
+        await self.desk.patiently(lambda: self.desk.limits.settle(self.expected_tokens, used))
 
     async def fetch_files(self, known: Known) -> Known:
         """Keep what the run generated at once: containers end after 20 minutes."""
@@ -181,8 +204,8 @@ class Acts:
     async def _keep_file(self, number: int, file: dict[str, Any]) -> dict[str, Any]:
         limit = self.desk.file_limit_bytes
         try:
-            self.counted["requests"] += 1
-            content = await self.desk.backend.fetch_file(file)
+            await self._request()
+            content = await self.desk.backend.fetch_file(file, limit)
         except ApiFault as fault:
             return {**file, "reason": f"could not be fetched: {fault}"}
         if len(content) > limit:

@@ -117,13 +117,6 @@ class Reserved(Event):
 
 
 @dataclass(frozen=True)
-class Held(Event):
-    """The shared limits make us wait."""
-
-    wait_s: float = 0.0
-
-
-@dataclass(frozen=True)
 class TurnCleared(Event):
     """A dead run's messages are gone from the shared thread."""
 

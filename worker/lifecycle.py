@@ -16,7 +16,7 @@ from dataclasses import replace
 from jobs.models import JobStatus
 from worker.backends.base import ACTIVE, ENDED, FoundKind, Run
 from worker.endings import conclude
-from worker.faulted import ask_to_end, checked, faulted, locked, pause_for, tried
+from worker.faulted import ask_to_end, checked, faulted, locked, tried
 from worker.known import (
     AnswerRead,
     CallTools,
@@ -31,7 +31,6 @@ from worker.known import (
     FindSubmitted,
     Finish,
     GiveBack,
-    Held,
     Known,
     Look,
     Looked,
@@ -69,14 +68,12 @@ def advance(known: Known, event: Event, policy: RetryPolicy) -> Decision:
         case CancelAsked() | PauseAsked():
             return _asked(known, event)
         case _:
-            return _made(known, event, policy)
+            return _made(known, event)
 
 
-def _made(known: Known, event: Event, policy: RetryPolicy) -> Decision:
+def _made(known: Known, event: Event) -> Decision:
     """A step on the way to a run is done."""
     match event:
-        case Held(wait_s=wait_s):
-            return Decision(known, pause_for(wait_s, policy))
         case TurnCleared():
             return _make(replace(known, clear=False), event)
         case ThreadMade(thread_id=thread_id):

@@ -79,10 +79,15 @@ class WorkerProcess:
         store = await _opened(self.redis_url, settings.retention_days)
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "offline"
         api_client = client(key, settings.base_url, settings.openai_org_id, settings.openai_project_id)
+        await store.set_limits(
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+            max_runs=settings.max_runs,
+        )
         return Desk(
             store=store,
             backend=backend_for(settings.api_in_use, api_client),
-            limits=SharedLimits(),
+            limits=SharedLimits(store),
             prices=Prices.read(settings.prices),
             card=self.card,
             lifetime_s=LIFETIME_S,
@@ -143,6 +148,7 @@ class WorkerProcess:
             await self._reborn(desk)
             return
         desk.acknowledged_s = sent_s
+        await desk.limits.refresh()
         desk.clock_offset_s = reply.now_ms / 1000 - (sent_at + time.time()) / 2
         for batch, now in reply.batches.items():
             self._heard(batch, now, reply.now_ms)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from jobs.models import BatchState
+from jobs.pricing import tokens_of
 from jobs.records import Batch, BatchNow, Claim
 from jobs.store import Store
 from worker.backends.base import Backend
@@ -24,6 +25,8 @@ class BatchRoom:
     times: RunTimes = field(default_factory=RunTimes)
     assistant_id: str | None = None
     furnished: bool = False
+    runs_seen: int = 0
+    tokens_seen: int = 0
     furnishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def learn(self, now: BatchNow, at_ms: int) -> bool:
@@ -32,6 +35,18 @@ class BatchRoom:
             return False
         changed, self.now, self.seen_ms = now != self.now, now, at_ms
         return changed
+
+    def expected_tokens(self) -> int:
+        """What a run of this batch takes: the mean of those seen, else what its limits suggest."""
+        if self.runs_seen:
+            return round(self.tokens_seen / self.runs_seen)
+        profile = self.batch.profile
+        return tokens_of(profile.instructions or "") + (profile.max_completion_tokens or 500)
+
+    def took_tokens(self, used: int) -> None:
+        """Another run has told its tokens."""
+        self.runs_seen += 1
+        self.tokens_seen += used
 
     async def furnish(self, store: Store, backend: Backend) -> None:
         """See to it that the assistant stands: reused by content, made at most once. Raises ApiFault."""

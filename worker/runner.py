@@ -100,7 +100,7 @@ class JobRunner:
     async def _step(self, decision: Decision) -> None:
         """Store what must survive, then act."""
         if decision.store and not await self._stored(decision):
-            # The budget has no room: nothing was sent, but the thread stands.
+            # Nothing was sent, but the thread stands.
             self.known = replace(self.known, thread_id=decision.known.thread_id)
             self.event = PauseAsked(*self.acts.stamp())
             return
@@ -108,7 +108,7 @@ class JobRunner:
         self.event = await self.acts.perform(decision.action, decision.known)
 
     async def _stored(self, decision: Decision) -> bool:
-        """Whether the store took it; False when the budget has no room. Raises Stale."""
+        """Whether the store took it; False when the batch may not spend. Raises Stale."""
         making = isinstance(decision.action, MakeRun)
         reserve = worst_case_nano(self.room, self.claim, self.desk.prices) if making else None
         state = KNOWN.dump_json(decision.known, exclude_defaults=True)
@@ -120,12 +120,13 @@ class JobRunner:
                 self.claim, state, run_made=made, run_out=run_out, reserve_nano=reserve, counters=counters
             )
         )
-        if not saved.affordable:
-            await self._pause("budget")
-            return False
         if not saved:
             self.known = decision.known
             raise Stale
+        if not saved.affordable:
+            await self._pause("budget")
+        if not (saved.affordable and saved.may_start):
+            return False
         if saved.first:
             self.desk.poke.set()
         return True

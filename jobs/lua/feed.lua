@@ -1,6 +1,6 @@
 -- Chooses the rows to publish now: at most the free slots of the living workers and a small floor, the least
 -- recently served batch first.   ARGV: floor   Returns {batch, row, attempt, …}
--- include: rows.lua
+-- include: pace.lua
 local floor = tonumber(ARGV[1])
 local now, fed = now_ms(), {}
 
@@ -115,7 +115,14 @@ local function serve(batches, free)
   end
 end
 
+-- Runs that may still be started: fewer than the free slots when the API or the user says so.
+local function runs_allowed()
+  if now < held_until() then return 0 end
+  return allowed_runs(now) - runs_in_flight() - redis.call('ZCARD', FED)
+end
+
 local free, any = free_slots()
+local allowed = runs_allowed()
 local groups = {}
 for _, batch in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
   local about = read(batch)
@@ -123,5 +130,9 @@ for _, batch in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
   groups[group] = groups[group] or {}
   table.insert(groups[group], about)
 end
-for group, batches in pairs(groups) do serve(batches, any or free[group] or 0) end
+for group, batches in pairs(groups) do
+  local before = #fed
+  serve(batches, math.min(any or free[group] or 0, allowed))
+  allowed = allowed - (#fed - before) / 3
+end
 return fed

@@ -1,6 +1,7 @@
 -- The names of the keys, as the table in jobs/keys.py has them (tests/unit/test_keys.py holds the two equal).
 local BATCHES, OPEN, TURN = 'askmill:batches', 'askmill:open', 'askmill:turn'
 local FED, WORKERS = 'askmill:fed', 'askmill:workers'
+local LIMITS, WINDOW, TAT = 'askmill:limits', 'askmill:window', 'askmill:tat:'
 local PARTS = {'n', 'status', 'input', 'results', 'due', 'orphans', 'next', 'seeds', 'turns', 'pace', 'files'}
 
 local function worker_key(worker) return 'askmill:worker:' .. worker end

@@ -1,14 +1,14 @@
 -- Stores how far a row is, if its claim still stands.
 -- ARGV: batch, row, fence, nonce (names the content), state, run_made (0|1), out, danger (''|0|1), reserve (''|nano), counter, amount, …
--- Returns {held, first run of the batch, affordable}
+-- Returns {held, first run of the batch, affordable, may start}
 -- include: rows.lua
 local batch, row, fence, nonce, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local run_made, out, danger, nano = ARGV[6] == '1', ARGV[7], ARGV[8], tonumber(ARGV[9])
 
 local live = redis.call('HMGET', live_key(batch, row), 'fence', 'nonce', 'reserved')
-if live[1] ~= fence then return {0, 0, 1} end
+if live[1] ~= fence then return {0, 0, 1, 1} end
 -- The client repeats a call whose reply was lost: nothing is counted twice.
-if live[2] == nonce then return {1, 0, 1} end
+if live[2] == nonce then return {1, 0, 1, 1} end
 
 local function affordable()
   local budget = tonumber(redis.call('HGET', batch_key(batch), 'budget_nano'))
@@ -28,10 +28,15 @@ local function first_run()
   return about[1] ~= '1'
 end
 
-if nano and not affordable() then return {1, 0, 0} end
+-- The last word before a create: nothing is spent once the batch is paused or cancelled.
+if out == '1' and not run_made then
+  local state = redis.call('HGET', batch_key(batch), 'state')
+  if state == 'paused' or state == 'cancelled' then return {1, 0, 1, 0} end
+end
+if nano and not affordable() then return {1, 0, 0, 1} end
 redis.call('HSET', live_key(batch, row), 'state', state, 'nonce', nonce)
 if out ~= '' then redis.call('HSET', live_key(batch, row), 'out', out) end
 if danger ~= '' then redis.call('HSET', live_key(batch, row), 'danger', danger) end
 if nano then reserve(batch, row, nano) end
 add_counters(batch, 10)
-return {1, run_made and first_run() and 1 or 0, 1}
+return {1, run_made and first_run() and 1 or 0, 1, 1}

@@ -1,0 +1,31 @@
+"""What all workers together may ask of the API: limits users set, and those the API told one of them."""
+
+from jobs import keys
+from jobs.connection import Connection
+
+LIMITS = ("requests_per_minute", "tokens_per_minute", "max_runs")
+
+
+class Pacing:
+    """The shared limits. They are kept in Redis, so that they can be changed while workers run."""
+
+    _at: Connection
+
+    async def set_limits(self, **limits: int | None) -> None:
+        """Set those that are given a number; the others stay as they are."""
+        given = [part for name, value in limits.items() if value is not None for part in (name, value)]
+        if given:
+            await self._at.together(("HSET", keys.LIMITS, *given))
+
+    async def limits(self) -> dict[str, int]:
+        """The limits that are set, by name."""
+        (stored,) = await self._at.together(("HGETALL", keys.LIMITS))
+        return {name.decode(): int(value) for name, value in stored.items()}
+
+    async def book(self, kind: str, cost: int) -> float:
+        """Book `cost` requests or tokens; returns the seconds to wait before using them."""
+        return await self._at.scripts.book(kind, cost) / 1000
+
+    async def throttle(self, wait_s: float) -> int:
+        """The API told somebody to wait so long. Returns the runs that may now be in flight."""
+        return await self._at.scripts.throttle(int(wait_s * 1000))
