@@ -1,7 +1,7 @@
 """The command line: `python -P -m worker.emulator [--host H] [--port P] [--scenario FILE] …`.
 
-Exit codes: 2 a bad option or scenario · 3 the port or the state folder cannot be used. Stopped by a signal it ends
-by that signal.
+Exit codes: 2 a bad option or scenario · 3 the port or the state folder cannot be used. It ends by the
+signal that stops it.
 """
 
 import argparse

@@ -55,7 +55,7 @@ class Response:
 
 
 def new_fields(body: Json, conversation_id: str, now: float) -> Json:
-    """The response's object as it is at creation."""
+    """The response's object as it is at creation; without `usage`, which OpenAI's description does not let be null."""
     return {
         "id": new_id("resp_"),
         "object": "response",
@@ -86,7 +86,6 @@ def new_fields(body: Json, conversation_id: str, now: float) -> Json:
         "top_logprobs": body.get("top_logprobs") or 0,
         "top_p": _or(body.get("top_p"), 1.0),
         "truncation": body.get("truncation") or "disabled",
-        "usage": None,
     }
 
 

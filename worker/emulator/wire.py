@@ -95,7 +95,7 @@ class Call:
 
 
 def unparsable() -> RefusalError:
-    """OpenAI's words for a body that is no JSON object (openai-python issue 3, and many since)."""
+    """A body that is no JSON object."""
     return RefusalError(
         400,
         "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your "

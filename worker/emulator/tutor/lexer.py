@@ -33,6 +33,8 @@ FUNCTION_ALIASES = {
     "arccos": "acos",
     "arctan": "atan",
     "Abs": "abs",
+    "GCD": "gcd",
+    "LCM": "lcm",
     "ceiling": "ceil",
     "Min": "min",
     "Max": "max",

@@ -150,11 +150,11 @@ class _Parser:
         base = self._subscript() if name == "log" else None
         if name == "sqrt" and self._sees("["):
             degree = self._group("[")
-            return Node("call", "root", (self._argument(), degree))
+            return Node("call", "root", (self._argument(name), degree))
         exponent = self._own_exponent()
         if exponent == _MINUS_ONE and name in _TRIG:
             name, exponent = "a" + name, None
-        call = _make_call(name, self._arguments(), base)
+        call = _make_call(name, self._arguments(name), base)
         return call if exponent is None else Node("^", args=(call, exponent))
 
     def _subscript(self) -> Node | None:
@@ -172,9 +172,9 @@ class _Parser:
             raise ParseError("I read only a number as the power of a function, as in sin^2(x)")
         return exponent
 
-    def _arguments(self) -> tuple[Node, ...]:
+    def _arguments(self, name: str) -> tuple[Node, ...]:
         if not self._sees("(", "{"):
-            return (self._argument(),)
+            return (self._argument(name),)
         bars, self._open_bars = self._open_bars, 0
         closing = _CLOSING[self._take().text]
         arguments = [self._expression()]
@@ -185,13 +185,19 @@ class _Parser:
         self._open_bars = bars
         return tuple(arguments)
 
-    def _argument(self) -> Node:
+    def _argument(self, name: str) -> Node:
         """An argument without brackets: `sin 2x + 1` is sin(2x) + 1, and `sin x cos x` is two functions."""
         if self._sees("(", "{"):
             return self._group(self._next.text)
         argument = self._expression(SIGN_POWER - 1)
+        is_root = name in {"sqrt", "cbrt"}
         while self._starts_factor() and self._next.kind != "function":
+            if is_root:
+                raise ParseError("I do not see how far the root reaches; please use brackets, as in sqrt(2x)")
             argument = Node("*", args=(argument, self._expression(SIGN_POWER - 1)))
+        # sin pi/6 is meant as sin(pi/6) by some; a root sign reaches over one number only.
+        if not is_root and self._sees("/") and self._tokens[self._position + 1].kind == "number":
+            raise ParseError(f"I do not see how far {name} reaches; please use brackets, as in {name}(x/2)")
         return argument
 
 

@@ -24,6 +24,7 @@ ANSWER_LIMIT_S = 10.0
 CLOSE_LIMIT_S = 5.0
 MAX_LINE_BYTES = 1 << 20
 
+_COMMAND = (sys.executable, "-P", "-m", "worker.emulator.tutor.helper")
 NO_HELPER = "The offline tutor's helper process is not running, so this was not computed."
 _DIED: dict[str, str] = {"error": NO_HELPER}
 
@@ -77,27 +78,18 @@ class HelperProcess:
 
     async def _start(self) -> asyncio.subprocess.Process | None:
         """A helper that has said it is ready, or None."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "worker.emulator.tutor.helper",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=MAX_LINE_BYTES,
-            # SymPy orders some results by hash: the same question has the same answer every time.
-            env=os.environ | {"PYTHONHASHSEED": "0"},
-        )
-        assert process.stdout is not None
         try:
-            async with asyncio.timeout(START_LIMIT_S):
-                is_ready = bool(await process.stdout.readline())
-        except TimeoutError:
-            is_ready = False
-        except asyncio.CancelledError:
-            _kill(process)
-            raise
-        if not is_ready:
+            process = await asyncio.create_subprocess_exec(
+                *_COMMAND,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=MAX_LINE_BYTES,
+                # SymPy orders some results by hash: the same question has the same answer every time.
+                env=os.environ | {"PYTHONHASHSEED": "0"},
+            )
+        except OSError:
+            return None
+        if not await _is_ready(process):
             _kill(process)
             await process.wait()
             return None
@@ -135,6 +127,18 @@ class HelperProcess:
             _kill(process)
         if self._reading is not None:
             await self._reading
+
+
+async def _is_ready(process: asyncio.subprocess.Process) -> bool:
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_LIMIT_S):
+            return bool(await process.stdout.readline())
+    except TimeoutError:
+        return False
+    except asyncio.CancelledError:
+        _kill(process)
+        raise
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

@@ -18,7 +18,7 @@ from .tree import Node, number, variables_of
 Build = Callable[[Shape], Problem]
 
 _LONE_LETTERS = (Node("constant", "e"), Node("constant", "i"))
-_FUNCTION_HEAD = re.compile(r"^\s*[A-Za-z]\s*\(\s*[a-z]\s*\)\s*=(?!=)")
+_FUNCTION_HEAD = re.compile(r"^\s*[fghFGH]\s*\(\s*[a-z]\s*\)\s*=(?!=)")
 _DIFFERENTIAL = re.compile(r"[\s*]*\bd\s*([a-z])\s*$|(?<=[\w)])d([a-z])\s*$")
 _SIDE = re.compile(r"\s*\^?\s*\{?([+-])\}?\s*$")
 
@@ -78,11 +78,18 @@ def _bare(shape: Shape) -> Problem:
     tree = parse(re.sub(r"\s*=\s*$", "", shape.formulas[0]))
     if tree.kind == "=":
         return _solution([tree], [])
-    letters = variables_of(tree)
+    if (
+        variables_of(tree)
+        and not shape.is_marked
+        and not any(part.kind in {"number", "call"} for part in tree.walk())
+    ):
+        raise ParseError("it may be no formula at all")
+    return _worked_number(tree)
+
+
+def _worked_number(tree: Node) -> Problem:
     if tree.kind in {"number", "variable"} or _is_negative(tree) or tree in _LONE_LETTERS:
         raise ParseError("there is nothing to compute in it")
-    if letters and not shape.is_marked and not any(part.kind in {"number", "call"} for part in tree.walk()):
-        raise ParseError("it may be no formula at all")
     return _evaluation(tree)
 
 
@@ -93,8 +100,8 @@ def _solution(equations: list[Node], letters: list[str]) -> Problem:
         if len(wanted) > 1:
             raise ParseError("one equation is solved for one letter")
         return Problem(Kind.SOLVE, tuple(equations), tuple(wanted))
-    wanted = letters or known
-    if not letters and len(known) > len(equations):
+    wanted = letters if len(letters) >= len(equations) else known
+    if wanted == known and len(known) > max(len(equations), len(letters)):
         raise ParseError("there are more letters than equations; please say which ones to solve for")
     return Problem(Kind.SOLVE, tuple(equations), tuple(wanted))
 
@@ -111,9 +118,13 @@ def _solve(shape: Shape) -> Problem:
         raise ParseError("please ask one thing at a time")
     if equations and not letters:
         return _at_values(expressions[0], equations)
-    if "SOLVE" not in shape.words or equations:
+    if equations or not {"SOLVE", "ROOTS"} & set(shape.words.split()):
         raise ParseError("I do not see what is to be computed")
-    return _solution(expressions, letters) if variables_of(expressions[0]) else _evaluation(expressions[0])
+    if variables_of(expressions[0]):
+        return _solution(expressions, letters)
+    if shape.words != "SOLVE F":
+        raise ParseError("there is no letter in it to solve for")
+    return _worked_number(expressions[0])
 
 
 def _at_values(formula: Node, values: list[Node]) -> Problem:
@@ -227,6 +238,17 @@ def _percent_of(shape: Shape) -> Problem:
     return _evaluation(Node("*", args=(_hundredths(share), whole)))
 
 
+def _fraction_of(shape: Shape) -> Problem:
+    share, whole = (_operand(text) for text in shape.formulas)
+    if share.kind != "/":
+        raise ParseError("I expected a fraction, as in 3/4 of 20")
+    return _evaluation(Node("*", args=(share, whole)))
+
+
+def _as_fraction(shape: Shape) -> Problem:
+    return _evaluation(parse(shape.formulas[0]))
+
+
 def _what_percent(shape: Shape) -> Problem:
     part, whole = (_operand(text) for text in shape.formulas)
     if shape.words.startswith("WHATPERCENT"):
@@ -257,7 +279,8 @@ RULES: tuple[tuple[re.Pattern[str], Build], ...] = tuple(
     for pattern, build in (
         ("CALL", _call),
         ("F", _bare),
-        (r"(?=.*F)(?:(?:SOLVE|OF|TO|FOR|IF|AT|AND|F)(?: |$))+", _solve),
+        ("F OF F", _fraction_of),
+        (r"(?=.*F)(?:(?:SOLVE|ROOTS|OF|TO|FOR|IF|AT|AND|F)(?: |$))+", _solve),
         (r"(?:SIMPLIFY|EXPAND|FACTOR)(?: OF| FOR)? F|F (?:SIMPLIFY|EXPAND|FACTOR)", _transform),
         (
             r"(?:(?:FIRST|SECOND|THIRD) )?DERIVE(?: OF| FOR)? F(?: (?:WRT|BY|FOR) F)?(?: (?:AT|IF) F)?",
@@ -281,6 +304,7 @@ RULES: tuple[tuple[re.Pattern[str], Build], ...] = tuple(
         (r"FACTORIAL OF F|F FACTORIAL", _function("!")),
         (rf"GCD OF {_LIST}", _function("gcd")),
         (rf"LCM OF {_LIST}", _function("lcm")),
+        (r"F FRACTION", _as_fraction),
         (r"F MOD F", _function("mod")),
         (r"F PERCENT OF F", _percent_of),
         (r"F IS WHATPERCENT OF F|WHATPERCENT OF F IS F", _what_percent),

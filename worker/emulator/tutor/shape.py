@@ -22,7 +22,7 @@ CODE_COMMANDS = word_set("solve diff integrate limit factor expand simplify summ
 # Dropped before the first formula and after the last, where they only join courtesies.
 _CONNECTORS = frozenset({"OF", "TO", "AND", "FOR", "AS", "AT", "BY", "IF"})
 # Names that are functions before a bracket, and keywords in prose.
-_WORDY_FUNCTIONS = word_set("gcd lcm factorial mod min max root")
+_WORDY_FUNCTIONS = word_set("gcd lcm GCD LCM factorial mod min max root")
 _NAMES = (FUNCTIONS | FUNCTION_ALIASES.keys() | CONSTANTS.keys()) - {"e", "i", "I"}
 
 _LIST_NUMBER = re.compile(r"^\s*(?:[Qq]?\d{1,3}[.):]\s+)(?=[A-Za-z])")
@@ -152,7 +152,7 @@ class _Builder:
             raise NoShapeError
 
     def _word(self, word: str, text: str, end: int) -> int:
-        following = text[end : end + 2]
+        following = text[end : end + 30]
         lower = word.lower().replace("qq", " ").replace("\u2019", "'")
         if word in CODE_COMMANDS and following.startswith("("):
             return self._code_call(text, end - len(word))
@@ -177,10 +177,17 @@ class _Builder:
     def _is_formula_word(self, word: str, following: str) -> bool:
         if word in _NAMES and (word not in _WORDY_FUNCTIONS or following.startswith("(")):
             return True
-        if len(word) > 1:
-            return False
-        # "a" and "I" before a word are the article and the person.
-        return not (word in "aAI" and re.match(r"\s[A-Za-z\ue000-\ue00f]", following))
+        return len(word) == 1 and not self._is_english(word, following)
+
+    def _is_english(self, letter: str, following: str) -> bool:
+        """Whether a single letter is the article or the person, as in "I need a solution"."""
+        found = re.match(r"\s([A-Za-z]+)", following)
+        if found is None or self._chunk.strip():
+            return letter in "aI" and following[1:2] != "" and self.prose.is_placeholder(following[1])
+        after = found[1].lower().partition("qq")[0]
+        return (letter in "aA" and after in words.AFTER_ARTICLE) or (
+            letter == "I" and (after in words.EDGE or after in words.KEYWORDS)
+        )
 
     def _code_call(self, text: str, start: int) -> int:
         """Take a call such as `solve(x - 1, x)` whole; the position after its bracket."""

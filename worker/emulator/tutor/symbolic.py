@@ -108,11 +108,11 @@ def has_decimal(value: Any) -> bool:
     return not (value.free_symbols or value.is_Integer or value.is_finite is False or value.is_Float)
 
 
-def approximation(value: Any, places: int = 0) -> str:
+def approximation(value: Any, places: int = 0, digits: int = DECIMAL_DIGITS) -> str:
     """` ≈ 0.9166666667` or ` = 3.375` behind an exact form; nothing where a decimal says no more."""
     if not has_decimal(value):
         return ""
-    text = shown(value.round(places)) if places else decimal(value)
+    text = shown(value.round(places)) if places else decimal(value, digits)
     if text == shown(value):
         return ""
     is_exact = value.is_Rational and sympy.Rational(text) == value
@@ -122,8 +122,9 @@ def approximation(value: Any, places: int = 0) -> str:
 class Script:
     """The Python that a code interpreter would run for this problem, and what it prints, line by line."""
 
-    def __init__(self, *variables: str) -> None:
+    def __init__(self, *variables: str, is_real: bool = False) -> None:
         self._variables = variables
+        self._assumption = ", real=True" if is_real else ""
         self._printer = PythonPrinter()
         self._lines: list[str] = []
         self._logs: list[str] = []
@@ -160,7 +161,7 @@ class Script:
             head.append(f"from sympy import {', '.join(sorted(names, key=str.lower))}")
         if self._variables:
             left, right = ", ".join(self._variables), " ".join(self._variables)
-            head.append(f'{left} = symbols("{right}")')
+            head.append(f'{left} = symbols("{right}"{self._assumption})')
         return "\n".join([*head, *([""] if head else []), *self._lines])
 
     @property

@@ -22,7 +22,8 @@ def _phrases(table: dict[str, str]) -> dict[str, str]:
 
 KEYWORDS = _phrases(
     {
-        "SOLVE": "solve, solving, solution, solutions, roots, root, zeros, zeroes, solves",
+        "SOLVE": "solve, solving, solves",
+        "ROOTS": "solution, solutions, roots, root, zeros, zeroes",
         "SIMPLIFY": "simplify, simplified, simplification, simplest",
         "EXPAND": "expand, expanded, expansion, multiply out",
         "FACTOR": "factor, factors, factorise, factorize, factored, factorisation, factorization, factoring, "
@@ -55,6 +56,7 @@ KEYWORDS = _phrases(
         "APPROACHES": "approaches, goes to, tends to, approaching",
         "RIGHT": "from the right, from above",
         "LEFT": "from the left, from below",
+        "FRACTION": "as a fraction",
         "DECIMAL": "as a decimal, numerically, approximately, approximate, in decimal form, decimal",
         "PLACES": "decimal places, decimals",
         "OF": "of",
@@ -88,7 +90,7 @@ OPERATORS = {
 NEUTRAL = word_set(
     "the a an following equation equations expression expressions function polynomial formula term "
     "number value values exact simultaneous linear quadratic cubic system variable fraction exactly "
-    "real all this these prime"
+    "all this these"
 )
 
 EDGE = word_set(
@@ -110,14 +112,23 @@ NUMBER_WORDS = {
     **{word: str(10 * value) for value, word in enumerate(_TENS.split(), 1)},
 }
 
+# "a" before one of these is the article; anywhere else it is a letter.
+AFTER_ARTICLE = NEUTRAL | word_set(
+    "solution root derivative integral limit sum product difference decimal square question problem exercise "
+    "homework math maths step good method way tutor"
+)
+
 # Phrases without a meaning that would otherwise be cut into words that have one.
 EMPTY_PHRASES = (
     "step by step",
-    "thanks in advance",
     "in advance",
     "this one",
     "two equations",
     "two unknowns",
+    "by factoring",
+    "by completing the square",
+    "using the quadratic formula",
+    "with the quadratic formula",
 )
 
 _LONGEST_FIRST = sorted(

@@ -56,7 +56,7 @@ def _at_point(problem: Problem, script: Script, result: Any, letter: Any) -> str
     value = result.subs(letter, build(point))
     script.line(f"value = result.subs({letter}, {script.python(point)})")
     script.show("value", value)
-    return f" At {letter} = {format_tree(point)} it is {shown(value)}{approximation(value)}."
+    return f" At {letter} = {format_tree(point)} it is {shown(value)}{approximation(value, problem.places)}."
 
 
 def integral(problem: Problem) -> Worked:
@@ -88,8 +88,8 @@ def _definite(problem: Problem) -> Worked:
     if not result.is_finite and result.has(sympy.oo, sympy.zoo, sympy.nan):
         return Worked(f"{what[0].upper()}{what[1:]} diverges.", script.code, script.logs)
     steps = _by_antiderivative(problem)
-    script.show_decimal("result", result)
-    text = f"{what} is {shown(result)}{approximation(result)}."
+    script.show_decimal("result", result, problem.places)
+    text = f"{what} is {shown(result)}{approximation(result, problem.places)}."
     return Worked(f"{steps}So {text}" if steps else f"{text[0].upper()}{text[1:]}", script.code, script.logs)
 
 
@@ -157,7 +157,7 @@ def _one_limit(problem: Problem, script: Script, what: str, side: str) -> Worked
     elif value.has(sympy.Limit):
         raise UnansweredError(f"I could not find {what}.")
     else:
-        text = f"{what} is {shown(value)}{approximation(value)}."
+        text = f"{what} is {shown(value)}{approximation(value, problem.places)}."
     return Worked(text[0].upper() + text[1:], script.code, script.logs)
 
 
@@ -185,5 +185,7 @@ def total(problem: Problem) -> Worked:
     script.show("result", result)
     if result.has(sympy.oo, sympy.zoo, sympy.nan):
         return Worked(f"{what} diverges.", script.code, script.logs)
-    script.show_decimal("result", result)
-    return Worked(f"{what} is {shown(result)}{approximation(result)}.", script.code, script.logs)
+    script.show_decimal("result", result, problem.places)
+    return Worked(
+        f"{what} is {shown(result)}{approximation(result, problem.places)}.", script.code, script.logs
+    )

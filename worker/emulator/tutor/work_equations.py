@@ -7,7 +7,7 @@ from typing import Any
 import sympy
 
 from .problem import Problem
-from .symbolic import Script, UnansweredError, build, decimal, has_decimal, shown
+from .symbolic import Script, UnansweredError, approximation, build, decimal, has_decimal, shown
 from .tree import Node, format_tree, variables_of
 from .worked import Worked
 
@@ -48,12 +48,16 @@ def _judge(equation: Node) -> Worked:
 
 def _solve_one(problem: Problem) -> Worked:
     equation, name, places = problem.formulas[0], problem.variables[0], problem.places
-    left, right = _sides(equation)
-    letter = sympy.Symbol(name)
-    script = Script(*sorted({*variables_of(equation), name}))
+    # SymPy takes absolute values apart only where the letters are real.
+    is_real = any(part.text == "abs" for part in equation.walk())
+    letter = sympy.Symbol(name, real=is_real or None)
+    script = Script(*sorted({*variables_of(equation), name}), is_real=is_real)
+    left, right = (_over_reals(side) if is_real else side for side in _sides(equation))
     script.line(f"solutions = solve({script.python(equation)}, {name})", "solve")
     try:
-        solutions = _solutions(equation, left - right, letter)
+        solutions = _solutions(
+            _over_reals(build(equation)) if is_real else build(equation), left - right, letter
+        )
     except NotImplementedError:
         return _solve_numerically(equation, letter)
     script.show("solutions", solutions)
@@ -72,13 +76,21 @@ def _solve_one(problem: Problem) -> Worked:
     return Worked("\n\n".join(part for part in paragraphs if part), script.code, script.logs)
 
 
-def _solutions(equation: Node, difference: Any, letter: Any) -> Any:
+def _over_reals(expression: Any) -> Any:
+    return expression.subs(
+        {letter: sympy.Symbol(letter.name, real=True) for letter in expression.free_symbols}
+    )
+
+
+def _solutions(equation: Any, difference: Any, letter: Any) -> Any:
     polynomial = difference.as_poly(letter)
     # Simplifying is seven eighths of the time, and changes nothing up to the second degree (a test compares).
     is_plain = (
         polynomial is not None and polynomial.degree() <= 2 and polynomial.domain in {sympy.ZZ, sympy.QQ}
     )
-    return sympy.solve(build(equation), letter, simplify=not is_plain)
+    # Only the absent flag is the default: it means "simplify, but not from the third degree on".
+    flags = {"simplify": False} if is_plain else {}
+    return sympy.solve(equation, letter, **flags)
 
 
 def _solve_numerically(equation: Node, letter: Any) -> Worked:
@@ -92,8 +104,9 @@ def _solve_numerically(equation: Node, letter: Any) -> Worked:
     except (ValueError, TypeError, ZeroDivisionError):
         raise UnansweredError(f"I found no solution of {format_tree(equation)}.") from None
     script.show("solution", root)
-    text = f"{format_tree(_as_equation(equation))} has no solution in closed form. A numeric one is "
-    return Worked(f"{text}{letter} ≈ {decimal(root)}. There may be others.", script.code, script.logs)
+    text = f"I found no closed form for the solutions of {format_tree(_as_equation(equation))}."
+    text += f" A numeric one is {letter} ≈ {decimal(root)}. There may be others."
+    return Worked(text, script.code, script.logs)
 
 
 def _is_periodic(difference: Any, letter: Any) -> bool:
@@ -108,7 +121,13 @@ def _as_equation(formula: Node) -> Node:
 def _no_result(difference: Any, name: str) -> str:
     if sympy.simplify(difference) == 0:
         return f"Both sides are the same, so every value of {name} is a solution."
-    return "There is no solution."
+    return _none(difference.free_symbols, {name})
+
+
+def _none(letters: set[Any], names: set[str]) -> str:
+    if {letter.name for letter in letters} <= names:
+        return "There is no solution."
+    return "There is no solution that holds for all values of the other letters."
 
 
 def _result(solutions: list[Any], name: str, places: int) -> str:
@@ -117,12 +136,11 @@ def _result(solutions: list[Any], name: str, places: int) -> str:
 
 def _value(name: str, root: Any, places: int = 0) -> str:
     exact = shown(root)
-    if not has_decimal(root) or (root.is_rational and root.q in _EASY_DENOMINATORS and not places):
+    if root.is_rational and root.q in _EASY_DENOMINATORS and not places:
         return f"{name} = {exact}"
-    approximate = shown(root.round(places)) if places else decimal(root, SHORT_DIGITS)
-    # The formulas for roots of the third and fourth degree tell nobody anything.
+    approximate = approximation(root, places, SHORT_DIGITS)
     is_readable = len(exact) <= MAX_EXACT_CHARS and not root.has(sympy.CRootOf)
-    return f"{name} = {exact} ≈ {approximate}" if is_readable else f"{name} ≈ {approximate}"
+    return f"{name} = {exact}{approximate}" if is_readable or not approximate else name + approximate
 
 
 def _steps(left: Any, right: Any, letter: Any) -> list[str]:
@@ -168,19 +186,20 @@ def _factor_steps(polynomial: Any) -> list[str]:
 
 def _solve_system(problem: Problem) -> Worked:
     equations, names = problem.formulas, problem.variables
-    script = Script(*sorted({letter for tree in equations for letter in variables_of(tree)}))
+    letters = {letter for tree in equations for side in _sides(tree) for letter in side.free_symbols}
+    script = Script(*sorted({*names, *(letter for tree in equations for letter in variables_of(tree))}))
     listed = ", ".join(script.python(tree) for tree in equations)
     script.line(f"solutions = solve([{listed}], [{', '.join(names)}])", "solve")
     solutions = sympy.solve([build(tree) for tree in equations], [sympy.Symbol(name) for name in names])
     script.show("solutions", solutions)
     shown_equations = " and ".join(format_tree(_as_equation(tree)) for tree in equations)
     head = f"Let us solve {shown_equations} for {' and '.join(names)}."
-    return Worked(f"{head}\n\n{_system_result(solutions, names)}", script.code, script.logs)
+    return Worked(f"{head}\n\n{_system_result(solutions, names, letters)}", script.code, script.logs)
 
 
-def _system_result(solutions: Any, names: tuple[str, ...]) -> str:
+def _system_result(solutions: Any, names: tuple[str, ...], letters: set[Any]) -> str:
     if not solutions:
-        return "There is no solution."
+        return _none(letters, set(names))
     if isinstance(solutions, dict):
         return "So " + " and ".join(_value(str(name), root) for name, root in solutions.items()) + "."
     if not isinstance(solutions, list):
