@@ -124,7 +124,7 @@ def _place(text: str, mark: Mark, taken: set[Place]) -> Place | None:
     if not mark.text:
         told = start is not None and end is not None and 0 <= start <= end <= len(text)
         return (start, end) if told else None  # type: ignore[return-value] # both are known where told
-    if start is not None and text[start : start + len(mark.text)] == mark.text:
+    if start is not None and start >= 0 and text.startswith(mark.text, start):
         return start, start + len(mark.text)
     places = _all_places(text, mark.text)
     free = [place for place in places if place not in taken] or places
