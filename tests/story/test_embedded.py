@@ -166,6 +166,18 @@ def test_a_signalled_command_stops_what_it_started(
     assert processes_in(tmp_path) == []
 
 
+def test_ctrl_c_in_a_terminal_reaches_its_command_only(commands: Commands) -> None:
+    """The signal goes to every process of the terminal, yet another terminal's command keeps its server."""
+    first = commands(start_new_session=True)
+    first.redis().set("kept", "yes")
+    second = commands()
+    server = server_pid(second.redis())
+    os.killpg(first.process.pid, signal.SIGINT)
+    first.end()
+
+    assert server_pid(second.redis()) == server
+
+
 def test_the_password_is_in_one_private_file_only(commands: Commands, tmp_path: Path) -> None:
     """Not in an argument, environment or log; the server insists on it; files are 0600, folders 0700."""
     user = commands()
