@@ -124,9 +124,11 @@ class InFlight:
 
     def resume(self, *switch_args: object) -> None:
         """In the loop's greenlet: run the body until it parks or ends."""
-        assert self.body is not None
-        outcome = self.body.switch(*switch_args)
-        if self.body.dead:
+        body = self.body
+        assert body is not None
+        outcome = body.switch(*switch_args)
+        if body.dead:
+            self.body = None  # each holds the other
             self.pool.end(self, *outcome)
 
 
