@@ -40,6 +40,13 @@ class Command:
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.address, decode_responses=True)
 
+    def answers(self) -> bool:
+        try:
+            with self.redis() as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
     def end(self) -> int:
         """Ends as a command does whose work is done; its exit code."""
         if self.process.stdin and not self.process.stdin.closed:

@@ -5,8 +5,8 @@ Users hold a shared lock on USERS_LOCK. The exclusive lock on SERVER_LOCK_FD com
 inherited by the server: it is free exactly when neither keeper nor server lives, whoever was killed, and
 while it is held its file has the server's pid.
 
-    start ─▶ server runs ──crashed after a second or more──▶ started again, same command
-                │  └──ended as told, or crashed at once──▶ keeper ends
+    start ─▶ server runs ──killed or crashed──▶ started again, same command
+                │  └──ended as told, or exited within a second of its start──▶ keeper ends
                 └──nobody has held USERS_LOCK for IDLE_S, or SIGTERM──▶ SIGTERM, SIGKILL, keeper ends
 """
 
@@ -22,7 +22,9 @@ IDLE_S = 2.0
 POLL_S = 0.2
 GRACE_S = 15.0
 SHORTEST_LIFE_S = 1.0
-"""A server that crashes sooner would only crash again: its starter reads the log instead."""
+"""A server that exits sooner could not start: its starter reads the log."""
+SHORT_LIVES = 5
+"""Times in a row that a server may be killed so soon: one too big for the memory would be, for ever."""
 
 
 def main(arguments: list[str]) -> None:
@@ -45,9 +47,18 @@ class Keeper:
 
     def run(self) -> None:
         """Until the server has ended for good."""
-        started = time.monotonic()
-        while self._watch(self._start()) and time.monotonic() - started > SHORTEST_LIFE_S:
+        short_lives = 0
+        while short_lives < SHORT_LIVES:
             started = time.monotonic()
+            code = self._watch(self._start())
+            if time.monotonic() - started > SHORTEST_LIFE_S:
+                short_lives = 0
+            elif code > 0:
+                return
+            short_lives += 1
+            # uvicorn ends itself with the very signal that told it to.
+            if code in {0, -signal.SIGTERM}:
+                return
 
     def _start(self) -> int:
         # Not subprocess, which takes 6 ms to import.
@@ -63,19 +74,18 @@ class Keeper:
             os.pwrite(self._server_lock, b"%-20d\n" % pid, 0)
         return pid
 
-    def _watch(self, pid: int) -> bool:
-        """Whether the server crashed; False once it has ended as told or has been stopped."""
+    def _watch(self, pid: int) -> int:
+        """The server's exit code, negative for a signal; 0 when it has been stopped here."""
         last_used = time.monotonic()
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                # uvicorn ends itself with the very signal that told it to.
-                return os.waitstatus_to_exitcode(status) not in {0, -signal.SIGTERM}
+                return os.waitstatus_to_exitcode(status)
             if self._used():
                 last_used = time.monotonic()
             if self._told_to_end or (time.monotonic() - last_used > IDLE_S and self._lock_users_out()):
                 self._stop(pid)
-                return False
+                return 0
             self._sleep()
 
     def _used(self) -> bool:
