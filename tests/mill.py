@@ -83,12 +83,19 @@ class Mill:
         self.base_url = f"http://{HOST}:{emulator_port}/v1"
         data = folder / "redis"
         data.mkdir()
-        self.redis = Child(
-            [str(server_binary()), "--port", str(redis_port), "--bind", HOST, "--dir", str(data)]
-            + ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"],
-            folder / "redis.log",
-        )
-        command = [sys.executable, "-P", "-m", "worker.emulator", "--host", HOST, "--port", str(emulator_port)]
+        command = [str(server_binary()), "--port", str(redis_port), "--bind", HOST, "--dir", str(data)]
+        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+        self.redis = Child(command, folder / "redis.log")
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "worker.emulator",
+            "--host",
+            HOST,
+            "--port",
+            str(emulator_port),
+        ]
         command += ["--state", str(folder / "emulator"), "--seed", "7"]
         if scenario:
             (folder / "scenario.toml").write_text(scenario)
@@ -153,7 +160,9 @@ class Mill:
         async with await Store.open(self.redis_url) as store:
             return await store.status(batch)
 
-    async def wait_for(self, batch: str, states: Sequence[str] = ("done",), timeout_s: float = 60) -> StatusView:
+    async def wait_for(
+        self, batch: str, states: Sequence[str] = ("done",), timeout_s: float = 60
+    ) -> StatusView:
         """The batch's status once its state is one of these."""
         async with await Store.open(self.redis_url) as store:
 

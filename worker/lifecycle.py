@@ -178,9 +178,9 @@ def _identified(known: Known, run: Run, event: Event) -> Known:
 def _seen_now(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Decision:
     if run.status in ENDED:
         return Decision(replace(known, phase=Phase.READ, ended=run), ReadAnswer())
-    known = replace(known, odd_status=None if run.status in ACTIVE else run.status)
     if known.stop is not None:
         return _stopping(known, run, event, policy)
+    known = replace(known, odd_status=None if run.status in ACTIVE else run.status)
     if event.at >= _deadline_at(known, policy):
         return ask_to_end(known, Stop.DEADLINE, event)
     if run.status == "requires_action":

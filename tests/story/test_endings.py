@@ -1,0 +1,156 @@
+"""Every ending of a run leads to the one right row: CONTRACT "Statuses", over both APIs, end to end."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from jobs.models import Api, JobStatus, Result
+from tests.mill import TUTOR, Mill
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a question plays, and what its row must become. `error` is what the row's error starts with."""
+
+    plays: str
+    status: JobStatus
+    error: str | None = None
+    attempts: int = 1
+    only: Api | None = None
+
+    def __str__(self) -> str:
+        return self.plays
+
+
+C, I, E, F, X = (
+    JobStatus.COMPLETED,
+    JobStatus.INCOMPLETE,
+    JobStatus.EXPIRED,
+    JobStatus.FAILED,
+    JobStatus.CANCELLED,
+)
+ENDINGS = [
+    Ending("completed", C),
+    Ending("completed(two_messages)", C),
+    Ending("completed(no_message)", F, "no_message"),
+    Ending("completed(refusal)", C, "refusal"),
+    Ending("failed(server_error), completed", C, None, 2),
+    Ending("failed(rate_limit_exceeded), failed(server_error), completed", C, None, 3),
+    Ending("failed(server_error)", F, "server_error", 3),
+    Ending("failed(invalid_prompt)", F, "invalid_prompt"),
+    Ending("failed(never_heard_of)", F, "never_heard_of"),
+    Ending("expired, completed", C, None, 2, only="assistants"),
+    Ending("expired", E, None, 3, only="assistants"),
+    Ending("cancelled", X),
+    Ending("incomplete(max_completion_tokens)", I, "max_"),
+    Ending("incomplete(max_prompt_tokens)", I, "max_", only="assistants"),
+    Ending("incomplete(content_filter)", I, "content_filter", only="responses"),
+    Ending("stuck, completed", C, None, 2),
+    Ending("stuck", F, "deadline", 3),
+    Ending("unknown(dreaming)", F, "dreaming"),
+    Ending("requires_action(nobody, {}), completed", C),
+]
+QUESTION = "What is 20 + 22?"
+
+
+@dataclass
+class Played:
+    """One batch of all endings, played."""
+
+    mill: Mill
+    batch: str
+    results: dict[str, Result]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["assistants", "responses"])
+async def played(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Played]:
+    """All endings in one batch, on each API. Runs may take 3 s; a stuck one is cancelled then."""
+    with Mill(tmp_path_factory.mktemp("mill"), api=request.param) as mill:
+        mill.worker()
+        questions = [f"[emulate: {ending.plays}] {QUESTION}" for ending in ENDINGS]
+        batch = await mill.submit(questions, deadline_s=3.0)
+        await mill.wait_for(batch, timeout_s=90)
+        rows = await mill.rows(batch)
+        results = {ending.plays: row.result for ending, row in zip(ENDINGS, rows, strict=True)}
+        yield Played(mill, batch, results)
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=str)
+def test_each_ending_has_its_status_error_and_attempts(played: Played, ending: Ending) -> None:
+    """The row says how its last run ended, why, and how many runs it took; no run is made that is not counted."""
+    if ending.only not in {None, played.mill.api}:
+        pytest.skip(f"{played.mill.api} has no such ending")
+    row = ENDINGS.index(ending) + 1
+    result = played.results[ending.plays]
+
+    assert (result.status, result.attempt_count) == (ending.status, ending.attempts)
+    assert (result.error or "").startswith(ending.error or "")
+    assert ending.error is not None or result.error is None
+    if "requires_action" not in ending.plays:
+        assert played.mill.stats()["runs_by_job"][f"{played.batch}:{row}"] == ending.attempts
+
+
+def test_a_completed_row_has_its_answer_and_its_steps(played: Played) -> None:
+    """The answer is the text of all messages of the run, a blank line between; the steps tell how it came."""
+    one, two = played.results["completed"], played.results["completed(two_messages)"]
+
+    assert "42" in one.answer
+    assert "\n\n" in two.answer
+    assert [step.type for step in one.steps] == ["code_interpreter", "message"]
+    assert two.steps[-1].type == "message"
+
+
+def test_a_truncated_answer_is_kept_and_marked(played: Played) -> None:
+    """What there is of an incomplete answer is in the row; the row says that it is incomplete."""
+    result = played.results["incomplete(max_completion_tokens)"]
+
+    assert result.answer
+    assert result.status is I
+
+
+def test_tokens_of_all_attempts_are_counted(played: Played) -> None:
+    """A row that took three runs has the tokens of three."""
+    three = played.results["failed(rate_limit_exceeded), failed(server_error), completed"]
+    known = [
+        attempt.usage.prompt_tokens for attempt in three.attempts if attempt.usage.prompt_tokens is not None
+    ]
+
+    assert len(three.attempts) == 3
+    assert three.usage.prompt_tokens == sum(known)
+
+
+def test_each_new_attempt_has_a_thread_of_its_own(played: Played) -> None:
+    """No half message of a dead run reaches the model again."""
+    attempts = played.results["failed(rate_limit_exceeded), failed(server_error), completed"].attempts
+
+    assert len({attempt.thread_id for attempt in attempts}) == 3
+
+
+LONG = "[emulate: incomplete(max_completion_tokens), completed] " + QUESTION
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+@pytest.mark.parametrize(
+    ("policy", "status", "attempts"),
+    [("keep", I, 1), ("raise-limit", C, 2), ("continue", C, 2)],
+)
+async def test_on_incomplete_is_a_choice(
+    tmp_path: Path, api: Api, policy: str, status: JobStatus, attempts: int
+) -> None:
+    """`keep` stops; `raise-limit` asks once more with twice the limit; `continue` asks on, and joins the answers."""
+    with Mill(tmp_path, api=api) as mill:
+        mill.worker()
+        profile = TUTOR.model_copy(update={"max_completion_tokens": 256})
+        batch = await mill.submit([LONG], profile, on_incomplete=policy)
+        await mill.wait_for(batch)
+        (row,) = await mill.rows(batch)
+
+    assert row.result is not None
+    assert (row.result.status, row.result.attempt_count) == (status, attempts)
+    threads = {attempt.thread_id for attempt in row.result.attempts}
+    assert len(threads) == (1 if policy in {"keep", "continue"} else 2)
