@@ -17,6 +17,13 @@ WHOLE_NUMBERS = frozenset({"row", "attempts", "prompt_tokens", "completion_token
 FRACTIONS = frozenset({"cost_usd", "duration_s"})
 
 
+class _Quiet(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow publishes no types
+    """Pyarrow's writer, which otherwise closes itself late: a file given up needs no footer."""
+
+    def __del__(self) -> None:
+        """Leave the stream alone."""
+
+
 class ParquetWriter:
     """Gathers rows into groups."""
 
@@ -25,7 +32,7 @@ class ParquetWriter:
         self._schema = pa.schema(
             [(columns.names[place], _type(place - columns.width)) for place in columns.places]
         )
-        self._file = pq.ParquetWriter(stream, self._schema, compression="zstd")
+        self._file = _Quiet(stream, self._schema, compression="zstd")
         self._rows: list[list[Any]] = []
         self._characters = 0
 
