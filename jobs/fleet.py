@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 
 from jobs.errors import LocalFault
 from jobs.local import Child
@@ -12,20 +13,26 @@ ALONE_S = 30.0
 """How long nobody must have been alive before `run` starts a worker of its own in somebody else's Redis."""
 
 
+BOOT_S = 60.0
+"""Longest time a worker may take from its start to its first heartbeat."""
+
+
 class Fleet:
     """`start` makes a worker that ends with `stack`."""
 
-    def __init__(self, start: Callable[[], AbstractContextManager[Child]], stack: ExitStack) -> None:
-        self._start, self._stack = start, stack
+    def __init__(
+        self, start: Callable[[], AbstractContextManager[Child]], stack: ExitStack, log: Path
+    ) -> None:
+        self._start, self._stack, self._log = start, stack, log
         self._own: Child | None = None
         self._beat = False
-        self._seen_s = time.monotonic()
+        self._seen_s = self._started_s = time.monotonic()
 
     def reinforce(self) -> None:
         """Start a worker of our own."""
         self._own = self._stack.enter_context(self._start())
         self._beat = False
-        self._seen_s = time.monotonic()
+        self._seen_s = self._started_s = time.monotonic()
 
     def watch(self, view: StatusView) -> None:
         """Look after the workers. Raises LocalFault when our own ended before it could work at all."""
@@ -43,3 +50,8 @@ class Fleet:
             if not self._beat:
                 raise
             self.reinforce()
+        if not self._beat and time.monotonic() - self._started_s > BOOT_S:
+            raise LocalFault(
+                f"The worker has not come to work within {BOOT_S:g} s; its log, {self._log}, may say why. "
+                "Nothing is lost; the same command goes on."
+            )

@@ -24,7 +24,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._live: Any = None
-        self._last: tuple[float, BatchState | None] = (time.monotonic(), None)
+        self._said_at_s = time.monotonic()
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -46,12 +46,10 @@ class Progress:
         if self._live is not None:
             self._live.update(self._panel(view), refresh=True)
             return
-        said_at, state = self._last
-        if time.monotonic() - said_at >= LINE_EVERY_S or state not in {None, view.batch.state}:
+        if time.monotonic() - self._said_at_s >= LINE_EVERY_S:
+            self._said_at_s = time.monotonic()
             sys.stderr.write(plain_line(view) + "\n")
             sys.stderr.flush()
-            said_at = time.monotonic()
-        self._last = (said_at, view.batch.state)
 
     def _panel(self, view: StatusView) -> Any:
         from rich.text import Text  # noqa: PLC0415

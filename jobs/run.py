@@ -152,7 +152,7 @@ class _Running:
             told["OPENAI_API_KEY"] = target.need_key()
             return worker_process(self._job.settings.data_dir, arguments, told)
 
-        return Fleet(start, stack)
+        return Fleet(start, stack, self._job.settings.data_dir / "logs" / "worker.log")
 
     async def _followed(self, store: Store, url: str, fleet: Fleet, view: StatusView) -> StatusView:
         """Until nothing more is to come."""
