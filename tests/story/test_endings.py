@@ -25,7 +25,7 @@ class Ending:
         return self.plays
 
 
-C, I, E, F, X = (
+DONE, CUT, GONE, FAIL, STOP = (
     JobStatus.COMPLETED,
     JobStatus.INCOMPLETE,
     JobStatus.EXPIRED,
@@ -33,25 +33,25 @@ C, I, E, F, X = (
     JobStatus.CANCELLED,
 )
 ENDINGS = [
-    Ending("completed", C),
-    Ending("completed(two_messages)", C),
-    Ending("completed(no_message)", F, "no_message"),
-    Ending("completed(refusal)", C, "refusal"),
-    Ending("failed(server_error), completed", C, None, 2),
-    Ending("failed(rate_limit_exceeded), failed(server_error), completed", C, None, 3),
-    Ending("failed(server_error)", F, "server_error", 3),
-    Ending("failed(invalid_prompt)", F, "invalid_prompt"),
-    Ending("failed(never_heard_of)", F, "never_heard_of"),
-    Ending("expired, completed", C, None, 2, only="assistants"),
-    Ending("expired", E, None, 3, only="assistants"),
-    Ending("cancelled", X),
-    Ending("incomplete(max_completion_tokens)", I, "max_"),
-    Ending("incomplete(max_prompt_tokens)", I, "max_", only="assistants"),
-    Ending("incomplete(content_filter)", I, "content_filter", only="responses"),
-    Ending("stuck, completed", C, None, 2),
-    Ending("stuck", F, "deadline", 3),
-    Ending("unknown(dreaming)", F, "dreaming"),
-    Ending("requires_action(nobody, {}), completed", C),
+    Ending("completed", DONE),
+    Ending("completed(two_messages)", DONE),
+    Ending("completed(no_message)", FAIL, "no_message"),
+    Ending("completed(refusal)", DONE, "refusal"),
+    Ending("failed(server_error), completed", DONE, None, 2),
+    Ending("failed(rate_limit_exceeded), failed(server_error), completed", DONE, None, 3),
+    Ending("failed(server_error)", FAIL, "server_error", 3),
+    Ending("failed(invalid_prompt)", FAIL, "invalid_prompt"),
+    Ending("failed(never_heard_of)", FAIL, "never_heard_of"),
+    Ending("expired, completed", DONE, None, 2, only="assistants"),
+    Ending("expired", GONE, None, 3, only="assistants"),
+    Ending("cancelled", STOP),
+    Ending("incomplete(max_completion_tokens)", CUT, "max_"),
+    Ending("incomplete(max_prompt_tokens)", CUT, "max_", only="assistants"),
+    Ending("incomplete(content_filter)", CUT, "content_filter", only="responses"),
+    Ending("stuck, completed", DONE, None, 2),
+    Ending("stuck", FAIL, "deadline", 3),
+    Ending("unknown(dreaming)", FAIL, "dreaming"),
+    Ending("requires_action(nobody, {}), completed", DONE),
 ]
 QUESTION = "What is 20 + 22?"
 
@@ -110,7 +110,7 @@ def test_a_truncated_answer_is_kept_and_marked(played: Played) -> None:
     result = played.results["incomplete(max_completion_tokens)"]
 
     assert result.answer
-    assert result.status is I
+    assert result.status is CUT
 
 
 def test_tokens_of_all_attempts_are_counted(played: Played) -> None:
@@ -137,7 +137,7 @@ LONG = "[emulate: incomplete(max_completion_tokens), completed] " + QUESTION
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 @pytest.mark.parametrize(
     ("policy", "status", "attempts"),
-    [("keep", I, 1), ("raise-limit", C, 2), ("continue", C, 2)],
+    [("keep", CUT, 1), ("raise-limit", DONE, 2), ("continue", DONE, 2)],
 )
 async def test_on_incomplete_is_a_choice(
     tmp_path: Path, api: Api, policy: str, status: JobStatus, attempts: int

@@ -1,0 +1,20 @@
+# The workers' image: askmill in an environment of its own, run by a user without rights.
+FROM python:3.13-slim AS worker
+WORKDIR /app
+COPY requirements.txt pyproject.toml README.md LICENSE ./
+RUN pip install --no-cache-dir --require-hashes -r requirements.txt
+COPY config config
+COPY jobs jobs
+COPY worker worker
+RUN pip install --no-cache-dir --no-deps . && useradd --create-home askmill
+USER askmill
+WORKDIR /home/askmill
+ENTRYPOINT ["askmill"]
+CMD ["worker"]
+
+FROM worker AS flower
+USER root
+RUN pip install --no-cache-dir "flower>=2"
+USER askmill
+
+FROM worker
