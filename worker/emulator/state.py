@@ -80,6 +80,7 @@ class Store:
         self._tables: dict[str, Table[Any]] = {}
         self._pending: list[bytes] = []
         self._journal_fd = -1
+        self._lock_fd = -1
         self._contents: dict[str, bytes] = {}
         self.counters: Counter[str] = Counter()
 
@@ -102,6 +103,13 @@ class Store:
             self._compact(self._folder / "journal")
         except OSError as error:
             raise StateError(f"the state folder {self._folder} cannot be used: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Let go of the folder; what was not committed is lost, as at a kill."""
+        for fd in (self._journal_fd, self._lock_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._journal_fd = self._lock_fd = -1
 
     def note(self, change: list[Any]) -> None:
         if self._journal_fd >= 0:
@@ -140,10 +148,11 @@ class Store:
 
     def _lock(self) -> None:
         assert self._folder is not None
-        lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(self._lock_fd)
             raise StateError(f"the state folder {self._folder} is in use by another emulator") from None
 
     def _read(self, path: Path) -> None:

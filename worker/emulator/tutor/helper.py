@@ -1,4 +1,4 @@
-r"""The helper process: imports SymPy once and forks a child, under limits, for each question.
+r"""The helper process: imports SymPy once and forks a child, under limits, for each question that needs one.
 
     stdin   {"id": 7, "problem": {...}}\\n
     stdout  {"id": 7, "text": ..., "code": ..., "logs": ...}\\n     or  {"id": 7, "error": "..."}\\n
@@ -21,6 +21,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from .cheap import is_cheap
 from .problem import Problem
 from .question import read_question
 from .symbolic import UnansweredError
@@ -91,7 +92,11 @@ class _Helper:
         data = os.read(0, 1 << 16)
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
-            self._fork_child(json.loads(line))
+            question = json.loads(line)
+            if is_cheap(Problem.from_json(question["problem"])):
+                _send({"id": question["id"], **_reply_to(question)})
+            else:
+                self._fork_child(question)
         return bool(data)
 
     def _fork_child(self, question: dict[str, Any]) -> None:

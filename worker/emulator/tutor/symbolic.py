@@ -35,14 +35,17 @@ class UnansweredError(Exception):
     """The computation came to no usable end; the message says so to a person."""
 
 
-def build(node: Node) -> Any:
-    """The SymPy object of a tree, exact throughout: a decimal becomes the fraction it stands for."""
-    parts = [build(arg) for arg in node.args]
+def build(node: Node, *, is_real: bool = False) -> Any:
+    """The SymPy object of a tree, exact throughout: a decimal becomes the fraction it stands for.
+
+    `is_real` makes its letters real numbers; without it they may be complex.
+    """
+    parts = [build(arg, is_real=is_real) for arg in node.args]
     match node.kind:
         case "number":
             return sympy.Rational(node.text)
         case "variable":
-            return sympy.Symbol(node.text)
+            return letter_of(node.text, is_real=is_real)
         case "constant":
             return _CONSTANTS[node.text]
         case "call":
@@ -57,6 +60,11 @@ def build(node: Node) -> Any:
             return sympy.Eq(parts[0], parts[1])
         case _:
             return _infix(node.kind, parts[0], parts[1])
+
+
+def letter_of(name: str, *, is_real: bool = False) -> Any:
+    """The symbol of a letter."""
+    return sympy.Symbol(name, real=True) if is_real else sympy.Symbol(name)
 
 
 def _call(name: str, parts: list[Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import sympy
 
 from .problem import Problem
-from .symbolic import Script, UnansweredError, approximation, build, decimal, has_decimal, shown
+from .symbolic import Script, UnansweredError, approximation, build, decimal, has_decimal, letter_of, shown
 from .tree import Node, format_tree, variables_of
 from .worked import Worked
 
@@ -27,11 +27,10 @@ def solve_problem(problem: Problem) -> Worked:
     return _solve_one(problem)
 
 
-def _sides(equation: Node) -> tuple[Any, Any]:
+def _sides(equation: Node, *, is_real: bool = False) -> tuple[Any, Any]:
     """Left and right; an expression without a sign of equality is meant to be zero."""
-    if equation.kind == "=":
-        return build(equation.args[0]), build(equation.args[1])
-    return build(equation), sympy.Integer(0)
+    left, *right = equation.args if equation.kind == "=" else (equation,)
+    return build(left, is_real=is_real), build(right[0], is_real=is_real) if right else sympy.Integer(0)
 
 
 def _judge(equation: Node) -> Worked:
@@ -47,50 +46,47 @@ def _judge(equation: Node) -> Worked:
 
 
 def _solve_one(problem: Problem) -> Worked:
-    equation, name, places = problem.formulas[0], problem.variables[0], problem.places
+    equation, name = problem.formulas[0], problem.variables[0]
     # SymPy takes absolute values apart only where the letters are real.
     is_real = any(part.text == "abs" for part in equation.walk())
-    letter = sympy.Symbol(name, real=is_real or None)
+    letter = letter_of(name, is_real=is_real)
+    left, right = _sides(equation, is_real=is_real)
     script = Script(*sorted({*variables_of(equation), name}), is_real=is_real)
-    left, right = (_over_reals(side) if is_real else side for side in _sides(equation))
     script.line(f"solutions = solve({script.python(equation)}, {name})", "solve")
     try:
-        solutions = _solutions(
-            _over_reals(build(equation)) if is_real else build(equation), left - right, letter
-        )
+        solutions = _solutions(left, right, letter)
     except NotImplementedError:
         return _solve_numerically(equation, letter)
     script.show("solutions", solutions)
-    if any(has_decimal(root) and not root.is_rational for root in solutions):
-        rounded = f"round({places})" if places else f"evalf({SHORT_DIGITS})"
-        script.line(f"decimals = [solution.{rounded} for solution in solutions]")
-        script.show(
-            "decimals", [root.round(places) if places else root.evalf(SHORT_DIGITS) for root in solutions]
-        )
+    _show_decimals(script, solutions, problem.places)
     paragraphs = [
         f"Let us solve {format_tree(_as_equation(equation))} for {name}.",
         "\n".join(f"{n}. {step}" for n, step in enumerate(_steps(left, right, letter), 1)),
-        _result(solutions, name, places) if solutions else _no_result(left - right, name),
+        _result(solutions, name, problem.places) if solutions else _no_result(left - right, name),
         _PERIODIC if solutions and _is_periodic(left - right, letter) else "",
     ]
     return Worked("\n\n".join(part for part in paragraphs if part), script.code, script.logs)
 
 
-def _over_reals(expression: Any) -> Any:
-    return expression.subs(
-        {letter: sympy.Symbol(letter.name, real=True) for letter in expression.free_symbols}
-    )
+def _solutions(left: Any, right: Any, letter: Any) -> Any:
+    """What `solve(Eq(left, right), letter)` returns, on a shorter way where that is known to be the same.
 
-
-def _solutions(equation: Any, difference: Any, letter: Any) -> Any:
+    Up to the second degree SymPy's simplification changes nothing (a test compares), and takes most of the time.
+    """
+    difference = left - right
     polynomial = difference.as_poly(letter)
-    # Simplifying is seven eighths of the time, and changes nothing up to the second degree (a test compares).
-    is_plain = (
-        polynomial is not None and polynomial.degree() <= 2 and polynomial.domain in {sympy.ZZ, sympy.QQ}
-    )
-    # Only the absent flag is the default: it means "simplify, but not from the third degree on".
-    flags = {"simplify": False} if is_plain else {}
-    return sympy.solve(equation, letter, **flags)
+    if polynomial is not None and polynomial.degree() <= 2 and polynomial.domain in {sympy.ZZ, sympy.QQ}:
+        return sympy.solve(difference, letter, simplify=False)
+    return sympy.solve(sympy.Eq(left, right), letter)
+
+
+def _show_decimals(script: Script, solutions: list[Any], places: int) -> None:
+    if not any(has_decimal(root) and not root.is_rational for root in solutions):
+        return
+    rounded = f"round({places})" if places else f"evalf({SHORT_DIGITS})"
+    script.line(f"decimals = [solution.{rounded} for solution in solutions]")
+    values = [root.round(places) if places else root.evalf(SHORT_DIGITS) for root in solutions]
+    script.show("decimals", values)
 
 
 def _solve_numerically(equation: Node, letter: Any) -> Worked:
