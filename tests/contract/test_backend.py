@@ -97,6 +97,24 @@ async def test_an_incomplete_run_tells_its_reason_and_what_there_is(api, reason)
     assert answer.text
 
 
+async def test_an_answer_that_was_cut_off_can_be_gone_on_with(api):
+    """The next turn sees what there is, and its own text is only the rest."""
+    question = "What is 17 * 23? [emulate: incomplete(max_completion_tokens), completed]"
+    ask = await api.ask(question, PLAIN)
+    thread_id, run = await api.begin(ask)
+    await api.over(ask, thread_id, run.id)
+    cut = await api.backend.read(ask, thread_id, run.id)
+    going = replace(ask, attempt=2, question="Go on.", follow_up=True, after=cut.last_message_id)
+    second = await api.backend.make_run(going, thread_id)
+    ended = await api.over(going, thread_id, second.id)
+    rest = await api.backend.read(going, thread_id, second.id)
+    _, whole = await api.answered("What is 17 * 23?", PLAIN)
+    assert ended.status == "completed"
+    assert cut.text
+    assert rest.text
+    assert (cut.text + rest.text).replace(" ", "") == whole.text.replace(" ", "")
+
+
 async def test_functions_are_asked_for_and_answered(api):
     """requires_action, outputs of all calls at once, and the run goes on to its answer and its steps."""
     ask = await api.ask(f"Weather? {CALL}", WEATHER)
