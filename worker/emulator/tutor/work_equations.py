@@ -71,12 +71,12 @@ def _solve_one(problem: Problem) -> Worked:
 def _solutions(left: Any, right: Any, letter: Any) -> Any:
     """What `solve(Eq(left, right), letter)` returns, on a shorter way where that is known to be the same.
 
-    Up to the second degree SymPy's simplification changes nothing (a test compares), and takes most of the time.
+    For degrees 1 and 2 with rational coefficients, `roots` finds the same list, sorted, in a tenth of the time;
+    a test compares the two.
     """
-    difference = left - right
-    polynomial = difference.as_poly(letter)
-    if polynomial is not None and polynomial.degree() <= 2 and polynomial.domain in {sympy.ZZ, sympy.QQ}:
-        return sympy.solve(difference, letter, simplify=False)
+    polynomial = (left - right).as_poly(letter)
+    if polynomial is not None and polynomial.degree() in {1, 2} and polynomial.domain in {sympy.ZZ, sympy.QQ}:
+        return sorted(sympy.roots(polynomial), key=sympy.default_sort_key)
     return sympy.solve(sympy.Eq(left, right), letter)
 
 
