@@ -17,12 +17,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from worker.emulator.tutor import Tutor, TutorAnswer
-from worker.emulator.tutor.parser import parse
 from worker.emulator.tutor.problem import Kind, Problem
-from worker.emulator.tutor.question import read_question
-from worker.emulator.tutor.symbolic import build
+from worker.emulator.tutor.reading.parser import parse
+from worker.emulator.tutor.reading.question import read_question
 from worker.emulator.tutor.tree import Node, number
-from worker.emulator.tutor.work import work
+from worker.emulator.tutor.working.symbolic import build
+from worker.emulator.tutor.working.work import work
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "questions.csv"
 

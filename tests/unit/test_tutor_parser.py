@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.emulator.tutor.lexer import MAX_FORMULA_CHARS, ParseError, TooLargeError
-from worker.emulator.tutor.limits import check_size
-from worker.emulator.tutor.parser import parse
+from worker.emulator.tutor.reading.lexer import MAX_FORMULA_CHARS, ParseError, TooLargeError
+from worker.emulator.tutor.reading.limits import check_size
+from worker.emulator.tutor.reading.parser import parse
 from worker.emulator.tutor.tree import Node, format_tree, from_json, to_json
 
 FORMULA_CHARACTERS = "0123456789.xyzabei+-*/^()[]{}!|=_, \\%²³½√π°∞sincoqrtlgfapm"

@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
+import pytest
 import pytest_asyncio
 
 from worker.emulator.tutor import Tutor
 from worker.emulator.tutor.helper import TOO_MUCH, WALL_LIMIT_S
 from worker.emulator.tutor.process import MAX_OPEN_QUESTIONS
-from worker.emulator.tutor.question import read_question
+from worker.emulator.tutor.reading.question import read_question
+from worker.emulator.tutor.working.cheap import is_cheap
 
 COMMAND = [sys.executable, "-P", "-m", "worker.emulator.tutor.helper"]
 
@@ -66,10 +68,32 @@ async def test_many_questions_at_once_are_all_answered_by_a_few_processes(tutor:
         processes.append(len(psutil.Process().children(recursive=True)))
         return answer.logs
 
-    logs = await asyncio.gather(*(logs_of(f"What is {n} * 7?") for n in range(100)))
+    logs = await asyncio.gather(*(logs_of(f"What is {n}^2 + 1?") for n in range(100)))
 
-    assert logs == [str(7 * n) for n in range(100)]
+    assert logs == [str(n**2 + 1) for n in range(100)]
     assert max(processes) <= 1 + MAX_OPEN_QUESTIONS
+
+
+@pytest.mark.parametrize(
+    ("question", "cheap"),
+    [
+        ("What is 12 * (3 + 4) / 5 - 1.5?", True),
+        ("Solve 3x + 11 = 14", True),
+        ("Solve (x + 1)^2 = 3x/4", True),
+        ("What is 2^10?", False),
+        ("What is sqrt(2)?", False),
+        ("Solve x^3 = 2", False),
+        ("Solve (x + 1)^2 * x = 2", False),
+        ("Solve 1/x = 2", False),
+        ("Solve a x = 2 for x", False),
+        ("Solve |x| = 2", False),
+        (f"Solve x^2 = {10**50}", False),
+        ("Factor 12", False),
+    ],
+)
+def test_only_what_cannot_grow_is_worked_without_limits(question: str, cheap: bool) -> None:
+    """The helper itself works only arithmetic and equations up to the second degree, with few digits."""
+    assert is_cheap(read_question(question)) is cheap
 
 
 async def test_a_killed_helper_is_replaced(tutor: Tutor) -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.emulator.tutor.lexer import TooLargeError
 from worker.emulator.tutor.problem import Problem
-from worker.emulator.tutor.question import NotMathematicsError, read_question
+from worker.emulator.tutor.reading.lexer import TooLargeError
+from worker.emulator.tutor.reading.question import NotMathematicsError, read_question
 from worker.emulator.tutor.tree import format_tree
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_test.csv"

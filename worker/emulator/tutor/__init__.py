@@ -1,9 +1,9 @@
 """The offline mathematics tutor: a question in, a computed answer out, or a word on what it can compute.
 
     answer("Solve 3x + 11 = 14")
-      question.py   text -> Problem (a tree), or no mathematics: answered here, at once
-      process.py    Problem -> helper process -> a forked child under limits
-      work.py       SymPy computes; text, code and logs come back
+      reading/    text -> Problem, a tree; or no mathematics, which is answered here, at once
+      process.py  Problem -> helper process (helper.py) -> a forked child under limits
+      working/    SymPy computes; text, code and logs come back
 
 Text never reaches eval, nor SymPy's own parsers, which are built on it. SymPy is imported by the helper
 process only: importing this package is cheap.
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .lexer import TooLargeError
 from .process import HelperProcess
-from .question import NotMathematicsError, read_question
+from .reading.lexer import TooLargeError
+from .reading.question import NotMathematicsError, read_question
 
 __all__ = ["Tutor", "TutorAnswer"]
 

@@ -21,11 +21,11 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from .cheap import is_cheap
 from .problem import Problem
-from .question import read_question
-from .symbolic import UnansweredError
-from .work import work
+from .reading.question import read_question
+from .working.cheap import is_cheap
+from .working.symbolic import UnansweredError
+from .working.work import work
 
 # The processor's time is what a computation costs; the wall's also counts waiting on a busy machine.
 CPU_LIMIT_S = 2

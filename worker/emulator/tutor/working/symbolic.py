@@ -10,8 +10,9 @@ from typing import Any
 
 import sympy
 
+from worker.emulator.tutor.tree import Node
+
 from .pycode import SYMPY_NAMES, PythonPrinter, is_real_root
-from .tree import Node
 
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}
 _FUNCTIONS = {

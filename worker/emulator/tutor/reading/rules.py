@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from worker.emulator.tutor.problem import Kind, Problem
+from worker.emulator.tutor.tree import Node, number, variables_of
+
 from .code_calls import problem_of_call
 from .lexer import ParseError
 from .parser import parse
-from .problem import Kind, Problem
 from .shape import Shape
-from .tree import Node, number, variables_of
 
 Build = Callable[[Shape], Problem]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from worker.emulator.tutor.tree import Node, format_tree
+
 from .lexer import TooLargeError
-from .tree import Node, format_tree
 
 MAX_DIGITS = 1000
 MAX_FACTORIAL = 450  # 450! has 1,001 digits

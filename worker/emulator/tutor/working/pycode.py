@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .tree import ATOM_POWER, POWER_POWER, PRINT_POWER, PRODUCT_POWER, SIGN_POWER, Node, variables_of
+from worker.emulator.tutor.tree import (
+    ATOM_POWER,
+    POWER_POWER,
+    PRINT_POWER,
+    PRODUCT_POWER,
+    SIGN_POWER,
+    Node,
+    variables_of,
+)
 
 SYMPY_NAMES = {
     "abs": "Abs",

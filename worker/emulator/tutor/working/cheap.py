@@ -7,8 +7,8 @@ can grow, so they need no limits.
 
 from __future__ import annotations
 
-from .problem import Kind, Problem
-from .tree import Node, variables_of
+from worker.emulator.tutor.problem import Kind, Problem
+from worker.emulator.tutor.tree import Node, variables_of
 
 MAX_DIGITS = 40
 MAX_DEGREE = 2

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import work_calculus, work_equations, work_expressions
-from .problem import Kind, Problem
+from worker.emulator.tutor.problem import Kind, Problem
+
+from . import calculus, equations, expressions
 from .worked import Worked
 
 _WORKERS: dict[Kind, Callable[[Problem], Worked]] = {
-    Kind.EVALUATE: work_expressions.evaluate,
-    Kind.SOLVE: work_equations.solve_problem,
-    Kind.SIMPLIFY: work_expressions.simplify,
-    Kind.EXPAND: work_expressions.expand,
-    Kind.FACTOR: work_expressions.factor,
-    Kind.DERIVATIVE: work_calculus.derivative,
-    Kind.INTEGRAL: work_calculus.integral,
-    Kind.LIMIT: work_calculus.limit,
-    Kind.SUM: work_calculus.total,
+    Kind.EVALUATE: expressions.evaluate,
+    Kind.SOLVE: equations.solve_problem,
+    Kind.SIMPLIFY: expressions.simplify,
+    Kind.EXPAND: expressions.expand,
+    Kind.FACTOR: expressions.factor,
+    Kind.DERIVATIVE: calculus.derivative,
+    Kind.INTEGRAL: calculus.integral,
+    Kind.LIMIT: calculus.limit,
+    Kind.SUM: calculus.total,
 }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from worker.emulator.tutor.problem import Kind, Problem
+from worker.emulator.tutor.tree import Node, variables_of
+
 from .lexer import ParseError
 from .parser import parse
-from .problem import Kind, Problem
-from .tree import Node, variables_of
 
 _HEAD = re.compile(r"([A-Za-z]+)\((.*)\)", re.DOTALL)
 MAX_ORDER = 10

@@ -8,8 +8,9 @@ parsers, which are built on eval.
 
 from __future__ import annotations
 
+from worker.emulator.tutor.tree import POWER_POWER, PRODUCT_POWER, SIGN_POWER, SUM_POWER, Node, number
+
 from .lexer import FUNCTIONS, ParseError, Token, tokens_of
-from .tree import POWER_POWER, PRODUCT_POWER, SIGN_POWER, SUM_POWER, Node, number
 
 MAX_NESTING = 50
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from worker.emulator.tutor.problem import Problem
+
 from .lexer import ParseError, TooLargeError
 from .limits import check_size
-from .problem import Problem
 from .rules import RULES, whole_number
 from .shape import NoShapeError, Shape, shape_of
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import sympy
 
-from .problem import Problem
+from worker.emulator.tutor.problem import Problem
+from worker.emulator.tutor.tree import Node, format_tree, variables_of
+
 from .symbolic import Script, UnansweredError, approximation, build, decimal, has_decimal, letter_of, shown
-from .tree import Node, format_tree, variables_of
 from .worked import Worked
 
 MAX_EXACT_CHARS = 60
@@ -71,8 +72,8 @@ def _solve_one(problem: Problem) -> Worked:
 def _solutions(left: Any, right: Any, letter: Any) -> Any:
     """What `solve(Eq(left, right), letter)` returns, on a shorter way where that is known to be the same.
 
-    For degrees 1 and 2 with rational coefficients, `roots` finds the same list, sorted, in a tenth of the time;
-    a test compares the two.
+    For degrees 1 and 2 with rational coefficients, `roots` finds the same list, sorted, in a tenth of the
+    time; a test compares the two.
     """
     polynomial = (left - right).as_poly(letter)
     if polynomial is not None and polynomial.degree() in {1, 2} and polynomial.domain in {sympy.ZZ, sympy.QQ}:

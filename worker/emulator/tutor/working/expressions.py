@@ -6,9 +6,10 @@ from typing import Any
 
 import sympy
 
-from .problem import Problem
+from worker.emulator.tutor.problem import Problem
+from worker.emulator.tutor.tree import Node, format_tree, variables_of
+
 from .symbolic import Script, UnansweredError, approximation, build, shown
-from .tree import Node, format_tree, variables_of
 from .worked import Worked
 
 
