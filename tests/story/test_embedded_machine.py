@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import psutil
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -91,6 +91,11 @@ class EmbeddedRedis(RuleBasedStateMachine):
 
 
 TestEmbeddedRedis = EmbeddedRedis.TestCase
+# A failure is told as it came: making it shorter would take minutes of starting processes.
 TestEmbeddedRedis.settings = settings(
-    max_examples=6, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=6,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
 )
