@@ -31,6 +31,15 @@ def _new_id() -> str:
     return "b_" + "".join(secrets.choice(_ID_LETTERS) for _ in range(6))
 
 
+def _last_before(first_row: int, kept: bytes | None) -> int:
+    """The last turn of a conversation in earlier calls, 0 for none.
+
+    `kept` is "last turn before the call:last turn of the call": a repeated call finds its own rows there.
+    """
+    before, _, last = (kept or b"0:0").decode().partition(":")
+    return int(last) if int(last) < first_row else int(before)
+
+
 @dataclass(frozen=True)
 class _Chunk:
     """Rows on their way, as the commands that store them need them."""
@@ -106,17 +115,14 @@ class Shelf:
         if not turns:
             return {}
         names = list(dict.fromkeys(name for _, name in turns))
-        ((*known,),) = await self._at.together(("HMGET", keys.part(batch, "turns"), *names))
-        # A repeated call finds its own rows there; a turn only ever follows an earlier row.
-        last = {
-            name: int(row) for name, row in zip(names, known, strict=True) if row and int(row) < first_row
-        }
-        following = {}
+        (stored,) = await self._at.together(("HMGET", keys.part(batch, "turns"), *names))
+        before = {name: _last_before(first_row, kept) for name, kept in zip(names, stored, strict=True)}
+        following, last = {}, dict(before)
         for number, name in turns:
-            if name in last:
+            if last[name]:
                 following[last[name]] = number
             last[name] = number
-        pairs = [part for pair in last.items() for part in pair]
+        pairs = [part for name in names for part in (name, f"{before[name]}:{last[name]}")]
         await self._at.together(("HSET", keys.part(batch, "turns"), *pairs))
         return following
 

@@ -1,12 +1,12 @@
-"""What must hold of a Redis that askmill has used, at any moment: every key known, every row in exactly one place.
+"""What must hold of a Redis that askmill has used: every key known, every row in exactly one place.
 
-    byte   is in                          has a live hash      has a result
-    q h    nothing else                   no                   perhaps an older one
-    p      `fed`                          perhaps              perhaps an older one
-    w      `due` or `orphans`, not both   perhaps              perhaps an older one
-    r      `held` of one worker           with its fence       perhaps an older one
-    c i e f j                             no                   yes
-    x                                     no                   perhaps
+byte   is in                          has a live hash      has a result
+q h    nothing else                   no                   perhaps an older one
+p      `fed`                          perhaps              perhaps an older one
+w      `due` or `orphans`, not both   perhaps              perhaps an older one
+r      `held` of one worker           with its fence       perhaps an older one
+c i e f j                             no                   yes
+x                                     no                   perhaps
 """
 
 from collections import Counter
@@ -33,7 +33,11 @@ def assert_no_leaks(url: str) -> None:
         batches = _names(client.zrange(keys.BATCHES, 0, -1))
         for batch in batches:
             faults += _batch(client, batch, fed, held)
-        faults += [f"{name} is fed or held, but its batch is gone" for name in [*fed, *held] if name[:8] not in batches]
+        faults += [
+            f"{name} is fed or held, but its batch is gone"
+            for name in [*fed, *held]
+            if name[:8] not in batches
+        ]
     assert not faults, "\n".join(["Redis is not as it must be:", *faults])
 
 
@@ -44,13 +48,18 @@ def _names(raw: list[bytes]) -> list[str]:
 def _keys(client: redis.Redis):
     sealed = set(_names(client.zrange(keys.BATCHES, 0, -1)))
     workers = set(_names(client.zrange(keys.WORKERS, 0, -1)))
-    for key in _names(list(client.scan_iter())):
+    found = _names(list(client.scan_iter(count=1000)))
+    with client.pipeline(transaction=False) as pipe:
+        for key in found:
+            pipe.type(key).ttl(key)
+        told = pipe.execute()
+    for key, stored, ttl_s in zip(found, told[::2], told[1::2], strict=True):
         kind = keys.type_of(key)
         if kind is None and not key.startswith(_CELERYS):
             yield f"key {key} is in no table"
-        elif kind is not None and client.type(key).decode() != kind:
-            yield f"key {key} is a {client.type(key).decode()}, not a {kind}"
-        elif key.startswith("askmill:b:") and key.split(":")[2] not in sealed and client.ttl(key) < 0:
+        elif kind is not None and stored.decode() != kind:
+            yield f"key {key} is a {stored.decode()}, not a {kind}"
+        elif key.startswith("askmill:b:") and key.split(":")[2] not in sealed and ttl_s < 0:
             yield f"key {key} belongs to no sealed batch and never expires"
         elif key.startswith("askmill:held:") and key.split(":")[2] not in workers:
             yield f"key {key} belongs to no worker that a sweep would find"
@@ -66,9 +75,9 @@ def _batch(client: redis.Redis, batch: str, fed: set[str], held: dict[str, str])
     if told != {byte: Counter(status)[byte] for byte in STATUS_OF_BYTE}:
         yield f"{batch} counts {told}, its bytes say {Counter(status)}"
     unfinished = sum(status.count(byte) for byte in _OPEN_BYTES)
-    if (unfinished == 0) != ("finished_at" in about) or (unfinished == 0) != (about["state"] == "done"):
-        if about["state"] != "cancelled" or (unfinished == 0) != ("finished_at" in about):
-            yield f"{batch} is {about['state']} with {unfinished} unfinished rows"
+    over = "finished_at" in about and about["state"] in {"done", "cancelled"}
+    if over != (unfinished == 0) or (about["state"] == "done" and unfinished):
+        yield f"{batch} is {about['state']} with {unfinished} unfinished rows: {about}"
     if (client.zscore(keys.OPEN, batch) is None) != (unfinished == 0):
         yield f"{batch} has {unfinished} unfinished rows; in open: {client.zscore(keys.OPEN, batch)}"
     yield from _rows(client, batch, status, fed, held)
@@ -79,10 +88,14 @@ def _rows(client: redis.Redis, batch: str, status: str, fed: set[str], held: dic
     due = set(_names(client.zrange(keys.part(batch, "due"), 0, -1)))
     orphans = set(_names(client.zrange(keys.part(batch, "orphans"), 0, -1)))
     results = set(_names(client.hkeys(keys.part(batch, "results"))))
+    with client.pipeline(transaction=False) as pipe:
+        for row in range(1, len(status) + 1):
+            pipe.hgetall(keys.live(batch, row))
+        lives = pipe.execute()
     reserved = 0
     for row, byte in enumerate(status, 1):
         name = f"{batch}:{row}"
-        live = {field.decode(): value.decode() for field, value in client.hgetall(keys.live(batch, row)).items()}
+        live = {field.decode(): value.decode() for field, value in lives[row - 1].items()}
         reserved += int(live.get("reserved", 0))
         places = {"p": name in fed, "w": (str(row) in due) + (str(row) in orphans), "r": name in held}
         if any(found != (place == byte) for place, found in places.items()):

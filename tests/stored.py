@@ -54,7 +54,12 @@ async def claimed(store: Store, fed: Fed, worker_id: str = "w1") -> Claim:
 def ended(row: int, status: JobStatus = JobStatus.COMPLETED, **changed: Any) -> Result:
     """A result with one attempt."""
     attempt = Attempt(1, f"thread_{row}", f"run_{row}", status.value)
-    known: dict[str, Any] = {"answer": "42", "attempts": (attempt,), "thread_id": f"thread_{row}", "run_id": f"run_{row}"}
+    known: dict[str, Any] = {
+        "answer": "42",
+        "attempts": (attempt,),
+        "thread_id": f"thread_{row}",
+        "run_id": f"run_{row}",
+    }
     return Result(row, status, **{**known, **changed})
 
 

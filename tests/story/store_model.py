@@ -48,11 +48,11 @@ class ModelBatch:
     """Waiting rows that are fed whatever the batch's state."""
 
     @property
-    def bytes(self) -> str:
+    def status(self) -> str:
         return "".join(self.rows[row].byte for row in sorted(self.rows))
 
     def settle(self) -> None:
-        if not OPEN & set(self.bytes) and self.state != "cancelled":
+        if not OPEN & set(self.status) and self.state != "cancelled":
             self.state = "done"
 
     def put_back(self, number: int, *, later: bool = False) -> None:
@@ -94,7 +94,13 @@ class ModelBatch:
         row.byte, row.worker = "r", worker
         return None
 
-    def save(self, row: ModelRow, state: bytes, run_made: bool, out: bool | None, danger: bool | None) -> bool:
+    def may_start(self, run_made: bool, out: bool | None) -> bool:
+        """The last word before a create."""
+        return run_made or not out or self.state not in {"paused", "cancelled"}
+
+    def save(
+        self, row: ModelRow, state: bytes, run_made: bool, out: bool | None, danger: bool | None
+    ) -> bool:
         """Whether this was the first run the API accepted."""
         first = run_made and not self.accepted
         row.state = state

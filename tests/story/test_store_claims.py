@@ -1,0 +1,283 @@
+"""What a worker may do with a row, and what it may not do any more once it was taken for dead."""
+
+import asyncio
+
+import pytest
+import redis
+
+from jobs import keys
+from jobs.models import BatchState, JobStatus, Limits
+from jobs.records import POISON_KILLS, Claim, NewRow, Refusal
+from jobs.store import Store
+from tests.stored import card, claimed, ended, submitted, work_off
+
+
+def stop_heart(redis_url: str, worker: str) -> None:
+    """As if its lifetime had passed without a beat."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(keys.worker(worker))
+
+
+async def test_a_row_goes_from_claim_to_result(store: Store) -> None:
+    """Cells in, result out, every counter told, the batch done."""
+    batch = await submitted(store, 1)
+    assert (await store.beat(card(), [batch])).batches[batch].state is BatchState.QUEUED
+    (fed,) = await store.feed(1)
+    claim = await claimed(store, fed)
+    assert (claim.cells, claim.state, claim.previous, claim.kills) == (["question 1"], None, None, 0)
+    saved = await store.save(claim, b"{}", run_made=True, counters={"requests": 3})
+    assert saved.first
+    assert (await store.batch(batch)).state is BatchState.RUNNING
+    spent = {"requests": 2, "prompt": 10, "completion": 5, "cost_nano": 1_500_000}
+    assert await store.finish(claim, ended(1), counters=spent)
+    told = (await store.status(batch)).to_json()
+    assert (told["state"], told["runs"], told["requests"]) == ("done", 1, 5)
+    assert (told["tokens"], told["cost_usd"]) == ({"prompt": 10, "completion": 5}, 0.0015)
+    assert told["counts"]["completed"] == 1
+    assert told["submitted_at"] < told["started_at"] <= told["finished_at"]
+    assert (await store.row(batch, 1)).view.result == ended(1)
+
+
+async def test_the_same_message_twice_is_one_claim(store: Store) -> None:
+    """Of a hundred deliveries at once one gets the row; afterwards it is finished for all."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    (fed,) = await store.feed(1)
+    got = await asyncio.gather(*(store.claim(batch, fed.row, "w1") for _ in range(100)))
+    claims = [claim for claim in got if isinstance(claim, Claim)]
+    assert len(claims) == 1
+    assert [one for one in got if one not in claims] == [Refusal.RUNNING] * 99
+    await store.finish(claims[0], ended(1))
+    assert await store.claim(batch, 1, "w1") is Refusal.FINISHED
+
+
+async def test_a_claim_whose_reply_was_lost_is_answered_again(store: Store) -> None:
+    """The same call sent again by the client library gets the same row, not a refusal by itself."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    await store.feed(1)
+    scripts = store._at.scripts
+    first = await scripts.claim(batch, 1, "w1", "fence")
+    again = await scripts.claim(batch, 1, "w1", "fence")
+    assert (first[0], again[0]) == (b"", b"")
+    assert (await scripts.claim(batch, 1, "w1", "other"))[0] == b"running"
+    await store.leave("w1")
+
+
+@pytest.mark.parametrize("swept", [False, True])
+async def test_a_worker_that_was_only_slow_changes_nothing(store: Store, redis_url: str, swept: bool) -> None:
+    """Once swept, its beat says so and its saves, results and hand-backs are refused; before that it lives on."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    slow = await claimed(store, (await store.feed(1))[0])
+    await store.save(slow, b"mine", run_out=True)
+    stop_heart(redis_url, "w1")
+    if not swept:
+        assert (await store.beat(card())).alive
+        assert await store.save(slow, b"still mine")
+        return
+    assert (await store.sweep()).workers == ("w1",)
+    assert not (await store.beat(card())).alive
+    await store.beat(card("w2"))
+    heir = await claimed(store, (await store.feed(1))[0], "w2")
+    assert heir.state == b"mine"
+    assert not await store.save(slow, b"late", counters={"requests": 9})
+    assert not await store.give_back(slow, b"late")
+    assert not await store.finish(slow, ended(1, JobStatus.FAILED))
+    assert not await store.keep_file(slow, 0, b"late", 100)
+    assert (await store.row(batch, 1)).state == b"mine"
+    assert await store.finish(heir, ended(1))
+    assert (await store.status(batch)).to_json()["requests"] == 0
+
+
+async def test_only_deaths_in_a_dangerous_moment_count(store: Store, redis_url: str) -> None:
+    """A row that kills its workers is told as poison; one whose workers die while waiting is not."""
+    batch = await submitted(store, 2)
+    await store.beat(card("w0"))
+    first = await claimed(store, (await store.feed(0))[0], "w0")
+    await store.save(first, b"1", run_made=True)
+    second = await claimed(store, (await store.feed(0))[0], "w0")
+    await store.save(second, b"2", run_made=True, danger=True)
+    for death in range(1, POISON_KILLS + 1):
+        stop_heart(redis_url, f"w{death - 1}")
+        await store.sweep()
+        await store.beat(card(f"w{death}"))
+        claims = [await claimed(store, fed, f"w{death}") for fed in await store.feed(0)]
+        assert {claim.row: claim.kills for claim in claims} == {1: 0, 2: death}
+        for claim in claims:
+            await store.save(claim, b"again", danger=claim.row == 2)
+    assert (await store.row(batch, 2)).kills == POISON_KILLS
+
+
+async def test_a_worker_that_leaves_hands_its_rows_over(store: Store) -> None:
+    """A clean end is no death: the rows wait at once, with all that is known of them."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(1))[0])
+    await store.save(claim, b"known", run_made=True, danger=True)
+    assert await store.leave("w1") == 1
+    assert await store.workers() == ()
+    await store.beat(card("w2"))
+    heir = await claimed(store, (await store.feed(1))[0], "w2")
+    assert (heir.batch, heir.state) == (batch, b"known")
+
+
+async def test_a_row_given_back_waits_for_its_time(store: Store) -> None:
+    """Not fed before it is due, nor claimable by an old message; then with its state."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(1))[0])
+    assert await store.give_back(claim, b"resting", due_ms=claim.now_ms + 60_000, counters={"requests": 1})
+    assert await store.feed(5) == []
+    assert await store.claim(batch, 1, "w1") is Refusal.WAITING
+    detail = await store.row(batch, 1)
+    assert (detail.view.status, detail.due_ms, detail.state) == (
+        JobStatus.QUEUED,
+        claim.now_ms + 60_000,
+        b"resting",
+    )
+    await store._at.ask("ZADD", keys.part(batch, "due"), 0, 1)
+    again = await claimed(store, (await store.feed(5))[0])
+    assert again.state == b"resting"
+    assert again.fence != claim.fence
+
+
+async def test_a_worker_of_another_api_is_refused_and_the_row_waits_for_the_right_one(store: Store) -> None:
+    """It goes back with a pause, so that the two kinds do not pass it round as fast as they can."""
+    batch = await submitted(store, 1)
+    await store.beat(card("right"))
+    await store.beat(card("wrong", base_url="https://elsewhere/v1"))
+    (fed,) = await store.feed(1)
+    assert await store.claim(batch, fed.row, "wrong") is Refusal.MISMATCH
+    assert await store.feed(1) == []
+    status = await store.status(batch)
+    assert [worker.id for worker in status.workers] == ["right"]
+    assert [worker.id for worker in status.strangers] == ["wrong"]
+
+
+async def test_who_never_beat_gets_no_row(store: Store) -> None:
+    """Nobody could tell when such a worker dies."""
+    batch = await submitted(store, 1)
+    await store.feed(1)
+    assert await store.claim(batch, 1, "ghost") is Refusal.STRANGER
+    assert [fed.row for fed in await store.feed(1)] == [1]
+
+
+async def test_nothing_is_saved_that_the_budget_cannot_pay(store: Store) -> None:
+    """Spent, reserved and wanted together stay within it; what a row reserved comes free with its end."""
+    batch = await submitted(store, 3, limits=Limits(budget_usd=1e-9 * 100))
+    await store.beat(card())
+    first = await claimed(store, (await store.feed(0))[0])
+    assert (await store.save(first, b"a", run_made=True, reserve_nano=60)).affordable
+    second = await claimed(store, (await store.feed(0))[0])
+    refused = await store.save(second, b"b", run_out=True, reserve_nano=41)
+    assert refused.held
+    assert not refused.affordable
+    assert (await store.row(batch, second.row)).state is None
+    assert (await store.save(second, b"c", run_out=True, reserve_nano=40)).affordable
+    await store.finish(first, ended(first.row), counters={"cost_nano": 50})
+    assert not (await store.save(second, b"d", reserve_nano=51)).affordable
+    assert (await store.save(second, b"d", reserve_nano=50)).affordable
+    await store.update_limits(batch, Limits())
+    assert (await store.save(second, b"e", reserve_nano=10**12)).affordable
+
+
+async def test_generated_files_are_kept_up_to_a_size(store: Store) -> None:
+    """Storing one again replaces it and counts once."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(1))[0])
+    assert await store.keep_file(claim, 0, b"x" * 60, 100)
+    assert await store.keep_file(claim, 0, b"y" * 70, 100)
+    assert not await store.keep_file(claim, 1, b"z" * 31, 100)
+    assert await store.keep_file(claim, 1, b"z" * 30, 100)
+    assert await store.file(batch, 1, 0) == b"y" * 70
+    assert await store.file(batch, 1, 2) is None
+
+
+async def test_five_minutes_of_failing_creates_pause_the_batch(store: Store) -> None:
+    """Not one failure, and not when one create succeeded in between."""
+    batch = await submitted(store, 2)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(1))[0])
+    long_ago = claim.now_ms - 301_000
+
+    async def began(at_ms: int) -> None:
+        await store._at.ask("HSET", keys.batch(batch), "trouble_since", at_ms)
+
+    assert not await store.trouble(batch)
+    await began(long_ago)
+    await store.save(claim, b"{}", run_made=True)
+    assert not await store.trouble(batch)
+    await began(long_ago)
+    assert await store.trouble(batch)
+    paused = await store.batch(batch)
+    assert (paused.state, paused.paused_reason, paused.accepted) == (
+        BatchState.PAUSED,
+        "api_unreachable",
+        False,
+    )
+    assert not await store.trouble(batch)
+
+
+async def test_a_conversation_goes_on_turn_by_turn(store: Store) -> None:
+    """One row at a time, in file order, each with what the turn before left it; other rows do not wait."""
+    rows = [NewRow([str(n)], None, "talk" if n in {1, 3, 5} else None) for n in range(1, 6)]
+    batch = await submitted(store, rows)
+    await store.beat(card())
+    first = await claimed(store, (await store.feed(0))[0])
+    await store.save(first, b"{}", run_made=True)
+    others = [await claimed(store, fed) for fed in await store.feed(0)]
+    assert [claim.row for claim in others] == [2, 4]
+    await store.finish(first, ended(1), seed=b"thread_1")
+    (second,) = [await claimed(store, fed) for fed in await store.feed(0)]
+    assert (second.row, second.seed) == (3, b"thread_1")
+    await store.finish(second, ended(3), seed=b"thread_1, 3")
+    (third,) = [await claimed(store, fed) for fed in await store.feed(0)]
+    assert (third.row, third.seed) == (5, b"thread_1, 3")
+    await store.finish(third, ended(5))
+    for claim in others:
+        await store.finish(claim, ended(claim.row))
+    assert (await store.batch(batch)).state is BatchState.DONE
+
+
+@pytest.mark.parametrize(
+    "status", [JobStatus.FAILED, JobStatus.INCOMPLETE, JobStatus.EXPIRED, JobStatus.CANCELLED]
+)
+async def test_a_turn_that_did_not_complete_ends_its_conversation(store: Store, status: JobStatus) -> None:
+    """The rest is `previous_turn` without an attempt; a retry asks that turn and its rest, on the good thread."""
+    batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(1, 5)])
+    await store.beat(card())
+    await store.finish(await claimed(store, (await store.feed(0))[0]), ended(1), seed=b"good")
+    await store.finish(await claimed(store, (await store.feed(0))[0]), ended(2, status), seed=b"bad")
+    views = [view async for view in store.results(batch)]
+    assert [view.status for view in views[2:]] == [JobStatus.FAILED] * 2
+    assert [(view.result.error, view.result.attempt_count) for view in views[2:] if view.result] == [
+        ("previous_turn", 0)
+    ] * 2
+    assert (await store.batch(batch)).state is BatchState.DONE
+    assert await store.retry(batch, [status]) == 3
+    (again,) = [await claimed(store, fed) for fed in await store.feed(0)]
+    assert (again.row, again.seed, again.previous) == (2, b"good", ended(2, status))
+    await store.finish(again, ended(2), seed=b"better")
+    assert await work_off(store) == [3, 4]
+    assert (await store.counts(batch)).by_status[JobStatus.COMPLETED] == 4
+
+
+async def test_attempts_of_a_turn_still_count_when_a_retry_does_not_reach_it(store: Store) -> None:
+    """`previous_turn` hides the older answer, not what was paid for it, however often that happens."""
+    batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(1, 3)])
+    await store.beat(card())
+    await work_off(store)
+    for _ in range(2):
+        assert await store.retry(batch, [JobStatus.COMPLETED, JobStatus.FAILED]) == 2
+        first = await claimed(store, (await store.feed(0))[0])
+        await store.finish(first, ended(1, JobStatus.FAILED))
+        last = (await store.row(batch, 2)).view
+        assert last.result is not None
+        assert (last.status, last.result.status, last.result.error) == (
+            JobStatus.FAILED,
+            JobStatus.FAILED,
+            "previous_turn",
+        )
+        assert (last.result.answer, last.result.attempt_count) == ("", 1)

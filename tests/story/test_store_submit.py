@@ -1,0 +1,186 @@
+"""How a batch comes into the store, and when it may be seen."""
+
+import pytest
+import redis
+
+from jobs import keys
+from jobs.errors import NotFound, RedisUnavailable, UsageError
+from jobs.models import BatchState, InputSpec, JobStatus, Limits, OnIncomplete
+from jobs.profile import Profile, Resources
+from jobs.records import NewRow
+from jobs.store import Store
+from tests.leaks import assert_no_leaks
+from tests.stored import new_batch, submitted
+
+
+async def test_nobody_sees_a_batch_before_it_is_sealed(store: Store) -> None:
+    """Unsealed it is not listed, not newest, not fed, not found by its identity."""
+    batch = await store.create_batch(new_batch())
+    await store.add_rows(batch, 1, [NewRow(["why?"])])
+    assert await store.list_batches() == []
+    assert await store.newest() is None
+    assert await store.feed(10) == []
+    assert await store.find_identity("0" * 64) is None
+    with pytest.raises(NotFound, match="there is none in this Redis"):
+        await store.batch(batch)
+    await store.seal_batch(batch)
+    assert [found.id for found in await store.list_batches()] == [batch]
+    assert (await store.newest(), await store.find_identity("0" * 64)) == (batch, batch)
+    assert [fed.row for fed in await store.feed(10)] == [1]
+
+
+async def test_a_submit_that_dies_half_way_leaves_nothing_for_ever(store: Store, redis_url: str) -> None:
+    """Every key of an unsealed batch expires within the hour; sealed, none does."""
+    batch = await store.create_batch(new_batch())
+    await store.add_rows(batch, 1, [NewRow(["why?"], None, "talk"), NewRow([""], "empty question")])
+    with redis.Redis.from_url(redis_url) as client:
+        mine = list(client.scan_iter(f"askmill:b:{batch}*"))
+        assert len(mine) == 5
+        assert all(0 < client.ttl(key) <= 3600 for key in mine)
+        await store.seal_batch(batch)
+        assert all(client.ttl(key) == -1 for key in client.scan_iter(f"askmill:b:{batch}*"))
+
+
+async def test_what_is_frozen_comes_back_as_it_went_in(store: Store) -> None:
+    """Specification, profile, resources, limits and options are those of the submit."""
+    given = new_batch(
+        spec=InputSpec(("a", "b"), None, template="{a} and {b}", id_column="a", overrides=("model",)),
+        profile=Profile(instructions="Be brief: «ja»", tools=("code_interpreter",), temperature=0.5),
+        resources=Resources(code_interpreter_files=("file-1",), row_files={"a.png": "file-2"}),
+        limits=Limits(attempts=5, deadline_s=1.5, budget_usd=2.5, on_incomplete=OnIncomplete.CONTINUE),
+        options={"reuse": True},
+    )
+    batch = await store.create_batch(given)
+    await store.add_rows(batch, 1, [NewRow(["x", "y"])])
+    await store.seal_batch(batch)
+    found = await store.batch(batch)
+    for name in (
+        "name",
+        "file",
+        "spec",
+        "profile",
+        "resources",
+        "api",
+        "base_url",
+        "model",
+        "limits",
+        "options",
+    ):
+        assert getattr(found, name) == getattr(given, name), name
+    assert (found.rows, found.state, found.accepted) == (1, BatchState.QUEUED, False)
+
+
+async def test_a_repeated_call_stores_the_same_rows(store: Store) -> None:
+    """`add_rows` again after a lost reply changes nothing, conversations included."""
+    batch = await store.create_batch(new_batch())
+    rows = [NewRow([f"q{n}"], None, "talk" if n % 2 else None) for n in range(40)]
+    await store.add_rows(batch, 1, rows[:16])
+    await store.add_rows(batch, 17, rows[16:])
+    await store.add_rows(batch, 17, rows[16:])
+    await store.seal_batch(batch)
+    assert [view.cells[0] for view in [v async for v in store.results(batch)]] == [f"q{n}" for n in range(40)]
+    counts = (await store.counts(batch)).rows_by_byte
+    assert (counts["q"], counts["h"]) == (21, 19)
+
+
+async def test_rows_must_open_a_block(store: Store) -> None:
+    """A call that would tear a block apart is refused before anything is stored."""
+    batch = await store.create_batch(new_batch())
+    with pytest.raises(ValueError, match="multiple of 16"):
+        await store.add_rows(batch, 5, [NewRow(["why?"])])
+
+
+async def test_a_rejected_row_is_finished_and_says_why(store: Store) -> None:
+    """It is never fed; a batch of nothing else is done at once."""
+    batch = await submitted(store, [NewRow(["", "x"], "the question is empty")])
+    (view,) = [view async for view in store.results(batch)]
+    assert (view.status, view.cells) == (JobStatus.REJECTED, ["", "x"])
+    assert view.result is not None
+    assert (view.result.error, view.result.attempt_count) == ("the question is empty", 0)
+    assert (await store.batch(batch)).state is BatchState.DONE
+    assert await store.feed(10) == []
+
+
+async def test_typed_cells_come_back_typed(store: Store) -> None:
+    """Values of .jsonl and .parquet rows are kept as they are."""
+    cells = ["text", 1, 2.5, None, True, {"nested": [1, "ü"]}]
+    batch = await submitted(store, [NewRow(cells)])
+    assert (await store.row(batch, 1)).view.cells == cells
+
+
+async def test_ids_of_resources_are_found_by_content(store: Store) -> None:
+    """What was made at the API once is used again, until it is forgotten."""
+    await store.remember("file", "ab" * 32, "file-1")
+    assert await store.recall("file", "ab" * 32) == "file-1"
+    assert await store.recall("assistant", "ab" * 32) is None
+    await store.forget("file", "ab" * 32)
+    assert await store.recall("file", "ab" * 32) is None
+
+
+async def test_an_unknown_batch_is_answered_with_those_that_look_alike(store: Store) -> None:
+    """The message names what there is."""
+    batch = await submitted(store, 1)
+    typed = batch[:-1] + "_"
+    for asked in (
+        store.batch,
+        store.counts,
+        store.status,
+        store.resume,
+        store.cancel,
+        store.retry,
+        store.purge,
+    ):
+        with pytest.raises(NotFound, match=f"no batch '{typed}': here are {batch} "):
+            await asked(typed)
+    with pytest.raises(NotFound):
+        await store.pause(typed, "asked")
+    with pytest.raises(NotFound):
+        await store.update_limits(typed, Limits())
+
+
+async def test_a_redis_that_is_not_there_is_named_without_its_password() -> None:
+    """The address, what happened, what to do; no secret."""
+    with pytest.raises(RedisUnavailable) as caught:
+        await Store.open("redis://me:secret@127.0.0.1:1/3")
+    said = str(caught.value)
+    assert "redis://127.0.0.1:1/3" in said
+    assert "ASKMILL_REDIS_URL" in said
+    assert "secret" not in said
+
+
+async def test_an_address_that_cannot_be_read_is_a_setting_to_mend() -> None:
+    """Not a traceback, and a good example goes along."""
+    with pytest.raises(UsageError, match="redis://localhost:6379/0"):
+        await Store.open("http://localhost")
+
+
+async def test_a_newer_layout_is_left_alone(redis_url: str) -> None:
+    """An older askmill says how to upgrade instead of guessing."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(keys.SCHEMA, keys.SCHEMA_VERSION + 1)
+    with pytest.raises(UsageError, match="newer askmill"):
+        await Store.open(redis_url)
+
+
+async def test_retention_lets_every_key_of_a_finished_batch_expire(redis_url: str) -> None:
+    """With ASKMILL_RETENTION_DAYS set nothing of it stays; a retry makes it stay again until it is done."""
+    async with await Store.open(redis_url, retention_days=2) as store:
+        batch = await submitted(store, 1)
+        with redis.Redis.from_url(redis_url) as client:
+
+            def lifetimes() -> set[bool]:
+                mine = [*client.scan_iter(f"askmill:b:{batch}*"), keys.identity("0" * 64)]
+                return {client.ttl(key) > 0 for key in mine}
+
+            assert lifetimes() == {False}
+            await store.cancel(batch)
+            assert lifetimes() == {True}
+            assert await store.retry(batch, [JobStatus.CANCELLED]) == 1
+            assert lifetimes() == {False}
+            await store.cancel(batch)
+            for key in client.scan_iter(f"askmill:b:{batch}*"):
+                client.delete(key)
+        assert await store.list_batches() == []
+        await store.sweep()
+        assert await store.newest() is None
+    assert_no_leaks(redis_url)
