@@ -1,0 +1,59 @@
+"""The real command as a process: `askmill(...)` in a folder of its own, with nothing configured but what is said."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+SETTINGS = ("ASKMILL_", "OPENAI_")
+LIMIT_S = 90
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A working folder, a data directory, and the environment of one user."""
+
+    folder: Path
+    settings: dict[str, str]
+
+    def env(self) -> dict[str, str]:
+        bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+        return {**bare, **self.settings}
+
+    def askmill(self, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end."""
+        return subprocess.run(
+            self._script(*arguments),
+            cwd=self.folder,
+            env=self.env(),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start it, and do not wait."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self._script(*arguments), cwd=self.folder, env=self.env(), stdout=pipe, stderr=pipe, text=True
+        )
+
+    def _script(self, *arguments: str) -> list[str]:
+        return [str(Path(sys.executable).with_name("askmill")), *arguments]
+
+    def write(self, name: str, *lines: str) -> str:
+        (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return name
+
+    def with_settings(self, **settings: str) -> "Terminal":
+        return Terminal(self.folder, {**self.settings, **settings})
+
+
+def terminal(folder: Path) -> Terminal:
+    """A user with nothing configured; the data stays in the folder."""
+    work = folder / "work"
+    work.mkdir()
+    return Terminal(work, {"ASKMILL_DATA_DIR": str(folder / "data")})
