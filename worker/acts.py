@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.models import Usage
 from jobs.records import Claim
-from worker.asking import KNOWN, ask_for, overrides_of, schema_error
+from worker.asking import ask_for, overrides_of, schema_error
 from worker.backends.base import ApiFault, Ask, Run
 from worker.desk import Desk
 from worker.known import (
@@ -38,7 +38,7 @@ from worker.known import (
 )
 from worker.retry import On
 from worker.rooms import BatchRoom
-from worker.signals import Signals, Stale
+from worker.signals import Signals
 from worker.tools import call_tools
 
 REQUEST: dict[type[Action], On] = {
@@ -87,7 +87,7 @@ class Acts:
                 await self.signals.sleep(wait_s)
                 return Claimed(*self.stamp())
             case CallTools():
-                return await self._call_tools(action, known)
+                return await self._call_tools(action)
             case ReadAnswer():
                 return await self._read(action, known)
             case FindRun() | FindSubmitted():
@@ -161,19 +161,10 @@ class Acts:
             found = await self.desk.backend.find_run(ask, thread_id, known.known_runs)
         return Looked(*self.stamp(), found=found)
 
-    async def _call_tools(self, action: CallTools, known: Known) -> Event:
-        """Call the functions, under the mark that tells a poison row."""
-        await self.mark_danger(known, on=True)
+    async def _call_tools(self, action: CallTools) -> Event:
         functions = self.room.batch.profile.functions
         outputs = await call_tools(functions, action.calls, self.desk.function_limit_s)
-        await self.mark_danger(known, on=False)
         return ToolsCalled(*self.stamp(), outputs=outputs)
-
-    async def mark_danger(self, known: Known, *, on: bool) -> None:
-        """Say in the store that what comes may kill this process. Raises Stale when the row is not ours."""
-        state = KNOWN.dump_json(known, exclude_defaults=True)
-        if not await self.desk.patiently(lambda: self.desk.store.save(self.claim, state, danger=on)):
-            raise Stale
 
     async def _read(self, action: ReadAnswer, known: Known) -> Event:
         await self.signals.sleep(action.after_s)

@@ -5,9 +5,12 @@ free, never retried by Celery, and their results are ignored. Why: docs/decision
 """
 
 import os
+import signal
 import socket
+from concurrent.futures import Future
 from typing import Any
 
+import structlog
 from celery import Celery
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
@@ -81,7 +84,14 @@ def _start(sender: Any, **_: Any) -> None:
     _process = WorkerProcess(
         settings, settings.redis_url.get_secret_value(), slots, socket.gethostname(), os.getpid()
     )
-    submit(_process.run())
+    submit(_process.run()).add_done_callback(_without_heart)
+
+
+def _without_heart(ended: "Future[None]") -> None:
+    """A worker without its heartbeat may hold nothing: it ends, and others go on."""
+    if not ended.cancelled() and (fault := ended.exception()) is not None:
+        structlog.get_logger().critical("worker.failed", reason=f"{type(fault).__name__}: {fault}")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @worker_shutting_down.connect

@@ -43,6 +43,8 @@ class Desk:
     function_limit_s: float = 60.0
     file_limit_bytes: int = 10_000_000
     acknowledged_s: float = float("-inf")
+    last_try_s: float = float("inf")
+    """When, at the end of the process, Redis is no longer waited for (see `elapsed_clock_s`)."""
     clock_offset_s: float = 0.0
     """Redis' clock less ours: every stored time is Redis'."""
     poke: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,6 +65,8 @@ class Desk:
             try:
                 return await call()
             except (RedisError, OSError, Unavailable) as fault:
+                if elapsed_clock_s() > self.last_try_s:
+                    raise
                 if tries == 0:
                     log.warning("redis.waiting", reason=str(fault) or type(fault).__name__)
                 tries += 1

@@ -79,6 +79,8 @@ class Known:
     """The run as it ended, while it is being read."""
     answer: Answer | None = None
     schema_error: str | None = None
+    crashes: int = 0
+    """How often following this row has raised what nobody expected."""
     stop: Stop | None = None
     stop_error: str | None = None
     stopped_at: float | None = None

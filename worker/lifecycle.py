@@ -177,7 +177,7 @@ def _identified(known: Known, run: Run, event: Event) -> Known:
 
 def _seen_now(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Decision:
     if run.status in ENDED:
-        return Decision(replace(known, phase=Phase.READ, ended=run), ReadAnswer())
+        return Decision(replace(known, phase=Phase.READ, ended=run), ReadAnswer(), store=True)
     if known.stop is not None:
         return _stopping(known, run, event, policy)
     known = replace(known, odd_status=None if run.status in ACTIVE else run.status)
@@ -187,7 +187,7 @@ def _seen_now(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Deci
         if known.rounds >= policy.tool_rounds:
             error = f"tool_rounds: the model asked for functions more than {policy.tool_rounds} times"
             return ask_to_end(replace(known, stop_error=error), Stop.ROW, event)
-        return Decision(known, CallTools(calls=run.tool_calls))
+        return Decision(known, CallTools(calls=run.tool_calls), store=True)
     return Decision(known, Look(by=_deadline_at(known, policy)))
 
 
@@ -212,7 +212,8 @@ def _stopping(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Deci
 def _asked(known: Known, event: Event) -> Decision:
     """The user cancels or pauses: a run that exists is cancelled, or followed; none is made."""
     if isinstance(event, PauseAsked):
-        return Decision(known, GiveBack()) if known.phase is Phase.NEW else _go_on(known)
+        unpaid = known.phase is Phase.NEW or known.doubt
+        return Decision(known, GiveBack()) if unpaid else _go_on(known)
     if known.phase is Phase.SENT or (known.phase is Phase.NEW and known.doubt):
         return Decision(replace(known, phase=Phase.SENT, stop=Stop.USER), FindRun())
     if known.phase is Phase.NEW:

@@ -60,7 +60,7 @@ def _last(attempts: tuple[Attempt, ...], field: str) -> str | None:
 def _duration_s(attempts: tuple[Attempt, ...]) -> float | None:
     if not attempts or attempts[0].started_at is None or attempts[-1].finished_at is None:
         return None
-    return max(0.0, attempts[-1].finished_at - attempts[0].started_at)
+    return round(max(0.0, attempts[-1].finished_at - attempts[0].started_at), 3)
 
 
 def nano(usd: float | None) -> int | None:

@@ -40,6 +40,8 @@ FEED_FLOOR = 20
 """Rows handed to the broker when no slot is known to be free: the next worker finds work at once."""
 LEAVE_S = 2.5
 """How long jobs may take to give themselves back before they are cut off."""
+GIVE_UP_S = 1.0
+"""How long after that a worker goes on trying to reach a Redis that is away."""
 
 
 class WorkerProcess:
@@ -120,7 +122,8 @@ class WorkerProcess:
         await self._follow(desk, claim)
 
     async def _follow(self, desk: Desk, claim: Claim) -> None:
-        signals = self.jobs[claim.batch, claim.row] = Signals(leaving=self.leaving)
+        signals = Signals(leaving=self.leaving, task=asyncio.current_task())
+        self.jobs[claim.batch, claim.row] = signals
         try:
             room = await desk.patiently(lambda: self.rooms.room(claim))
             await JobRunner(desk, room, claim, signals).run()
@@ -205,6 +208,12 @@ class WorkerProcess:
         for signals in self.jobs.values():
             signals.leaving = True
             signals.changed.set()
+        await asyncio.sleep(LEAVE_S)
+        if self.desk is not None:
+            self.desk.last_try_s = elapsed_clock_s() + GIVE_UP_S
+        for signals in list(self.jobs.values()):
+            if signals.task is not None:
+                signals.task.cancel()
 
 
 def _new_id(host: str, pid: int) -> str:

@@ -18,6 +18,7 @@ from worker.asking import KNOWN, belongs_to, first_known, policy_for, priced, se
 from worker.backends.base import ApiFault
 from worker.desk import Desk
 from worker.known import (
+    CallTools,
     CancelAsked,
     Claimed,
     ClearTurn,
@@ -32,6 +33,7 @@ from worker.known import (
     PauseAsked,
     PauseBatch,
     Phase,
+    ReadAnswer,
     Reserve,
     Wait,
 )
@@ -45,6 +47,11 @@ log = structlog.get_logger()
 
 STARTING = (Reserve, ClearTurn, MakeThread, MakeRun)
 """Actions that lead to spending: not taken once the batch is paused or cancelled."""
+
+DANGEROUS = (CallTools, ReadAnswer)
+"""Actions that may kill this process: a user's function, or what an answer holds. Three deaths are poison."""
+
+CRASH_WAIT_S = 10.0
 
 
 class JobRunner:
@@ -67,6 +74,18 @@ class JobRunner:
             if not self.signals.lost:
                 await self._give_back(self.known, 0.0)
                 log.info("job.handed_over", phase=self.known.phase.value, run=self.known.run_id)
+        except Exception as crash:
+            log.exception("job.crashed", phase=self.known.phase.value)
+            await self._after_crash(crash)
+
+    async def _after_crash(self, crash: Exception) -> None:
+        """A fault of ours: the row goes back, and fails for good the third time."""
+        self.known = replace(self.known, crashes=self.known.crashes + 1)
+        if self.known.crashes < POISON_KILLS:
+            await self._give_back(self.known, CRASH_WAIT_S)
+            return
+        error = f"internal: {type(crash).__name__}: {crash}"
+        await self._finish(self.known, Finish(JobStatus.FAILED, error=error))
 
     async def _follow(self) -> None:
         if self.claim.kills >= POISON_KILLS:
@@ -113,11 +132,18 @@ class JobRunner:
         reserve = worst_case_nano(self.room, self.claim, self.desk.prices) if making else None
         state = KNOWN.dump_json(decision.known, exclude_defaults=True)
         run_out = True if making else False if decision.retried is not None else None
+        danger = isinstance(decision.action, DANGEROUS)
         made = self.known.run_id is None and decision.known.run_id is not None
         counters = self._counters()
         saved = await self.desk.patiently(
             lambda: self.desk.store.save(
-                self.claim, state, run_made=made, run_out=run_out, reserve_nano=reserve, counters=counters
+                self.claim,
+                state,
+                run_made=made,
+                run_out=run_out,
+                danger=danger,
+                reserve_nano=reserve,
+                counters=counters,
             )
         )
         if not saved:
@@ -135,7 +161,8 @@ class JobRunner:
         """What the decision means beyond this row: slow all workers, count, cancel what was made twice."""
         if decision.throttled_s is not None:
             self.acts.counted["throttled"] += 1
-            await self.desk.limits.throttle(decision.throttled_s)
+            wait_s = decision.throttled_s
+            await self.desk.patiently(lambda: self.desk.limits.throttle(wait_s))
         if decision.retried is not None:
             self.acts.counted[f"retries:{decision.retried}"] += 1
             log.info(

@@ -20,6 +20,8 @@ class Signals:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: bool = False
     lost: bool = False
+    task: asyncio.Task[object] | None = None
+    """What follows the row, to be cut off when it does not leave in time."""
 
     def raise_if_ending(self) -> None:
         """Raises Stale or HandOver when there is no use in going on."""
