@@ -309,6 +309,9 @@ async def test_clearing_a_turn_keeps_the_turns_before(api):
     await api.backend.clear_turn(thread_id, first.last_message_id)
     await api.backend.clear_turn(thread_id, first.last_message_id)
 
+    on_thread = run.id if api.backend.api == "assistants" else None
+    kept = await api.backend.read(ask, thread_id, on_thread)
+    assert kept.text == first.text
     again = replace(dead, attempt=2, question="What is 8 + 9?")
     found = await api.backend.find_run(again, thread_id, frozenset({run.id, made.id}))
     assert found.kind is FoundKind.NOTHING

@@ -13,7 +13,7 @@ from jobs import api as jobs_api
 from jobs.errors import ApiUnavailable, UsageError
 from jobs.local.ports import HOST
 from jobs.models import Api, Usage
-from jobs.objects import make_vector_store
+from jobs.objects import make_vector_store, purge_objects
 from jobs.profile import Profile, Resources
 from worker.backends.base import ApiFault, Ask, Backend, FoundKind, ToolOutput
 from worker.backends.choice import backend_for
@@ -173,16 +173,76 @@ async def test_all_pages_are_read():
     assert answer.text.startswith("m1\n\nm2")
 
 
+async def test_a_server_that_knows_no_cursors_is_not_read_twice():
+    """It says that there is more and sends the same page again: each message counts once."""
+    messages = [{"id": "3", "role": "assistant", "run_id": "7", "content": "because"}]
+    routes = {"GET /threads/t/messages": {"data": messages, "has_more": True}}
+    async with asking(routes) as (backend, _):
+        assert (await backend.read(an_ask(), "t", "7")).text == "because"
+
+
+async def test_a_step_of_several_tool_calls_is_several_steps():
+    """One a call, in order; the tokens, told for all of them together, count once."""
+    calls = [
+        {"id": "1", "type": "code_interpreter", "code_interpreter": {"input": "1+1", "outputs": []}},
+        {"id": "2", "type": "function", "function": {"name": "f", "arguments": "{}", "output": "x"}},
+        {"id": "3", "type": "telepathy", "telepathy": {"thought": "of you"}},
+    ]
+    step = {
+        "id": "step_1",
+        "type": "tool_calls",
+        "status": "completed",
+        "created_at": 5,
+        "completed_at": 6,
+        "usage": {"prompt_tokens": 10, "completion_tokens": 4},
+        "step_details": {"type": "tool_calls", "tool_calls": calls},
+    }
+    failed = {"id": "step_2", "type": "tool_calls", "status": "failed", "step_details": {"tool_calls": []}}
+    failed["last_error"] = {"code": "server_error", "message": "oops"}
+    routes = {
+        "GET /threads/t/messages": {"data": []},
+        "GET /threads/t/runs/7/steps": {"data": [step, failed]},
+    }
+    async with asking(routes) as (backend, _):
+        steps = (await backend.read(an_ask(), "t", "7")).steps
+    assert [step.type for step in steps] == ["code_interpreter", "function", "other", "other"]
+    assert [step.usage for step in steps] == [Usage(10, 4), Usage(), Usage(), Usage()]
+    assert (steps[0].started_at, steps[0].finished_at) == (5, 6)
+    assert steps[2].details == {"kind": "telepathy", "thought": "of you"}
+    assert steps[3].details["error"] == "server_error: oops"
+
+
+async def test_a_conversations_items_are_deleted_before_it():
+    """They would outlive it: purge takes every item, then the conversation."""
+    routes = {
+        "GET /conversations/c/items": {
+            "data": [{"id": "i1", "type": "message"}, {"id": "i2", "type": "message"}]
+        },
+        "DELETE /conversations/c/items/i1": {"deleted": True},
+        "DELETE /conversations/c": {"deleted": True},
+    }
+    async with wild(routes) as (server, url), jobs_api.client("k", url) as client:
+        report = await purge_objects(client, [("conversation", "c")])
+    assert (report.deleted, report.faults) == (1, [])
+    names = [name for name, _ in server.asked if name.startswith("DELETE")]
+    assert names == [
+        "DELETE /conversations/c/items/i1",
+        "DELETE /conversations/c/items/i2",
+        "DELETE /conversations/c",
+    ]
+
+
 async def test_without_metadata_a_run_that_nobody_knows_is_ours():
     """Our thread, no metadata kept by the server: known runs aside, the one with the answer counts."""
     runs = [
         {"id": "a", "status": "failed", "created_at": 1},
         {"id": "b", "status": "queued", "created_at": 2, "metadata": None},
         {"id": "c", "status": "completed", "created_at": 3, "metadata": {}},
+        {"id": "d", "status": "expired", "created_at": 4},
     ]
     async with asking({"GET /threads/t/runs": {"data": runs}}) as (backend, _):
         found = await backend.find_run(an_ask(), "t", frozenset({"a"}))
-        nothing = await backend.find_run(an_ask(), "t", frozenset({"a", "b", "c"}))
+        nothing = await backend.find_run(an_ask(), "t", frozenset({"a", "b", "c", "d"}))
     assert found.kind is FoundKind.RUN
     assert found.run is not None
     assert found.run.id == "c"

@@ -244,6 +244,13 @@ def test_a_wait_may_be_told_as_a_date():
     assert retry_after_s({"retry-after": formatdate(time.time() - 60, usegmt=True)}, limited=True) == 0.0
 
 
+def test_reset_headers_of_other_refusals_are_no_wait():
+    """They stand on every reply: a 400 with them is not to be waited for, a 429 is."""
+    headers = {"x-ratelimit-reset-requests": "6m0s"}
+    assert fault_of_reply(400, headers, b"").retry_after_s is None
+    assert fault_of_reply(429, headers, b"").retry_after_s == 360.0
+
+
 @pytest.mark.parametrize(
     ("body", "code", "message"),
     [

@@ -109,7 +109,7 @@ class ResponsesBackend:
         items = await self._turn(ask, thread_id)
         run = await self.look(ask, thread_id, run_id)
         waiting = {call.id for call in tool_calls(items)}
-        if not items or {call.id for call in run.tool_calls} & waiting:
+        if {call.id for call in run.tool_calls} & waiting:
             return Found(FoundKind.NOTHING, run)
         return _found(items, thread_id)
 

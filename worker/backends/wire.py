@@ -103,9 +103,11 @@ class Wire:
             cursor = [("after", after)] if after else []
             page = (await self.get(where, [*query, ("limit", str(PAGE)), *cursor])).data
             objects = page.get("data") or []
-            yield objects
             last = page.get("last_id") or (objects[-1].get("id") if objects else None)
-            if not page.get("has_more") or not last or last == after:
+            if not objects or (after and last == after):
+                return
+            yield objects
+            if not page.get("has_more") or not last:
                 return
             after = last
 
