@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from jobs.local.keeper import SHORT_LIVES
 from tests.local_commands import Command, processes_in
 from tests.support import wait_until
 
@@ -25,6 +26,7 @@ class EmbeddedRedis(RuleBasedStateMachine):
         self._home = Path(self._folder.name)
         self._commands: list[Command] = []
         self._written = 0
+        self._server_kills = 0
 
     @rule()
     @precondition(lambda self: len(self._commands) < 3)
@@ -47,9 +49,11 @@ class EmbeddedRedis(RuleBasedStateMachine):
     def kill(self, which: int) -> None:
         self._commands.pop(which % len(self._commands)).kill()
 
+    # A keeper gives up when its server is killed for the fifth time within a second of its start.
     @rule()
-    @precondition(lambda self: self._commands and self._keeper())
+    @precondition(lambda self: self._commands and self._keeper() and self._server_kills < SHORT_LIVES - 1)
     def kill_server(self) -> None:
+        self._server_kills += 1
         before = self._server()
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: self._server() != before, "the keeper has started the server again")
@@ -93,7 +97,7 @@ class EmbeddedRedis(RuleBasedStateMachine):
 TestEmbeddedRedis = EmbeddedRedis.TestCase
 # A failure is told as it came: making it shorter would take minutes of starting processes.
 TestEmbeddedRedis.settings = settings(
-    max_examples=6,
+    max_examples=4,
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
