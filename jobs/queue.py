@@ -9,6 +9,7 @@
 Celery is imported only by who publishes: `askmill status` does without it.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,13 @@ def _plain_tls(url: str) -> bool:
 
 
 def broker_settings(url: str) -> dict[str, Any]:
-    """Celery's settings for the broker, the same for who publishes and who works."""
+    """Celery's settings for the broker, the same for who publishes and who works.
+
+    Takes Celery's own variables out of this process' environment: it prefers them to any setting, and they
+    may be another project's.
+    """
+    for name in ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND"):
+        os.environ.pop(f"CELERY_{name}", None)
     return {
         "broker_url": broker_url(url),
         # kombu would check no certificate unless told to; redis-py does.
@@ -51,6 +58,12 @@ def broker_settings(url: str) -> dict[str, Any]:
             "unacked_key": UNACKED,
             "unacked_index_key": f"{UNACKED}_index",
             "unacked_mutex_key": f"{UNACKED}_mutex",
+            # Acknowledged early, a message stays unacked for milliseconds; one that stays lost its worker or
+            # its Redis on the way. The default gives it back after an hour: docs/decisions/celery-version.md.
+            "visibility_timeout": 20,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,

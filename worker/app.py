@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from celery.apps.worker import install_worker_term_handler
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from config.logs import set_up_logs
@@ -78,6 +79,8 @@ def _our_logs(**_: Any) -> None:
 
 @worker_ready.connect
 def _start(sender: Any, **_: Any) -> None:
+    # A closed terminal ends the worker. Celery would start it again, by sys.argv alone: without `python -P`.
+    install_worker_term_handler(sender.controller, sig="SIGHUP")
     global _process  # noqa: PLW0603 -- one per process, as Celery's own application
     assert settings.redis_url is not None
     slots = sender.pool.num_processes

@@ -1,0 +1,63 @@
+"""`python -P -m worker`, as `askmill` starts it: blind to its surroundings, and gone when its terminal is."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import wait_until
+
+
+@contextmanager
+def worker(redis_url: str, folder: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that is ready; killed in the end."""
+    log = folder / "worker.log"
+    ours = {
+        "ASKMILL_REDIS_URL": redis_url,
+        "OPENAI_API_KEY": "none",
+        "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "worker", "--concurrency", "3"],
+            cwd=folder,
+            env={**os.environ, **ours, **env},
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        wait_until(lambda: "worker.ready" in log.read_text() or process.poll() is not None, "it is ready", 30)
+        assert process.poll() is None, log.read_text()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_users_files_shadow_nothing(redis_url: str, tmp_path: Path) -> None:
+    """A folder that holds modules with our names, or those of our libraries, is a folder like any other."""
+    for name in ("config", "jobs", "worker", "celery", "kombu", "celeryconfig", "redis", "openai", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the user\\'s own file was imported')\n")
+    with worker(redis_url, tmp_path) as process:
+        process.terminate()
+
+        assert process.wait(20) == 0
+
+
+def test_another_projects_celery_settings_lead_nowhere(redis_url: str, tmp_path: Path) -> None:
+    """CELERY_BROKER_URL and its like, which Celery prefers to settings, do not take the worker to their broker."""
+    theirs = "redis://127.0.0.1:9/0"
+    with worker(redis_url, tmp_path, CELERY_BROKER_URL=theirs, CELERY_BROKER_READ_URL=theirs) as process:
+        assert process.poll() is None
+
+
+def test_a_closed_terminal_ends_the_worker(redis_url: str, tmp_path: Path) -> None:
+    """SIGHUP hands over and ends; Celery's own answer would be to start the program again."""
+    with worker(redis_url, tmp_path) as process:
+        process.send_signal(signal.SIGHUP)
+
+        assert process.wait(20) == 0
