@@ -1,6 +1,7 @@
 """The emulator as a process: options, faults on the wire, kept state, kill -9, secrets."""
 
 import asyncio
+import signal
 import socket
 import subprocess
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+
 from tests.contract.emulator_support import (
     JSON_HEADERS,
     KEY,
@@ -47,10 +49,10 @@ def test_a_bad_scenario_is_refused_before_serving(tmp_path: Path) -> None:
 def test_a_taken_port_is_refused_in_a_sentence() -> None:
     """Exit 3, the address named, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        end = refused("--port", str(taken.getsockname()[1]))
+        port = taken.getsockname()[1]
+        end = refused("--port", str(port))
     assert end.returncode == 3
-    assert f"127.0.0.1:{taken and end.stderr.split(':')[2].split(' ')[0]}"
-    assert "cannot listen on 127.0.0.1:" in end.stderr
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in end.stderr
     assert "Traceback" not in end.stderr
 
 
@@ -66,7 +68,20 @@ def test_a_state_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     assert "in use by another emulator" in second.stderr
 
 
-def raw(url: str, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_stops_it_without_a_word(sent: signal.Signals, code: int) -> None:
+    """Ctrl-C is the ordinary end; neither it nor SIGTERM prints a traceback."""
+    process = subprocess.Popen(command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    process.stdout.readline()
+    process.send_signal(sent)
+    _, said_last = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "Traceback" not in said_last
+
+
+def raw(url: str, call: str, headers: dict[str, str], body: bytes | None = None) -> tuple[int, str]:
+    method, path = call.split()
     request = urllib.request.Request(url + path, data=body, method=method, headers=headers)
     try:
         with urllib.request.urlopen(request) as reply:
@@ -81,17 +96,17 @@ def test_key_and_header_are_demanded() -> None:
     with running() as emulator:
         beta = {"OpenAI-Beta": "assistants=v2"}
         key = {"Authorization": "Bearer x"}
-        status, text = raw(emulator.url, "GET", "/models")
+        status, text = raw(emulator.url, "GET /models", {})
         assert status == 401
         assert "You didn't provide an API key" in text
-        assert raw(emulator.url, "GET", "/models", Authorization="Bearer ")[0] == 401
-        status, text = raw(emulator.url, "GET", "/assistants", **key)
+        assert raw(emulator.url, "GET /models", {"Authorization": "Bearer "})[0] == 401
+        status, text = raw(emulator.url, "GET /assistants", key)
         assert status == 400
         assert "You must provide the 'OpenAI-Beta' header" in text
-        assert raw(emulator.url, "GET", "/assistants", **key, **beta)[0] == 200
-        assert raw(emulator.url, "POST", "/threads", b"{oops", **key, **beta)[0] == 400
-        assert raw(emulator.url, "POST", "/threads", b"[]", **key, **beta)[0] == 400
-        assert raw(emulator.url, "DELETE", "/models", **key)[0] == 405
+        assert raw(emulator.url, "GET /assistants", key | beta)[0] == 200
+        assert raw(emulator.url, "POST /threads", key | beta, b"{oops")[0] == 400
+        assert raw(emulator.url, "POST /threads", key | beta, b"[]")[0] == 400
+        assert raw(emulator.url, "DELETE /models", key)[0] == 405
         assert emulator.stats()["runs_created"] == 0
 
 
@@ -204,7 +219,7 @@ async def test_undirected_runs_end_in_their_shares(tmp_path: Path) -> None:
             async with asking(emulator.url) as client:
                 rows = [{"askmill_batch": "b_1", "askmill_row": str(row)} for row in range(1, 41)]
                 assistant = await assistant_of(client)
-                runs = [asked(client, "x", assistant_id=assistant.id, metadata=row) for row in rows]
+                runs = [asked(client, "Who?", assistant_id=assistant.id, metadata=row) for row in rows]
                 ends.append([run.status for run in await asyncio.gather(*runs)])
     assert ends[0] == ends[1] != ends[2]
     assert 8 < ends[0].count("failed") < 32
@@ -252,7 +267,7 @@ async def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
             assert now["tokens"] > stats["tokens"]
 
 
-async def test_no_key_is_ever_kept(tmp_path: Path) -> None:
+def test_no_key_is_ever_kept(tmp_path: Path) -> None:
     """The key that clients present is nowhere in the state folder, in what is printed, or in a refusal."""
     state = tmp_path / "state"
     process = subprocess.Popen(
@@ -260,14 +275,19 @@ async def test_no_key_is_ever_kept(tmp_path: Path) -> None:
     )
     assert process.stdout
     url = process.stdout.readline().split()[-1]
-    async with asking(url) as client:
-        await asked(client, "[emulate: failed(server_error)] x")
-        with pytest.raises(APIStatusError) as caught:
-            await client.beta.threads.retrieve("thread_x")
+
+    async def ask() -> str:
+        async with asking(url) as client:
+            await asked(client, "[emulate: failed(server_error)] x")
+            with pytest.raises(APIStatusError) as caught:
+                await client.beta.threads.retrieve("thread_x")
+            return str(caught.value)
+
+    refusal = asyncio.run(ask())
     process.terminate()
     printed = "".join(process.communicate(timeout=20))
     kept = b"".join(path.read_bytes() for path in state.rglob("*") if path.is_file())
-    assert KEY not in printed + str(caught.value)
+    assert KEY not in printed + refusal
     assert KEY.encode() not in kept
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from openai import APIStatusError, AsyncOpenAI
+
 from tests.contract.emulator_support import Emulator, asking, responded, running
 
 

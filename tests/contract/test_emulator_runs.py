@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from openai import APIStatusError, AsyncAssistantEventHandler, AsyncOpenAI
+
 from tests.contract.emulator_support import Emulator, asked, asking, assistant_of, run_to_end, running, said
 from tests.support import wait_until_async
 
@@ -243,8 +244,8 @@ async def test_a_file_is_searched_and_cited(client: AsyncOpenAI) -> None:
     steps = client.beta.threads.runs.steps
     include: Any = ["step_details.tool_calls[*].file_search.results[*].content"]
     plain, full = [
-        str((await steps.list(run.id, thread_id=run.thread_id, include=asked_for)).data)
-        for asked_for in ([], include)
+        str((await steps.list(run.id, thread_id=run.thread_id, include=wanted)).data)
+        for wanted in (list[Any](), include)
     ]
     assert "score=" in plain
     assert "Moonville" not in plain
@@ -273,10 +274,8 @@ async def test_pages_hold_every_row_once(client: AsyncOpenAI) -> None:
         messages=[{"role": "user", "content": f"Message {i}"} for i in range(20)]
     )
     for order in ("asc", "desc"):
-        texts = [
-            message.content[0].text.value  # type: ignore[union-attr]
-            async for message in client.beta.threads.messages.list(thread.id, order=order, limit=7)  # type: ignore[arg-type]
-        ]
+        listed: Any = client.beta.threads.messages.list(thread.id, order=order, limit=7)
+        texts = [message.content[0].text.value async for message in listed]
         numbers = range(20) if order == "asc" else reversed(range(20))
         assert texts == [f"Message {i}" for i in numbers]
     page = await client.beta.threads.messages.list(thread.id, limit=3)

@@ -1,7 +1,6 @@
 """The command line: `python -P -m worker.emulator [--host H] [--port P] [--scenario FILE] …`.
 
-Exit codes: 2 a bad option or scenario · 3 the port or the state folder cannot be used. It ends by the
-signal that stops it.
+Exit codes: 0 stopped by Ctrl-C · 2 a bad option or scenario · 3 the port or the state folder cannot be used.
 """
 
 import argparse

@@ -55,7 +55,7 @@ class Response:
 
 
 def new_fields(body: Json, conversation_id: str, now: float) -> Json:
-    """The response's object as it is at creation; without `usage`, which OpenAI's description does not let be null."""
+    """The response's object at its creation; without `usage`, which OpenAI's description lets not be null."""
     return {
         "id": new_id("resp_"),
         "object": "response",

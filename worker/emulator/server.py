@@ -1,5 +1,6 @@
 """Serves the application on a port: uvicorn on httptools, its address printed when it is ready."""
 
+import contextlib
 import socket
 import sys
 from typing import Any
@@ -51,7 +52,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(app: App, at: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT (returns) or SIGTERM (ends the process by that signal)."""
     application: Any = app
     config = uvicorn.Config(
         application,
@@ -66,4 +67,6 @@ def serve(app: App, at: socket.socket) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
     )
-    _Server(config).run(sockets=[at])
+    # uvicorn raises Ctrl-C again after its clean stop.
+    with contextlib.suppress(KeyboardInterrupt):
+        _Server(config).run(sockets=[at])

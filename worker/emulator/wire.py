@@ -99,9 +99,9 @@ def unparsable() -> RefusalError:
     return RefusalError(
         400,
         "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your "
-        "HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. "
-        "If you have trouble figuring out how to fix this, please contact us through our help center at "
-        "help.openai.com.)",
+        "HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid "
+        "JSON. If you have trouble figuring out how to fix this, please contact us through our help center "
+        "at help.openai.com.)",
     )
 
 
