@@ -2,20 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from jobs.cli.outputs import Command, Given
 from jobs.intake.options import IntakeOptions
 from jobs.models import Limits, OnIncomplete
 from jobs.profiles import ProfileOptions
-from jobs.results import Format, ResultOptions
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Given = Mapping[str, Any]
-"""What click parsed, by the names below; None and () mean not given."""
 
 
 def _finite(_: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
@@ -94,29 +89,6 @@ BATCH = (
     click.option("--new", is_flag=True, help="A new batch, whatever exists."),
     click.option("--reuse-answers", is_flag=True, help="Rows already answered here take that answer."),
 )
-
-
-RESULTS = (
-    click.option(
-        "--format", "form", type=click.Choice([form.value for form in Format]), help="Default: by OUT."
-    ),
-    click.option("--columns", metavar="A,B", help="Choose and order the columns."),
-    click.option("--spreadsheet-safe", is_flag=True, help="Prefix cells that a spreadsheet would run."),
-)
-
-
-def with_result_options(command: Command) -> Command:
-    """How results are written."""
-    for option in reversed(RESULTS):
-        command = option(command)
-    return command
-
-
-def result_options(given: Given) -> ResultOptions:
-    """What `RESULTS` filled."""
-    columns = tuple(name.strip() for name in (given["columns"] or "").split(",") if name.strip())
-    form = Format(given["form"]) if given["form"] else None
-    return ResultOptions(form, columns, given["spreadsheet_safe"])
 
 
 def job_options(command: Command) -> Command:

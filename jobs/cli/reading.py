@@ -9,7 +9,7 @@ import click
 import orjson
 
 from config.settings import Settings, load_settings
-from jobs.cli.options import result_options, with_result_options
+from jobs.cli.outputs import result_options, with_result_options
 from jobs.collect import collect, default_out
 from jobs.follow import exit_code, follow
 from jobs.models import JobStatus

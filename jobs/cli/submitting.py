@@ -9,14 +9,12 @@ import click
 
 from config.settings import Settings, load_settings
 from jobs.cli.options import (
-    Given,
     intake_options,
     job_options,
     limits_given,
     profile_options,
-    result_options,
-    with_result_options,
 )
+from jobs.cli.outputs import Given, result_options, with_result_options
 from jobs.collect import default_out
 from jobs.errors import UsageError
 from jobs.intake import Intake, check

@@ -1,0 +1,34 @@
+"""The options of `run` and `collect` on how results are written; apart, for `status` loads no intake."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from jobs.results import Format, ResultOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Given = Mapping[str, Any]
+"""What click parsed, by name; None and () mean not given."""
+
+RESULTS = (
+    click.option(
+        "--format", "form", type=click.Choice([form.value for form in Format]), help="Default: by OUT."
+    ),
+    click.option("--columns", metavar="A,B", help="Choose and order the columns."),
+    click.option("--spreadsheet-safe", is_flag=True, help="Prefix cells that a spreadsheet would run."),
+)
+
+
+def with_result_options(command: Command) -> Command:
+    """How results are written."""
+    for option in reversed(RESULTS):
+        command = option(command)
+    return command
+
+
+def result_options(given: Given) -> ResultOptions:
+    """What `RESULTS` filled."""
+    columns = tuple(name.strip() for name in (given["columns"] or "").split(",") if name.strip())
+    form = Format(given["form"]) if given["form"] else None
+    return ResultOptions(form, columns, given["spreadsheet_safe"])

@@ -1,0 +1,94 @@
+"""Functions for the model: schemas from type hints, found again by hash, called with checked arguments."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import ProfileError
+from jobs.functions import describe, load
+from jobs.profile import Functions
+
+GOOD = '''
+from dataclasses import dataclass
+from typing import Literal
+
+@dataclass
+class Place:
+    town: str
+    country: str = "NO"
+
+def weather(place: Place, unit: Literal["c", "f"] = "c") -> str:
+    """The weather now."""
+    return f"{place.town}:{unit}"
+
+def _helper(x):
+    return x
+'''
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "tools" / "skies.py"
+    file.parent.mkdir()
+    file.write_text(GOOD, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", ["tools/skies.py", "tools.skies"])
+def test_the_public_functions_are_described(module: Path, name: str) -> None:
+    """By a path or a dotted name; private functions stay private, the docstring is the description."""
+    functions = describe(name)
+
+    (tool,) = functions.tools
+    assert (functions.module, tool.name, tool.description) == (name, "weather", "The weather now.")
+    assert tool.parameters["required"] == ["place"]
+    assert tool.parameters["properties"]["unit"]["enum"] == ["c", "f"]
+    assert tool.parameters["additionalProperties"] is False
+
+
+def test_a_worker_loads_and_calls_them(module: Path) -> None:
+    """Arguments as the model wrote them become the function's own types."""
+    weather = load(describe("tools/skies.py"))["weather"]
+
+    arguments = weather.parsed('{"place": {"town": "Bergen"}, "unit": "f"}')
+
+    assert weather.call(**arguments) == "Bergen:f"
+    for wrong in ('{"place": 3}', '{"town": "x"}', "[1]", "{"):
+        with pytest.raises(ValueError, match=r".+"):
+            weather.parsed(wrong)
+
+
+def test_a_module_that_has_changed_is_refused(module: Path) -> None:
+    """The code that runs is the code that was submitted."""
+    functions = describe("tools/skies.py")
+    module.write_text(GOOD + "\n# changed\n", encoding="utf-8")
+
+    with pytest.raises(ProfileError, match="changed"):
+        load(functions)
+
+
+def test_a_missing_module_says_where_it_was_looked_for(module: Path) -> None:
+    """With the advice to install it."""
+    with pytest.raises(ProfileError, match="install"):
+        load(Functions(module="nowhere.py", sha256="", tools=()))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("def f(x): ...", "type hint"),
+        ("def f(*x: int): ...", "by name"),
+        ("def f(x: int, /): ...", "by name"),
+        ("def f(x: 'Unknown'): ...", "Unknown"),
+        ("def f(x: object.__class__): ...", "f"),
+        ("1/0", "ZeroDivisionError"),
+        ("x = 1", "no public function"),
+    ],
+)
+def test_what_cannot_be_offered_is_told(module: Path, text: str, word: str) -> None:
+    """At submit, by the function's name, and never a traceback."""
+    module.write_text(text, encoding="utf-8")
+
+    with pytest.raises(ProfileError, match=word):
+        describe("tools/skies.py")

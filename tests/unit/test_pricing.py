@@ -1,0 +1,76 @@
+"""Prices: known models cost, unknown ones do not cost a wrong sum."""
+
+from pathlib import Path
+
+import pytest
+
+from config.settings import BadSetting
+from jobs.models import Usage
+from jobs.pricing import Prices, estimate
+from jobs.profile import Profile
+
+BUNDLED = Prices.read(None)
+MILLION_EACH = Usage(1_000_000, 1_000_000)
+
+
+def test_a_known_model_has_the_bundled_price() -> None:
+    """gpt-5-mini: $0.25 in, $2.00 out for a million (openai.com/api/pricing)."""
+    assert BUNDLED.cost_usd("gpt-5-mini", MILLION_EACH) == pytest.approx(2.25)
+    assert BUNDLED.cost_usd("gpt-5-mini-2025-08-07", MILLION_EACH) == pytest.approx(2.25)
+
+
+def test_what_is_not_known_has_no_cost() -> None:
+    """Neither an unknown model nor unknown tokens cost 0."""
+    assert BUNDLED.cost_usd("my-deployment", MILLION_EACH) is None
+    assert BUNDLED.cost_usd(None, MILLION_EACH) is None
+    assert BUNDLED.cost_usd("gpt-5-mini", Usage()) is None
+
+
+def test_a_price_file_goes_before(tmp_path: Path) -> None:
+    """ASKMILL_PRICES adds models and overrides known ones."""
+    file = tmp_path / "prices.toml"
+    table = "prompt_usd_per_million = 1.0\ncompletion_usd_per_million = 3\n"
+    file.write_text(f'["my-model"]\n{table}["gpt-5-mini"]\n{table}', encoding="utf-8")
+
+    prices = Prices.read(file)
+
+    assert prices.cost_usd("my-model", MILLION_EACH) == pytest.approx(4.0)
+    assert prices.cost_usd("gpt-5-mini", MILLION_EACH) == pytest.approx(4.0)
+    assert prices.cost_usd("gpt-5", MILLION_EACH) == BUNDLED.cost_usd("gpt-5", MILLION_EACH)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        '["m"]\nprompt_usd_per_million = 1',
+        'm = "free"',
+        "[m]\nprompt_usd_per_million = -1\ncompletion_usd_per_million = 0",
+    ],
+)
+def test_a_bad_price_file_is_a_bad_setting(tmp_path: Path, text: str) -> None:
+    """It names the variable and the file."""
+    file = tmp_path / "prices.toml"
+    file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(BadSetting, match=r"ASKMILL_PRICES.*prices\.toml"):
+        Prices.read(file)
+    with pytest.raises(BadSetting, match="ASKMILL_PRICES"):
+        Prices.read(tmp_path / "gone.toml")
+
+
+def test_patience_is_cheaper() -> None:
+    """`completion_window` 8h leaves 60 %."""
+    whole = BUNDLED.cost_usd("gpt-5-mini", MILLION_EACH)
+    assert whole is not None
+    assert BUNDLED.cost_usd("gpt-5-mini", MILLION_EACH, "8h") == pytest.approx(0.6 * whole)
+
+
+def test_an_estimate_is_a_range_within_the_limits() -> None:
+    """Token limits bound it from above; a model without a price has no sum."""
+    limited = estimate(BUNDLED, Profile(model="gpt-5-mini", max_completion_tokens=256), 10, 400)
+    assert (limited.rows, limited.prompt_tokens, limited.completion_high) == (10, 100, 2560)
+    assert limited.low_usd is not None
+    assert limited.high_usd is not None
+    assert 0 < limited.low_usd < limited.high_usd
+    assert estimate(BUNDLED, Profile(model="?"), 10, 400).high_usd is None

@@ -1,0 +1,119 @@
+"""Profiles: what a TOML file and the options make, and how each fault is told."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from jobs.errors import ProfileError
+from jobs.profile import Profile
+from jobs.profiles import ProfileOptions, build_profile, profile_schema, refuse_unsupported, warnings
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _built(file: Path | None = None, *, offline: bool = False, **said: Any) -> Profile:
+    return build_profile(file, ProfileOptions(**said), "gpt-5-mini", offline=offline)
+
+
+def _toml(folder: Path, text: str) -> Path:
+    file = folder / "profile.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_nothing_said_is_the_tutor_offline_and_a_bare_model_otherwise() -> None:
+    """The defaults of the contract."""
+    assert _built() == Profile(model="gpt-5-mini")
+    tutor = _built(offline=True)
+    assert tutor.tools == ("code_interpreter",)
+    assert tutor == build_profile(EXAMPLES / "tutor.toml", ProfileOptions(), "gpt-5-mini", offline=True)
+
+
+def test_options_override_the_file(tmp_path: Path) -> None:
+    """The file first, the options over it; a tool named twice is one."""
+    file = _toml(tmp_path, 'model = "a"\ntools = ["web_search"]\ninstructions = "Be brief."')
+
+    profile = _built(file, model="b", tools=("file_search", "file_search"))
+
+    assert profile.model == "b"
+    assert profile.tools == ("file_search",)
+    assert profile.instructions == "Be brief."
+
+
+def test_all_faults_are_told_at_once_with_file_and_field(tmp_path: Path) -> None:
+    """An unknown key, a bad value and a bad schema: one error names all three."""
+    file = _toml(tmp_path, 'colour = "red"\ntemperature = 3\nresponse_schema = {type = "nonsense"}')
+
+    with pytest.raises(ProfileError) as refused:
+        _built(file)
+
+    told = str(refused.value)
+    for part in ("profile.toml: colour: there is no such field", "temperature", "response_schema"):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("model = ", "not TOML"),
+        ('functions = ["f"]', "functions"),
+        ('response_schema = "gone.json"', "gone.json"),
+        ('files = ["a.txt"]', "no tool reads them"),
+        ("max_completion_tokens = 100", "max_completion_tokens"),
+        ('truncation = "last_messages:0"', "truncation"),
+        ("[file_search]\nmax_num_results = 5", "not among the tools"),
+        ("[metadata]\n" + "\n".join(f'k{n} = "v"' for n in range(14)), "metadata"),
+    ],
+)
+def test_each_fault_names_its_field(tmp_path: Path, text: str, word: str) -> None:
+    """No profile is half understood."""
+    with pytest.raises(ProfileError, match=word):
+        _built(_toml(tmp_path, text))
+
+
+def test_paths_of_a_file_are_relative_to_it(tmp_path: Path) -> None:
+    """A profile can be used from any folder."""
+    (tmp_path / "schema.json").write_text('{"type": "object"}', encoding="utf-8")
+    (tmp_path / "tools.py").write_text('def now(zone: str) -> str:\n    "The time."\n', encoding="utf-8")
+    file = _toml(
+        tmp_path,
+        'files = ["a.txt"]\ntools = ["file_search"]\nresponse_schema = "schema.json"\nfunctions = "tools.py"',
+    )
+
+    profile = _built(file)
+
+    assert profile.files == (str(tmp_path / "a.txt"),)
+    assert profile.response_schema == {"type": "object"}
+    assert profile.functions is not None
+    assert profile.functions.tools[0].name == "now"
+
+
+def test_a_stored_assistant_keeps_its_own_model() -> None:
+    """The default model does not override that of `--assistant-id`."""
+    assert _built(assistant_id="asst_1").model is None
+
+
+def test_what_an_api_lacks_is_refused() -> None:
+    """Not at the first row: at submit."""
+    with pytest.raises(ProfileError, match="web_search"):
+        refuse_unsupported(Profile(tools=("web_search",)), "assistants")
+    with pytest.raises(ProfileError, match="max_prompt_tokens"):
+        refuse_unsupported(Profile(max_prompt_tokens=1000), "responses")
+
+
+def test_little_room_for_file_search_is_a_warning() -> None:
+    """The API's documentation asks for 20,000 prompt tokens."""
+    assert "20000" in warnings(Profile(tools=("file_search",), max_prompt_tokens=1000))[0]
+    assert not warnings(Profile(tools=("file_search",)))
+
+
+def test_the_editor_schema_is_current_and_fits_the_example() -> None:
+    """`python -m jobs.profiles > examples/profile.schema.json` was run after the last change."""
+    stored = json.loads((EXAMPLES / "profile.schema.json").read_text(encoding="utf-8"))
+
+    assert stored == profile_schema()
+    jsonschema.validate(tomllib.loads((EXAMPLES / "tutor.toml").read_text(encoding="utf-8")), stored)
