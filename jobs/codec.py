@@ -1,10 +1,14 @@
-"""How rows and results lie in Redis: JSON under zstd.
+"""How rows and results lie in Redis: JSON under zstd, results with a dictionary.
+
+`result.zdict` is what results look like when nothing is known yet: a row with two steps is 455 bytes with it,
+637 without (1,430 of JSON). It is never changed: stored results cannot be read without it.
 
 A result may also be plain JSON behind a mark that a script wrote (`!previous_turn`, a line break, the older
 result or nothing): the row failed for that reason without a run, and its older runs still count.
 """
 
-from dataclasses import asdict, fields
+from dataclasses import fields
+from importlib.resources import files
 from typing import Any
 
 import orjson
@@ -14,10 +18,17 @@ from jobs.models import Attempt, JobStatus, Limits, OnIncomplete, Result, Step, 
 
 BLOCK_ROWS = 16
 """Rows in one block of input: neighbours compress well together (251 bytes a row against 543)."""
+_NAMES = {kind: frozenset(field.name for field in fields(kind)) for kind in (Result, Attempt, Step)}
 
 # Level 1 costs half of the default 3 here, for 4 % more bytes. Used by one thread, the event loop's.
-_compress = zstandard.ZstdCompressor(level=1).compress
+_LEVEL = 1
+_compress = zstandard.ZstdCompressor(level=_LEVEL).compress
 _decompress = zstandard.ZstdDecompressor().decompress
+_shape = zstandard.ZstdCompressionDict(
+    (files("jobs") / "result.zdict").read_bytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT
+)
+_compress_result = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_shape).compress
+_decompress_result = zstandard.ZstdDecompressor(dict_data=_shape).decompress
 
 
 def pack(value: Any) -> bytes:
@@ -36,31 +47,25 @@ def block_of(row: int) -> int:
 
 
 def pack_result(result: Result) -> bytes:
-    """Only what is known of a result: an absent field has its default."""
-    return pack(_known(asdict(result)))
-
-
-def _known(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _known(part) for name, part in value.items() if part not in (None, (), {}, "")}
-    return [_known(part) for part in value] if isinstance(value, tuple) else value
+    """A result as it is stored."""
+    return _compress_result(orjson.dumps(result))
 
 
 def unpack_result(row: int, packed: bytes) -> dict[str, Any]:
-    """A stored result as plain data with the names of `Result`; fields at their default may be absent."""
+    """A stored result as plain data with the names of `Result`; one that a script wrote has few of them."""
     if not packed.startswith(b"!"):
-        stored: dict[str, Any] = unpack(packed)
+        stored: dict[str, Any] = orjson.loads(_decompress_result(packed))
         return stored
     error, older = packed[1:].split(b"\n", 1)
-    kept = unpack(older) if older else {"row": row, "attempts_made": 0}
+    kept = unpack_result(row, older) if older else {"row": row, "attempts_made": 0}
     return {**kept, "status": JobStatus.FAILED.value, "error": error.decode(), "answer": ""}
 
 
 def result_of(stored: dict[str, Any]) -> Result:
-    """The result from its plain data."""
+    """The result from its plain data; fields of a later version are passed over."""
     return Result(
         **{
-            **stored,
+            **_known(Result, stored),
             "status": JobStatus(stored["status"]),
             "usage": Usage(**stored.get("usage", {})),
             "attempts": tuple(_made(Attempt, attempt) for attempt in stored.get("attempts", ())),
@@ -72,9 +77,12 @@ def result_of(stored: dict[str, Any]) -> Result:
 
 
 def _made(kind: Any, stored: dict[str, Any]) -> Any:
-    # Attempt.thread_id and run_id have no default, and were left out where they are not known.
-    unknown = {f.name: None for f in fields(kind) if f.name in {"thread_id", "run_id"}}
-    return kind(**{**unknown, **stored, "usage": Usage(**stored.get("usage", {}))})
+    return kind(**{**_known(kind, stored), "usage": Usage(**stored["usage"])})
+
+
+def _known(kind: Any, stored: dict[str, Any]) -> dict[str, Any]:
+    names = _NAMES[kind]
+    return {name: value for name, value in stored.items() if name in names}
 
 
 def limits_json(limits: Limits) -> bytes:

@@ -79,6 +79,18 @@ def _pace(stored: dict[bytes, bytes], now_s: float, started_at_ms: int | None) -
     return rows / max(now_s - since_s, 1.0)
 
 
+def _views(
+    first: int, status: str, inputs: list[bytes], results: list[bytes | None], wanted: set[str]
+) -> Iterator[RowView]:
+    """The wanted rows of a chunk that begins with row `first`; only their blocks are unpacked."""
+    for start in range(0, len(status), BLOCK_ROWS):
+        chosen = [at for at, byte in enumerate(status[start : start + BLOCK_ROWS], start) if byte in wanted]
+        if chosen:
+            cells = unpack(inputs[start // BLOCK_ROWS])
+            for at in chosen:
+                yield RowView(first + at, cells[at - start], STATUS_OF_BYTE[status[at]], results[at])
+
+
 class Reading:
     """What anybody may ask of the store."""
 
@@ -138,12 +150,12 @@ class Reading:
     ) -> AsyncIterator[RowView]:
         """All rows in file order, or those that ended so; memory for a thousand rows at most."""
         rows = (await self.batch(batch)).rows
+        wanted = {byte for byte, status in STATUS_OF_BYTE.items() if statuses is None or status in statuses}
         for first_block in range(0, block_of(rows) + 1, _CHUNK_BLOCKS):
-            for view in await self._chunk(batch, first_block, rows):
-                if statuses is None or view.status in statuses:
-                    yield view
+            for view in await self._chunk(batch, first_block, rows, wanted):
+                yield view
 
-    async def _chunk(self, batch: str, first_block: int, rows: int) -> list[RowView]:
+    async def _chunk(self, batch: str, first_block: int, rows: int, wanted: set[str]) -> Iterator[RowView]:
         blocks = range(first_block, min(first_block + _CHUNK_BLOCKS, block_of(rows) + 1))
         numbers = range(first_block * BLOCK_ROWS + 1, min(blocks.stop * BLOCK_ROWS, rows) + 1)
         status, inputs, results = await self._at.together(
@@ -153,11 +165,7 @@ class Reading:
         )
         if None in inputs:
             await not_found(self._at, batch)
-        cells = [row for block in inputs for row in unpack(block)]
-        return [
-            RowView(row, cells[at], STATUS_OF_BYTE[chr(status[at])], results[at])
-            for at, row in enumerate(numbers)
-        ]
+        return _views(numbers.start, status.decode(), inputs, results, wanted)
 
     async def row(self, batch: str, row: int) -> RowDetail:
         """One row, with what its worker knows of it.
