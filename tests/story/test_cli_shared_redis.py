@@ -56,7 +56,7 @@ def _state(user: Terminal, batch: str) -> str:
 def test_submit_work_status_and_collect_agree(user: Terminal, mill: Mill) -> None:
     """The id alone on stdout; a worker started later answers; every terminal sees the same."""
     file = user.write("sums.csv", "id,question,answer", "a,What is 1 + 1?,two", "b,What is 2 + 3?,five")
-    submitted = user.askmill("submit", file, "--name", "sums", "--id-column", "id")
+    submitted = user.askmill("submit", file, "--id-column", "id", "--tool", "code_interpreter")
     batch = submitted.stdout.strip()
 
     assert submitted.returncode == 0, submitted.stderr
