@@ -36,11 +36,10 @@ class ParquetWriter:
         self._rows: list[list[Any]] = []
         self._characters = 0
 
-    def write(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            row = self._columns.pick(self._row(entry))
-            self._characters += sum(len(value) for value in row if isinstance(value, str))
-            self._rows.append(row)
+    def add(self, entry: Entry) -> None:
+        row = self._columns.pick(self._row(entry))
+        self._characters += sum(len(value) for value in row if isinstance(value, str))
+        self._rows.append(row)
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
             self._flush()
 
@@ -72,4 +71,4 @@ def _type(place: int) -> Any:
 
 
 def _json(values: Sequence[Any]) -> str:
-    return orjson.dumps(values, option=orjson.OPT_NON_STR_KEYS).decode()
+    return orjson.dumps(values).decode()

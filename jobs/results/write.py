@@ -1,7 +1,7 @@
 """Writes a batch's results: rows come in as a stream, files appear whole."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,8 +13,6 @@ from jobs.results.columns import Columns, Entry, columns_of, entry_of
 from jobs.results.formats import CsvWriter, JsonlWriter, RowWriter, StepsWriter
 from jobs.results.generated import FetchBlob, saved
 from jobs.results.output import Format, Output, output_of, spoken, whole
-
-ROWS_A_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,12 @@ async def write_results(
     count = 0
     with spoken(plan.out), ExitStack() as stack:
         writers = _writers(plan, stack)
-        async with aclosing(_chunks(rows)) as chunks:
-            async for chunk in chunks:
-                entries = await _with_files(chunk, plan, fetch_blob)
-                for writer in writers:
-                    writer.write(entries)
-                count += len(entries)
+        async for view in rows:
+            # One row after the other, none kept: so the garbage collector is hardly ever called.
+            entry = await _with_files(entry_of(view), plan, fetch_blob) if fetch_blob else entry_of(view)
+            for writer in writers:
+                writer.add(entry)
+            count += 1
         for writer in writers:
             writer.close()
     return Written(plan.output.path, count, plan.output.steps)
@@ -95,18 +93,5 @@ def _writer(plan: Plan, stream: BinaryIO) -> RowWriter:
     return ParquetWriter(stream, plan.columns)
 
 
-async def _with_files(entries: list[Entry], plan: Plan, fetch: FetchBlob | None) -> list[Entry]:
-    if fetch is None or plan.output.files is None:
-        return entries
-    return [await saved(entry, plan.output.files, fetch) for entry in entries]
-
-
-async def _chunks(rows: AsyncIterator[RowView]) -> AsyncGenerator[list[Entry]]:
-    entries: list[Entry] = []
-    async for view in rows:
-        entries.append(entry_of(view))
-        if len(entries) == ROWS_A_CHUNK:
-            yield entries
-            entries = []
-    if entries:
-        yield entries
+async def _with_files(entry: Entry, plan: Plan, fetch: FetchBlob) -> Entry:
+    return entry if plan.output.files is None else await saved(entry, plan.output.files, fetch)
