@@ -58,7 +58,7 @@ async def connect(url: str, retention_days: float | None, lifetime_s: float) -> 
             max_connections=30,
             timeout=20,
             socket_connect_timeout=5,
-            socket_timeout=20,
+            socket_timeout=5,
             retry=Retry(ExponentialBackoff(cap=_LONGEST_WAIT_S, base=0.02), _RETRIES),
         )
     except ValueError as fault:

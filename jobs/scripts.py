@@ -10,9 +10,8 @@ from importlib.resources import files
 from typing import Any, cast
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
-from jobs.reachable import reachable
+from jobs.wire import Wire
 
 _INCLUDE = re.compile(r"^-- include: (\w+\.lua)\n", re.MULTILINE)
 
@@ -28,15 +27,10 @@ class Scripts:
     """Each method runs the script of its name; arguments and replies stand at the top of the .lua file."""
 
     def __init__(self, redis: "Redis", url: str) -> None:
-        self._redis, self._url = redis, url
-        self._known: dict[str, AsyncScript] = {}
+        self._wire = Wire(redis, url)
 
     async def _run(self, name: str, *arguments: Any) -> Any:
-        script = self._known.get(name)
-        if script is None:
-            script = self._known[name] = self._redis.register_script(source(name))
-        with reachable(self._url):
-            return await script(args=arguments)
+        return await self._wire.run(source(name), *arguments)
 
     async def create(self, batch: str, lifetime_ms: int, fields: list[bytes | str | int]) -> int:
         return cast("int", await self._run("create", batch, lifetime_ms, *fields))
