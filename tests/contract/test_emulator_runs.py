@@ -110,6 +110,21 @@ async def test_without_a_row_attempts_are_counted_on_the_thread(client: AsyncOpe
     assert ends == ["expired", "completed", "expired"]
 
 
+async def test_additional_messages_stay_on_the_thread(client: AsyncOpenAI) -> None:
+    """What a run brings along is asked by it, and stands on the thread before its answer."""
+    assistant = await assistant_of(client)
+    thread = await client.beta.threads.create(messages=[{"role": "user", "content": "First."}])
+    extra: Any = [{"role": "user", "content": "What is 20 + 3?"}]
+    run = await client.beta.threads.runs.create(
+        thread.id, assistant_id=assistant.id, additional_messages=extra
+    )
+    await run_to_end(client, thread.id, run.id)
+    listed: Any = await client.beta.threads.messages.list(thread.id, order="asc")
+    texts = [message.content[0].text.value for message in listed.data]
+    assert texts[:2] == ["First.", "What is 20 + 3?"]
+    assert "23" in texts[2]
+
+
 async def test_an_active_run_locks_its_thread(client: AsyncOpenAI) -> None:
     """Neither a message nor a second run, in the API's words, until the run is over."""
     run = await stuck(client)

@@ -50,6 +50,15 @@ def test_arguments_of_functions_are_any_json(calls: list[tuple[str, object]]) ->
     assert question == "rest"
 
 
+def test_spaces_do_not_matter() -> None:
+    """Blanks around any word or bracket are passed over."""
+    (outcome, last), question = read_directions(
+        "[emulate:requires_action( f , {}  , g, [1] ) ,stuck  after=2 ]q"
+    )
+    assert outcome.calls == (("f", "{}"), ("g", "[1]"))
+    assert (last.name, last.after_s, question) == ("stuck", 2.0, "q")
+
+
 @pytest.mark.parametrize(
     ("direction", "named"),
     [
