@@ -1,10 +1,10 @@
 """From the store to result files: the plan first, so that no fault is found late, then every row in order."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from jobs.models import JobStatus
-from jobs.records import RowView
 from jobs.results import Plan, Written, write_results
 from jobs.store import Store
 
@@ -19,18 +19,9 @@ async def collect(
     store: Store, batch: str, plan: Plan, statuses: Collection[JobStatus] | None = None
 ) -> Written:
     """Write the rows of the batch, or those that ended so, as they stand now. Raises UsageError."""
-    places: dict[tuple[int, str], int] = {}
 
-    async def noting_files() -> AsyncIterator[RowView]:
-        async for view in store.results(batch, statuses):
-            if view.packed is not None and (result := view.result) is not None:
-                for entry in result.files:
-                    if "number" in entry:
-                        places.setdefault((view.row, str(entry.get("name"))), entry["number"])
-            yield view
-
-    async def kept(row: int, name: str) -> bytes | None:
-        number = places.get((row, name))
+    async def kept(row: int, told: dict[str, Any]) -> bytes | None:
+        number = told.get("number")
         return None if number is None else await store.file(batch, row, number)
 
-    return await write_results(noting_files(), plan, kept)
+    return await write_results(store.results(batch, statuses), plan, kept)

@@ -62,7 +62,7 @@ def belongs_to(detail: RowDetail, run_id: str, attempt: int) -> bool:
 def overrides_of(batch: Batch, claim: Claim) -> dict[str, str]:
     """What the row chose itself: the named columns that are not blank."""
     cells = {name: batch.spec.cell(name, claim.cells) for name in batch.spec.overrides}
-    return {name: text for name, text in cells.items() if text.strip()}
+    return {name: text.strip() for name, text in cells.items() if text.strip()}
 
 
 def profile_of(batch: Batch, claim: Claim) -> Profile:

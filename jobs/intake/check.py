@@ -179,7 +179,8 @@ class Intake:
             if at in faults:
                 yield self._rejected(row, str(faults[at]))
             else:
-                yield NewRow(row, None, None if place is None else as_text(row[place]) or None)
+                named = "" if place is None else as_text(row[place])
+                yield NewRow(row, None, named if named.strip() else None)
 
     def _rejected(self, row: list[Any], reason: str) -> NewRow:
         width = len(self.spec.columns)

@@ -8,8 +8,8 @@ from typing import Any
 from jobs.results.columns import Entry
 from jobs.results.output import spoken, whole
 
-FetchBlob = Callable[[int, str], Awaitable[bytes | None]]
-"""The kept content of a row's file by the name in its result; None when it is no longer kept."""
+FetchBlob = Callable[[int, dict[str, Any]], Awaitable[bytes | None]]
+"""The kept content of a row's file, as its result tells of it; None when it is not or no longer kept."""
 
 LONGEST_NAME_BYTES = 150
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
@@ -30,11 +30,10 @@ async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
 async def _save(
     row: int, told: dict[str, Any], folder: Path, taken: set[str], fetch: FetchBlob
 ) -> dict[str, Any]:
-    name = told.get("name")
-    content = None if name is None or told.get("reason") else await fetch(row, name)
+    content = None if told.get("reason") else await fetch(row, told)
     if content is None:
         return told
-    safe = _untaken(safe_name(str(name)), taken)
+    safe = _untaken(safe_name(str(told.get("name", ""))), taken)
     place = folder / str(row) / safe
     with spoken(str(place)):
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -440,8 +440,13 @@ def test_template_and_question_column(put):
 
 def test_conversations(put):
     """Rows name their conversation; blank is a thread of their own."""
-    path = put("question,thread\na,t1\nb,\nc,t1\n")
-    assert [row.conversation for row in rows_of(path, conversation_column="thread")] == ["t1", None, "t1"]
+    path = put("question,thread\na,t1\nb,\nc,t1\nd, \n")
+    assert [row.conversation for row in rows_of(path, conversation_column="thread")] == [
+        "t1",
+        None,
+        "t1",
+        None,
+    ]
 
 
 # --- overrides ---------------------------------------------------------------------------------------------

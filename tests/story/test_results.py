@@ -312,8 +312,8 @@ def with_files(*names, **more):
     return Result(row=1, status=JobStatus.COMPLETED, files=tuple({"name": name, **more} for name in names))
 
 
-async def kept(row, name):
-    return f"{row}:{name}".encode()
+async def kept(row, told):
+    return f"{row}:{told['name']}".encode()
 
 
 async def test_generated_files(tmp_path):
@@ -327,7 +327,7 @@ async def test_generated_files(tmp_path):
 async def test_files_beyond_the_limit(tmp_path):
     """A file that was not kept has its reason and no path; nothing is written for it."""
 
-    async def gone(row, name):
+    async def gone(row, told):
         return None
 
     rows = [view(with_files("big.bin", reason="over 10 MB")), view(with_files("lost.bin"), row=2)]

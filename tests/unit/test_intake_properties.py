@@ -181,7 +181,9 @@ def test_many_ids():
 @given(
     template=st.sampled_from(["{a}", "{a}{b}", "x {{a}} {b}", "{c}: {a} {a}"]),
     row=st.lists(
-        st.one_of(st.text(max_size=4), st.none(), st.integers(), st.just({"x": 1})), min_size=3, max_size=3
+        st.one_of(st.text(max_size=4), st.none(), st.integers(-(2**63), 2**64 - 1), st.just({"x": 1})),
+        min_size=3,
+        max_size=3,
     ),
 )
 def test_questions_at_once(template, row):
