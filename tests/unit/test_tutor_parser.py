@@ -45,6 +45,23 @@ def grown(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     )
 
 
+def nested(outer: str, inner: str) -> Node:
+    """One operator in both operands of another, which is where brackets are needed or not."""
+    leaf = Node("variable", "x")
+    part = Node(inner, args=(leaf,) * (1 if inner in {"neg", "!"} else 2))
+    return Node(outer, args=(part,) * (1 if outer in {"neg", "!"} else 2))
+
+
+OPERATORS = ["+", "-", "*", "/", "^", "neg", "!"]
+
+
+@pytest.mark.parametrize("inner", OPERATORS)
+@pytest.mark.parametrize("outer", OPERATORS)
+def test_brackets_are_printed_where_they_are_needed(outer: str, inner: str) -> None:
+    """Every operator inside every other prints so that it is read as it was."""
+    assert parse(format_tree(nested(outer, inner))) == nested(outer, inner)
+
+
 @given(formulas())
 @settings(deadline=None)
 def test_what_is_printed_is_read_as_the_same_tree(tree: Node) -> None:

@@ -131,6 +131,16 @@ async def test_close_ends_the_helper_even_while_it_starts(tutor: Tutor) -> None:
     assert "not running" in (await other.answer("What is 1 + 1?")).text
 
 
+async def test_close_answers_the_questions_that_still_wait(tutor: Tutor) -> None:
+    """A question that waits for the helper when `close` comes gets a sentence, not an exception."""
+    await tutor.start()
+    waiting = asyncio.create_task(tutor.answer("What is 1 + 1?"))
+    await asyncio.sleep(0)  # lets the question begin to wait
+    await tutor.close()
+
+    assert "not running" in (await waiting).text
+
+
 def test_the_helper_ends_when_its_caller_is_gone() -> None:
     """Closed standard input, which is all a kill -9 of the caller leaves, ends the helper and its children."""
     helper = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -146,7 +156,8 @@ def test_the_helper_ends_when_its_caller_is_gone() -> None:
     helper.stdin.close()
 
     assert helper.wait(timeout=10) == 0
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    # Sooner than their own limits would end them.
+    assert psutil.wait_procs(children, timeout=0.5)[1] == []
     helper.stdout.close()
 
 

@@ -122,6 +122,7 @@ def test_a_question_is_read_as_the_problem_it_poses(question: str, problem: str)
         "",
         "\x00",
         "x" * 3000,
+        "What is 1 + 1" + " please" * 400 + "?",
     ],
 )
 def test_what_is_no_mathematics_is_left_alone(question: str) -> None:

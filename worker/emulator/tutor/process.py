@@ -58,9 +58,13 @@ class HelperProcess:
         self.begin()
         if self._starting is None:
             return _DIED
-        process = await asyncio.shield(self._starting)
+        starting = self._starting
+        # wait(), unlike await, neither cancels the start for others nor passes on that `close` cancelled it.
+        await asyncio.wait([starting])
+        process = None if starting.cancelled() else starting.result()
         if process is None or process.stdin is None:
-            self._starting = None
+            if self._starting is starting:
+                self._starting = None
             return _DIED
         question_id = next(self._ids)
         future: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
