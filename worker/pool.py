@@ -211,7 +211,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         last line, which ends the wait of an outer call.
         """
         self.flush()
-        while self._open:
+        while self._open and self._thread.is_alive():
             self._settle(*self._settlements.get())
         self._stop_loop()
         self._settlements.put((lambda: None,))
@@ -227,7 +227,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
             self.loop.call_soon_threadsafe(callback, *args, context=self.context)
 
     def _settle_all(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # nothing to hear, or stopped
             self._ear.recv(4096)
         self._rung = False  # before the queue is emptied: what comes later rings again
         with suppress(queue.Empty):
