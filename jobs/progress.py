@@ -20,9 +20,13 @@ STYLES = {
 
 
 class Progress:
-    """Shows a batch until the block ends. `show` may be called as often as one likes."""
+    """Shows a batch until the block ends. `show` may be called as often as one likes.
 
-    def __init__(self) -> None:
+    `workers_start`: a worker is on its way, so that nobody is told to start one.
+    """
+
+    def __init__(self, *, workers_start: bool = False) -> None:
+        self._workers_start = workers_start
         self._live: Any = None
         self._said_at_s = time.monotonic()
 
@@ -54,7 +58,7 @@ class Progress:
     def _panel(self, view: StatusView) -> Any:
         from rich.text import Text  # noqa: PLC0415
 
-        head, *rest = status_lines(view, self._live.console.width - 2)
+        head, *rest = status_lines(view, self._live.console.width - 2, workers_start=self._workers_start)
         text = Text(head, style=STYLES[view.batch.state], no_wrap=True, overflow="ellipsis")
         for shown in rest:
             text.append(f"\n{shown}", style="default")

@@ -30,6 +30,20 @@ Agree = Callable[[Intake], None]
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """How it ended: `written` names the results, empty when the batch has paused."""
+
+    view: StatusView
+    written: Path | None
+    known: Known | None
+    code: int
+
+
+Tell = Callable[[Outcome], None]
+"""Says how it ended, as soon as that is known: what was started takes a moment to stop."""
+
+
+@dataclass(frozen=True)
 class Job:
     """One `run`: the order, where the results go, and what its own worker is told."""
 
@@ -39,17 +53,8 @@ class Job:
     plan_of: Callable[[Intake], Plan]
     agree: Agree
     say: Say
+    tell: Tell
     concurrency: int | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How it ended: `written` names the results, empty when the batch has paused."""
-
-    view: StatusView
-    written: Path | None
-    known: Known | None
-    code: int
 
 
 class Interrupted(KeyboardInterrupt):
@@ -76,6 +81,7 @@ class _Running:
         self._job, self._intake, self._plan = job, intake, plan
         self._order = job.order
         self._batch: str | None = None
+        self._outcome: Outcome | None = None
         self._leases: list[Lease] = []
         self._emulator: EmulatorService | None = None
 
@@ -83,9 +89,13 @@ class _Running:
         try:
             with interruptible(), ExitStack() as stack:
                 url = self._started(stack)
-                return asyncio.run(self._work(url, stack))
+                self._outcome = asyncio.run(self._work(url, stack))
+                self._job.tell(self._outcome)
         except KeyboardInterrupt:
-            raise Interrupted(self._batch) from None
+            if self._outcome is None:
+                raise Interrupted(self._batch) from None
+        assert self._outcome is not None
+        return self._outcome
 
     def _started(self, stack: ExitStack) -> str:
         """Start Redis and the emulator side by side; returns Redis' address."""
@@ -160,7 +170,7 @@ class _Running:
             await feed(store, url)
         else:
             fleet.reinforce()
-        with Progress() as progress:
+        with Progress(workers_start=True) as progress:
             async for now in follow(store, view.batch.id):
                 view = now
                 progress.show(view)

@@ -70,7 +70,7 @@ def _tried(result: Result) -> Iterator[str]:
 
 def _attempt(attempt: Attempt) -> str:
     parts = [f"Attempt {attempt.number}: {attempt.status}"]
-    if attempt.error:
+    if attempt.error and attempt.error != attempt.status:
         parts.append(attempt.error)
     if attempt.started_at is not None:
         parts.append(f"at {_clock(attempt.started_at)} UTC")

@@ -63,6 +63,8 @@ def usd(amount: float | None) -> str:
     """Cents for large sums, as many digits as say something for small ones."""
     if amount is None:
         return "no known price"
+    if 0 < amount < 0.0001:
+        return "under $0.0001"
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
@@ -136,6 +138,10 @@ def trouble(view: StatusView) -> str:
     return " · ".join(parts)
 
 
+def _waits(view: StatusView) -> bool:
+    return view.batch.state in {BatchState.QUEUED, BatchState.RUNNING} and not view.workers
+
+
 def standstill(view: StatusView) -> str:
     """Why nothing moves and what to do; empty while something does."""
     batch = view.batch
@@ -155,8 +161,8 @@ def standstill(view: StatusView) -> str:
     return "No worker is alive: start one with `askmill worker`, or `askmill run` the same file."
 
 
-def status_lines(view: StatusView, width: int = 80) -> list[str]:
-    """The whole status, line by line."""
+def status_lines(view: StatusView, width: int = 80, *, workers_start: bool = False) -> list[str]:
+    """The whole status, line by line. `workers_start`: that none is alive yet is no trouble."""
     batch, done = view.batch, finished_rows(view)
     head = f"{batch.id}  {line(batch.name, 60)}"
     if Path(batch.file).name != batch.name:
@@ -169,7 +175,7 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
         pace(view),
         money(view),
         trouble(view),
-        standstill(view),
+        "A worker starts …" if workers_start and _waits(view) else standstill(view),
     ]
     return [text for text in lines if text]
 

@@ -78,15 +78,14 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
         plan_of=lambda intake: plan_results(out, intake.spec, chosen, file),
         agree=lambda intake: _agree(settings, order, intake, given["yes"]),
         say=_say,
+        tell=lambda outcome: _tell(outcome, offline),
         concurrency=concurrency,
     )
     try:
-        outcome = run(job)
+        return run(job).code
     except Interrupted as interrupted:
         _tell_interrupted(interrupted.batch)
         raise
-    _tell(outcome, offline)
-    return outcome.code
 
 
 def _say(text: str) -> None:
@@ -118,10 +117,13 @@ def _tell(outcome: Outcome, offline: bool) -> None:
         ask_again = f"`askmill retry {batch}` asks again what did not complete, --new starts afresh"
         click.echo(f"{batch} was {view.batch.state} already: nothing was asked ({ask_again}).", err=True)
     click.echo(last_word(view) + (f" → {outcome.written}" if outcome.written else ""), err=True)
+    if outcome.code == 1 and not (known is not None and known.finished):
+        hint = f"`askmill collect {batch} --status failed -o -` shows why, `askmill retry {batch}` asks again"
+        click.echo(f"Not every row completed: {hint}.", err=True)
     if outcome.code == 3:
         click.echo(standstill(view), err=True)
         click.echo(f"What there is so far: askmill collect {batch}", err=True)
-    if offline:
+    if offline and outcome.code != 3:
         click.echo(
             "The offline emulator answered, not a model (prices are what the model would cost). "
             "For a real one: set OPENAI_API_KEY and leave --offline out.",
