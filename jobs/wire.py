@@ -5,7 +5,7 @@
     save  ─┘      ▲                                 busy: whoever comes during a round trip shares the next
                   └─ finish, save, …
 
-Each is still its own script and its own reply. Of the CPU of one call of redis-py's (0.14 ms for a claim) most
+Each is still its own script and its own reply. Of the CPU of one call by redis-py (0.14 ms for a claim) most
 is for the trip, not for what is asked: together they cost 0.05 ms each, fifty at once.
 """
 

@@ -8,5 +8,8 @@ if not state or state == 'loading' then return {'', 0} end
 if state ~= 'queued' and state ~= 'running' then return {state, 0} end
 redis.call('HSET', batch_key(batch), 'state', 'paused', 'paused_reason', reason)
 redis.call('HDEL', batch_key(batch), 'trouble_since')
-if fault then redis.call('HSET', batch_key(batch), 'accepted', 0) end
+if fault then
+  redis.call('HSET', batch_key(batch), 'accepted', 0)
+  redis.call('HDEL', batch_key(batch), 'probe')
+end
 return {state, 1}

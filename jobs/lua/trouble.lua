@@ -9,5 +9,5 @@ if about[1] ~= 'queued' and about[1] ~= 'running' then return 0 end
 redis.call('HSETNX', batch_key(batch), 'trouble_since', now)
 if now - (tonumber(about[2]) or now) < patience_ms then return 0 end
 redis.call('HSET', batch_key(batch), 'state', 'paused', 'paused_reason', reason, 'accepted', 0)
-redis.call('HDEL', batch_key(batch), 'trouble_since')
+redis.call('HDEL', batch_key(batch), 'trouble_since', 'probe')
 return 1

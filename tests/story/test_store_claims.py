@@ -281,3 +281,102 @@ async def test_attempts_of_a_turn_still_count_when_a_retry_does_not_reach_it(sto
             "previous_turn",
         )
         assert (last.result.answer, last.result.attempt_count) == ("", 1)
+
+
+async def test_a_pause_lets_runs_in_flight_end_and_starts_none(store: Store) -> None:
+    """A row whose run may be out at the API is fed and claimed all the same; one whose run has ended is not."""
+    batch = await submitted(store, 3)
+    await store.beat(card())
+    first = await claimed(store, (await store.feed(0))[0])
+    await store.save(first, b"following", run_made=True)
+    ended_run, unasked = [await claimed(store, fed) for fed in await store.feed(0)]
+    await store.save(ended_run, b"sent", run_out=True)
+    await store.save(ended_run, b"expired", run_out=False)
+    await store.pause(batch, "asked")
+    for claim in (first, ended_run, unasked):
+        assert await store.give_back(claim)
+    fed = await store.feed(10)
+    assert [one.row for one in fed] == [first.row]
+    again = await claimed(store, fed[0])
+    assert (again.state, again.now.state, again.now.paused_reason) == (
+        b"following",
+        BatchState.PAUSED,
+        "asked",
+    )
+    await store.finish(again, ended(first.row))
+    await store.resume(batch)
+    assert {one.row for one in await store.feed(10)} == {ended_run.row, unasked.row}
+
+
+async def test_a_message_of_a_paused_batch_is_put_back(store: Store) -> None:
+    """A row that was published before the pause waits for the resume."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    await store.feed(0)
+    await store.pause(batch, "asked")
+    assert await store.claim(batch, 1, "w1") is Refusal.PAUSED
+    assert await store.feed(10) == []
+    await store.resume(batch)
+    assert [fed.row for fed in await store.feed(10)] == [1]
+
+
+async def test_nothing_is_started_once_the_batch_is_paused_or_cancelled(store: Store) -> None:
+    """The mark before a create is the last word: refused, nothing saved."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(0))[0])
+    for stop in (store.pause(batch, "asked"), store.cancel(batch)):
+        await stop
+        saved = await store.save(claim, b"sending", run_out=True, counters={"requests": 1})
+        assert saved.held
+        assert not saved.may_start
+    assert (await store.row(batch, 1)).state is None
+    assert (await store.counts(batch)).totals.get("requests") is None
+    assert (await store.save(claim, b"it was made just before", run_made=True)).may_start
+
+
+async def test_a_row_given_back_frees_what_it_had_reserved(store: Store) -> None:
+    """Unless its run may be out at the API: that is still to be paid."""
+    batch = await submitted(store, 2, limits=Limits(budget_usd=1e-9 * 100))
+    await store.beat(card())
+    first = await claimed(store, (await store.feed(0))[0])
+    await store.save(first, b"made", run_made=True, reserve_nano=60)
+    second = await claimed(store, (await store.feed(0))[0])
+    await store.give_back(first)
+    assert not (await store.save(second, b"sending", run_out=True, reserve_nano=60)).affordable
+    again = await claimed(store, (await store.feed(0))[0])
+    await store.give_back(again, run_out=False)
+    assert (await store.save(second, b"sending", run_out=True, reserve_nano=60)).affordable
+    assert (await store.batch(batch)).limits.budget_usd == 1e-9 * 100
+
+
+async def test_a_dead_worker_reserves_nothing_for_runs_it_never_made(store: Store, redis_url: str) -> None:
+    """Swept, a row without a run out at the API leaves the budget to the others."""
+    await submitted(store, 2, limits=Limits(budget_usd=1e-9 * 100))
+    await store.beat(card("dying"))
+    first = await claimed(store, (await store.feed(0))[0], "dying")
+    await store.save(first, b"sending", run_out=True, reserve_nano=60)
+    await store.save(first, b"not sent", run_out=False)
+    stop_heart(redis_url, "dying")
+    await store.sweep()
+    await store.beat(card("heir"))
+    (fed,) = await store.feed(0)
+    heir = await claimed(store, fed, "heir")
+    assert (await store.save(heir, b"made", run_made=True, reserve_nano=60)).affordable
+    (other,) = [await claimed(store, fed, "heir") for fed in await store.feed(0)]
+    assert (await store.save(other, b"sending", run_out=True, reserve_nano=40)).affordable
+
+
+async def test_keys_deleted_by_hand_are_not_made_again(store: Store, redis_url: str) -> None:
+    """What a dead worker held of a batch that is gone is forgotten, not put back."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    await claimed(store, (await store.feed(0))[0])
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(*client.scan_iter(f"askmill:b:{batch}*"), keys.identity("0" * 64))
+        client.zrem(keys.OPEN, batch)
+        client.zrem(keys.BATCHES, batch)
+    stop_heart(redis_url, "w1")
+    assert (await store.sweep()).workers == ("w1",)
+    with redis.Redis.from_url(redis_url) as client:
+        assert list(client.scan_iter(f"askmill:b:{batch}*")) == []
