@@ -5,6 +5,7 @@ Celery's own command line puts the working folder on the path, where a user's `c
 
 import argparse
 import os
+import resource
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, help="runs in flight (default: ASKMILL_CONCURRENCY)")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
     options = parser.parse_args()
+    _open_many_files()
     if options.exit_with_parent:
         threading.Thread(target=_wait_for_parent, name="askmill-parent", daemon=True).start()
     with ExitStack() as stack:
@@ -36,6 +38,13 @@ def main() -> int:
         worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
         worker.start()
         return int(worker.exitcode or 0)
+
+
+def _open_many_files() -> None:
+    """A run in flight is a connection: take as many as the system lets us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _join_embedded_redis(stack: ExitStack) -> None:

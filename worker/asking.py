@@ -75,7 +75,9 @@ def profile_of(batch: Batch, claim: Claim) -> Profile:
         chosen["max_completion_tokens"] = int(numbers["max_completion_tokens"])
     if "temperature" in numbers:
         chosen["temperature"] = float(numbers["temperature"])
-    return batch.profile.model_copy(update={"model": batch.model, **chosen})
+    # A stored assistant has a model of its own.
+    model = batch.profile.model if batch.profile.assistant_id else batch.model
+    return batch.profile.model_copy(update={"model": model, **chosen})
 
 
 def doubled(profile: Profile, limits: tuple[str, ...]) -> Profile:

@@ -233,6 +233,6 @@ def _outputs_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision
         return Decision(tried(known, event), FindSubmitted(after_s=policy.wait_s(known.tries, event.draw)))
     if found.kind is FoundKind.ANSWER:
         return Decision(replace(known, phase=Phase.READ, run_id=None), ReadAnswer(), store=True)
-    if found.run is not None and found.run.status != "requires_action":
+    if found.kind is FoundKind.RUN and found.run is not None:
         return _seen(known, found.run, event, policy)
     return Decision(known, Submit(after_s=policy.wait_s(known.tries, event.draw) if known.tries else 0.0))

@@ -165,7 +165,9 @@ class World:
             case FindRun():
                 return Looked(self.now, found=self._found())
             case FindSubmitted():
-                return Looked(self.now, found=Found(FoundKind.RUN, run=self._run(known.run_id or "")))
+                run = self._run(known.run_id or "")
+                waits = run.status == "requires_action" and not self.runs[run.id]["acted"]
+                return Looked(self.now, found=Found(FoundKind.NOTHING if waits else FoundKind.RUN, run=run))
             case Look():
                 return RunSeen(self.now, run=self._run(known.run_id or ""))
             case CancelRun():
