@@ -33,11 +33,15 @@ class NewBatch:
 
 
 class NewRow(NamedTuple):
-    """A row on its way in. `reject`: why it is never asked; `conversation` names its thread, if shared."""
+    """A row on its way in. `reject`: why it is never asked; `conversation` names its thread, if shared.
+
+    `taken` is the packed result of an equal row that is `completed`: this one then is too.
+    """
 
     cells: list[Any]
     reject: str | None = None
     conversation: str | None = None
+    taken: bytes | None = None
 
 
 @dataclass(frozen=True)

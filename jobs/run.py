@@ -15,7 +15,7 @@ from config.settings import Settings
 from jobs.collect import collect
 from jobs.errors import LocalFault
 from jobs.fleet import Fleet
-from jobs.follow import exit_code, follow
+from jobs.follow import exit_code, follow, is_over
 from jobs.intake import Intake, check
 from jobs.local import Child, EmulatorService, Lease, RedisService, interruptible, worker_process
 from jobs.models import BatchState
@@ -119,7 +119,7 @@ class _Running:
             known = await self._submitted(store)
             assert self._batch is not None
             view = await store.status(self._batch)
-            if known is None or not known.finished:
+            if not is_over(view):
                 view = await self._followed(store, url, self._fleet(stack), view)
             written = None
             if view.batch.state is not BatchState.PAUSED:

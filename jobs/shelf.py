@@ -54,11 +54,19 @@ def _chunk(first_row: int, rows: Sequence[NewRow], held: set[int]) -> _Chunk:
     for at in range(0, len(rows), BLOCK_ROWS):
         blocks += [block_of(first_row + at), pack([row.cells for row in rows[at : at + BLOCK_ROWS]])]
     for number, row in enumerate(rows, first_row):
-        status += b"j" if row.reject is not None else b"h" if number in held else b"q"
+        status += _byte(row, held=number in held)
         if row.reject is not None:
             result = Result(number, JobStatus.REJECTED, error=row.reject, attempts_made=0)
             results += [number, pack_result(result)]
+        elif row.taken is not None:
+            results += [number, row.taken]
     return _Chunk(bytes(status), blocks, results)
+
+
+def _byte(row: NewRow, *, held: bool) -> bytes:
+    if row.reject is not None:
+        return b"j"
+    return b"c" if row.taken is not None else b"h" if held else b"q"
 
 
 class Shelf:

@@ -22,6 +22,7 @@ from jobs.models import BatchState, Limits
 from jobs.pricing import Prices
 from jobs.profile import Profile, Resources
 from jobs.records import Batch, NewBatch, NewRow
+from jobs.reuse import KnownAnswers
 from jobs.store import Store
 from jobs.target import Target
 
@@ -102,7 +103,9 @@ async def store_new(store: Store, intake: Intake, order: Order, identity: str, s
     ApiUnavailable.
     """
     resources, uploads = await _prepared(store, intake, order, say)
-    options = {"reuse_answers": order.reuse_answers, "uploads": uploads}
+    files = [_content(Path(path)) for path in order.profile.files]
+    options = {"reuse_answers": order.reuse_answers, "uploads": uploads, "files": files}
+    known = await _known_answers(store, intake, order, resources, files) if order.reuse_answers else None
     new = NewBatch(
         name=order.name or Path(intake.name).name,
         file=intake.name,
@@ -119,7 +122,7 @@ async def store_new(store: Store, intake: Intake, order: Order, identity: str, s
     batch = await store.create_batch(new)
     first_row = 1
     for rows in _calls(intake.rows_iter()):
-        await store.add_rows(batch, first_row, rows)
+        await store.add_rows(batch, first_row, rows if known is None else known.applied(rows))
         first_row += len(rows)
     await store.seal_batch(batch)
     return batch
@@ -136,6 +139,21 @@ async def _prepared(store: Store, intake: Intake, order: Order, say: Say) -> tup
         preparation = Preparation(store, api_client, order.target.api, say)
         prepared = await preparation.prepare(order.profile, intake.images, intake.files)
     return prepared.resources, prepared.keys
+
+
+async def _known_answers(
+    store: Store, intake: Intake, order: Order, resources: Resources, files: list[str]
+) -> KnownAnswers:
+    """From the batches with the same API, address, profile and content of its files."""
+    target, sha256 = order.target, order.profile.sha256()
+    equals = [
+        batch
+        for batch in await store.list_batches()
+        if (batch.api, batch.base_url) == (target.api, target.base_url)
+        and batch.profile.sha256() == sha256
+        and batch.options.get("files", []) == files
+    ]
+    return await KnownAnswers.gather(store, intake, resources, equals)
 
 
 def _calls(rows: Iterator[NewRow]) -> Iterator[list[NewRow]]:

@@ -8,7 +8,7 @@ if state ~= 'loading' then return state and 1 or 0 end
 local rows = redis.call('STRLEN', part(batch, 'status'))
 for at = 0, rows - 1, 65536 do
   local chunk = redis.call('GETRANGE', part(batch, 'status'), at, at + 65535)
-  for _, byte in ipairs({'q', 'h', 'j'}) do
+  for _, byte in ipairs({'q', 'h', 'j', 'c'}) do
     local _, found = chunk:gsub(byte, byte)
     redis.call('HINCRBY', part(batch, 'n'), byte, found)
   end

@@ -202,6 +202,27 @@ def test_the_assistants_api_at_openai_is_refused(user: Terminal) -> None:
     assert user.askmill("list", "--json").stdout == ""
 
 
+def test_answers_of_equal_rows_are_taken(user: Terminal) -> None:
+    """Edit one row of three, pay for one; the others keep their run ids and cost nothing."""
+    user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?")
+    first = list(csv.DictReader(io.StringIO(user.askmill("run", "sums.csv", "-o", "-").stdout)))
+    user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 9?", "What is 3 + 3?")
+
+    done = user.askmill("run", "sums.csv", "-o", "-", "--reuse-answers")
+
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["status"] for row in rows] == ["completed"] * 3, done.stderr
+    assert [row["attempts"] for row in rows] == ["0", "1", "0"]
+    assert [rows[0]["run_id"], rows[2]["run_id"]] == [first[0]["run_id"], first[2]["run_id"]]
+    assert float(rows[0]["cost_usd"]) == 0
+    assert _status(user)["runs"] == 1
+    again = user.askmill("run", "sums.csv", "-o", "-", "--reuse-answers", "--new")
+    assert _status(user)["runs"] == 0
+    assert [row["answer"] for row in csv.DictReader(io.StringIO(again.stdout))] == [
+        row["answer"] for row in rows
+    ]
+
+
 def test_a_reader_that_goes_away_is_no_error(user: Terminal) -> None:
     """`collect -o - | head -1`: no traceback."""
     rows = [f"What is {n} + 1?" for n in range(3000)]
