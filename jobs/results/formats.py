@@ -14,6 +14,7 @@ RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 
 LINES_HELD = 256
 SHORT_NUMBER = 11
+_LONE_EMPTY = '""'
 
 
 class RowWriter(Protocol):
@@ -69,15 +70,14 @@ class CsvWriter:
 
 def csv_line(texts: list[str]) -> bytes:
     """One record. A lone empty cell is quoted: a blank line would be no record."""
-    line = ",".join([text if text.isalnum() else _quoted(text) for text in texts]) or '""'
-    return (line + "\r\n").encode("utf-8", "backslashreplace")
-
-
-def _quoted(text: str) -> str:
-    if "," in text or '"' in text or "\n" in text or "\r" in text:
-        doubled = text.replace('"', '""')
-        return f'"{doubled}"'
-    return text
+    # Spelled out here, not called: a row has some twenty cells.
+    cells = [
+        text
+        if text.isalnum() or not ("," in text or '"' in text or "\n" in text or "\r" in text)
+        else '"' + text.replace('"', '""') + '"'
+        for text in texts
+    ]
+    return f"{','.join(cells) or _LONE_EMPTY}\r\n".encode("utf-8", "backslashreplace")
 
 
 def _number(value: float | None) -> str | None:

@@ -19,11 +19,8 @@ RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..
 
 async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
     """Writes the row's files and says in `files` where each is; those not kept stay with their reason."""
-    named = entry.result.get("files")
-    if not named:
-        return entry
     taken: set[str] = set()
-    files = [await _save(entry.row, told, folder, taken, fetch) for told in named]
+    files = [await _save(entry.row, told, folder, taken, fetch) for told in entry.result["files"]]
     return entry._replace(result={**entry.result, "files": files})
 
 

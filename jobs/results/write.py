@@ -9,7 +9,7 @@ from typing import BinaryIO
 from jobs.errors import UsageError
 from jobs.models import InputSpec
 from jobs.records import RowView
-from jobs.results.columns import Columns, Entry, columns_of, entry_of
+from jobs.results.columns import Columns, columns_of, entry_of
 from jobs.results.formats import CsvWriter, JsonlWriter, RowWriter, StepsWriter
 from jobs.results.generated import FetchBlob, saved
 from jobs.results.output import Format, Output, output_of, spoken, whole
@@ -67,7 +67,9 @@ async def write_results(
         writers = _writers(plan, stack)
         async for view in rows:
             # One row after the other, none kept: so the garbage collector is hardly ever called.
-            entry = await _with_files(entry_of(view), plan, fetch_blob) if fetch_blob else entry_of(view)
+            entry = entry_of(view)
+            if fetch_blob and plan.output.files and entry.result.get("files"):
+                entry = await saved(entry, plan.output.files, fetch_blob)
             for writer in writers:
                 writer.add(entry)
             count += 1
@@ -91,7 +93,3 @@ def _writer(plan: Plan, stream: BinaryIO) -> RowWriter:
     from jobs.results.parquet import ParquetWriter  # noqa: PLC0415 -- pyarrow takes a quarter second
 
     return ParquetWriter(stream, plan.columns)
-
-
-async def _with_files(entry: Entry, plan: Plan, fetch: FetchBlob) -> Entry:
-    return entry if plan.output.files is None else await saved(entry, plan.output.files, fetch)
