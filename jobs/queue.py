@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from jobs.records import Fed
 
@@ -33,8 +33,9 @@ def broker_url(url: str) -> str:
     if parts.scheme != "unix":
         return url
     asked = dict(parse_qsl(parts.query))
-    query = urlencode({"virtual_host": asked["db"]} if "db" in asked else {})
-    return urlunsplit(("redis+socket", parts.netloc, quote(parts.path), query, ""))
+    who = parts.netloc or (f":{quote(asked['password'], safe='')}@" if "password" in asked else "")
+    database = f"?virtual_host={asked['db']}" if "db" in asked else ""
+    return f"redis+socket://{who}{quote(unquote(parts.path))}{database}"
 
 
 def _plain_tls(url: str) -> bool:
@@ -80,7 +81,7 @@ def client_app(url: str) -> "Celery":
     """A Celery application that only sends."""
     from celery import Celery  # noqa: PLC0415 -- 200 ms that only publishing pays
 
-    app = Celery("askmill", set_as_current=False)
+    app = Celery("askmill", set_as_current=False, fixups=[])
     app.conf.update(broker_settings(url))
     return app
 

@@ -45,7 +45,7 @@ def _settings() -> Settings:
 def _application(settings: Settings) -> Celery:
     assert settings.redis_url is not None
     transport.install()
-    made = Celery("askmill", include=["worker.tasks"])
+    made = Celery("askmill", include=["worker.tasks"], fixups=[])
     made.conf.update(broker_settings(settings.redis_url.get_secret_value()))
     made.conf.update(
         worker_pool="worker.pool:TaskPool",

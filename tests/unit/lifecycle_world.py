@@ -222,7 +222,7 @@ class World:
             return Run(name, "failed", error_code=ends.partition(":")[2] or "server_error", usage=usage)
         if ends.startswith("incomplete"):
             return Run(name, "incomplete", incomplete_reason=ends.partition(":")[2], usage=usage)
-        return Run(name, "completed" if ends == "requires_action" else ends, usage=usage)
+        return Run(name, "completed" if ends in {"requires_action", "silent"} else ends, usage=usage)
 
     def _cancel(self, name: str) -> Event:
         run = self._run(name)
