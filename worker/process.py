@@ -9,6 +9,7 @@ answer  a task's body: claims its row and follows it (worker.runner)
 import asyncio
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
@@ -21,7 +22,7 @@ from jobs.api import client
 from jobs.errors import NotFound, Unavailable
 from jobs.pricing import Prices
 from jobs.queue import publish
-from jobs.records import BatchNow, Claim, Refusal, WorkerCard
+from jobs.records import BatchNow, Claim, Fed, Refusal, WorkerCard
 from jobs.store import Store
 from worker.backends.choice import backend_for
 from worker.desk import Desk, elapsed_clock_s
@@ -38,6 +39,8 @@ MARGIN_S = 5.0
 SWEEP_S = 2.0
 FEED_FLOOR = 20
 """Rows handed to the broker when no slot is known to be free: the next worker finds work at once."""
+TROUBLE_S = 300.0
+"""How long creates may fail without one success before their batch pauses."""
 LEAVE_S = 2.5
 """How long jobs may take to give themselves back before they are cut off."""
 GIVE_UP_S = 1.0
@@ -58,6 +61,7 @@ class WorkerProcess:
             base_url=settings.base_url,
         )
         self.jobs: dict[tuple[str, int], Signals] = {}
+        self.publisher = ThreadPoolExecutor(1, "askmill-publish")
         self.leaving = False
         self.desk: Desk | None = None
         self.ready = asyncio.Event()
@@ -94,9 +98,11 @@ class WorkerProcess:
             card=self.card,
             lifetime_s=LIFETIME_S,
             margin_s=MARGIN_S,
+            trouble_s=TROUBLE_S,
         )
 
     async def _close(self) -> None:
+        self.publisher.shutdown(wait=False)
         if self.desk is None:
             return
         with suppress(RedisError, OSError, Unavailable):
@@ -112,8 +118,6 @@ class WorkerProcess:
         await self.ready.wait()
         assert self.desk is not None
         desk = self.desk
-        if self.leaving:
-            return
         structlog.contextvars.bind_contextvars(batch=batch, row=row)
         claim = await desk.patiently(lambda: desk.store.claim(batch, row, desk.card.id))
         if isinstance(claim, Refusal):
@@ -150,6 +154,8 @@ class WorkerProcess:
         if not reply.alive:
             await self._reborn(desk)
             return
+        if desk.lifetime_s < sent_s - desk.acknowledged_s < float("inf"):
+            desk.steady_since_s = sent_s
         desk.acknowledged_s = sent_s
         await desk.limits.refresh()
         desk.clock_offset_s = reply.now_ms / 1000 - (sent_at + time.time()) / 2
@@ -185,19 +191,28 @@ class WorkerProcess:
             desk.poke.clear()
             with suppress(RedisError, OSError, Unavailable):
                 fed = await desk.store.feed(FEED_FLOOR)
-                await asyncio.to_thread(publish, self.redis_url, fed)
+                await self._publish(fed)
             await asyncio.sleep(0.005)  # what comes free together is fed together
 
     async def _sweep(self, desk: Desk) -> None:
         while True:
             with suppress(RedisError, OSError, Unavailable):
-                swept = await desk.store.sweep()
-                if swept.workers:
-                    log.warning("worker.dead", workers=swept.workers, rows=swept.rows)
+                # After an outage of Redis everybody's key is gone: first the living must have been heard.
+                if elapsed_clock_s() - desk.steady_since_s > 2 * BEAT_S:
+                    await self._bury(desk)
                 lost = await desk.store.lost_messages()
-                await asyncio.to_thread(publish, self.redis_url, lost)
+                await self._publish(lost)
             desk.poke.set()
             await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))  # noqa: S311 -- jitter
+
+    async def _bury(self, desk: Desk) -> None:
+        swept = await desk.store.sweep()
+        if swept.workers:
+            log.warning("worker.dead", workers=swept.workers, rows=swept.rows)
+
+    async def _publish(self, fed: list[Fed]) -> None:
+        """Publishing blocks: in a thread of its own, so that no user's slow function can hold it up."""
+        await asyncio.get_running_loop().run_in_executor(self.publisher, publish, self.redis_url, fed)
 
     # ── hand-over ──
 
