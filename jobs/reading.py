@@ -10,7 +10,7 @@ from jobs import keys
 from jobs.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from jobs.connection import Connection
 from jobs.errors import NotFound
-from jobs.models import STATUS_OF_BYTE, BatchState, InputSpec, JobStatus
+from jobs.models import FINISHED, STATUS_OF_BYTE, BatchState, InputSpec, JobStatus
 from jobs.profile import Profile, Resources
 from jobs.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerCard
 
@@ -18,6 +18,7 @@ _CHUNK_BLOCKS = 64
 """Blocks a round trip: 1,024 rows, about half a megabyte."""
 _PACE_BUCKET_S = 10
 _PACE_BUCKETS = 30
+_ASKED = FINISHED - {JobStatus.REJECTED, JobStatus.CANCELLED}
 _SHOWN = 5
 
 
@@ -69,14 +70,17 @@ def _counts(stored: dict[bytes, bytes]) -> Counts:
     )
 
 
-def _pace(stored: dict[bytes, bytes], now_s: float, started_at_ms: int | None) -> float | None:
-    """Rows a second over the last minutes; None before the first run."""
-    if started_at_ms is None:
+def _rows_per_s(batch: Batch, counts: Counts, pace: dict[bytes, bytes], now_s: float) -> float | None:
+    """Rows a second over the last minutes, of all of an ended batch; None before the first run."""
+    if batch.started_at_ms is None:
         return None
+    started_s = batch.started_at_ms / 1000
+    if batch.finished_at_ms is not None:
+        asked = sum(rows for status, rows in counts.by_status.items() if status in _ASKED)
+        return asked / max(batch.finished_at_ms / 1000 - started_s, 0.001)
     oldest = int(now_s / _PACE_BUCKET_S) - _PACE_BUCKETS + 1
-    rows = sum(int(count) for bucket, count in stored.items() if int(bucket) >= oldest)
-    since_s = max(started_at_ms / 1000, float(oldest * _PACE_BUCKET_S))
-    return rows / max(now_s - since_s, 1.0)
+    rows = sum(int(count) for bucket, count in pace.items() if int(bucket) >= oldest)
+    return rows / max(now_s - max(started_s, float(oldest * _PACE_BUCKET_S)), 1.0)
 
 
 def _views(
@@ -125,24 +129,21 @@ class Reading:
     async def status(self, batch: str) -> StatusView:
         """How far it is; costs the same for any number of rows."""
         found = await self.batch(batch)
-        counts, pace, (seconds, _) = await self._at.together(
+        stored, pace, (seconds, _) = await self._at.together(
             ("HGETALL", keys.part(batch, "n")), ("HGETALL", keys.part(batch, "pace")), ("TIME",)
         )
-        rows_per_s = _pace(pace, float(seconds), found.started_at_ms)
-        if found.finished_at_ms is not None and found.started_at_ms is not None:
-            ended = found.rows / max((found.finished_at_ms - found.started_at_ms) / 1000, 0.001)
-            rows_per_s = rows_per_s or ended
-        told = _counts(counts)
+        counts = _counts(stored)
+        rows_per_s = _rows_per_s(found, counts, pace, float(seconds))
+        going = found.state in {BatchState.QUEUED, BatchState.RUNNING}
         alive = await self.workers()
         ours = tuple(card for card in alive if (card.api, card.base_url) == (found.api, found.base_url))
-        going = found.state in {BatchState.QUEUED, BatchState.RUNNING} and rows_per_s
         return StatusView(
             batch=found,
-            counts=told,
+            counts=counts,
             workers=ours,
             strangers=tuple(card for card in alive if card not in ours),
             rows_per_s=rows_per_s,
-            eta_s=told.unfinished / rows_per_s if going and rows_per_s else None,
+            eta_s=counts.unfinished / rows_per_s if going and rows_per_s else None,
         )
 
     async def results(
