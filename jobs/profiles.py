@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from jobs.errors import ProfileError
 from jobs.models import Api
 from jobs.profile import Profile
+from jobs.unsupported import unsupported
 
 TUTOR = {
     "name": "Math Tutor",
@@ -158,8 +159,6 @@ def _schema_faults(schema: dict[str, Any]) -> Iterator[str]:
 
 def refuse_unsupported(profile: Profile, api: Api) -> None:
     """Raises ProfileError with each thing that this API does not have, and why."""
-    from jobs.api import unsupported  # noqa: PLC0415 -- loads the SDK
-
     if reasons := unsupported(profile, api):
         raise ProfileError("\n".join(f"profile: {reason} (ASKMILL_API is {api})." for reason in reasons))
 

@@ -15,7 +15,7 @@ from config.settings import Settings
 from jobs.collect import collect
 from jobs.errors import LocalFault
 from jobs.fleet import Fleet
-from jobs.follow import exit_code, follow, is_over
+from jobs.follow import exit_code, follow
 from jobs.intake import Intake, check
 from jobs.local import Child, EmulatorService, Lease, RedisService, interruptible, worker_process
 from jobs.models import BatchState
@@ -82,10 +82,10 @@ class _Running:
         self._order = job.order
         self._batch: str | None = None
         self._outcome: Outcome | None = None
-        self._leases: list[Lease] = []
-        self._emulator: EmulatorService | None = None
+        self._emulator: Lease | None = None
 
     def run(self) -> Outcome:
+        """From the start of the servers to their end."""
         try:
             with interruptible(), ExitStack() as stack:
                 url = self._started(stack)
@@ -102,9 +102,8 @@ class _Running:
         settings = self._job.settings
         redis = None if settings.redis_url else self._joined(RedisService(settings.data_dir), stack)
         if self._order.target.offline:
-            service = EmulatorService(settings.data_dir)
-            emulator = self._joined(service, stack)
-            target = replace(self._order.target, base_url=emulator.wait_ready())
+            self._emulator = self._joined(EmulatorService(settings.data_dir), stack)
+            target = replace(self._order.target, base_url=self._emulator.address())
             self._order = replace(self._order, target=target)
         if redis is not None:
             return redis.wait_ready()
@@ -116,32 +115,26 @@ class _Running:
 
     async def _work(self, url: str, stack: ExitStack) -> Outcome:
         async with await Store.open(url, retention_days=self._job.settings.retention_days) as store:
-            known = await self._submitted(store)
-            assert self._batch is not None
-            view = await store.status(self._batch)
-            if not is_over(view):
-                view = await self._followed(store, url, self._fleet(stack), view)
+            identity = identity_of(self._intake, self._order)
+            known = await find_known(store, identity, self._order)
+            self._batch = None if known is None else known.batch.id
+            if known is not None and known.finished:
+                view = await store.status(known.batch.id)
+            else:
+                fleet = await self._manned(store, known, stack)
+                if self._batch is None:
+                    self._batch = await store_new(store, self._intake, self._order, identity, self._job.say)
+                view = await self._followed(store, url, fleet, self._batch)
             written = None
             if view.batch.state is not BatchState.PAUSED:
-                written = (await collect(store, self._batch, self._plan)).path
+                written = (await collect(store, view.batch.id, self._plan)).path
             return Outcome(view, written, known, exit_code(view))
 
-    async def _submitted(self, store: Store) -> Known | None:
-        """Find the batch of the same work, or store a new one."""
-        identity = identity_of(self._intake, self._order)
-        known = await find_known(store, identity, self._order)
-        if known is not None:
-            self._batch = known.batch.id
-        if known is None or not known.finished:
-            await self._see_to_hands(store, known)
-        if known is not None:
-            return known
-        self._job.agree(self._intake)
-        self._batch = await store_new(store, self._intake, self._order, identity, self._job.say)
-        return None
+    async def _manned(self, store: Store, known: Known | None, stack: ExitStack) -> Fleet:
+        """Somebody who can ask: the workers alive, else one of ours, which boots while the file is stored.
 
-    async def _see_to_hands(self, store: Store, known: Known | None) -> None:
-        """Somebody must be able to ask. Raises UsageError, LocalFault before anything is stored."""
+        Raises UsageError and LocalFault before anything is stored.
+        """
         target = self._order.target
         if known is not None and known.batch.base_url != target.base_url:
             raise LocalFault(
@@ -149,8 +142,20 @@ class _Running:
                 "another program has that port now. End it, or start afresh with --new."
             )
         cards = await store.workers()
-        if not any((card.api, card.base_url) == (target.api, target.base_url) for card in cards):
+        alone = not any((card.api, card.base_url) == (target.api, target.base_url) for card in cards)
+        if alone:
             target.need_key()
+        if known is None:
+            self._job.agree(self._intake)
+        fleet = self._fleet(stack)
+        if alone:
+            fleet.reinforce()
+        if (
+            self._emulator is not None
+            and await asyncio.to_thread(self._emulator.wait_ready) != target.base_url
+        ):
+            raise LocalFault("The emulator's port was taken while it started; run the same command again.")
+        return fleet
 
     def _fleet(self, stack: ExitStack) -> Fleet:
         target, concurrency = self._order.target, self._job.concurrency
@@ -164,14 +169,13 @@ class _Running:
 
         return Fleet(start, stack, self._job.settings.data_dir / "logs" / "worker.log")
 
-    async def _followed(self, store: Store, url: str, fleet: Fleet, view: StatusView) -> StatusView:
+    async def _followed(self, store: Store, url: str, fleet: Fleet, batch: str) -> StatusView:
         """Until nothing more is to come."""
+        view = await store.status(batch)
         if view.workers:
             await feed(store, url)
-        else:
-            fleet.reinforce()
         with Progress(workers_start=True) as progress:
-            async for now in follow(store, view.batch.id):
+            async for now in follow(store, batch):
                 view = now
                 progress.show(view)
                 fleet.watch(view)

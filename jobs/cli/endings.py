@@ -10,8 +10,6 @@ import traceback
 
 import click
 
-from config.logs import masked
-from config.settings import BadSetting, load_settings
 from jobs.errors import AskmillError
 
 INTERRUPTED = 130
@@ -19,6 +17,8 @@ INTERRUPTED = 130
 
 def ending_of(ended: BaseException) -> int:
     """Say on stderr what happened, and return the exit code."""
+    from config.settings import BadSetting  # noqa: PLC0415 -- 80 ms that `--version` does without
+
     match ended:
         case click.exceptions.Exit() | SystemExit():
             code = ended.exit_code if isinstance(ended, click.exceptions.Exit) else ended.code
@@ -39,12 +39,16 @@ def ending_of(ended: BaseException) -> int:
 
 
 def _said(sentence: str, code: int) -> int:
+    from config.logs import masked  # noqa: PLC0415
+
     click.echo(f"Error: {masked(sentence)}", err=True)
     return code
 
 
 def _unexpected(error: BaseException) -> str:
     """A short sentence; the traceback goes to the log, and to stderr only when debugging."""
+    from config.logs import masked  # noqa: PLC0415
+
     text = masked("".join(traceback.format_exception(error)))
     if os.environ.get("ASKMILL_LOG_LEVEL", "").lower() == "debug":
         click.echo(text, err=True)
@@ -53,6 +57,7 @@ def _unexpected(error: BaseException) -> str:
 
 
 def _kept(text: str) -> str:
+    from config.settings import BadSetting, load_settings  # noqa: PLC0415
     from jobs.local import folders  # noqa: PLC0415 -- only when something went wrong
 
     try:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.api import unsupported
 from jobs.profile import FileSearch, Functions, FunctionTool, OpeningMessage, Profile, Resources
+from jobs.unsupported import unsupported
 from tests.openapi import needs_description, validate_request
 from worker.backends.base import Ask
 from worker.backends.requests import (
