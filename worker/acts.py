@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jobs.models import Usage
+from jobs.models import BatchState, Usage
 from jobs.records import Claim
 from worker.asking import ask_for, overrides_of, schema_error
 from worker.backends.base import ApiFault, Ask, Run
-from worker.desk import Desk
+from worker.desk import Desk, elapsed_clock_s
 from worker.known import (
     Action,
     AnswerRead,
@@ -50,6 +50,8 @@ REQUEST: dict[type[Action], On] = {
 }
 """The kind of request an action makes, for the table of faults; all others read."""
 
+STOPPED = frozenset({BatchState.PAUSED, BatchState.CANCELLED})
+
 
 @dataclass
 class Acts:
@@ -89,38 +91,54 @@ class Acts:
             case CallTools():
                 return await self._call_tools(action)
             case ReadAnswer():
-                return await self._read(action, known)
+                return await self._read(known)
             case FindRun() | FindSubmitted():
                 return await self._find(action, known)
             case _:
                 return await self._make(action, known)
 
     async def _reserve(self) -> Event:
-        """See to the assistant, and wait for the run's turn."""
+        """See to the assistant, and wait for the run's turn: of its tokens, and of the request that makes it.
+
+        The turn is waited for here, before the last look at the batch's state: a pause meanwhile is seen.
+        """
         await self.desk.patiently(lambda: self.room.furnish(self.desk.store, self.desk.backend))
         self.expected_tokens = self.room.expected_tokens()
         limits = self.desk.limits
-        await self.desk.patiently(lambda: limits.tokens(self.expected_tokens, self.signals.sleep))
+        await self.desk.patiently(lambda: limits.tokens(self.expected_tokens, self._turn_to_start))
+        await self.desk.patiently(lambda: limits.request(self._turn_to_start))
         return Reserved(*self.stamp())
 
     async def _request(self, requests: int = 1) -> None:
         """Count a request, and wait for its turn where requests are limited."""
         self.counted["requests"] += requests
         for _ in range(requests):
-            await self.desk.patiently(lambda: self.desk.limits.request(self.signals.sleep))
+            await self.desk.patiently(lambda: self.desk.limits.request(self._turn))
+
+    async def _turn(self, wait_s: float) -> None:
+        """Wait so long whatever changes: earlier would be more than the limit. Raises as `Signals.sleep`."""
+        until_s = elapsed_clock_s() + wait_s
+        while (left_s := until_s - elapsed_clock_s()) > 0:
+            await self.signals.sleep(left_s)
+
+    async def _turn_to_start(self, wait_s: float) -> None:
+        """The same, unless the batch is stopped: then nothing will be started."""
+        until_s = elapsed_clock_s() + wait_s
+        while self.room.now.state not in STOPPED and (left_s := until_s - elapsed_clock_s()) > 0:
+            await self.signals.sleep(left_s)
 
     async def _make(self, action: Action, known: Known) -> Event:
         backend, ask, thread_id = self.desk.backend, self._ask(known), known.thread_id or ""
         match action:
             case ClearTurn():
                 await self._request()
-                await backend.clear_turn(thread_id, known.anchor)
+                await backend.clear_turn(thread_id, known.anchor, len(ask.profile.messages))
                 return TurnCleared(*self.stamp())
             case MakeThread():
                 await self._request()
                 return ThreadMade(*self.stamp(), thread_id=await backend.make_thread(ask))
             case MakeRun():
-                await self._request()
+                self.counted["requests"] += 1
                 await self._surely_ours()
                 return RunSeen(*self.stamp(), run=await backend.make_run(ask, thread_id))
         raise AssertionError(f"nobody performs {action!r}")
@@ -166,8 +184,7 @@ class Acts:
         outputs = await call_tools(functions, action.calls, self.desk.function_limit_s)
         return ToolsCalled(*self.stamp(), outputs=outputs)
 
-    async def _read(self, action: ReadAnswer, known: Known) -> Event:
-        await self.signals.sleep(action.after_s)
+    async def _read(self, known: Known) -> Event:
         await self._request(2)
         answer = await self.desk.backend.read(self._ask(known), known.thread_id or "", known.run_id)
         if known.ended and known.ended.status == "completed" and known.began_at is not None:

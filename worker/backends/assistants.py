@@ -114,11 +114,11 @@ class AssistantsBackend:
             steps += steps_of(entry, run_id, ask.attempt, texts)
         return replace(answer, run_id=run_id, steps=tuple(steps))
 
-    async def clear_turn(self, thread_id: str, after: str | None) -> None:
+    async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
         listed = await self._wire.everything(
             path("threads", thread_id, "messages"), [("order", "asc")], after=after
         )
-        for message in listed:
+        for message in listed[0 if after else opening :]:
             await self._wire.delete(path("threads", thread_id, "messages", message["id"]))
 
     async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:

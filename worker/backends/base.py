@@ -207,8 +207,11 @@ class Backend(Protocol):
         """All messages of the run and all its steps. `run_id` None: adopt what stands on the thread."""
         ...
 
-    async def clear_turn(self, thread_id: str, after: str | None) -> None:
-        """Delete the messages behind `after` (None: all), which a dead run's turn left on a shared thread."""
+    async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
+        """Delete the messages behind `after`, which a dead run's turn left on a shared thread.
+
+        `after` None: the first turn's, behind the profile's `opening` messages.
+        """
         ...
 
     async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:

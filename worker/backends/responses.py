@@ -128,8 +128,8 @@ class ResponsesBackend:
         ]
         return replace(await self._answer(ask, items, steps), run_id=run_id)
 
-    async def clear_turn(self, thread_id: str, after: str | None) -> None:
-        for item in await self._items(thread_id, (), after):
+    async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
+        for item in (await self._items(thread_id, (), after))[0 if after else opening :]:
             await self._wire.delete(path("conversations", thread_id, "items", item["id"]))
 
     async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:

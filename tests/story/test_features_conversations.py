@@ -1,0 +1,151 @@
+"""Conversations: rows of one value share a thread, in order, whatever happens to a turn. On both APIs."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.asked import Asker, Row
+from tests.mill import Mill
+from tests.support import wait_until
+
+HEADER = ("chat", "question")
+
+
+@pytest.fixture(scope="module", params=["assistants", "responses"])
+def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
+    """One mill an API, with a worker."""
+    folder = tmp_path_factory.mktemp("mill")
+    with Mill(folder, api=request.param) as mill:
+        mill.worker()
+        yield Asker.of(mill, folder / "work")
+
+
+def _asked(said: list[tuple[str, str]]) -> list[str]:
+    return [text for role, text in said if role == "user"]
+
+
+def _statuses(rows: list[Row]) -> list[tuple[str, str | None]]:
+    return [(row["status"], row["error"]) for row in rows]
+
+
+def test_turns_stand_on_one_thread_in_file_order(asker: Asker) -> None:
+    """Rows with the same value share a thread and are asked in order; each value, and each blank, has its own."""
+    file = asker.table(
+        "chats.csv",
+        HEADER,
+        ("ann", "What is 1 + 1?"),
+        ("bob", "What is 10 + 1?"),
+        ("ann", "What is 2 + 2?"),
+        ("", "What is 5 + 5?"),
+        ("bob", "What is 20 + 2?"),
+        ("ann", "What is 3 + 3?"),
+        ("", "What is 6 + 6?"),
+    )
+
+    rows = asker.rows(file, "--conversation-column", "chat")
+
+    threads = [row["thread_id"] for row in rows]
+    assert {row["status"] for row in rows} == {"completed"}
+    assert threads[0] == threads[2] == threads[5]
+    assert threads[1] == threads[4]
+    assert len(set(threads)) == 4
+    said = asker.said(threads[0])
+    assert _asked(said) == ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]
+    assert [role for role, _ in said] == ["user", "assistant"] * 3
+    assert [row["answer"].count("=") for row in rows] == [1] * 7, "each answer is that of its own turn"
+
+
+def test_different_conversations_go_side_by_side(asker: Asker) -> None:
+    """Six conversations of two turns of half a second are under way together, never two turns of one."""
+    turns = [
+        (f"c{n}", f"What is {n} + {turn}? [emulate: completed after=0.5]")
+        for turn in (1, 2)
+        for n in range(6)
+    ]
+    file = asker.table("parallel.csv", HEADER, *turns)
+
+    asker.rows(file, "--conversation-column", "chat")
+
+    assert 2 <= asker.mill.stats()["runs_active_max"] <= 6
+
+
+def test_a_failed_turn_ends_the_rest_and_retry_takes_both(asker: Asker) -> None:
+    """The turns behind it are `previous_turn`, asked nothing; `retry` asks that turn and its rest, in order."""
+    file = asker.table(
+        "broken.csv",
+        HEADER,
+        ("ann", "What is 1 + 1?"),
+        ("ann", "What is 2 + 2? [emulate: failed(invalid_prompt), completed]"),
+        ("ann", "What is 3 + 3?"),
+        ("bob", "What is 9 + 9?"),
+    )
+
+    rows = asker.rows(file, "--conversation-column", "chat", code=1)
+
+    assert _statuses(rows)[0] == ("completed", None)
+    assert rows[1]["error"].startswith("invalid_prompt")
+    assert _statuses(rows)[2] == ("failed", "previous_turn")
+    assert rows[2]["attempts"] == 0
+    assert _statuses(rows)[3] == ("completed", None)
+
+    batch = asker.user.askmill("list").stdout.split()[0]
+    assert asker.user.askmill("retry", batch).returncode == 0
+    collected = asker.user.askmill("collect", batch, "--wait", "-o", "again.jsonl")
+    assert collected.returncode == 0, collected.stderr
+
+    again = asker.written("again.jsonl")
+    assert {row["status"] for row in again} == {"completed"}
+    assert len({row["thread_id"] for row in again[:3]}) == 1
+    asked = _asked(asker.said(again[0]["thread_id"]))
+    assert [text[:14] for text in asked] == ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]
+    assert [row["attempts"] for row in again] == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(asker: Asker, turn: int) -> None:
+    """A dead run's half message goes, and only it: profile's opening messages and earlier turns stand."""
+    dies = "[emulate: failed(server_error, partial), completed]"
+    asker.user.write(
+        "opening.toml",
+        'tools = ["code_interpreter"]',
+        "[[messages]]",
+        'role = "user"',
+        'content = "We work in base ten."',
+        "[[messages]]",
+        'role = "assistant"',
+        'content = "Understood."',
+    )
+    questions = ["What is 1 + 1?", "What is 2 + 2?"]
+    questions[turn - 1] += f" {dies}"
+    file = asker.table(f"dies-{turn}.csv", HEADER, *(("ann", question) for question in questions))
+
+    rows = asker.rows(file, "--conversation-column", "chat", "--profile", "opening.toml")
+
+    assert [row["attempts"] for row in rows] == ([2, 1] if turn == 1 else [1, 2])
+    said = asker.said(rows[1]["thread_id"])
+    assert said[:2] == [("user", "We work in base ten."), ("assistant", "Understood.")]
+    assert [role for role, _ in said[2:]] == ["user", "assistant"] * 2
+    assert _asked(said[2:]) == questions
+    assert rows[0]["thread_id"] == rows[1]["thread_id"]
+
+
+def test_a_killed_worker_leaves_the_order_as_it_was(asker: Asker) -> None:
+    """kill -9 in the middle of a turn: another worker follows the same run, then the later turns are asked."""
+    slow = " [emulate: completed after=2]"
+    asked = [f"What is {n} + {n}?" + (slow if n == 2 else "") for n in (1, 2, 3)]
+    file = asker.table("killed.csv", HEADER, *(("ann", question) for question in asked))
+    going = asker.user.start("run", file, "--conversation-column", "chat", "-o", "killed.jsonl")
+
+    def second_turn() -> bool:
+        status = asker.user.askmill("status", "--json").stdout
+        return '"name":"killed.csv"' in status and '"runs":2' in status
+
+    wait_until(second_turn, "the second turn's run is made", timeout_s=30)
+    asker.mill.workers[0].kill()
+    asker.mill.worker()
+    _, told = going.communicate(timeout=60)
+
+    assert going.returncode == 0, told
+    rows = asker.written("killed.jsonl")
+    assert [row["attempts"] for row in rows] == [1, 1, 1]
+    assert _asked(asker.said(rows[0]["thread_id"])) == asked
