@@ -75,6 +75,12 @@ def test_encodings(put, encoding, asked):
         assert [row.cells for row in intake.rows_iter()] == [["1", "Größe und Zähler?"]]
 
 
+def test_bom_beside_a_named_encoding(put):
+    """A BOM is no part of the first name, also where the encoding given does not take it off."""
+    with check(put("\ufeffquestion\na\n".encode("utf-16-le")), IntakeOptions(encoding="utf-16-le")) as intake:
+        assert intake.spec.columns == ("question",)
+
+
 def test_utf16_big_endian_with_bom(put):
     """UTF-16 is read in either byte order."""
     assert cells_of(put(b"\xfe\xff" + "question\na\n".encode("utf-16-be"))) == [["a"]]
@@ -109,7 +115,7 @@ def test_delimiter_is_detected(put, delimiter):
 
 def test_tsv_is_tabs(put):
     """A .tsv is read with tabs, though its header has commas too."""
-    assert cells_of(put("question\ta,b,c\nx\ty\n", "q.tsv")) == [["x", "y"]]
+    assert cells_of(put("a,b\tquestion\n1,2\tx\n", "q.tsv")) == [["1,2", "x"]]
 
 
 def test_one_column_with_quoted_commas(put):
@@ -282,6 +288,7 @@ FAULTS = {
     "unclosed quote after a closed one": ('id,question\n1,a\n"2\n3","b\n3,c\n', 4, "never closed"),
     "quote closed too early": ('id,question\n1,"a" b\n', 2, "double the quotes"),
     "quote closed too early, lines below": ('id,question\n1,"a\n2,"b"\n', 2, "line 3"),
+    "nothing is guessed below it": ('id,question\n1,"a\n2,"b"\n3\n4,x,y\n', 2, "line 3"),
     "carriage return alone": ("id,question\n1,a\rb\n", 2, "carriage return"),
     "no rows": ("id,question\n\n", None, "no rows"),
 }
@@ -373,6 +380,7 @@ def test_no_permission(put):
         ("id,input,query,Prompt", "Prompt"),
         ("INPUT,query,x", "query"),
         ("a,Input", "Input"),
+        ("Query,QUERY", "Query"),
         ("anything", "anything"),
     ],
 )
@@ -416,7 +424,22 @@ def test_template_values_are_never_instructions(put):
 
 
 @pytest.mark.parametrize(
-    "template", ["{a.b}", "{a!r}", "{a:>3}", "{0}", "{a[0]}", "{c}", "{}", "{a", "a}", "plain", "{{a}}"]
+    "template",
+    [
+        "{a.b}",
+        "{a!r}",
+        "{a:>3}",
+        "{0}",
+        "{a[0]}",
+        "{c}",
+        "{}",
+        "{a",
+        "a}",
+        "plain",
+        "{{a}}",
+        "{a} {",
+        "{a} }",
+    ],
 )
 def test_template_faults(put, template):
     """Only plain names of columns may stand in braces, and at least one must."""

@@ -458,6 +458,16 @@ def test_no_room_leaves_the_old_file(tmp_path):
     assert out.read_text() == "old"
 
 
+def test_the_input_behind_a_link_is_never_overwritten(tmp_path):
+    """Nor when the input is the one that was named by a link, of either kind."""
+    (tmp_path / "q.csv").write_text("x")
+    (tmp_path / "soft.csv").symlink_to(tmp_path / "q.csv")
+    (tmp_path / "hard.csv").hardlink_to(tmp_path / "q.csv")
+    for source in ("soft.csv", "hard.csv"):
+        with pytest.raises(UsageError, match="overwrite"):
+            plan_results(str(tmp_path / "q.csv"), SPEC, ResultOptions(), source=str(tmp_path / source))
+
+
 def test_the_input_is_never_overwritten(tmp_path):
     """OUT equal to FILE, by any name, is refused; so is a sidecar that would fall on it."""
     for name, out in (("q.csv", "q.csv"), ("q.csv", "link.csv"), ("a.steps.jsonl", "a.csv")):

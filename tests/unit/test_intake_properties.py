@@ -13,6 +13,7 @@ from jobs.intake import IntakeOptions, check
 from jobs.intake.csv_table import open_quote_line
 from jobs.intake.ids import FIRST_CAPACITY, FirstLook, SecondLook
 from jobs.intake.questions import questions_of
+from jobs.intake.table import Chunk
 from jobs.models import InputSpec
 
 # Bytes that look like something: headers, quotes, marks of other formats, broken encodings.
@@ -196,6 +197,15 @@ def test_questions_at_once(template, row):
     pick = questions_of(plain, typed=True)
     assert pick is not None
     assert pick([row]) == [plain.question(row)]
+
+
+def test_part_of_a_chunk_knows_its_lines():
+    """The first rows of a chunk have the lines that they had in the whole."""
+    raw = [["a"], [], ["b\nc"], ["d"]]
+    whole = Chunk([["a"], ["b\nc"], ["d"]], 5, raw, broken={0: "x", 2: "y"})
+    assert whole.places() == [5, 7, 9]
+    assert whole.upto(2).places() == [5, 7]
+    assert whole.upto(2).broken == {0: "x"}
 
 
 def test_unknown_template_gives_no_questions():
