@@ -10,6 +10,7 @@ from jobs.queue import QUEUE, UNACKED
 from jobs.records import Fed, Swept, WorkerCard
 
 _SWEPT_ROWS = 1000
+"""Rows a script: a few milliseconds, in which Redis does nothing else."""
 _TOMBSTONE_MS = 86_400_000
 
 
@@ -64,8 +65,13 @@ class Upkeep:
 
     async def sweep(self) -> Swept:
         """Give back what workers held that have missed their heartbeat for a whole lifetime."""
-        rows, *workers = await self._at.scripts.sweep(_SWEPT_ROWS, _TOMBSTONE_MS)
-        return Swept(tuple(worker.decode() for worker in workers), rows)
+        dead, total = set[str](), 0
+        while True:
+            rows, *workers = await self._at.scripts.sweep(_SWEPT_ROWS, _TOMBSTONE_MS)
+            dead.update(worker.decode() for worker in workers)
+            total += rows
+            if rows < _SWEPT_ROWS:
+                return Swept(tuple(sorted(dead)), total)
 
     async def workers(self) -> tuple[WorkerCard, ...]:
         """The workers whose heart beats."""

@@ -367,6 +367,22 @@ async def test_a_dead_worker_reserves_nothing_for_runs_it_never_made(store: Stor
     assert (await store.save(other, b"sending", run_out=True, reserve_nano=40)).affordable
 
 
+async def test_everything_a_large_dead_worker_held_waits_after_one_sweep(
+    store: Store, redis_url: str
+) -> None:
+    """However many rows: several scripts, none of them long."""
+    await submitted(store, 2500)
+    await store.beat(card(slots=3000))
+    first = await claimed(store, (await store.feed(0))[0])
+    await store.save(first, b"{}", run_made=True)
+    fed = await store.feed(0)
+    await asyncio.gather(*(claimed(store, one) for one in fed))
+    stop_heart(redis_url, "w1")
+    swept = await store.sweep()
+    assert (swept.workers, swept.rows) == (("w1",), 2500)
+    assert (await store.sweep()).workers == ()
+
+
 async def test_keys_deleted_by_hand_are_not_made_again(store: Store, redis_url: str) -> None:
     """What a dead worker held of a batch that is gone is forgotten, not put back."""
     batch = await submitted(store, 1)
