@@ -351,20 +351,20 @@ async def test_a_row_given_back_frees_what_it_had_reserved(store: Store) -> None
 
 
 async def test_a_dead_worker_reserves_nothing_for_runs_it_never_made(store: Store, redis_url: str) -> None:
-    """Swept, a row without a run out at the API leaves the budget to the others."""
-    await submitted(store, 2, limits=Limits(budget_usd=1e-9 * 100))
+    """Swept, a row without a run out at the API leaves the budget to the others; one with a run does not."""
+    await submitted(store, 3, limits=Limits(budget_usd=1e-9 * 100))
     await store.beat(card("dying"))
-    first = await claimed(store, (await store.feed(0))[0], "dying")
-    await store.save(first, b"sending", run_out=True, reserve_nano=60)
-    await store.save(first, b"not sent", run_out=False)
+    out = await claimed(store, (await store.feed(0))[0], "dying")
+    await store.save(out, b"made", run_made=True, reserve_nano=30)
+    unsent, other = [await claimed(store, fed, "dying") for fed in await store.feed(0)]
+    await store.save(unsent, b"sending", run_out=True, reserve_nano=60)
+    await store.save(unsent, b"not sent", run_out=False)
     stop_heart(redis_url, "dying")
     await store.sweep()
     await store.beat(card("heir"))
-    (fed,) = await store.feed(0)
-    heir = await claimed(store, fed, "heir")
-    assert (await store.save(heir, b"made", run_made=True, reserve_nano=60)).affordable
-    (other,) = [await claimed(store, fed, "heir") for fed in await store.feed(0)]
-    assert (await store.save(other, b"sending", run_out=True, reserve_nano=40)).affordable
+    claims = {fed.row: await claimed(store, fed, "heir") for fed in await store.feed(0)}
+    assert not (await store.save(claims[other.row], b"sending", run_out=True, reserve_nano=71)).affordable
+    assert (await store.save(claims[other.row], b"sending", run_out=True, reserve_nano=70)).affordable
 
 
 async def test_everything_a_large_dead_worker_held_waits_after_one_sweep(
