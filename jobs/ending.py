@@ -85,8 +85,6 @@ async def purge_batch(store: Store, batch: Batch, settings: Settings) -> str:
         raise UsageError(f"{batch.id} is {batch.state}: cancel it first (`askmill cancel {batch.id}`).")
     async with api_of(batch, settings) as api_client:
         there = await _purge_there(store, batch, api_client) if api_client is not None else None
-    for key in batch.options.get("uploads", {}).values():
-        await store.forget("file", key)
     await store.purge(batch.id)
     if there is None:
         return f"{batch.id} is deleted here; what it made at {batch.base_url} is left (no key for it is set)."
@@ -95,9 +93,12 @@ async def purge_batch(store: Store, batch: Batch, settings: Settings) -> str:
 
 async def _purge_there(store: Store, batch: Batch, api_client: AsyncOpenAI) -> int:
     """How many objects were deleted."""
-    deleted, objects = 0, list[tuple[Kind, str]]()
+    deleted, objects, uploads = 0, list[tuple[Kind, str]](), batch.options.get("uploads", {})
     async for one in _objects(store, batch):
         objects.append(one)
+        if one[0] == "file":
+            # Before it is deleted: a batch that comes meanwhile then uploads its own.
+            await store.forget("file", uploads[one[1]])
         if len(objects) == PURGED_AT_ONCE:
             deleted += await _purge_some(batch, api_client, objects)
             objects = []
@@ -126,14 +127,13 @@ async def _objects(store: Store, batch: Batch) -> AsyncIterator[tuple[Kind, str]
             last = thread_id
         if run_id and batch.api == "responses" and thread_id not in borrowed:
             yield "response", run_id
-    used = [other.resources for other in await store.list_batches() if other.id != batch.id]
-    elsewhere = {store_id for one in used if (store_id := one.vector_store_id)}
-    elsewhere |= {id_ for one in used for id_ in (*one.code_interpreter_files, *one.row_files.values())}
-    if (made := batch.resources.vector_store_id) and made not in elsewhere:
+    others = [other for other in await store.list_batches() if other.id != batch.id]
+    if made := batch.resources.vector_store_id:
         yield "vector_store", made
-    own = {*batch.options.get("uploads", {}), *batch.resources.code_interpreter_files}
-    for file_id in sorted((own | set(batch.resources.row_files.values())) - elsewhere):
-        yield "file", file_id
+    used = {file_id for other in others for file_id in other.options.get("uploads", {})}
+    for file_id in batch.options.get("uploads", {}):
+        if file_id not in used:
+            yield "file", file_id
 
 
 async def _borrowed(store: Store, batch: Batch) -> set[str]:

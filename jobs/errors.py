@@ -54,6 +54,14 @@ class LocalFault(Unavailable):
     """A process of the embedded default could not be started or has died."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or what counts as one (exit 130); `batch` is what had been stored by then."""
+
+    def __init__(self, batch: str | None) -> None:
+        super().__init__()
+        self.batch = batch
+
+
 @dataclass(frozen=True)
 class Fault:
     """One fault of an input file. `line` counts from 1; None means the file as a whole."""

@@ -1,32 +1,43 @@
 """What a batch needs at the API before its first row: its files uploaded, a vector store filled.
 
-Files are found again by content and address, so that no file is uploaded twice for two batches.
+    named by profile and rows ─▶ checked, all faults at once ─▶ known by content? ─┬ there still: its id
+                                                                                   └ upload, remember
+    files that file_search reads ─▶ a vector store of just these? ─┬ there still: its id
+                                                                   └ create, fill, wait, remember
+
+Everything is found again by content and address, so that nothing is uploaded twice for two rows or batches.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from openai import AsyncOpenAI
 
+from jobs.attachable import readers, type_fault
 from jobs.errors import UsageError
 from jobs.models import Api
-from jobs.objects import Purpose, content_key, make_vector_store, upload_file
-from jobs.profile import Profile, Resources
+from jobs.objects import Purpose, content_key, make_vector_store, still_there, upload_file
+from jobs.profile import IMAGE, Profile, Resources
 from jobs.store import Store
 
 CODE_INTERPRETER_FILES = 20
 """Files of the code interpreter on an assistant or thread (OpenAPI: AssistantToolResources)."""
+STORE_FILES = 10_000
+"""Files of a vector store (OpenAI's file search guide, Limitations)."""
+UPLOADS_AT_ONCE = 8
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The ids for the batch, and under which key each upload is remembered, for `purge` to forget."""
+    """The ids for the batch, and under which key each is remembered, for `purge` to forget."""
 
     resources: Resources
     keys: dict[str, str]
+    store_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,57 +52,102 @@ class Preparation:
 
     def __init__(self, store: Store, client: AsyncOpenAI, api: Api, say: Say) -> None:
         self._store, self._client, self._api, self._say = store, client, api, say
-        self._keys: dict[str, str] = {}
+        self._gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._begun = 0
 
     async def prepare(
         self, profile: Profile, images: Mapping[str, Path], files: Mapping[str, Path]
     ) -> Prepared:
         """Upload what is new, make the vector store. Raises UsageError with all faults, ApiUnavailable."""
         row_purpose: Purpose = "assistants" if self._api == "assistants" else "user_data"
-        wanted: dict[str, tuple[Path, Purpose]] = {path: (Path(path), "assistants") for path in profile.files}
-        rows: dict[str, tuple[Path, Purpose]] = {name: (path, "vision") for name, path in images.items()}
-        rows |= {name: (path, row_purpose) for name, path in files.items()}
-        uploads = self._checked(profile, {**{f"profile:{k}": v for k, v in wanted.items()}, **rows})
-        ids = {
-            name: await self._id_of(upload, number, len(uploads))
-            for number, (name, upload) in enumerate(uploads.items(), 1)
+        own: dict[str, tuple[Path, Purpose]] = {path: (Path(path), "assistants") for path in profile.files}
+        rows: dict[str, tuple[Path, Purpose]] = {name: (path, row_purpose) for name, path in files.items()}
+        rows |= {f"{IMAGE}{name}": (path, "vision") for name, path in images.items()}
+        faults = [*_count_faults(profile), *_type_faults(profile, [*map(Path, own), *files.values()])]
+        of_profile, of_rows = self._keyed(own, faults), self._keyed(rows, faults)
+        if faults:
+            raise UsageError("\n".join(dict.fromkeys(faults)))
+        ids = await self._ids({upload.key: upload for upload in (*of_profile.values(), *of_rows.values())})
+        by_path = {path: ids[upload.key] for path, upload in of_profile.items()}
+        searched = {
+            id_: Path(path).name for path, id_ in by_path.items() if "file_search" in _tools(profile, path)
         }
-        own = {ids[f"profile:{path}"]: Path(path).name for path in wanted}
-        vector_store = None
-        if own and "file_search" in profile.tools:
-            self._say(f"Indexing {len(own)} files …")
-            vector_store = await make_vector_store(self._client, own, f"askmill {profile.name or ''}".strip())
-        return Prepared(
-            Resources(
-                code_interpreter_files=tuple(own) if "code_interpreter" in profile.tools else (),
-                vector_store_id=vector_store,
-                row_files={name: ids[name] for name in rows},
-            ),
-            self._keys,
+        store_id, store_key = await self._vector_store(searched, profile) if searched else (None, None)
+        computed = [id_ for path, id_ in by_path.items() if "code_interpreter" in _tools(profile, path)]
+        resources = Resources(
+            code_interpreter_files=tuple(dict.fromkeys(computed)),
+            vector_store_id=store_id,
+            row_files={name: ids[upload.key] for name, upload in of_rows.items()},
         )
+        return Prepared(resources, {id_: key for key, id_ in ids.items()}, store_key)
 
-    def _checked(self, profile: Profile, wanted: Mapping[str, tuple[Path, Purpose]]) -> dict[str, _Upload]:
-        """Each file with its key; raises UsageError with every fault before anything is uploaded."""
-        faults, uploads = [], {}
-        if "code_interpreter" in profile.tools and len(profile.files) > CODE_INTERPRETER_FILES:
-            faults.append(f"code_interpreter takes {CODE_INTERPRETER_FILES} files, not {len(profile.files)}.")
+    def _keyed(self, wanted: Mapping[str, tuple[Path, Purpose]], faults: list[str]) -> dict[str, _Upload]:
+        """Each file with the key it is remembered under; what the API would refuse goes to the faults."""
+        uploads = {}
         for name, (path, purpose) in wanted.items():
             try:
                 content = content_key(path, purpose)
             except UsageError as fault:
                 faults.append(str(fault))
                 continue
-            key = hashlib.sha256(f"{self._client.base_url}\n{content}\n{path.name}".encode()).hexdigest()
-            uploads[name] = _Upload(path, purpose, key)
-        if faults:
-            raise UsageError("\n".join(faults))
+            named = f"{self._client.base_url}\n{content}\n{path.name}"
+            uploads[name] = _Upload(path, purpose, hashlib.sha256(named.encode()).hexdigest())
         return uploads
 
-    async def _id_of(self, upload: _Upload, number: int, count: int) -> str:
-        known = await self._store.recall("file", upload.key)
-        if known is None:
-            self._say(f"Uploading {upload.path.name} ({number} of {count})")
-            known = await upload_file(self._client, upload.path, upload.purpose)
-            await self._store.remember("file", upload.key, known)
-        self._keys[known] = upload.key
-        return known
+    async def _ids(self, uploads: Mapping[str, _Upload]) -> dict[str, str]:
+        """The id of each upload by its key."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                made = {
+                    key: group.create_task(self._id_of(upload, len(uploads)), name=f"upload {upload.path}")
+                    for key, upload in uploads.items()
+                }
+        except BaseExceptionGroup as several:
+            # The first says what to do; the others were begun beside it.
+            raise several.exceptions[0] from None
+        return {key: task.result() for key, task in made.items()}
+
+    async def _id_of(self, upload: _Upload, count: int) -> str:
+        async with self._gate:
+            self._begun += 1
+            number = self._begun
+            known = await self._store.recall("file", upload.key)
+            if known is not None and await still_there(self._client, "file", known):
+                return known
+            size_kb = upload.path.stat().st_size / 1000
+            self._say(f"Uploading {upload.path.name} ({number} of {count}, {size_kb:,.1f} kB)")
+            made = await upload_file(self._client, upload.path, upload.purpose)
+            await self._store.remember("file", upload.key, made)
+            return made
+
+    async def _vector_store(self, files: Mapping[str, str], profile: Profile) -> tuple[str, str]:
+        """The vector store of just these files, and its key."""
+        named = "\n".join((str(self._client.base_url), *sorted(files)))
+        key = hashlib.sha256(named.encode()).hexdigest()
+        known = await self._store.recall("vector_store", key)
+        if known is not None and await still_there(self._client, "vector_store", known):
+            return known, key
+        self._say(f"Indexing {len(files)} files …")
+        made = await make_vector_store(self._client, files, f"askmill {profile.name or ''}".strip())
+        await self._store.remember("vector_store", key, made)
+        return made, key
+
+
+def _tools(profile: Profile, path: str) -> tuple[str, ...]:
+    return readers(path, profile.tools)
+
+
+def _count_faults(profile: Profile) -> list[str]:
+    """Too many files for a tool."""
+    faults = []
+    for tool, most in (("code_interpreter", CODE_INTERPRETER_FILES), ("file_search", STORE_FILES)):
+        count = sum(tool in _tools(profile, path) for path in profile.files)
+        if count > most:
+            faults.append(f"files: {tool} takes {most:,} files, not {count:,}.")
+    return faults
+
+
+def _type_faults(profile: Profile, paths: Iterable[Path]) -> list[str]:
+    """Files that no tool of the profile reads; a stored assistant's tools are not known here."""
+    found = (type_fault(path, profile.tools) for path in paths)
+    return [fault for fault in found if fault is not None]

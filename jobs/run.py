@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from jobs.collect import collect
-from jobs.errors import LocalFault
+from jobs.errors import Interrupted, LocalFault
 from jobs.fleet import Fleet
 from jobs.follow import exit_code, follow
 from jobs.intake import Intake, check
@@ -55,14 +55,6 @@ class Job:
     say: Say
     tell: Tell
     concurrency: int | None = None
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or what counts as one; `batch` is what had been stored by then."""
-
-    def __init__(self, batch: str | None) -> None:
-        super().__init__()
-        self.batch = batch
 
 
 def run(job: Job) -> Outcome:

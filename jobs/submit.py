@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -165,9 +166,12 @@ async def feed(store: Store, url: str) -> None:
     """Hand the first rows to the broker. When this fails, the next worker's sweep does it."""
     fed = await store.feed(FEED_FLOOR)
     if fed:
-        from jobs.queue import publish  # noqa: PLC0415 -- loads Celery
+        from kombu.exceptions import OperationalError  # noqa: PLC0415 -- loads Celery
 
-        await asyncio.to_thread(publish, url, fed)
+        from jobs.queue import publish  # noqa: PLC0415
+
+        with suppress(OperationalError):
+            await asyncio.to_thread(publish, url, fed)
 
 
 def refuse_unpriced(order: Order, prices: Prices) -> None:

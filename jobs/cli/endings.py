@@ -6,11 +6,13 @@
 """
 
 import os
+import shlex
+import sys
 import traceback
 
 import click
 
-from jobs.errors import AskmillError
+from jobs.errors import AskmillError, Interrupted
 
 INTERRUPTED = 130
 
@@ -31,11 +33,20 @@ def ending_of(ended: BaseException) -> int:
         case BadSetting():
             return _said(str(ended), 2)
         case click.Abort() | KeyboardInterrupt():
-            return INTERRUPTED
+            return _interrupted(ended)
+        case BaseExceptionGroup():
+            return ending_of(ended.exceptions[0])
         case BrokenPipeError():
             return 141
         case _:
             return _said(_unexpected(ended), 1)
+
+
+def _interrupted(ended: BaseException) -> int:
+    batch = ended.batch if isinstance(ended, Interrupted) else None
+    stored = f"; {batch} is stored, with every run that was begun" if batch else ""
+    click.echo(f"\nInterrupted{stored}. To go on: {shlex.join(['askmill', *sys.argv[1:]])}", err=True)
+    return INTERRUPTED
 
 
 def _said(sentence: str, code: int) -> int:

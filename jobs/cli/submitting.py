@@ -1,7 +1,6 @@
 """`run`, `submit`, `estimate`: a file becomes a batch."""
 
 import asyncio
-import shlex
 import sys
 from typing import Any
 
@@ -22,7 +21,7 @@ from jobs.place import redis_url
 from jobs.pricing import Estimate, Prices, estimate
 from jobs.profiles import build_profile, refuse_unsupported, warnings
 from jobs.results import plan_results
-from jobs.run import Interrupted, Job, Outcome, run
+from jobs.run import Job, Outcome, run
 from jobs.store import Store
 from jobs.submit import Known, Order, feed, find_known, identity_of, refuse_unpriced, store_new
 from jobs.target import Target, target_of
@@ -81,11 +80,7 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
         tell=lambda outcome: _tell(outcome, offline),
         concurrency=concurrency,
     )
-    try:
-        return run(job).code
-    except Interrupted as interrupted:
-        _tell_interrupted(interrupted.batch)
-        raise
+    return run(job).code
 
 
 def _say(text: str) -> None:
@@ -100,14 +95,6 @@ def _agree(settings: Settings, order: Order, intake: Intake, agreed: bool) -> No
     click.echo(_estimate_text(_estimated(Prices.read(settings.prices), order, intake), order), err=True)
     if not click.confirm("Go on?", err=True):
         raise UsageError("Nothing was submitted.")
-
-
-def _tell_interrupted(batch: str | None) -> None:
-    again = shlex.join(["askmill", *sys.argv[1:]])
-    if batch is None:
-        click.echo("\nInterrupted before anything was submitted.", err=True)
-        return
-    click.echo(f"\nInterrupted; {batch} is stored, with every run begun. To go on: {again}", err=True)
 
 
 def _tell(outcome: Outcome, offline: bool) -> None:

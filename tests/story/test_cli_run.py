@@ -202,6 +202,30 @@ def test_the_assistants_api_at_openai_is_refused(user: Terminal) -> None:
     assert user.askmill("list", "--json").stdout == ""
 
 
+def test_files_and_functions_reach_the_run(user: Terminal) -> None:
+    """A file is searched and cited, a function of a module in the working folder is called; purge deletes both."""
+    user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
+    user.write(
+        "skies.py", "def weather(town: str) -> str:", '    """The sky."""', "    return town + ': grey'"
+    )
+    direction = '[emulate: requires_action(weather, {""town"": ""Bergen""})]'
+    file = user.write("in.csv", "question", f'"How is Bergen? {direction}"')
+    tools = ("--tool", "file_search", "--file", "notes.txt", "--functions", "skies.py")
+
+    done = user.askmill("run", file, "-o", "-", *tools)
+
+    assert done.returncode == 0, done.stderr
+    assert "Uploading notes.txt" in done.stderr
+    row = next(csv.DictReader(io.StringIO(done.stdout)))
+    assert "Bergen: grey" in row["answer"]
+    assert json.loads(row["citations"])[0]["filename"] == "notes.txt"
+    again = user.askmill("run", file, "-o", "-", "--new", *tools)
+    assert "Uploading" not in again.stderr, "found again by its content"
+    first, second = (line.split()[0] for line in user.askmill("list").stdout.splitlines())
+    assert "2 objects" in user.askmill("purge", first).stderr, "its thread and vector store; the file is used"
+    assert "3 objects" in user.askmill("purge", second).stderr
+
+
 def test_answers_of_equal_rows_are_taken(user: Terminal) -> None:
     """Edit one row of three, pay for one; the others keep their run ids and cost nothing."""
     user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?")
