@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from jobs.attachable import IMAGE_SUFFIXES, file_fault, image_fault
 from jobs.intake.questions import LONGEST_TEXT
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 LEAST_COMPLETION_TOKENS = 256
 """The API's own minimum (`CreateRunRequest.max_completion_tokens`)."""
 
@@ -51,9 +51,17 @@ class Overrides:
         for folder in self._folders:
             # os.path answers False where Path raises: names with NUL, names too long.
             if os.path.isfile(folder / value):  # noqa: PTH113
-                found[value] = folder / value
-                return None
+                return self._unfit(column, value, folder / value, found)
         return f"{column} {value[:200]!r} is not a file, neither beside the input nor in the working folder"
+
+    def _unfit(self, column: str, value: str, path: Path, found: dict[str, Path]) -> str | None:
+        """Why what was found cannot be sent; kept where it can."""
+        reason = file_fault(path)
+        if reason is None and column == "image" and (unfit := image_fault(path)):
+            reason = f"image {value[:200]!r} {unfit}"
+        if reason is None:
+            found[value] = path
+        return reason
 
 
 def _model(value: str) -> str | None:

@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 from jobs.models import as_text
 from jobs.results.columns import FIELDS, Columns, Entry
 
-GROUP_ROWS = 16_384
-GROUP_CHARACTERS = 8_000_000
+GROUP_ROWS = 8_192
+GROUP_CHARACTERS = 4_000_000
 """A row group is written when either is reached: good compression, little memory."""
+# Arrow's own allocator keeps what a group needed; the system's gives it back.
+pa.set_memory_pool(pa.system_memory_pool())
 WHOLE_NUMBERS = frozenset({"row", "attempts", "prompt_tokens", "completion_tokens"})
 FRACTIONS = frozenset({"cost_usd", "duration_s"})
 
