@@ -18,8 +18,6 @@ from jobs.connection import Connection
 from jobs.models import BYTE_OF_FINISHED, BatchState, Result
 from jobs.records import BatchNow, BeatReply, Claim, Refusal, Saved, WorkerCard
 
-_TROUBLE_MS = 300_000
-
 
 def _flag(value: bool | None) -> str:
     """As the scripts read it: empty leaves the mark as it is."""
@@ -150,9 +148,11 @@ class Claims:
         """Add to the batch's counters without a claim. False for a batch that is gone."""
         return bool(await self._at.scripts.count(batch, _pairs(counters)))
 
-    async def trouble(self, batch: str, reason: str = "api_unreachable") -> bool:
-        """A create has failed; True when that has gone on for 5 minutes without one success: paused now."""
-        return bool(await self._at.scripts.trouble(batch, reason, _TROUBLE_MS))
+    async def trouble(
+        self, batch: str, reason: str = "api_unreachable", *, patience_s: float = 300.0
+    ) -> bool:
+        """A create has failed; True when that has gone on so long without one success: paused now."""
+        return bool(await self._at.scripts.trouble(batch, reason, int(patience_s * 1000)))
 
     async def file(self, batch: str, row: int, number: int) -> bytes | None:
         """A generated file that was kept."""

@@ -235,13 +235,15 @@ class Saved:
     """Truthy while we hold the row. `first`: the API's first run for this batch, so its window opens: feed.
 
     Before a create nothing is saved when the batch's budget has no room for the reservation (`affordable`
-    False), or the batch has been paused or cancelled (`may_start` False).
+    False; `affordable_later`: perhaps when runs in flight have ended), or the batch has been paused or
+    cancelled (`may_start` False).
     """
 
     held: bool
     first: bool = False
     affordable: bool = True
     may_start: bool = True
+    affordable_later: bool = True
 
     def __bool__(self) -> bool:
         return self.held

@@ -3,6 +3,7 @@
 Everything is a process that a test may kill, freeze and start again at the same address.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -22,8 +23,11 @@ from jobs.profile import Profile, Resources
 from jobs.queue import publish
 from jobs.records import NewBatch, NewRow, RowView, StatusView
 from jobs.store import Store
+from tests.leaks import assert_no_leaks
 from tests.support import wait_until, wait_until_async
 
+QUICK = {"BEAT_S": 0.5, "LIFETIME_S": 3.0, "MARGIN_S": 1.2, "SWEEP_S": 0.5}
+"""Times of a worker (worker/process.py) whose death is seen after 3 s instead of 12."""
 TUTOR = Profile(name="Math Tutor", model="gpt-5-mini", tools=("code_interpreter",))
 
 
@@ -109,16 +113,23 @@ class Mill:
         self.wait_for_servers()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for child in [*self.workers, self.emulator, self.redis]:
-            child.kill()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Kill everything; after a test that went well, Redis must be as tests/leaks.py has it."""
+        try:
+            for worker in self.workers:
+                worker.kill()
+            if kind is None and self.redis.alive:
+                assert_no_leaks(self.redis_url)
+        finally:
+            for child in [*self.workers, self.emulator, self.redis]:
+                child.kill()
 
     def wait_for_servers(self) -> None:
         wait_until(self._redis_answers, "Redis answers")
         wait_until(self._emulator_answers, "the emulator answers")
 
-    def worker(self, concurrency: int = 50, **env: str) -> Child:
-        """Start another worker."""
+    def worker(self, concurrency: int = 50, times: dict[str, float] | None = None, **env: str) -> Child:
+        """Start another worker; `times` replaces constants of worker/process.py, as QUICK does."""
         settings = {
             "ASKMILL_REDIS_URL": self.redis_url,
             "OPENAI_BASE_URL": self.base_url,
@@ -127,7 +138,11 @@ class Mill:
             "ASKMILL_LOG_FORMAT": "json",
             **env,
         }
-        command = [sys.executable, "-P", "-m", "worker", "--concurrency", str(concurrency)]
+        program = ["-m", "worker"]
+        if times is not None:
+            program = [str(Path(__file__).with_name("quick_worker.py"))]
+            settings["MILL_TIMES"] = json.dumps(times)
+        command = [sys.executable, "-P", *program, "--concurrency", str(concurrency)]
         child = Child(command, self.folder / f"worker-{len(self.workers)}.log", settings).start()
         self.workers.append(child)
         return child

@@ -134,21 +134,27 @@ def schema_error(profile: Profile, text: str) -> str | None:
     return None
 
 
-def worst_case_nano(room: BatchRoom, claim: Claim, prices: Prices) -> int | None:
-    """Nano-dollars this attempt may cost: exact where token limits bound it, else by a generous estimate.
+def worst_case_nano(room: BatchRoom, claim: Claim, known: Known, prices: Prices) -> int | None:
+    """Nano-dollars the row may cost with this attempt: exact where token limits bound it, else an estimate.
 
-    None without a budget or a price, when nothing has to be reserved.
+    Earlier attempts that the batch has not counted yet (it does at the row's end) are included. None without
+    a budget or a price, when nothing has to be reserved.
     """
     if room.now.limits.budget_usd is None:
         return None
-    profile = profile_of(room.batch, claim)
+    profile = doubled(profile_of(room.batch, claim), known.doubled)
     asked = room.batch.spec.question(claim.cells) + (profile.instructions or "")
     usage = Usage(
         prompt_tokens=profile.max_prompt_tokens or 2 * tokens_of(asked) + 200,
         completion_tokens=profile.max_completion_tokens or 1000,
     )
     cost = prices.cost_usd(profile.model, usage, profile.completion_window)
-    return None if cost is None else round(cost * 1_000_000_000)
+    if cost is None:
+        return None
+    counted = len(claim.previous.attempts) if claim.previous else 0
+    before = priced(known.past[counted:], None, profile, prices)
+    spent = sum(cost if one.cost_usd is None else one.cost_usd for one in before)
+    return round(1_000_000_000 * (cost + spent))
 
 
 def priced(

@@ -15,6 +15,7 @@ from jobs.pricing import Prices
 from jobs.records import WorkerCard
 from jobs.store import Store
 from worker.backends.base import Backend
+from worker.danger import Danger
 from worker.limits import SharedLimits
 
 T = TypeVar("T")
@@ -42,11 +43,16 @@ class Desk:
     margin_s: float
     function_limit_s: float = 60.0
     file_limit_bytes: int = 10_000_000
+    trouble_s: float = 300.0
+    """CONTRACT: creates that fail so long without one success pause their batch."""
     acknowledged_s: float = float("-inf")
     last_try_s: float = float("inf")
     """When, at the end of the process, Redis is no longer waited for (see `elapsed_clock_s`)."""
     clock_offset_s: float = 0.0
     """Redis' clock less ours: every stored time is Redis'."""
+    danger: Danger = field(default_factory=Danger)
+    steady_since_s: float = float("-inf")
+    """Since when our heart has been heard without a gap that could have killed us."""
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when slots or rows have come free: feed."""
 

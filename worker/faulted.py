@@ -29,6 +29,9 @@ from worker.known import (
 )
 from worker.retry import On, RetryPolicy, Verdict, blocking_run, classify
 
+PAUSED_WAIT_S = 30.0
+"""How often a row of a paused batch whose run may be out is looked at; `resume` does it at once."""
+
 
 def faulted(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
     """A request did not succeed: read the table, then act by what it means."""
@@ -36,7 +39,8 @@ def faulted(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
         case Verdict.THROTTLED:
             return _throttled(known, event, policy)
         case Verdict.BATCH:
-            return Decision(_refused(known, event), PauseBatch(reason=str(event.fault)))
+            wait_s = PAUSED_WAIT_S if known.phase is not Phase.NEW and event.on is not On.CREATE else 0.0
+            return Decision(_refused(known, event), PauseBatch(reason=str(event.fault), wait_s=wait_s))
         case Verdict.ROW:
             return _row_refused(known, event)
         case Verdict.LOCKED:
@@ -53,7 +57,7 @@ def faulted(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
 
 def _refused(known: Known, event: Faulted) -> Known:
     """A refused create was not carried out: there is no run to look for."""
-    return replace(known, phase=Phase.NEW) if event.on is On.CREATE else known
+    return replace(known, phase=Phase.NEW, doubt=known.repeated) if event.on is On.CREATE else known
 
 
 def _throttled(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:

@@ -182,6 +182,11 @@ class PauseAsked(Event):
     """The batch is paused: start nothing."""
 
 
+@dataclass(frozen=True)
+class NoRoom(Event):
+    """The budget has no room while other runs are in flight: it may, once they have ended."""
+
+
 # ── what may be done ──
 
 
@@ -276,9 +281,10 @@ class GiveBack(Action):
 
 @dataclass(frozen=True)
 class PauseBatch(Action):
-    """Pause the whole batch with this reason, and give the row back."""
+    """Pause the whole batch with this reason, and give the row back; it is due again after a while."""
 
     reason: str = ""
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True)

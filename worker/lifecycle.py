@@ -16,7 +16,7 @@ from dataclasses import replace
 from jobs.models import JobStatus
 from worker.backends.base import ACTIVE, ENDED, FoundKind, Run
 from worker.endings import conclude
-from worker.faulted import ask_to_end, checked, faulted, locked, tried
+from worker.faulted import PAUSED_WAIT_S, ask_to_end, checked, faulted, locked, tried
 from worker.known import (
     AnswerRead,
     CallTools,
@@ -36,6 +36,7 @@ from worker.known import (
     Looked,
     MakeRun,
     MakeThread,
+    NoRoom,
     PauseAsked,
     Phase,
     ReadAnswer,
@@ -48,6 +49,9 @@ from worker.known import (
     TurnCleared,
 )
 from worker.retry import RetryPolicy
+
+ROOM_WAIT_S = 2.0
+"""How long a row waits, about, for runs in flight to make room in the budget."""
 
 
 def advance(known: Known, event: Event, policy: RetryPolicy) -> Decision:
@@ -65,7 +69,7 @@ def advance(known: Known, event: Event, policy: RetryPolicy) -> Decision:
             return faulted(known, event, policy)
         case Claimed():
             return _go_on(known)
-        case CancelAsked() | PauseAsked():
+        case CancelAsked() | PauseAsked() | NoRoom():
             return _asked(known, event)
         case _:
             return _made(known, event)
@@ -142,7 +146,7 @@ def _not_found(known: Known, event: Event, policy: RetryPolicy) -> Decision:
         return Decision(known, Finish(JobStatus.CANCELLED))
     if known.doubt:
         sent = _send(replace(known, doubt=False, repeated=True, tries=0, since=None), event)
-        return replace(sent, unknown_create=True)
+        return replace(sent, unknown_create=not known.repeated)
     if left_s > 0:
         wait_s = min(left_s, policy.wait_s(known.tries, event.draw))
         return Decision(tried(known, event), FindRun(after_s=wait_s))
@@ -211,9 +215,13 @@ def _stopping(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Deci
 
 def _asked(known: Known, event: Event) -> Decision:
     """The user cancels or pauses: a run that exists is cancelled, or followed; none is made."""
+    if isinstance(event, NoRoom):
+        return Decision(known, GiveBack(wait_s=ROOM_WAIT_S * (0.5 + event.draw)))
     if isinstance(event, PauseAsked):
+        # A row in doubt is fed although the batch is paused, so that its run, if there is one, is found.
         unpaid = known.phase is Phase.NEW or known.doubt
-        return Decision(known, GiveBack()) if unpaid else _go_on(known)
+        wait_s = PAUSED_WAIT_S if known.doubt else 0.0
+        return Decision(known, GiveBack(wait_s=wait_s)) if unpaid else _go_on(known)
     if known.phase is Phase.SENT or (known.phase is Phase.NEW and known.doubt):
         return Decision(replace(known, phase=Phase.SENT, stop=Stop.USER), FindRun())
     if known.phase is Phase.NEW:

@@ -5,6 +5,7 @@ claim ─▶ event ─▶ advance (pure) ─▶ store what is known ─▶ perfo
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -30,6 +31,7 @@ from worker.known import (
     Look,
     MakeRun,
     MakeThread,
+    NoRoom,
     PauseAsked,
     PauseBatch,
     Phase,
@@ -90,6 +92,8 @@ class JobRunner:
     async def _follow(self) -> None:
         if self.claim.kills >= POISON_KILLS:
             error = f"poison_row: it killed its worker {self.claim.kills} times"
+            if self.known.run_id is not None:
+                await self._end_run(self.known.run_id)
             await self._finish(self.known, Finish(JobStatus.FAILED, error=error))
             return
         while True:
@@ -108,8 +112,13 @@ class JobRunner:
         """The same decision, unless the batch has been cancelled or paused and it would start something."""
         state, known, action = self.room.now.state, decision.known, decision.action
         starting = isinstance(action, STARTING) or (isinstance(action, Wait) and known.phase is Phase.NEW)
-        # What was about to be sent has not been sent.
-        unsent = replace(known, phase=Phase.NEW) if isinstance(action, MakeRun) else known
+        # What was about to be sent has not been sent; what was sent before stays in doubt.
+        unsent = (
+            replace(known, phase=Phase.NEW, doubt=known.repeated) if isinstance(action, MakeRun) else known
+        )
+        if starting and self.signals.leaving:
+            self.known = unsent
+            raise HandOver
         if state is BatchState.CANCELLED and (starting or (isinstance(action, Look) and not known.stop)):
             return advance(unsent, CancelAsked(*self.acts.stamp()), policy)
         if state is BatchState.PAUSED and starting:
@@ -117,22 +126,30 @@ class JobRunner:
         return decision
 
     async def _step(self, decision: Decision) -> None:
-        """Store what must survive, then act."""
-        if decision.store and not await self._stored(decision):
+        """Store what must survive, then act. What may kill this process is marked first."""
+        if not isinstance(decision.action, DANGEROUS):
+            await self._act(decision)
+            return
+        if isinstance(decision.action, ReadAnswer):
+            await self.signals.sleep(decision.action.after_s)
+        async with self.desk.danger.entered(alone=self.claim.kills > 0):
+            self.signals.raise_if_ending()
+            await self._act(decision, danger=True)
+
+    async def _act(self, decision: Decision, *, danger: bool = False) -> None:
+        if (decision.store or danger) and not await self._stored(decision, danger):
             # Nothing was sent, but the thread stands.
             self.known = replace(self.known, thread_id=decision.known.thread_id)
-            self.event = PauseAsked(*self.acts.stamp())
             return
         self.known = decision.known
         self.event = await self.acts.perform(decision.action, decision.known)
 
-    async def _stored(self, decision: Decision) -> bool:
-        """Whether the store took it; False when the batch may not spend. Raises Stale."""
+    async def _stored(self, decision: Decision, danger: bool) -> bool:
+        """Whether the store took it; else why the batch may not spend is the next event. Raises Stale."""
         making = isinstance(decision.action, MakeRun)
-        reserve = worst_case_nano(self.room, self.claim, self.desk.prices) if making else None
+        reserve = worst_case_nano(self.room, self.claim, decision.known, self.desk.prices) if making else None
         state = KNOWN.dump_json(decision.known, exclude_defaults=True)
         run_out = True if making else False if decision.retried is not None else None
-        danger = isinstance(decision.action, DANGEROUS)
         made = self.known.run_id is None and decision.known.run_id is not None
         counters = self._counters()
         saved = await self.desk.patiently(
@@ -150,8 +167,13 @@ class JobRunner:
             self.known = decision.known
             raise Stale
         if not saved.affordable:
-            await self._pause("budget")
-        if not (saved.affordable and saved.may_start):
+            self.event = NoRoom(*self.acts.stamp())
+            if not saved.affordable_later:
+                self.event = PauseAsked(*self.acts.stamp())
+                await self._pause("budget", self.desk.store.pause)
+            return False
+        if not saved.may_start:
+            self.event = PauseAsked(*self.acts.stamp())
             return False
         if saved.first:
             self.desk.poke.set()
@@ -171,7 +193,8 @@ class JobRunner:
         if decision.unknown_create:
             self.acts.counted["unknown_creates"] += 1
         if decision.create_failed:
-            await self.desk.patiently(lambda: self.desk.store.trouble(self.claim.batch, "api_unreachable"))
+            trouble, patience_s = self.desk.store.trouble, self.desk.trouble_s
+            await self.desk.patiently(lambda: trouble(self.claim.batch, patience_s=patience_s))
         for run_id in decision.surplus:
             self.acts.counted["late_runs"] += 1
             await self._disown(run_id)
@@ -190,24 +213,31 @@ class JobRunner:
 
     async def _disown(self, run_id: str) -> None:
         log.warning("run.surplus", run=run_id)
+        await self._end_run(run_id)
+
+    async def _end_run(self, run_id: str) -> None:
         with suppress(ApiFault):
             await self.desk.backend.cancel(self.known.thread_id or "", run_id)
 
     async def _stop_here(self, decision: Decision) -> None:
         if isinstance(decision.action, PauseBatch):
-            await self._pause(decision.action.reason)
-        wait_s = decision.action.wait_s if isinstance(decision.action, GiveBack) else 0.0
+            await self._pause(decision.action.reason, self.desk.store.pause_from_worker)
+        wait_s = getattr(decision.action, "wait_s", 0.0)
         await self._give_back(decision.known, wait_s)
 
-    async def _pause(self, reason: str) -> None:
-        if await self.desk.patiently(lambda: self.desk.store.pause(self.claim.batch, reason)):
+    async def _pause(self, reason: str, pause: Callable[[str, str], Awaitable[bool]]) -> None:
+        if await self.desk.patiently(lambda: pause(self.claim.batch, reason)):
             log.error("batch.paused", reason=reason)
 
     async def _give_back(self, known: Known, wait_s: float) -> None:
         due_ms = int((self.desk.now_s() + wait_s) * 1000) if wait_s else 0
         state, counters = KNOWN.dump_json(known, exclude_defaults=True), self._counters()
+        # A create that was refused, or never left, is not out: else the row would be fed to a paused batch.
+        out = False if known.phase is Phase.NEW and not known.doubt else None
         give_back = self.desk.store.give_back
-        await self.desk.patiently(lambda: give_back(self.claim, state, due_ms=due_ms, counters=counters))
+        await self.desk.patiently(
+            lambda: give_back(self.claim, state, due_ms=due_ms, run_out=out, counters=counters)
+        )
 
     async def _finish(self, known: Known, finish: Finish) -> None:
         """Keep the result, in one script; say in one line how it went."""

@@ -81,17 +81,19 @@ local function window(about, want)
   return (probe == 'p' or probe == 'r') and 0 or math.min(want, 1)
 end
 
-local function take(about, want)
-  local taken = take_waiting(about, 'orphans', want)
-  if about.state ~= 'queued' and about.state ~= 'running' then return taken end
-  local room = window(about, want - taken)
+-- Their runs are out, or are to be ended: they start nothing.
+local function take_orphans(about, want) return take_waiting(about, 'orphans', want) end
+
+local function take_new(about, want)
+  if about.state ~= 'queued' and about.state ~= 'running' then return 0 end
+  local room = window(about, want)
   local new = take_waiting(about, 'due', room)
   new = new + take_fresh(about, room - new)
   if new > 0 and not about.accepted then
     about.probe = about.last
     redis.call('HSET', batch_key(about.id), 'probe', about.last)
   end
-  return taken + new
+  return new
 end
 
 local function read(batch)
@@ -100,8 +102,9 @@ local function read(batch)
     probe = got[5], generation = tonumber(got[6]), api = got[7] .. ' ' .. got[8]}
 end
 
--- Equal shares, and again as long as somebody takes all of its share.
-local function serve(batches, free)
+-- Equal shares, and again as long as somebody takes all of its share. Returns how many rows were taken.
+local function serve(batches, free, take)
+  local before = #fed
   while free > 0 and #batches > 0 do
     local share, hungry = math.ceil(free / #batches), {}
     for _, about in ipairs(batches) do
@@ -113,6 +116,7 @@ local function serve(batches, free)
     end
     batches = hungry
   end
+  return (#fed - before) / 3
 end
 
 -- Runs that may still be started: fewer than the free slots when the API or the user says so.
@@ -131,8 +135,8 @@ for _, batch in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
   table.insert(groups[group], about)
 end
 for group, batches in pairs(groups) do
-  local before = #fed
-  serve(batches, math.min(any or free[group] or 0, allowed))
-  allowed = allowed - (#fed - before) / 3
+  local slots = any or free[group] or 0
+  slots = slots - serve(batches, slots, take_orphans)
+  allowed = allowed - serve(batches, math.min(slots, allowed), take_new)
 end
 return fed

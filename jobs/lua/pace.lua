@@ -1,13 +1,16 @@
 -- How fast all workers together may go: what the API has told one of them holds for all.
 -- include: rows.lua
 
--- Runs in flight, as far as they are claimed. A dead worker's count until its rows are swept.
+-- Runs in flight: rows that workers hold, a dead one's until they are swept, and rows between two workers.
 local function runs_in_flight()
-  local claimed = 0
+  local runs = 0
   for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
-    claimed = claimed + redis.call('SCARD', held_key(worker))
+    runs = runs + redis.call('SCARD', held_key(worker))
   end
-  return claimed
+  for _, batch in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
+    runs = runs + redis.call('ZCARD', part(batch, 'orphans'))
+  end
+  return runs
 end
 
 -- ms until which nothing new is started; 0 when the API has not told us to wait.

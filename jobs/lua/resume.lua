@@ -8,4 +8,8 @@ if state ~= 'paused' then return {state, 0} end
 local begun = redis.call('HEXISTS', batch_key(batch), 'started_at') == 1
 redis.call('HSET', batch_key(batch), 'state', begun and 'running' or 'queued')
 redis.call('HDEL', batch_key(batch), 'paused_reason', 'trouble_since')
+-- What the pause made wait is looked at now.
+for _, row in ipairs(redis.call('ZRANGE', part(batch, 'orphans'), 0, -1)) do
+  redis.call('ZADD', part(batch, 'orphans'), 0, row)
+end
 return {state, 1}

@@ -1,21 +1,23 @@
 -- Stores how far a row is, if its claim still stands.
 -- ARGV: batch, row, fence, nonce (names the content), state, run_made (0|1), out, danger (''|0|1), reserve (''|nano), counter, amount, …
--- Returns {held, first run of the batch, affordable, may start}
+-- Returns {held, first run of the batch, affordable, may start, affordable once the runs in flight have ended}
 -- include: rows.lua
 local batch, row, fence, nonce, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local run_made, out, danger, nano = ARGV[6] == '1', ARGV[7], ARGV[8], tonumber(ARGV[9])
 
 local live = redis.call('HMGET', live_key(batch, row), 'fence', 'nonce', 'reserved')
-if live[1] ~= fence then return {0, 0, 1, 1} end
+if live[1] ~= fence then return {0, 0, 1, 1, 1} end
 -- The client repeats a call whose reply was lost: nothing is counted twice.
-if live[2] == nonce then return {1, 0, 1, 1} end
+if live[2] == nonce then return {1, 0, 1, 1, 1} end
 
+-- Whether the batch can pay for this run, now and when all others should turn out to cost nothing.
 local function affordable()
   local budget = tonumber(redis.call('HGET', batch_key(batch), 'budget_nano'))
-  local more = (nano or 0) - (tonumber(live[3]) or 0)
-  if not budget or more <= 0 then return true end
+  local own = tonumber(live[3]) or 0
+  if not budget or nano <= own then return true, true end
   local spent = redis.call('HMGET', part(batch, 'n'), 'cost_nano', 'reserved_nano')
-  return (tonumber(spent[1]) or 0) + (tonumber(spent[2]) or 0) + more <= budget
+  local cost, others = tonumber(spent[1]) or 0, (tonumber(spent[2]) or 0) - own
+  return cost + others + nano <= budget, others > 0 and cost + nano <= budget
 end
 
 local function first_run()
@@ -31,12 +33,15 @@ end
 -- The last word before a create: nothing is spent once the batch is paused or cancelled.
 if out == '1' and not run_made then
   local state = redis.call('HGET', batch_key(batch), 'state')
-  if state == 'paused' or state == 'cancelled' then return {1, 0, 1, 0} end
+  if state == 'paused' or state == 'cancelled' then return {1, 0, 1, 0, 1} end
 end
-if nano and not affordable() then return {1, 0, 0, 1} end
+if nano then
+  local now, later = affordable()
+  if not now then return {1, 0, 0, 1, later and 1 or 0} end
+end
 redis.call('HSET', live_key(batch, row), 'state', state, 'nonce', nonce)
 if out ~= '' then redis.call('HSET', live_key(batch, row), 'out', out) end
 if danger ~= '' then redis.call('HSET', live_key(batch, row), 'danger', danger) end
 if nano then reserve(batch, row, nano) end
 add_counters(batch, 10)
-return {1, run_made and first_run() and 1 or 0, 1, 1}
+return {1, run_made and first_run() and 1 or 0, 1, 1, 1}
