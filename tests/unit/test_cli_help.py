@@ -9,7 +9,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jobs.cli.reference import page
 from jobs.cli.root import MODULE_OF, SUMMARIES, askmill
 
 ROOT = Path(__file__).parents[2]
@@ -61,11 +60,6 @@ def test_the_stored_root_help_is_current() -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
 
     assert shown.stdout == (ROOT / "jobs" / "cli" / "help.txt").read_text(encoding="utf-8")
-
-
-def test_the_reference_page_is_current() -> None:
-    """`python -m jobs.cli.reference > docs/commands.md` was run after the last change."""
-    assert page() == (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 
 
 def test_the_root_help_loads_nothing_slow() -> None:
