@@ -25,6 +25,7 @@ from worker.known import (
     ClearTurn,
     Decision,
     Event,
+    Faulted,
     Finish,
     GiveBack,
     Known,
@@ -181,6 +182,7 @@ class JobRunner:
 
     async def _take_note(self, decision: Decision) -> None:
         """What the decision means beyond this row: slow all workers, count, cancel what was made twice."""
+        self._tell(decision)
         if decision.throttled_s is not None:
             self.acts.counted["throttled"] += 1
             wait_s = decision.throttled_s
@@ -198,6 +200,15 @@ class JobRunner:
         for run_id in decision.surplus:
             self.acts.counted["late_runs"] += 1
             await self._disown(run_id)
+
+    def _tell(self, decision: Decision) -> None:
+        """The row's story, line by line: what failed and what follows, and which run it is about."""
+        known = decision.known
+        if isinstance(self.event, Faulted):
+            fault, then = str(self.event.fault), type(decision.action).__name__
+            log.info("request.failed", on=self.event.on.value, fault=fault, attempt=known.attempt, then=then)
+        if known.run_id not in {None, self.known.run_id}:
+            log.debug("run.known", attempt=known.attempt, run=known.run_id)
 
     async def _disown_late_run(self) -> None:
         """Our create was answered after the claim was lost: unless the row follows this run, cancel it."""
