@@ -10,7 +10,7 @@ from jobs import keys
 from jobs.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from jobs.connection import Connection
 from jobs.errors import NotFound
-from jobs.models import FINISHED, STATUS_OF_BYTE, BatchState, InputSpec, JobStatus
+from jobs.models import FINISHED, STATUS_OF_BYTE, UNFINISHED, BatchState, InputSpec, JobStatus
 from jobs.profile import Profile, Resources
 from jobs.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerCard
 
@@ -62,6 +62,12 @@ def _batch(batch: str, stored: dict[bytes, bytes]) -> Batch:
     )
 
 
+def _card(worker: str, stored: dict[bytes, bytes]) -> WorkerCard:
+    text: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
+    numbers = {name: int(text[name]) for name in ("pid", "slots", "started_at_ms")}
+    return WorkerCard(id=worker, **{**text, **numbers})
+
+
 def _counts(stored: dict[bytes, bytes]) -> Counts:
     numbers = {name.decode(): int(value) for name, value in stored.items()}
     return Counts(
@@ -99,9 +105,6 @@ class Reading:
     """What anybody may ask of the store."""
 
     _at: Connection
-
-    async def workers(self) -> tuple[WorkerCard, ...]:
-        raise NotImplementedError  # told by Upkeep
 
     async def newest(self) -> str | None:
         """The batch submitted last."""
@@ -145,6 +148,15 @@ class Reading:
             rows_per_s=rows_per_s,
             eta_s=counts.unfinished / rows_per_s if going and rows_per_s else None,
         )
+
+    async def workers(self) -> tuple[WorkerCard, ...]:
+        """The workers whose heart beats."""
+        (names,) = await self._at.together(("ZRANGE", keys.WORKERS, 0, -1))
+        if not names:
+            return ()
+        ids = [name.decode() for name in names]
+        cards = await self._at.together(*(("HGETALL", keys.worker(worker)) for worker in ids))
+        return tuple(_card(worker, card) for worker, card in zip(ids, cards, strict=True) if b"slots" in card)
 
     async def results(
         self, batch: str, statuses: Collection[JobStatus] | None = None
@@ -211,17 +223,13 @@ class Reading:
 
     async def ledger(self, batch: str) -> AsyncIterator[tuple[str | None, str | None]]:
         """(thread id, run id) of every attempt ever made, of results and of rows that are under way."""
-        seen: set[tuple[str | None, str | None]] = set()
         async for view in self.results(batch):
-            states = [view.stored]
-            if view.status in {JobStatus.QUEUED, JobStatus.RUNNING}:
+            known = [view.stored]
+            if view.status in UNFINISHED:
                 state = await self._at.ask("HGET", keys.live(batch, view.row), "state")
-                states.append(orjson.loads(state) if state else None)
-            seen = set()
-            for pair in (pair for stored in states for pair in _ids_in(stored)):
-                if pair not in seen:
-                    seen.add(pair)
-                    yield pair
+                known.append(orjson.loads(state) if state else None)
+            for pair in dict.fromkeys(_ids_in(known)):
+                yield pair
 
 
 def _ids_in(stored: Any) -> Iterator[tuple[str | None, str | None]]:

@@ -7,7 +7,7 @@ import orjson
 from jobs import keys
 from jobs.connection import Connection
 from jobs.queue import QUEUE, UNACKED
-from jobs.records import Fed, Swept, WorkerCard
+from jobs.records import Fed, Swept
 
 _SWEPT_ROWS = 1000
 """Rows a script: a few milliseconds, in which Redis does nothing else."""
@@ -72,18 +72,3 @@ class Upkeep:
             total += rows
             if rows < _SWEPT_ROWS:
                 return Swept(tuple(sorted(dead)), total)
-
-    async def workers(self) -> tuple[WorkerCard, ...]:
-        """The workers whose heart beats."""
-        (names,) = await self._at.together(("ZRANGE", keys.WORKERS, 0, -1))
-        if not names:
-            return ()
-        ids = [name.decode() for name in names]
-        cards = await self._at.together(*(("HGETALL", keys.worker(worker)) for worker in ids))
-        return tuple(_card(worker, card) for worker, card in zip(ids, cards, strict=True) if b"slots" in card)
-
-
-def _card(worker: str, stored: dict[bytes, bytes]) -> WorkerCard:
-    text: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
-    numbers = {name: int(text[name]) for name in ("pid", "slots", "started_at_ms")}
-    return WorkerCard(id=worker, **{**text, **numbers})

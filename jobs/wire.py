@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from jobs.reachable import reachable
 
@@ -69,12 +69,8 @@ class Wire:
                 await self._teach({text for text, _, _ in unknown})
                 again = iter(await self._send(unknown))
                 replies = [next(again) if isinstance(got, NoScriptError) else got for got in replies]
-        except (RedisError, OSError) as fault:
+        except Exception as fault:  # noqa: BLE001 -- whatever it is, it is for who asked
             replies = [fault] * len(calls)
-        except BaseException:
-            for _, _, reply in calls:
-                reply.cancel()
-            raise
         for (_, _, reply), got in zip(calls, replies, strict=True):
             # Whoever asked may have been cancelled meanwhile.
             if reply.done():

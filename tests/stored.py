@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import redis
+
+from jobs import keys
 from jobs.models import Attempt, InputSpec, JobStatus, Limits, Result
 from jobs.profile import Profile, Resources
 from jobs.records import Claim, Fed, NewBatch, NewRow, WorkerCard
@@ -73,3 +76,9 @@ async def work_off(store: Store, status: JobStatus = JobStatus.COMPLETED, worker
             assert await store.finish(claim, ended(one.row, status), seed=f"after {one.row}".encode())
             asked.append(one.row)
     return asked
+
+
+def stop_heart(redis_url: str, worker: str) -> None:
+    """As if its lifetime had passed without a beat."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(keys.worker(worker))

@@ -6,16 +6,10 @@ import pytest
 import redis
 
 from jobs import keys
-from jobs.models import BatchState, JobStatus, Limits
-from jobs.records import POISON_KILLS, Claim, NewRow, Refusal
+from jobs.models import BatchState, JobStatus
+from jobs.records import POISON_KILLS, Claim, Refusal
 from jobs.store import Store
-from tests.stored import card, claimed, ended, submitted, work_off
-
-
-def stop_heart(redis_url: str, worker: str) -> None:
-    """As if its lifetime had passed without a beat."""
-    with redis.Redis.from_url(redis_url) as client:
-        client.delete(keys.worker(worker))
+from tests.stored import card, claimed, ended, stop_heart, submitted
 
 
 async def test_a_row_goes_from_claim_to_result(store: Store) -> None:
@@ -163,25 +157,6 @@ async def test_who_never_beat_gets_no_row(store: Store) -> None:
     assert [fed.row for fed in await store.feed(1)] == [1]
 
 
-async def test_nothing_is_saved_that_the_budget_cannot_pay(store: Store) -> None:
-    """Spent, reserved and wanted together stay within it; what a row reserved comes free with its end."""
-    batch = await submitted(store, 3, limits=Limits(budget_usd=1e-9 * 100))
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
-    assert (await store.save(first, b"a", run_made=True, reserve_nano=60)).affordable
-    second = await claimed(store, (await store.feed(0))[0])
-    refused = await store.save(second, b"b", run_out=True, reserve_nano=41)
-    assert refused.held
-    assert not refused.affordable
-    assert (await store.row(batch, second.row)).state is None
-    assert (await store.save(second, b"c", run_out=True, reserve_nano=40)).affordable
-    await store.finish(first, ended(first.row), counters={"cost_nano": 50})
-    assert not (await store.save(second, b"d", reserve_nano=51)).affordable
-    assert (await store.save(second, b"d", reserve_nano=50)).affordable
-    await store.update_limits(batch, Limits())
-    assert (await store.save(second, b"e", reserve_nano=10**12)).affordable
-
-
 async def test_generated_files_are_kept_up_to_a_size(store: Store) -> None:
     """Storing one again replaces it and counts once."""
     batch = await submitted(store, 1)
@@ -218,69 +193,6 @@ async def test_five_minutes_of_failing_creates_pause_the_batch(store: Store) -> 
         False,
     )
     assert not await store.trouble(batch)
-
-
-async def test_a_conversation_goes_on_turn_by_turn(store: Store) -> None:
-    """One row at a time, in file order, each with what the turn before left it; other rows do not wait."""
-    rows = [NewRow([str(n)], None, "talk" if n in {1, 3, 5} else None) for n in range(1, 6)]
-    batch = await submitted(store, rows)
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
-    await store.save(first, b"{}", run_made=True)
-    others = [await claimed(store, fed) for fed in await store.feed(0)]
-    assert [claim.row for claim in others] == [2, 4]
-    await store.finish(first, ended(1), seed=b"thread_1")
-    (second,) = [await claimed(store, fed) for fed in await store.feed(0)]
-    assert (second.row, second.seed) == (3, b"thread_1")
-    await store.finish(second, ended(3), seed=b"thread_1, 3")
-    (third,) = [await claimed(store, fed) for fed in await store.feed(0)]
-    assert (third.row, third.seed) == (5, b"thread_1, 3")
-    await store.finish(third, ended(5))
-    for claim in others:
-        await store.finish(claim, ended(claim.row))
-    assert (await store.batch(batch)).state is BatchState.DONE
-
-
-@pytest.mark.parametrize(
-    "status", [JobStatus.FAILED, JobStatus.INCOMPLETE, JobStatus.EXPIRED, JobStatus.CANCELLED]
-)
-async def test_a_turn_that_did_not_complete_ends_its_conversation(store: Store, status: JobStatus) -> None:
-    """The rest is `previous_turn` without an attempt; a retry asks that turn and its rest, on the good thread."""
-    batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(1, 5)])
-    await store.beat(card())
-    await store.finish(await claimed(store, (await store.feed(0))[0]), ended(1), seed=b"good")
-    await store.finish(await claimed(store, (await store.feed(0))[0]), ended(2, status), seed=b"bad")
-    views = [view async for view in store.results(batch)]
-    assert [view.status for view in views[2:]] == [JobStatus.FAILED] * 2
-    assert [(view.result.error, view.result.attempt_count) for view in views[2:] if view.result] == [
-        ("previous_turn", 0)
-    ] * 2
-    assert (await store.batch(batch)).state is BatchState.DONE
-    assert await store.retry(batch, [status]) == 3
-    (again,) = [await claimed(store, fed) for fed in await store.feed(0)]
-    assert (again.row, again.seed, again.previous) == (2, b"good", ended(2, status))
-    await store.finish(again, ended(2), seed=b"better")
-    assert await work_off(store) == [3, 4]
-    assert (await store.counts(batch)).by_status[JobStatus.COMPLETED] == 4
-
-
-async def test_attempts_of_a_turn_still_count_when_a_retry_does_not_reach_it(store: Store) -> None:
-    """`previous_turn` hides the older answer, not what was paid for it, however often that happens."""
-    batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(1, 3)])
-    await store.beat(card())
-    await work_off(store)
-    for _ in range(2):
-        assert await store.retry(batch, [JobStatus.COMPLETED, JobStatus.FAILED]) == 2
-        first = await claimed(store, (await store.feed(0))[0])
-        await store.finish(first, ended(1, JobStatus.FAILED))
-        last = (await store.row(batch, 2)).view
-        assert last.result is not None
-        assert (last.status, last.result.status, last.result.error) == (
-            JobStatus.FAILED,
-            JobStatus.FAILED,
-            "previous_turn",
-        )
-        assert (last.result.answer, last.result.attempt_count) == ("", 1)
 
 
 async def test_a_pause_lets_runs_in_flight_end_and_starts_none(store: Store) -> None:
@@ -333,38 +245,6 @@ async def test_nothing_is_started_once_the_batch_is_paused_or_cancelled(store: S
     assert (await store.row(batch, 1)).state is None
     assert (await store.counts(batch)).totals.get("requests") is None
     assert (await store.save(claim, b"it was made just before", run_made=True)).may_start
-
-
-async def test_a_row_given_back_frees_what_it_had_reserved(store: Store) -> None:
-    """Unless its run may be out at the API: that is still to be paid."""
-    batch = await submitted(store, 2, limits=Limits(budget_usd=1e-9 * 100))
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
-    await store.save(first, b"made", run_made=True, reserve_nano=60)
-    second = await claimed(store, (await store.feed(0))[0])
-    await store.give_back(first)
-    assert not (await store.save(second, b"sending", run_out=True, reserve_nano=60)).affordable
-    again = await claimed(store, (await store.feed(0))[0])
-    await store.give_back(again, run_out=False)
-    assert (await store.save(second, b"sending", run_out=True, reserve_nano=60)).affordable
-    assert (await store.batch(batch)).limits.budget_usd == 1e-9 * 100
-
-
-async def test_a_dead_worker_reserves_nothing_for_runs_it_never_made(store: Store, redis_url: str) -> None:
-    """Swept, a row without a run out at the API leaves the budget to the others; one with a run does not."""
-    await submitted(store, 3, limits=Limits(budget_usd=1e-9 * 100))
-    await store.beat(card("dying"))
-    out = await claimed(store, (await store.feed(0))[0], "dying")
-    await store.save(out, b"made", run_made=True, reserve_nano=30)
-    unsent, other = [await claimed(store, fed, "dying") for fed in await store.feed(0)]
-    await store.save(unsent, b"sending", run_out=True, reserve_nano=60)
-    await store.save(unsent, b"not sent", run_out=False)
-    stop_heart(redis_url, "dying")
-    await store.sweep()
-    await store.beat(card("heir"))
-    claims = {fed.row: await claimed(store, fed, "heir") for fed in await store.feed(0)}
-    assert not (await store.save(claims[other.row], b"sending", run_out=True, reserve_nano=71)).affordable
-    assert (await store.save(claims[other.row], b"sending", run_out=True, reserve_nano=70)).affordable
 
 
 async def test_everything_a_large_dead_worker_held_waits_after_one_sweep(

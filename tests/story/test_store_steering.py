@@ -4,12 +4,12 @@ import pytest
 import redis
 
 from jobs import keys
-from jobs.errors import NotFound
+from jobs.errors import NotFound, Unavailable
 from jobs.models import BatchState, InputSpec, JobStatus, Limits
 from jobs.records import NewRow
 from jobs.store import Store
 from tests.leaks import assert_no_leaks
-from tests.stored import BASE_URL, card, claimed, ended, submitted, work_off
+from tests.stored import BASE_URL, card, claimed, ended, new_batch, submitted, work_off
 
 
 def commands(redis_url: str) -> int:
@@ -317,3 +317,21 @@ async def test_status_is_told_in_the_words_of_the_contract(store: Store) -> None
     assert told["rows_per_s"] > 0
     assert told["eta_s"] == pytest.approx(1 / told["rows_per_s"])
     assert told["workers"] == 1
+
+
+async def test_a_batch_purged_while_it_is_read_is_not_found(store: Store) -> None:
+    """A reader half-way through gets an error that says so, not rows of nothing."""
+    batch = await submitted(store, 3000)
+    reading = store.results(batch)
+    assert (await anext(reading)).row == 1
+    await store.purge(batch)
+    with pytest.raises(NotFound):
+        assert [view async for view in reading] == "all rows"
+
+
+async def test_a_submit_that_stood_still_for_an_hour_is_told(store: Store) -> None:
+    """Its keys have expired: sealing it says to submit again."""
+    batch = await store.create_batch(new_batch())
+    await store._at.ask("DEL", keys.batch(batch))
+    with pytest.raises(Unavailable, match="submit it again"):
+        await store.seal_batch(batch)
