@@ -96,9 +96,9 @@ async def _purge_there(store: Store, batch: Batch, api_client: AsyncOpenAI) -> i
     deleted, objects, uploads = 0, list[tuple[Kind, str]](), batch.options.get("uploads", {})
     async for one in _objects(store, batch):
         objects.append(one)
-        if one[0] == "file":
+        if one[1] in uploads:
             # Before it is deleted: a batch that comes meanwhile then uploads its own.
-            await store.forget("file", uploads[one[1]])
+            await store.forget(one[0], uploads[one[1]])
         if len(objects) == PURGED_AT_ONCE:
             deleted += await _purge_some(batch, api_client, objects)
             objects = []
@@ -128,12 +128,10 @@ async def _objects(store: Store, batch: Batch) -> AsyncIterator[tuple[Kind, str]
         if run_id and batch.api == "responses" and thread_id not in borrowed:
             yield "response", run_id
     others = [other for other in await store.list_batches() if other.id != batch.id]
-    if made := batch.resources.vector_store_id:
-        yield "vector_store", made
-    used = {file_id for other in others for file_id in other.options.get("uploads", {})}
-    for file_id in batch.options.get("uploads", {}):
-        if file_id not in used:
-            yield "file", file_id
+    used = {id_ for other in others for id_ in other.options.get("uploads", {})}
+    for id_ in batch.options.get("uploads", {}):
+        if id_ not in used:
+            yield "vector_store" if id_ == batch.resources.vector_store_id else "file", id_
 
 
 async def _borrowed(store: Store, batch: Batch) -> set[str]:

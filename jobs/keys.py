@@ -13,6 +13,7 @@
     askmill:identity:{sha}     STRING  as its newest batch    batch of this file, profile, address; seal
     askmill:assistant:{sha}    STRING  for ever               id of an assistant by its content; client
     askmill:file:{sha}         STRING  for ever               id of an uploaded file by content; client
+    askmill:vector_store:{sha} STRING  for ever               id of one by its files' ids; client
     askmill:limits             HASH    for ever               limits of all workers together; set_limits
     askmill:window             HASH    minutes after a 429    runs the API bears, hold_until; throttle
     askmill:tat:{kind}         STRING  a minute past its end  when the next booking is due, ms; book
@@ -78,7 +79,7 @@ def identity(sha256: str) -> str:
 
 
 def resource(kind: str, sha256: str) -> str:
-    """An id at the API found again by content; `kind` is `assistant` or `file`."""
+    """An id at the API found again by content; `kind`: `assistant`, `file`, `vector_store`."""
     return f"askmill:{kind}:{sha256}"
 
 
@@ -112,7 +113,7 @@ _TYPES = (
     (r"askmill:(batches|open|fed|workers)", "zset"),
     (r"askmill:worker:[^:]+", "hash"),
     (r"askmill:held:[^:]+", "set"),
-    (r"askmill:(identity|assistant|file):[^:]+", "string"),
+    (r"askmill:(identity|assistant|file|vector_store):[^:]+", "string"),
     (r"askmill:(limits|window)", "hash"),
     (r"askmill:tat:[^:]+", "string"),
     (r"askmill:b:[a-z0-9_]+", "hash"),

@@ -17,11 +17,10 @@ from openai import APIStatusError, AsyncOpenAI, NotFoundError, OpenAIError
 from openai._types import RequestOptions
 
 from jobs.api import sentence, spoken, words_of
+from jobs.attachable import file_fault
 from jobs.errors import ApiUnavailable, UsageError
 
 RETRIES = 4
-MAX_FILE_BYTES = 512 * 1024 * 1024
-"""A single file (openai-python: resources/files.py)."""
 BATCH_FILES = 500
 """Files added to a vector store by one request; the API takes 2,000."""
 READY_WITHIN_S = 1800.0
@@ -54,13 +53,22 @@ async def upload_file(client: AsyncOpenAI, path: Path, purpose: Purpose) -> str:
 
 
 def _check(path: Path) -> None:
-    if not path.is_file():
-        raise UsageError(f"{path}: there is no such file.")
-    size = path.stat().st_size
-    if size == 0:
-        raise UsageError(f"{path} is empty; the API refuses empty files.")
-    if size > MAX_FILE_BYTES:
-        raise UsageError(f"{path} has {size / 2**20:.0f} MB; the API takes files up to 512 MB.")
+    if fault := file_fault(path):
+        raise UsageError(fault)
+
+
+async def still_there(client: AsyncOpenAI, kind: Kind, object_id: str) -> bool:
+    """Whether a file or vector store of earlier can be used once more. Raises ApiUnavailable."""
+    where = f"/{kind}s/{quote(object_id, safe='')}"
+    options: RequestOptions = {"headers": {"OpenAI-Beta": "assistants=v2"} if kind in OLD else {}}
+    steady = client.with_options(max_retries=RETRIES)
+    try:
+        found = await steady.get(where, cast_to=httpx2.Response, options=options)
+    except NotFoundError:
+        return False
+    except OpenAIError as error:
+        raise ApiUnavailable(f"{object_id}: {sentence(error, client)}") from None
+    return found.json().get("status") not in {"expired", "error"}
 
 
 async def make_vector_store(

@@ -23,10 +23,8 @@ from jobs.objects import Purpose, content_key, make_vector_store, still_there, u
 from jobs.profile import IMAGE, Profile, Resources
 from jobs.store import Store
 
-CODE_INTERPRETER_FILES = 20
-"""Files of the code interpreter on an assistant or thread (OpenAPI: AssistantToolResources)."""
-STORE_FILES = 10_000
-"""Files of a vector store (OpenAI's file search guide, Limitations)."""
+TOOLS = {"code_interpreter": 20, "file_search": 10_000}
+"""Tools that are given files, and how many at most (OpenAPI: AssistantToolResources; file search guide)."""
 UPLOADS_AT_ONCE = 8
 Say = Callable[[str], None]
 
@@ -37,7 +35,6 @@ class Prepared:
 
     resources: Resources
     keys: dict[str, str]
-    store_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,18 +65,19 @@ class Preparation:
         if faults:
             raise UsageError("\n".join(dict.fromkeys(faults)))
         ids = await self._ids({upload.key: upload for upload in (*of_profile.values(), *of_rows.values())})
-        by_path = {path: ids[upload.key] for path, upload in of_profile.items()}
-        searched = {
-            id_: Path(path).name for path, id_ in by_path.items() if "file_search" in _tools(profile, path)
-        }
-        store_id, store_key = await self._vector_store(searched, profile) if searched else (None, None)
-        computed = [id_ for path, id_ in by_path.items() if "code_interpreter" in _tools(profile, path)]
+        keys = {id_: key for key, id_ in ids.items()}
+        given = {path: ids[upload.key] for path, upload in of_profile.items()}
+        read = {tool: {given[path]: Path(path).name for path in _read_by(profile, tool)} for tool in TOOLS}
+        store_id = None
+        if read["file_search"]:
+            store_id, key = await self._vector_store(read["file_search"], profile)
+            keys[store_id] = key
         resources = Resources(
-            code_interpreter_files=tuple(dict.fromkeys(computed)),
+            code_interpreter_files=tuple(read["code_interpreter"]),
             vector_store_id=store_id,
             row_files={name: ids[upload.key] for name, upload in of_rows.items()},
         )
-        return Prepared(resources, {id_: key for key, id_ in ids.items()}, store_key)
+        return Prepared(resources, keys)
 
     def _keyed(self, wanted: Mapping[str, tuple[Path, Purpose]], faults: list[str]) -> dict[str, _Upload]:
         """Each file with the key it is remembered under; what the API would refuse goes to the faults."""
@@ -133,15 +131,16 @@ class Preparation:
         return made, key
 
 
-def _tools(profile: Profile, path: str) -> tuple[str, ...]:
-    return readers(path, profile.tools)
+def _read_by(profile: Profile, tool: str) -> list[str]:
+    """The profile's files for one of its tools."""
+    return [path for path in profile.files if tool in readers(path, profile.tools)]
 
 
 def _count_faults(profile: Profile) -> list[str]:
     """Too many files for a tool."""
     faults = []
-    for tool, most in (("code_interpreter", CODE_INTERPRETER_FILES), ("file_search", STORE_FILES)):
-        count = sum(tool in _tools(profile, path) for path in profile.files)
+    for tool, most in TOOLS.items():
+        count = len(_read_by(profile, tool))
         if count > most:
             faults.append(f"files: {tool} takes {most:,} files, not {count:,}.")
     return faults

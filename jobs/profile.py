@@ -87,10 +87,17 @@ class Profile(Frozen):
         return hashlib.sha256(self.frozen_json()).hexdigest()
 
 
+IMAGE = "image:"
+"""Before the path of a row's image in `Resources.row_files`: the same file may be attached too."""
+
+
 class Resources(Frozen):
     """What the client made at the API for a batch before its first row: ids only."""
 
     code_interpreter_files: tuple[str, ...] = ()
     vector_store_id: str | None = None
     row_files: dict[str, str] = Field(default_factory=dict)
-    """Files and local images named by rows (`--override file`, `image`): path as written → file id."""
+    """Files and local images named by rows (`--override file`, `image`): path as written → file id.
+
+    The path of an image stands behind `IMAGE`.
+    """

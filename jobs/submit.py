@@ -60,9 +60,10 @@ class Known:
 
 
 def identity_of(intake: Intake, order: Order) -> str:
-    """Names the work: the content of the file, the profile with its files, the API's address, the options."""
+    """Names the work: the content of the file, the profile, all files named, the API's address, the options."""
     options = dataclasses.asdict(order.intake)
-    files = [_content(Path(path)) for path in order.profile.files]
+    named = [*map(Path, order.profile.files), *intake.images.values(), *intake.files.values()]
+    files = [_content(path) for path in named]
     parts = [
         intake.content_sha256,
         order.profile.sha256(),

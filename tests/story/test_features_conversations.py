@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.asked import Asker, Row
-from tests.mill import Mill
+from tests.mill import QUICK, Mill
 from tests.support import wait_until
 
 HEADER = ("chat", "question")
@@ -16,7 +16,7 @@ def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """One mill an API, with a worker."""
     folder = tmp_path_factory.mktemp("mill")
     with Mill(folder, api=request.param) as mill:
-        mill.worker()
+        mill.worker(times=QUICK)
         yield Asker.of(mill, folder / "work")
 
 
@@ -142,7 +142,7 @@ def test_a_killed_worker_leaves_the_order_as_it_was(asker: Asker) -> None:
 
     wait_until(second_turn, "the second turn's run is made", timeout_s=30)
     asker.mill.workers[0].kill()
-    asker.mill.worker()
+    asker.mill.worker(times=QUICK)
     _, told = going.communicate(timeout=60)
 
     assert going.returncode == 0, told

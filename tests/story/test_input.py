@@ -494,7 +494,7 @@ def test_overrides_are_known_columns(put):
 )
 def test_override_values(put, tmp_path, column, good, bad):
     """Each value is checked before anything is paid for; blank is the profile's."""
-    (tmp_path / "pic.PNG").write_bytes(b"x")
+    (tmp_path / "pic.PNG").write_bytes(b"\x89PNG\r\n")
     (tmp_path / "text.txt").write_text("x")
     rows = "".join(f'q,"{value}"\n' for value in [*good, *bad])
     path = put(f"question,{column}\n{rows}")
@@ -506,7 +506,7 @@ def test_override_files_are_found(put, tmp_path, monkeypatch):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "there.pdf").write_text("x")
-    (tmp_path / "beside.png").write_text("x")
+    (tmp_path / "beside.png").write_bytes(b"\x89PNG\r\n")
     monkeypatch.chdir(elsewhere)
     path = put("question,file,image\na,there.pdf,beside.png\nb,there.pdf,https://x.org/i.png\n")
     with check(path, IntakeOptions(overrides=("file", "image"))) as intake:

@@ -42,7 +42,7 @@ def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
 def test_the_tables_type_is_the_type_that_is_checked() -> None:
     """Every line of the docstring's table, and no more, is a key that `type_of` knows, with that type."""
     lines = re.findall(r"^ {4}(askmill:\S+) +([A-Z]+) ", keys.__doc__ or "", re.MULTILINE)
-    assert len(lines) == 27
+    assert len(lines) == 28
     for pattern, kind in lines:
         key = pattern.replace("{b}", "b_7hq2m9").replace("{row}", "12").replace("{w}", "w1").replace("{sha}", "ab12").replace("{kind}", "tokens_per_minute")
         assert keys.type_of(key) == kind.lower(), key

@@ -12,7 +12,8 @@ question's file           attachment, for the tools                   container 
 
 from typing import Any
 
-from jobs.profile import Profile, Resources
+from jobs.attachable import readers
+from jobs.profile import IMAGE, Profile, Resources
 from worker.backends.base import Ask
 
 Params = dict[str, Any]
@@ -76,16 +77,16 @@ def _thread_content(ask: Ask) -> str | list[Params]:
     detail = ask.profile.image_detail
     if _is_url(ask.image):
         return [text, {"type": "image_url", "image_url": {"url": ask.image, "detail": detail}}]
-    file_id = _row_file(ask, ask.image)
+    file_id = _row_image(ask, ask.image)
     return [text, {"type": "image_file", "image_file": {"file_id": file_id, "detail": detail}}]
 
 
 def _attachments(ask: Ask) -> list[Params] | None:
     if not ask.file:
         return None
-    tools = [{"type": tool} for tool in ask.profile.tools if tool != "web_search"]
-    # A stored assistant's tools are not known here: file_search is what reads any file.
-    return [{"file_id": _row_file(ask, ask.file), "tools": tools or [{"type": "file_search"}]}]
+    # A stored assistant's tools are not known here: file_search is what reads most files.
+    tools = readers(ask.file, ask.profile.tools) or ("file_search",)
+    return [{"file_id": _row_file(ask, ask.file), "tools": [{"type": tool} for tool in tools]}]
 
 
 def run_params(ask: Ask) -> Params:
@@ -146,7 +147,7 @@ def response_question(ask: Ask) -> list[Params]:
     """The question as a response's input."""
     parts: list[Params] = [{"type": "input_text", "text": ask.question}]
     if ask.image:
-        named = {"image_url": ask.image} if _is_url(ask.image) else {"file_id": _row_file(ask, ask.image)}
+        named = {"image_url": ask.image} if _is_url(ask.image) else {"file_id": _row_image(ask, ask.image)}
         parts.append({"type": "input_image", "detail": ask.profile.image_detail, **named})
     if ask.file and "code_interpreter" not in ask.profile.tools:
         parts.append({"type": "input_file", "file_id": _row_file(ask, ask.file)})
@@ -246,3 +247,8 @@ def _is_url(image: str) -> bool:
 def _row_file(ask: Ask, path: str) -> str:
     """The id of a file that a row names: uploaded at submit, or already an id."""
     return ask.resources.row_files.get(path, path)
+
+
+def _row_image(ask: Ask, path: str) -> str:
+    """The same of an image, which has an upload of its own: as a file it has another purpose."""
+    return ask.resources.row_files.get(f"{IMAGE}{path}") or _row_file(ask, path)
