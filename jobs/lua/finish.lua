@@ -17,7 +17,6 @@ local function fail_rest(turn)
   while turn do
     if byte_of(batch, turn) == 'h' then
       local older = redis.call('HGET', part(batch, 'results'), turn) or ''
-      if older:sub(1, 1) == '!' then older = older:sub(older:find('\n', 1, true) + 1) end
       redis.call('HSET', part(batch, 'results'), turn, '!previous_turn\n' .. older)
       move(batch, turn, 'h', 'f')
     end

@@ -181,6 +181,8 @@ async def test_five_minutes_of_failing_creates_pause_the_batch(store: Store) -> 
         await store._at.ask("HSET", keys.batch(batch), "trouble_since", at_ms)
 
     assert not await store.trouble(batch)
+    since = await store._at.ask("HGET", keys.batch(batch), "trouble_since")
+    assert int(since) >= claim.now_ms
     await began(long_ago)
     await store.save(claim, b"{}", run_made=True)
     assert not await store.trouble(batch)
