@@ -132,10 +132,11 @@ async def test_a_wrong_password_is_said_so(redis_server: RedisServer) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
         client.config_set("requirepass", "right")
     try:
-        wrong = redis_server.url.replace("redis://", "redis://:wrong@")
-        with pytest.raises(RedisUnavailable, match="refuses the user or password") as caught:
-            await Store.open(wrong)
-        assert "wrong" not in str(caught.value)
+        for given in (":wrong@", "me:wrong@", ""):
+            url = redis_server.url.replace("redis://", f"redis://{given}")
+            with pytest.raises(RedisUnavailable, match="refuses the user or password") as caught:
+                await Store.open(url)
+            assert "wrong" not in str(caught.value)
     finally:
         with redis.Redis.from_url(redis_server.url, password="right") as client:
             client.config_set("requirepass", "")
