@@ -57,27 +57,48 @@ class Settings(BaseSettings):
     """Everything a user can set outside a command's options. Units are in the names."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ASKMILL_", env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True
+        env_prefix="ASKMILL_",
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     openai_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("OPENAI_API_KEY"))
+    """The key, as the SDK reads it. Any text will do for the emulator and for servers that take any."""
     openai_base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None, validation_alias=AliasChoices("OPENAI_BASE_URL")
     )
+    """Another server than OpenAI's; a query in it goes along with every request."""
     openai_org_id: str | None = Field(None, validation_alias=AliasChoices("OPENAI_ORG_ID"))
+    """The organization that is billed."""
     openai_project_id: str | None = Field(None, validation_alias=AliasChoices("OPENAI_PROJECT_ID"))
+    """The project that is billed."""
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
+    """The Redis that terminals and workers share; unset: an embedded one of this user."""
     data_dir: Path = Field(default_factory=lambda: user_data_path("askmill", appauthor=False))
+    """Where the embedded Redis and the emulator keep their state; unset: the platform's user data folder."""
     api: Literal["assistants", "responses"] | None = None
+    """Which API to speak; unset: `responses` at OpenAI's own address, `assistants` at any other."""
     model: str = DEFAULT_MODEL
+    """The model when neither a profile nor an option names one."""
     concurrency: Positive = 200
+    """Runs in flight a worker."""
     requests_per_minute: Positive | None = None
+    """Of all workers together; unset: none but what the API says."""
     tokens_per_minute: Positive | None = None
+    """Of all workers together; unset: none but what the API says."""
     max_runs: Positive | None = None
+    """Runs in flight of all workers together; unset: none but what the API says."""
     retention_days: Annotated[float, Field(gt=0)] | None = None
+    """Delete a batch so long after its end; unset: `askmill purge` does."""
     prices: Path | None = None
+    """A TOML file with prices of models that are not known."""
     log_format: Literal["console", "json"] | None = None
+    """How logs look; unset: `console` on a terminal, else `json`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
 
     @cached_property
     def base_url(self) -> str:
@@ -96,6 +117,11 @@ def is_openai(base_url: str) -> bool:
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
+def variable_of(field: str) -> str:
+    """The environment's name of a setting: the SDK's own, or ours."""
+    return field.upper() if field.upper().startswith("OPENAI_") else f"ASKMILL_{field.upper()}"
+
+
 def load_settings() -> Settings:
     """Read the environment and `.env`. Raises BadSetting with one sentence a fault."""
     try:
@@ -109,7 +135,7 @@ def load_settings() -> Settings:
 def _sentence(error: dict[str, object]) -> str:
     place = error["loc"]
     name = str(place[0]) if isinstance(place, tuple) and place else "a setting"
-    variable = name.upper() if name.upper().startswith("OPENAI_") else f"ASKMILL_{name.upper()}"
+    variable = variable_of(name)
     fault = str(error["msg"]).removeprefix("Value error, ")
     shown = (
         ""

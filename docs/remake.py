@@ -1,0 +1,201 @@
+"""Makes the reference pages from the code: `python docs/remake.py` writes them, `--check` says which are old.
+
+click's commands ─▶ reference/commands.md      JobStatus, BatchState ─▶ reference/statuses.md
+Settings         ─▶ reference/settings.md      FIELDS, to_json       ─▶ reference/columns.md
+"""
+
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+from pydantic_core import PydanticUndefined
+
+from config.settings import GOOD_EXAMPLES, Settings, variable_of
+from jobs.cli.root import FAMILIES, askmill
+from jobs.models import BatchState, JobStatus
+from jobs.records import StatusView
+from jobs.results.columns import FIELDS
+
+FOLDER = Path(__file__).parent / "reference"
+NOTE = "<!-- Made by `python docs/remake.py`; a test holds it equal to the code. -->"
+
+STATUSES = {
+    JobStatus.QUEUED: "It waits for a free slot, for its turn in a conversation, or for the next attempt.",
+    JobStatus.RUNNING: "A worker holds it.",
+    JobStatus.COMPLETED: "The run completed; `answer` is the text of all its messages. `error` says "
+    "`refusal` when the model refused.",
+    JobStatus.INCOMPLETE: "A token limit or the content filter ended the run; `answer` has what there is. "
+    "`--on-incomplete` decides what follows.",
+    JobStatus.EXPIRED: "The last attempt's run passed the API's `expires_at`.",
+    JobStatus.FAILED: "The run failed for good. `error` begins with the API's code, or with `deadline`, "
+    "`no_message`, `schema`, `previous_turn` or `poison_row`.",
+    JobStatus.CANCELLED: "By `askmill cancel`, or at the API by somebody else.",
+    JobStatus.REJECTED: "A bad row under `--skip-bad-rows`; it was never asked.",
+}
+STATES = {
+    BatchState.QUEUED: "Stored; no run has been made yet.",
+    BatchState.RUNNING: "At least one run has been made, at least one row is unfinished.",
+    BatchState.PAUSED: "By `askmill pause`, or by itself; `paused_reason` says why. `resume` goes on.",
+    BatchState.CANCELLED: "By `askmill cancel`.",
+    BatchState.DONE: "Every row is finished.",
+}
+COLUMNS = {
+    "row": "the row's number in the file, from 1",
+    "status": "[how it ended](statuses.md)",
+    "answer": "the text of all messages of the run, a blank line between; annotations are footnotes",
+    "error": "why, if not well",
+    "attempts": "runs ever made for the row; 0 for a reused answer",
+    "thread_id": "the thread or conversation of the last attempt",
+    "run_id": "the run or response of the last attempt",
+    "model": "the model that answered, as the API names it",
+    "prompt_tokens": "tokens in, of all attempts",
+    "completion_tokens": "tokens out, of all attempts",
+    "cost_usd": "US dollars, of all attempts; empty for a model without a known price",
+    "duration_s": "seconds from the last run's start to its end",
+    "citations": "a JSON list: what the answer cites",
+    "files": "a JSON list: files that the run made, or why one was not kept",
+}
+STATUS_FIELDS = {
+    "batch": "its id",
+    "name": "`--name`, else the file's name",
+    "file": "the file as it was named at submit",
+    "state": "[the batch's state](statuses.md#of-a-batch)",
+    "rows": "rows of the file",
+    "counts": "rows by status; every status, also those at 0",
+    "runs": "runs made",
+    "requests": "requests sent to the API",
+    "tokens": "`prompt` and `completion`; null while unknown",
+    "cost_usd": "US dollars so far; null while unknown",
+    "submitted_at": "ISO 8601, UTC",
+    "started_at": "the first run; null before it",
+    "finished_at": "the last row; null before it",
+    "rows_per_s": "over the last five minutes",
+    "eta_s": "seconds left at that pace",
+    "workers": "workers alive that speak to the batch's API",
+    "paused_reason": "why it is paused, else null",
+    "unknown_creates": "creates whose outcome could not be found out ([the two APIs](../apis.md))",
+}
+
+
+def pages() -> dict[str, str]:
+    """Each page by its file name."""
+    return {
+        "commands.md": _page("Commands", _commands()),
+        "settings.md": _page("Settings", _settings()),
+        "statuses.md": _page("Statuses", _statuses()),
+        "columns.md": _page("Columns and fields", _columns()),
+    }
+
+
+def _page(title: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"# {title}", "", NOTE, "", *lines]).rstrip() + "\n"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+    yield ""
+
+
+def _commands() -> Iterator[str]:
+    yield "Results go to stdout or to the named file, everything else to stderr. Without `BATCH` the newest"
+    yield "is meant; `-` is stdin or stdout. [The exit codes](statuses.md#exit-codes) are the same everywhere."
+    yield ""
+    context = click.Context(askmill, info_name="askmill")
+    for name in (name for names in FAMILIES.values() for name in names):
+        command = askmill.get_command(context, name)
+        assert command is not None
+        yield from _command(name, command, click.Context(command, info_name=name, parent=context))
+
+
+def _command(name: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## askmill {name}"
+    yield ""
+    yield f"    {command.get_usage(context).removeprefix('Usage: ')}"
+    yield ""
+    yield from inspect.cleandoc(command.help or "").splitlines()
+    yield ""
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    if options:
+        yield from _table(("option", "meaning"), ((_spelled(option), _said(option)) for option in options))
+
+
+def _spelled(option: click.Option) -> str:
+    choices = option.type.choices if isinstance(option.type, click.Choice) else ()
+    shown = "" if option.is_flag else f" {'|'.join(map(str, choices)) or option.metavar or ''}"
+    return f"`{', '.join(option.opts)}{shown}`"
+
+
+def _said(option: click.Option) -> str:
+    default = f" (default: {option.default})" if option.show_default else ""
+    return f"{option.help or 'As the API has it.'}{default}"
+
+
+def _settings() -> Iterator[str]:
+    yield "In the environment, or in a file `.env` in the working folder; an empty value counts as unset. No"
+    yield "secret is ever printed, logged or stored in Redis. `askmill doctor` says what is wrong with them."
+    yield ""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        variable = variable_of(name)
+        default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
+        good = GOOD_EXAMPLES.get(variable, "")
+        rows.append((f"`{variable}`", field.description or "", default, good))
+    yield from _table(("variable", "meaning", "default", "a good value"), rows)
+
+
+def _statuses() -> Iterator[str]:
+    yield "## Of a row"
+    yield ""
+    yield from _table(("status", "meaning"), ((f"`{status}`", STATUSES[status]) for status in JobStatus))
+    yield "## Of a batch"
+    yield ""
+    yield from _table(("state", "meaning"), ((f"`{state}`", STATES[state]) for state in BatchState))
+    yield "## Exit codes"
+    yield ""
+    codes = (
+        ("0", "done, every row completed (plain `collect`: the file was written)"),
+        ("1", "done or cancelled, some row did not complete"),
+        ("2", "bad usage or bad input; nothing was submitted"),
+        ("3", "Redis or the API cannot be reached or refuses us, or the batch has paused itself"),
+        ("130", "interrupted; the command that goes on is printed"),
+    )
+    yield from _table(("code", "when"), codes)
+
+
+def _columns() -> Iterator[str]:
+    yield "## Columns of the results"
+    yield ""
+    yield "First every column of the input, unchanged; then these. A name that the input has already gets the"
+    yield "prefix `askmill_`. What is not known is empty, never 0."
+    yield ""
+    yield from _table(("column", "meaning"), ((f"`{name}`", COLUMNS[name]) for name in FIELDS))
+    yield "## Fields of `status --json` and `list --json`"
+    yield ""
+    names = [name for name in STATUS_FIELDS if f'"{name}"' in inspect.getsource(StatusView.to_json)]
+    yield from _table(("field", "meaning"), ((f"`{name}`", STATUS_FIELDS[name]) for name in names))
+    yield "## Fields of a step"
+    yield ""
+    yield "`OUT.steps.jsonl` has a line a row: `row` and `steps`, each with `run_id`, `attempt`, `type`"
+    yield "(`message`, `code_interpreter`, `file_search`, `function`, `reasoning`, `web_search` or `other`), `status`,"
+    yield "`started_at` and `finished_at` (Unix seconds), `prompt_tokens`, `completion_tokens` and `details`."
+
+
+def main() -> int:
+    """Write the pages, or only say which are not current."""
+    made = pages()
+    if sys.argv[1:] != ["--check"]:
+        for name, text in made.items():
+            (FOLDER / name).write_text(text, encoding="utf-8")
+        return 0
+    old = [name for name, text in made.items() if (FOLDER / name).read_text(encoding="utf-8") != text]
+    sys.stdout.writelines(f"{name} is not current\n" for name in old)
+    return 1 if old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
