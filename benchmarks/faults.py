@@ -1,0 +1,63 @@
+"""GSM8K while a fifth of all requests and runs go wrong: `python -m benchmarks.faults --api both`.
+
+Every row is checked against what the server holds in the end: its status, its attempts, its log. With
+`--window`, how often Responses is asked for the same row twice when replies are lost, or land late.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from jobs.models import Api
+from tests.faulty import Scene, faults_of, gsm8k, play, told
+
+LOST = Scene(http=0.05, outcomes=0.0, kinds=("drop_after",), only=("POST /responses",), run_s=1.0)
+WINDOWS = {
+    "5 % of creates carried out, their reply lost, runs of 1 s": LOST,
+    "the same, runs of 30 s": replace(LOST, run_s=30.0),
+    "the same, runs of 90 s": replace(LOST, run_s=90.0),
+    "5 % of creates never carried out": replace(LOST, kinds=("drop_before",)),
+    "carried out 5 s after the client gave up": replace(LOST, late_s=5.0),
+    "carried out 50 s after": replace(LOST, late_s=50.0),
+    "carried out 90 s after": replace(LOST, late_s=90.0),
+}
+
+
+async def measured(api: Api, scene: Scene, rows: int | None) -> bool:
+    """Play one scene, print its figures; whether every row is as it must be."""
+    questions = gsm8k(rows)
+    with tempfile.TemporaryDirectory() as folder:
+        played = await play(Path(folder), api, questions, scene, timeout_s=1800)
+    faults = faults_of(played, questions)
+    print(told(played))
+    print(f"  {'rows that are not as they must be':42}{len(faults)}")
+    print("".join(f"    {fault}\n" for fault in faults[:20]), end="", flush=True)
+    return not faults
+
+
+async def main() -> int:
+    """Exit code 1 when any row is not as it must be."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--api", choices=["assistants", "responses", "both"], default="both")
+    options.add_argument("--rows", type=int, help="only the first N questions")
+    options.add_argument("--share", type=float, default=0.2, help="of requests, and of runs, that go wrong")
+    options.add_argument("--window", action="store_true", help="the window of unknown creates instead")
+    chosen = options.parse_args()
+    well = True
+    if chosen.window:
+        for name, scene in WINDOWS.items():
+            print(f"responses: {name}")
+            well &= await measured("responses", scene, chosen.rows)
+        return not well
+    apis: list[Api] = ["assistants", "responses"] if chosen.api == "both" else [chosen.api]
+    for api in apis:
+        print(f"{api}: {chosen.share:.0%} of requests and {chosen.share:.0%} of runs go wrong")
+        well &= await measured(api, Scene(http=chosen.share, outcomes=chosen.share), chosen.rows)
+    return not well
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
