@@ -212,3 +212,21 @@ def test_worker_check_tells_whether_one_is_alive(user: Terminal, mill: Mill) -> 
     mill.worker()
 
     wait_until(lambda: user.askmill("worker", "--check").returncode == 0, "the worker is seen", timeout_s=30)
+
+
+def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, mill: Mill) -> None:
+    """Exit 3, the reason and what to do; after the mend the same command finishes the batch."""
+    file = user.write("sums.csv", "question", *(f"What is {n} + 1?" for n in range(50)))
+    mill.scenario('[account]\nerror = "insufficient_quota"\n')
+
+    paused = user.askmill("run", file, "-o", "out.csv")
+
+    assert paused.returncode == 3, paused.stderr
+    assert "insufficient_quota" in paused.stderr
+    assert "askmill resume" in paused.stderr
+    assert not (user.folder / "out.csv").exists()
+    assert mill.stats()["runs_created"] == 0
+    mill.scenario("")
+    done = user.askmill("run", file, "-o", "out.csv")
+    assert done.returncode == 0, done.stderr
+    assert mill.stats()["runs_created"] == 50

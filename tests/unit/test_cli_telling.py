@@ -1,0 +1,138 @@
+"""What a status says: shares that add up, advice for every pause, nothing that takes over a terminal."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.follow import exit_code, is_over
+from jobs.models import Api, BatchState, InputSpec, Limits
+from jobs.profile import Profile, Resources
+from jobs.records import Batch, Counts, StatusView, WorkerCard
+from jobs.telling import bar, duration, harmless, last_word, line, plain_line, standstill, status_lines, usd
+
+BYTES = "qpwhrciefxj"
+COUNTS = st.lists(st.integers(0, 10**6), min_size=len(BYTES), max_size=len(BYTES)).filter(any)
+
+
+def _card(api: Api = "assistants") -> WorkerCard:
+    return WorkerCard("w", "host", 1, 10, api, "http://api")
+
+
+def _view(
+    counts: dict[str, int],
+    state: BatchState = BatchState.RUNNING,
+    reason: str | None = None,
+    workers: tuple[WorkerCard, ...] = (),
+    strangers: tuple[WorkerCard, ...] = (),
+) -> StatusView:
+    batch = Batch(
+        id="b_000001",
+        name="sums",
+        file="sums.csv",
+        rows=sum(counts.values()),
+        spec=InputSpec(("question",), "question"),
+        profile=Profile(),
+        resources=Resources(),
+        api="assistants",
+        base_url="http://api",
+        model="m",
+        limits=Limits(),
+        identity="",
+        options={},
+        state=state,
+        paused_reason=reason,
+        accepted=True,
+        submitted_at_ms=0,
+        started_at_ms=0,
+        finished_at_ms=None,
+    )
+    return StatusView(batch, Counts(counts, {}), workers, strangers, 1.0, 1.0)
+
+
+@given(COUNTS, st.integers(10, 200))
+def test_the_bar_is_as_wide_as_asked(numbers: list[int], width: int) -> None:
+    """Whatever the counts, no row is drawn twice and none beyond the end."""
+    view = _view(dict(zip(BYTES, numbers, strict=True)))
+
+    assert len(bar(view, width)) == width
+    assert all(status_lines(view, width))
+
+
+@given(st.text())
+def test_text_from_elsewhere_cannot_take_over_the_terminal(text: str) -> None:
+    """Neither escape codes nor direction marks get through; one line stays one line."""
+    assert not set("\x1b\x07\x08\r\x9b\u202e") & set(harmless(text))
+    assert "\n" not in line(text, 50)
+    assert len(line(text, 50)) <= 50
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("by hand", "resume b_000001"),
+        ("budget", "--budget"),
+        ("insufficient_quota: You exceeded your quota", "billing"),
+        ("invalid_api_key: Incorrect API key", "OPENAI_API_KEY"),
+        ("api_unreachable", "doctor"),
+        ("something new", "resume b_000001"),
+    ],
+)
+def test_a_paused_batch_says_what_to_do(reason: str, word: str) -> None:
+    """The reason, and the command or setting that mends it."""
+    told = standstill(_view({"q": 1}, BatchState.PAUSED, reason))
+
+    assert reason in told
+    assert word in told
+
+
+def test_nothing_moves_without_a_fitting_worker() -> None:
+    """None alive, or only such as ask another API: both are told, with the mend."""
+    assert "askmill worker" in standstill(_view({"q": 1}))
+    assert "ASKMILL_API=assistants" in standstill(_view({"q": 1}, strangers=(_card("responses"),)))
+    assert standstill(_view({"q": 1}, workers=(_card(),))) == ""
+    assert standstill(_view({"c": 1}, BatchState.DONE)) == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "state", "workers", "over", "code"),
+    [
+        ({"c": 2}, BatchState.DONE, 0, True, 0),
+        ({"c": 1, "f": 1}, BatchState.DONE, 0, True, 1),
+        ({"c": 1, "j": 1}, BatchState.DONE, 0, True, 1),
+        ({"c": 1, "x": 1}, BatchState.CANCELLED, 1, True, 1),
+        ({"x": 1, "r": 1}, BatchState.CANCELLED, 1, False, 1),
+        ({"x": 1, "r": 1}, BatchState.CANCELLED, 0, True, 1),
+        ({"q": 1, "r": 1}, BatchState.PAUSED, 1, False, 3),
+        ({"q": 2}, BatchState.PAUSED, 1, True, 3),
+        ({"q": 1, "c": 1}, BatchState.RUNNING, 0, False, 1),
+    ],
+)
+def test_when_waiting_ends_and_how(
+    counts: dict[str, int], state: BatchState, workers: int, over: bool, code: int
+) -> None:
+    """The contract's exit codes; what is in flight is waited for while somebody can end it."""
+    view = _view(counts, state, workers=(_card(),) * workers)
+
+    assert is_over(view) is over
+    assert exit_code(view) == code
+
+
+def test_numbers_read_well() -> None:
+    """Durations and sums as a person writes them; unknown is not 0."""
+    assert [duration(s) for s in (4.21, 185, 7800)] == ["4.2 s", "3 min 05 s", "2 h 10 min"]
+    assert [usd(x) for x in (None, 0.0, 0.00001, 0.0123, 1234.5)] == [
+        "no known price",
+        "$0.00",
+        "under $0.0001",
+        "$0.0123",
+        "$1,234.50",
+    ]
+
+
+def test_lines_for_logs_and_for_the_end() -> None:
+    """One line each, with the id, so that they can be found."""
+    view = _view({"c": 3, "f": 1}, BatchState.DONE)
+    for told in (plain_line(view), last_word(view)):
+        assert told.startswith("b_000001")
+        assert "3 completed · 1 failed" in told
+        assert "\n" not in told
