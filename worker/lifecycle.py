@@ -146,7 +146,7 @@ def _not_found(known: Known, event: Event, policy: RetryPolicy) -> Decision:
         return Decision(known, Finish(JobStatus.CANCELLED))
     if known.doubt:
         sent = _send(replace(known, doubt=False, repeated=True, tries=0, since=None), event)
-        return replace(sent, unknown_create=not known.repeated)
+        return replace(sent, unknown_create=not (known.repeated or event.found.listed))
     if left_s > 0:
         wait_s = min(left_s, policy.wait_s(known.tries, event.draw))
         return Decision(tried(known, event), FindRun(after_s=wait_s))

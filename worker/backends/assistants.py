@@ -72,7 +72,7 @@ class AssistantsBackend:
         ]
         ours = [listed_run(run) for run in sorted(named or nameless, key=age_of)]
         if not ours:
-            return Found(FoundKind.NOTHING)
+            return Found(FoundKind.NOTHING, listed=True)
         best = min(ours, key=worth_of)
         surplus = tuple(run for run in ours if run is not best and run.status not in ENDED)
         return Found(FoundKind.RUN, best, surplus)

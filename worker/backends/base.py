@@ -142,6 +142,8 @@ class Found:
     kind: FoundKind
     run: Run | None = None
     surplus: tuple[Run, ...] = ()
+    listed: bool = False
+    """The API lists every run: one that is not found was not made (Assistants)."""
 
 
 @dataclass
