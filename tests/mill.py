@@ -26,8 +26,8 @@ from jobs.store import Store
 from tests.leaks import assert_no_leaks
 from tests.support import wait_until, wait_until_async
 
-QUICK = {"BEAT_S": 0.5, "LIFETIME_S": 3.0, "MARGIN_S": 1.2, "SWEEP_S": 0.5}
-"""Times of a worker (worker/process.py) whose death is seen after 3 s instead of 12."""
+QUICK = {"BEAT_S": 0.5, "LIFETIME_S": 3.0, "MARGIN_S": 1.2, "SWEEP_S": 0.5, "CREATE_LIMIT_S": 4.0}
+"""Times of a worker whose death is seen after 3 s instead of 12, a lost create given up after 4 instead of 60."""
 TUTOR = Profile(name="Math Tutor", model="gpt-5-mini", tools=("code_interpreter",))
 
 

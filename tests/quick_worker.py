@@ -1,16 +1,22 @@
 """A real worker whose heart beats faster, so that a test sees its death within seconds.
 
-`MILL_TIMES` is JSON: the constants of worker/process.py to replace, by name.
+`MILL_TIMES` is JSON: the constants of worker/process.py to replace, by name; and CREATE_LIMIT_S, how long a
+create without a reply may still be carried out (worker/retry.py), for servers that do so at once or never.
 """
 
+import functools
 import json
 import os
 import sys
 
 from worker import __main__ as worker
-from worker import process
+from worker import asking, process
+from worker.retry import RetryPolicy
 
-for name, seconds in json.loads(os.environ["MILL_TIMES"]).items():
+times = json.loads(os.environ["MILL_TIMES"])
+if limit_s := times.pop("CREATE_LIMIT_S", None):
+    asking.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]
+for name, seconds in times.items():
     assert hasattr(process, name), f"worker.process has no {name}"
     setattr(process, name, seconds)
 sys.exit(worker.main())

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from jobs.models import Api, JobStatus
+from jobs.store import Store
 from tests.chaos.support import (
     assert_each_paid_once,
     bytes_of,
@@ -53,8 +54,6 @@ async def test_with_its_real_heartbeat_a_dead_worker_is_replaced_within_30_s(tmp
 
 
 async def _cancelled(mill: Mill, batch: str) -> None:
-    from jobs.store import Store
-
     async with await Store.open(mill.redis_url) as store:
         await store.cancel(batch)
     await mill.wait_for(batch, ["cancelled"])
@@ -139,25 +138,26 @@ async def test_a_rolling_restart_costs_no_run(tmp_path: Path) -> None:
 async def test_messages_lost_on_the_way_are_found_again(tmp_path: Path) -> None:
     """The broker's queue deleted with messages nobody has claimed: their rows are published again."""
     with Mill(tmp_path) as mill:
-        batch = await mill.submit(lasting(0.1, 20))
+        mill.worker(5, QUICK)
+        batch = await mill.submit(lasting(2, 30))
         with redis.Redis.from_url(mill.redis_url) as client:
-            assert client.llen("askmill") == 20
+            wait_until(lambda: client.llen("askmill") >= 15, "messages wait", 20)
             client.delete("askmill")
-        mill.worker(20, QUICK)
-        status = await mill.wait_for(batch, timeout_s=25)
+        status = await mill.wait_for(batch, timeout_s=40)
 
-        await assert_each_paid_once(mill, batch, status, 20)
+        await assert_each_paid_once(mill, batch, status, 30)
 
 
 async def test_a_row_delivered_twice_is_asked_once(tmp_path: Path) -> None:
     """Forced redelivery: every message three times in the queue."""
     with Mill(tmp_path) as mill:
-        batch = await mill.submit(lasting(0.5, 20))
+        mill.worker(5, QUICK)
+        batch = await mill.submit(lasting(1, 30))
         with redis.Redis.from_url(mill.redis_url) as client:
+            wait_until(lambda: client.llen("askmill") >= 15, "messages wait", 20)
             messages = client.lrange("askmill", 0, -1)
             client.lpush("askmill", *messages, *messages)
         mill.worker(5, QUICK)
-        mill.worker(5, QUICK)
         status = await mill.wait_for(batch, timeout_s=30)
 
-        await assert_each_paid_once(mill, batch, status, 20)
+        await assert_each_paid_once(mill, batch, status, 30)

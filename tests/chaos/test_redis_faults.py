@@ -1,0 +1,102 @@
+"""Redis killed, frozen, cut off, full or slow: workers wait and go on by themselves, and pay nothing twice."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from tests.chaos.support import assert_each_paid_once, lasting, wait_for_finished, wait_for_runs
+from tests.mill import QUICK, Mill
+from tests.support import wait_until
+
+Fault = Callable[[Mill], None]
+
+
+def outage(seconds: float) -> None:
+    """Its length is the very thing under test."""
+    until = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= until, "the outage has lasted", seconds + 5)
+
+
+def killed(mill: Mill) -> None:
+    mill.redis.kill()
+    outage(2)
+    mill.redis.start()
+
+
+def killed_for_longer_than_a_worker_lives(mill: Mill) -> None:
+    mill.redis.kill()
+    outage(4.5)
+    mill.redis.start()
+
+
+def frozen(mill: Mill) -> None:
+    mill.redis.freeze()
+    outage(4.5)
+    mill.redis.thaw()
+
+
+def cut_off(mill: Mill) -> None:
+    with redis.Redis.from_url(mill.redis_url) as client:
+        for _ in range(5):
+            for kind in ("normal", "pubsub"):
+                client.client_kill_filter(skipme=True, _type=kind)
+            outage(0.2)
+
+
+def full(mill: Mill) -> None:
+    with redis.Redis.from_url(mill.redis_url) as client:
+        client.config_set("maxmemory", 1)
+        outage(2)
+        client.config_set("maxmemory", 0)
+
+
+def slow(mill: Mill) -> None:
+    with redis.Redis.from_url(mill.redis_url) as client:
+        for _ in range(6):
+            client.execute_command("CLIENT", "PAUSE", "400", "ALL")
+            outage(0.5)
+
+
+@pytest.mark.parametrize(
+    "fault", [killed, killed_for_longer_than_a_worker_lives, frozen, cut_off, full, slow]
+)
+async def test_the_mill_goes_on_after_redis(tmp_path: Path, fault: Fault) -> None:
+    """Creates, runs and finishes are all going on when it strikes; afterwards every row has one run."""
+    rows = 60
+    with Mill(tmp_path) as mill:
+        worker = mill.worker(20, QUICK)
+        batch = await mill.submit(lasting(0.7, rows))
+        wait_for_finished(mill, batch, 10)
+        before_s = cpu_s(worker.process.pid)
+        fault(mill)
+        spent_s = cpu_s(worker.process.pid) - before_s
+        mill.wait_for_servers()
+        status = await mill.wait_for(batch, timeout_s=40)
+
+        assert worker.alive
+        assert spent_s < 2.5, "it spins"
+        await assert_each_paid_once(mill, batch, status, rows)
+
+
+async def test_an_outage_of_redis_buries_no_living_worker(tmp_path: Path) -> None:
+    """All keys of workers are gone after a long outage: nobody takes the others for dead before they are heard."""
+    with Mill(tmp_path) as mill:
+        workers = [mill.worker(10, QUICK), mill.worker(10, QUICK)]
+        batch = await mill.submit(lasting(8, 20))
+        wait_for_runs(mill, 20)
+        mill.redis.kill()
+        outage(4)
+        mill.redis.start()
+        status = await mill.wait_for(batch, timeout_s=30)
+
+        assert "worker.dead" not in "".join(worker.log.read_text() for worker in workers)
+        await assert_each_paid_once(mill, batch, status, 20)
+
+
+def cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
