@@ -102,8 +102,8 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[s
 
 
 def _commands() -> Iterator[str]:
-    yield "Results go to stdout or to the named file, everything else to stderr. Without `BATCH` the newest"
-    yield "is meant; `-` is stdin or stdout. [The exit codes](statuses.md#exit-codes) are the same everywhere."
+    yield "Results go to stdout or to the named file, everything else to stderr. Without `BATCH` the"
+    yield "newest is meant; `-` is stdin or stdout. [The exit codes](statuses.md#exit-codes) are the same."
     yield ""
     context = click.Context(askmill, info_name="askmill")
     for name in (name for names in FAMILIES.values() for name in names):
@@ -181,8 +181,8 @@ def _columns() -> Iterator[str]:
     yield "## Fields of a step"
     yield ""
     yield "`OUT.steps.jsonl` has a line a row: `row` and `steps`, each with `run_id`, `attempt`, `type`"
-    yield "(`message`, `code_interpreter`, `file_search`, `function`, `reasoning`, `web_search` or `other`), `status`,"
-    yield "`started_at` and `finished_at` (Unix seconds), `prompt_tokens`, `completion_tokens` and `details`."
+    yield "(`message`, `code_interpreter`, `file_search`, `function`, `reasoning`, `web_search` or `other`),"
+    yield "`status`, `started_at` and `finished_at` (Unix seconds), `prompt_tokens`, `completion_tokens` and `details`."
 
 
 def main() -> int:

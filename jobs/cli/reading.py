@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,10 +13,10 @@ from config.settings import Settings, load_settings
 from jobs.cli.outputs import result_options, with_result_options
 from jobs.collect import collect, default_out
 from jobs.follow import exit_code, follow
-from jobs.models import JobStatus
+from jobs.models import BatchState, JobStatus
 from jobs.place import find_row, named_or_newest, open_store
 from jobs.progress import Progress
-from jobs.records import StatusView
+from jobs.records import Batch, StatusView
 from jobs.results import plan_results
 from jobs.story import as_json, story
 from jobs.telling import last_word, line, standstill, status_lines
@@ -143,24 +144,42 @@ async def _show(settings: Settings, batch: str | None, row: str, in_json: bool) 
 
 
 @click.command("list")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice([state.value for state in BatchState]),
+    multiple=True,
+    help="Only those. Repeatable.",
+)
+@click.option("--name", metavar="TEXT", default="", help="Only those with TEXT in their name or file.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
 @click.option("--json", "in_json", is_flag=True, help="What `status --json` prints, one object a line.")
-def list_command(in_json: bool) -> int:
+def list_command(states: tuple[str, ...], name: str, limit: int | None, in_json: bool) -> int:
     """The batches in this Redis.
 
     The newest first.
     """
-    return asyncio.run(_list(load_settings(), in_json))
+
+    def wanted(batch: Batch) -> bool:
+        named = name.lower() in f"{batch.name}\n{batch.file}".lower()
+        return named and (not states or batch.state in states)
+
+    return asyncio.run(_list(load_settings(), wanted, limit, in_json))
 
 
-async def _list(settings: Settings, in_json: bool) -> int:
+async def _list(settings: Settings, wanted: Callable[[Batch], bool], limit: int | None, in_json: bool) -> int:
     async with open_store(settings) as store:
-        views = [await store.status(batch.id) for batch in await store.list_batches()]
+        stored = await store.list_batches()
+        chosen = [batch for batch in stored if wanted(batch)][:limit]
+        views = [await store.status(batch.id) for batch in chosen]
     if in_json:
         for view in views:
             _print_json(view.to_json())
         return 0
-    if not views:
+    if not stored:
         click.echo("There is no batch in this Redis yet; `askmill run FILE` makes one.", err=True)
+    elif not views:
+        click.echo(f"No batch is such a one; {len(stored):,} are stored.", err=True)
     for view in views:
         click.echo(_row_of_list(view))
     return 0

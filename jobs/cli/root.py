@@ -13,6 +13,7 @@ from jobs.cli.endings import ending_of
 FAMILIES = {
     "submitting": ("run", "submit", "estimate"),
     "reading": ("status", "collect", "show", "list"),
+    "reporting": ("report",),
     "steering": ("cancel", "retry", "pause", "resume", "purge"),
     "processes": ("worker", "emulator", "doctor"),
 }
@@ -26,6 +27,7 @@ SUMMARIES = {
     "collect": "Write the results, complete or partial, at any moment.",
     "show": "Tell the story of one row: question, answer, attempts, steps.",
     "list": "The batches in this Redis.",
+    "report": "Write a page with charts: cost, statuses, run times, tokens, errors.",
     "cancel": "End what is queued and running; what is finished stays.",
     "retry": "Ask again the rows that did not complete.",
     "pause": "Start no more runs; those in flight end.",
