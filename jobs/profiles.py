@@ -66,6 +66,8 @@ def build_profile(file: Path | None, options: ProfileOptions, model: str, *, off
         said = TUTOR | said
     if "assistant_id" not in said:
         said.setdefault("model", model)
+    if isinstance(said.get("files"), list | tuple):
+        said["files"] = tuple(file for path in said["files"] for file in _in_folder(path))
     if isinstance(said.get("functions"), str):
         from jobs.functions import describe  # noqa: PLC0415 -- few batches have functions
 
@@ -92,6 +94,14 @@ def _read(file: Path) -> dict[str, Any]:
 def _beside(file: Path, path: str) -> Path:
     """A path in a profile file is relative to that file."""
     return file.parent / Path(path).expanduser()
+
+
+def _in_folder(path: Any) -> list[Any]:
+    """A folder stands for the files in it, sorted, but for hidden ones and those in folders below."""
+    if not isinstance(path, str) or not Path(path).expanduser().is_dir():
+        return [path]
+    inside = sorted(Path(path).expanduser().iterdir())
+    return [str(file) for file in inside if file.is_file() and not file.name.startswith(".")]
 
 
 def _with_schema(said: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -184,7 +194,7 @@ def profile_schema() -> dict[str, Any]:
         "type": ["string", "object"],
         "description": "A JSON schema, or the path of one.",
     }
-    fields["files"]["description"] = "Paths, relative to this file."
+    fields["files"]["description"] = "Paths of files, or of folders with files, relative to this file."
     for unused in ("Functions", "FunctionTool"):
         schema["$defs"].pop(unused, None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "askmill profile"}

@@ -14,11 +14,12 @@ import orjson
 from jobs.codec import pack_result
 from jobs.intake import Intake
 from jobs.models import InputSpec, JobStatus, Result, Usage
-from jobs.profile import Resources
+from jobs.profile import IMAGE, Resources
 from jobs.records import Batch, NewRow
 from jobs.store import Store
 
-FILE_COLUMNS = ("image", "file")
+FILE_COLUMNS = {"image": IMAGE, "file": ""}
+"""Overrides that name local files, and what stands before the path in `Resources.row_files`."""
 
 
 def key_of(spec: InputSpec, cells: list[Any], resources: Resources) -> bytes:
@@ -26,7 +27,8 @@ def key_of(spec: InputSpec, cells: list[Any], resources: Resources) -> bytes:
     overrides = {}
     for name in spec.overrides:
         value = spec.cell(name, cells).strip()
-        overrides[name] = resources.row_files.get(value, value) if name in FILE_COLUMNS else value
+        uploaded = FILE_COLUMNS.get(name)
+        overrides[name] = value if uploaded is None else resources.row_files.get(uploaded + value, value)
     said = [spec.question(cells), {name: value for name, value in overrides.items() if value}]
     return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
