@@ -114,6 +114,10 @@ def _rows(client: redis.Redis, batch: str, status: str, fed: set[str], held: dic
 
 def _turns(client: redis.Redis, batch: str, status: str):
     before = {int(row): int(earlier) for earlier, row in client.hgetall(keys.part(batch, "next")).items()}
+    if client.exists(keys.part(batch, "turns")):
+        yield f"{batch} is sealed, and still has what only its loading needed"
+    if any(row <= earlier for row, earlier in before.items()):
+        yield f"{batch} has a turn that comes before its earlier turn: {before}"
     for row, byte in enumerate(status, 1):
         if byte == "h" and status[before[row] - 1] not in _OPEN_BYTES:
             yield f"{batch}:{row} is held behind a turn that is {status[before[row] - 1]}"

@@ -101,13 +101,16 @@ async def test_waiting_rows_come_first_when_they_are_due(store: Store) -> None:
 
 
 async def test_rows_far_into_a_batch_are_found(store: Store) -> None:
-    """Whatever was done before them, over every border of what the script reads at once."""
+    """Whatever was done before them, over every border of what the script reads at once; and after a retry again."""
     batch = await submitted(store, 70_000)
     await store.beat(card(slots=70_000))
     first = await claimed(store, (await store.feed(0))[0])
     await store.save(first, b"{}", run_made=True)
     assert rows_of(await store.feed(0), batch) == list(range(2, 70_001))
+    await store.cancel(batch)
     await store.finish(first, ended(1))
+    assert await store.retry(batch, [JobStatus.CANCELLED]) == 69_999
+    assert rows_of(await store.feed(0), batch) == list(range(2, 70_001))
 
 
 async def test_rows_are_fed_only_for_an_api_that_some_worker_speaks_to(store: Store) -> None:
@@ -205,6 +208,7 @@ async def test_a_message_that_is_gone_is_proved_lost_and_published_again(
     with redis.Redis.from_url(redis_url) as client:
         assert await store.lost_messages(-1) == []
         assert await store.lost_messages(-1) == []
+        assert "cmdstat_lrange" not in client.info("commandstats"), "a full queue need not be read"
         taken = client.rpop(QUEUE)
         client.hset(UNACKED, "tag", json.dumps([json.loads(taken), "", QUEUE]))
         lost = client.rpop(QUEUE)

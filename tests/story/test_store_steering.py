@@ -313,10 +313,16 @@ async def test_status_is_told_in_the_words_of_the_contract(store: Store) -> None
     first = await claimed(store, (await store.feed(0))[0])
     await store.save(first, b"{}", run_made=True)
     await store.finish(first, ended(1))
+    assert await store._at.ask("HSET", keys.part(batch, "pace"), 1, 1_000_000) == 1
     told = (await store.status(batch)).to_json()
-    assert told["rows_per_s"] > 0
+    assert 0 < told["rows_per_s"] <= 1
     assert told["eta_s"] == pytest.approx(1 / told["rows_per_s"])
     assert told["workers"] == 1
+    second = await claimed(store, (await store.feed(0))[0])
+    await store._at.ask("DEL", keys.part(batch, "pace"))
+    await store._at.ask("HSET", keys.part(batch, "pace"), 1, 1_000_000)
+    await store.finish(second, ended(2))
+    assert await store._at.ask("HLEN", keys.part(batch, "pace")) == 1, "only the last minutes are kept"
 
 
 async def test_a_batch_purged_while_it_is_read_is_not_found(store: Store) -> None:

@@ -177,6 +177,12 @@ async def test_retention_lets_every_key_of_a_finished_batch_expire(redis_url: st
             assert lifetimes() == {True}
             assert await store.retry(batch, [JobStatus.CANCELLED]) == 1
             assert lifetimes() == {False}
+            newer = await submitted(store, 1)
+            await store.cancel(batch)
+            assert client.ttl(keys.identity("0" * 64)) == -1, "it names the newer batch"
+            await store.retry(batch, [JobStatus.CANCELLED])
+            await store.purge(newer)
+            client.set(keys.identity("0" * 64), batch)
             await store.cancel(batch)
             for key in client.scan_iter(f"askmill:b:{batch}*"):
                 client.delete(key)
