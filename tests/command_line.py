@@ -24,7 +24,7 @@ class Terminal:
     def askmill(self, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run it to its end."""
         return subprocess.run(
-            self._script(*arguments),
+            self.script(*arguments),
             cwd=self.folder,
             env=self.env(),
             input=given,
@@ -38,10 +38,11 @@ class Terminal:
         """Start it, and do not wait."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self._script(*arguments), cwd=self.folder, env=self.env(), stdout=pipe, stderr=pipe, text=True
+            self.script(*arguments), cwd=self.folder, env=self.env(), stdout=pipe, stderr=pipe, text=True
         )
 
-    def _script(self, *arguments: str) -> list[str]:
+    def script(self, *arguments: str) -> list[str]:
+        """The command's words."""
         return [str(Path(sys.executable).with_name("askmill")), *arguments]
 
     def write(self, name: str, *lines: str) -> str:

@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
+import pty
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -230,3 +233,26 @@ def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, 
     done = user.askmill("run", file, "-o", "out.csv")
     assert done.returncode == 0, done.stderr
     assert mill.stats()["runs_created"] == 50
+
+
+def test_many_paid_rows_are_asked_about_on_a_terminal(user: Terminal, mill: Mill) -> None:
+    """The estimate and a question; no means that nothing is submitted."""
+    file = user.write("many.csv", "question", *(f"What is {n} + 1?" for n in range(101)))
+    ours, terminals = pty.openpty()
+    command = user.script("run", file)
+    with subprocess.Popen(
+        command, cwd=user.folder, env=user.env(), stdin=terminals, stdout=subprocess.PIPE, stderr=terminals
+    ) as going:
+        os.close(terminals)
+        told = b""
+        while b"Go on?" not in told:
+            told += os.read(ours, 1024)
+        os.write(ours, b"n\n")
+        code = going.wait(30)
+    os.close(ours)
+
+    assert code == 2
+    assert b"101 rows for gpt-5-mini" in told
+    assert b"$" in told
+    assert user.askmill("list", "--json").stdout == ""
+    assert mill.stats()["runs_created"] == 0
