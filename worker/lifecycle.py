@@ -139,7 +139,7 @@ def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
     return _not_found(known, event, policy)
 
 
-def _not_found(known: Known, event: Event, policy: RetryPolicy) -> Decision:
+def _not_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
     """No run yet: until the create's time limit it may still come; then reserve, look once more, create."""
     left_s = (known.sent_at or 0.0) + policy.create_limit_s - event.at
     if known.stop is Stop.USER and (known.doubt or left_s <= 0):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import structlog
 
 from jobs.errors import NotFound
-from jobs.models import BatchState, JobStatus, Result
+from jobs.models import JobStatus, Result
 from jobs.records import POISON_KILLS, Claim
 from worker.acts import Acts
 from worker.asking import KNOWN, belongs_to, first_known, policy_for, priced, seed_of, worst_case_nano
@@ -20,36 +20,28 @@ from worker.backends.base import ApiFault
 from worker.desk import Desk
 from worker.known import (
     CallTools,
-    CancelAsked,
     Claimed,
-    ClearTurn,
     Decision,
     Event,
     Faulted,
     Finish,
     GiveBack,
     Known,
-    Look,
     MakeRun,
-    MakeThread,
     NoRoom,
     PauseAsked,
     PauseBatch,
     Phase,
     ReadAnswer,
-    Reserve,
-    Wait,
 )
 from worker.lifecycle import advance
 from worker.outcome import attempts_of, line_of, nano, result_of
 from worker.retry import RetryPolicy
 from worker.rooms import BatchRoom
 from worker.signals import HandOver, Signals, Stale
+from worker.steering import begins, redirected, unsent
 
 log = structlog.get_logger()
-
-STARTING = (Reserve, ClearTurn, MakeThread, MakeRun)
-"""Actions that lead to spending: not taken once the batch is paused or cancelled."""
 
 DANGEROUS = (CallTools, ReadAnswer)
 """Actions that may kill this process: a user's function, or what an answer holds. Three deaths are poison."""
@@ -110,21 +102,11 @@ class JobRunner:
             await self._step(decision)
 
     def _redirected(self, decision: Decision, policy: RetryPolicy) -> Decision:
-        """The same decision, unless the batch has been cancelled or paused and it would start something."""
-        state, known, action = self.room.now.state, decision.known, decision.action
-        starting = isinstance(action, STARTING) or (isinstance(action, Wait) and known.phase is Phase.NEW)
-        # What was about to be sent has not been sent; what was sent before stays in doubt.
-        unsent = (
-            replace(known, phase=Phase.NEW, doubt=known.repeated) if isinstance(action, MakeRun) else known
-        )
-        if starting and self.signals.leaving:
-            self.known = unsent
+        """The same decision, unless the batch's state or the end of this process forbids it."""
+        if self.signals.leaving and begins(decision):
+            self.known = unsent(decision)
             raise HandOver
-        if state is BatchState.CANCELLED and (starting or (isinstance(action, Look) and not known.stop)):
-            return advance(unsent, CancelAsked(*self.acts.stamp()), policy)
-        if state is BatchState.PAUSED and starting:
-            return advance(unsent, PauseAsked(*self.acts.stamp()), policy)
-        return decision
+        return redirected(decision, self.room.now.state, Claimed(*self.acts.stamp()), policy)
 
     async def _step(self, decision: Decision) -> None:
         """Store what must survive, then act. What may kill this process is marked first."""

@@ -1,0 +1,54 @@
+"""What a paused or cancelled batch makes of a decision: nothing new is begun. Pure, as `worker.lifecycle`.
+
+running             the decision stands
+paused              what would begin something is given back instead; a run that exists is followed
+cancelled           likewise, and a run that exists is ended at its next look
+"""
+
+from dataclasses import replace
+
+from jobs.models import BatchState
+from worker.known import (
+    CancelAsked,
+    ClearTurn,
+    Decision,
+    Event,
+    Known,
+    Look,
+    MakeRun,
+    MakeThread,
+    PauseAsked,
+    Phase,
+    Reserve,
+    Wait,
+)
+from worker.lifecycle import advance
+from worker.retry import RetryPolicy
+
+STARTING = (Reserve, ClearTurn, MakeThread, MakeRun)
+"""Actions that lead to spending."""
+
+
+def begins(decision: Decision) -> bool:
+    """Whether it leads to a run that does not exist yet."""
+    action = decision.action
+    return isinstance(action, STARTING) or (isinstance(action, Wait) and decision.known.phase is Phase.NEW)
+
+
+def unsent(decision: Decision) -> Known:
+    """What is known if the decision is not carried out: what was sent before it stays in doubt."""
+    known = decision.known
+    if isinstance(decision.action, MakeRun):
+        return replace(known, phase=Phase.NEW, doubt=known.repeated)
+    return known
+
+
+def redirected(decision: Decision, state: BatchState, event: Event, policy: RetryPolicy) -> Decision:
+    """The same decision, unless the batch's state forbids it. `event` lends its time and its draw."""
+    starting = begins(decision)
+    following = isinstance(decision.action, Look) and decision.known.stop is None
+    if state is BatchState.CANCELLED and (starting or following):
+        return advance(unsent(decision), CancelAsked(event.at, event.draw), policy)
+    if state is BatchState.PAUSED and starting:
+        return advance(unsent(decision), PauseAsked(event.at, event.draw), policy)
+    return decision
