@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from jobs.errors import RedisUnavailable
 from jobs.records import Fed
 
 if TYPE_CHECKING:
@@ -89,18 +90,29 @@ def client_app(url: str) -> "Celery":
 def publish(app_or_url: "Celery | str", fed: Sequence[Fed]) -> None:
     """Send a task for each row. Blocks: call it in a thread, never on the event loop.
 
-    Raises kombu's OperationalError when the broker is away; the rows are then found by `Store.lost_messages`.
+    Raises RedisUnavailable when the broker is away or full; the rows are then found by `Store.lost_messages`.
     """
     if not fed:
         return
+    from kombu.exceptions import KombuError  # noqa: PLC0415 -- as Celery
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
     app = client_app(app_or_url) if isinstance(app_or_url, str) else app_or_url
-    with app.producer_pool.acquire(block=True) as producer, producer.batch(_BATCH):
-        for batch, row, attempt in fed:
-            app.send_task(
-                TASK,
-                args=(batch, row),
-                task_id=f"{batch}:{row}:{attempt}",
-                queue=QUEUE,
-                producer=producer,
-                ignore_result=True,
-            )
+    try:
+        with app.producer_pool.acquire(block=True) as producer, producer.batch(_BATCH):
+            for one in fed:
+                _send(app, producer, one)
+    except (KombuError, RedisError, OSError) as fault:
+        # A flush that fails after others raises BatchPublishError, an OperationalError it is not.
+        raise RedisUnavailable(f"the queue in Redis takes no messages ({fault})") from None
+
+
+def _send(app: "Celery", producer: Any, one: Fed) -> None:
+    app.send_task(
+        TASK,
+        args=(one.batch, one.row),
+        task_id=f"{one.batch}:{one.row}:{one.attempt}",
+        queue=QUEUE,
+        producer=producer,
+        ignore_result=True,
+    )

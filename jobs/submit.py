@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from jobs.errors import UsageError
+from jobs.errors import Unavailable, UsageError
 from jobs.intake import Intake, IntakeOptions
 from jobs.models import BatchState, Limits
 from jobs.pricing import Prices
@@ -167,11 +167,9 @@ async def feed(store: Store, url: str) -> None:
     """Hand the first rows to the broker. When this fails, the next worker's sweep does it."""
     fed = await store.feed(FEED_FLOOR)
     if fed:
-        from kombu.exceptions import OperationalError  # noqa: PLC0415 -- loads Celery
+        from jobs.queue import publish  # noqa: PLC0415 -- loads Celery
 
-        from jobs.queue import publish  # noqa: PLC0415
-
-        with suppress(OperationalError):
+        with suppress(Unavailable):
             await asyncio.to_thread(publish, url, fed)
 
 
