@@ -182,7 +182,8 @@ def _columns() -> Iterator[str]:
     yield ""
     yield "`OUT.steps.jsonl` has a line a row: `row` and `steps`, each with `run_id`, `attempt`, `type`"
     yield "(`message`, `code_interpreter`, `file_search`, `function`, `reasoning`, `web_search` or `other`),"
-    yield "`status`, `started_at` and `finished_at` (Unix seconds), `prompt_tokens`, `completion_tokens` and `details`."
+    yield "`status`, `started_at` and `finished_at` (Unix seconds), `prompt_tokens`, `completion_tokens` and"
+    yield "`details`."
 
 
 def main() -> int:

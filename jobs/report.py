@@ -94,7 +94,7 @@ def page(view: StatusView, tally: Tally) -> str:
         _cards(view, tally),
         _section("How the rows ended", stacked(_shares(tally))),
         "<div class=grid>",
-        _section("Time of a run, seconds", histogram(tally.durations_s), _spread(tally.durations_s, " s")),
+        _section("Time of a run, seconds", histogram(tally.durations_s), _times(tally)),
         _section("Rows finished over time", line(tally.ended_at)),
         _section("Tokens in a row", histogram(tally.prompt), _spread(tally.prompt, "")),
         _section("Tokens out a row", histogram(tally.completion), _spread(tally.completion, "")),
@@ -153,6 +153,11 @@ def _spread(values: Sequence[float], unit: str) -> str:
     return (
         f"median {median(ordered):,.4g}{unit} · 95 % below {late:,.4g}{unit} · most {ordered[-1]:,.4g}{unit}"
     )
+
+
+def _times(tally: Tally) -> str:
+    slowest = ", ".join(f"{row} ({duration(took_s)})" for took_s, row in tally.slowest)
+    return f"{_spread(tally.durations_s, ' s')}<br>slowest rows: {slowest}"
 
 
 def _errors(tally: Tally) -> str:

@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
+from jobs.notify import notify
+from jobs.records import StatusView
 from jobs.results import Format, ResultOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -18,6 +20,16 @@ RESULTS = (
     click.option("--columns", metavar="A,B", help="Choose and order the columns."),
     click.option("--spreadsheet-safe", is_flag=True, help="Prefix cells that a spreadsheet would run."),
 )
+
+ON_DONE = click.option(
+    "--on-done", metavar="COMMAND|URL", help="When the batch has ended: run it, or POST its status there."
+)
+
+
+def tell_on_done(target: str | None, view: StatusView) -> None:
+    """Does what `--on-done` asks; a fault is told and changes no exit code."""
+    if target is not None and (fault := notify(target, view)) is not None:
+        click.echo(fault, err=True)
 
 
 def with_result_options(command: Command) -> Command:

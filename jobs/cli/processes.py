@@ -6,6 +6,7 @@ import socket
 import sys
 
 import click
+import orjson
 
 from config.settings import Settings, load_settings
 from jobs.place import open_store
@@ -65,7 +66,8 @@ def emulator_command(**given: str | int | None) -> int:
 
 
 @click.command("doctor")
-def doctor_command() -> int:
+@click.option("--json", "in_json", is_flag=True, help="An object a line: what, said, code.")
+def doctor_command(in_json: bool) -> int:
     """Check settings, Redis, the API and the workers.
 
     Says what to do about each fault; exits 2 for a setting, 3 for something unreachable.
@@ -74,5 +76,5 @@ def doctor_command() -> int:
 
     findings = asyncio.run(examine())
     for finding in findings:
-        click.echo(str(finding))
+        click.echo(orjson.dumps(finding) if in_json else str(finding))
     return max(finding.code for finding in findings)

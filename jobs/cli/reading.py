@@ -10,7 +10,7 @@ import click
 import orjson
 
 from config.settings import Settings, load_settings
-from jobs.cli.outputs import result_options, with_result_options
+from jobs.cli.outputs import ON_DONE, result_options, tell_on_done, with_result_options
 from jobs.collect import collect, default_out
 from jobs.follow import exit_code, follow
 from jobs.models import BatchState, JobStatus
@@ -32,15 +32,21 @@ def _print_json(value: Any) -> None:
 @click.argument("batch", required=False)
 @click.option("--watch", is_flag=True, help="Until it is done, cancelled or paused; exits as `run` does.")
 @click.option("--json", "as_json_", is_flag=True, help="One object; with --watch one a line.")
-def status_command(batch: str | None, watch: bool, as_json_: bool) -> int:
+@ON_DONE
+def status_command(batch: str | None, watch: bool, as_json_: bool, on_done: str | None) -> int:
     """How far a batch is.
 
     Without BATCH, the newest.
     """
-    return asyncio.run(_status(load_settings(), batch, watch, as_json_))
+    if on_done and not watch:
+        raise click.UsageError("--on-done needs --watch: somebody has to wait for the end.")
+    return asyncio.run(_status(load_settings(), batch, (watch, on_done), as_json_))
 
 
-async def _status(settings: Settings, batch: str | None, watch: bool, in_json: bool) -> int:
+async def _status(
+    settings: Settings, batch: str | None, waiting: tuple[bool, str | None], in_json: bool
+) -> int:
+    watch, on_done = waiting
     async with open_store(settings) as store:
         found = await named_or_newest(store, batch)
         if not watch:
@@ -55,6 +61,7 @@ async def _status(settings: Settings, batch: str | None, watch: bool, in_json: b
                     progress.show(view)
         if not in_json:
             _print_status(view, in_json=False)
+        tell_on_done(on_done, view)
         return exit_code(view)
 
 
@@ -71,6 +78,7 @@ def _print_status(view: StatusView, in_json: bool) -> None:
 @click.option("-o", "--out", metavar="OUT", help="Default: STEM.answers.csv here; - is stdout.")
 @click.option("--status", metavar="S,…", help="Only the rows that ended so: failed,expired,…")
 @click.option("--wait", is_flag=True, help="First wait until it is done, cancelled or paused.")
+@ON_DONE
 @with_result_options
 def collect_command(batch: str | None, out: str | None, status: str | None, wait: bool, **given: Any) -> int:
     """Write the results, complete or partial, at any moment.
@@ -78,6 +86,8 @@ def collect_command(batch: str | None, out: str | None, status: str | None, wait
     Every row once, in input order; rows under way are in it as queued or running. Without BATCH, the newest.
     """
     statuses = statuses_of(status)
+    if given["on_done"] and not wait:
+        raise click.UsageError("--on-done needs --wait: somebody has to wait for the end.")
     return asyncio.run(_collect(load_settings(), batch, (out, statuses, wait), given))
 
 
@@ -113,6 +123,8 @@ async def _collect(
             click.echo(last_word(view), err=True)
             click.echo(standstill(view), err=True, nl=bool(standstill(view)))
         written = await collect(store, found.id, plan, statuses)
+    if wait:
+        tell_on_done(given["on_done"], view)
     if written.path is not None:
         click.echo(f"{written.rows:,} rows → {written.path}", err=True)
     return code

@@ -11,7 +11,8 @@ import click
 from jobs.cli.endings import ending_of
 
 FAMILIES = {
-    "submitting": ("run", "submit", "estimate"),
+    "submitting": ("run", "submit"),
+    "estimating": ("estimate",),
     "reading": ("status", "collect", "show", "list"),
     "reporting": ("report",),
     "steering": ("cancel", "retry", "pause", "resume", "purge"),

@@ -1,4 +1,4 @@
-"""`run`, `submit`, `estimate`: a file becomes a batch."""
+"""`run` and `submit`: a file becomes a batch."""
 
 import asyncio
 import sys
@@ -13,7 +13,7 @@ from jobs.cli.options import (
     limits_given,
     profile_options,
 )
-from jobs.cli.outputs import Given, result_options, with_result_options
+from jobs.cli.outputs import ON_DONE, Given, result_options, tell_on_done, with_result_options
 from jobs.collect import default_out
 from jobs.errors import UsageError
 from jobs.intake import Intake, check
@@ -30,7 +30,7 @@ from jobs.telling import last_word, standstill, usd
 ASK_ABOVE_ROWS = 100
 
 
-def _order(settings: Settings, given: Given, target: Target) -> Order:
+def order_of(settings: Settings, given: Given, target: Target) -> Order:
     """What the options ask for, checked before the file is read."""
     profile = build_profile(given["profile"], profile_options(given), settings.model, offline=target.offline)
     refuse_unsupported(profile, target.api)
@@ -57,6 +57,7 @@ def _order(settings: Settings, given: Given, target: Target) -> Order:
     "--concurrency", type=click.IntRange(min=1), metavar="N", help="Runs in flight of its own worker."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before a paid run of more than 100 rows.")
+@ON_DONE
 @with_result_options
 @job_options
 def run_command(file: str, out: str | None, offline: bool, concurrency: int | None, **given: Any) -> int:
@@ -67,7 +68,7 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
     """
     settings = load_settings()
     offline = offline or (settings.openai_api_key is None and settings.openai_base_url is None)
-    order = _order(settings, given, target_of(settings, offline=offline))
+    order = order_of(settings, given, target_of(settings, offline=offline))
     out = out or default_out(file if file != "-" else "stdin")
     chosen = result_options(given)
     job = Job(
@@ -76,14 +77,15 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
         file=file,
         plan_of=lambda intake: plan_results(out, intake.spec, chosen, file),
         agree=lambda intake: _agree(settings, order, intake, given["yes"]),
-        say=_say,
-        tell=lambda outcome: _tell(outcome, offline),
+        say=say,
+        tell=lambda outcome: _tell(outcome, offline, given["on_done"]),
         concurrency=concurrency,
     )
     return run(job).code
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """To the person, beside the results."""
     click.echo(text, err=True)
 
 
@@ -92,12 +94,12 @@ def _agree(settings: Settings, order: Order, intake: Intake, agreed: bool) -> No
     paid = not order.target.offline and intake.rows > ASK_ABOVE_ROWS
     if agreed or not paid or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    click.echo(_estimate_text(_estimated(Prices.read(settings.prices), order, intake), order), err=True)
+    click.echo(estimate_text(estimated_of(Prices.read(settings.prices), order, intake), order), err=True)
     if not click.confirm("Go on?", err=True):
         raise UsageError("Nothing was submitted.")
 
 
-def _tell(outcome: Outcome, offline: bool) -> None:
+def _tell(outcome: Outcome, offline: bool, on_done: str | None) -> None:
     view, known = outcome.view, outcome.known
     batch = view.batch.id
     if known is not None and known.finished:
@@ -110,6 +112,8 @@ def _tell(outcome: Outcome, offline: bool) -> None:
     if outcome.code == 3:
         click.echo(standstill(view), err=True)
         click.echo(f"What there is so far: askmill collect {batch}", err=True)
+    if known is None or not known.finished:
+        tell_on_done(on_done, view)
     if offline and outcome.code != 3:
         click.echo(
             "The offline emulator answered, not a model (prices are what the model would cost). "
@@ -127,7 +131,7 @@ def submit_command(file: str, **given: Any) -> int:
     Only the id goes to stdout. Workers answer it: `askmill worker`.
     """
     settings = load_settings()
-    order = _order(settings, given, target_of(settings))
+    order = order_of(settings, given, target_of(settings))
     with check(file, order.intake) as intake, redis_url(settings) as url:
         batch, known, hint = asyncio.run(_submit(settings, url, intake, order))
     if known is not None:
@@ -145,7 +149,7 @@ async def _submit(
     async with await Store.open(url, retention_days=settings.retention_days) as store:
         identity = identity_of(intake, order)
         known = await find_known(store, identity, order)
-        batch = known.batch.id if known else await store_new(store, intake, order, identity, _say)
+        batch = known.batch.id if known else await store_new(store, intake, order, identity, say)
         if known is None or not known.finished:
             await feed(store, url)
         return batch, known, standstill(await store.status(batch))
@@ -162,29 +166,14 @@ def _known_text(known: Known) -> str:
     return f"{batch.id} has this file and profile and goes on{resumed}."
 
 
-@click.command("estimate")
-@click.argument("file", metavar="FILE")
-@job_options
-def estimate_command(file: str, **given: Any) -> int:
-    """What the batch would cost, without asking anything.
-
-    Prompt tokens are estimated from the questions; what the model writes is a range.
-    """
-    settings = load_settings()
-    order = _order(settings, given, target_of(settings))
-    prices = Prices.read(settings.prices)
-    with check(file, order.intake) as intake:
-        estimated = _estimated(prices, order, intake)
-    click.echo(_estimate_text(estimated, order))
-    return 0
-
-
-def _estimated(prices: Prices, order: Order, intake: Intake) -> Estimate:
+def estimated_of(prices: Prices, order: Order, intake: Intake) -> Estimate:
+    """From the questions alone."""
     characters = sum(len(intake.spec.question(row.cells)) for row in intake.rows_iter() if row.reject is None)
     return estimate(prices, order.profile, intake.rows - intake.rejected, characters)
 
 
-def _estimate_text(estimated: Estimate, order: Order) -> str:
+def estimate_text(estimated: Estimate, order: Order) -> str:
+    """For a person, with what it means for the budget."""
     model = order.profile.model or "the stored assistant's model"
     written = f"{estimated.completion_low:,} to {estimated.completion_high:,} out"
     lines = [f"{estimated.rows:,} rows for {model}: about {estimated.prompt_tokens:,} tokens in, {written}."]

@@ -1,0 +1,88 @@
+"""`estimate`: what a file would cost, from its questions or from a pilot that really asks a few rows."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from config.settings import Settings, load_settings
+from jobs.cli.options import job_options
+from jobs.cli.outputs import Given
+from jobs.cli.submitting import estimate_text, estimated_of, order_of, say
+from jobs.intake import check
+from jobs.pilot import Taken, extrapolated
+from jobs.pricing import Estimate, Prices
+from jobs.results import Format, ResultOptions, plan_results
+from jobs.run import Job, run
+from jobs.submit import Order
+from jobs.target import target_of
+
+
+@click.command("estimate")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--pilot", type=click.IntRange(min=1), metavar="N", help="Really ask the first N rows, and go by them."
+)
+@click.option("--json", "in_json", is_flag=True, help="One object instead of sentences.")
+@job_options
+def estimate_command(file: str, pilot: int | None, in_json: bool, **given: Any) -> int:
+    """What the batch would cost, without asking anything.
+
+    Prompt tokens are estimated from the questions; what the model writes is a range. With --pilot a few rows
+    are asked and paid for, and `run --reuse-answers` takes them over.
+    """
+    settings = load_settings()
+    offline = pilot is not None and settings.openai_api_key is None and settings.openai_base_url is None
+    order = order_of(settings, given, target_of(settings, offline=offline))
+    with check(file, order.intake) as intake:
+        rows = intake.rows - intake.rejected
+        estimated = estimated_of(Prices.read(settings.prices), order, intake)
+    if pilot is not None:
+        estimated = extrapolated(rows, _piloted(settings, order, file, min(pilot, rows)))
+    click.echo(_json(estimated, given) if in_json else estimate_text(estimated, order))
+    return 0
+
+
+def _piloted(settings: Settings, order: Order, file: str, rows: int) -> list[Taken]:
+    """Ask the first rows as a batch of their own; what each took that completed. `-` cannot be read twice."""
+    if file == "-":
+        raise click.UsageError("--pilot reads the file twice, so it cannot be stdin.")
+    few = replace(order, intake=replace(order.intake, limit=rows), name=order.name or f"pilot of {file}")
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "pilot.jsonl")
+        job = Job(
+            settings=settings,
+            order=few,
+            file=file,
+            plan_of=lambda intake: plan_results(out, intake.spec, ResultOptions(Format.JSONL), file),
+            agree=lambda _: None,
+            say=say,
+            tell=lambda outcome: say(f"The pilot is {outcome.view.batch.id}."),
+        )
+        if run(job).code == 3:
+            raise click.UsageError("The pilot has paused: `askmill status` says why.")
+        return [_taken(orjson.loads(line)) for line in Path(out).read_bytes().splitlines() if _told(line)]
+
+
+def _told(line: bytes) -> bool:
+    row = orjson.loads(line)
+    return row["prompt_tokens"] is not None and row["completion_tokens"] is not None and row["attempts"] > 0
+
+
+def _taken(row: dict[str, Any]) -> Taken:
+    return Taken(row["prompt_tokens"], row["completion_tokens"], row["cost_usd"])
+
+
+def _json(estimated: Estimate, given: Given) -> str:
+    return orjson.dumps(
+        {
+            "rows": estimated.rows,
+            "prompt_tokens": estimated.prompt_tokens,
+            "completion_tokens": {"low": estimated.completion_low, "high": estimated.completion_high},
+            "cost_usd": {"low": estimated.low_usd, "high": estimated.high_usd},
+            "budget_usd": given["budget_usd"],
+        }
+    ).decode()
