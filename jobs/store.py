@@ -1,10 +1,10 @@
 """The only owner of job state: what must survive of a batch is in Redis and changes only through here.
 
     Shelf     a batch comes in           create_batch, add_rows, seal_batch, find_identity, recall, remember
-    Reading   anybody asks               batch, list_batches, counts, status, results, row, ledger
+    Reading   anybody asks               batch, list_batches, counts, status, results, row, ledger, workers
     Steering  a person changes a batch   pause, resume, cancel, retry, update_limits, purge
     Claims    a worker has a row         beat, leave, claim, save, give_back, finish, keep_file, trouble
-    Upkeep    rows keep moving           feed, lost_messages, sweep, workers
+    Upkeep    rows keep moving           feed, lost_messages, sweep
     Pacing    all workers together       set_limits, limits, book, throttle
 
 Keys: jobs/keys.py. Scripts: jobs/lua. A row's bytes: jobs/models.py. Why so: docs/decisions/store.md.
