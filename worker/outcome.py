@@ -18,8 +18,8 @@ def result_of(row: int, known: Known, finish: Finish, attempts: tuple[Attempt, .
         answer=finish.answer,
         error=finish.error,
         attempts=attempts,
-        thread_id=known.thread_id or _last(attempts, "thread_id"),
-        run_id=known.run_id or _last(attempts, "run_id"),
+        thread_id=known.thread_id or (attempts[-1].thread_id if attempts else None),
+        run_id=attempts[-1].run_id if attempts else None,
         model=model,
         usage=total_usage(attempts),
         cost_usd=total_cost(attempts),
@@ -50,11 +50,6 @@ def attempts_of(known: Known, finish: Finish, event: Event) -> tuple[Attempt, ..
         return known.past
     run = known.ended or Run(id=known.run_id or "", status="unknown")
     return (*known.past, attempt_of(known, run, finish.error, event))
-
-
-def _last(attempts: tuple[Attempt, ...], field: str) -> str | None:
-    found = [getattr(attempt, field) for attempt in attempts if getattr(attempt, field)]
-    return found[-1] if found else None
 
 
 def _duration_s(attempts: tuple[Attempt, ...]) -> float | None:
