@@ -3,14 +3,13 @@
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from jobs.models import JobStatus, OnIncomplete, Usage
+from jobs.models import BatchState, JobStatus, OnIncomplete, Usage
 from worker.asking import KNOWN
 from worker.backends.base import Answer, ApiFault, Found, FoundKind, Run, ToolCall, ToolOutput
 from worker.known import (
     Action,
     AnswerRead,
     CallTools,
-    CancelAsked,
     CancelRun,
     Claimed,
     ClearTurn,
@@ -25,7 +24,6 @@ from worker.known import (
     Looked,
     MakeRun,
     MakeThread,
-    PauseAsked,
     PauseBatch,
     ReadAnswer,
     Reserve,
@@ -39,6 +37,7 @@ from worker.known import (
 )
 from worker.lifecycle import advance
 from worker.retry import On, RetryPolicy
+from worker.steering import redirected
 
 ON = {Reserve: On.THREAD, MakeThread: On.THREAD, MakeRun: On.CREATE, CancelRun: On.CANCEL, Submit: On.SUBMIT}
 FAULTS = {
@@ -56,6 +55,9 @@ LOST = {
     "garbage_after": ApiFault(200, code="bad_reply"),
 }
 """Faults whose request was carried out all the same."""
+
+
+CALLS = (ToolCall("call_1", "add", "{}"), ToolCall("call_2", "add", "{}"))
 
 
 @dataclass
@@ -85,7 +87,15 @@ class World:
     stored: Known = field(default_factory=Known)
     finish: Finish | None = None
     paused: bool = False
-    made_after_pause: int = 0
+    """The row's own trouble paused the batch."""
+    state: BatchState = BatchState.RUNNING
+    sent_while: dict[BatchState, int] = field(default_factory=dict)
+    """Creates that were sent while the batch was in each state."""
+    submitted: list[tuple[str, int]] = field(default_factory=list)
+    """Each submission: the run, and how many outputs it brought."""
+    rests: int = 0
+    called: int = 0
+    """Rounds of functions called."""
     steps: int = 0
     log: list[str] = field(default_factory=list)
 
@@ -102,6 +112,8 @@ class World:
 
     def _turn(self, event: Event) -> Event:
         decision = advance(self.known, event, self.policy)
+        meets = self._steered()
+        decision = redirected(decision, self.state, Claimed(self.now), self.policy)
         action = decision.action
         self.log.append(f"{type(event).__name__} -> {type(action).__name__}")
         if decision.store or isinstance(action, GiveBack | PauseBatch):
@@ -115,12 +127,29 @@ class World:
         if isinstance(action, PauseBatch):
             self.paused = True
             return event
-        meets = self.script.popleft() if self.script else "ok"
+        if self.state is BatchState.PAUSED and isinstance(action, GiveBack):
+            self._rest()
         if meets == "kill":
             return self._killed()
-        if meets == "cancel":
-            return CancelAsked(self.now)
         return self._act(action, meets)
+
+    def _rest(self) -> None:
+        """A row in doubt is fed in a pause too; after three rests somebody resumes."""
+        self.rests += 1
+        if self.rests % 3 == 0:
+            self.state = BatchState.RUNNING
+
+    def _steered(self) -> str:
+        """What the next request meets; pauses, cancels and resumes before it take effect."""
+        while self.script:
+            meets = self.script.popleft()
+            if meets == "cancel":
+                self.state = BatchState.CANCELLED
+            elif meets == "pause" and self.state is BatchState.RUNNING:
+                self.state = BatchState.PAUSED
+            elif meets not in {"cancel", "pause"}:
+                return meets
+        return "ok"
 
     def _killed(self) -> Event:
         self.log.append("-- killed --")
@@ -138,7 +167,10 @@ class World:
         if isinstance(action, Reserve):
             return Reserved(self.now)
         if isinstance(action, CallTools):
+            self.called += 1
             return ToolsCalled(self.now, outputs=tuple(ToolOutput(call.id, "42") for call in action.calls))
+        if isinstance(action, MakeRun):
+            self.sent_while[self.state] = self.sent_while.get(self.state, 0) + 1
         on = ON.get(type(action), On.READ)
         if meets in FAULTS:
             return Faulted(self.now, fault=replace(FAULTS[meets]), on=on)
@@ -173,8 +205,7 @@ class World:
             case CancelRun():
                 return self._cancel(known.run_id or "")
             case Submit():
-                self.runs[known.run_id or ""]["acted"] = True
-                return RunSeen(self.now, run=self._run(known.run_id or ""))
+                return self._submit(known.run_id or "")
             case ReadAnswer():
                 return AnswerRead(self.now, answer=self._answer(known.run_id or ""))
         raise AssertionError(action)
@@ -211,9 +242,9 @@ class World:
         if run["cancelled"]:
             return Run(name, "cancelled", usage=usage)
         if ends == "requires_action" and not run["acted"]:
-            return Run(name, "requires_action", tool_calls=(ToolCall("call_1", "add", "{}"),))
-        if ends == "always_acting":
-            return Run(name, "requires_action", tool_calls=(ToolCall("call_1", "add", "{}"),))
+            return Run(name, "requires_action", tool_calls=CALLS)
+        if ends in {"always_acting", "too_late"}:
+            return Run(name, "requires_action", tool_calls=CALLS)
         if ends == "stuck" or self.now < float(str(run["made"])) + self.run_s:
             return Run(name, "in_progress")
         if ends == "odd":
@@ -223,6 +254,18 @@ class World:
         if ends.startswith("incomplete"):
             return Run(name, "incomplete", incomplete_reason=ends.partition(":")[2], usage=usage)
         return Run(name, "completed" if ends in {"requires_action", "silent"} else ends, usage=usage)
+
+    def _submit(self, name: str) -> Event:
+        run = self._run(name)
+        if run.status == "requires_action" and self.runs[name]["ends"] == "too_late":
+            self.runs[name]["ends"] = "expired"
+            run = self._run(name)
+        if run.status != "requires_action":
+            text = f'Runs in status "{run.status}" do not accept tool outputs.'
+            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.SUBMIT)
+        self.submitted.append((name, len(self.known.outputs)))
+        self.runs[name]["acted"] = True
+        return RunSeen(self.now, run=self._run(name))
 
     def _cancel(self, name: str) -> Event:
         run = self._run(name)
@@ -249,9 +292,13 @@ class World:
         wrote = self._run(name).status in {"completed", "incomplete"} and self.runs[name]["ends"] != "silent"
         return Answer(text="42" if wrote else "", messages=int(wrote), run_id=name)
 
+    def status_of(self, name: str) -> str:
+        """How the API shows a run now."""
+        return self._run(name).status
+
     def runs_of_attempt(self, attempt: int) -> int:
         """How often an attempt was paid for."""
         return sum(1 for made in self.attempts_of.values() if made == attempt)
 
 
-__all__ = ["FAULTS", "LOST", "JobStatus", "OnIncomplete", "PauseAsked", "World"]
+__all__ = ["CALLS", "FAULTS", "LOST", "JobStatus", "OnIncomplete", "World"]

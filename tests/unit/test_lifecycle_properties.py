@@ -1,4 +1,4 @@
-"""Properties of the lifecycle over random histories: faults of every kind, kills and cancels at any moment."""
+"""Properties of the lifecycle over random histories: faults of every kind, kills, pauses, cancels at any time."""
 
 from collections import deque
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.models import FINISHED, JobStatus, OnIncomplete
-from tests.unit.lifecycle_world import FAULTS, LOST, World
+from jobs.models import FINISHED, BatchState, JobStatus, OnIncomplete
+from tests.unit.lifecycle_world import CALLS, FAULTS, LOST, World
 from worker.retry import RetryPolicy
 
 ENDINGS = (
@@ -21,12 +21,13 @@ ENDINGS = (
     "incomplete:content_filter",
     "cancelled",
     "requires_action",
+    "too_late",
     "stuck",
     "odd",
 )
-scripts = st.lists(st.sampled_from(["ok", "ok", "ok", "kill", "late", *FAULTS, *LOST]), max_size=40).map(
-    deque
-)
+scripts = st.lists(
+    st.sampled_from(["ok", "ok", "ok", "kill", "late", "pause", "cancel", *FAULTS, *LOST]), max_size=40
+).map(deque)
 outcomes = st.lists(st.sampled_from(ENDINGS), min_size=1, max_size=4).map(tuple)
 policies = st.builds(
     RetryPolicy,
@@ -41,69 +42,73 @@ worlds = st.builds(
 )
 
 
-@settings(max_examples=1500, deadline=None)
-@given(worlds)
-def test_every_history_ends_in_a_finished_status(world: World) -> None:
+def it_ends(world: World) -> None:
     """Whatever the API does, a row ends, in a status that users know."""
-    world.play()
-
     assert world.finish is not None
     assert world.finish.status in FINISHED
 
 
-@settings(max_examples=1500, deadline=None)
-@given(worlds)
-def test_no_attempt_is_paid_for_twice(world: World) -> None:
+def no_attempt_is_paid_for_twice(world: World) -> None:
     """A run that exists is never made again: neither after a kill, nor after a lost reply, nor for a late one."""
-    world.play()
-
     for attempt in set(world.attempts_of.values()):
-        assert world.runs_of_attempt(attempt) == 1, world.log
+        assert world.runs_of_attempt(attempt) == 1
 
 
-@settings(max_examples=1500, deadline=None)
-@given(worlds)
-def test_attempts_keep_to_their_limit_and_are_all_counted(world: World) -> None:
+def attempts_keep_their_limit_and_are_all_counted(world: World) -> None:
     """No more runs than `--attempts`, and the ledger knows every one of them."""
-    world.play()
-
     assert len(world.runs) <= world.policy.attempts
-    ledger = {attempt.run_id for attempt in world.known.past} | {world.known.run_id}
-    assert set(world.runs) <= ledger
+    ledger = [attempt.run_id for attempt in world.known.past] + [world.known.run_id]
+    assert set(world.runs) <= set(ledger)
+    assert len(set(ledger)) == len(ledger)
+    assert [attempt.number for attempt in world.known.past] == list(range(1, world.known.attempt))
 
 
-@settings(max_examples=1500, deadline=None)
-@given(worlds)
-def test_a_completed_answer_is_never_dropped(world: World) -> None:
-    """If the last run completed, the row is completed, with its answer."""
-    world.play()
+def a_completed_answer_is_never_dropped(world: World) -> None:
+    """If the last run completed, the row is completed, with its answer: even when it was being cancelled."""
     last = world.known.run_id
-
-    if last in world.runs and world._run(last).status == "completed" and world.known.stop is None:
+    if last in world.runs and world.status_of(last) == "completed":
         assert world.finish is not None
         assert world.finish.status is JobStatus.COMPLETED
         assert world.finish.answer.endswith("42")
 
 
-@settings(max_examples=1000, deadline=None)
-@given(worlds, st.integers(0, 30))
-def test_a_cancelled_row_ends_without_another_run(world: World, at: int) -> None:
-    """After `cancel` no run is made, and the row ends cancelled, or with the answer that came all the same."""
-    world.script.insert(min(at, len(world.script)), "cancel")
-    world.script = deque(world.script)
-    before: list[int] = []
-    plain = world._act
+def nothing_is_sent_while_paused_or_cancelled(world: World) -> None:
+    """No create leaves once the batch is paused or cancelled; a cancelled row asks for nothing more."""
+    assert not world.sent_while.get(BatchState.PAUSED)
+    assert not world.sent_while.get(BatchState.CANCELLED)
 
-    def watched(action, meets):
-        if "cancel" not in world.script and not before:
-            before.append(len(world.runs) + sum(len(thread.late) for thread in world.threads.values()))
-        return plain(action, meets)
 
-    world._act = watched  # type: ignore[method-assign]
-    world.play()
+def functions_keep_their_limit_and_answer_together(world: World) -> None:
+    """All outputs of a round come in one submission; rounds hold their limit."""
+    assert all(count == len(CALLS) for _, count in world.submitted)
+    assert world.known.rounds <= world.policy.tool_rounds
 
+
+def without_trouble_it_is_as_the_run_ended(world: World) -> None:
+    """A row is cancelled only by a cancel, here or at the API."""
     assert world.finish is not None
-    assert world.finish.status in FINISHED
+    if world.finish.status is JobStatus.CANCELLED:
+        assert world.state is BatchState.CANCELLED or "cancelled" in world.outcomes
+
+
+PROMISES = (
+    it_ends,
+    no_attempt_is_paid_for_twice,
+    attempts_keep_their_limit_and_are_all_counted,
+    a_completed_answer_is_never_dropped,
+    nothing_is_sent_while_paused_or_cancelled,
+    functions_keep_their_limit_and_answer_together,
+    without_trouble_it_is_as_the_run_ended,
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(worlds)
+def test_every_promise_holds_in_every_history(world: World) -> None:
+    """All of PROMISES, in thousands of histories of faults, kills, pauses and cancels."""
+    world.play()
+    for promise in PROMISES:
+        promise(world)
 
 
 @pytest.mark.parametrize("rounds", [1, 5])
