@@ -26,6 +26,7 @@ GOOD_EXAMPLES = {
     "ASKMILL_TOKENS_PER_MINUTE": "200000",
     "ASKMILL_MAX_RUNS": "1000",
     "ASKMILL_RETENTION_DAYS": "30",
+    "ASKMILL_METRICS_PORT": "9464",
     "ASKMILL_LOG_FORMAT": "console or json",
     "ASKMILL_LOG_LEVEL": "info",
     "ASKMILL_PRICES": "prices.toml",
@@ -95,6 +96,8 @@ class Settings(BaseSettings):
     """Delete a batch so long after its end; unset: `askmill purge` does."""
     prices: Path | None = None
     """A TOML file with prices of models that are not known."""
+    metrics_port: Annotated[int, Field(gt=0, lt=65536)] | None = None
+    """Where a worker serves Prometheus metrics; unset: nowhere."""
     log_format: Literal["console", "json"] | None = None
     """How logs look; unset: `console` on a terminal, else `json`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from config.settings import BadSetting, load_settings
 from jobs.errors import AskmillError
 from jobs.local import embedded_redis
+from worker import telemetry
 
 
 def main() -> int:
@@ -28,9 +29,14 @@ def main() -> int:
     with ExitStack() as stack:
         try:
             _join_embedded_redis(stack)
-            from worker.app import app  # noqa: PLC0415 -- reads the settings: faults are told below
+            from worker.app import app, held, settings  # noqa: PLC0415 -- reads the settings: faults are told below
+
+            telemetry.set_up(settings, held, options.concurrency or settings.concurrency)
         except SystemExit as refused:
             print(refused.code, file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            return 2
+        except BadSetting as bad:
+            print(f"Error: {bad}", file=sys.stderr)  # noqa: T201 -- a sentence for a person
             return 2
         except AskmillError as fault:
             print(f"Error: {fault}", file=sys.stderr)  # noqa: T201 -- a sentence for a person

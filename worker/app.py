@@ -72,6 +72,11 @@ def process() -> WorkerProcess:
     return _process
 
 
+def held() -> int:
+    """Rows in this process' hands."""
+    return len(_process.jobs) if _process is not None else 0
+
+
 @setup_logging.connect
 def _our_logs(**_: Any) -> None:
     set_up_logs(settings.log_format, settings.log_level)

@@ -14,6 +14,7 @@ import structlog
 from jobs.errors import NotFound
 from jobs.models import JobStatus, Result
 from jobs.records import POISON_KILLS, Claim
+from worker import telemetry
 from worker.acts import Acts
 from worker.asking import KNOWN, belongs_to, first_known, policy_for, priced, seed_of, worst_case_nano
 from worker.backends.base import ApiFault
@@ -246,6 +247,7 @@ class JobRunner:
         if not kept:
             raise Stale
         log.info("job.finished", **line_of(result))
+        telemetry.finished(self.claim.batch, result)
 
     def _count_spending(self, result: Result) -> None:
         """Tokens and money of the attempts that the batch has not counted yet."""
