@@ -8,7 +8,7 @@ from typing import Any
 from jobs.models import BatchState, Usage
 from jobs.records import Claim
 from worker.asking import ask_for, overrides_of, schema_error
-from worker.backends.base import ApiFault, Ask, Run
+from worker.backends.base import ENDED, ApiFault, Ask, Run
 from worker.desk import Desk, elapsed_clock_s
 from worker.known import (
     Action,
@@ -36,6 +36,7 @@ from worker.known import (
     TurnCleared,
     Wait,
 )
+from worker.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
 from worker.retry import On
 from worker.rooms import BatchRoom
 from worker.signals import Signals
@@ -63,6 +64,8 @@ class Acts:
     signals: Signals
     counted: Counter[str] = field(default_factory=Counter)
     hint_s: float | None = None
+    seen_s: float = 0.0
+    """The run's age when a look last saw it running."""
     expected_tokens: int = 0
 
     def stamp(self) -> tuple[float, float]:
@@ -151,7 +154,7 @@ class Acts:
     async def _run_seen(self, action: Action, known: Known) -> Run:
         backend, ask = self.desk.backend, self._ask(known)
         thread_id, run_id = known.thread_id or "", known.run_id or ""
-        await self.signals.sleep(self._wait_s(action, known))
+        await self._until_due(action, known)
         await self._request()
         if isinstance(action, CancelRun):
             return await backend.cancel(thread_id, run_id)
@@ -159,15 +162,37 @@ class Acts:
             return await backend.submit(ask, thread_id, run_id, known.outputs)
         run = await backend.look(ask, thread_id, run_id)
         self.hint_s = run.poll_after_s
+        self._learn(run, known)
         return run
 
-    def _wait_s(self, action: Action, known: Known) -> float:
-        """Seconds before this look, cancel or submit; a look without a time is planned."""
-        if not isinstance(action, Look) or action.after_s is not None:
-            return float(getattr(action, "after_s", 0.0))
+    def _learn(self, run: Run, known: Known) -> None:
+        """How old the run was when it still ran; once it has ended, what that says of its batch."""
+        age_s = self._age_s(known)
+        if run.status not in ENDED:
+            self.seen_s = age_s
+        elif known.stop is None:
+            # A response that goes on after functions tells its own times only.
+            told_s = None
+            if run.created_at and run.finished_at and not known.rounds:
+                told_s = run.finished_at - run.created_at
+            self.room.times.add(*ended_between(self.seen_s, age_s, told_s))
+
+    def _age_s(self, known: Known) -> float:
         now_s = self.desk.now_s()
-        planned_s = self.room.times.next_look_s(now_s - (known.began_at or now_s), self.hint_s)
-        return planned_s if action.by is None else min(planned_s, max(0.0, action.by - now_s))
+        return max(0.0, now_s - (now_s if known.began_at is None else known.began_at))
+
+    async def _until_due(self, action: Action, known: Known) -> None:
+        """Wait before this look, cancel or submit; a look without a time is planned, and planned again."""
+        if not isinstance(action, Look) or action.after_s is not None:
+            await self.signals.sleep(float(getattr(action, "after_s", 0.0)))
+            return
+        times, limited = self.room.times, "requests_per_minute" in self.desk.limits.set_now
+        times.delay_worth, before = THRIFTY_WORTH if limited else DELAY_WORTH, self.room.now
+        while (wait_s := times.next_look_s(self._age_s(known), self.seen_s, self.hint_s)) > 0:
+            left_s = wait_s if action.by is None else max(0.0, action.by - self.desk.now_s())
+            await self.signals.sleep(min(wait_s, left_s))
+            if left_s < wait_s or self.room.now != before:
+                return
 
     async def _find(self, action: FindRun | FindSubmitted, known: Known) -> Event:
         ask, thread_id = self._ask(known), known.thread_id or ""
@@ -187,8 +212,6 @@ class Acts:
     async def _read(self, known: Known) -> Event:
         await self._request(2)
         answer = await self.desk.backend.read(self._ask(known), known.thread_id or "", known.run_id)
-        if known.ended and known.ended.status == "completed" and known.began_at is not None:
-            self.room.times.add(max(0.0, (known.ended.finished_at or self.desk.now_s()) - known.began_at))
         if known.ended:
             await self._settle(known.ended.usage)
         missed = schema_error(self.room.batch.profile, answer.text) if answer.messages else None

@@ -1,0 +1,1 @@
+"""Speed and scale, measured beside what people would use instead. `python -m benchmarks --help`."""
