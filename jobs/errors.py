@@ -2,7 +2,6 @@
 
 AskmillError                exit code
 ├── UsageError              2   an option, a setting or an argument that cannot be right
-│   ├── SettingError        2   an environment variable or .env line, named
 │   ├── ProfileError        2   the assistant's definition, with the field
 │   ├── InputFaults         2   the faults of a file, each with its line
 │   └── NotFound            2   a batch or row that is not in this Redis
