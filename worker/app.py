@@ -56,6 +56,8 @@ def _application(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A full Redis refuses the consumer's bookkeeping: that is no reason to end (celery: "Unrecoverable").
+        broker_channel_error_retry=True,
         worker_enable_remote_control=True,
     )
     return made

@@ -34,18 +34,18 @@ def held_by_all(mill: Mill) -> list[int]:
         return [client.scard(keys.held(name.decode())) for name in client.zrange(keys.WORKERS, 0, -1)]
 
 
-def wait_for_runs(mill: Mill, count: int, timeout_s: float = 20) -> None:
+def wait_for_runs(mill: Mill, count: int, timeout_s: float = 45) -> None:
     """Until the emulator has so many runs."""
     wait_until(lambda: mill.stats()["runs_created"] >= count, f"{count} runs are created", timeout_s)
 
 
-def wait_for_workers(mill: Mill, count: int, timeout_s: float = 20) -> None:
+def wait_for_workers(mill: Mill, count: int, timeout_s: float = 45) -> None:
     """Until so many workers' hearts beat."""
     with redis.Redis.from_url(mill.redis_url) as client:
         wait_until(lambda: client.zcard(keys.WORKERS) >= count, f"{count} workers are ready", timeout_s)
 
 
-def wait_for_finished(mill: Mill, batch: str, rows: int, timeout_s: float = 20) -> None:
+def wait_for_finished(mill: Mill, batch: str, rows: int, timeout_s: float = 45) -> None:
     """Until so many rows have ended."""
     ended = {byte for byte, status in STATUS_OF_BYTE.items() if status in FINISHED}
     wait_until(

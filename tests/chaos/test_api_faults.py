@@ -146,7 +146,7 @@ async def test_creates_that_fail_for_too_long_pause_the_batch(tmp_path: Path) ->
         mill.worker(10, {**QUICK, "TROUBLE_S": 3.0})
         mill.emulator.kill()
         batch = await mill.submit(lasting(0.1, 30))
-        status = await mill.wait_for(batch, ["paused"], timeout_s=30)
+        status = await mill.wait_for(batch, ["paused"], timeout_s=60)
         assert status.batch.paused_reason == "api_unreachable"
         wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "nothing is held")
 
@@ -154,5 +154,5 @@ async def test_creates_that_fail_for_too_long_pause_the_batch(tmp_path: Path) ->
         mill.wait_for_servers()
         async with await Store.open(mill.redis_url) as store:
             await store.resume(batch)
-        status = await mill.wait_for(batch, timeout_s=30)
+        status = await mill.wait_for(batch, timeout_s=60)
         await assert_each_paid_once(mill, batch, status, 30)

@@ -33,7 +33,7 @@ async def test_another_worker_goes_on_with_the_runs_of_a_killed_one(tmp_path: Pa
         wait_until(lambda: counter(mill, batch, "runs") == 30, "their ids are stored")
         first.kill()
         mill.worker(30, QUICK)
-        status = await mill.wait_for(batch, timeout_s=30)
+        status = await mill.wait_for(batch, timeout_s=60)
 
         await assert_each_paid_once(mill, batch, status, 30)
 
@@ -93,7 +93,7 @@ async def test_a_frozen_worker_neither_overwrites_nor_pays(tmp_path: Path, api: 
         await mill.wait_for(batch, timeout_s=90)
         frozen.thaw()
         after = await mill.submit(lasting(0.2, 40))
-        await mill.wait_for(after, timeout_s=30)
+        await mill.wait_for(after, timeout_s=60)
         wait_until(lambda: "worker.swept" in frozen.log.read_text(), "it has noticed")
         status = await mill.status(batch)
 
@@ -112,7 +112,7 @@ async def test_sigterm_hands_50_long_runs_over_within_5_s(tmp_path: Path) -> Non
         wait_for_workers(mill, 2)
         code = first.leave(within_s=5)
         wait_until(lambda: sum(held_by_all(mill)) == 50, "the other holds them", 5)
-        status = await mill.wait_for(batch, timeout_s=30)
+        status = await mill.wait_for(batch, timeout_s=60)
 
         assert code == 0
         await assert_each_paid_once(mill, batch, status, 50)
@@ -130,7 +130,7 @@ async def test_a_rolling_restart_costs_no_run(tmp_path: Path) -> None:
             mill.worker(30)
             wait_until(lambda: len(held_by_all(mill)) == 3, "the new one is ready", 20)
             worker.leave(within_s=5)
-        status = await mill.wait_for(batch, timeout_s=40)
+        status = await mill.wait_for(batch, timeout_s=70)
 
         await assert_each_paid_once(mill, batch, status, rows)
 
@@ -143,7 +143,7 @@ async def test_messages_lost_on_the_way_are_found_again(tmp_path: Path) -> None:
         with redis.Redis.from_url(mill.redis_url) as client:
             wait_until(lambda: client.llen("askmill") >= 15, "messages wait", 20)
             client.delete("askmill")
-        status = await mill.wait_for(batch, timeout_s=40)
+        status = await mill.wait_for(batch, timeout_s=70)
 
         await assert_each_paid_once(mill, batch, status, 30)
 
@@ -158,6 +158,6 @@ async def test_a_row_delivered_twice_is_asked_once(tmp_path: Path) -> None:
             messages = client.lrange("askmill", 0, -1)
             client.lpush("askmill", *messages, *messages)
         mill.worker(5, QUICK)
-        status = await mill.wait_for(batch, timeout_s=30)
+        status = await mill.wait_for(batch, timeout_s=60)
 
         await assert_each_paid_once(mill, batch, status, 30)
