@@ -1,0 +1,109 @@
+"""Functions that a model calls: together, within their time, every fault told to the model as text."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from jobs.functions import describe
+from jobs.profile import Functions
+from worker.backends.base import ToolCall
+from worker.tools import call_tools
+
+MODULE = '''
+import asyncio
+import threading
+
+both = threading.Barrier(2)
+
+def meet(name: str) -> str:
+    """Returns once two threads are here."""
+    both.wait(5)
+    return name
+
+async def later(seconds: float) -> dict[str, float]:
+    """Waits on the loop."""
+    await asyncio.sleep(seconds)
+    return {"slept": seconds}
+
+def broken(text: str = "") -> str:
+    """Raises."""
+    raise LookupError("no such town")
+
+def odd() -> object:
+    """Returns what JSON does not know."""
+    return {1j}
+'''
+
+
+@pytest.fixture
+def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Functions:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MODULE)
+    return describe("mine.py")
+
+
+async def outputs(functions: Functions | None, *calls: tuple[str, str], limit_s: float = 5.0) -> list[str]:
+    """What the model is told, in the order of the calls; ids are kept."""
+    asked = tuple(ToolCall(f"call_{place}", *call) for place, call in enumerate(calls))
+    given = await call_tools(functions, asked, limit_s)
+    assert [output.call_id for output in given] == [call.id for call in asked]
+    return [output.output for output in given]
+
+
+async def test_calls_run_in_parallel_and_sync_ones_off_the_loop(functions: Functions) -> None:
+    """Two calls that wait for each other both end, while the loop goes on."""
+    assert await outputs(functions, ("meet", '{"name": "a"}'), ("meet", '{"name": "b"}')) == ["a", "b"]
+
+
+async def test_a_slow_function_is_cut_off_and_the_others_are_answered(functions: Functions) -> None:
+    """The model is told that it took too long; its neighbour's output is there."""
+    slow, quick = await outputs(
+        functions, ("later", '{"seconds": 60}'), ("later", '{"seconds": 0}'), limit_s=0.2
+    )
+
+    assert slow == "Error: later took longer than 0.2 s."
+    assert quick == '{"slept":0.0}'
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("broken", "{}", "Error: LookupError: no such town"),
+        ("meet", "{}", "Error: ValueError: name: Field required"),
+        ("meet", "{", "Error: ValueError: Invalid JSON"),
+        ("meet", '{"name": "a", "town": "b"}', "Error: ValueError: town: Extra inputs are not permitted"),
+        ("nobody", "{}", "Error: there is no function named nobody."),
+        ("odd", "{}", "{1j}"),
+    ],
+)
+async def test_faults_become_words_for_the_model(
+    functions: Functions, name: str, arguments: str, said: str
+) -> None:
+    """An exception, wrong arguments, an unknown name: the run goes on, and the model knows why."""
+    assert (await outputs(functions, (name, arguments)))[0].startswith(said)
+
+
+async def test_a_changed_module_is_not_called(functions: Functions, tmp_path: Path) -> None:
+    """Code other than what was submitted is never run; the model is told that there is no such function."""
+    (tmp_path / "mine.py").write_text(MODULE + "\n# changed")
+
+    (said,) = await outputs(functions, ("meet", "{}"))
+
+    assert said.startswith("Error: there is no function named meet. functions: ")
+    assert "is not the module that was submitted" in said
+
+
+async def test_without_functions_every_name_is_unknown() -> None:
+    """A profile without functions answers a call all the same."""
+    assert await outputs(None, ("meet", "{}")) == ["Error: there is no function named meet."]
+
+
+async def test_a_cancelled_job_stops_waiting_for_its_functions(functions: Functions) -> None:
+    """A hand-over does not wait for a function's whole time."""
+    waiting = asyncio.create_task(outputs(functions, ("later", '{"seconds": 60}'), limit_s=60))
+    await asyncio.sleep(0)
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
