@@ -8,12 +8,13 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
+import orjson
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
 from jobs.errors import ProfileError
@@ -44,6 +45,23 @@ class Function:
         except ValidationError as invalid:
             raise ValueError("; ".join(_fault(dict(error)) for error in invalid.errors())) from None
         return {name: getattr(checked, name) for name in type(checked).model_fields}
+
+
+async def answers(functions: Functions | None, calls: Sequence[tuple[str, str]]) -> list[str]:
+    """Call each (name, arguments as JSON) in turn; its output, or what went wrong, as text for the model."""
+    known = load(functions) if functions else {}
+    return [await _answer(known.get(name), name, arguments) for name, arguments in calls]
+
+
+async def _answer(function: Function | None, name: str, arguments: str) -> str:
+    if function is None:
+        return f"Error: there is no function named {name}."
+    try:
+        value = function.call(**function.parsed(arguments))
+        value = await value if inspect.isawaitable(value) else value
+        return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    except Exception as error:  # noqa: BLE001 -- whatever a user's function raises is for the model to know
+        return f"Error: {type(error).__name__}: {error}"
 
 
 def _fault(error: dict[str, Any]) -> str:

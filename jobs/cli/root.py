@@ -16,6 +16,7 @@ FAMILIES = {
     "reading": ("status", "collect", "show", "list"),
     "reporting": ("report",),
     "steering": ("cancel", "retry", "pause", "resume", "purge"),
+    "chatting": ("chat",),
     "processes": ("worker", "emulator", "doctor"),
 }
 """Module → its commands, in the order of the help."""
@@ -34,6 +35,7 @@ SUMMARIES = {
     "pause": "Start no more runs; those in flight end.",
     "resume": "Go on with a paused batch.",
     "purge": "Delete a batch here, and at the API what it made.",
+    "chat": "Talk to the profile's assistant in the terminal.",
     "worker": "Start a Celery worker.",
     "emulator": "Start the offline API server.",
     "doctor": "Check settings, Redis, the API and the workers.",

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs.params import assistant_params
 from jobs.profile import FileSearch, Functions, FunctionTool, OpeningMessage, Profile, Resources
 from jobs.unsupported import unsupported
 from tests.openapi import needs_description, validate_request
 from worker.backends.base import Ask
 from worker.backends.requests import (
-    assistant_params,
     conversation_params,
     response_params,
     response_question,

@@ -43,7 +43,7 @@ def test_answers_cite_the_file_that_contains_them(asker: Asker) -> None:
     for row, n in zip(rows, numbers, strict=True):
         assert row["status"] == "completed", row
         assert f"tune number {7 * n + 3}" in row["answer"]
-        assert row["citations"][0]["name"] == f"beast-{n:02}.txt", row["citations"]
+        assert row["citations"][0]["filename"] == f"beast-{n:02}.txt", row["citations"]
         assert "【" not in row["answer"]
         assert f"beast-{n:02}.txt" in row["answer"], "the footnote names the file"
         (search,) = [step for step in row["steps"] if step["type"] == "file_search"]
@@ -125,7 +125,7 @@ def test_a_rows_file_is_searched(asker: Asker) -> None:
     (row,) = asker.rows(file, "--override", "file", "--tool", "file_search")
 
     assert "behind the clock" in row["answer"]
-    assert row["citations"][0]["name"] == "keys.txt"
+    assert row["citations"][0]["filename"] == "keys.txt"
 
 
 def test_images_by_address_and_by_file(asker: Asker) -> None:

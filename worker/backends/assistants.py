@@ -14,6 +14,7 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from jobs.models import Api, Step
+from jobs.params import assistant_params
 from jobs.profile import Profile, Resources
 from worker.backends.answers import finished
 from worker.backends.assistant_objects import (
@@ -30,7 +31,7 @@ from worker.backends.assistant_objects import (
 from worker.backends.base import ENDED, Answer, ApiFault, Ask, Found, FoundKind, Run, ToolOutput
 from worker.backends.faults import bad_reply
 from worker.backends.files import Files
-from worker.backends.requests import assistant_params, run_params, thread_params
+from worker.backends.requests import run_params, thread_params
 from worker.backends.wire import Reply, Wire, path
 
 BETA = {"OpenAI-Beta": "assistants=v2"}

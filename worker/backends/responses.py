@@ -19,12 +19,13 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from jobs.models import Api, Step, Usage
+from jobs.params import includes
 from jobs.profile import Profile, Resources
 from worker.backends.answers import finished
 from worker.backends.base import Answer, ApiFault, Ask, Found, FoundKind, Run, RunStatus, ToolOutput
 from worker.backends.faults import bad_reply
 from worker.backends.files import Files
-from worker.backends.requests import conversation_params, includes, response_params, response_question
+from worker.backends.requests import conversation_params, response_params, response_question
 from worker.backends.response_objects import (
     Json,
     behind_question,

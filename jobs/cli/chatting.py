@@ -1,0 +1,121 @@
+"""`chat`: talk to the profile's assistant before paying for a file."""
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from config.settings import Settings, load_settings
+from jobs.cli.options import PROFILE, profile_options
+from jobs.cli.outputs import Command
+from jobs.errors import ApiUnavailable
+from jobs.local import EmulatorService, Lease
+from jobs.profile import Profile, Resources
+from jobs.profiles import build_profile, refuse_unsupported, warnings
+from jobs.target import Target, target_of
+
+ENDS = frozenset({"exit", "quit"})
+
+
+def _profile_only(command: Command) -> Command:
+    for option in reversed(PROFILE):
+        command = option(command)
+    return command
+
+
+@click.command("chat")
+@click.option("--offline", is_flag=True, help="Let the emulator answer, even when a key is set.")
+@click.option("--new", is_flag=True, help="Begin a new thread.")
+@_profile_only
+def chat_command(offline: bool, new: bool, **given: Any) -> int:
+    """Talk to the profile's assistant in the terminal.
+
+    Answers and tool calls are shown as they come. Assistant and thread are kept for the next start; `exit`
+    ends. Offline by default, as `run`.
+    """
+    settings = load_settings()
+    offline = offline or (settings.openai_api_key is None and settings.openai_base_url is None)
+    target = target_of(settings, offline=offline)
+    profile = build_profile(given["profile"], profile_options(given), settings.model, offline=offline)
+    refuse_unsupported(profile, target.api)
+    for warning in warnings(profile):
+        click.echo(f"Note: {warning}", err=True)
+    with ExitStack() as stack:
+        if offline:
+            emulator = stack.enter_context(Lease(EmulatorService(settings.data_dir)))
+            target = replace(target, base_url=emulator.wait_ready())
+        runner = stack.enter_context(asyncio.Runner())
+        _talk(settings, target, profile, runner, new=new)
+    return 0
+
+
+def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.Runner, *, new: bool) -> None:
+    from openai import OpenAIError  # noqa: PLC0415 -- half a second that `--help` does without
+
+    from jobs.api import client  # noqa: PLC0415
+    from jobs.chat import Memory, Partner, begin, fault_of, talk_of  # noqa: PLC0415
+    from jobs.chatting.screen import Screen  # noqa: PLC0415
+
+    made = client(
+        target.need_key(), target.base_url, settings.openai_org_id, settings.openai_project_id, ANSWER_S
+    )
+    resources = runner.run(_resources(settings, target, profile))
+    partner = Partner(made, target.api, profile, resources)
+    talk = talk_of(partner, Screen(_write))
+    memory = Memory(settings.data_dir, target.address, partner)
+    try:
+        kept, again = runner.run(begin(partner, talk, memory, new=new))
+        _greet(profile, target, again=again)
+        for question in iter(_asked, None):
+            try:
+                runner.run(talk.ask(kept, question))
+            except OpenAIError as error:
+                click.echo(f"Error: {fault_of(error, partner)}", err=True)
+    except OpenAIError as error:
+        raise ApiUnavailable(fault_of(error, partner)) from None
+    finally:
+        runner.run(made.close())
+
+
+ANSWER_S = 600.0
+"""Longest silence within a streamed answer: the SDK's own default."""
+
+
+async def _resources(settings: Settings, target: Target, profile: Profile) -> Resources:
+    """The profile's files at the API; uploaded at most once, as for a batch."""
+    if not profile.files:
+        return Resources()
+    from jobs.api import client  # noqa: PLC0415
+    from jobs.place import open_store  # noqa: PLC0415 -- only files need Redis
+    from jobs.prepare import Preparation  # noqa: PLC0415
+
+    async with open_store(settings) as store, client(target.need_key(), target.base_url) as api_client:
+        preparation = Preparation(store, api_client, target.api, lambda text: click.echo(text, err=True))
+        return (await preparation.prepare(profile, {}, {})).resources
+
+
+def _greet(profile: Profile, target: Target, *, again: bool) -> None:
+    who = profile.name or profile.model or "the assistant"
+    where = "the offline emulator" if target.offline else target.base_url
+    thread = "the thread of last time goes on (--new begins another)" if again else "a new thread"
+    click.echo(f"{who} at {where}, {thread}; `exit` ends.", err=True)
+
+
+def _asked() -> str | None:
+    """The next question; None at `exit` and at the end of the input."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return None
+        if line.lower() in ENDS:
+            return None
+        if line:
+            return line
+
+
+def _write(text: str) -> None:
+    click.echo(text, nl=False)

@@ -1,0 +1,109 @@
+"""`askmill chat`: answers and tool calls as they come, one thread over several starts. On both APIs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.asked import Asker
+from tests.command_line import terminal
+from tests.mill import Mill
+
+TUTOR = str(Path(__file__).parents[2] / "examples" / "tutor.toml")
+THREADS = {"assistants": "POST /threads", "responses": "POST /conversations"}
+
+
+@pytest.fixture(scope="module", params=["assistants", "responses"])
+def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
+    """One emulator an API; chat needs no worker."""
+    folder = tmp_path_factory.mktemp("mill")
+    with Mill(folder, api=request.param) as mill:
+        yield Asker.of(mill, folder / "work")
+
+
+def _talk(asker: Asker, *lines: str, options: tuple[str, ...] = ("--profile", TUTOR)) -> str:
+    """What the screen shows when these lines are typed."""
+    done = asker.user.askmill("chat", *options, given="".join(f"{line}\n" for line in lines))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_the_tutor_answers_and_shows_its_code_once(asker: Asker) -> None:
+    """The quickstart's question: the code and its log first, then the answer; what follows `exit` is not asked."""
+    shown = _talk(
+        asker, "I need to solve the equation `3x + 11 = 14`. Can you help me?", "exit", "What is 9 + 9?"
+    )
+
+    assert shown.count("code interpreter") == 1
+    assert shown.index("solve(") < shown.index("→ [1]") < shown.index("So x = 1.")
+    assert "18" not in shown
+
+
+def test_assistant_and_thread_are_kept_between_starts(asker: Asker) -> None:
+    """The second start goes on with the same thread, `--new` with another; the assistant is made once."""
+    _talk(asker, "What is 1 + 1?", "exit")
+    threads, assistants = (asker.requests(made) for made in (THREADS[asker.mill.api], "POST /assistants"))
+
+    _talk(asker, "What is 2 + 2?")
+
+    assert asker.requests(THREADS[asker.mill.api]) == threads
+    _talk(asker, "What is 3 + 3?", options=("--profile", TUTOR, "--new"))
+    assert asker.requests(THREADS[asker.mill.api]) == threads + 1
+    assert asker.requests("POST /assistants") == assistants
+
+
+def test_functions_are_called_and_shown(asker: Asker) -> None:
+    """The model's call, what the function gave back, and the answer that it led to; a fault becomes words."""
+    asker.user.write(
+        "weather.py",
+        "def temperature(city: str) -> str:",
+        '    """The temperature in a city."""',
+        '    if city == "Nowhere": raise LookupError("no such city")',
+        '    return f"57 degrees in {city}"',
+    )
+    call = 'How warm is it? [emulate: requires_action(temperature, {"city": "CITY"}), completed]'
+
+    shown = _talk(
+        asker,
+        call.replace("CITY", "Oslo"),
+        call.replace("CITY", "Nowhere"),
+        options=("--functions", "weather.py"),
+    )
+
+    assert 'temperature {"city": "Oslo"}' in shown
+    assert "→ 57 degrees in Oslo" in shown
+    assert "LookupError: no such city" in shown
+    assert shown.count("The functions returned:") == 2
+
+
+def test_a_cited_file_is_named(asker: Asker) -> None:
+    """No unreadable marker: `[1]` in the answer, the file's name below."""
+    asker.user.write("gate.txt", "The gate is opened by Irina.")
+
+    shown = _talk(asker, "Who opens the gate?", options=("--tool", "file_search", "--file", "gate.txt"))
+
+    assert "Irina" in shown
+    assert "【" not in shown
+    assert "[1] gate.txt" in shown
+
+
+def test_a_failed_run_is_told_and_the_talk_goes_on(asker: Asker) -> None:
+    """The API's words, then the next question is answered all the same."""
+    shown = _talk(asker, "Hm [emulate: failed(server_error)]", "What is 7 + 7?")
+
+    assert "server_error" in shown
+    assert "14" in shown
+
+
+def test_with_nothing_configured_the_emulator_answers(tmp_path: Path) -> None:
+    """As `run`: offline by default, and its thread is there the next time."""
+    user = terminal(tmp_path)
+
+    first = user.askmill("chat", given="What is 12 * (3 + 4)?\n")
+    second = user.askmill("chat", given="exit\n")
+
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert "84" in first.stdout
+    assert "a new thread" in first.stderr
+    assert "last time" in second.stderr
