@@ -32,7 +32,6 @@ RETRIED_CODES = frozenset({"server_error", "rate_limit_exceeded"})
 TOKEN_LIMITS = {
     "max_completion_tokens": "max_completion_tokens",
     "max_output_tokens": "max_completion_tokens",
-    "max_tokens": "max_completion_tokens",
     "max_prompt_tokens": "max_prompt_tokens",
 }
 """Reasons of `incomplete` that are limits, on either API, and the limit each names."""

@@ -111,15 +111,11 @@ TABLE: tuple[Rule, ...] = (
         "careme #379, FORUM 1367791: a conversation's lock",
         codes=frozenset({"conversation_locked"}),
     ),
-    Rule(
-        Verdict.LOCKED, "FORUM 511382, openai-python #1023", statuses=_statuses(400), text=ACTIVE_RUN.pattern
-    ),
+    Rule(Verdict.LOCKED, "FORUM 511382, openai-python #1023", text=ACTIVE_RUN.pattern),
     Rule(Verdict.THROTTLED, "FORUM 1366574: rate limit", statuses=_statuses(429)),
     Rule(
         Verdict.ENDED,
         'Azure reports: Runs in status "expired" do not accept tool outputs',
-        on=frozenset({On.SUBMIT}),
-        statuses=_statuses(400, 409),
         text=r"do not accept tool outputs",
     ),
     Rule(
@@ -128,12 +124,7 @@ TABLE: tuple[Rule, ...] = (
         on=frozenset({On.CANCEL}),
         statuses=_statuses(400, 404, 409, 422),
     ),
-    Rule(
-        Verdict.UNSENT,
-        "refused connection, DNS: nothing left this machine",
-        statuses=_statuses(None),
-        sent=False,
-    ),
+    Rule(Verdict.UNSENT, "refused connection, DNS: nothing left this machine", sent=False),
     Rule(
         Verdict.GONE,
         "a 404 right after a create has been seen (dotnet/extensions #7704): grace first",

@@ -40,6 +40,9 @@ FAULTS = [
     (ApiFault(404, message=URL), On.THREAD, Verdict.BATCH),
     (ApiFault(405), On.CREATE, Verdict.BATCH),
     (ApiFault(501), On.CREATE, Verdict.BATCH),
+    (ApiFault(400, code="organization_spend_limit_exceeded"), On.CREATE, Verdict.BATCH),
+    (ApiFault(404, message="Invalid URL (POST /v1/threads/thread_1/runs)"), On.CREATE, Verdict.BATCH),
+    (ApiFault(404, message=NO_THREAD), On.THREAD, Verdict.BATCH),
     # ── locks ──
     (ApiFault(400, message=BUSY), On.CREATE, Verdict.LOCKED),
     (ApiFault(400, message=WHILE), On.THREAD, Verdict.LOCKED),
@@ -76,6 +79,9 @@ FAULTS = [
     (ApiFault(422, param="messages[0].content"), On.THREAD, Verdict.ROW),
     (ApiFault(400, message="No tool output found for function call call_1.", param="input"), On.SUBMIT, Verdict.ROW),
     (ApiFault(413), On.CREATE, Verdict.ROW),
+    (ApiFault(400, message=NO_THREAD), On.CREATE, Verdict.ROW),
+    (ApiFault(422), On.SUBMIT, Verdict.ROW),
+    (ApiFault(405), On.SUBMIT, Verdict.ROW),
     # ── a setting of the profile ──
     (ApiFault(400, param="temperature"), On.CREATE, Verdict.BATCH),
     (ApiFault(400, param="tools[0].container"), On.CREATE, Verdict.BATCH),
@@ -108,6 +114,11 @@ def test_what_the_row_chose_itself_fails_the_row(fault: ApiFault, chosen: str) -
     """An `--override` that the API refuses is the row's fault; from the profile it would be the batch's."""
     assert classify(fault, On.CREATE, frozenset({chosen})) is Verdict.ROW
     assert classify(fault, On.CREATE, frozenset({"other"})) is Verdict.BATCH
+
+
+def test_a_row_with_its_own_model_still_meets_the_batchs_faults() -> None:
+    """Only an unknown model is its own; a wrong key is everybody's."""
+    assert classify(ApiFault(401), On.CREATE, frozenset({"model"})) is Verdict.BATCH
 
 
 @pytest.mark.parametrize(
