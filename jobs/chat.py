@@ -69,7 +69,9 @@ class Memory:
     def keep(self, kept: Kept) -> None:
         """For the next start."""
         text = orjson.dumps({**self._all(), self._key: asdict(kept)}).decode()
-        folders.write_private(self._file, text)
+        with folders.fit(self._file.parent):
+            folders.private(self._file.parent)
+            folders.write_private(self._file, text)
 
     def _all(self) -> dict[str, dict[str, str]]:
         try:

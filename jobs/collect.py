@@ -4,8 +4,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from jobs.models import JobStatus
+from jobs.records import Batch
 from jobs.results import Plan, Written, write_results
+from jobs.results.output import spoken, whole
 from jobs.store import Store
 
 
@@ -24,4 +28,22 @@ async def collect(
         number = told.get("number")
         return None if number is None else await store.file(batch, row, number)
 
-    return await write_results(store.results(batch, statuses), plan, kept)
+    written = await write_results(store.results(batch, statuses), plan, kept)
+    if plan.output.files is not None:
+        # STEM.files has its name beside OUT already: the frozen profile stands there too.
+        _write_profile(await store.batch(batch), plan.output.files.with_suffix(".profile.json"), plan.out)
+    return written
+
+
+def _write_profile(batch: Batch, path: Path, out: str) -> None:
+    """What was asked with, as it was frozen at submit: results can be explained without Redis."""
+    frozen = {
+        "batch": batch.id,
+        "api": batch.api,
+        "base_url": batch.base_url,
+        "model": batch.model,
+        "profile": batch.profile.model_dump(exclude_defaults=True),
+        "resources": batch.resources.model_dump(exclude_defaults=True),
+    }
+    with spoken(out), whole(path) as stream:
+        stream.write(orjson.dumps(frozen, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
