@@ -91,6 +91,7 @@ async def test_an_outage_of_redis_buries_no_living_worker(tmp_path: Path) -> Non
         mill.redis.kill()
         outage(4)
         mill.redis.start()
+        mill.wait_for_servers()
         status = await mill.wait_for(batch, timeout_s=60)
 
         assert "worker.dead" not in "".join(worker.log.read_text() for worker in workers)
