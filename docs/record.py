@@ -1,0 +1,133 @@
+"""Records what each command shows: `python docs/record.py` remakes docs/reference/screens.md, by tmux.
+
+Ids, times and paces differ from recording to recording, so no test compares them; one sees that no command is
+missing. Everything is offline, in a folder of its own.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = Path(__file__).parent / "reference" / "screens.md"
+WIDTHS = (80, 200)
+LIMIT_S = 60.0
+QUESTIONS = """question
+What is 12 * (3 + 4)?
+"Solve 3x + 11 = 14"
+"What is 7 * 8? [emulate: failed(server_error), completed]"
+What is 7 * 9? [emulate: failed(content_policy)]
+"""
+SLOW = (
+    "question\n" + "\n".join(f"What is {n} * {n}? [emulate: completed after=4]" for n in range(2, 42)) + "\n"
+)
+COMMANDS = (
+    ("estimate questions.csv", 80),
+    ("run questions.csv --offline", 80),
+    ("status", 80),
+    ("status", 200),
+    ("show 1", 80),
+    ("retry", 80),
+    ("run questions.csv --offline", 80),
+    ("report -o report.html", 80),
+    ("collect -o - --columns row,status,error,attempts", 80),
+    ("list", 80),
+    ("submit slow.csv", 80),
+    ("pause", 80),
+    ("status", 80),
+    ("resume", 80),
+    ("cancel $(askmill list --json | head -1 | cut -d'\"' -f4)", 80),
+    ("purge $(askmill list --json | head -1 | cut -d'\"' -f4)", 80),
+    ("worker --check", 80),
+    ("doctor", 80),
+    ("chat --help", 80),
+    ("worker --help", 80),
+    ("emulator --help", 80),
+    ("run slow.csv --offline   # under way", 80),
+    ("run slow.csv --offline   # under way", 200),
+)
+"""Each with the width it is shown at. `under way`: the screen before the end."""
+
+
+class Screen:
+    """A tmux server of our own with one window."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = f"askmill-{os.getpid()}"
+        bare = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ASKMILL_", "OPENAI_"))
+        }
+        self._env = {**bare, "ASKMILL_DATA_DIR": str(folder / "data"), "LANG": "C.UTF-8", "PS1": "$ "}
+        self._env["PATH"] = f"{Path(sys.executable).parent}:{bare['PATH']}"
+        shell = "bash --norc --noprofile"
+        self._tmux(
+            "-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "60", "-c", str(folder / "work"), shell
+        )
+        self._tmux("set", "-g", "window-size", "manual")
+        self._type("PS1='$ '")
+
+    def close(self) -> None:
+        self._tmux("kill-server")
+
+    def shown(self, command: str, width: int) -> str:
+        """The screen after the command, or, for one `under way`, while it works."""
+        self._tmux("resize-window", "-x", str(width), "-y", "60")
+        self._type("clear")
+        self._until(lambda text: text.strip() == "$")
+        words, _, how = command.partition("   # ")
+        self._type(f"askmill {words}; echo ENDED")
+        done = (lambda text: "running" in text) if how else (lambda text: "\nENDED" in text)
+        text = self._until(done)
+        if how:
+            self._tmux("send-keys", "C-c")
+            self._until(lambda text: "Interrupted" in text and "\nENDED" in text)
+        told = text[text.index("ENDED") + 5 :] if "ENDED" in text else text
+        return told.replace("\nENDED", "\n").rstrip().removesuffix("$").strip("\n")
+
+    def _type(self, text: str) -> None:
+        self._tmux("send-keys", "-l", text)
+        self._tmux("send-keys", "Enter")
+
+    def _until(self, done: Callable[[str], bool]) -> str:
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            text = self._tmux("capture-pane", "-p", "-J")
+            if done(text):
+                return text
+            time.sleep(0.1)
+        raise SystemExit(f"nothing came within {LIMIT_S:g} s:\n{text}")
+
+    def _tmux(self, *words: str) -> str:
+        command = ["tmux", "-L", self._socket, *words]
+        return subprocess.run(command, env=self._env, capture_output=True, text=True, check=True).stdout
+
+
+def main() -> None:
+    """Record all, and write the page."""
+    parts = [f"# What the commands show\n\n{__doc__.splitlines()[0]}\n"] if __doc__ else []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "work").mkdir()
+        (folder / "work" / "questions.csv").write_text(QUESTIONS)
+        (folder / "work" / "slow.csv").write_text(SLOW)
+        screen = Screen(folder)
+        try:
+            for command, width in COMMANDS:
+                text = screen.shown(command, width).replace(str(folder / "work"), "/home/me")
+                text = re.sub(re.escape(str(folder)), "/home/me/.local/share/askmill", text)
+                parts.append(f"## askmill {command}\n\n{width} columns:\n\n```text\n{text}\n```\n")
+        finally:
+            screen.close()
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if shutil.which("tmux") is None:
+        raise SystemExit("tmux is not installed; it plays the terminal.")
+    main()
