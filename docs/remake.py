@@ -132,7 +132,7 @@ def _spelled(option: click.Option) -> str:
 
 def _said(option: click.Option) -> str:
     default = f" (default: {option.default})" if option.show_default else ""
-    return f"{option.help or 'As the API has it.'}{default}"
+    return f"{option.help}{default}"
 
 
 def _settings() -> Iterator[str]:

@@ -60,7 +60,7 @@ async def _redis(settings: Settings, target: Target | None) -> AsyncIterator[Fin
     try:
         with redis_url(settings) as url:
             async with await Store.open(url) as store:
-                yield Finding("redis", f"{where} answers ({len(await store.list_batches())} batches)")
+                yield Finding("redis", f"{where} answers (batches: {len(await store.list_batches()):,})")
                 for finding in await _server(url):
                     yield finding
                 yield await _workers(store, settings, target)

@@ -106,14 +106,17 @@ def pace(view: StatusView) -> str:
     parts = [f"{view.rows_per_s:.1f} rows/s"] if view.rows_per_s else []
     if view.eta_s is not None:
         parts.append(f"about {duration(view.eta_s)} left")
-    parts += [counted(runs, "run"), counted(requests, "request"), counted(len(view.workers), "worker")]
+    parts += [counted(runs, "run"), counted(requests, "request")]
+    if view.counts.unfinished:
+        parts.append(counted(len(view.workers), "worker"))
     return " · ".join(parts)
 
 
 def money(view: StatusView) -> str:
     """Tokens and dollars, spent and, by what the finished rows took, still to come."""
     totals, done = view.counts.totals, finished_rows(view)
-    parts = [f"{totals.get('prompt', 0):,} tokens in, {totals.get('completion', 0):,} out"]
+    known = "prompt" in totals or "completion" in totals
+    parts = [f"{totals.get('prompt', 0):,} tokens in, {totals.get('completion', 0):,} out"] if known else []
     cost = view.counts.cost_usd
     if cost is not None:
         parts.append(usd(cost))
@@ -170,7 +173,7 @@ def status_lines(view: StatusView, width: int = 80, *, workers_start: bool = Fal
     share = f"  {done:,} of {batch.rows:,} · {100 * done // max(batch.rows, 1)} %"
     lines = [
         f"{head}  {batch.state}",
-        bar(view, max(10, min(60, width - len(share)))) + share,
+        bar(view, max(10, min(100, width - len(share)))) + share,
         by_status(view),
         pace(view),
         money(view),
@@ -196,4 +199,4 @@ def last_word(view: StatusView) -> str:
     if batch.started_at_ms is not None and batch.finished_at_ms is not None:
         parts.append(f"in {duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
     parts += [counted(totals.get("runs", 0), "run"), money(view)]
-    return f"{batch.id} {batch.state}: " + " · ".join(parts)
+    return f"{batch.id} {batch.state}: " + " · ".join(part for part in parts if part)

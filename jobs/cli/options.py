@@ -61,8 +61,8 @@ PROFILE = (
         multiple=True,
         help="A file or a folder for the tools. Repeatable.",
     ),
-    click.option("--max-prompt-tokens", type=int, metavar="N"),
-    click.option("--max-completion-tokens", type=int, metavar="N"),
+    click.option("--max-prompt-tokens", type=int, metavar="N", help="Most tokens that a run may read."),
+    click.option("--max-completion-tokens", type=int, metavar="N", help="Most that it may write."),
     click.option("--truncation", metavar="HOW", help="auto or last_messages:N."),
     click.option(
         "--response-schema",

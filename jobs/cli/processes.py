@@ -49,8 +49,10 @@ async def _check(settings: Settings) -> int:
 
 
 @click.command("emulator")
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="H")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="P")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Where it listens.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="P", help="0: any free."
+)
 @click.option(
     "--scenario", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Faults, as TOML."
 )

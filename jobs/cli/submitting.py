@@ -17,6 +17,7 @@ from jobs.cli.outputs import ON_DONE, Given, result_options, tell_on_done, with_
 from jobs.collect import default_out
 from jobs.errors import UsageError
 from jobs.intake import Intake, check
+from jobs.models import UNSUCCESSFUL, JobStatus
 from jobs.place import redis_url
 from jobs.pricing import Estimate, Prices, estimate
 from jobs.profiles import build_profile, refuse_unsupported, warnings
@@ -107,7 +108,9 @@ def _tell(outcome: Outcome, offline: bool, on_done: str | None) -> None:
         click.echo(f"{batch} was {view.batch.state} already: nothing was asked ({ask_again}).", err=True)
     click.echo(last_word(view) + (f" → {outcome.written}" if outcome.written else ""), err=True)
     if outcome.code == 1 and not (known is not None and known.finished):
-        hint = f"`askmill collect {batch} --status failed -o -` shows why, `askmill retry {batch}` asks again"
+        counts = view.counts.by_status
+        bad = ",".join(status for status in JobStatus if status in UNSUCCESSFUL and counts[status])
+        hint = f"`askmill collect {batch} --status {bad} -o -` shows why, `askmill retry {batch}` asks again"
         click.echo(f"Not every row completed: {hint}.", err=True)
     if outcome.code == 3:
         click.echo(standstill(view), err=True)

@@ -26,7 +26,7 @@ BLOCK = re.compile(r"(<!-- only checked: [^>]+ -->\n)?```sh\n(.*?)```", re.DOTAL
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 CHECKED_ONLY = {"README.md", "CONTRIBUTING.md"}
 """README's first command is .ci's and test_cli_run's business: the rest needs a key."""
-LIMIT_S = 100
+LIMIT_S = 300
 
 
 def _name(page: Path) -> str:
@@ -58,6 +58,7 @@ def _parsed(words: list[str]) -> None:
     command.make_context(words[0], [word for word in words[1:] if word != "--help"], resilient_parsing=False)
 
 
+@pytest.mark.timeout(LIMIT_S + 30)
 @pytest.mark.parametrize("page", _with(run=True))
 def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str) -> None:
     """Word for word, but for the ports: a reader who types it sees it work."""
