@@ -105,7 +105,7 @@ def best(draw: Draw, worth: float = polling.DELAY_WORTH) -> Seen:
 
 
 def table() -> Iterator[tuple[str, str, Seen]]:
-    """Every shape with every schedule. The SDK's own (`create_and_run_poll`) is a fixed 1 s without a hint."""
+    """Every shape with every schedule. The SDK polls each 1 s unless told."""
     for shape, draw in SHAPES.items():
         yield shape, "ours", ours(draw)
         yield shape, "ours, requests limited", ours(draw, polling.THRIFTY_WORTH)

@@ -1,0 +1,54 @@
+"""What one job costs, counted: API requests, Redis commands, memory blocks. Counts, so any machine will do."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobs.models import JobStatus
+from tests.mill import Mill
+
+JOBS = 60
+SCENARIO = "[latency]\nmedian_s = 1.0\nsigma = 0\n"
+
+
+def _commands(mill: Mill) -> dict[str, int]:
+    """Calls by command, as Redis counts them; what a script calls counts as well."""
+    with redis.Redis.from_url(mill.redis_url) as client:
+        told = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): about["calls"] for name, about in told.items()}
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Requests, round trips of scripts, and messages a job of a batch on one warm worker."""
+    with Mill(Path(tmp_path_factory.mktemp("costs")), scenario=SCENARIO) as mill:
+        mill.worker(20)
+
+        async def batch(jobs: int) -> None:
+            name = await mill.submit(["What is 1 + 1?"] * jobs)
+            status = await mill.wait_for(name)
+            assert status.counts.by_status[JobStatus.COMPLETED] == jobs
+
+        asyncio.run(batch(5))
+        before, asked = _commands(mill), sum(mill.stats()["requests"].values())
+        asyncio.run(batch(JOBS))
+        after, answered = _commands(mill), sum(mill.stats()["requests"].values())
+        used = {name: (after[name] - before.get(name, 0)) / JOBS for name in after}
+        return {**used, "requests": (answered - asked) / JOBS}
+
+
+def test_a_job_of_a_second_costs_few_requests(costs: dict[str, float]) -> None:
+    """Thread, run, messages, steps, and looks at the run: fewer than seven in a batch of three waves."""
+    assert 5 <= costs["requests"] <= 8.5
+
+
+def test_a_job_costs_few_scripts(costs: dict[str, float]) -> None:
+    """Claim, what is stored before and after the create, the end read, finish; feeds and beats on top."""
+    assert 5 <= costs["evalsha"] <= 9
+
+
+def test_a_message_is_published_once(costs: dict[str, float]) -> None:
+    """One LPUSH and one HDEL of an unacknowledged message a job: nothing is sent twice."""
+    assert costs["lpush"] == pytest.approx(1.0, abs=0.05)
