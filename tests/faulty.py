@@ -198,7 +198,9 @@ def _log_faults(played: Played, result: Result) -> Iterator[str]:
     said = [line for line in played.logs[result.row] if line["event"] in STORY]
     if [line["timestamp"] for line in said] != sorted(line["timestamp"] for line in said):
         yield "its log is out of order"
-    told = [(line["event"], line.get("run")) for line in said]
+    each = [(line["event"], line.get("run")) for line in said]
+    # A row that changed hands tells its run again.
+    told = [pair for pair, before in zip(each, [None, *each], strict=False) if pair != before]
     runs = [attempt.run_id for attempt in result.attempts]
     wanted = [pair for run in runs for pair in (("run.known", run), ("attempt.ended", run))]
     if wanted:

@@ -1,0 +1,97 @@
+"""The same questions over both APIs: results differ in ids, times and what an API cannot tell, in nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.functions import describe
+from jobs.models import Api, Result
+from tests.faulty import gsm8k
+from tests.mill import TUTOR, Mill
+
+COMMON = [
+    "What is 20 + 22?",
+    "[emulate: completed(two_messages)] What is 6 * 7?",
+    "[emulate: completed(refusal)] What is 6 * 7?",
+    "[emulate: completed(no_message)] What is 6 * 7?",
+    "[emulate: failed(server_error), completed] What is 6 * 7?",
+    "[emulate: failed(server_error)] What is 6 * 7?",
+    "[emulate: failed(invalid_prompt)] What is 6 * 7?",
+    "[emulate: cancelled] What is 6 * 7?",
+    "[emulate: incomplete(max_completion_tokens)] What is 6 * 7?",
+]
+FUNCTIONS = '''
+import asyncio
+
+def add(a: int, b: int) -> int:
+    """The sum."""
+    return a + b
+
+async def later(word: str) -> str:
+    """The word, after a while."""
+    await asyncio.sleep(0.05)
+    return word * 2
+
+def broken() -> str:
+    """Raises."""
+    raise LookupError("no such town")
+'''
+
+
+async def asked(folder: Path, api: Api, questions: list[str]) -> list[Result]:
+    """The results of the questions over one API."""
+    with Mill(folder, api=api) as mill:
+        mill.worker()
+        batch = await mill.submit(questions)
+        await mill.wait_for(batch, timeout_s=60)
+        return [row.result for row in await mill.rows(batch) if row.result]
+
+
+def told(result: Result) -> tuple[object, ...]:
+    """What both APIs must tell alike: all but ids, times, tokens (each API counts its own) and their cost."""
+    steps = [(step.type, step.attempt) for step in result.steps]
+    citations = (result.citations, result.files, result.model)
+    return (result.row, result.status, result.answer, result.error, result.attempt_count, *citations, steps)
+
+
+@pytest.mark.shared
+async def test_gsm8k_and_every_common_ending_are_told_alike(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Status, answer, error, attempts, model, citations, files and steps of every row are the same."""
+    questions = [*COMMON, *gsm8k(30)]
+    runs = await asked(tmp_path_factory.mktemp("mill"), "assistants", questions)
+    responses = await asked(tmp_path_factory.mktemp("mill"), "responses", questions)
+
+    assert [told(result) for result in responses] == [told(result) for result in runs]
+    assert len(runs) == len(questions)
+    assert {result.run_id[:4] for result in runs if result.run_id} == {"run_"}
+    assert {result.run_id[:5] for result in responses if result.run_id} == {"resp_"}
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_functions_are_called_and_answered_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: Api
+) -> None:
+    """Parallel calls, a slow one, one that raises and an unknown name: one submission, and the run completes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FUNCTIONS)
+    profile = TUTOR.model_copy(update={"functions": describe("mine.py")})
+    calls = 'add, {"a": 20, "b": 22}, later, {"word": "ab"}, broken, {}, nobody, {}'
+    with Mill(tmp_path, api=api) as mill:
+        mill.worker()
+        batch = await mill.submit([f"[emulate: requires_action({calls})] Go"], profile)
+        await mill.wait_for(batch)
+        (row,) = await mill.rows(batch)
+        requests = mill.stats()["requests"]
+
+    assert row.result is not None
+    assert (row.result.status, row.result.attempt_count) == ("completed", 1)
+    outputs = [step.details.get("output") for step in row.result.steps if step.type == "function"]
+    assert outputs == [
+        "42",
+        "abab",
+        "Error: LookupError: no such town",
+        "Error: there is no function named nobody.",
+    ]
+    assert "42" in row.result.answer
+    submissions = requests.get("POST /threads/{thread_id}/runs/{run_id}/submit_tool_outputs", 0)
+    assert submissions == 1 if api == "assistants" else requests["POST /responses"] == 2
