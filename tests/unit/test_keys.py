@@ -44,7 +44,13 @@ def test_the_tables_type_is_the_type_that_is_checked() -> None:
     lines = re.findall(r"^ {4}(askmill:\S+) +([A-Z]+) ", keys.__doc__ or "", re.MULTILINE)
     assert len(lines) == 28
     for pattern, kind in lines:
-        key = pattern.replace("{b}", "b_7hq2m9").replace("{row}", "12").replace("{w}", "w1").replace("{sha}", "ab12").replace("{kind}", "tokens_per_minute")
+        key = (
+            pattern.replace("{b}", "b_7hq2m9")
+            .replace("{row}", "12")
+            .replace("{w}", "w1")
+            .replace("{sha}", "ab12")
+            .replace("{kind}", "tokens_per_minute")
+        )
         assert keys.type_of(key) == kind.lower(), key
 
 

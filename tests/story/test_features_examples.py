@@ -1,0 +1,40 @@
+"""docs/features.md: each example prints what is shown, and each test, option and example it names is there."""
+
+import re
+from pathlib import Path
+
+from jobs.cli.chatting import chat_command
+from jobs.cli.submitting import run_command
+from jobs.profile import Profile
+from tests.asked import Asker
+from tests.mill import Mill
+from tests.shown import PAGE, ROOT, blocks, printed
+
+
+def test_every_example_prints_what_the_page_shows(tmp_path: Path) -> None:
+    """In the order of the page, in one folder, as a reader would type them."""
+    with Mill(tmp_path) as mill:
+        mill.worker()
+        asker = Asker.of(mill, tmp_path / "work")
+        wrong = {command: told for command, shown in blocks() if (told := printed(asker, command)) != shown}
+
+    assert not wrong, "python -m tests.shown writes the page anew"
+
+
+def test_every_name_on_the_page_is_there() -> None:
+    """Test files, examples, options and profile fields."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:tests|examples)/[\w./*-]+)`", text):
+        assert list(ROOT.glob(name)), name
+    for name in re.findall(r"`(test_\w+\.py)`", text):
+        assert list((ROOT / "tests").rglob(name)), name
+    options = {
+        option
+        for command in (run_command, chat_command)
+        for parameter in command.params
+        for option in parameter.opts
+    }
+    for name in re.findall(r"`(--[a-z-]+)", text):
+        assert name in options, name
+    for name in re.findall(r"`([a-z_]+)` field", text):
+        assert name in Profile.model_fields, name
