@@ -16,7 +16,7 @@ from dataclasses import replace
 from jobs.models import JobStatus
 from worker.backends.base import ACTIVE, ENDED, FoundKind, Run
 from worker.endings import conclude
-from worker.faulted import PAUSED_WAIT_S, ask_to_end, checked, faulted, locked, tried
+from worker.faulted import PAUSED_WAIT_S, ask_to_end, checked, faulted, tried
 from worker.known import (
     AnswerRead,
     CallTools,
@@ -134,8 +134,6 @@ def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
         return replace(_seen(known, found.run, event, policy), surplus=surplus)
     if found.kind is FoundKind.ANSWER:
         return Decision(replace(known, phase=Phase.READ, run_id=None, doubt=False), ReadAnswer(), store=True)
-    if found.kind is FoundKind.LOCKED:
-        return locked(known, event, policy)
     return _not_found(known, event, policy)
 
 
@@ -237,8 +235,6 @@ def _asked(known: Known, event: Event) -> Decision:
 def _outputs_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
     """Whether outputs whose submission got no reply have arrived."""
     found = event.found
-    if found.kind is FoundKind.LOCKED:
-        return Decision(tried(known, event), FindSubmitted(after_s=policy.wait_s(known.tries, event.draw)))
     if found.kind is FoundKind.ANSWER:
         return Decision(replace(known, phase=Phase.READ, run_id=None), ReadAnswer(), store=True)
     if found.kind is FoundKind.RUN and found.run is not None:

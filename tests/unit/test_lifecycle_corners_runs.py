@@ -69,8 +69,6 @@ def test_outputs_whose_submission_got_no_reply_are_looked_for_before_they_are_se
     nothing = Looked(NOW, draw=1.0, found=Found(FoundKind.NOTHING, run=WAITING))
     assert advance(ACTING, nothing, P).action == Submit(after_s=0.0)
     assert advance(replace(ACTING, tries=2), nothing, P).action == Submit(after_s=2.0)
-    busy = advance(ACTING, Looked(NOW, draw=1.0, found=Found(FoundKind.LOCKED)), P)
-    assert (busy.action, busy.known.tries) == (FindSubmitted(after_s=0.5), 1)
     arrived = advance(ACTING, Looked(NOW, found=Found(FoundKind.RUN, run=Run("run_2", "in_progress"))), P)
     assert isinstance(arrived.action, Look)
     assert (arrived.known.run_id, arrived.known.rounds, arrived.store) == ("run_2", 1, True)

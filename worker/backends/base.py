@@ -130,8 +130,6 @@ class FoundKind(StrEnum):
     """The run is there."""
     ANSWER = "answer"
     """Its answer is there, but not its id (Responses): to be adopted."""
-    LOCKED = "locked"
-    """Something of ours runs on this thread; its id is not known yet (Responses)."""
     NOTHING = "nothing"
 
 

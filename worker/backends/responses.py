@@ -72,7 +72,7 @@ class ResponsesBackend:
         return await self._create(params, f"{ask.batch}-{ask.row}-{ask.attempt}")
 
     async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:  # noqa: ARG002 -- items
-        """As the Protocol; LOCKED is never found: only the next create can tell (`conversation_locked`)."""
+        """As the Protocol; a lock is not seen here: only the next create can tell (`conversation_locked`)."""
         return _found(await self._turn(ask, thread_id), thread_id)
 
     async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:
