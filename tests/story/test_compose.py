@@ -5,15 +5,20 @@ That the same commands work is tested where they are told: docs/how-to/docker-co
 
 import configparser
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
+import httpx2
 import pytest
 import yaml
 
 from config.settings import Settings, variable_of
 from jobs.cli.root import askmill
+from jobs.local.ports import free_port
+from tests.mill import Child, Mill
+from tests.support import wait_until, wait_until_async
 
 ROOT = Path(__file__).parents[2]
 KNOWN = {variable_of(name) for name in Settings.model_fields}
@@ -100,3 +105,43 @@ def test_the_systemd_unit_starts_a_worker_and_lets_it_hand_over() -> None:
     _exists(words)
     assert set(re.findall(r"^Environment=(\w+)=", text, re.MULTILINE)) <= KNOWN
     assert int(unit["Service"]["TimeoutStopSec"]) > 5
+
+
+async def test_flower_shows_the_questions(tmp_path: Path, compose: dict[str, Any]) -> None:
+    """The file's own command, without a container: each question is a task, named by batch, row and attempt."""
+    port = free_port()
+    words = [
+        word.replace("0.0.0.0", "127.0.0.1").replace("5555", str(port))
+        for word in compose["services"]["flower"]["command"]
+    ]
+    with Mill(tmp_path) as mill:
+        flower = Child(
+            [str(Path(sys.executable).with_name("celery")), *words],
+            tmp_path / "flower.log",
+            {
+                "ASKMILL_REDIS_URL": mill.redis_url,
+                "OPENAI_API_KEY": "offline",
+                "FLOWER_UNAUTHENTICATED_API": "true",
+            },
+        ).start()
+        try:
+            address = f"http://127.0.0.1:{port}/api/tasks"
+            wait_until(lambda: _answer(address) is not None, "Flower answers", timeout_s=60)
+            mill.worker()
+
+            async def shown() -> bool:
+                # Workers send events from when Flower has asked them to, within seconds.
+                batch = await mill.submit(["What is 6 * 7?"])
+                await mill.wait_for(batch)
+                return f"{batch}:1:" in (_answer(address) or "")
+
+            await wait_until_async(shown, "Flower shows a task", timeout_s=60)
+        finally:
+            flower.kill()
+
+
+def _answer(address: str) -> str | None:
+    try:
+        return httpx2.get(address).text
+    except httpx2.HTTPError:
+        return None
