@@ -6,8 +6,15 @@ A missing binary is a failure, never a skip.
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import RedisServer
+
+# The same examples in every run, and no verdict by the clock: what a test says does not depend on the machine.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

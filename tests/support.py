@@ -17,14 +17,16 @@ from jobs.local.redis_server import server_binary
 T = TypeVar("T")
 
 LOOK_EVERY_S = 0.01
+PATIENCE = 3.0
+"""Waits are bounds, not measurements: a busy machine takes longer, and nobody waits longer than needed."""
 
 
 def wait_until(predicate: Callable[[], T], description: str, timeout_s: float = 10) -> T:
     """The first truthy value of `predicate`; fails naming `description` and the value last seen."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE * timeout_s
     while not (seen := predicate()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout_s:g} s until {description}; last saw {seen!r}")
+            raise AssertionError(f"waited {PATIENCE * timeout_s:g} s until {description}; last saw {seen!r}")
         time.sleep(LOOK_EVERY_S)
     return seen
 
@@ -33,10 +35,10 @@ async def wait_until_async(
     predicate: Callable[[], Awaitable[T]], description: str, timeout_s: float = 10
 ) -> T:
     """`wait_until` for a test on an event loop: the loop goes on between two looks."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE * timeout_s
     while not (seen := await predicate()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout_s:g} s until {description}; last saw {seen!r}")
+            raise AssertionError(f"waited {PATIENCE * timeout_s:g} s until {description}; last saw {seen!r}")
         await asyncio.sleep(LOOK_EVERY_S)
     return seen
 
