@@ -12,8 +12,11 @@ def main() -> None:
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(_root_help())
         return
-    from jobs.cli.root import askmill  # noqa: PLC0415 -- the root help does without click
-
+    try:
+        from jobs.cli.root import askmill  # noqa: PLC0415 -- the root help does without click
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted before anything was begun: the same command starts it.\n")
+        sys.exit(130)
     askmill.main(prog_name="askmill")
 
 

@@ -19,6 +19,8 @@ INTERRUPTED = 130
 
 def ending_of(ended: BaseException) -> int:
     """Say on stderr what happened, and return the exit code."""
+    if isinstance(ended, click.Abort | KeyboardInterrupt):  # first: it may have cut off an import made below
+        return _interrupted(ended)
     from config.settings import BadSetting  # noqa: PLC0415 -- 80 ms that `--version` does without
 
     match ended:
@@ -32,8 +34,6 @@ def ending_of(ended: BaseException) -> int:
             return _said(str(ended), ended.exit_code)
         case BadSetting():
             return _said(str(ended), 2)
-        case click.Abort() | KeyboardInterrupt():
-            return _interrupted(ended)
         case BaseExceptionGroup():
             return ending_of(ended.exceptions[0])
         case BrokenPipeError():
