@@ -62,7 +62,7 @@ def test_functions_are_called_and_shown(asker: Asker) -> None:
         '    if city == "Nowhere": raise LookupError("no such city")',
         '    return f"57 degrees in {city}"',
     )
-    call = 'How warm is it? [emulate: requires_action(temperature, {"city": "CITY"}), completed]'
+    call = 'How warm is it in CITY? [emulate: requires_action(temperature, {"city": "CITY"}), completed]'
 
     shown = _talk(
         asker,
