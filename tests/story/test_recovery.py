@@ -135,7 +135,7 @@ async def test_an_unknown_model_pauses_the_batch(tmp_path: Path) -> None:
     """The profile's model is nobody's: every row would meet the same."""
     with Mill(tmp_path) as mill:
         mill.worker(50)
-        batch = await mill.submit(["?"] * 1000, TUTOR.model_copy(update={"model": "gpt-nobody-has"}))
+        batch = await mill.submit(["?"] * 1000, TUTOR.model_copy(update={"model": "no-such-model"}))
         status = await mill.wait_for(batch, ["paused"])
 
         assert "model" in (status.batch.paused_reason or "")

@@ -1,0 +1,157 @@
+"""Chaos at full length, with totals: `python -m benchmarks.chaos [rounds|crash|drops|soak]` from the checkout.
+
+rounds   random accidents over both APIs; every tenth mill has workers with their real heartbeats
+crash    5,000 rows at concurrency 50: everything killed at half, then started again
+drops    2,000 rows, the replies of 5 % of the creates lost
+soak     full concurrency for some minutes: memory of the worker and keys of Redis at both ends
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+
+from jobs import keys
+from jobs.store import Store
+from tests.chaos.driver import Chaos, Totals
+from tests.chaos.support import counter, wait_for_finished
+from tests.mill import Mill
+from tests.support import wait_until
+
+ROUNDS_A_MILL = 10
+
+
+async def rounds(options: argparse.Namespace) -> dict[str, Any]:
+    """Many rounds; a new mill every ten, the APIs in turn."""
+    total = Totals()
+    for at in range(0, options.rounds, ROUNDS_A_MILL):
+        number = at // ROUNDS_A_MILL
+        api = "responses" if number % 2 else "assistants"
+        with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), api=api) as mill:
+            chaos = Chaos(mill, options.seed + number, quick=number % 10 != 9)
+            for _ in range(min(ROUNDS_A_MILL, options.rounds - at)):
+                await chaos.round(options.rows, options.accidents)
+                _print({"api": api, "so_far": chaos.totals.told()})
+            _add(total, chaos.totals)
+    return total.told()
+
+
+def _add(total: Totals, more: Totals) -> None:
+    for name, value in vars(more).items():
+        both = getattr(total, name) + value
+        setattr(total, name, Counter(both) if isinstance(value, Counter) else both)
+
+
+async def crash(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything killed at half; then not one run more than rows."""
+    scenario = "[latency]\nmedian_s = 0.5\nsigma = 0.3\n"
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, scenario) as mill:
+        worker = mill.worker(50)
+        began_s = time.monotonic()
+        batch = await mill.submit(["What is 1 + 1?"] * options.rows)
+        wait_for_finished(mill, batch, options.rows // 2, timeout_s=3600)
+        parts = (worker, mill.emulator, mill.redis)
+        for part in parts:
+            assert part.process is not None
+            part.process.kill()
+        for part in parts:
+            part.kill()
+        mill.redis.start()
+        mill.emulator.start()
+        mill.wait_for_servers()
+        mill.worker(50)
+        status = await mill.wait_for(batch, timeout_s=3600)
+        return {
+            "rows": options.rows,
+            "runs": mill.stats()["runs_created"],
+            "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
+            "unknown_creates": counter(mill, batch, "unknown_creates"),
+            "took_s": round(time.monotonic() - began_s, 1),
+        }
+
+
+async def drops(options: argparse.Namespace) -> dict[str, Any]:
+    """5 % of the creates are carried out and not answered."""
+    http = '[http]\ndrop_after = 0.05\nonly = ["POST /threads/*/runs", "POST /responses"]\n'
+    scenario = f"[latency]\nmedian_s = 0.5\n{http}"
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, scenario) as mill:
+        mill.worker(100)
+        batch = await mill.submit(["What is 1 + 1?"] * options.rows)
+        status = await mill.wait_for(batch, timeout_s=3600)
+        return {
+            "rows": options.rows,
+            "runs": mill.stats()["runs_created"],
+            "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
+            "unknown_creates": counter(mill, batch, "unknown_creates"),
+        }
+
+
+async def soak(options: argparse.Namespace) -> dict[str, Any]:
+    """One batch after the other, each purged from Redis when it is done."""
+    curve: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _SOAK) as mill:
+        worker = mill.worker(200)
+        assert worker.process is not None
+        process, until = psutil.Process(worker.process.pid), time.monotonic() + options.minutes * 60
+        rows = 0
+        while time.monotonic() < until:
+            batch = await mill.submit(["What is 1 + 1?"] * options.rows)
+            await mill.wait_for(batch, timeout_s=3600)
+            rows += options.rows
+            await _purge(mill, batch)
+            curve.append(_measured(mill, process, rows))
+            _print(curve[-1])
+    return {"first": curve[0], "second": curve[min(1, len(curve) - 1)], "last": curve[-1]}
+
+
+_SOAK = "[latency]\nmedian_s = 1.0\nsigma = 0.5\n"
+
+
+async def _purge(mill: Mill, batch: str) -> None:
+    async with await Store.open(mill.redis_url) as store:
+        await store.purge(batch)
+
+
+def _measured(mill: Mill, process: psutil.Process, rows: int) -> dict[str, Any]:
+    with redis.Redis.from_url(mill.redis_url) as client:
+        wait_until(lambda: not client.zcard(keys.FED), "nothing is fed")
+        memory = client.info("memory")["used_memory"]
+        return {
+            "rows": rows,
+            "worker_mb": round(process.memory_info().rss / 2**20, 1),
+            "redis_keys": client.dbsize(),
+            "redis_mb": round(memory / 2**20, 2),
+        }
+
+
+def _print(entry: dict[str, Any]) -> None:
+    print(json.dumps(entry), flush=True)
+
+
+def main() -> None:
+    """Read the options, run one of the four, print its totals as the last line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", default="rounds", choices=["rounds", "crash", "drops", "soak"])
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", type=int, help="default: 60 a round, 5000 crash, 2000 drops and soak")
+    parser.add_argument("--accidents", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--api", default="assistants", choices=["assistants", "responses"])
+    options = parser.parse_args()
+    options.rows = options.rows or {"rounds": 60, "crash": 5000}.get(options.what, 2000)
+    os.nice(5)
+    scenes = {"rounds": rounds, "crash": crash, "drops": drops, "soak": soak}
+    _print({"what": options.what, "seed": options.seed, "total": asyncio.run(scenes[options.what](options))})
+
+
+if __name__ == "__main__":
+    main()
