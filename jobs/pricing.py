@@ -79,20 +79,25 @@ def _per_million(one_token: Decimal) -> float:
     return float(one_token * MILLION)
 
 
+GOOD = (
+    'A good value: prices.toml, a file such as ["my-model"] / prompt_usd_per_million = 0.25 / '
+    "completion_usd_per_million = 2.0."
+)
+
+
 def _own(file: Path) -> dict[str, Price]:
     """TOML: a table a model, with `prompt_usd_per_million` and `completion_usd_per_million`."""
     try:
         tables = tomllib.loads(file.read_text("utf-8"))
         return {model: _price(table) for model, table in tables.items()}
     except OSError as error:
-        raise BadSetting(f"ASKMILL_PRICES: {file}: {error.strerror or error}.") from None
+        raise BadSetting(f"ASKMILL_PRICES: {file}: {error.strerror or error}. {GOOD}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSetting(f"ASKMILL_PRICES: {file} is not TOML: {error}.") from None
+        raise BadSetting(f"ASKMILL_PRICES: {file} is not TOML: {error}. {GOOD}") from None
     except (TypeError, KeyError, ValueError):
         raise BadSetting(
             f"ASKMILL_PRICES: {file}: each model is a table with prompt_usd_per_million and "
-            'completion_usd_per_million, as in ["my-model"] / prompt_usd_per_million = 0.25 / '
-            "completion_usd_per_million = 2.0."
+            f"completion_usd_per_million. {GOOD}"
         ) from None
 
 

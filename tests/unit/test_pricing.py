@@ -74,3 +74,15 @@ def test_an_estimate_is_a_range_within_the_limits() -> None:
     assert limited.high_usd is not None
     assert 0 < limited.low_usd < limited.high_usd
     assert estimate(BUNDLED, Profile(model="?"), 10, 400).high_usd is None
+
+
+@pytest.mark.parametrize("text", [None, "no toml", '["m"]\nprompt_usd_per_million = 1\n'])
+def test_every_bad_price_file_comes_with_a_good_example(tmp_path: Path, text: str | None) -> None:
+    """Missing, not TOML, or without a price: the message names the variable and shows a good file."""
+    file = tmp_path / "prices.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(
+        BadSetting, match=r"ASKMILL_PRICES.*A good value: .*completion_usd_per_million = 2\.0"
+    ):
+        Prices.read(file)
