@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.models import JobStatus, Step
+from jobs.models import Attempt, JobStatus, OnIncomplete, Step
 from tests.unit.lifecycle_moments import (
     ENDED,
     FOLLOWING,
@@ -20,6 +20,7 @@ from tests.unit.lifecycle_moments import (
 from worker.backends.base import Answer, ApiFault, Found, FoundKind, Run
 from worker.known import (
     AnswerRead,
+    Claimed,
     Faulted,
     FindRun,
     Finish,
@@ -239,3 +240,54 @@ def test_a_lock_met_by_a_repeated_create_is_the_first_ones() -> None:
 
     assert decision.action == FindRun(after_s=0.5)
     assert (decision.known.phase, decision.known.locked_since) == (Phase.SENT, NOW)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed", "expired", "incomplete"])
+def test_a_row_that_the_user_cancelled_is_cancelled_unless_it_completed(status: str) -> None:
+    """However the run ended when it was asked to, nothing is asked again."""
+    known = replace(READING, stop=Stop.USER, ended=Run("run_1", status, error_code="server_error"))
+
+    assert finish_of(advance(known, AnswerRead(NOW), P)).status is JobStatus.CANCELLED
+
+
+def test_an_incomplete_run_without_a_reason_says_incomplete() -> None:
+    """Some servers leave the reason out."""
+    known = replace(READING, ended=Run("run_1", "incomplete"))
+
+    assert finish_of(advance(known, AnswerRead(NOW, answer=SAID), P)).error == "incomplete"
+
+
+def test_an_answer_is_read_as_often_as_it_takes() -> None:
+    """A paid answer is not given up for a few faults in reading it."""
+    decision = advance(replace(READING, tries=9), Faulted(NOW, fault=LOST, on=On.READ), P)
+
+    assert isinstance(decision.action, ReadAnswer)
+
+
+def test_an_earlier_attempts_run_that_still_locks_the_thread_is_waited_for() -> None:
+    """It has been given up: its answer is not taken for the new attempt's."""
+    dead = Attempt(number=1, thread_id="thread_1", run_id="run_9", status="in_progress")
+    busy = ApiFault(400, message="Thread thread_1 already has an active run run_9.")
+    decision = advance(replace(SENT, past=(dead,)), Faulted(NOW, fault=busy, on=On.CREATE), P)
+
+    assert isinstance(decision.action, Wait)
+    assert decision.known.run_id is None
+
+
+@pytest.mark.parametrize(
+    ("known", "action"),
+    [(Known(), Reserve), (SENT, FindRun), (FOLLOWING, Look), (READING, ReadAnswer)],
+)
+def test_the_next_worker_goes_on_from_where_the_last_one_was(known: Known, action: type) -> None:
+    """What may have been paid for is looked for, what exists is followed, what has ended is read."""
+    assert isinstance(advance(known, Claimed(NOW), P).action, action)
+
+
+@pytest.mark.parametrize("limit", ["max_completion_tokens", "max_prompt_tokens"])
+def test_only_the_limit_that_was_met_can_be_raised(limit: str) -> None:
+    """A profile that limits the other tokens has nothing to double."""
+    known = replace(READING, ended=Run("run_1", "incomplete", incomplete_reason=limit))
+    other = {"prompt_limit": 256} if limit == "max_completion_tokens" else {"completion_limit": 256}
+    policy = RetryPolicy(on_incomplete=OnIncomplete.RAISE_LIMIT, **other)
+
+    assert finish_of(advance(known, AnswerRead(NOW, answer=SAID), policy)).status is JobStatus.INCOMPLETE
