@@ -25,6 +25,7 @@ from worker.known import (
     FindRun,
     Finish,
     GiveBack,
+    Known,
     Look,
     Looked,
     MakeRun,
