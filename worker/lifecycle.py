@@ -133,7 +133,8 @@ def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
     if found.kind is FoundKind.RUN and found.run is not None:
         return replace(_seen(known, found.run, event, policy), surplus=surplus)
     if found.kind is FoundKind.ANSWER:
-        return Decision(replace(known, phase=Phase.READ, run_id=None, doubt=False), ReadAnswer(), store=True)
+        adopted = replace(known, phase=Phase.READ, run_id=None, ended=found.run, doubt=False)
+        return Decision(adopted, ReadAnswer(), store=True)
     return _not_found(known, event, policy)
 
 

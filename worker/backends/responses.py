@@ -205,6 +205,8 @@ def _found(items: list[Json], thread_id: str) -> Found:
         return Found(FoundKind.NOTHING)
     if tool_calls(items):
         return Found(FoundKind.RUN, _run_by_items(items, thread_id))
+    if any(item.get("status") == RunStatus.INCOMPLETE for item in written(items)):
+        return Found(FoundKind.ANSWER, Run(id="", status=RunStatus.INCOMPLETE))
     return Found(FoundKind.ANSWER)
 
 
