@@ -53,7 +53,7 @@ def test_answers_cite_the_file_that_contains_them(asker: Asker) -> None:
     assert asker.requests(UPLOAD) - before[0] == COUNT_FILES
     assert asker.requests(STORE) - before[1] == 1
 
-    again = asker.table("more.csv", ("question",), ("Where does the grum11 live?",))
+    again = asker.table("more.csv", ("question",), ("In which hollow lives the beast called grum11?",))
     (row,) = asker.rows(again, "--tool", "file_search", "--file", "beasts")
 
     assert "hollow 11" in row["answer"]
