@@ -35,6 +35,7 @@ CASES = [
     (PAUSED, Known(), ClearTurn(), GiveBack),
     (PAUSED, SENT, MakeRun(), GiveBack),
     (PAUSED, Known(), Wait(1.0), GiveBack),
+    (PAUSED, Known(), Finish(), Finish),
     (PAUSED, FOLLOWING, Wait(1.0), Wait),
     (PAUSED, FOLLOWING, Look(), Look),
     (PAUSED, ACTING, Submit(), Submit),
