@@ -1,4 +1,4 @@
-"""Chaos at full length, with totals: `python -m benchmarks.chaos [rounds|crash|drops|soak]` from the checkout.
+"""Chaos at full length, with totals: `python -m benchmarks.chaos [rounds|crash|drops|soak]`.
 
 rounds   random accidents over both APIs; every tenth mill has workers with their real heartbeats
 crash    5,000 rows at concurrency 50: everything killed at half, then started again

@@ -60,7 +60,7 @@ class Known:
 
 
 def identity_of(intake: Intake, order: Order) -> str:
-    """Names the work: the content of the file, the profile, all files named, the API's address, the options."""
+    """Names the work: the contents of all files, the profile, the API's address, the options."""
     options = dataclasses.asdict(order.intake)
     named = [*map(Path, order.profile.files), *intake.images.values(), *intake.files.values()]
     files = [_content(path) for path in named]

@@ -39,18 +39,17 @@ def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
     ]
 
 
+EXAMPLES = {"b": "b_7hq2m9", "row": "12", "w": "w1", "sha": "ab12", "kind": "tokens_per_minute"}
+
+
 def test_the_tables_type_is_the_type_that_is_checked() -> None:
     """Every line of the docstring's table, and no more, is a key that `type_of` knows, with that type."""
     lines = re.findall(r"^ {4}(askmill:\S+) +([A-Z]+) ", keys.__doc__ or "", re.MULTILINE)
     assert len(lines) == 28
     for pattern, kind in lines:
-        key = (
-            pattern.replace("{b}", "b_7hq2m9")
-            .replace("{row}", "12")
-            .replace("{w}", "w1")
-            .replace("{sha}", "ab12")
-            .replace("{kind}", "tokens_per_minute")
-        )
+        key = pattern
+        for place, value in EXAMPLES.items():
+            key = key.replace(f"{{{place}}}", value)
         assert keys.type_of(key) == kind.lower(), key
 
 
