@@ -84,7 +84,7 @@ def with_loop(kind: str) -> Callable[[Mill, Load], Run]:
         numbers = [str(load.jobs), str(load.in_flight), str(load.run_s)]
         env = {**os.environ, "OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline"}
         said = subprocess.run([*command, *numbers], env=env, check=True, capture_output=True, text=True)
-        requests = (_asked(mill) - asked - 1) / load.jobs
+        requests = (_asked(mill) - asked - 1) / (load.jobs + 20)
         emulator_s = cpu_of(_pid(mill.emulator)) - before
         return Run(
             who=kind, load=load, emulator_cpu_s=emulator_s, requests=requests, **json.loads(said.stdout)
