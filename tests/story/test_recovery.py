@@ -14,6 +14,7 @@ from tests.chaos.support import (
     bytes_of,
     counter,
     lasting,
+    wait_for_finished,
     wait_for_runs,
 )
 from tests.command_line import Terminal
@@ -45,10 +46,10 @@ def _settings(mill: Mill, folder: Path) -> Terminal:
     return Terminal(folder, {**known, "ASKMILL_API": mill.api, "ASKMILL_DATA_DIR": str(folder / "data")})
 
 
-async def test_a_poison_row_fails_alone(tmp_path: Path) -> None:
+async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that ends its worker three times: its row fails, those that ran beside it complete."""
     (tmp_path / "deadly.py").write_text(POISON)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     functions = describe("deadly.py")
     ask = "[emulate: requires_action({}), completed] What is 1 + 1?"
     questions = [ask.format('harmless, {"seconds": 0.5}')] * 5 + [ask.format("poison, {}")]
@@ -93,7 +94,7 @@ async def test_deaths_while_waiting_are_no_poison(tmp_path: Path) -> None:
 async def test_what_is_refused_to_all_costs_a_handful_of_requests(
     tmp_path: Path, api: Api, error: str
 ) -> None:
-    """1,000 rows, and the account is refused: paused with the reason; mended and resumed, all are answered."""
+    """1,000 rows, and the account is refused: paused with the reason; mended and resumed, rows are answered."""
     with Mill(tmp_path, api=api, scenario=f'[account]\nerror = "{error}"\n') as mill:
         mill.worker(100)
         batch = await mill.submit(["What is 1 + 1?"] * 1000)
@@ -107,8 +108,11 @@ async def test_what_is_refused_to_all_costs_a_handful_of_requests(
             assert sum(mill.stats()["requests"].values()) <= 10
             mill.scenario("")
             await store.resume(batch)
-        status = await mill.wait_for(batch, timeout_s=90)
-        await assert_each_paid_once(mill, batch, status, 1000)
+            wait_for_finished(mill, batch, 200)
+            await store.cancel(batch)
+        await mill.wait_for(batch, ["cancelled"])
+        wait_until(lambda: set(bytes_of(mill, batch)) == {"c", "x"}, "all have ended", 30)
+        assert set(mill.stats()["runs_by_job"].values()) == {1}
 
 
 async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
