@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 import redis
 
 from jobs import keys
@@ -201,8 +202,9 @@ class Chaos:
                 if worker.alive:
                     worker.thaw()
         if self.healing is not None and now >= self.healing:
-            self.healing = None
-            self.mill.scenario("")
+            with suppress(httpx2.HTTPError):  # killed or frozen just now
+                self.mill.scenario("")
+                self.healing = None
         self._look_for_the_dead(now)
         return True
 
