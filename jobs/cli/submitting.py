@@ -110,7 +110,9 @@ def _tell(outcome: Outcome, offline: bool, on_done: str | None) -> None:
     if outcome.code == 1 and not (known is not None and known.finished):
         counts = view.counts.by_status
         bad = ",".join(status for status in JobStatus if status in UNSUCCESSFUL and counts[status])
-        hint = f"`askmill collect {batch} --status {bad} -o -` shows why, `askmill retry {batch}` asks again"
+        hint = f"`askmill collect {batch} --status {bad} -o -` shows why"
+        if bad != JobStatus.REJECTED:
+            hint += f", `askmill retry {batch}` asks again"
         click.echo(f"Not every row completed: {hint}.", err=True)
     if outcome.code == 3:
         click.echo(standstill(view), err=True)
