@@ -34,6 +34,13 @@ def held_by_all(mill: Mill) -> list[int]:
         return [client.scard(keys.held(name.decode())) for name in client.zrange(keys.WORKERS, 0, -1)]
 
 
+def most_claims(mill: Mill, batch: str) -> int:
+    """How often the row that was claimed most often, of those under way, has been."""
+    with redis.Redis.from_url(mill.redis_url) as client:
+        live = list(client.scan_iter(keys.live(batch, 0).removesuffix("0") + "*"))
+        return max((int(client.hget(key, "tries") or 0) for key in live), default=0)
+
+
 def wait_for_runs(mill: Mill, count: int, timeout_s: float = 45) -> None:
     """Until the emulator has so many runs."""
     wait_until(lambda: mill.stats()["runs_created"] >= count, f"{count} runs are created", timeout_s)

@@ -14,9 +14,11 @@ from tests.chaos.support import (
     bytes_of,
     counter,
     lasting,
+    most_claims,
     wait_for_finished,
     wait_for_runs,
 )
+from tests.chaos.test_redis_faults import outage
 from tests.command_line import Terminal
 from tests.mill import QUICK, TUTOR, Mill
 from tests.support import wait_until, wait_until_async
@@ -102,6 +104,8 @@ async def test_what_is_refused_to_all_costs_a_handful_of_requests(
         asked = sum(mill.stats()["requests"].values())
         assert error in (status.batch.paused_reason or "")
         assert asked <= 5
+        outage(1.5)
+        assert most_claims(mill, batch) <= 3, "the refused row goes round in circles"
         async with await Store.open(mill.redis_url) as store:
             await store.resume(batch)
             await mill.wait_for(batch, ["paused"])
