@@ -130,6 +130,7 @@ async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
         before = sum(mill.stats()["requests"].values())
         await mill.wait_for(batch, ["paused"])
         wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "all rest", 30)
+        outage(3)
         assert sum(mill.stats()["requests"].values()) - before <= 110
 
         mill.scenario("")
