@@ -224,10 +224,17 @@ class Chaos:
             suppress(redis.RedisError),
             redis.Redis.from_url(self.mill.redis_url, socket_timeout=0.2) as client,
         ):
-            for held, since in list(self.mourned):
-                if not client.exists(held):
-                    self.mourned.remove((held, since))
-                    self.totals.recoveries_s.append(now - since)
+            names = [name.decode() for name in client.zrange(keys.WORKERS, 0, -1)]
+            dead = {held for held, _ in self.mourned}
+            heirs = [
+                name
+                for name in names
+                if keys.held(name) not in dead and client.hexists(keys.worker(name), "slots")
+            ]
+            still = [held for held, _ in self.mourned if client.exists(held)]
+            self.totals.recoveries_s += [now - since for held, since in self.mourned if held not in still]
+            # Without another worker alive there is nobody to recover: the time counts from its heart's first beat.
+            self.mourned = [(held, since if heirs else now) for held, since in self.mourned if held in still]
 
     def _staff(self) -> None:
         self.workers = [worker for worker in self.workers if worker.alive]
