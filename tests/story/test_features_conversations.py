@@ -131,7 +131,7 @@ def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(asker: As
 
 def test_a_killed_worker_leaves_the_order_as_it_was(asker: Asker) -> None:
     """kill -9 in the middle of a turn: another worker follows the same run, then the later turns are asked."""
-    slow = " [emulate: completed after=2]"
+    slow = " [emulate: completed after=8]"
     asked = [f"What is {n} + {n}?" + (slow if n == 2 else "") for n in (1, 2, 3)]
     file = asker.table("killed.csv", HEADER, *(("ann", question) for question in asked))
     going = asker.user.start("run", file, "--conversation-column", "chat", "-o", "killed.jsonl")

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from jobs.cli.chatting import chat_command
 from jobs.cli.submitting import run_command
 from jobs.profile import Profile
@@ -11,8 +13,9 @@ from tests.mill import Mill
 from tests.shown import PAGE, ROOT, blocks, printed
 
 
-def test_every_example_prints_what_the_page_shows(tmp_path: Path) -> None:
+def test_every_example_prints_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page, in one folder, as a reader would type them."""
+    monkeypatch.chdir(ROOT)  # the worker looks for examples/weather.py from where it was started
     with Mill(tmp_path) as mill:
         mill.worker()
         asker = Asker.of(mill, tmp_path / "work")
