@@ -7,6 +7,7 @@ from jobs.models import JobStatus
 from jobs.store import Store
 from tests.chaos.support import assert_each_paid_once, bytes_of, counter, lasting, wait_for_runs
 from tests.mill import QUICK, TUTOR, Mill
+from tests.stored import card, claimed, submitted
 from tests.support import wait_until
 
 
@@ -67,6 +68,20 @@ async def test_max_runs_hold_for_all_and_change_while_running(tmp_path: Path) ->
             for name in (batch, other):
                 await mill.wait_for(name, timeout_s=60)
             assert 8 < mill.stats()["runs_active_max"] <= 16
+
+
+async def test_rows_between_two_workers_count_as_runs(store: Store) -> None:
+    """A row handed over has its run out at the API: its place under `max_runs` goes to nobody else."""
+    await store.set_limits(max_runs=2)
+    await store.beat(card())
+    first, second = await submitted(store, 1), await submitted(store, 3, identity="1" * 64)
+    claims = {fed.batch: await claimed(store, fed) for fed in await store.feed(0)}
+    for claim in claims.values():
+        await store.save(claim, b"{}", run_made=True)
+    await store.give_back(claims[first])
+
+    assert [(fed.batch, fed.row) for fed in await store.feed(0)] == [(first, 1)]
+    assert set(claims) == {first, second}
 
 
 async def test_a_429_halves_the_runs_in_flight_and_they_recover(tmp_path: Path) -> None:
