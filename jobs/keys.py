@@ -8,7 +8,7 @@
     askmill:turn               STRING  for ever               counts the turns of feeding; feed
     askmill:fed                ZSET    for ever               "b:row" → ms handed to the broker; feed, claim
     askmill:workers            ZSET    for ever               worker → ms of its last beat; beat, sweep
-    askmill:worker:{w}         HASH    claim lifetime         its card; beat. `swept`: it is dead (a day)
+    askmill:worker:{w}         HASH    claim lifetime         its card; beat. `swept`: dead; `heard_since`: ms
     askmill:held:{w}           SET     until given back       "b:row" it holds; claim, finish, sweep
     askmill:identity:{sha}     STRING  as its newest batch    batch of this file, profile, address; seal
     askmill:assistant:{sha}    STRING  for ever               id of an assistant by its content; client

@@ -64,6 +64,7 @@ def _batch(batch: str, stored: dict[bytes, bytes]) -> Batch:
 
 def _card(worker: str, stored: dict[bytes, bytes]) -> WorkerCard:
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
+    text.pop("heard_since", None)
     numbers = {name: int(text[name]) for name in ("pid", "slots", "started_at_ms")}
     return WorkerCard(id=worker, **{**text, **numbers})
 

@@ -70,8 +70,8 @@ class Scripts:
     async def leave(self, worker: str) -> int:
         return cast("int", await self._run("leave", worker))
 
-    async def sweep(self, limit: int, tombstone_ms: int) -> list[Any]:
-        return cast("list[Any]", await self._run("sweep", limit, tombstone_ms))
+    async def sweep(self, worker: str, lifetime_ms: int, limit: int, tombstone_ms: int) -> list[Any]:
+        return cast("list[Any]", await self._run("sweep", worker, lifetime_ms, limit, tombstone_ms))
 
     async def feed(self, floor: int) -> list[Any]:
         return cast("list[Any]", await self._run("feed", floor))

@@ -63,11 +63,16 @@ class Upkeep:
         fed_at = {name.decode(): int(at) for name, at in fed if int(at) <= before_ms}
         return {name: at for name, at in fed_at.items() if name not in present}
 
-    async def sweep(self) -> Swept:
-        """Give back what workers held that have missed their heartbeat for a whole lifetime."""
+    async def sweep(self, worker_id: str) -> Swept:
+        """Give back what workers held that have missed their heartbeat for a whole lifetime.
+
+        A sweeping worker that has missed heartbeats itself finds nothing until it was heard for a lifetime.
+        """
         dead, total = set[str](), 0
         while True:
-            rows, *workers = await self._at.scripts.sweep(_SWEPT_ROWS, _TOMBSTONE_MS)
+            rows, *workers = await self._at.scripts.sweep(
+                worker_id, self._at.lifetime_ms, _SWEPT_ROWS, _TOMBSTONE_MS
+            )
             dead.update(worker.decode() for worker in workers)
             total += rows
             if rows < _SWEPT_ROWS:

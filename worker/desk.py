@@ -51,8 +51,6 @@ class Desk:
     clock_offset_s: float = 0.0
     """Redis' clock less ours: every stored time is Redis'."""
     danger: Danger = field(default_factory=Danger)
-    steady_since_s: float = float("-inf")
-    """Since when our heart has been heard without a gap that could have killed us."""
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when slots or rows have come free: feed."""
 

@@ -154,8 +154,6 @@ class WorkerProcess:
         if not reply.alive:
             await self._reborn(desk)
             return
-        if desk.lifetime_s < sent_s - desk.acknowledged_s < float("inf"):
-            desk.steady_since_s = sent_s
         desk.acknowledged_s = sent_s
         await desk.limits.refresh()
         desk.clock_offset_s = reply.now_ms / 1000 - (sent_at + time.time()) / 2
@@ -197,16 +195,14 @@ class WorkerProcess:
     async def _sweep(self, desk: Desk) -> None:
         while True:
             with suppress(RedisError, OSError, Unavailable):
-                # After an outage of Redis everybody's key is gone: first the living must have been heard.
-                if elapsed_clock_s() - desk.steady_since_s > 2 * BEAT_S:
-                    await self._bury(desk)
+                await self._bury(desk)
                 lost = await desk.store.lost_messages()
                 await self._publish(lost)
             desk.poke.set()
             await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))  # noqa: S311 -- jitter
 
     async def _bury(self, desk: Desk) -> None:
-        swept = await desk.store.sweep()
+        swept = await desk.store.sweep(desk.card.id)
         if swept.workers:
             log.warning("worker.dead", workers=swept.workers, rows=swept.rows)
 

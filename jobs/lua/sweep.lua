@@ -1,8 +1,17 @@
 -- Gives back what dead workers held, and forgets batches whose retention is over.
--- ARGV: limit (rows a call), tombstone_ms   Returns {rows given back, dead worker, …}
+-- ARGV: worker that sweeps, lifetime_ms, limit (rows a call), tombstone_ms   Returns {rows given back, dead worker, …}
 -- include: releasing.lua
-local limit, tombstone_ms = tonumber(ARGV[1]), ARGV[2]
+local sweeper, lifetime_ms, limit, tombstone_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local reply = {0}
+
+-- After an outage of Redis all keys are gone, the sweeper's too: the living have a lifetime in which to be heard.
+local function has_been_away()
+  if not redis.call('ZSCORE', WORKERS, sweeper) then return false end
+  local about = redis.call('HMGET', worker_key(sweeper), 'slots', 'heard_since')
+  return not about[1] or (about[2] and now_ms() - about[2] < lifetime_ms)
+end
+
+if has_been_away() then return reply end
 
 local function bury(worker)
   -- First the stone: a worker that was only slow must not come back half-swept.

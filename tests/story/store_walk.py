@@ -141,7 +141,7 @@ class Walk:
             self.dead.add(worker)
 
     def sweep(self) -> None:
-        swept = self.run(self.store.sweep())
+        swept = self.run(self.store.sweep("sweeper"))
         assert set(swept.workers) == self.dead
         expected = sum(model.bury(worker) for worker in self.dead for model in self.batches.values())
         assert swept.rows == expected
@@ -325,7 +325,7 @@ class Walk:
             await self.store.resume(batch)
         for worker in self.alive:
             await self.store.leave(worker)
-        await self.store.sweep()
+        await self.store.sweep("sweeper")
         await self.store.beat(card("last", 1000))
         rounds = 0
         while OPEN & set("".join([await self.bytes_of(batch) for batch in self.batches])):

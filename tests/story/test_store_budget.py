@@ -49,7 +49,7 @@ async def test_a_dead_worker_reserves_nothing_for_runs_it_never_made(store: Stor
     await store.save(unsent, b"sending", run_out=True, reserve_nano=60)
     await store.save(unsent, b"not sent", run_out=False)
     stop_heart(redis_url, "dying")
-    await store.sweep()
+    await store.sweep("sweeper")
     await store.beat(card("heir"))
     claims = {fed.row: await claimed(store, fed, "heir") for fed in await store.feed(0)}
     assert not (await store.save(claims[other.row], b"sending", run_out=True, reserve_nano=71)).affordable

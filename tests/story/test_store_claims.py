@@ -70,7 +70,7 @@ async def test_a_worker_that_was_only_slow_changes_nothing(store: Store, redis_u
         assert (await store.beat(card())).alive
         assert await store.save(slow, b"still mine")
         return
-    assert (await store.sweep()).workers == ("w1",)
+    assert (await store.sweep("sweeper")).workers == ("w1",)
     assert not (await store.beat(card())).alive
     await store.beat(card("w2"))
     heir = await claimed(store, (await store.feed(1))[0], "w2")
@@ -94,7 +94,7 @@ async def test_only_deaths_in_a_dangerous_moment_count(store: Store, redis_url: 
     await store.save(second, b"2", run_made=True, danger=True)
     for death in range(1, POISON_KILLS + 1):
         stop_heart(redis_url, f"w{death - 1}")
-        await store.sweep()
+        await store.sweep("sweeper")
         await store.beat(card(f"w{death}"))
         claims = [await claimed(store, fed, f"w{death}") for fed in await store.feed(0)]
         assert {claim.row: claim.kills for claim in claims} == {1: 0, 2: death}
@@ -260,9 +260,26 @@ async def test_everything_a_large_dead_worker_held_waits_after_one_sweep(
     fed = await store.feed(0)
     await asyncio.gather(*(claimed(store, one) for one in fed))
     stop_heart(redis_url, "w1")
-    swept = await store.sweep()
+    swept = await store.sweep("sweeper")
     assert (swept.workers, swept.rows) == (("w1",), 2500)
-    assert (await store.sweep()).workers == ()
+    assert (await store.sweep("sweeper")).workers == ()
+
+
+async def test_a_worker_back_from_an_outage_takes_nobody_for_dead(store: Store, redis_url: str) -> None:
+    """Away together, heard one by one: who is heard first waits a lifetime before it calls others dead."""
+    await submitted(store, 1)
+    await store.beat(card())
+    await store.beat(card("w2"))
+    await claimed(store, (await store.feed(0))[0])
+    stop_heart(redis_url, "w1")
+    stop_heart(redis_url, "w2")
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(keys.WORKERS, {"w2": 0})
+    assert (await store.sweep("w2")).workers == (), "it has not been heard itself"
+    await store.beat(card("w2"))
+    assert (await store.sweep("w2")).workers == (), "w1 may be heard any moment"
+    await store.beat(card())
+    assert (await store.sweep("sweeper")).workers == ()
 
 
 async def test_keys_deleted_by_hand_are_not_made_again(store: Store, redis_url: str) -> None:
@@ -275,6 +292,6 @@ async def test_keys_deleted_by_hand_are_not_made_again(store: Store, redis_url: 
         client.zrem(keys.OPEN, batch)
         client.zrem(keys.BATCHES, batch)
     stop_heart(redis_url, "w1")
-    assert (await store.sweep()).workers == ("w1",)
+    assert (await store.sweep("sweeper")).workers == ("w1",)
     with redis.Redis.from_url(redis_url) as client:
         assert list(client.scan_iter(f"askmill:b:{batch}*")) == []

@@ -187,6 +187,6 @@ async def test_retention_lets_every_key_of_a_finished_batch_expire(redis_url: st
             for key in client.scan_iter(f"askmill:b:{batch}*"):
                 client.delete(key)
         assert await store.list_batches() == []
-        await store.sweep()
+        await store.sweep("sweeper")
         assert await store.newest() is None
     assert_no_leaks(redis_url)
