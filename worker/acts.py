@@ -37,7 +37,7 @@ from worker.known import (
     Wait,
 )
 from worker.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
-from worker.retry import On
+from worker.retry import On, assistant_gone
 from worker.rooms import BatchRoom
 from worker.signals import Signals
 from worker.tools import call_tools
@@ -141,10 +141,25 @@ class Acts:
                 await self._request()
                 return ThreadMade(*self.stamp(), thread_id=await backend.make_thread(ask))
             case MakeRun():
-                self.counted["requests"] += 1
-                await self._surely_ours()
-                return RunSeen(*self.stamp(), run=await backend.make_run(ask, thread_id))
+                return RunSeen(*self.stamp(), run=await self._made_run(known, thread_id))
         raise AssertionError(f"nobody performs {action!r}")
+
+    async def _made_run(self, known: Known, thread_id: str) -> Run:
+        """The run; an assistant of ours that was deleted at the API is made again first, once a create."""
+        ask = self._ask(known)
+        try:
+            return await self._create(ask, thread_id)
+        except ApiFault as fault:
+            if ask.profile.assistant_id is not None or not assistant_gone(fault):
+                raise
+        room, desk = self.room, self.desk
+        await desk.patiently(lambda: room.furnish(desk.store, desk.backend, gone=ask.assistant_id))
+        return await self._create(self._ask(known), thread_id)
+
+    async def _create(self, ask: Ask, thread_id: str) -> Run:
+        self.counted["requests"] += 1
+        await self._surely_ours()
+        return await self.desk.backend.make_run(ask, thread_id)
 
     async def _surely_ours(self) -> None:
         """No create is written unless the last acknowledged heartbeat is young: our claims surely stand."""

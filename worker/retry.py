@@ -63,6 +63,9 @@ ROW_PARAMS = re.compile(
 )
 """Parameters that carry a row's own input; any other parameter is the profile's."""
 
+NO_ASSISTANT = re.compile(r"No assistant found with id")
+"""What the API says of one that was deleted, with status 404."""
+
 ACTIVE_RUN = re.compile(r"(?:already has an active run|while a run) (run_\w+|[\w-]+)?")
 """FORUM 511382, openai-python #1023: status 400, code null, the run's id in the text."""
 
@@ -104,7 +107,7 @@ TABLE: tuple[Rule, ...] = (
     Rule(Verdict.BATCH, "anchors.md pain 4: money, whatever the status", codes=MONEY_CODES),
     Rule(Verdict.BATCH, "OpenAI error guide: key, permission, region", statuses=_statuses(401, 403)),
     Rule(Verdict.BATCH, "OpenAI error guide: the model of the profile", codes=frozenset({"model_not_found"})),
-    Rule(Verdict.BATCH, "issues: the stored assistant is unknown", text=r"No assistant found with id"),
+    Rule(Verdict.BATCH, "issues: the stored assistant is unknown", text=NO_ASSISTANT.pattern),
     Rule(Verdict.BATCH, "Assistants v2 guide: beta header refused", text=r"OpenAI-Beta"),
     Rule(
         Verdict.LOCKED,
@@ -174,6 +177,11 @@ def classify(fault: ApiFault, on: On, row_fields: frozenset[str] = frozenset()) 
 
 def _names_profile(param: str | None, row_fields: frozenset[str]) -> bool:
     return bool(param) and not ROW_PARAMS.match(param or "") and param not in row_fields
+
+
+def assistant_gone(fault: ApiFault) -> bool:
+    """Whether the create was refused because its assistant is not there any more."""
+    return fault.status == 404 and NO_ASSISTANT.search(fault.message) is not None
 
 
 def blocking_run(fault: ApiFault) -> str | None:

@@ -25,6 +25,8 @@ class BatchRoom:
     times: RunTimes = field(default_factory=RunTimes)
     assistant_id: str | None = None
     furnished: bool = False
+    gone: set[str] = field(default_factory=set)
+    """Assistants of ours that the API no longer has."""
     runs_seen: int = 0
     tokens_seen: int = 0
     furnishing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -48,20 +50,26 @@ class BatchRoom:
         self.runs_seen += 1
         self.tokens_seen += used
 
-    async def furnish(self, store: Store, backend: Backend) -> None:
-        """See to it that the assistant stands: reused by content, made at most once. Raises ApiFault."""
+    async def furnish(self, store: Store, backend: Backend, gone: str | None = None) -> None:
+        """See to it that the assistant stands: reused by content, made at most once. Raises ApiFault.
+
+        `gone`: an assistant that somebody has deleted at the API; whoever notices first makes another.
+        """
         async with self.furnishing:
-            if self.furnished:
+            if self.furnished and gone in {None, *self.gone}:
                 return
+            if gone is not None:
+                self.gone.add(gone)
+            self.furnished = False
             profile = self.batch.profile.model_copy(update={"model": self.batch.model})
             named = orjson.dumps([profile.sha256(), self.batch.base_url, self.batch.resources.model_dump()])
             sha256 = hashlib.sha256(named).hexdigest()
-            self.assistant_id = await store.recall("assistant", sha256)
-            if self.assistant_id is None:
-                self.assistant_id = await backend.ready(profile, self.batch.resources)
-                if self.assistant_id is not None and profile.assistant_id is None:
-                    await store.remember("assistant", sha256, self.assistant_id)
-            self.furnished = True
+            found = await store.recall("assistant", sha256)
+            if found in {None, *self.gone}:
+                found = await backend.ready(profile, self.batch.resources)
+                if found is not None and profile.assistant_id is None:
+                    await store.remember("assistant", sha256, found)
+            self.assistant_id, self.furnished = found, True
 
 
 @dataclass

@@ -1,0 +1,106 @@
+"""What somebody deletes at the API between two batches, or under one, is noticed and made again, once."""
+
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.asked import HEADERS, Asker
+from tests.mill import Mill
+from tests.support import wait_until
+
+ASSISTANTS, UPLOADS = "POST /assistants", "POST /files"
+
+
+def _asker(folder, api: str, concurrency: int = 50) -> Iterator[Asker]:
+    with Mill(folder, api=api) as mill:
+        mill.worker(concurrency)
+        yield Asker.of(mill, folder / "work")
+
+
+@pytest.fixture(params=["assistants", "responses"])
+def asker(request, tmp_path) -> Iterator[Asker]:
+    yield from _asker(tmp_path, request.param)
+
+
+@pytest.fixture
+def narrow(tmp_path) -> Iterator[Asker]:
+    """Assistants, two rows at a time: a batch that lasts."""
+    yield from _asker(tmp_path, "assistants", concurrency=2)
+
+
+def _delete(asker: Asker, path: str) -> None:
+    httpx2.delete(f"{asker.mill.base_url}/{path}", headers=HEADERS).raise_for_status()
+
+
+def _only_assistant(asker: Asker) -> str:
+    (one,) = asker.get("assistants")["data"]
+    return str(one["id"])
+
+
+def test_a_deleted_assistant_is_made_again_for_the_next_batch(narrow: Asker) -> None:
+    """The remembered id answers 404: one more assistant, no failed row, and the third batch takes it."""
+    for turn, made in enumerate([1, 2, 2]):
+        file = narrow.table(
+            f"{turn}.csv", ("question",), (f"What is 1 + {turn}?",), (f"What is 2 + {turn}?",)
+        )
+        rows = narrow.rows(file, "--tool", "code_interpreter")
+
+        assert [row["attempts"] for row in rows] == [1, 1]
+        assert narrow.requests(ASSISTANTS) == made
+        if turn == 0:
+            _delete(narrow, f"assistants/{_only_assistant(narrow)}")
+
+
+def test_an_assistant_deleted_under_a_running_batch_is_made_again_once(narrow: Asker) -> None:
+    """Rows before and after it complete, each with one run; a second deletion is noticed as well."""
+    asked = [(f"What is {n} + 1? [emulate: completed after=0.3]",) for n in range(24)]
+    file = narrow.table("long.csv", ("question",), *asked)
+    narrow.user.askmill("submit", file, "--tool", "code_interpreter")
+    for made in (4, 12):
+        wait_until(lambda made=made: narrow.mill.stats()["runs_created"] >= made, "some rows have been asked")
+        _delete(narrow, f"assistants/{_only_assistant(narrow)}")
+
+    done = narrow.user.askmill("collect", "--wait", "-o", "out.jsonl")
+
+    assert done.returncode == 0, done.stderr
+    assert {row["attempts"] for row in narrow.written()} == {1}
+    assert narrow.mill.stats()["runs_created"] == len(asked)
+    assert narrow.requests(ASSISTANTS) == 3
+
+
+def test_a_stored_assistant_that_was_deleted_pauses_the_batch(narrow: Asker) -> None:
+    """It is not ours to make: the reason is told, and nothing is marked failed."""
+    made = httpx2.post(f"{narrow.mill.base_url}/assistants", headers=HEADERS, json={"model": "gpt-5-mini"})
+    stored = str(made.json()["id"])
+    first = narrow.table("first.csv", ("question",), ("What is 1 + 1?",))
+    narrow.rows(first, "--assistant-id", stored)
+    _delete(narrow, f"assistants/{stored}")
+
+    refused = narrow.run(
+        narrow.table("next.csv", ("question",), ("What is 1 + 2?",)), "--assistant-id", stored
+    )
+
+    assert refused.returncode == 3
+    assert stored in refused.stderr
+    assert narrow.requests(ASSISTANTS) == 1
+
+
+def test_deleted_files_and_vector_stores_are_made_again(asker: Asker) -> None:
+    """Found gone at submit: uploaded and indexed once more; the answers cite the new file."""
+    asker.user.write("one.txt", "The number on the gate is nine.")
+    options = ("--tool", "file_search", "--file", "one.txt")
+    question = "What number is on the gate?"
+    (before,) = asker.rows(asker.table("a.csv", ("question",), (question,)), *options)
+    (store,) = asker.get("vector_stores")["data"]
+
+    _delete(asker, f"vector_stores/{store['id']}")
+    (again,) = asker.rows(asker.table("b.csv", ("question",), (question + " ",)), *options)
+    assert asker.requests(UPLOADS) == 1, "the file was there still"
+    assert again["citations"] == before["citations"]
+
+    _delete(asker, f"files/{before['citations'][0]['file_id']}")
+    (after,) = asker.rows(asker.table("c.csv", ("question",), (question + "  ",)), *options)
+    assert asker.requests(UPLOADS) == 2
+    assert "nine" in after["answer"]
+    assert after["citations"][0]["file_id"] != before["citations"][0]["file_id"]
