@@ -26,6 +26,6 @@ class Pacing:
         """Book `cost` requests or tokens; returns the seconds to wait before using them."""
         return await self._at.scripts.book(kind, cost) / 1000
 
-    async def throttle(self, wait_s: float) -> int:
-        """The API told somebody to wait so long. Returns the runs that may now be in flight."""
+    async def throttle(self, wait_s: float) -> int | None:
+        """The API told somebody to wait so long. Returns the runs that may be in flight now; None: any number."""
         return await self._at.scripts.throttle(int(wait_s * 1000))

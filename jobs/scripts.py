@@ -82,8 +82,8 @@ class Scripts:
     async def book(self, kind: str, cost: int) -> int:
         return cast("int", await self._run("book", kind, cost))
 
-    async def throttle(self, wait_ms: int) -> int:
-        return cast("int", await self._run("throttle", wait_ms))
+    async def throttle(self, wait_ms: int) -> int | None:
+        return cast("int | None", await self._run("throttle", wait_ms))
 
     async def count(self, batch: str, counters: list[Any]) -> int:
         return cast("int", await self._run("count", batch, *counters))

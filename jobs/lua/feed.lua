@@ -74,11 +74,15 @@ local function take_fresh(about, want)
   return taken
 end
 
--- Until the API has accepted a run of the batch, one row goes alone.
+-- Until the API has accepted a run of the batch, one row goes alone. It holds the others up for so long: whether
+-- a create whose reply was lost was carried out may take a minute to tell, and another's may go through.
+local PROBE_MS = 20000
+
 local function window(about, want)
   if about.accepted then return want end
   local probe = about.probe and byte_of(about.id, about.probe)
-  return (probe == 'p' or probe == 'r') and 0 or math.min(want, 1)
+  local alone = (probe == 'p' or probe == 'r') and now - about.probe_at < PROBE_MS
+  return alone and 0 or math.min(want, 1)
 end
 
 -- Their runs are out, or are to be ended: they start nothing.
@@ -90,16 +94,17 @@ local function take_new(about, want)
   local new = take_waiting(about, 'due', room)
   new = new + take_fresh(about, room - new)
   if new > 0 and not about.accepted then
-    about.probe = about.last
-    redis.call('HSET', batch_key(about.id), 'probe', about.last)
+    about.probe, about.probe_at = about.last, now
+    redis.call('HSET', batch_key(about.id), 'probe', about.last, 'probe_at', now)
   end
   return new
 end
 
 local function read(batch)
-  local got = redis.call('HMGET', batch_key(batch), 'state', 'rows', 'cursor', 'accepted', 'probe', 'generation', 'api', 'base_url')
+  local got = redis.call('HMGET', batch_key(batch), 'state', 'rows', 'cursor', 'accepted', 'probe', 'generation', 'api', 'base_url',
+    'probe_at')
   return {id = batch, state = got[1], rows = tonumber(got[2]), cursor = tonumber(got[3]), accepted = got[4] == '1',
-    probe = got[5], generation = tonumber(got[6]), api = got[7] .. ' ' .. got[8]}
+    probe = got[5], probe_at = tonumber(got[9]) or 0, generation = tonumber(got[6]), api = got[7] .. ' ' .. got[8]}
 end
 
 -- Equal shares, and again as long as somebody takes all of its share. Returns how many rows were taken.

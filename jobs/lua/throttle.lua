@@ -1,6 +1,6 @@
 -- The API said 429: hold new runs back as long as told. A wave of refusals, three and a quarter of the runs in
 -- flight, halves the runs in flight, once: fewer are chance, and halving at each ends at one run (measured, 4 %).
--- ARGV: wait_ms   Returns the runs that may be in flight now.
+-- ARGV: wait_ms   Returns the runs that may be in flight now; nil when nothing limits them.
 -- include: pace.lua
 local wait_ms, now = tonumber(ARGV[1]), now_ms()
 
@@ -18,4 +18,6 @@ end
 redis.call('HSET', WINDOW, 'hold_until', math.max(held_until(), now + wait_ms))
 -- Forgotten when it has long been recovered: a twentieth a second grows a hundredfold in 95 s.
 redis.call('PEXPIRE', WINDOW, math.max(300000, 2 * wait_ms))
-return allowed_runs(now)
+-- Infinity as an integer reply would be a negative number.
+local allowed = allowed_runs(now)
+return allowed < math.huge and allowed or nil

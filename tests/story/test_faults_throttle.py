@@ -13,7 +13,14 @@ async def test_a_wave_of_refusals_halves_and_chance_does_not(
     async with await Store.open(redis_url) as store:
         allowed = [await store.throttle(0.1) for _ in range(refusals)]
 
-    assert (allowed[-1] == 1) is halved
+    assert allowed[-1] == (1 if halved else None)
+
+
+async def test_what_users_allow_bounds_what_a_refusal_leaves(redis_url: str) -> None:
+    """Without a wave the users' own limit stands, and without one there is none."""
+    async with await Store.open(redis_url) as store:
+        await store.set_limits(max_runs=7)
+        assert await store.throttle(0.0) == 7
 
 
 async def test_one_wave_halves_once(redis_url: str) -> None:

@@ -80,6 +80,24 @@ async def test_the_first_row_of_a_batch_goes_alone_until_the_api_has_accepted_it
     assert rows_of(await store.feed(5), batch) == list(range(2, 11))
 
 
+async def test_a_first_row_without_a_reply_holds_the_others_up_for_20_s_only(
+    store: Store, redis_url: str
+) -> None:
+    """Its create may be lost again and again: then another tries, alone too, and its run opens the window."""
+    batch = await submitted(store, 10)
+    await store.beat(card())
+    first = await claimed(store, (await store.feed(5))[0])
+    await store.save(first, b"sending", run_out=True)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hincrby(keys.batch(batch), "probe_at", -19_000)
+        assert await store.feed(5) == []
+        client.hincrby(keys.batch(batch), "probe_at", -1_000)
+    (second,) = await store.feed(5)
+    assert await store.feed(5) == []
+    await store.save(await claimed(store, second), b"made", run_made=True)
+    assert rows_of(await store.feed(5), batch) == list(range(3, 11))
+
+
 async def test_when_the_first_row_fails_by_itself_the_next_tries(store: Store) -> None:
     """A row whose own input is refused says nothing about the batch; nor does one that waits."""
     batch = await submitted(store, 10)
