@@ -27,5 +27,5 @@ class Pacing:
         return await self._at.scripts.book(kind, cost) / 1000
 
     async def throttle(self, wait_s: float) -> int | None:
-        """The API told somebody to wait so long. Returns the runs that may be in flight now; None: any number."""
+        """The API told somebody to wait so long. Returns the runs that may be in flight; None: any number."""
         return await self._at.scripts.throttle(int(wait_s * 1000))
