@@ -11,6 +11,7 @@ OUTCOMES = (
     "completed(no_message)",
     "completed(two_messages)",
     "completed(file)",
+    "completed(left_file)",
     "completed(image)",
     "completed(refusal)",
     "failed(server_error)",
@@ -24,6 +25,7 @@ OUTCOMES = (
 RESPONSES_ONLY = ("completed(reasoning)", "completed(web_search)", "incomplete(content_filter)")
 NOTES = b"The sky is blue.\n\nThe capital of Fantasia is Moonville.\n"
 SEARCHED = "What is the capital of Fantasia?"
+CITED = f"[emulate: completed(citations)] {SEARCHED}"
 CALL = '[emulate: requires_action(double, {"n": 21})] Double it.'
 SCHEMA = {
     "type": "object",
@@ -57,7 +59,8 @@ async def _library(client: AsyncOpenAI, file_id: str, store_id: str) -> None:
     await client.vector_stores.files.content(file_id, vector_store_id=store_id)
     await client.vector_stores.search(store_id, query=SEARCHED)
     more = await client.files.create(file=("more.txt", b"Nothing much."), purpose="assistants")
-    batch = await client.vector_stores.file_batches.create(store_id, file_ids=[more.id])
+    garbled = await client.files.create(file=("garbled.txt", b"\xff\x00\xfe"), purpose="assistants")
+    batch = await client.vector_stores.file_batches.create(store_id, file_ids=[more.id, garbled.id])
     await client.vector_stores.file_batches.retrieve(batch.id, vector_store_id=store_id)
     await client.vector_stores.file_batches.list_files(batch.id, vector_store_id=store_id)
     await client.vector_stores.files.create(store_id, file_id=more.id)
@@ -106,7 +109,8 @@ async def _runs(client: AsyncOpenAI, store_id: str) -> None:
         tools=[{"type": "file_search"}],
         tool_resources={"file_search": {"vector_store_ids": [store_id]}},
     )
-    await _read(client, await asked(client, SEARCHED, assistant_id=searcher.id))
+    for question in (SEARCHED, CITED):
+        await _read(client, await asked(client, question, assistant_id=searcher.id))
     schema: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
     await _read(
         client, await asked(client, "What is 6 * 7?", response_format=schema, max_completion_tokens=256)
@@ -143,9 +147,13 @@ async def _responses(client: AsyncOpenAI, store_id: str) -> None:
         {"type": "file_search", "vector_store_ids": [store_id]},
         {"type": "function", "name": "double", "parameters": {"type": "object"}, "strict": False},
     ]
-    include: Any = ["code_interpreter_call.outputs", "file_search_call.results"]
+    include: Any = [
+        "code_interpreter_call.outputs",
+        "file_search_call.results",
+        "web_search_call.action.sources",
+    ]
     questions = [f"[emulate: {outcome}] What is 6 * 7?" for outcome in (*OUTCOMES, *RESPONSES_ONLY)]
-    for question in (*questions, "What is 6 * 7?", SEARCHED):
+    for question in (*questions, "What is 6 * 7?", SEARCHED, CITED):
         conversation = await client.conversations.create(metadata={"a": "b"})
         await responded(client, question, conversation=conversation.id, tools=tools, include=include)
         items = await client.conversations.items.list(conversation.id, include=include)

@@ -11,6 +11,8 @@ from worker.backends.wire import Wire, path
 REMEMBERED = 10_000
 """Names kept: a batch cites the same few knowledge files in every row."""
 
+NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
+
 
 class Files:
     """Reads files by id."""
@@ -31,6 +33,23 @@ class Files:
         else:
             where = path("files", file_id, "content")
         return await self._wire.content(where, limit_bytes)
+
+    async def left_in(self, container_id: str, since: float) -> list[dict[str, str]]:
+        """What code has left in a container from then on, cited or not: {"file_id", "name"}, in its order.
+
+        A container that has ended, or a server without such a list, has nothing; other faults are raised.
+        """
+        try:
+            listed = await self._wire.everything(path("containers", container_id, "files"))
+        except ApiFault as fault:
+            if fault.status not in NO_LIST:
+                raise
+            return []
+        return [
+            {"file_id": str(file["id"]), "name": PurePosixPath(str(file.get("path") or "")).name}
+            for file in listed
+            if file.get("source") == "assistant" and (file.get("created_at") or since) >= since
+        ]
 
     async def _name(self, file_id: str) -> str:
         known = self._names.get(file_id)

@@ -7,6 +7,7 @@ incomplete                incomplete; max_output_tokens is called max_completion
 failed, cancelled         the same
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ PREVIOUS = "askmill_previous"
 SPENT = "askmill_spent"
 """Metadata of such a response: tokens of those before it, `prompt,completion`."""
 ASKED = frozenset({"user", "system", "developer"})
+NAMES_FILE = re.compile(r"/mnt|open|save|write|dump|export|copy|zip|system|subprocess|\.to_|\.\w{1,8}[\"']")
+"""In code: a path, a call that writes, or a name with an extension. Spares a request where there is none."""
 STEP_TYPES = {
     "message": "message",
     "reasoning": "reasoning",
@@ -116,6 +119,16 @@ def behind_question(items: list[Json], question: str) -> list[Json]:
         if items[place].get("role") == "user" and question in _texts(items[place]):
             return items[place + 1 :]
     return []
+
+
+def containers_of(items: Iterable[Json]) -> list[str]:
+    """Containers whose code may have left files there, each once: code that names no file has left none."""
+    found = (
+        item.get("container_id")
+        for item in items
+        if item.get("type") == "code_interpreter_call" and NAMES_FILE.search(str(item.get("code") or ""))
+    )
+    return list(dict.fromkeys(str(container_id) for container_id in found if container_id))
 
 
 def draft_of(items: Iterable[Json]) -> Draft:

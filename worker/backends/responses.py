@@ -29,6 +29,7 @@ from worker.backends.requests import conversation_params, response_params, respo
 from worker.backends.response_objects import (
     Json,
     behind_question,
+    containers_of,
     draft_of,
     going_on,
     output_of,
@@ -118,7 +119,8 @@ class ResponsesBackend:
         if run_id is None or run_id.startswith(BY_ITEMS):
             items = written(await self._turn(ask, thread_id))
             steps = [step_of(item, None, ask.attempt, outputs_of(items)) for item in items]
-            return await self._answer(ask, items, steps)
+            # Nobody knows since when: on a shared conversation, files may be of an earlier turn.
+            return await self._answer(ask, items, steps, None if ask.follow_up else 0.0)
         chain = await self._chain(ask, run_id)
         items = [item for response in chain for item in output_of(response)]
         outputs = await self._outputs(ask, thread_id, items)
@@ -127,7 +129,8 @@ class ResponsesBackend:
             for response in chain
             for item in output_of(response)
         ]
-        return replace(await self._answer(ask, items, steps), run_id=run_id)
+        since = chain[0].get("created_at")
+        return replace(await self._answer(ask, items, steps, since), run_id=run_id)
 
     async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
         for item in (await self._items(thread_id, (), after))[0 if after else opening :]:
@@ -168,8 +171,14 @@ class ResponsesBackend:
             link = previous_of(response)
         return chain
 
-    async def _answer(self, ask: Ask, items: list[Json], steps: list[Step | None]) -> Answer:
+    async def _answer(
+        self, ask: Ask, items: list[Json], steps: list[Step | None], since: float | None
+    ) -> Answer:
+        """`since`: files left in a container from then on (Unix seconds) are this turn's; None: unknown."""
         draft = draft_of(items)
+        for container_id in containers_of(items) if since is not None else ():
+            for file in await self._files.left_in(container_id, since or 0.0):
+                draft.add_file(file["file_id"], file["name"], container_id)
         names = await self._files.names(draft.unnamed())
         answer, _ = finished(draft, names, footnotes=ask.profile.response_schema is None)
         last = str(items[-1].get("id")) if items else None

@@ -79,7 +79,10 @@ class Answer:
     passages: tuple[Passage, ...] | None = None
     searched_web: bool = False
     reasoned: bool = False
+    cites_often: bool = False
     made: MadeFile | None = None
+    left: MadeFile | None = None
+    """Left where the code ran, without a word about it."""
     image: MadeFile | None = None
     refusal: str = ""
     cut: bool = False
@@ -148,7 +151,12 @@ def _varied(answer: Answer, outcome: Outcome) -> Answer:
         case "refusal":
             return replace(answer, messages=(), refusal=REFUSAL, code=None, logs=None)
         case "file":
-            return replace(answer, made=MadeFile("answer.csv", f"answer\r\n{_quoted(text)}\r\n".encode()))
+            return replace(answer, made=_table(text))
+        case "left_file":
+            code = f'{answer.code or ""}\nopen("/mnt/data/answer.csv", "w").write(table)\n'.lstrip()
+            return replace(answer, left=_table(text), code=code, logs=answer.logs or "")
+        case "citations":
+            return replace(answer, cites_often=True)
         case "image":
             return replace(answer, image=MadeFile("chart.png", CHART_PNG))
         case "reasoning":
@@ -175,6 +183,10 @@ def _limited(answer: Answer, ask: Ask, outcome: Outcome) -> Answer:
         limit -= count_tokens(piece)
         kept.append(piece)
     return replace(answer, messages=tuple(piece for piece in kept if piece), cut=True)
+
+
+def _table(text: str) -> MadeFile:
+    return MadeFile("answer.csv", f"answer\r\n{_quoted(text)}\r\n".encode())
 
 
 def _quoted(text: str) -> str:

@@ -21,7 +21,9 @@ VARIANTS: dict[str, tuple[str, ...] | None] = {
         "two_messages",
         "long",
         "file",
+        "left_file",  # made, and not said
         "image",
+        "citations",  # in every awkward place
         "refusal",
         "json",
         "bad_json",

@@ -6,6 +6,7 @@ from typing import Any
 
 from worker.emulator.answers import Answer, Ask
 from worker.emulator.checks import refused
+from worker.emulator.citing import places_of
 from worker.emulator.containers import Containers
 from worker.emulator.ids import new_id
 from worker.emulator.questions import Said
@@ -116,8 +117,15 @@ class Scribe:
             results = [_result(passage) for passage in answer.passages]
             done.append(_tool("fs_", "file_search_call", queries=[self.ask.question], results=results))
         if answer.searched_web:
-            action = {"type": "search", "query": self.ask.question, "queries": [self.ask.question]}
+            action = {
+                "type": "search",
+                "query": self.ask.question,
+                "queries": [self.ask.question],
+                "sources": [{"type": "url", "url": "https://example.org/"}],
+            }
             done.append(_tool("ws_", "web_search_call", action=action))
+        if answer.left is not None:
+            self.containers.add(self.container_id, answer.left.name, answer.left.content, self.at)
         if answer.code is not None:
             done.append(
                 _tool(
@@ -140,15 +148,11 @@ class Scribe:
         annotations: list[Json] = []
         answer = self.answer
         if last and answer.passages:
-            best = answer.passages[0]
-            annotations.append(
-                {
-                    "type": "file_citation",
-                    "index": len(text),
-                    "file_id": best.file_id,
-                    "filename": best.filename,
-                }
-            )
+            text, places = places_of(text, answer.passages, often=answer.cites_often)
+            annotations += [
+                {"type": "file_citation", "index": at, "file_id": best.file_id, "filename": best.filename}
+                for at, best in places
+            ]
         if last and answer.searched_web:
             annotations.append(
                 {
@@ -180,6 +184,8 @@ class Scribe:
 
 def shown(items: list[Json], include: list[str]) -> list[Json]:
     """Items as the API shows them: results and outputs of tools only when `include` asks."""
+    if "web_search_call.action.sources" not in include:
+        items = [_without_sources(item) if item["type"] == "web_search_call" else item for item in items]
     hidden = []
     if "file_search_call.results" not in include:
         hidden.append(("file_search_call", "results"))
@@ -189,6 +195,10 @@ def shown(items: list[Json], include: list[str]) -> list[Json]:
         item | {name: None for kind, name in hidden if item["type"] == kind} if _is_tool(item) else item
         for item in items
     ]
+
+
+def _without_sources(item: Json) -> Json:
+    return item | {"action": {name: told for name, told in item["action"].items() if name != "sources"}}
 
 
 def _is_tool(item: Json) -> bool:

@@ -3,7 +3,7 @@
 from worker.emulator.answers import Ask
 from worker.emulator.errors import no_file, not_found
 from worker.emulator.ids import new_id
-from worker.emulator.search import Passage, find_passages, split_passages
+from worker.emulator.search import Passage, find_passages, split_passages, unreadable
 from worker.emulator.state import Store
 from worker.emulator.wire import Json
 
@@ -59,7 +59,8 @@ class Library:
 
     def file_ids(self, store_ids: tuple[str, ...], file_ids: tuple[str, ...] = ()) -> list[str]:
         """Every file to search, each once."""
-        stored = (row["file_id"] for store_id in store_ids for row in self.store_files.children(store_id))
+        rows = (row for store_id in store_ids for row in self.store_files.children(store_id))
+        stored = (row["file_id"] for row in rows if row["status"] == "completed")
         return [file_id for file_id in dict.fromkeys((*stored, *file_ids)) if file_id in self.files.rows]
 
     def passages(self, file_id: str) -> list[Passage]:
@@ -102,16 +103,17 @@ class Library:
         return self.store(row["id"])
 
     def attach(self, store_id: str, body: Json, now: float) -> Json:
-        """Put a file into a store; indexing is done at once."""
+        """Put a file into a store; indexing is done at once, and fails for what cannot be read."""
         file = self.get(body["file_id"])
+        fault = unreadable(file["filename"], self._store.read_content(file["id"]))
         row: Json = {
             "id": file["id"],
             "object": "vector_store.file",
             "created_at": int(now),
             "usage_bytes": file["bytes"],
             "vector_store_id": store_id,
-            "status": "completed",
-            "last_error": None,
+            "status": "failed" if fault else "completed",
+            "last_error": fault,
             "chunking_strategy": {
                 "type": "static",
                 "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400},

@@ -248,7 +248,7 @@ class Responses:
         at = life.plan.marks[-1][0]
         calls = life.calls if status == "completed" else []
         container_id = ""
-        if answer.code is not None or answer.made or answer.image:
+        if answer.code is not None or answer.made or answer.image or answer.left:
             container_id = row.container_id or self._containers.make(at)
         output = Scribe(life.ask, answer, calls, self._containers, container_id, at).items()
         row.ended = response_ending(row, answer, status, output)

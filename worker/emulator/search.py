@@ -3,12 +3,22 @@
 import math
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 # OpenAI's chunks are 800 tokens with 400 overlap; a paragraph reads better as an answer here.
 PASSAGE_CHARS = 800
 K1 = 1.2
 B = 0.75
+# fmt: off
+_TEXTS = frozenset({
+    ".c", ".cpp", ".cs", ".css", ".go", ".html", ".java", ".js", ".json", ".md", ".php", ".py", ".rb", ".sh",
+    ".tex", ".ts", ".txt",
+})
+# fmt: on
+_MAGIC = {".pdf": b"%PDF", ".docx": b"PK", ".pptx": b"PK", ".doc": b""}
+_ENCODINGS = ("utf-8", "utf-16")
 _WORD = re.compile(r"\w+")
 _COMMON = frozenset(
     [
@@ -100,3 +110,20 @@ def _rarity(word: str, bags: list[Counter[str]]) -> float:
 
 def _words(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
+
+
+def unreadable(filename: str, content: bytes) -> dict[str, str] | None:
+    """`last_error` of a file that a vector store cannot index; None where it can (file search guide)."""
+    suffix = PurePosixPath(filename).suffix.lower()
+    if suffix not in _TEXTS and suffix not in _MAGIC:
+        return {"code": "unsupported_file", "message": "The file type is not supported."}
+    sound = _is_text(content) if suffix in _TEXTS else content.startswith(_MAGIC[suffix])
+    invalid = {"code": "invalid_file", "message": "The file could not be parsed because it is not valid."}
+    return None if sound else invalid
+
+
+def _is_text(content: bytes) -> bool:
+    for encoding in _ENCODINGS:
+        with suppress(UnicodeDecodeError):
+            return bool(content.decode(encoding).strip())
+    return False

@@ -137,16 +137,24 @@ class VectorStores:
         files = body.get("files") or [{"file_id": file_id} for file_id in body.get("file_ids") or []]
         for file in files:
             self._library.get(check(file, ATTACHED)["file_id"])
-        for file in files:
+        kept = [
             self._library.attach(store_id, {"attributes": body.get("attributes")} | file, call.now)
-        n = len(files)
+            for file in files
+        ]
+        done, n = sum(file["status"] == "completed" for file in kept), len(files)
         row = {
             "id": new_id("vsfb_"),
             "object": "vector_store.files_batch",
             "created_at": int(call.now),
             "vector_store_id": store_id,
             "status": "completed",
-            "file_counts": {"in_progress": 0, "completed": n, "failed": 0, "cancelled": 0, "total": n},
+            "file_counts": {
+                "in_progress": 0,
+                "completed": done,
+                "failed": n - done,
+                "cancelled": 0,
+                "total": n,
+            },
         }
         self._batches.put(row["id"], row | {"file_ids": [file["file_id"] for file in files]})
         return row

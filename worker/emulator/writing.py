@@ -1,10 +1,10 @@
 """Writes the end of a run down as the Assistants API shows it: run steps, messages, usage."""
 
 from worker.emulator.answers import Answer, MadeFile, count_tokens
+from worker.emulator.citing import places_of, with_markers
 from worker.emulator.ids import new_id
 from worker.emulator.library import Library
 from worker.emulator.run import Run
-from worker.emulator.search import Passage
 from worker.emulator.state import Store
 from worker.emulator.threads import Threads, text_part
 from worker.emulator.wire import Json
@@ -83,8 +83,12 @@ class Writer:
             )
         content = self._contents(answer, image_id, at)
         said = max(0, answer.completion_tokens - count_tokens(answer.code or ""))
+        left = self._keep(answer.left, at)
         for i, parts in enumerate(content):
             message = self._message(run, parts, status, at)
+            if left and i == len(content) - 1:
+                attached = [{"file_id": left, "tools": [{"type": "code_interpreter"}]}]
+                self.threads.messages.put(message["id"], message | {"attachments": attached})
             share = said // len(content) + (said % len(content) if i == 0 else 0)
             details = {"type": "message_creation", "message_creation": {"message_id": message["id"]}}
             self._step(run, at, details, usage=_counted(run, share))
@@ -143,7 +147,8 @@ class Writer:
             return [[{"type": "refusal", "refusal": answer.refusal}]]
         contents = [[text_part(text)] for text in answer.messages]
         if contents and answer.passages and not answer.cut:
-            contents[-1] = [_cited(answer.messages[-1], answer.passages[0])]
+            said = places_of(answer.messages[-1], answer.passages, often=answer.cites_often)
+            contents[-1] = [text_part(*with_markers(*said))]
         if contents and answer.made:
             contents[-1] = [_linked(answer.messages[-1], self._keep(answer.made, at) or "", answer.made.name)]
         if contents and image_id:
@@ -156,18 +161,6 @@ class Writer:
         if made is None:
             return None
         return str(self._library.add(made.name, made.content, "assistants_output", at)["id"])
-
-
-def _cited(text: str, passage: Passage) -> Json:
-    marker = f"【4:0†{passage.filename}】"
-    annotation = {
-        "type": "file_citation",
-        "text": marker,
-        "start_index": len(text),
-        "end_index": len(text) + len(marker),
-        "file_citation": {"file_id": passage.file_id},
-    }
-    return text_part(text + marker, [annotation])
 
 
 def _linked(text: str, file_id: str, name: str) -> Json:

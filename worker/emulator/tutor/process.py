@@ -24,7 +24,7 @@ ANSWER_LIMIT_S = 10.0
 CLOSE_LIMIT_S = 5.0
 MAX_LINE_BYTES = 1 << 20
 
-_COMMAND = (sys.executable, "-P", "-m", "worker.emulator.tutor.helper")
+_COMMAND = (sys.executable, "-P", "-m", "askmill.own", "worker.emulator.tutor.helper")
 NO_HELPER = "The offline tutor's helper process is not running, so this was not computed."
 _DIED: dict[str, str] = {"error": NO_HELPER}
 
