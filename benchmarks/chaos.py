@@ -1,8 +1,10 @@
-"""Chaos at full length, with totals: `python -m benchmarks.chaos [rounds|crash|drops|soak]`.
+"""Chaos at full length, with totals: `python -m benchmarks.chaos [rounds|crash|drops|roll|fair|soak]`.
 
 rounds   random accidents over both APIs; every tenth mill has workers with their real heartbeats
 crash    5,000 rows at concurrency 50: everything killed at half, then started again
 drops    2,000 rows, the replies of 5 % of the creates lost
+roll     two workers with 500 runs in flight, each ended by SIGTERM and replaced: the longest pause, the runs
+fair     50 rows behind a batch of 100,000, beside the same 50 alone; then two big batches
 soak     full concurrency for some minutes: memory of the worker and keys of Redis at both ends
 """
 
@@ -20,10 +22,11 @@ import psutil
 import redis
 
 from jobs import keys
+from jobs.models import STATUS_OF_BYTE
 from jobs.store import Store
 from tests.chaos.driver import Chaos, Totals
-from tests.chaos.support import counter, wait_for_finished
-from tests.mill import Mill
+from tests.chaos.support import FINISHED, bytes_of, counter, wait_for_finished, wait_for_workers
+from tests.mill import Child, Mill
 from tests.support import wait_until
 
 ROUNDS_A_MILL = 10
@@ -94,6 +97,84 @@ async def drops(options: argparse.Namespace) -> dict[str, Any]:
         }
 
 
+async def roll(options: argparse.Namespace) -> dict[str, Any]:
+    """A pause is a time in which no row ended; the longest is told, beside that without a restart."""
+    scenario = "[latency]\nmedian_s = 5\nsigma = 0.5\n"
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, scenario) as mill:
+        workers = [mill.worker(250), mill.worker(250)]
+        batch = await mill.submit(["What is 1 + 1?"] * options.rows)
+        wait_for_finished(mill, batch, 200, timeout_s=600)
+        alone_s = await _longest_pause_s(mill, batch, options.rows // 3)
+        rolling = asyncio.create_task(asyncio.to_thread(_replace, mill, workers))
+        rolled_s = await _longest_pause_s(mill, batch, 2 * options.rows // 3, rolling)
+        status = await mill.wait_for(batch, timeout_s=3600)
+        return {
+            "rows": options.rows,
+            "runs": mill.stats()["runs_created"],
+            "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
+            "longest_pause_s": {"without": alone_s, "restarting": rolled_s},
+            "exits_s": rolling.result(),
+        }
+
+
+def _replace(mill: Mill, workers: list[Child]) -> list[float]:
+    """Each new worker is ready before the next old one is told to end. Returns how long each took to exit."""
+    took_s = list[float]()
+    for worker in workers:
+        began_s = time.monotonic()
+        worker.leave()
+        took_s.append(round(time.monotonic() - began_s, 2))
+        mill.worker(250)
+        wait_for_workers(mill, 2)
+    return took_s
+
+
+async def _longest_pause_s(
+    mill: Mill, batch: str, rows: int, also: asyncio.Task[list[float]] | None = None
+) -> float:
+    """Until so many rows have ended (and `also` has): the longest time in which none did."""
+    ended, changed_s, longest_s = 0, time.monotonic(), 0.0
+    while ended < rows or (also and not also.done()):
+        await asyncio.sleep(0.02)
+        now_s, so_far = time.monotonic(), _ended(mill, batch)
+        longest_s = max(longest_s, now_s - changed_s)
+        if so_far > ended:
+            ended, changed_s = so_far, now_s
+    return round(longest_s, 2)
+
+
+async def fair(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds from a submit of 50 rows to its first run and its last row, alone and behind the big one."""
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _HALF_A_SECOND) as mill:
+        mill.worker(50)
+        await mill.wait_for(await mill.submit(["What is 1 + 1?"] * 50))
+        alone = await _times_of(mill, await mill.submit(["What is 1 + 1?"] * 50))
+        big = await mill.submit(["What is 1 + 1?"] * options.rows)
+        wait_for_finished(mill, big, 200, timeout_s=600)
+        behind = await _times_of(mill, await mill.submit(["What is 1 + 1?"] * 50))
+        other = await mill.submit(["What is 1 + 1?"] * options.rows)
+        wait_for_finished(mill, other, 50, timeout_s=600)
+        before = [_ended(mill, batch) for batch in (big, other)]
+        wait_for_finished(mill, other, 550, timeout_s=600)
+        shares = [_ended(mill, batch) - then for batch, then in zip((big, other), before, strict=True)]
+        return {"behind_rows": options.rows, "alone_s": alone, "behind_s": behind, "two_big_ended": shares}
+
+
+_HALF_A_SECOND = "[latency]\nmedian_s = 0.5\nsigma = 0\n"
+
+
+def _ended(mill: Mill, batch: str) -> int:
+    return sum(rows for byte, rows in bytes_of(mill, batch).items() if STATUS_OF_BYTE[byte] in FINISHED)
+
+
+async def _times_of(mill: Mill, batch: str) -> dict[str, float]:
+    about = (await mill.wait_for(batch, timeout_s=600)).batch
+    assert about.started_at_ms
+    assert about.finished_at_ms
+    told_ms = {"first_run": about.started_at_ms, "done": about.finished_at_ms}
+    return {name: (at_ms - about.submitted_at_ms) / 1000 for name, at_ms in told_ms.items()}
+
+
 async def soak(options: argparse.Namespace) -> dict[str, Any]:
     """One batch after the other, each purged from Redis when it is done."""
     curve: list[dict[str, Any]] = []
@@ -136,21 +217,23 @@ def _print(entry: dict[str, Any]) -> None:
     print(json.dumps(entry), flush=True)
 
 
+SCENES = {"rounds": rounds, "crash": crash, "drops": drops, "roll": roll, "fair": fair, "soak": soak}
+
+
 def main() -> None:
-    """Read the options, run one of the four, print its totals as the last line."""
+    """Read the options, run one of them, print its totals as the last line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="rounds", choices=["rounds", "crash", "drops", "soak"])
+    parser.add_argument("what", nargs="?", default="rounds", choices=list(SCENES))
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", type=int, help="default: 60 a round, 5000 crash, 2000 drops and soak")
+    parser.add_argument("--rows", type=int, help="default: 60 a round, 5000 crash, 100000 fair, 2000 others")
     parser.add_argument("--accidents", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--api", default="assistants", choices=["assistants", "responses"])
     options = parser.parse_args()
-    options.rows = options.rows or {"rounds": 60, "crash": 5000}.get(options.what, 2000)
+    options.rows = options.rows or {"rounds": 60, "crash": 5000, "fair": 100_000}.get(options.what, 2000)
     os.nice(5)
-    scenes = {"rounds": rounds, "crash": crash, "drops": drops, "soak": soak}
-    _print({"what": options.what, "seed": options.seed, "total": asyncio.run(scenes[options.what](options))})
+    _print({"what": options.what, "seed": options.seed, "total": asyncio.run(SCENES[options.what](options))})
 
 
 if __name__ == "__main__":

@@ -162,5 +162,8 @@ def locked(known: Known, event: Event, policy: RetryPolicy) -> Decision:
 
 
 def ask_to_end(known: Known, stop: Stop, event: Event) -> Decision:
-    """Cancel the run at the API; what comes of it is decided when it has ended."""
-    return Decision(replace(known, stop=stop, stopped_at=event.at), CancelRun())
+    """Cancel the run at the API; what comes of it is decided when it has ended.
+
+    Stored first: whoever finds the run cancelled after a kill must know that it was us, and why.
+    """
+    return Decision(replace(known, stop=stop, stopped_at=event.at), CancelRun(), store=True)

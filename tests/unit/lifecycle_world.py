@@ -72,6 +72,8 @@ class Thread:
 class World:
     """One row and the API it is asked at. `script` names what the next requests meet; then all goes well.
 
+    "kill" strikes between what a decision stores and what it does, "kill_unstored" just before it is stored.
+
     `outcomes`: how each run made ends, the last one repeating. `run_s`: how long a run takes.
     """
 
@@ -116,6 +118,8 @@ class World:
         decision = redirected(decision, self.state, Claimed(self.now), self.policy)
         action = decision.action
         self.log.append(f"{type(event).__name__} -> {type(action).__name__}")
+        if meets == "kill_unstored":
+            return self._killed()
         if decision.store or isinstance(action, GiveBack | PauseBatch):
             self.stored = KNOWN.validate_json(KNOWN.dump_json(decision.known, exclude_defaults=True))
         self.known = decision.known

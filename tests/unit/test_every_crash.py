@@ -1,0 +1,71 @@
+"""A worker killed at every point between two effects of a row's history: the promises hold in all of them.
+
+effects   what the worker asked of the API ─▶ [here] ─▶ what it stores of the reply ─▶ [here] ─▶ what it asks next
+
+The histories are not drawn but counted out, in virtual time: each outcome, each step, both points, alone, twice,
+and after each fault of an earlier step. What random kills of real processes seldom meet (tests/chaos) is met here.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from jobs.models import OnIncomplete
+from tests.unit.lifecycle_world import World
+from tests.unit.test_lifecycle_properties import PROMISES
+from worker.retry import RetryPolicy
+
+KILLS = ("kill", "kill_unstored")
+OUTCOMES = (
+    ("completed",),
+    ("failed:server_error", "completed"),
+    ("expired", "completed"),
+    ("incomplete:max_completion_tokens", "completed"),
+    ("requires_action",),
+    ("always_acting",),
+    ("too_late", "completed"),
+    ("stuck",),
+    ("cancelled",),
+    ("odd", "completed"),
+)
+POLICIES = {
+    OnIncomplete.KEEP: RetryPolicy(tool_rounds=2, deadline_s=20),
+    OnIncomplete.CONTINUE: RetryPolicy(tool_rounds=2, deadline_s=20, on_incomplete=OnIncomplete.CONTINUE),
+}
+FAULTY = ("429", "timeout", "drop_after", "late")
+"""A request refused, one not carried out, one whose reply is lost, one carried out 20 s later."""
+Script = tuple[str, ...]
+
+
+def _unharmed_steps(outcomes: Script, policy: RetryPolicy) -> int:
+    return World(deque(), outcomes=outcomes, policy=policy).play().steps
+
+
+def _scripts(steps: int) -> Iterator[Script]:
+    """One kill; two; a kill in the step of a fault or any later one."""
+    ok = ("ok",)
+    for at, kill in product(range(steps), KILLS):
+        yield ok * at + (kill,)
+        for more, second in product(range(3), KILLS):
+            yield ok * at + (kill,) + ok * more + (second,)
+    for at, fault, after, kill in product(range(steps), FAULTY, range(3), KILLS):
+        yield ok * at + (fault,) + ok * after + (kill,)
+
+
+@pytest.mark.parametrize("on_incomplete", POLICIES)
+def test_a_kill_between_any_two_effects_breaks_no_promise(
+    on_incomplete: OnIncomplete, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ended once, no attempt paid for twice, each run in the ledger, no completed answer dropped."""
+    policy, tried = POLICIES[on_incomplete], 0
+    for outcomes in OUTCOMES:
+        for script in _scripts(_unharmed_steps(outcomes, policy)):
+            world = World(deque(script), outcomes=outcomes, policy=policy).play()
+            tried += 1
+            for promise in PROMISES:
+                promise(world)
+    with capsys.disabled():
+        print(f"\n{tried} histories with kills, on_incomplete={on_incomplete}: every promise held")
+    assert tried > 1_000
