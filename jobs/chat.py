@@ -14,6 +14,7 @@ import orjson
 from openai import AsyncOpenAI, OpenAIError
 
 from jobs.api import sentence
+from jobs.calling import LIMIT_S
 from jobs.chatting.screen import Screen
 from jobs.local import folders
 from jobs.models import Api
@@ -40,6 +41,7 @@ class Partner:
     api: Api
     profile: Profile
     resources: Resources
+    function_limit_s: float = LIMIT_S
 
 
 class Talk(Protocol):

@@ -8,13 +8,14 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
-import orjson
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
 from jobs.errors import ProfileError
@@ -47,23 +48,6 @@ class Function:
         return {name: getattr(checked, name) for name in type(checked).model_fields}
 
 
-async def answers(functions: Functions | None, calls: Sequence[tuple[str, str]]) -> list[str]:
-    """Call each (name, arguments as JSON) in turn; its output, or what went wrong, as text for the model."""
-    known = load(functions) if functions else {}
-    return [await _answer(known.get(name), name, arguments) for name, arguments in calls]
-
-
-async def _answer(function: Function | None, name: str, arguments: str) -> str:
-    if function is None:
-        return f"Error: there is no function named {name}."
-    try:
-        value = function.call(**function.parsed(arguments))
-        value = await value if inspect.isawaitable(value) else value
-        return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-    except Exception as error:  # noqa: BLE001 -- whatever a user's function raises is for the model to know
-        return f"Error: {type(error).__name__}: {error}"
-
-
 def _fault(error: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
     return f"{place}: {error['msg']}" if place else str(error["msg"])
@@ -87,9 +71,18 @@ def load(functions: Functions) -> dict[str, Function]:
 
     Raises ProfileError when no module of that name here has the hash that was submitted.
     """
-    return _functions(
-        _imported(_found(functions.module, functions.sha256), functions.module), functions.module
-    )
+    file = _found(functions.module, functions.sha256)
+    with _LOADING:
+        return _loaded(file, functions.sha256, functions.module)
+
+
+_LOADING = threading.Lock()
+
+
+@lru_cache(maxsize=64)
+def _loaded(file: Path, sha256: str, module: str) -> dict[str, Function]:  # noqa: ARG001 -- names the content
+    """Imported once a process: what a module opens or remembers lasts from call to call."""
+    return _functions(_imported(file, module), module)
 
 
 def _found(module: str, sha256: str | None) -> Path:

@@ -8,9 +8,9 @@ from openai.types.beta.threads import Run, Text, TextDelta
 from openai.types.beta.threads.runs import ToolCall
 from typing_extensions import override
 
+from jobs.calling import answers
 from jobs.chat import ROUNDS, Kept, Partner
 from jobs.chatting.screen import Screen
-from jobs.functions import answers
 from jobs.params import assistant_params, run_settings
 
 
@@ -98,7 +98,8 @@ class AssistantsTalk:
         assert run.required_action is not None
         calls = run.required_action.submit_tool_outputs.tool_calls
         asked = [(call.function.name, call.function.arguments) for call in calls]
-        told = await answers(self._partner.profile.functions, asked)
+        functions, limit_s = self._partner.profile.functions, self._partner.function_limit_s
+        told = await answers(functions, asked, limit_s)
         for (name, arguments), output in zip(asked, told, strict=True):
             self._screen.tool(f"{name} {arguments}", f"→ {output}")
         return [{"tool_call_id": call.id, "output": output} for call, output in zip(calls, told, strict=True)]

@@ -5,9 +5,9 @@ from typing import Any
 
 from openai.types.responses import Response, ResponseFunctionToolCall, ResponseOutputItem
 
+from jobs.calling import answers
 from jobs.chat import ROUNDS, Kept, Partner
 from jobs.chatting.screen import Screen
-from jobs.functions import answers
 from jobs.params import response_settings
 
 
@@ -80,7 +80,8 @@ class ResponsesTalk:
 
     async def _outputs(self, calls: list[ResponseFunctionToolCall]) -> list[Any]:
         asked = [(call.name, call.arguments) for call in calls]
-        told = await answers(self._partner.profile.functions, asked)
+        functions, limit_s = self._partner.profile.functions, self._partner.function_limit_s
+        told = await answers(functions, asked, limit_s)
         for (name, arguments), output in zip(asked, told, strict=True):
             self._screen.tool(f"{name} {arguments}", f"→ {output}")
         return [

@@ -1,10 +1,16 @@
 """`askmill chat`: answers and tool calls as they come, one thread over several starts. On both APIs."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jobs.api import client
+from jobs.chat import Kept, Partner, talk_of
+from jobs.chatting.screen import Screen
+from jobs.functions import describe
+from jobs.profile import Profile, Resources
 from tests.asked import Asker
 from tests.command_line import terminal
 from tests.mill import Mill
@@ -75,6 +81,33 @@ def test_functions_are_called_and_shown(asker: Asker) -> None:
     assert "→ 57 degrees in Oslo" in shown
     assert "LookupError: no such city" in shown
     assert shown.count("The functions returned:") == 2
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+async def test_a_function_that_never_returns_holds_up_nothing(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off after its time; the model is told, and the end of the program does not wait for it."""
+    monkeypatch.chdir(asker.user.folder)
+    asker.user.write(
+        "endless.py",
+        "import threading",
+        "def wait_for_ever() -> str:",
+        '    """Waits."""',
+        "    threading.Event().wait()",
+        "    return 'never'",
+    )
+    profile, shown = Profile(model="gpt-5-mini", functions=describe("endless.py")), list[str]()
+    async with client("offline", asker.mill.base_url) as api_client:
+        partner = Partner(api_client, asker.mill.api, profile, Resources(), function_limit_s=0.3)
+        talk = talk_of(partner, Screen(shown.append))
+        kept = await talk.make(Kept())
+
+        await talk.ask(kept, "Wait. [emulate: requires_action(wait_for_ever, {}), completed]")
+
+    assert "→ Error: wait_for_ever took longer than 0.3 s." in "".join(shown)
+    assert "The functions returned:" in "".join(shown)
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "askmill-function")
 
 
 def test_a_cited_file_is_named(asker: Asker) -> None:

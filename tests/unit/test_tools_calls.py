@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import calling
 from jobs.functions import describe
 from jobs.profile import Functions
 from worker.backends.base import ToolCall
@@ -29,6 +30,34 @@ async def later(seconds: float) -> dict[str, float]:
 def broken(text: str = "") -> str:
     """Raises."""
     raise LookupError("no such town")
+
+def leaving() -> str:
+    """Ends the process, it thinks."""
+    raise SystemExit(3)
+
+async def leaving_later() -> str:
+    """The same on a loop."""
+    raise SystemExit(3)
+
+def empty() -> str:
+    """A bare next()."""
+    return next(iter(()))
+
+def never() -> str:
+    """Does not return."""
+    threading.Event().wait()
+
+async def blocking(seconds: float) -> str:
+    """Blocks its loop."""
+    threading.Event().wait(seconds)
+    return "late"
+
+counted = []
+
+def count() -> int:
+    """How often it was called since its module was imported."""
+    counted.append(1)
+    return len(counted)
 
 def odd() -> object:
     """Returns what JSON does not know."""
@@ -75,6 +104,9 @@ async def test_a_slow_function_is_cut_off_and_the_others_are_answered(functions:
         ("meet", '{"name": "a", "town": "b"}', "Error: ValueError: town: Extra inputs are not permitted"),
         ("nobody", "{}", "Error: there is no function named nobody."),
         ("odd", "{}", "{1j}"),
+        ("leaving", "{}", "Error: RuntimeError: SystemExit: 3"),
+        ("leaving_later", "{}", "Error: RuntimeError: SystemExit: 3"),
+        ("empty", "{}", "Error: RuntimeError: StopIteration"),
     ],
 )
 async def test_faults_become_words_for_the_model(
@@ -82,6 +114,34 @@ async def test_faults_become_words_for_the_model(
 ) -> None:
     """An exception, wrong arguments, an unknown name: the run goes on, and the model knows why."""
     assert (await outputs(functions, (name, arguments)))[0].startswith(said)
+
+
+async def test_functions_that_never_return_keep_nobody_waiting(functions: Functions) -> None:
+    """More of them than any pool has threads; the next call is answered all the same, on the loop too."""
+    stuck = await outputs(functions, *[("never", "{}")] * 40, limit_s=0.3)
+    blocked = await outputs(functions, ("blocking", '{"seconds": 30}'), limit_s=0.3)
+
+    assert set(stuck) == {"Error: never took longer than 0.3 s."}
+    assert blocked == ["Error: blocking took longer than 0.3 s."]
+    assert await outputs(functions, ("count", "{}"), ("later", '{"seconds": 0}')) == ["1", '{"slept":0.0}']
+
+
+async def test_after_very_many_that_never_return_no_more_are_begun(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads cannot be ended: the model is told, and the process does not fill up with them."""
+    monkeypatch.setattr(calling, "STUCK_MOST", 2)
+    monkeypatch.setattr(calling, "_stuck", set())
+    await outputs(functions, *[("never", "{}")] * 2, limit_s=0.3)
+
+    (said,) = await outputs(functions, ("count", "{}"))
+
+    assert said == "Error: count is not called: 2 earlier calls have never returned."
+
+
+async def test_a_module_is_imported_once(functions: Functions) -> None:
+    """What it opens or remembers lasts from call to call."""
+    assert [await outputs(functions, ("count", "{}")) for _ in range(3)] == [["1"], ["2"], ["3"]]
 
 
 async def test_a_changed_module_is_not_called(functions: Functions, tmp_path: Path) -> None:
