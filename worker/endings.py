@@ -101,12 +101,12 @@ def _going_on(known: Known, run: Run, event: AnswerRead, reason: str) -> Decisio
 def _dead(known: Known, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:
     """Expired, failed, or ended by us: another attempt where that may help."""
     status, error = _verdict(known, run)
-    code = error.split(":", 1)[0]
+    code = error.partition(":")[0]
     if code in MONEY_CODES:
         # Nothing is marked failed for want of money: the paid-for attempt is kept, the limit moves on.
         fresh = replace(_fresh(known, run, error, event), base=known.base + 1)
         return Decision(fresh, PauseBatch(reason=error), retried=code)
-    may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES or code in {"deadline", "run_gone"}
+    may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES or code == "deadline"
     if may_help and _left(known, policy) > 0:
         return another_attempt(known, run, error, event, policy)
     return _finish(known, run, event.answer, status, None if status is JobStatus.EXPIRED else error)
@@ -118,8 +118,8 @@ def _verdict(known: Known, run: Run) -> tuple[JobStatus, str]:
         if known.odd_status is not None:
             return JobStatus.FAILED, known.odd_status
         return JobStatus.FAILED, "deadline: the run took longer than it may and was cancelled"
-    if known.stop is Stop.ROW:
-        return JobStatus.FAILED, known.stop_error or "row"
+    if known.stop_error is not None:
+        return JobStatus.FAILED, known.stop_error
     if run.status == "expired":
         return JobStatus.EXPIRED, "expired"
     said = f": {run.error_message}" if run.error_message else ""
@@ -141,7 +141,7 @@ def another_attempt(known: Known, run: Run, error: str, event: Event, policy: Re
     """A new attempt after a back-off: a single row on a fresh thread, a conversation's row on its own."""
     wait_s = policy.attempt_wait_s(known.attempt - known.base, event.draw)
     action = GiveBack(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)
-    return Decision(_fresh(known, run, error, event), action, store=True, retried=error.split(":", 1)[0])
+    return Decision(_fresh(known, run, error, event), action, store=True, retried=error.partition(":")[0])
 
 
 def _fresh(known: Known, run: Run, error: str, event: Event) -> Known:

@@ -291,7 +291,7 @@ class PauseBatch(Action):
 class Finish(Action):
     """The row has ended."""
 
-    status: JobStatus = JobStatus.FAILED
+    status: JobStatus
     error: str | None = None
     answer: str = ""
 

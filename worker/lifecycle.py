@@ -133,9 +133,14 @@ def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
     if found.kind is FoundKind.RUN and found.run is not None:
         return replace(_seen(known, found.run, event, policy), surplus=surplus)
     if found.kind is FoundKind.ANSWER:
-        adopted = replace(known, phase=Phase.READ, run_id=None, ended=found.run, doubt=False)
-        return Decision(adopted, ReadAnswer(), store=True)
+        return _adopted(known, found.run)
     return _not_found(known, event, policy)
+
+
+def _adopted(known: Known, run: Run | None) -> Decision:
+    """Its answer stands on the thread, its id is not known. `run`: how it ended, where that can be told."""
+    adopted = replace(known, phase=Phase.READ, run_id=None, ended=run, doubt=False)
+    return Decision(adopted, ReadAnswer(), store=True)
 
 
 def _not_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
@@ -158,8 +163,8 @@ def _not_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
 def _seen(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Decision:
     """A run was shown by a create, a look, a cancel, a submit or a find."""
     decision = _seen_now(_identified(known, run, event), run, event, policy)
-    fresh = known.run_id != run.id or (known.outputs and not decision.known.outputs)
-    return replace(decision, store=decision.store or bool(fresh))
+    fresh = known.run_id != run.id or bool(known.outputs)
+    return replace(decision, store=decision.store or fresh)
 
 
 def _identified(known: Known, run: Run, event: Event) -> Known:
@@ -207,7 +212,7 @@ def _stopping(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Deci
     if known.stopped_at is None:
         return Decision(replace(known, stopped_at=event.at), CancelRun())
     if event.at - known.stopped_at >= policy.cancel_grace_s:
-        return conclude(replace(known, phase=Phase.READ, ended=run), AnswerRead(event.at, event.draw), policy)
+        return conclude(replace(known, ended=run), AnswerRead(event.at, event.draw), policy)
     wait_s = policy.wait_s(1, event.draw)
     return Decision(known, Look(after_s=wait_s) if run.status == "cancelling" else CancelRun(after_s=wait_s))
 
@@ -237,7 +242,7 @@ def _outputs_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision
     """Whether outputs whose submission got no reply have arrived."""
     found = event.found
     if found.kind is FoundKind.ANSWER:
-        return Decision(replace(known, phase=Phase.READ, run_id=None), ReadAnswer(), store=True)
+        return _adopted(known, found.run)
     if found.kind is FoundKind.RUN and found.run is not None:
         return _seen(known, found.run, event, policy)
     return Decision(known, Submit(after_s=policy.wait_s(known.tries, event.draw) if known.tries else 0.0))

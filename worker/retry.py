@@ -176,7 +176,7 @@ def classify(fault: ApiFault, on: On, row_fields: frozenset[str] = frozenset()) 
 
 
 def _names_profile(param: str | None, row_fields: frozenset[str]) -> bool:
-    return bool(param) and not ROW_PARAMS.match(param or "") and param not in row_fields
+    return param is not None and not ROW_PARAMS.match(param) and param not in row_fields
 
 
 def assistant_gone(fault: ApiFault) -> bool:
@@ -187,7 +187,7 @@ def assistant_gone(fault: ApiFault) -> bool:
 def blocking_run(fault: ApiFault) -> str | None:
     """The id of the run that a lock's text names, if it does."""
     found = ACTIVE_RUN.search(fault.message)
-    return found[1].rstrip(".") if found and found[1] else None
+    return found[1] if found else None
 
 
 @dataclass(frozen=True)

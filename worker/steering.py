@@ -1,7 +1,8 @@
 """What a paused or cancelled batch makes of a decision: nothing new is begun. Pure, as `worker.lifecycle`.
 
 running             the decision stands
-paused              what would begin something is given back instead; a run that exists is followed
+paused              what would begin something is given back instead; a run that exists is followed, one that
+                    may exist is looked for
 cancelled           likewise, and a run that exists is ended at its next look
 """
 
@@ -13,6 +14,7 @@ from worker.known import (
     ClearTurn,
     Decision,
     Event,
+    FindRun,
     Known,
     Look,
     MakeRun,
@@ -39,7 +41,8 @@ def unsent(decision: Decision) -> Known:
     """What is known if the decision is not carried out: what was sent before it stays in doubt."""
     known = decision.known
     if isinstance(decision.action, MakeRun):
-        return replace(known, phase=Phase.NEW, doubt=known.repeated)
+        first = decision.unknown_create
+        return replace(known, phase=Phase.NEW, doubt=known.repeated, repeated=known.repeated and not first)
     return known
 
 
@@ -50,5 +53,8 @@ def redirected(decision: Decision, state: BatchState, event: Event, policy: Retr
     if state is BatchState.CANCELLED and (starting or following):
         return advance(unsent(decision), CancelAsked(event.at, event.draw), policy)
     if state is BatchState.PAUSED and starting:
+        if decision.known.doubt and isinstance(decision.action, Reserve):
+            # A create without a reply may have landed since: to look is not to spend.
+            return Decision(replace(decision.known, phase=Phase.SENT), FindRun())
         return advance(unsent(decision), PauseAsked(event.at, event.draw), policy)
     return decision

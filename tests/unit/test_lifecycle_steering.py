@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.models import BatchState
+from jobs.models import BatchState, JobStatus
 from tests.unit.lifecycle_moments import ACTING, FOLLOWING, NOW, READING, SENT, P
+from worker.backends.base import Found, FoundKind, Run
 from worker.known import (
     Action,
     CancelRun,
@@ -17,15 +18,19 @@ from worker.known import (
     GiveBack,
     Known,
     Look,
+    Looked,
     MakeRun,
     MakeThread,
+    PauseAsked,
     Phase,
     ReadAnswer,
     Reserve,
+    Reserved,
     Stop,
     Submit,
     Wait,
 )
+from worker.lifecycle import advance
 from worker.steering import begins, redirected, unsent
 
 PAUSED, CANCELLED, RUNNING = BatchState.PAUSED, BatchState.CANCELLED, BatchState.RUNNING
@@ -35,11 +40,14 @@ CASES = [
     (PAUSED, Known(), ClearTurn(), GiveBack),
     (PAUSED, SENT, MakeRun(), GiveBack),
     (PAUSED, Known(), Wait(1.0), GiveBack),
-    (PAUSED, Known(), Finish(), Finish),
+    (PAUSED, Known(), Finish(JobStatus.FAILED), Finish),
     (PAUSED, FOLLOWING, Wait(1.0), Wait),
     (PAUSED, FOLLOWING, Look(), Look),
     (PAUSED, ACTING, Submit(), Submit),
     (PAUSED, SENT, FindRun(), FindRun),
+    (PAUSED, replace(SENT, phase=Phase.NEW, doubt=True), Reserve(), FindRun),
+    (PAUSED, replace(SENT, phase=Phase.NEW, doubt=True), Wait(1.0), GiveBack),
+    (PAUSED, replace(SENT, repeated=True), MakeRun(), GiveBack),
     (CANCELLED, Known(), Reserve(), Finish),
     (CANCELLED, SENT, MakeRun(), Finish),
     (CANCELLED, replace(SENT, repeated=True), MakeRun(), FindRun),
@@ -64,5 +72,53 @@ def test_a_create_not_sent_leaves_no_doubt_but_an_earlier_one_does(repeated: boo
     known = replace(SENT, repeated=repeated)
 
     assert unsent(Decision(known, MakeRun())) == replace(known, phase=Phase.NEW, doubt=repeated)
+    counted = Decision(known, MakeRun(), unknown_create=True)
+    assert unsent(counted) == replace(known, phase=Phase.NEW, doubt=repeated, repeated=False)
     assert unsent(Decision(known, FindRun())) == known
     assert begins(Decision(known, MakeRun()))
+
+
+def test_a_row_in_doubt_of_a_paused_batch_is_looked_for_and_not_asked_again() -> None:
+    """Each time it is fed there is one look; a run that has landed is followed, else the row rests for 30 s."""
+    rests = replace(SENT, phase=Phase.NEW, doubt=True, sent_at=NOW - 60)
+    claimed = redirected(advance(rests, Claimed(NOW), P), PAUSED, Claimed(NOW), P)
+    assert (claimed.action, claimed.known) == (FindRun(), replace(rests, phase=Phase.SENT))
+
+    landed = Looked(NOW, found=Found(FoundKind.RUN, run=Run("run_1", "in_progress")))
+    found = redirected(advance(claimed.known, landed, P), PAUSED, Claimed(NOW), P)
+    assert (type(found.action), found.known.run_id, found.store) == (Look, "run_1", True)
+
+    nothing = advance(claimed.known, Looked(NOW, found=Found(FoundKind.NOTHING)), P)
+    again = redirected(nothing, PAUSED, Claimed(NOW), P)
+    assert (again.action, again.known.phase, again.known.doubt) == (GiveBack(wait_s=30.0), Phase.NEW, True)
+
+
+def test_a_repeat_that_a_pause_kept_back_is_counted_when_it_is_sent() -> None:
+    """`unknown_creates` tells of creates that were really repeated: not before, and once."""
+    nothing = Looked(NOW, found=Found(FoundKind.NOTHING))
+    first = advance(replace(SENT, doubt=True), nothing, P)
+    assert first.unknown_create
+    kept = redirected(first, PAUSED, Claimed(NOW), P)
+    assert not kept.unknown_create
+
+    looking = advance(kept.known, Reserved(NOW), P)
+    sent = advance(looking.known, nothing, P)
+    assert (type(sent.action), sent.unknown_create, sent.known.repeated) == (MakeRun, True, True)
+
+
+@pytest.mark.parametrize(
+    ("known", "action"),
+    [
+        (Known(), GiveBack(wait_s=0.0)),
+        (replace(SENT, phase=Phase.NEW, doubt=True), GiveBack(wait_s=30.0)),
+        (replace(SENT, doubt=True), GiveBack(wait_s=30.0)),
+        (SENT, FindRun()),
+        (FOLLOWING, Look(after_s=0.0)),
+        (READING, ReadAnswer()),
+    ],
+)
+def test_pause_in_each_phase(known: Known, action: Action) -> None:
+    """What is not paid for goes back, what may be is looked at later, what is goes on; nothing is forgotten."""
+    decision = advance(known, PauseAsked(NOW), P)
+
+    assert (decision.action, decision.known) == (action, known)

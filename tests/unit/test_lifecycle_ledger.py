@@ -1,0 +1,164 @@
+"""The ledger of attempts: why each ended, what it cost, when the next begins, and what goes over to it."""
+
+from dataclasses import replace
+
+import pytest
+
+from jobs.models import Attempt, JobStatus, OnIncomplete, Usage
+from tests.unit.lifecycle_moments import (
+    FOLLOWING,
+    GONE,
+    NOW,
+    READING,
+    SAID,
+    SENT,
+    P,
+    finish_of,
+)
+from worker.backends.base import ApiFault, Found, FoundKind, Run
+from worker.known import (
+    AnswerRead,
+    CancelAsked,
+    Event,
+    Faulted,
+    Known,
+    Looked,
+    MakeRun,
+    PauseBatch,
+    Phase,
+    RunSeen,
+    Stop,
+    TurnCleared,
+    Wait,
+)
+from worker.lifecycle import advance
+from worker.retry import RetryPolicy
+
+NOTHING = Looked(NOW, draw=1.0, found=Found(FoundKind.NOTHING))
+RUNNING = Run("run_1", "in_progress")
+CHECKING = replace(READING, phase=Phase.CHECK, answer=SAID, repeated=True)
+STOPPING = replace(FOLLOWING, stop=Stop.DEADLINE, stopped_at=NOW)
+BUSY = Faulted(NOW, draw=1.0, fault=ApiFault(503))
+NOT_THERE = Faulted(NOW, draw=1.0, fault=GONE)
+
+
+@pytest.mark.parametrize(
+    ("known", "run"),
+    [
+        (READING, Run("run_1", "cancelled", usage=Usage(7, 3))),
+        (READING, Run("run_1", "incomplete", usage=Usage(7, 3))),
+        (READING, Run("run_1", "failed", usage=Usage(7, 3))),
+        (replace(READING, stop=Stop.USER), Run("run_1", "expired", usage=Usage(7, 3))),
+    ],
+)
+def test_a_run_that_did_not_complete_is_in_the_ledger_as_it_ended(known: Known, run: Run) -> None:
+    """Its tokens count, whatever became of the row."""
+    assert advance(replace(known, ended=run), AnswerRead(NOW), P).known.ended == run
+
+
+@pytest.mark.parametrize("stop", [None, Stop.USER])
+def test_a_run_that_is_gone_is_in_the_ledger_as_gone(stop: Stop | None) -> None:
+    """It was paid for."""
+    over = replace(FOLLOWING, attempt=3, since=NOW - 30, stop=stop)
+
+    assert advance(over, NOT_THERE, P).known.ended == Run("run_1", "gone")
+
+
+def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
+    """A run that is gone counts as one attempt."""
+    again = advance(replace(FOLLOWING, attempt=2, since=NOW - 30), NOT_THERE, P)
+
+    assert (again.known.attempt, again.retried) == (3, "run_gone")
+
+
+@pytest.mark.parametrize(
+    ("run", "error", "reason"),
+    [
+        (Run("run_1", "expired"), "expired", "expired"),
+        (
+            Run("run_1", "failed", error_code="server_error", error_message="a: b: c"),
+            "server_error: a: b: c",
+            "server_error",
+        ),
+    ],
+)
+def test_a_new_attempt_says_why_and_keeps_the_rows_own(run: Run, error: str, reason: str) -> None:
+    """The whole text in the ledger, the code in the counters; conversation and earlier attempts stay."""
+    known = replace(READING, ended=run, attempt=2, base=1, shared=True)
+    again = advance(known, AnswerRead(NOW), P)
+
+    assert (again.retried, again.known.past[-1].error) == (reason, error)
+    assert (again.known.attempt, again.known.base, again.known.shared) == (3, 1, True)
+
+
+def test_going_on_says_why_in_the_ledger() -> None:
+    """The cut attempt's error is the limit that cut it."""
+    cut = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens")
+    policy = RetryPolicy(on_incomplete=OnIncomplete.CONTINUE)
+    again = advance(replace(READING, ended=cut), AnswerRead(NOW, answer=SAID), policy)
+
+    assert again.known.past[-1].error == "max_completion_tokens"
+
+
+def test_want_of_money_costs_no_attempt_and_pauses_with_the_apis_words() -> None:
+    """The ledger has the attempt, the row's limit moves on, the reason is what the API said."""
+    broke = Run("run_1", "failed", error_code="insufficient_quota", error_message="pay: now")
+    decision = advance(replace(READING, ended=broke), AnswerRead(NOW), P)
+
+    assert decision.action == PauseBatch(reason="insufficient_quota: pay: now")
+    assert (decision.retried, decision.known.attempt, decision.known.base) == ("insufficient_quota", 2, 1)
+    assert decision.known.past[-1].error == "insufficient_quota: pay: now"
+
+
+def test_a_wait_of_exactly_the_slots_patience_is_waited_here() -> None:
+    """Only longer ones give the slot back."""
+    dead = replace(READING, ended=Run("run_1", "expired"))
+
+    assert advance(dead, AnswerRead(NOW, draw=1.0), RetryPolicy(attempt_base_s=5.0)).action == Wait(
+        wait_s=5.0
+    )
+
+
+# ── a last look, and a cancelled run's grace, before a new attempt ──
+
+
+@pytest.mark.parametrize(
+    ("known", "event"),
+    [
+        (replace(CHECKING, ended=Run("run_1", "expired")), Looked(NOW, draw=1.0)),
+        (replace(CHECKING, ended=Run("run_1", "expired"), tries=3), BUSY),
+        (STOPPING, RunSeen(NOW + 30, draw=1.0, run=RUNNING)),
+    ],
+)
+def test_a_new_attempt_after_a_last_look_is_timed_as_any(known: Known, event: Event) -> None:
+    """The attempt ends when it is given up, and the next waits as the policy and the draw say."""
+    again = advance(known, event, P)
+
+    assert again.action == Wait(wait_s=1.0)
+    assert (again.known.attempt, again.known.past[-1].finished_at) == (2, event.at)
+
+
+def test_a_last_look_counts_its_own_faults() -> None:
+    """Those of reading the answer are over."""
+    checking = advance(replace(READING, repeated=True, tries=9), AnswerRead(NOW, answer=SAID), P)
+
+    assert (checking.known.phase, checking.known.tries) == (Phase.CHECK, 0)
+
+
+@pytest.mark.parametrize("known", [Known(attempt=2), replace(SENT, stop=Stop.USER, doubt=True)])
+def test_a_cancelled_row_keeps_what_was_known(known: Known) -> None:
+    """Its earlier attempts and its thread are in the row."""
+    dead = Attempt(number=1, thread_id="thread_0", run_id="run_0", status="expired")
+    event = CancelAsked(NOW) if known.phase is Phase.NEW else NOTHING
+    decision = advance(replace(known, past=(dead,)), event, P)
+
+    assert finish_of(decision).status is JobStatus.CANCELLED
+    assert decision.known == replace(known, past=(dead,))
+
+
+def test_a_turn_cleared_is_clear_for_good() -> None:
+    """What is stored next says that nothing of the dead run is left."""
+    decision = advance(Known(shared=True, thread_id="thread_1", clear=True), TurnCleared(NOW), P)
+
+    assert isinstance(decision.action, MakeRun)
+    assert decision.known.clear is False
