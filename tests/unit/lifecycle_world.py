@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from jobs.models import BatchState, JobStatus, OnIncomplete, Usage
+from jobs.models import Attempt, BatchState, JobStatus, OnIncomplete, Usage
 from worker.asking import KNOWN
 from worker.backends.base import Answer, ApiFault, Found, FoundKind, Run, ToolCall, ToolOutput
 from worker.known import (
@@ -36,6 +36,7 @@ from worker.known import (
     Wait,
 )
 from worker.lifecycle import advance
+from worker.outcome import attempts_of
 from worker.retry import On, RetryPolicy
 from worker.steering import redirected
 
@@ -88,6 +89,8 @@ class World:
     attempts_of: dict[str, int] = field(default_factory=dict)
     stored: Known = field(default_factory=Known)
     finish: Finish | None = None
+    recorded: tuple[Attempt, ...] = ()
+    """The row's ledger, as its result has it."""
     paused: bool = False
     """The row's own trouble paused the batch."""
     state: BatchState = BatchState.RUNNING
@@ -126,7 +129,7 @@ class World:
         for surplus in decision.surplus:
             self.runs[surplus]["ends"] = "cancelled"
         if isinstance(action, Finish):
-            self.finish = action
+            self.finish, self.recorded = action, attempts_of(self.known, action, event)
             return event
         if isinstance(action, PauseBatch):
             self.paused = True
@@ -205,7 +208,7 @@ class World:
                 waits = run.status == "requires_action" and not self.runs[run.id]["acted"]
                 return Looked(self.now, found=Found(FoundKind.NOTHING if waits else FoundKind.RUN, run=run))
             case Look():
-                return RunSeen(self.now, run=self._run(known.run_id or ""))
+                return self._look(known.run_id or "")
             case CancelRun():
                 return self._cancel(known.run_id or "")
             case Submit():
@@ -258,6 +261,12 @@ class World:
         if ends.startswith("incomplete"):
             return Run(name, "incomplete", incomplete_reason=ends.partition(":")[2], usage=usage)
         return Run(name, "completed" if ends in {"requires_action", "silent"} else ends, usage=usage)
+
+    def _look(self, name: str) -> Event:
+        if self.runs[name]["ends"] == "gone" and self.now >= float(str(self.runs[name]["made"])) + self.run_s:
+            text = f"No run found with id '{name}'."
+            return Faulted(self.now, fault=ApiFault(404, message=text), on=On.READ)
+        return RunSeen(self.now, run=self._run(name))
 
     def _submit(self, name: str) -> Event:
         run = self._run(name)

@@ -14,6 +14,8 @@ RETRIED = {
     "failed:server_error": (JobStatus.FAILED, "server_error"),
     "failed:rate_limit_exceeded": (JobStatus.FAILED, "rate_limit_exceeded"),
     "stuck": (JobStatus.FAILED, "deadline"),
+    "gone": (JobStatus.FAILED, "run_gone"),
+    "too_late": (JobStatus.EXPIRED, None),
 }
 """Outcomes that a new attempt may help, and what the row becomes when none is left."""
 FINAL = {
@@ -25,6 +27,7 @@ FINAL = {
     "cancelled": (JobStatus.CANCELLED, None),
     "incomplete:content_filter": (JobStatus.INCOMPLETE, "content_filter"),
     "odd": (JobStatus.FAILED, "dreaming"),
+    "always_acting": (JobStatus.FAILED, "tool_rounds"),
 }
 """Outcomes that decide at once."""
 LIMITS = {
@@ -54,7 +57,7 @@ def expected(outcome: str, policy: OnIncomplete, place: int) -> Expected:
 @pytest.mark.parametrize("policy", OnIncomplete)
 @pytest.mark.parametrize("outcome", [*RETRIED, *FINAL, *LIMITS])
 def test_outcome_policy_and_attempt_decide_the_row(outcome: str, policy: OnIncomplete, place: int) -> None:
-    """The row has the status, the error and as many runs as CONTRACT says; not one more is made."""
+    """The row has the status, the error and the attempts that CONTRACT asks for; as many runs are made, no more."""
     before = ["expired"] * (place - 1)
     rules = RetryPolicy(
         attempts=ATTEMPTS, deadline_s=40.0, on_incomplete=policy, completion_limit=256, prompt_limit=256
@@ -66,6 +69,8 @@ def test_outcome_policy_and_attempt_decide_the_row(outcome: str, policy: OnIncom
     assert world.finish.status is status
     assert (world.finish.error or "").split(":")[0] == (error or "")
     assert len(world.runs) == attempts
+    assert [attempt.run_id for attempt in world.recorded] == list(world.runs)
+    assert [attempt.number for attempt in world.recorded] == list(range(1, attempts + 1))
 
 
 @pytest.mark.parametrize("policy", [OnIncomplete.RAISE_LIMIT, OnIncomplete.CONTINUE])
