@@ -3,6 +3,7 @@ FROM python:3.13-slim AS worker
 WORKDIR /app
 COPY requirements.txt pyproject.toml README.md LICENSE ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.txt
+COPY askmill askmill
 COPY config config
 COPY jobs jobs
 COPY worker worker

@@ -77,6 +77,14 @@ STATUS_FIELDS = {
     "paused_reason": "why it is paused, else null",
     "unknown_creates": "creates whose outcome could not be found out ([the two APIs](../apis.md))",
 }
+PROFILE_FIELDS = {
+    "batch": "the batch's id",
+    "api": "`assistants` or `responses`",
+    "base_url": "the API's address",
+    "model": "the model; empty for a stored assistant",
+    "profile": "the profile, without what is at its default (examples/profile.schema.json)",
+    "resources": "ids at the API of the files and vector stores it was given",
+}
 
 
 def pages() -> dict[str, str]:
@@ -184,6 +192,13 @@ def _columns() -> Iterator[str]:
     yield "(`message`, `code_interpreter`, `file_search`, `function`, `reasoning`, `web_search` or `other`),"
     yield "`status`, `started_at` and `finished_at` (Unix seconds), `prompt_tokens`, `completion_tokens` and"
     yield "`details`."
+    yield ""
+    yield "## Fields of `OUT.profile.json`"
+    yield ""
+    yield "Beside each result file: what was asked with, as it was frozen at submit, so that results can be"
+    yield "explained without Redis. No secret is in it."
+    yield ""
+    yield from _table(("field", "meaning"), ((f"`{name}`", text) for name, text in PROFILE_FIELDS.items()))
 
 
 def main() -> int:

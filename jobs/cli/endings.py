@@ -9,10 +9,11 @@ import os
 import shlex
 import sys
 import traceback
+from typing import Any
 
 import click
 
-from jobs.errors import AskmillError, Interrupted
+from jobs.errors import AskmillError, InputFaults, Interrupted
 
 INTERRUPTED = 130
 
@@ -42,11 +43,42 @@ def ending_of(ended: BaseException) -> int:
             return _said(_unexpected(ended), 1)
 
 
+def told_to_callers(ended: BaseException) -> dict[str, Any]:
+    """The same for `import askmill`: the class of askmill/errors.py and what it is made of, as JSON."""
+    from config.logs import masked  # noqa: PLC0415
+    from config.settings import BadSetting  # noqa: PLC0415
+
+    match ended:
+        case click.Abort() | KeyboardInterrupt():
+            return {"kind": "Interrupted", "batch": _stored_batch(ended)}
+        case InputFaults():
+            faults = [(fault.line, fault.reason) for fault in ended.faults]
+            return {"kind": "InputFaults", "file": ended.file, "faults": faults, "total": ended.total}
+        case AskmillError():
+            return {"kind": type(ended).__name__, "said": masked(str(ended))}
+        case click.ClickException():
+            return {"kind": "UsageError", "said": masked(ended.format_message())}
+        case BadSetting():
+            return {"kind": "UsageError", "said": masked(str(ended))}
+        case BaseExceptionGroup():
+            return told_to_callers(ended.exceptions[0])
+        case _:
+            return {"kind": "AskmillError", "said": masked(_unexpected(ended))}
+
+
 def _interrupted(ended: BaseException) -> int:
-    batch = ended.batch if isinstance(ended, Interrupted) else None
+    batch = _stored_batch(ended)
     stored = f"; {batch} is stored, with every run that was begun" if batch else ""
-    click.echo(f"\nInterrupted{stored}. To go on: {shlex.join(['askmill', *sys.argv[1:]])}", err=True)
+    # With --new the same command would not go on, but begin another batch.
+    again = [word for word in sys.argv[1:] if word != "--new" or batch is None]
+    click.echo(f"\nInterrupted{stored}. To go on: {shlex.join(['askmill', *again])}", err=True)
     return INTERRUPTED
+
+
+def _stored_batch(ended: BaseException) -> str | None:
+    """A KeyboardInterrupt becomes click's Abort, which keeps it as the cause."""
+    cause = ended.__cause__ if isinstance(ended, click.Abort) else ended
+    return cause.batch if isinstance(cause, Interrupted) else None
 
 
 def _said(sentence: str, code: int) -> int:

@@ -13,10 +13,10 @@ from jobs.place import open_store
 
 
 def _become(module: str, arguments: list[str]) -> int:
-    """Put `python -P -m MODULE` in our place: signals and exit codes are then its own."""
+    """Put `python -m MODULE` in our place: signals and exit codes are then its own."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 -- no shell is wanted
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "askmill.own", module, *arguments])  # noqa: S606 -- no shell is wanted
 
 
 @click.command("worker")

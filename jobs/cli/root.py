@@ -76,6 +76,13 @@ class Root(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def answer_of(words: Sequence[str]) -> int:
+    """Do one command for `import askmill`: its exit code, or what ended it as the exception it is."""
+    code = click.Group.main(askmill, words, "askmill", standalone_mode=False)
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
 BROKEN_PIPE = 141
 """128 and SIGPIPE's number, as any other program that was cut off."""
 

@@ -62,7 +62,7 @@ def worker_process(
     Raises:
         UsageError, LocalFault: the log cannot be written.
     """
-    command = [sys.executable, "-P", "-m", "worker", "--exit-with-parent", *arguments]
+    command = [sys.executable, "-P", "-m", "askmill.own", "worker", "--exit-with-parent", *arguments]
     with folders.fit(data_dir):
         log, path, size = folders.open_log(data_dir, "worker")
     try:

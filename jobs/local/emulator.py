@@ -44,7 +44,8 @@ class EmulatorService:
     def configure(self) -> list[str]:
         port = free_port(self._port())
         folders.write_private(self._file, json.dumps({"port": port}))
-        command = [sys.executable, "-P", "-m", "worker.emulator", "--host", HOST, "--port", str(port)]
+        command = [sys.executable, "-P", "-m", "askmill.own", "worker.emulator"]
+        command += ["--host", HOST, "--port", str(port)]
         return [*command, "--state", str((self.data_dir / self.name).resolve())]
 
     def address(self) -> str:

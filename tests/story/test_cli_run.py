@@ -94,16 +94,17 @@ def test_rows_that_fail_make_exit_code_1(user: Terminal) -> None:
 
 
 def test_ctrl_c_keeps_the_run_and_the_same_command_goes_on(user: Terminal) -> None:
-    """Interrupted: 130, the command that goes on is printed, no results yet; then the same run is followed."""
+    """Interrupted: 130, no results yet; the batch and the command that goes on with it, `--new` left out, are told."""
     file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=8]")
-    going = user.start("run", file)
+    going = user.start("run", file, "--new")
     wait_until(lambda: _status(user).get("runs") == 1, "the run is made", timeout_s=60)
 
     going.send_signal(signal.SIGINT)
     _, told = going.communicate(timeout=60)
 
     assert going.returncode == 130, told
-    assert "askmill run slow.csv" in told
+    assert f"{_status(user)['batch']} is stored" in told
+    assert told.endswith("To go on: askmill run slow.csv\n")
     assert not (user.folder / "slow.answers.csv").exists()
     done = user.askmill("run", file)
     assert done.returncode == 0, done.stderr

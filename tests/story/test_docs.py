@@ -1,7 +1,8 @@
-"""The documentation does what it says: every shell command is run, every option is in it, no link is dead.
+"""The documentation does what it says: every command and program is run, every option is in it, no link is dead.
 
-A page is one terminal: its blocks run one after the other in one shell, in a fresh folder with `examples/` in it.
-A block after `<!-- only checked: WHY -->` is not run; its shell syntax and its askmill options are checked.
+A page is one terminal: its blocks run one after the other in one shell, in a fresh folder with `examples/` in it;
+Python is a program of its own, SQL is DuckDB's. A block after `<!-- only checked: WHY -->` is not run; its syntax and
+its askmill options are checked.
 """
 
 import os
@@ -22,7 +23,13 @@ from jobs.local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-BLOCK = re.compile(r"(<!-- only checked: [^>]+ -->\n)?```sh\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(<!-- only checked: [^>]+ -->\n)?```(sh|python|sql)\n(.*?)```", re.DOTALL)
+IN_SHELL = {
+    "sh": "{}",
+    "python": "python - <<'PROGRAM'\n{}PROGRAM",
+    "sql": """python -c 'import duckdb, sys; duckdb.sql(sys.stdin.read()).show()' <<'QUERY'\n{}QUERY""",
+}
+PROGRAM = re.compile(r"<<'PROGRAM'\n(.*?)PROGRAM$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 CHECKED_ONLY = {"README.md", "CONTRIBUTING.md"}
 """README's first command is .ci's and test_cli_run's business: the rest needs a key."""
@@ -35,7 +42,11 @@ def _name(page: Path) -> str:
 
 def _blocks(page: Path, *, run: bool) -> list[str]:
     found = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [text for mark, text in found if (not mark and page.name not in CHECKED_ONLY) == run]
+    return [
+        IN_SHELL[language].format(text)
+        for mark, language, text in found
+        if (not mark and page.name not in CHECKED_ONLY) == run
+    ]
 
 
 def _with(run: bool) -> list[str]:
@@ -103,6 +114,8 @@ def test_commands_that_cannot_run_here_are_right_word_by_word(page: str) -> None
     """Those that need a key, containers or an installation: shell syntax, commands and options exist."""
     for script in _blocks(ROOT / page, run=False):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        for program in PROGRAM.findall(script):
+            compile(program, page, "exec")
         for words in _commands(script):
             _parsed(words)
 
