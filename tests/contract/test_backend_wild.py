@@ -348,26 +348,6 @@ async def test_every_request_carries_what_the_sdk_sends():
     assert all(looked[name] == created[name] for name in ours)
 
 
-async def test_a_create_is_what_the_sdk_would_have_sent():
-    """Header by header and byte by byte; what the SDK says of its own retries and waiting is left out."""
-    ours = {"accept-encoding", "connection", "x-stainless-retry-count", "x-stainless-read-timeout"}
-    sent = []
-
-    def remember(request: web.Request) -> Any:
-        named = {name.lower(): value for name, value in request.headers.items()}
-        sent.append(({name: named[name] for name in named.keys() - ours}, request._read_bytes))
-        return {"id": "t"}
-
-    async with asking({"POST /threads": remember}) as (backend, server):
-        await backend.make_thread(an_ask(question="Wie groß ist 😀?"))
-        body = server.sent("POST /threads")
-        await backend._wire.client.post(
-            "/threads", cast_to=object, body=body, options={"headers": {"OpenAI-Beta": "assistants=v2"}}
-        )
-    assert sent[0] == sent[1]
-    assert sent[0][0]["content-type"] == "application/json"
-
-
 async def test_the_servers_hint_when_to_look_is_read_each_time():
     """`openai-poll-after-ms` changes from look to look; nonsense is no hint."""
     hints = iter(["1500", "200", "soon", ""])

@@ -1,16 +1,13 @@
 """Requests to the API with the SDK's address, credentials, headers and query, and JSON as plain objects.
 
-By plain aiohttp: the SDK builds a request in several times the CPU that the wire takes (`docs/apis.md` has
-the measurement). What it would have sent and how long it would have waited is the same, by test.
-
-    get, pages, content  one pool of connections, kept for a minute
-    post, delete         another, kept for less than any server keeps one: a POST that meets a connection just
-                         being closed leaves it open whether it was carried out
+post, delete     the SDK's own `client.post`, without its models: what is paid for is asked by AsyncOpenAI
+                 itself (docs/decisions/sdk.md)
+get, everything  aiohttp, without the SDK: most of a job's requests are looks at its run, and a typed read
+                 costs the CPU several times what the wire does (`docs/apis.md` has the measurement)
 """
 
-import json
 import ssl
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -20,15 +17,15 @@ import aiohttp
 import httpx2
 import orjson
 from openai import AsyncOpenAI
+from openai._types import RequestOptions
 from yarl import URL
 
-from jobs.api import KEEP_ALIVE_S as WRITING_KEEP_ALIVE_S
 from jobs.api import connection_limit
 from worker.backends.base import ApiFault
 from worker.backends.faults import bad_reply, fault_of_reply, told
 
-READING_KEEP_ALIVE_S = 60.0
-"""aiohttp repeats a GET by itself when it met a connection that was just closed, and never a POST."""
+KEEP_ALIVE_S = 60.0
+"""Longer than for creates: aiohttp repeats a GET by itself when it met a connection that was just closed."""
 PAGE = 100
 """The most that any list gives at once (OpenAPI: `limit`)."""
 
@@ -71,25 +68,25 @@ def path(*parts: str) -> str:
 
 
 class Wire:
-    """All requests of one backend. It owns the client and two pools of connections; close it."""
+    """All requests of one backend. It owns the client and a pool of connections for reading; close it."""
 
     def __init__(self, client: AsyncOpenAI, headers: Mapping[str, str] | None = None) -> None:
         self.client = client
         self._extra = dict(headers or {})
         self._base = str(client.base_url).rstrip("/")
         self._query = urlencode([(name, str(value)) for name, value in client.default_query.items()])
-        self._reading: aiohttp.ClientSession | None = None
-        self._writing: aiohttp.ClientSession | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     async def post(self, where: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
         """POST one object, exactly once. Raises ApiFault."""
-        # As the SDK writes it; orjson refuses integers past 64 bits, which a schema may hold.
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        return await told(self._send("POST", where, data, headers), self.client.api_key)
+        options: RequestOptions = {"headers": {**self._extra, **(headers or {})}}
+        call = self.client.post(f"/{where}", cast_to=httpx2.Response, body=body, options=options)
+        return self._reply(await told(call, self.client.api_key))
 
     async def delete(self, where: str) -> Reply:
         """DELETE one object. Raises ApiFault."""
-        return await told(self._send("DELETE", where), self.client.api_key)
+        call = self.client.delete(f"/{where}", cast_to=httpx2.Response, options={"headers": self._extra})
+        return self._reply(await told(call, self.client.api_key))
 
     async def get(self, where: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiFault."""
@@ -129,27 +126,21 @@ class Wire:
         return await told(self._content(where, limit_bytes), self.client.api_key)
 
     async def close(self) -> None:
-        for session in (self._reading, self._writing):
-            if session is not None:
-                await session.close()
+        if self._session is not None:
+            await self._session.close()
         await self.client.close()
 
-    async def _send(
-        self, method: str, where: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Reply:
-        url = self._url(where, ())
-        async with self._writer().request(method, url, data=data, headers=headers) as answer:
-            body = await answer.read()
-            return reply_of(answer.status, answer.headers, body, self.client.api_key)
+    def _reply(self, raw: httpx2.Response) -> Reply:
+        return reply_of(raw.status_code, raw.headers, raw.content, self.client.api_key)
 
     async def _get(self, where: str, query: Query) -> Reply:
-        async with self._reader().get(self._url(where, query)) as answer:
+        async with self._open().get(self._url(where, query)) as answer:
             body = await answer.read()
             return reply_of(answer.status, answer.headers, body, self.client.api_key)
 
     async def _content(self, where: str, limit_bytes: int | None) -> bytes:
-        patience = aiohttp.ClientTimeout(total=None, sock_read=self._timeout().read)
-        async with self._reader().get(self._url(where, ()), timeout=patience) as answer:
+        patience = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
+        async with self._open().get(self._url(where, ()), timeout=patience) as answer:
             if answer.status >= 400:
                 raise fault_of_reply(answer.status, answer.headers, await answer.read(), self.client.api_key)
             found = bytearray()
@@ -166,48 +157,35 @@ class Wire:
         said = "&".join(part for part in (self._query, urlencode(query)) if part)
         return URL(f"{self._base}/{where}?{said}" if said else f"{self._base}/{where}", encoded=True)
 
-    def _timeout(self) -> httpx2.Timeout:
+    def _timeout_s(self) -> float | None:
         timeout = self.client.timeout
-        return timeout if isinstance(timeout, httpx2.Timeout) else httpx2.Timeout(timeout)
+        return timeout.read if isinstance(timeout, httpx2.Timeout) else timeout
 
-    def _reader(self) -> aiohttp.ClientSession:
-        if self._reading is None:
-            patience = aiohttp.ClientTimeout(total=self._timeout().read)
-            self._reading = self._session(READING_KEEP_ALIVE_S, patience, {"content-type"})
-        return self._reading
-
-    def _writer(self) -> aiohttp.ClientSession:
-        """Waits as the SDK's own transport would."""
-        if self._writing is None:
-            said = self._timeout()
-            patience = aiohttp.ClientTimeout(
-                total=None, connect=said.pool, sock_connect=said.connect, sock_read=said.read
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=connection_limit(), keepalive_timeout=KEEP_ALIVE_S, ssl=self._tls()
+                ),
+                headers=self._headers(),
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s()),
+                proxy=_proxy(self._base),
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
-            self._writing = self._session(WRITING_KEEP_ALIVE_S, patience)
-        return self._writing
-
-    def _session(
-        self, keep_alive_s: float, patience: aiohttp.ClientTimeout, unfit: Collection[str] = ()
-    ) -> aiohttp.ClientSession:
-        """A pool of connections, made inside the loop, with all of the SDK's headers but the unfit."""
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=connection_limit(), keepalive_timeout=keep_alive_s, ssl=self._tls()
-            ),
-            headers={name: value for name, value in self._headers() if name.lower() not in unfit},
-            timeout=patience,
-            proxy=_proxy(self._base),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        return self._session
 
     def _tls(self) -> ssl.SSLContext | bool:
         return httpx2.create_ssl_context() if self._base.startswith("https") else True
 
-    def _headers(self) -> Iterator[tuple[str, str]]:
-        """The SDK's own; those that it leaves out are not text, and aiohttp says what it can unpack."""
-        for name, value in {**self.client.default_headers, **self.client.auth_headers, **self._extra}.items():
-            if isinstance(value, str) and name.lower() != "accept-encoding":
-                yield name, value
+    def _headers(self) -> dict[str, str]:
+        """The SDK's own headers, read once inside the loop; those that the SDK leaves out are not text."""
+        all_headers = {**self.client.default_headers, **self.client.auth_headers, **self._extra}
+        unfit = {"content-type", "accept-encoding"}
+        return {
+            name: value
+            for name, value in all_headers.items()
+            if isinstance(value, str) and name.lower() not in unfit
+        }
 
 
 def _proxy(address: str) -> str | None:
