@@ -39,9 +39,10 @@ class Judge:
         return all(map(str.strip, questions)) and max(map(len, questions)) <= LONGEST_TEXT
 
     def _reason(self, row: list[Any]) -> str | None:
-        return (
-            self._unsound(row) or self._ragged(row) or self._question_fault(row) or self._override_fault(row)
-        )
+        if reason := self._unsound(row) or self._ragged(row):
+            return reason
+        faults = [self._question_fault(row), *self._override_faults(row)]
+        return "; ".join(fault.removesuffix(".") for fault in faults if fault is not None) or None
 
     def _unsound(self, row: list[Any]) -> str | None:
         return unsound("\n".join(cell for cell in row if isinstance(cell, str)))
@@ -72,6 +73,5 @@ class Judge:
         name = self._spec.question_column
         return "all columns of the template are blank" if name is None else f"column {name!r}"
 
-    def _override_fault(self, row: list[Any]) -> str | None:
-        faults = (self.overrides.fault(name, as_text(row[place])) for name, place in self._checked)
-        return next((fault for fault in faults if fault is not None), None)
+    def _override_faults(self, row: list[Any]) -> list[str | None]:
+        return [self.overrides.fault(name, as_text(row[place])) for name, place in self._checked]

@@ -501,6 +501,15 @@ def test_override_values(put, tmp_path, column, good, bad):
     assert fault_lines(path, overrides=(column,)) == list(range(2 + len(good), 2 + len(good) + len(bad)))
 
 
+def test_all_faults_of_a_row_are_told(put):
+    """A row with an empty question and two bad values is corrected once, not three times."""
+    path = put("question,temperature,image\n ,9,gone.png\n")
+    said = refusal(path, overrides=("temperature", "image"))
+    for fault in ("the question is empty", "temperature '9'", "image 'gone.png'"):
+        assert fault in said
+    assert said.count("line 2") == 1
+
+
 def test_override_files_are_found(put, tmp_path, monkeypatch):
     """A relative path begins beside the input file, then in the working folder; both are reported."""
     elsewhere = tmp_path / "elsewhere"
