@@ -3,7 +3,6 @@
     broker key            type    holds; written by
     ────────────────────  ──────  ─────────────────────────────────────────────────────────────
     askmill               LIST    messages not taken yet; publish, Celery workers
-    askmill:unacked*      mixed   messages taken, not acknowledged for a moment; Celery workers
     _kombu.binding.*      SET     kombu's routing tables
 
 Celery is imported only by who publishes: `askmill status` does without it.
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 QUEUE = "askmill"
 TASK = "askmill.answer"
-UNACKED = "askmill:unacked"
 _BATCH = 500
 """Messages a pipeline; 4,500 tasks/s against 2,800 one by one (measured)."""
 
@@ -56,15 +54,9 @@ def broker_settings(url: str) -> dict[str, Any]:
         # kombu would check no certificate unless told to; redis-py does.
         "broker_use_ssl": {"ssl_cert_reqs": "required"} if _plain_tls(url) else None,
         "broker_transport_options": {
-            # Keys of our own: another application's Celery may use the same database.
-            "unacked_key": UNACKED,
-            "unacked_index_key": f"{UNACKED}_index",
-            "unacked_mutex_key": f"{UNACKED}_mutex",
-            # Acknowledged early, a message stays unacked for milliseconds; one that stays lost its worker or
-            # its Redis on the way. The default gives it back after an hour: docs/decisions/celery-version.md.
-            "visibility_timeout": 20,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
+            # It would say in Redis, at eight commands a job, which messages are in a worker's hands just now.
+            # One that dies with its worker is found as lost: docs/decisions/celery-version.md.
+            "ack_emulation": False,
             "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,

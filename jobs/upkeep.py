@@ -6,7 +6,7 @@ import orjson
 
 from jobs import keys
 from jobs.connection import Connection
-from jobs.queue import QUEUE, UNACKED
+from jobs.queue import QUEUE
 from jobs.records import Fed, Swept
 
 _SWEPT_ROWS = 1000
@@ -19,10 +19,10 @@ def _fed(flat: list[Any]) -> list[Fed]:
     return [Fed(batch.decode(), row, attempt) for batch, row, attempt in triples]
 
 
-def _named_in(queued: list[bytes], unacked: list[bytes]) -> set[str]:
+def _named_in(queued: list[bytes]) -> set[str]:
     """The rows that messages of the broker name, by their task ids (batch:row:attempt)."""
-    messages = [orjson.loads(raw) for raw in queued] + [orjson.loads(raw)[0] for raw in unacked]
-    return {str(message["headers"].get("id", "")).rpartition(":")[0] for message in messages}
+    headers = [orjson.loads(raw)["headers"] for raw in queued]
+    return {str(header.get("id", "")).rpartition(":")[0] for header in headers}
 
 
 class Upkeep:
@@ -41,14 +41,9 @@ class Upkeep:
         Only looks into the queue when it holds fewer messages than rows were fed (a plain deadline put 420
         duplicates behind 360 slow jobs).
         """
-        queued, unacked, fed, now = await self._at.together(
-            ("LLEN", QUEUE), ("HLEN", UNACKED), ("ZCARD", keys.FED), ("TIME",)
-        )
-        missing = (
-            await self._missing(int(now[0]) * 1000 - int(older_than_s * 1000))
-            if queued + unacked < fed
-            else {}
-        )
+        queued, fed, now = await self._at.together(("LLEN", QUEUE), ("ZCARD", keys.FED), ("TIME",))
+        before_ms = int(now[0]) * 1000 - int(older_than_s * 1000)
+        missing = await self._missing(before_ms) if queued < fed else {}
         proved = [(name, at) for name, at in missing.items() if self._suspects.get(name) == at]
         self._suspects = missing
         if not proved:
@@ -56,10 +51,10 @@ class Upkeep:
         return _fed(await self._at.scripts.refeed([part for pair in proved for part in pair]))
 
     async def _missing(self, before_ms: int) -> dict[str, int]:
-        queued, unacked, fed = await self._at.together(
-            ("LRANGE", QUEUE, 0, -1), ("HVALS", UNACKED), ("ZRANGE", keys.FED, 0, -1, "WITHSCORES")
+        queued, fed = await self._at.together(
+            ("LRANGE", QUEUE, 0, -1), ("ZRANGE", keys.FED, 0, -1, "WITHSCORES")
         )
-        present = _named_in(queued, unacked)
+        present = _named_in(queued)
         fed_at = {name.decode(): int(at) for name, at in fed if int(at) <= before_ms}
         return {name: at for name, at in fed_at.items() if name not in present}
 

@@ -13,7 +13,7 @@ import redis
 from jobs import keys
 from jobs.local.redis_server import server_binary
 from jobs.models import JobStatus
-from jobs.queue import QUEUE, TASK, UNACKED, broker_settings, broker_url, publish
+from jobs.queue import QUEUE, TASK, broker_settings, broker_url, publish
 from jobs.records import Fed, Refusal
 from jobs.store import Store
 from tests.stored import card, claimed, ended, submitted
@@ -225,7 +225,7 @@ async def test_a_thousand_rows_are_published_in_few_round_trips(store: Store, re
 async def test_a_message_that_is_gone_is_proved_lost_and_published_again(
     store: Store, redis_url: str
 ) -> None:
-    """Not at the first look, not while it is in the queue or held unacknowledged, and once only."""
+    """Not at the first look, not while it is in the queue, and once only."""
     await store.beat(card(slots=4))
     await accepted(store, 4)
     fed = await store.feed(0)
@@ -234,8 +234,6 @@ async def test_a_message_that_is_gone_is_proved_lost_and_published_again(
         assert await store.lost_messages(-1) == []
         assert await store.lost_messages(-1) == []
         assert "cmdstat_lrange" not in client.info("commandstats"), "a full queue need not be read"
-        taken = client.rpop(QUEUE)
-        client.hset(UNACKED, "tag", json.dumps([json.loads(taken), "", QUEUE]))
         lost = client.rpop(QUEUE)
         assert await store.lost_messages(-1) == []
         again = await store.lost_messages(-1)
@@ -243,7 +241,7 @@ async def test_a_message_that_is_gone_is_proved_lost_and_published_again(
         publish(redis_url, again)
         assert await store.lost_messages(-1) == []
         assert await store.lost_messages(-1) == []
-        client.delete(QUEUE, UNACKED)
+        client.delete(QUEUE)
 
 
 def tuple_of(raw: bytes) -> tuple[str, int]:
