@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from jobs.attachable import file_fault, type_fault
 from jobs.errors import ProfileError
 from jobs.models import Api
 from jobs.profile import Profile
@@ -60,19 +61,17 @@ def build_profile(file: Path | None, options: ProfileOptions, model: str, *, off
     Without either, offline the mathematics tutor and otherwise a bare model. Raises ProfileError naming the
     file or the options, the field and what it may be.
     """
-    said = _read(file) if file is not None else {}
-    said |= _with_schema(options.said(), Path())
+    faults = list[str]()
+    said = _with_schema(_read(file), file.parent, faults) if file is not None else {}
+    said |= _with_schema(options.said(), Path(), faults)
     if offline and file is None:
         said = TUTOR | said
     if "assistant_id" not in said:
         said.setdefault("model", model)
     if isinstance(said.get("files"), list | tuple):
         said["files"] = tuple(file for path in said["files"] for file in _in_folder(path))
-    if isinstance(said.get("functions"), str):
-        from jobs.functions import describe  # noqa: PLC0415 -- few batches have functions
-
-        said["functions"] = describe(said["functions"])
-    return _checked(said, str(file) if file is not None else "the profile")
+    _describe_functions(said, faults)
+    return _checked(said, str(file) if file is not None else "the profile", faults)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -82,13 +81,11 @@ def _read(file: Path) -> dict[str, Any]:
         raise ProfileError(f"{file}: {error.strerror or error}. Name a TOML file with --profile.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{file} is not TOML: {error}.") from None
-    if "functions" in said and not isinstance(said["functions"], str):
-        raise ProfileError(f"{file}: functions: must be the path or name of a Python module.")
     if isinstance(functions := said.get("functions"), str) and functions.endswith(".py"):
         said["functions"] = str(_beside(file, functions))
     if isinstance(said.get("files"), list):
         said["files"] = [str(_beside(file, str(path))) for path in said["files"]]
-    return _with_schema(said, file.parent)
+    return said
 
 
 def _beside(file: Path, path: str) -> Path:
@@ -104,8 +101,24 @@ def _in_folder(path: Any) -> list[Any]:
     return [str(file) for file in inside if file.is_file() and not file.name.startswith(".")]
 
 
-def _with_schema(said: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`response_schema` given as a path, read; given as a table, as it is."""
+def _describe_functions(said: dict[str, Any], faults: list[str]) -> None:
+    """`functions`, named by a module, as what is known of them; left out when they cannot be offered."""
+    module = said.pop("functions", None)
+    if module is None:
+        return
+    if not isinstance(module, str):
+        faults.append("functions: must be the path or name of a Python module.")
+        return
+    from jobs.functions import describe  # noqa: PLC0415 -- few batches have functions
+
+    try:
+        said["functions"] = describe(module)
+    except ProfileError as unfit:
+        faults += str(unfit).splitlines()
+
+
+def _with_schema(said: dict[str, Any], folder: Path, faults: list[str]) -> dict[str, Any]:
+    """`response_schema` given as a path, read, or left out where it cannot be; given as a table, as it is."""
     path = said.get("response_schema")
     if not isinstance(path, str | Path):
         return said
@@ -113,20 +126,23 @@ def _with_schema(said: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         schema = orjson.loads(file.read_bytes())
     except OSError as error:
-        raise ProfileError(f"response_schema: {file}: {error.strerror or error}.") from None
+        faults.append(f"response_schema: {file}: {error.strerror or error}.")
     except orjson.JSONDecodeError as error:
-        raise ProfileError(f"response_schema: {file} is not JSON: {error}.") from None
-    return {**said, "response_schema": schema}
+        faults.append(f"response_schema: {file} is not JSON: {error}.")
+    else:
+        return {**said, "response_schema": schema}
+    return {name: value for name, value in said.items() if name != "response_schema"}
 
 
-def _checked(said: Mapping[str, Any], where: str) -> Profile:
-    faults = [f"{where}: {fault}" for fault in _more_faults(said)]
+def _checked(said: Mapping[str, Any], where: str, before: list[str]) -> Profile:
+    """The profile. Raises ProfileError with the faults found `before` and all others."""
+    faults = [*before, *_more_faults(said)]
     try:
         profile = Profile.model_validate({**said, "tools": _once(said.get("tools"))})
     except ValidationError as invalid:
-        faults = [f"{where}: {_fault(dict(error))}" for error in invalid.errors()] + faults
+        faults = [_fault(dict(error)) for error in invalid.errors()] + faults
     if faults:
-        raise ProfileError("\n".join(faults))
+        raise ProfileError("\n".join(f"{where}: {fault}" for fault in faults))
     return profile
 
 
@@ -149,6 +165,7 @@ def _more_faults(said: Mapping[str, Any]) -> Iterator[str]:
     metadata = said.get("metadata")
     if isinstance(metadata, dict) and len(metadata) > 13:
         yield "metadata: at most 13 pairs (the API takes 16, three are askmill's own)."
+    yield from _file_faults(said)
     if said.get("tools") and said.get("assistant_id"):
         return
     tools = said.get("tools") or ()
@@ -156,6 +173,13 @@ def _more_faults(said: Mapping[str, Any]) -> Iterator[str]:
         yield "file_search: has options but is not among the tools; add it there."
     if said.get("files") and not {"code_interpreter", "file_search"} & set(tools):
         yield "files: no tool reads them; add --tool code_interpreter or --tool file_search."
+
+
+def _file_faults(said: Mapping[str, Any]) -> Iterator[str]:
+    tools = [tool for tool in said.get("tools") or () if isinstance(tool, str)]
+    for path in said.get("files") or ():
+        if isinstance(path, str) and (fault := file_fault(Path(path)) or type_fault(Path(path), tools)):
+            yield f"files: {fault}"
 
 
 def _schema_faults(schema: dict[str, Any]) -> Iterator[str]:

@@ -44,16 +44,32 @@ def test_options_override_the_file(tmp_path: Path) -> None:
     assert profile.instructions == "Be brief."
 
 
-def test_all_faults_are_told_at_once_with_file_and_field(tmp_path: Path) -> None:
-    """An unknown key, a bad value and a bad schema: one error names all three."""
-    file = _toml(tmp_path, 'colour = "red"\ntemperature = 3\nresponse_schema = {type = "nonsense"}')
+@pytest.mark.parametrize("schema", ['{type = "nonsense"}', '"gone.json"', '"broken.json"'])
+def test_all_faults_are_told_at_once_with_file_and_field(tmp_path: Path, schema: str) -> None:
+    """An unknown key, a bad value, a bad schema, files, a function without hints: one error names them all."""
+    (tmp_path / "bare.py").write_text("def lookup(name): ...", encoding="utf-8")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "bare.mp3").write_text("la", encoding="utf-8")
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    lines = ('colour = "red"', "temperature = 3", f"response_schema = {schema}", 'functions = "bare.py"')
+    files = 'files = ["gone.txt", "empty.txt", "broken.json", "bare.mp3"]\ntools = ["file_search"]'
+    file = _toml(tmp_path, "\n".join([*lines, files]))
 
     with pytest.raises(ProfileError) as refused:
         _built(file)
 
-    told = str(refused.value)
-    for part in ("profile.toml: colour: there is no such field", "temperature", "response_schema"):
-        assert part in told
+    told = str(refused.value).splitlines()
+    for start, part in (
+        ("colour", "there is no such field"),
+        ("temperature", "2"),
+        ("response_schema", ""),
+        ("functions", "parameter name has no type hint"),
+        ("files", "gone.txt: there is no such file"),
+        ("files", "empty.txt is empty"),
+        ("files", "bare.mp3: file_search cannot read .mp3"),
+    ):
+        assert any(line.startswith(f"{file}: {start}: ") and part in line for line in told), told
+    assert len(told) == 7
 
 
 @pytest.mark.parametrize(
@@ -81,12 +97,12 @@ def test_paths_of_a_file_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "tools.py").write_text('def now(zone: str) -> str:\n    "The time."\n', encoding="utf-8")
     file = _toml(
         tmp_path,
-        'files = ["a.txt"]\ntools = ["file_search"]\nresponse_schema = "schema.json"\nfunctions = "tools.py"',
+        'files = ["schema.json"]\ntools = ["file_search"]\nresponse_schema = "schema.json"\nfunctions = "tools.py"',
     )
 
     profile = _built(file)
 
-    assert profile.files == (str(tmp_path / "a.txt"),)
+    assert profile.files == (str(tmp_path / "schema.json"),)
     assert profile.response_schema == {"type": "object"}
     assert profile.functions is not None
     assert profile.functions.tools[0].name == "now"
