@@ -127,6 +127,9 @@ def _gone(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
     since = known.since if known.since is not None else event.at
     if event.at - since < policy.gone_grace_s:
         return _repeat(tried(known, event), policy.wait_s(known.tries, event.draw), policy)
+    if known.phase is Phase.NEW:
+        # No run is out: a dead turn was to be cleared from a thread that somebody has deleted.
+        return Decision(known, Finish(JobStatus.FAILED, error=f"thread_gone: {event.fault.message}"))
     return gone(known, event, policy)
 
 

@@ -47,14 +47,14 @@ def unsent(decision: Decision) -> Known:
 
 
 def redirected(decision: Decision, state: BatchState, event: Event, policy: RetryPolicy) -> Decision:
-    """The same decision, unless the batch's state forbids it. `event` lends its time and its draw."""
+    """The same decision, unless the batch's state forbids it. `event` lends its time."""
     starting = begins(decision)
     following = isinstance(decision.action, Look) and decision.known.stop is None
     if state is BatchState.CANCELLED and (starting or following):
-        return advance(unsent(decision), CancelAsked(event.at, event.draw), policy)
+        return advance(unsent(decision), CancelAsked(event.at), policy)
     if state is BatchState.PAUSED and starting:
         if decision.known.doubt and isinstance(decision.action, Reserve):
             # A create without a reply may have landed since: to look is not to spend.
             return Decision(replace(decision.known, phase=Phase.SENT), FindRun())
-        return advance(unsent(decision), PauseAsked(event.at, event.draw), policy)
+        return advance(unsent(decision), PauseAsked(event.at), policy)
     return decision

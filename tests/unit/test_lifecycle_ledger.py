@@ -64,6 +64,25 @@ def test_a_run_that_is_gone_is_in_the_ledger_as_gone(stop: Stop | None) -> None:
     assert advance(over, NOT_THERE, P).known.ended == Run("run_1", "gone")
 
 
+def test_an_adopted_answer_that_is_gone_has_no_id_in_the_ledger() -> None:
+    """None is made up."""
+    adopted = replace(READING, run_id=None, ended=None, attempt=3, since=NOW - 30)
+
+    assert advance(adopted, NOT_THERE, P).known.ended == Run("", "gone")
+
+
+def test_a_conversation_deleted_at_the_api_costs_no_attempt() -> None:
+    """Its dead turn cannot be cleared: after the grace the row fails, and no run is counted that was not made."""
+    clearing = Known(attempt=2, shared=True, thread_id="thread_1", clear=True)
+    first = advance(clearing, NOT_THERE, P)
+    assert (first.action, first.known) == (Wait(wait_s=0.5), replace(clearing, tries=1, since=NOW))
+
+    over = advance(replace(first.known, since=NOW - 30), NOT_THERE, P)
+    finish = finish_of(over)
+    assert (finish.status, finish.error) == (JobStatus.FAILED, f"thread_gone: {GONE.message}")
+    assert (over.known.attempt, over.known.past, over.known.ended) == (2, (), None)
+
+
 def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
     """A run that is gone counts as one attempt."""
     again = advance(replace(FOLLOWING, attempt=2, since=NOW - 30), NOT_THERE, P)

@@ -122,3 +122,10 @@ def test_pause_in_each_phase(known: Known, action: Action) -> None:
     decision = advance(known, PauseAsked(NOW), P)
 
     assert (decision.action, decision.known) == (action, known)
+
+
+def test_a_run_that_a_cancel_ends_is_ended_from_now_on() -> None:
+    """Its grace counts from the moment the cancel was noticed."""
+    decision = redirected(Decision(FOLLOWING, Look()), CANCELLED, Claimed(NOW + 7), P)
+
+    assert (decision.known.stop, decision.known.stopped_at) == (Stop.USER, NOW + 7)

@@ -3,7 +3,7 @@
 import pytest
 
 from worker.backends.base import ApiFault
-from worker.retry import TABLE, On, RetryPolicy, Verdict, blocking_run, classify
+from worker.retry import TABLE, On, RetryPolicy, Verdict, assistant_gone, blocking_run, classify
 
 RATE = "You've exceeded the rate limit, please slow down and try again later."
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
@@ -133,6 +133,19 @@ def test_a_row_with_its_own_model_still_meets_the_batchs_faults() -> None:
 def test_the_lock_names_the_run(text: str, run: str | None) -> None:
     """The id of the blocking run is in the text, whatever ids the server makes."""
     assert blocking_run(ApiFault(400, message=text)) == run
+
+
+@pytest.mark.parametrize(
+    ("fault", "gone"),
+    [
+        (ApiFault(404, message=NO_ASSISTANT), True),
+        (ApiFault(400, message=NO_ASSISTANT), False),
+        (ApiFault(404, message=NO_THREAD), False),
+    ],
+)
+def test_a_deleted_assistant_is_told_from_a_deleted_thread(fault: ApiFault, gone: bool) -> None:
+    """By status and text: only then is another made."""
+    assert assistant_gone(fault) is gone
 
 
 def test_waits_double_up_to_their_cap_with_jitter() -> None:
