@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import zip_longest
 
-from jobs.models import BatchState, JobStatus
+from jobs.models import FINISHED, STATUS_OF_BYTE, BatchState, JobStatus
 from jobs.records import StatusView
 from jobs.store import Store
+from jobs.telling import line
 
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 1.0
 
@@ -20,6 +22,34 @@ async def follow(store: Store, batch: str) -> AsyncIterator[StatusView]:
             return
         await asyncio.sleep(wait_s)
         wait_s = min(LONGEST_LOOK_S, wait_s * 1.1)
+
+
+class Answers:
+    """What has been answered since the last look, as lines to scroll by; `since_start`: from the first on."""
+
+    MOST = 5
+    """Lines a look; more could not be read."""
+
+    def __init__(self, store: Store, batch: str, *, since_start: bool) -> None:
+        self._store, self._batch = store, batch
+        self._before: str | None = "" if since_start else None
+
+    async def lines(self) -> list[str]:
+        """The newest rows that ended, and how many more did."""
+        after = await self._store.statuses(self._batch)
+        before, self._before = self._before, after
+        if before is None or before == after:
+            return []
+        pairs = enumerate(zip_longest(before, after), 1)
+        ended = [row for row, (was, now) in pairs if was != now and STATUS_OF_BYTE[now] in FINISHED]
+        shown = [await self._line(row) for row in ended[-self.MOST :]]
+        return ([f"… {len(ended) - len(shown):,} more"] if len(ended) > len(shown) else []) + shown
+
+    async def _line(self, row: int) -> str:
+        view = (await self._store.row(self._batch, row)).view
+        question = line((await self._store.batch(self._batch)).spec.question(view.cells), 50)
+        told = view.stored or {}
+        return line(f"{row} {view.status}: {question} → {told.get('answer') or told.get('error') or ''}")
 
 
 def is_over(view: StatusView) -> bool:

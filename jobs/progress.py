@@ -1,15 +1,23 @@
-"""Progress on stderr: a live panel on a terminal, else one plain line now and then."""
+"""Progress on stderr: a live panel on a terminal, else one plain line now and then.
 
+███████████▓▓▒▒▒░░░░░░   green: completed · red: otherwise finished · cyan: running · dim: queued
+"""
+
+import shutil
 import sys
 import time
+from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from jobs import telling
 from jobs.models import BatchState
 from jobs.records import StatusView
-from jobs.telling import plain_line, status_lines
 
 LINE_EVERY_S = 10.0
+WINDOW_S = 60.0
+"""Requests a minute are those of the last one."""
 STYLES = {
     BatchState.QUEUED: "bold",
     BatchState.RUNNING: "bold cyan",
@@ -17,6 +25,8 @@ STYLES = {
     BatchState.CANCELLED: "bold magenta",
     BatchState.DONE: "bold green",
 }
+COLOURS = {"█": "green", "▓": "red", "▒": "cyan", "░": "bright_black"}
+"""Of the terminal's own sixteen, so that they read on light and on dark."""
 
 
 class Progress:
@@ -29,6 +39,7 @@ class Progress:
         self._workers_start = workers_start
         self._live: Any = None
         self._said_at_s = time.monotonic()
+        self._requests: deque[tuple[float, int]] = deque()
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -45,21 +56,57 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, view: StatusView) -> None:
-        """Draw it anew, or, in a pipe, say it when it is time."""
+    def show(self, view: StatusView, answers: Sequence[str] = ()) -> None:
+        """Draw it anew, or, in a pipe, say it when it is time; `answers` scroll by above it."""
+        per_minute = self._per_minute(view)
+        for answer in answers:
+            self._say(answer)
         if self._live is not None:
-            self._live.update(self._panel(view), refresh=True)
-            return
-        if time.monotonic() - self._said_at_s >= LINE_EVERY_S:
+            shown = panel(view, self._live.console.width, per_minute, workers_start=self._workers_start)
+            self._live.update(shown, refresh=True)
+        elif time.monotonic() - self._said_at_s >= LINE_EVERY_S:
             self._said_at_s = time.monotonic()
-            sys.stderr.write(plain_line(view) + "\n")
-            sys.stderr.flush()
+            self._say(telling.plain_line(view))
 
-    def _panel(self, view: StatusView) -> Any:
-        from rich.text import Text  # noqa: PLC0415
+    def _say(self, text: str) -> None:
+        if self._live is not None:
+            from rich.text import Text  # noqa: PLC0415
 
-        head, *rest = status_lines(view, self._live.console.width - 2, workers_start=self._workers_start)
-        text = Text(head, style=STYLES[view.batch.state], no_wrap=True, overflow="ellipsis")
-        for shown in rest:
-            text.append(f"\n{shown}", style="default")
-        return text
+            width = shutil.get_terminal_size().columns
+            self._live.console.print(Text(telling.line(text, width)), soft_wrap=True)
+            return
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def _per_minute(self, view: StatusView) -> float | None:
+        """Of the batch's requests, over the last minute that was watched; None in its first second."""
+        now_s, requests = time.monotonic(), view.counts.totals.get("requests", 0)
+        self._requests.append((now_s, requests))
+        while now_s - self._requests[0][0] > WINDOW_S:
+            self._requests.popleft()
+        first_s, before = self._requests[0]
+        return (requests - before) / (now_s - first_s) * 60 if now_s - first_s >= 1 else None
+
+
+def panel(view: StatusView, width: int, per_minute: float | None, *, workers_start: bool = False) -> Any:
+    """What a terminal shows, as something Rich can draw in `width` columns."""
+    from rich.console import Group  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    stands = telling.standstill(view)
+    if workers_start and telling.waits_for_worker(view):
+        stands = "A worker starts …"
+    drawn = Text(telling.bar(view, telling.bar_width(view, width - 1)))
+    for mark, colour in COLOURS.items():
+        drawn.highlight_regex(f"{mark}+", colour)
+    drawn.append(telling.share(view))
+    lines = [
+        Text(telling.head(view), style=STYLES[view.batch.state], no_wrap=True, overflow="ellipsis"),
+        drawn,
+        Text(telling.by_status(view)),
+        Text(telling.pace(view, per_minute)),
+        Text(telling.money(view)),
+        Text(telling.trouble(view)),
+        Text(stands, style="bold"),
+    ]
+    return Group(*(line for line in lines if line.plain))

@@ -1,6 +1,7 @@
 """The store's way out: batches, how far they are, rows with results, ids at the API. Changes nothing."""
 
 from collections.abc import AsyncIterator, Collection, Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -11,13 +12,12 @@ from jobs.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from jobs.connection import Connection
 from jobs.errors import NotFound
 from jobs.models import FINISHED, STATUS_OF_BYTE, UNFINISHED, BatchState, InputSpec, JobStatus
+from jobs.pace import PIECE_S, PIECES, time_left
 from jobs.profile import Profile, Resources
 from jobs.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerCard
 
 _CHUNK_BLOCKS = 64
 """Blocks a round trip: 1,024 rows, about half a megabyte."""
-_PACE_BUCKET_S = 10
-_PACE_BUCKETS = 30
 _ASKED = FINISHED - {JobStatus.REJECTED, JobStatus.CANCELLED}
 _SHOWN = 5
 
@@ -85,9 +85,16 @@ def _rows_per_s(batch: Batch, counts: Counts, pace: dict[bytes, bytes], now_s: f
     if batch.finished_at_ms is not None:
         asked = sum(rows for status, rows in counts.by_status.items() if status in _ASKED)
         return asked / max(batch.finished_at_ms / 1000 - started_s, 0.001)
-    oldest = int(now_s / _PACE_BUCKET_S) - _PACE_BUCKETS + 1
+    oldest = int(now_s / PIECE_S) - PIECES + 1
     rows = sum(int(count) for bucket, count in pace.items() if int(bucket) >= oldest)
-    return rows / max(now_s - max(started_s, float(oldest * _PACE_BUCKET_S)), 1.0)
+    return rows / max(now_s - max(started_s, float(oldest * PIECE_S)), 1.0)
+
+
+def _pieces(started_s: float, pace: dict[bytes, bytes], now_s: float) -> list[int]:
+    """Rows finished in each whole piece of the last minutes, the ones with none among them."""
+    now = int(now_s / PIECE_S)
+    first = max(now - PIECES + 1, int(started_s / PIECE_S) + 1)
+    return [int(pace.get(b"%d" % piece, 0)) for piece in range(first, now)]
 
 
 def _views(
@@ -138,17 +145,28 @@ class Reading:
         )
         counts = _counts(stored)
         rows_per_s = _rows_per_s(found, counts, pace, float(seconds))
-        going = found.state in {BatchState.QUEUED, BatchState.RUNNING}
         alive = await self.workers()
         ours = tuple(card for card in alive if (card.api, card.base_url) == (found.api, found.base_url))
-        return StatusView(
+        view = StatusView(
             batch=found,
             counts=counts,
             workers=ours,
             strangers=tuple(card for card in alive if card not in ours),
             rows_per_s=rows_per_s,
-            eta_s=counts.unfinished / rows_per_s if going and rows_per_s else None,
+            eta_s=None,
         )
+        going = found.state in {BatchState.QUEUED, BatchState.RUNNING}
+        if not (going and rows_per_s and counts.unfinished and found.started_at_ms):
+            return view
+        at_once = min(found.rows, sum(card.slots for card in ours) or found.rows)
+        pieces = _pieces(found.started_at_ms / 1000, pace, float(seconds))
+        left = time_left(counts.unfinished, at_once, rows_per_s, pieces)
+        return replace(view, eta_s=counts.unfinished / rows_per_s, left=left)
+
+    async def statuses(self, batch: str) -> str:
+        """Every row's byte in file order (jobs/models.py): for who looks again and again what has ended."""
+        stored = await self._at.ask("GET", keys.part(batch, "status"))
+        return str(stored.decode()) if stored else await not_found(self._at, batch)
 
     async def workers(self) -> tuple[WorkerCard, ...]:
         """The workers whose heart beats."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jobs.codec import result_of, unpack_result
 from jobs.models import STATUS_OF_BYTE, UNFINISHED, Api, BatchState, InputSpec, JobStatus, Limits, Result
+from jobs.pace import TimeLeft
 from jobs.profile import Profile, Resources
 
 POISON_KILLS = 3
@@ -127,6 +128,7 @@ class StatusView:
     strangers: tuple[WorkerCard, ...]
     rows_per_s: float | None
     eta_s: float | None
+    left: TimeLeft | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `status --json` prints."""

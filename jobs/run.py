@@ -15,7 +15,7 @@ from config.settings import Settings
 from jobs.collect import collect
 from jobs.errors import Interrupted, LocalFault
 from jobs.fleet import Fleet
-from jobs.follow import exit_code, follow
+from jobs.follow import Answers, exit_code, follow
 from jobs.intake import Intake, check
 from jobs.local import Child, EmulatorService, Lease, RedisService, interruptible, worker_process
 from jobs.models import BatchState
@@ -24,6 +24,7 @@ from jobs.records import StatusView
 from jobs.results import Plan
 from jobs.store import Store
 from jobs.submit import Known, Order, Say, feed, find_known, identity_of, store_new
+from jobs.telling import finished_rows
 
 Agree = Callable[[Intake], None]
 """Asks the person before money is spent; raises UsageError when the answer is no."""
@@ -55,6 +56,7 @@ class Job:
     say: Say
     tell: Tell
     concurrency: int | None = None
+    show_answers: bool = False
 
 
 def run(job: Job) -> Outcome:
@@ -166,9 +168,12 @@ class _Running:
         view = await store.status(batch)
         if view.workers:
             await feed(store, url)
+        answers = (
+            Answers(store, batch, since_start=not finished_rows(view)) if self._job.show_answers else None
+        )
         with Progress(workers_start=True) as progress:
             async for now in follow(store, batch):
                 view = now
-                progress.show(view)
+                progress.show(view, await answers.lines() if answers else ())
                 fleet.watch(view)
         return view

@@ -4,9 +4,11 @@ Pure: from a StatusView to text. Whatever comes from a file or the API loses its
 """
 
 import re
+from math import ceil, floor, inf
 from pathlib import Path
 
 from jobs.models import FINISHED, BatchState, JobStatus
+from jobs.pace import TimeLeft
 from jobs.records import StatusView
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -100,13 +102,23 @@ def finished_rows(view: StatusView) -> int:
     return view.batch.rows - view.counts.unfinished
 
 
-def pace(view: StatusView) -> str:
-    """How fast it goes and who works."""
+def between(left: TimeLeft) -> str:
+    """`3 to 8 min left`, in the unit in which the later end reads well."""
+    units = ((120, 1, "s"), (2 * 3600, 60, "min"), (48 * 3600, 3600, "h"), (inf, 86400, "days"))
+    size, unit = next((size, unit) for limit, size, unit in units if left.high_s <= limit)
+    low, high = floor(left.low_s / size), ceil(left.high_s / size)
+    return f"{low:,} to {high:,} {unit} left" if low else f"under {high:,} {unit} left"
+
+
+def pace(view: StatusView, requests_per_minute: float | None = None) -> str:
+    """How fast it goes, how long it will go on, and who works."""
     runs, requests = view.counts.totals.get("runs", 0), view.counts.totals.get("requests", 0)
     parts = [f"{view.rows_per_s:.1f} rows/s"] if view.rows_per_s else []
-    if view.eta_s is not None:
-        parts.append(f"about {duration(view.eta_s)} left")
+    if view.left is not None:
+        parts.append(between(view.left))
     parts += [counted(runs, "run"), counted(requests, "request")]
+    if requests_per_minute is not None:
+        parts[-1] += f" ({requests_per_minute:,.0f}/min)"
     if view.counts.unfinished:
         parts.append(counted(len(view.workers), "worker"))
     return " · ".join(parts)
@@ -131,7 +143,7 @@ def trouble(view: StatusView) -> str:
     """What went otherwise than planned; empty when nothing did."""
     totals = view.counts.totals
     retries = {name.partition(":")[2]: n for name, n in totals.items() if name.startswith("retries:") and n}
-    parts = [f"asked to wait {totals['throttled']:,} times"] if totals.get("throttled") else []
+    parts = [f"asked to wait {counted(totals['throttled'], 'time')}"] if totals.get("throttled") else []
     if retries:
         parts.append("repeated: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
     if totals.get("unknown_creates"):
@@ -141,7 +153,8 @@ def trouble(view: StatusView) -> str:
     return " · ".join(parts)
 
 
-def _waits(view: StatusView) -> bool:
+def waits_for_worker(view: StatusView) -> bool:
+    """Whether rows could be asked, were anybody there."""
     return view.batch.state in {BatchState.QUEUED, BatchState.RUNNING} and not view.workers
 
 
@@ -164,21 +177,36 @@ def standstill(view: StatusView) -> str:
     return "No worker is alive: start one with `askmill worker`, or `askmill run` the same file."
 
 
-def status_lines(view: StatusView, width: int = 80, *, workers_start: bool = False) -> list[str]:
-    """The whole status, line by line. `workers_start`: that none is alive yet is no trouble."""
-    batch, done = view.batch, finished_rows(view)
-    head = f"{batch.id}  {line(batch.name, 60)}"
+def head(view: StatusView) -> str:
+    """Which batch it is, and its state."""
+    batch = view.batch
+    named = f"{batch.id}  {line(batch.name, 60)}"
     if Path(batch.file).name != batch.name:
-        head += f"  ({line(batch.file, 60)})"
-    share = f"  {done:,} of {batch.rows:,} · {100 * done // max(batch.rows, 1)} %"
+        named += f"  ({line(batch.file, 60)})"
+    return f"{named}  {batch.state}"
+
+
+def share(view: StatusView) -> str:
+    """How much of it is finished, to stand beside the bar."""
+    done, rows = finished_rows(view), view.batch.rows
+    return f"  {done:,} of {rows:,} · {100 * done // max(rows, 1)} %"
+
+
+def bar_width(view: StatusView, width: int) -> int:
+    """What `share` leaves of a line, within reason."""
+    return max(10, min(100, width - len(share(view))))
+
+
+def status_lines(view: StatusView, width: int = 80) -> list[str]:
+    """The whole status, line by line."""
     lines = [
-        f"{head}  {batch.state}",
-        bar(view, max(10, min(100, width - len(share)))) + share,
+        head(view),
+        bar(view, bar_width(view, width)) + share(view),
         by_status(view),
         pace(view),
         money(view),
         trouble(view),
-        "A worker starts …" if workers_start and _waits(view) else standstill(view),
+        standstill(view),
     ]
     return [text for text in lines if text]
 
@@ -187,8 +215,7 @@ def plain_line(view: StatusView) -> str:
     """The status for a log: one line, as it stands in a pipe now and then."""
     parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", by_status(view), pace(view)]
     cost = view.counts.cost_usd
-    if cost is not None:
-        parts.append(usd(cost))
+    parts += [usd(cost) if cost is not None else "", trouble(view), standstill(view)]
     return f"{view.batch.id}: " + " · ".join(part for part in parts if part)
 
 

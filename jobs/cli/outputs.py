@@ -25,6 +25,8 @@ ON_DONE = click.option(
     "--on-done", metavar="COMMAND|URL", help="When the batch has ended: run it, or POST its status there."
 )
 
+SHOW_ANSWERS = click.option("--show-answers", is_flag=True, help="The last finished answers scroll by.")
+
 
 def tell_on_done(target: str | None, view: StatusView) -> None:
     """Does what `--on-done` asks; a fault is told and changes no exit code."""

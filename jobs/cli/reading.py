@@ -10,9 +10,16 @@ import click
 import orjson
 
 from config.settings import Settings, load_settings
-from jobs.cli.outputs import ON_DONE, result_options, tell_on_done, with_result_options
+from jobs.cli.outputs import (
+    ON_DONE,
+    SHOW_ANSWERS,
+    Given,
+    result_options,
+    tell_on_done,
+    with_result_options,
+)
 from jobs.collect import collect, default_out
-from jobs.follow import exit_code, follow
+from jobs.follow import Answers, exit_code, follow
 from jobs.models import BatchState, JobStatus
 from jobs.place import find_row, named_or_newest, open_store
 from jobs.progress import Progress
@@ -32,36 +39,42 @@ def _print_json(value: Any) -> None:
 @click.argument("batch", required=False)
 @click.option("--watch", is_flag=True, help="Until it is done, cancelled or paused; exits as `run` does.")
 @click.option("--json", "as_json_", is_flag=True, help="One object; with --watch one a line.")
+@SHOW_ANSWERS
 @ON_DONE
-def status_command(batch: str | None, watch: bool, as_json_: bool, on_done: str | None) -> int:
+def status_command(batch: str | None, watch: bool, as_json_: bool, **given: Any) -> int:
     """How far a batch is.
 
     Without BATCH, the newest.
     """
-    if on_done and not watch:
+    if given["on_done"] and not watch:
         raise click.UsageError("--on-done needs --watch: somebody has to wait for the end.")
-    return asyncio.run(_status(load_settings(), batch, (watch, on_done), as_json_))
+    if given["show_answers"] and (as_json_ or not watch):
+        raise click.UsageError("--show-answers needs --watch, without --json.")
+    if watch:
+        return asyncio.run(_watch(load_settings(), batch, as_json_, given))
+    return asyncio.run(_status(load_settings(), batch, as_json_))
 
 
-async def _status(
-    settings: Settings, batch: str | None, waiting: tuple[bool, str | None], in_json: bool
-) -> int:
-    watch, on_done = waiting
+async def _status(settings: Settings, batch: str | None, in_json: bool) -> int:
+    async with open_store(settings) as store:
+        _print_status(await store.status(await named_or_newest(store, batch)), in_json)
+    return 0
+
+
+async def _watch(settings: Settings, batch: str | None, in_json: bool, given: Given) -> int:
     async with open_store(settings) as store:
         found = await named_or_newest(store, batch)
-        if not watch:
-            _print_status(await store.status(found), in_json)
-            return 0
+        answers = Answers(store, found, since_start=False) if given["show_answers"] else None
         with Progress() as progress:
             async for now in follow(store, found):
                 view = now
                 if in_json:
                     _print_json(view.to_json())
                 else:
-                    progress.show(view)
+                    progress.show(view, await answers.lines() if answers else ())
         if not in_json:
             _print_status(view, in_json=False)
-        tell_on_done(on_done, view)
+        tell_on_done(given["on_done"], view)
         return exit_code(view)
 
 

@@ -13,7 +13,7 @@ from jobs.cli.options import (
     limits_given,
     profile_options,
 )
-from jobs.cli.outputs import ON_DONE, Given, result_options, tell_on_done, with_result_options
+from jobs.cli.outputs import ON_DONE, SHOW_ANSWERS, Given, result_options, tell_on_done, with_result_options
 from jobs.collect import default_out
 from jobs.errors import UsageError
 from jobs.intake import Intake, check
@@ -58,6 +58,7 @@ def order_of(settings: Settings, given: Given, target: Target) -> Order:
     "--concurrency", type=click.IntRange(min=1), metavar="N", help="Runs in flight of its own worker."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before a paid run of more than 100 rows.")
+@SHOW_ANSWERS
 @ON_DONE
 @with_result_options
 @job_options
@@ -81,6 +82,7 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
         say=say,
         tell=lambda outcome: _tell(outcome, offline, given["on_done"]),
         concurrency=concurrency,
+        show_answers=given["show_answers"],
     )
     return run(job).code
 

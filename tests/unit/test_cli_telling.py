@@ -1,14 +1,30 @@
 """What a status says: shares that add up, advice for every pause, nothing that takes over a terminal."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from jobs.follow import exit_code, is_over
 from jobs.models import Api, BatchState, InputSpec, Limits
+from jobs.pace import TimeLeft
 from jobs.profile import Profile, Resources
+from jobs.progress import panel
 from jobs.records import Batch, Counts, StatusView, WorkerCard
-from jobs.telling import bar, duration, harmless, last_word, line, plain_line, standstill, status_lines, usd
+from jobs.telling import (
+    bar,
+    between,
+    duration,
+    harmless,
+    last_word,
+    line,
+    plain_line,
+    standstill,
+    status_lines,
+    usd,
+)
 
 BYTES = "qpwhrciefxj"
 COUNTS = st.lists(st.integers(0, 10**6), min_size=len(BYTES), max_size=len(BYTES)).filter(any)
@@ -136,3 +152,68 @@ def test_lines_for_logs_and_for_the_end() -> None:
         assert told.startswith("b_000001")
         assert "3 completed · 1 failed" in told
         assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("low_s", "high_s", "told"),
+    [
+        (0.2, 0.9, "under 1 s left"),
+        (40, 95, "40 to 95 s left"),
+        (30, 170, "under 3 min left"),
+        (185, 470, "3 to 8 min left"),
+        (7200, 9000, "2 to 3 h left"),
+        (86400 * 2, 86400 * 3.5, "2 to 4 days left"),
+    ],
+)
+def test_the_time_left_is_told_as_a_range(low_s: float, high_s: float, told: str) -> None:
+    """Rounded outwards, in one unit."""
+    assert between(TimeLeft(low_s, high_s)) == told
+
+
+TOTALS = {
+    "runs": 1234,
+    "requests": 98765,
+    "throttled": 17,
+    "retries:server_error": 12,
+    "retries:expired": 3,
+    "prompt": 1_234_567,
+    "completion": 234_567,
+    "cost_nano": 1_234_000_000,
+    "unknown_creates": 2,
+}
+
+
+def _panel(width: int, numbers: dict[str, int]) -> list[str]:
+    view = _view(numbers, workers=(_card(),))
+    view = replace(view, counts=Counts(numbers, TOTALS), left=TimeLeft(185, 470))
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(panel(view, width, 310.4))
+    return captured.get().splitlines()
+
+
+@given(COUNTS, st.sampled_from([80, 200]))
+def test_the_panel_fits_its_terminal(numbers: list[int], width: int) -> None:
+    """No line is wider, and the bar is one line, whatever the counts."""
+    drawn = _panel(width, dict(zip(BYTES, numbers, strict=True)))
+
+    assert max(map(len, drawn)) <= width
+    assert drawn[1].endswith(" %")
+
+
+def test_the_panel_tells_everything() -> None:
+    """Statuses, pace, a range of time, requests a minute, workers, tokens, money, waits and repeats by reason."""
+    told = "\n".join(_panel(200, {"c": 60, "f": 2, "r": 8, "q": 30}))
+
+    for part in (
+        "60 completed · 8 running · 30 queued · 2 failed",
+        "1.0 rows/s · 3 to 8 min left · 1,234 runs · 98,765 requests (310/min) · 1 worker",
+        "1,234,567 tokens in, 234,567 out · $1.23 · about $1.99 in all",
+        "asked to wait 17 times · repeated: expired 3, server_error 12 · 2 creates whose fate is unknown",
+    ):
+        assert part in told
+
+
+def test_a_line_in_a_pipe_says_why_nothing_moves() -> None:
+    """Who waits in CI for workers that nobody has started sees it in the log."""
+    assert "askmill worker" in plain_line(_view({"q": 1}))
