@@ -1,7 +1,8 @@
 """A real worker whose heart beats faster, so that a test sees its death within seconds.
 
 `MILL_TIMES` is JSON: the constants of worker/process.py to replace, by name; and CREATE_LIMIT_S, how long a
-create without a reply may still be carried out (worker/retry.py), for servers that do so at once or never.
+create without a reply may still be carried out (worker/retry.py), for servers that do so at once or never; and
+FUNCTION_LIMIT_S, how long a function may take (worker/desk.py).
 """
 
 import functools
@@ -11,11 +12,14 @@ import sys
 
 from worker import __main__ as worker
 from worker import asking, process
+from worker.desk import Desk
 from worker.retry import RetryPolicy
 
 times = json.loads(os.environ["MILL_TIMES"])
 if limit_s := times.pop("CREATE_LIMIT_S", None):
     asking.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]
+if limit_s := times.pop("FUNCTION_LIMIT_S", None):
+    process.Desk = functools.partial(Desk, function_limit_s=limit_s)  # type: ignore[misc,assignment]
 for name, seconds in times.items():
     assert hasattr(process, name), f"worker.process has no {name}"
     setattr(process, name, seconds)

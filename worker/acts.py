@@ -8,7 +8,7 @@ from typing import Any
 from jobs.models import BatchState, Usage
 from jobs.records import Claim
 from worker.asking import ask_for, overrides_of, schema_error
-from worker.backends.base import ENDED, ApiFault, Ask, Run
+from worker.backends.base import ENDED, ApiFault, Ask, Run, RunStatus
 from worker.desk import Desk, elapsed_clock_s
 from worker.known import (
     Action,
@@ -66,6 +66,8 @@ class Acts:
     hint_s: float | None = None
     seen_s: float = 0.0
     """The run's age when a look last saw it running."""
+    leg_s: float = 0.0
+    """How old the run was when it went on with its functions' outputs; ages count from there."""
     expected_tokens: int = 0
 
     def stamp(self) -> tuple[float, float]:
@@ -141,6 +143,7 @@ class Acts:
                 await self._request()
                 return ThreadMade(*self.stamp(), thread_id=await backend.make_thread(ask))
             case MakeRun():
+                self.leg_s, self.seen_s, self.hint_s = 0.0, 0.0, None
                 return RunSeen(*self.stamp(), run=await self._made_run(known, thread_id))
         raise AssertionError(f"nobody performs {action!r}")
 
@@ -174,16 +177,18 @@ class Acts:
         if isinstance(action, CancelRun):
             return await backend.cancel(thread_id, run_id)
         if isinstance(action, Submit):
-            return await backend.submit(ask, thread_id, run_id, known.outputs)
+            run = await backend.submit(ask, thread_id, run_id, known.outputs)
+            self.leg_s, self.seen_s, self.hint_s = self.leg_s + self._age_s(known), 0.0, run.poll_after_s
+            return run
         run = await backend.look(ask, thread_id, run_id)
         self.hint_s = run.poll_after_s
         self._learn(run, known)
         return run
 
     def _learn(self, run: Run, known: Known) -> None:
-        """How old the run was when it still ran; once it has ended, what that says of its batch."""
+        """How old the run was when it still worked; once it does not, what that says of its batch."""
         age_s = self._age_s(known)
-        if run.status not in ENDED:
+        if run.status not in {*ENDED, RunStatus.REQUIRES_ACTION}:
             self.seen_s = age_s
         elif known.stop is None:
             # A response that goes on after functions tells its own times only.
@@ -194,7 +199,7 @@ class Acts:
 
     def _age_s(self, known: Known) -> float:
         now_s = self.desk.now_s()
-        return max(0.0, now_s - (now_s if known.began_at is None else known.began_at))
+        return max(0.0, now_s - (now_s if known.began_at is None else known.began_at) - self.leg_s)
 
     async def _until_due(self, action: Action, known: Known) -> None:
         """Wait before this look, cancel or submit; a look without a time is planned, and planned again."""

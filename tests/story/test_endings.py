@@ -154,3 +154,22 @@ async def test_on_incomplete_is_a_choice(
     assert (row.result.status, row.result.attempt_count) == (status, attempts)
     threads = {attempt.thread_id for attempt in row.result.attempts}
     assert len(threads) == (1 if policy in {"keep", "continue"} else 2)
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_a_new_attempt_is_looked_at_by_its_own_age(tmp_path: Path, api: Api) -> None:
+    """A quick run after a slow one that failed is noticed at once, not when it is as old as the slow one was."""
+    with Mill(tmp_path, api=api) as mill:
+        mill.worker()
+        batch = await mill.submit(
+            [f"[emulate: failed(server_error) after=6, completed after=0.2] {QUESTION}"]
+        )
+        await mill.wait_for(batch)
+        (row,) = await mill.rows(batch)
+
+    assert row.result is not None
+    slow, quick = row.result.attempts
+    assert slow.finished_at is not None
+    assert quick.started_at is not None
+    assert quick.finished_at is not None
+    assert quick.finished_at - quick.started_at < 4

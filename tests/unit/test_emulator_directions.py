@@ -34,6 +34,14 @@ def test_after_holds_for_its_outcome_or_for_all() -> None:
     assert only == Outcome(after_s=3.0)
 
 
+def test_rounds_are_of_outcomes_that_call_functions() -> None:
+    """`rounds=` behind `requires_action(…)` is how often it asks; nothing else takes it."""
+    (outcome, last), _ = read_directions("[emulate: requires_action(f, {}) rounds=3 after=2, completed] q")
+    assert (outcome.rounds, outcome.after_s, last.rounds) == (3, 2.0, 1)
+    with pytest.raises(DirectionError, match="rounds=2"):
+        read_directions("[emulate: completed rounds=2] q")
+
+
 arguments = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -103,3 +103,14 @@ def test_a_run_directed_to_expire_has_its_expiry_there() -> None:
     plan = make_plan(Outcome("expired"), CREATED, 2.0, 600.0)
     assert plan.expires_at == CREATED + 2
     assert plan.status(CREATED + 2) == "expired"
+
+
+def test_work_goes_to_the_end_or_to_the_next_functions() -> None:
+    """What the hint of when to look again is a tenth of; a round of functions is work by itself."""
+    waiting = make_plan(Outcome("requires_action", calls=(("f", "{}"),)), CREATED, 2.0, 600.0)
+    assert waiting.last_work() == (CREATED, CREATED + 2)
+    again = waiting.resumed(CREATED + 100, 3.0, "requires_action")
+    assert again.last_work() == (CREATED + 100, CREATED + 103)
+    assert again.status(CREATED + 104) == "requires_action"
+    assert again.resumed(CREATED + 110, 4.0).last_work() == (CREATED + 110, CREATED + 114)
+    assert make_plan(Outcome("unknown", "odd"), CREATED, 1.0, 600.0).last_work() == (CREATED, CREATED + 600)

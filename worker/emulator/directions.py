@@ -3,7 +3,7 @@
 One outcome an attempt, the last one repeating. `after=SECONDS` behind an outcome is the time that run takes;
 as an item of its own it holds for all outcomes without one. Pure.
 
-    item    = NAME [ "(" arguments ")" ] [ "after=" SECONDS ]  |  "after=" SECONDS
+    item    = NAME [ "(" arguments ")" ] [ "rounds=" NUMBER ] [ "after=" SECONDS ]  |  "after=" SECONDS
     arguments of requires_action = FUNCTION "," JSON { "," FUNCTION "," JSON }
 """
 
@@ -41,6 +41,7 @@ VARIANTS: dict[str, tuple[str, ...] | None] = {
 _NEEDS_ARGUMENT = frozenset({"failed", "incomplete", "requires_action", "unknown"})
 
 _NAME = re.compile(r"\s*([a-z_]+)")
+_ROUNDS = re.compile(r"\s*rounds=([1-9][0-9]*)")
 _AFTER = re.compile(r"\s*after=([0-9]+(?:\.[0-9]+)?)")
 _DECODER = json.JSONDecoder()
 
@@ -51,12 +52,16 @@ class DirectionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one run ends. `arg` is the text in brackets; `calls` are (function, arguments as JSON text)."""
+    """How one run ends. `arg` is the text in brackets; `calls` are (function, arguments as JSON text).
+
+    `rounds`: how often a run that calls functions calls them, each time after the outputs of the time before.
+    """
 
     name: str = "completed"
     arg: str = ""
     calls: tuple[tuple[str, str], ...] = ()
     after_s: float | None = None
+    rounds: int = 1
 
     @property
     def partial(self) -> bool:
@@ -113,6 +118,8 @@ def _outcome(text: str, at: int) -> tuple[Outcome, int]:
         outcome, at = _arguments(name, text, at + 1)
     elif name in _NEEDS_ARGUMENT:
         raise DirectionError(f"`{name}` needs an argument in brackets")
+    if outcome.calls and (rounds := _ROUNDS.match(text, at)):
+        outcome, at = replace(outcome, rounds=int(rounds[1])), rounds.end()
     if after := _AFTER.match(text, at):
         outcome, at = replace(outcome, after_s=float(after[1])), after.end()
     return outcome, at

@@ -116,8 +116,7 @@ class Engine:
         if lot.responses:
             outcome = in_responses(outcome)
         expires_s = FOR_EVER_S if lot.responses else self.scenario.run.expires_s
-        calls = [{"id": new_id("call_"), "name": n, "arguments": a, "output": None} for n, a in outcome.calls]
-        return Life(ask, outcome, make_plan(outcome, now, run_s, expires_s), calls)
+        return Life(ask, outcome, make_plan(outcome, now, run_s, expires_s), _calls(outcome))
 
     def job_of(self, metadata: Json | None) -> str:
         """`BATCH:ROW` from a run's metadata, empty when it has none."""
@@ -159,10 +158,11 @@ class Engine:
         self.activity.put(run_id, life.plan.ended_at(), now)
 
     def resume(self, run_id: str, life: Life, outputs: tuple[str, ...], now: float) -> None:
-        life.ask = replace(life.ask, outputs=outputs)
-        life.outcome = Outcome(after_s=life.outcome.after_s)
+        life.ask = replace(life.ask, outputs=(*life.ask.outputs, *outputs))
+        life.outcome = after_outputs(life.outcome, 1)
+        life.calls = _calls(life.outcome) or life.calls
         run_s = self.scenario.latency.median_s if life.outcome.after_s is None else life.outcome.after_s
-        life.plan = life.plan.resumed(now, run_s)
+        life.plan = life.plan.resumed(now, run_s, life.outcome.name)
         self.activity.put(run_id, life.plan.ended_at(), now)
         self.prepare(run_id, life)
 
@@ -176,9 +176,9 @@ class Engine:
         return self._answers.get(run_id) if _speaks(life) else NOTHING_SAID
 
     def poll_after_ms(self, life: Life) -> int:
-        """A tenth of the time that the run is planned to take, in coarse steps."""
-        end = life.plan.ended_at() or life.plan.expires_at
-        tenth_ms = (end - life.plan.marks[0][0]) * 100
+        """A tenth of the time that it is planned to work, to its end or its functions, in coarse steps."""
+        begin, end = life.plan.last_work()
+        tenth_ms = (end - begin) * 100
         return next((hint for hint in _HINTS_MS if hint <= tenth_ms), _HINTS_MS[-1])
 
     async def wait_answer(self, run_id: str) -> None:
@@ -211,6 +211,16 @@ class Engine:
 def _speaks(life: Life) -> bool:
     status = life.plan.marks[-1][1]
     return status in {"completed", "incomplete"} or (status == life.outcome.name and life.outcome.partial)
+
+
+def after_outputs(outcome: Outcome, given: int) -> Outcome:
+    """What follows when the outputs of so many rounds have come: the next round, or the end."""
+    left = outcome.rounds - given
+    return replace(outcome, rounds=left) if left > 0 else Outcome(after_s=outcome.after_s)
+
+
+def _calls(outcome: Outcome) -> list[Json]:
+    return [{"id": new_id("call_"), "name": n, "arguments": a, "output": None} for n, a in outcome.calls]
 
 
 def in_responses(outcome: Outcome) -> Outcome:

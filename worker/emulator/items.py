@@ -85,6 +85,13 @@ def unanswered(items: list[Json]) -> list[str]:
     return [i["call_id"] for i in items if i["type"] == "function_call" and i["call_id"] not in answered]
 
 
+def outputs_of_turn(items: list[Json]) -> int:
+    """How many function outputs have come since the user last spoke."""
+    kinds = ["user" if item.get("role") == "user" else item["type"] for item in items]
+    since = len(kinds) - kinds[::-1].index("user") if "user" in kinds else 0
+    return kinds[since:].count("function_call_output")
+
+
 @dataclass(frozen=True, slots=True)
 class Scribe:
     """Writes the output items of one response. `container` is where its code ran, if any did."""

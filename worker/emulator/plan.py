@@ -48,6 +48,12 @@ class Plan:
         at, status = self.marks[-1]
         return at if status in TERMINAL else None
 
+    def last_work(self) -> tuple[float, float]:
+        """From when to when it works last: to its end or its functions; `expires_at` where it never ends."""
+        begin = next(at for at, status in reversed(self.marks) if status == "queued")
+        waits = next((at for at, status in self.marks if at >= begin and status == "requires_action"), None)
+        return begin, waits or self.ended_at() or self.expires_at
+
     def over(self, now: float) -> bool:
         at, status = self.marks[-1]
         return at <= now and status in TERMINAL
@@ -60,9 +66,9 @@ class Plan:
         marks = *self._until(now), (now, "cancelling"), (now + cancelling_s, "cancelled")
         return replace(self, marks=marks)
 
-    def resumed(self, now: float, run_s: float) -> "Plan":
-        """The same run after its tool outputs came: queued again, complete `run_s` later."""
-        marks = *self._until(now), *_work(now, run_s), (now + run_s, "completed")
+    def resumed(self, now: float, run_s: float, then: str = "completed") -> "Plan":
+        """The same run after its tool outputs came: queued again, and `then` `run_s` later."""
+        marks = *self._until(now), *_work(now, run_s), (now + run_s, then)
         return replace(self, marks=_clipped(marks, self.expires_at))
 
     def _until(self, now: float) -> tuple[Mark, ...]:

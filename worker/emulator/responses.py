@@ -9,7 +9,7 @@ from worker.emulator.checks import ANY_OBJECT, FLAG, METADATA, TEMPERATURE, TOP_
 from worker.emulator.containers import Containers
 from worker.emulator.conversations import Conversations
 from worker.emulator.directions import Outcome
-from worker.emulator.engine import Engine, Lot
+from worker.emulator.engine import Engine, Lot, after_outputs
 from worker.emulator.errors import (
     both_histories,
     conversation_locked,
@@ -19,7 +19,7 @@ from worker.emulator.errors import (
     unanswered_call,
     unasked_output,
 )
-from worker.emulator.items import Scribe, stored_input, unanswered
+from worker.emulator.items import Scribe, outputs_of_turn, stored_input, unanswered
 from worker.emulator.pages import page
 from worker.emulator.response import Asked, Response, ask_of, new_fields, response_ending
 from worker.emulator.response_stream import response_events
@@ -191,8 +191,8 @@ class Responses:
     def _begin(self, asked: Asked, body: Json, now: float) -> Response:
         fields = new_fields(body, asked.conversation_id, now)
         ask, directed = ask_of(self._engine, fields, asked)
-        outcomes = (Outcome(),) if asked.continues else directed
         job = self._engine.job_of(fields["metadata"])
+        outcomes = (self._continued(asked, directed, job),) if asked.continues else directed
         attempt = self._engine.runs_of(job) if job else self._earlier(asked.conversation_id, ask.question)
         life = self._engine.begin(ask, outcomes, Lot(job, attempt, responses=True), now)
         if not asked.continues:
@@ -203,6 +203,13 @@ class Responses:
             self._busy[asked.conversation_id] = row.id
         self._engine.track(row.id, life, self._look_by_id, now)
         return row
+
+    def _continued(self, asked: Asked, directed: tuple[Outcome, ...], job: str) -> Outcome:
+        """What the response that brings outputs does: it calls again while the direction has rounds left."""
+        attempt = max(0, self._engine.runs_of(job) - 1)
+        outcome = directed[min(attempt, len(directed) - 1)] if directed else Outcome()
+        given = outputs_of_turn([*asked.before, *asked.given])
+        return after_outputs(outcome, given // len(outcome.calls)) if outcome.calls else Outcome()
 
     def _earlier(self, conversation_id: str, question: str) -> int:
         if not conversation_id:
