@@ -4,6 +4,8 @@ from jobs import keys
 from jobs.connection import Connection
 
 LIMITS = ("requests_per_minute", "tokens_per_minute", "max_runs")
+GIVEN = "given:"
+"""Before a limit's name: what a worker's settings said, so that a change by hand is told from it."""
 
 
 class Pacing:
@@ -17,10 +19,23 @@ class Pacing:
         if given:
             await self._at.together(("HSET", keys.LIMITS, *given))
 
+    async def begin_limits(self, *, alone: bool, **settings: int | None) -> None:
+        """Set what the settings of a worker that starts say.
+
+        With no other worker there (`alone`), what earlier ones had set and nobody changed by hand goes.
+        """
+        (stored,) = await self._at.together(("HGETALL", keys.LIMITS))
+        told = {name.decode(): value for name, value in stored.items()}
+        old = [name for name in LIMITS if alone and name in told and told[name] == told.get(GIVEN + name)]
+        if old:
+            await self._at.together(("HDEL", keys.LIMITS, *old, *(GIVEN + name for name in old)))
+        await self.set_limits(**settings, **{GIVEN + name: value for name, value in settings.items()})
+
     async def limits(self) -> dict[str, int]:
         """The limits that are set, by name."""
         (stored,) = await self._at.together(("HGETALL", keys.LIMITS))
-        return {name.decode(): int(value) for name, value in stored.items()}
+        found = {name.decode(): int(value) for name, value in stored.items()}
+        return {name: value for name, value in found.items() if name in LIMITS}
 
     async def book(self, kind: str, cost: int) -> float:
         """Book `cost` requests or tokens; returns the seconds to wait before using them."""

@@ -85,7 +85,8 @@ class WorkerProcess:
         store = await _opened(self.redis_url, settings.retention_days)
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "offline"
         api_client = client(key, settings.base_url, settings.openai_org_id, settings.openai_project_id)
-        await store.set_limits(
+        await store.begin_limits(
+            alone=not await store.workers(),
             requests_per_minute=settings.requests_per_minute,
             tokens_per_minute=settings.tokens_per_minute,
             max_runs=settings.max_runs,

@@ -5,7 +5,14 @@ from pathlib import Path
 
 from jobs.models import JobStatus
 from jobs.store import Store
-from tests.chaos.support import assert_each_paid_once, bytes_of, counter, lasting, wait_for_runs
+from tests.chaos.support import (
+    assert_each_paid_once,
+    bytes_of,
+    counter,
+    lasting,
+    wait_for_runs,
+    wait_for_workers,
+)
 from tests.mill import QUICK, TUTOR, Mill
 from tests.stored import card, claimed, submitted
 from tests.support import wait_until
@@ -68,6 +75,26 @@ async def test_max_runs_hold_for_all_and_change_while_running(tmp_path: Path) ->
             for name in (batch, other):
                 await mill.wait_for(name, timeout_s=60)
             assert 8 < mill.stats()["runs_active_max"] <= 16
+
+
+async def test_limits_of_the_settings_go_with_the_workers_that_had_them(tmp_path: Path) -> None:
+    """Unset at the next start: none again. Changed by hand meanwhile: the change stays."""
+    with Mill(tmp_path) as mill:
+        async with await Store.open(mill.redis_url) as store:
+            first = mill.worker(2, QUICK, ASKMILL_MAX_RUNS="2", ASKMILL_REQUESTS_PER_MINUTE="300")
+            wait_for_workers(mill, 1)
+            assert await store.limits() == {"max_runs": 2, "requests_per_minute": 300}
+            beside = mill.worker(2, QUICK)
+            wait_for_workers(mill, 2)
+            assert (await store.limits())["max_runs"] == 2, "the first one works on under it"
+            await store.set_limits(max_runs=5)
+            first.leave()
+            beside.leave()
+
+            mill.worker(2, QUICK)
+            wait_for_workers(mill, 1)
+
+            assert await store.limits() == {"max_runs": 5}
 
 
 async def test_rows_between_two_workers_count_as_runs(store: Store) -> None:
