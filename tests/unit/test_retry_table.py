@@ -94,6 +94,37 @@ def test_each_fault_means_one_thing(fault: ApiFault, on: On, verdict: Verdict) -
     assert classify(fault, on) is verdict
 
 
+@pytest.mark.parametrize("on", On)
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (ApiFault(429, code="insufficient_quota", message=QUOTA), Verdict.BATCH),
+        (ApiFault(401, code="invalid_api_key"), Verdict.BATCH),
+        (ApiFault(404, code="model_not_found", message=MODEL), Verdict.BATCH),
+        (ApiFault(404, message=NO_ASSISTANT), Verdict.BATCH),
+        (ApiFault(400, code="invalid_beta", message=BETA), Verdict.BATCH),
+        (ApiFault(400, code="conversation_locked", message=LOCK), Verdict.LOCKED),
+        (ApiFault(400, message=BUSY), Verdict.LOCKED),
+        (ApiFault(429, code="rate_limit_exceeded", message=RATE), Verdict.THROTTLED),
+        (ApiFault(409, message=LATE), Verdict.ENDED),
+        (ApiFault(None, code="not_connected", sent=False), Verdict.UNSENT),
+    ],
+)
+def test_some_faults_mean_the_same_whichever_request_meets_them(
+    fault: ApiFault, on: On, verdict: Verdict
+) -> None:
+    """Key, money, lock, rate and network are nobody's own: every request learns of them alike."""
+    assert classify(fault, on) is verdict
+
+
+@pytest.mark.parametrize("on", On)
+def test_every_trouble_of_a_server_is_trouble(on: On) -> None:
+    """Whatever number a proxy makes up: read again, or look first where a run may have been made."""
+    paid = Verdict.LOST if on in {On.CREATE, On.SUBMIT} else Verdict.AGAIN
+
+    assert {classify(ApiFault(status), on) for status in range(500, 600) if status != 501} == {paid}
+
+
 def test_every_row_of_the_table_is_met_and_names_its_source() -> None:
     """No row of the table is there without a fault that it alone decides, and a source to look it up."""
     met = {next(rule for rule in TABLE if rule.fits(fault, on)) for fault, on, _ in FAULTS}
