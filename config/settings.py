@@ -18,7 +18,7 @@ DEFAULT_MODEL = "gpt-5-mini"
 """Until ASKMILL_MODEL or a profile says otherwise. The gpt-4o and gpt-4.1 families end 2027-01-14."""
 
 GOOD_EXAMPLES = {
-    "ASKMILL_REDIS_URL": "redis://localhost:6379/0, rediss://:password@host:6380/0 or unix:///run/redis.sock",
+    "ASKMILL_REDIS_URL": "redis://localhost:6379/0, rediss://host:6380/0 or unix:///run/redis.sock",
     "ASKMILL_API": "assistants or responses",
     "ASKMILL_DATA_DIR": "/home/me/askmill-data",
     "ASKMILL_CONCURRENCY": "200",

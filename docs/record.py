@@ -46,13 +46,13 @@ COMMANDS = (
     ("purge $(askmill list --json | head -1 | cut -d'\"' -f4)", 80),
     ("worker --check", 80),
     ("doctor", 80),
-    ("chat --help", 80),
+    ("chat --offline   # typed: What is 12 * (3 + 4)? | Solve 3x + 11 = 14 | exit", 80),
     ("worker --help", 80),
     ("emulator --help", 80),
     ("run slow.csv --offline   # under way", 80),
     ("run slow.csv --offline   # under way", 200),
 )
-"""Each with the width it is shown at. `under way`: the screen before the end."""
+"""Each with the width it is shown at. `under way`: the screen before the end; `typed`: at its prompts."""
 
 
 class Screen:
@@ -82,9 +82,12 @@ class Screen:
         self._until(lambda text: text.strip() == "$")
         words, _, how = command.partition("   # ")
         self._type(f"askmill {words}; echo ENDED")
-        done = (lambda text: "running" in text) if how else (lambda text: "\nENDED" in text)
-        text = self._until(done)
-        if how:
+        for answer in how.removeprefix("typed: ").split(" | ") if how.startswith("typed: ") else ():
+            self._until(lambda text: text.rstrip().endswith("\n>"))
+            self._type(answer)
+        under_way = how == "under way"
+        text = self._until(lambda text: ("running" if under_way else "\nENDED") in text)
+        if under_way:
             self._tmux("send-keys", "C-c")
             self._until(lambda text: "Interrupted" in text and "\nENDED" in text)
         told = text[text.index("ENDED") + 5 :] if "ENDED" in text else text

@@ -121,7 +121,7 @@ def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None
     where = f"The API at {str(api_client.base_url).rstrip('/')}"
     if isinstance(error, APIConnectionError) or not isinstance(error, APIStatusError):
         return f"{where} does not answer: {_cause(error)}. Check OPENAI_BASE_URL and the network."
-    said = f"({error.status_code}: {words_of(error, api_client)})"
+    said = f"({error.status_code}: {words_of(error, api_client).rstrip('.')})"
     match error.status_code:
         case 401:
             return f"{where} refuses the key {said}. Set OPENAI_API_KEY to a key that is valid there."
@@ -129,6 +129,8 @@ def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None
             return (
                 f"{where} forbids this {said}. Check the key's rights, OPENAI_PROJECT_ID and OPENAI_ORG_ID."
             )
+        case 404 if "No assistant found" in said:
+            return f"{where} has no such assistant {said}. Check --assistant-id and the key's project."
         case 404 | 405 | 501 if api is not None:
             return f"{where} does not offer the {api.title()} API {said}. {_other(api)}"
         case 429 if error.code in SPEND_LIMITS:

@@ -85,7 +85,11 @@ async def purge_batch(store: Store, batch: Batch, settings: Settings) -> str:
         raise UsageError(f"{batch.id} is {batch.state}: cancel it first (`askmill cancel {batch.id}`).")
     async with api_of(batch, settings) as api_client:
         there = await _purge_there(store, batch, api_client) if api_client is not None else None
+    if there is None and not await _made_anything(store, batch):
+        there = 0
     await store.purge(batch.id)
+    if there == 0:
+        return f"{batch.id} is deleted here; at {batch.base_url} there is nothing of it."
     if there is None:
         return f"{batch.id} is deleted here; what it made at {batch.base_url} is left (no key for it is set)."
     return f"{batch.id} is deleted here, and {counted(there, 'object')} at {batch.base_url}."
@@ -103,6 +107,12 @@ async def _purge_there(store: Store, batch: Batch, api_client: AsyncOpenAI) -> i
             deleted += await _purge_some(batch, api_client, objects)
             objects = []
     return deleted + await _purge_some(batch, api_client, objects)
+
+
+async def _made_anything(store: Store, batch: Batch) -> bool:
+    async for _ in _objects(store, batch):
+        return True
+    return False
 
 
 async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[tuple[Kind, str]]) -> int:

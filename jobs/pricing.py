@@ -115,7 +115,7 @@ def tokens_of(text: str) -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a batch would take: counted prompt tokens, and a range for what the model will write."""
+    """What a batch would take: prompt tokens as they are to be expected, a range for what is written."""
 
     rows: int
     prompt_tokens: int
@@ -127,23 +127,29 @@ class Estimate:
 
 SHORT_ANSWER, LONG_ANSWER = 50, 800
 """Tokens of a short and of a long answer, where no limit says; reasoning models write more."""
-TOOL_ROUNDS = 3
+FRAME_TOKENS = 7
+"""Of a message's own: 3, 1 for its role, 3 before the answer (OpenAI's cookbook, counting with tiktoken)."""
+TOOL_ROUNDS, MOST_TOOL_ROUNDS = 2, 3
 """A run with tools reads its prompt again after each call."""
+FOUND_TOKENS = 16_000
+"""What file_search may put before the model: 20 passages of 800 tokens (the guide's defaults)."""
 
 
 def estimate(prices: Prices, profile: Profile, rows: int, question_characters: int) -> Estimate:
     """A range for the whole batch, one run a row. USD are None for a model without a known price."""
     fixed = (profile.instructions or "") + "".join(message.content for message in profile.messages)
-    prompt = rows * tokens_of(fixed) + round(question_characters / CHARACTERS_A_TOKEN)
+    once = rows * (tokens_of(fixed) + FRAME_TOKENS) + round(question_characters / CHARACTERS_A_TOKEN)
     longest = profile.max_completion_tokens or LONG_ANSWER
     low, high = rows * min(SHORT_ANSWER, longest), rows * longest
-    most = prompt * (TOOL_ROUNDS if profile.tools or profile.functions else 1)
+    tools = bool(profile.tools or profile.functions)
+    prompt, most = (once * TOOL_ROUNDS, once * MOST_TOOL_ROUNDS) if tools else (once, once)
+    most += rows * FOUND_TOKENS if "file_search" in profile.tools else 0
     window = profile.completion_window
     return Estimate(
         rows,
         prompt,
         low,
         high,
-        prices.cost_usd(profile.model, Usage(prompt, low), window),
+        prices.cost_usd(profile.model, Usage(once, low), window),
         prices.cost_usd(profile.model, Usage(most, high), window),
     )

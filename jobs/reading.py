@@ -158,9 +158,9 @@ class Reading:
         going = found.state in {BatchState.QUEUED, BatchState.RUNNING}
         if not (going and rows_per_s and counts.unfinished and found.started_at_ms):
             return view
-        at_once = min(found.rows, sum(card.slots for card in ours) or found.rows)
+        at_once = min(found.rows, sum(card.slots for card in ours))
         pieces = _pieces(found.started_at_ms / 1000, pace, float(seconds))
-        left = time_left(counts.unfinished, at_once, rows_per_s, pieces)
+        left = time_left(counts.unfinished, at_once, rows_per_s, pieces) if ours else None
         return replace(view, eta_s=counts.unfinished / rows_per_s, left=left)
 
     async def statuses(self, batch: str) -> str:

@@ -107,6 +107,7 @@ async def store_new(store: Store, intake: Intake, order: Order, identity: str, s
     resources, uploads = await _prepared(store, intake, order, say)
     files = [_content(Path(path)) for path in order.profile.files]
     options = {"reuse_answers": order.reuse_answers, "uploads": uploads, "files": files}
+    options["offline"] = order.target.offline
     known = await _known_answers(store, intake, order, resources, files) if order.reuse_answers else None
     new = NewBatch(
         name=order.name or Path(intake.name).name,

@@ -27,6 +27,7 @@ ADVICE = (
     ("invalid_api_key", "Start the workers with a valid OPENAI_API_KEY, then `askmill resume BATCH`."),
     ("401", "Start the workers with a valid OPENAI_API_KEY, then `askmill resume BATCH`."),
     ("403", "Check the rights of the key, then `askmill resume BATCH`."),
+    ("no assistant", "Submit again with the right --assistant-id; `askmill purge BATCH` deletes this one."),
     ("model", "Submit again with another --model, or get access to it and `askmill resume BATCH`."),
     ("api_unreachable", "Look whether the API answers (`askmill doctor`), then `askmill resume BATCH`."),
 )
@@ -163,7 +164,7 @@ def standstill(view: StatusView) -> str:
     batch = view.batch
     if batch.state is BatchState.PAUSED:
         reason = line(batch.paused_reason or "no reason given")
-        return f"Paused: {reason}. {advice(batch.id, batch.paused_reason)}"
+        return f"Paused: {reason.rstrip('.')}. {advice(batch.id, batch.paused_reason)}"
     if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
         return ""
     if view.workers:
@@ -174,6 +175,8 @@ def standstill(view: StatusView) -> str:
             f"No worker asks {batch.api} at {batch.base_url}; one on {other.host} asks {other.api} at "
             f"{other.base_url}. Start one with ASKMILL_API={batch.api} and OPENAI_BASE_URL={batch.base_url}."
         )
+    if batch.options.get("offline"):
+        return "No worker is alive: the same `askmill run` as before goes on."
     return "No worker is alive: start one with `askmill worker`, or `askmill run` the same file."
 
 

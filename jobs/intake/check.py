@@ -123,6 +123,8 @@ class _FirstPass:
         if not self._rows and not self._of_file.total:
             self._of_file.add(Fault(None, "there are no rows under the header; add a row for each question"))
         skip = self._passes.options.skip_bad_rows and self._of_rows.total < self._rows
+        if self._passes.options.skip_bad_rows and self._rows and not skip:
+            self._of_file.add(Fault(None, "every row is bad, so --skip-bad-rows leaves none to ask"))
         if self._of_file.total or (self._of_rows.total and not skip):
             self._of_file.take_in(self._of_rows)
             raise self._of_file.error()

@@ -14,7 +14,6 @@ from typing import BinaryIO
 from jobs.errors import UsageError
 
 STDOUT = "-"
-NOT_WRITTEN = {".tsv", ".xlsx", ".xls", ".ods", ".json"}
 
 
 class Format(StrEnum):
@@ -59,10 +58,11 @@ def output_of(out: str, asked: Format | None = None, source: str | None = None) 
 
 def _format(path: Path) -> Format:
     suffix = path.suffix.lower()
-    if suffix in NOT_WRITTEN:
-        known = ", ".join(f".{form}" for form in Format)
+    forms = {f".{form}": form for form in Format}
+    if suffix and suffix not in forms and (path.is_file() or not path.exists()):
+        known = ", ".join(forms)
         raise UsageError(f"{path.name}: results are written as {known}; change the name or give --format")
-    return next((form for form in Format if suffix == f".{form}"), Format.CSV)
+    return forms.get(suffix, Format.CSV)
 
 
 def _refuse_unwritable(out: str, path: Path) -> None:

@@ -549,8 +549,8 @@ def test_never_skipped(put, content):
 
 
 def test_nothing_left(put):
-    """A file of which every row is bad is refused all the same."""
-    assert fault_lines(put("id,question\n1,\n2,\n"), skip_bad_rows=True) == [2, 3]
+    """A file of which every row is bad is refused all the same, and that is the first fault."""
+    assert fault_lines(put("id,question\n1,\n2,\n"), skip_bad_rows=True) == [None, 2, 3]
 
 
 def test_rejected_rows_claim_no_id(put):

@@ -69,7 +69,7 @@ def test_patience_is_cheaper() -> None:
 def test_an_estimate_is_a_range_within_the_limits() -> None:
     """Token limits bound it from above; a model without a price has no sum."""
     limited = estimate(BUNDLED, Profile(model="gpt-5-mini", max_completion_tokens=256), 10, 400)
-    assert (limited.rows, limited.prompt_tokens, limited.completion_high) == (10, 100, 2560)
+    assert (limited.rows, limited.prompt_tokens, limited.completion_high) == (10, 170, 2560)
     assert limited.low_usd is not None
     assert limited.high_usd is not None
     assert 0 < limited.low_usd < limited.high_usd
