@@ -37,7 +37,7 @@ from worker.known import (
     Wait,
 )
 from worker.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
-from worker.retry import On, assistant_gone
+from worker.retry import On, RetryPolicy, assistant_gone, may_pass
 from worker.rooms import BatchRoom
 from worker.signals import Signals
 from worker.tools import call_tools
@@ -255,8 +255,7 @@ class Acts:
     async def _keep_file(self, number: int, file: dict[str, Any]) -> dict[str, Any]:
         limit = self.desk.file_limit_bytes
         try:
-            await self._request()
-            content = await self.desk.backend.fetch_file(file, limit)
+            content = await self._fetched(file, limit)
         except ApiFault as fault:
             return {**file, "reason": f"could not be fetched: {fault}"}
         if len(content) > limit:
@@ -264,6 +263,27 @@ class Acts:
         keep = self.desk.store.keep_file
         stored = await self.desk.patiently(lambda: keep(self.claim, number, content, limit))
         return {**file, "number": number} if stored else {**file, "reason": "no room left for its files"}
+
+    async def _fetched(self, file: dict[str, Any], limit_bytes: int) -> bytes:
+        """The content; trouble that may pass is waited out. Raises ApiFault."""
+        policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
+        while True:
+            await self._request()
+            try:
+                return await self.desk.backend.fetch_file(file, limit_bytes)
+            except ApiFault as fault:
+                if not may_pass(fault) or elapsed_clock_s() - began_s > self.desk.fetch_within_s:
+                    raise
+                told_s = fault.retry_after_s
+                wait_s = policy.wait_s(tries, random.random()) if told_s is None else told_s  # noqa: S311
+                if fault.status == 429:
+                    await self._throttle(wait_s)
+            await self.signals.sleep(wait_s)
+            tries += 1
+
+    async def _throttle(self, wait_s: float) -> None:
+        self.counted["throttled"] += 1
+        await self.desk.patiently(lambda: self.desk.limits.throttle(wait_s))
 
     def _ask(self, known: Known) -> Ask:
         return ask_for(self.room.batch, self.claim, known, self.room.assistant_id)

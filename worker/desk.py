@@ -43,6 +43,8 @@ class Desk:
     margin_s: float
     function_limit_s: float = 60.0
     file_limit_bytes: int = 10_000_000
+    fetch_within_s: float = 120.0
+    """How long a generated file is asked for again; its container lives 20 minutes."""
     trouble_s: float = 300.0
     """CONTRACT: creates that fail so long without one success pause their batch."""
     acknowledged_s: float = float("-inf")

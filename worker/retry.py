@@ -184,6 +184,11 @@ def assistant_gone(fault: ApiFault) -> bool:
     return fault.status == 404 and NO_ASSISTANT.search(fault.message) is not None
 
 
+def may_pass(fault: ApiFault) -> bool:
+    """Whether reading again may help: no reply, too many requests, or a server in trouble."""
+    return fault.code != "too_large" and fault.status in UNCLEAR | {429}
+
+
 def blocking_run(fault: ApiFault) -> str | None:
     """The id of the run that a lock's text names, if it does."""
     found = ACTIVE_RUN.search(fault.message)

@@ -71,6 +71,24 @@ def test_files_that_the_answer_does_not_name_are_kept(asker: Asker) -> None:
     assert "answer.csv" in asker.user.askmill("show", "1").stdout
 
 
+def test_a_made_file_is_fetched_through_trouble(asker: Asker) -> None:
+    """500, 429 and lost replies on the content only: asked for again until it is there."""
+    kind = "files" if asker.mill.api == "assistants" else "containers"
+    asker.mill.scenario(
+        "[http]\nrate_500 = 0.2\nrate_429 = 0.1\nretry_after_s = 0.1\ndrop_before = 0.1\n"
+        f'only = ["GET /{kind}/*"]\n'
+    )
+    asked = [(f"What is {n} + 1? [emulate: completed(file)]",) for n in range(8)]
+    try:
+        rows = asker.rows(asker.table("trouble.csv", ("question",), *asked), "--tool", "code_interpreter")
+    finally:
+        asker.mill.scenario("")
+
+    for row in rows:
+        (made,) = row["files"]
+        assert (asker.user.folder / made["path"]).read_bytes().startswith(b"answer")
+
+
 def test_a_named_file_is_not_kept_twice(asker: Asker) -> None:
     """Named in the answer and found where the code ran: one file."""
     file = asker.table("once.csv", ("question",), ("What is 2^10? [emulate: completed(file)]",))
