@@ -1,0 +1,83 @@
+"""Big files: CPU and peak memory of `submit` and `collect`, beside one pass that parses and validates."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.mill import Mill
+
+Used = tuple[float, float]
+"""CPU seconds and peak MB."""
+PASS = """
+import csv, sys
+with open(sys.argv[1], newline="", encoding="utf-8-sig") as file:
+    rows = csv.reader(file)
+    width = len(next(rows))
+    for row in rows:
+        assert len(row) == width and row[1].strip() and not any("\\0" in cell for cell in row)
+"""
+
+
+LAUNCH = """
+import os, sys
+out = [(os.POSIX_SPAWN_DUP2, 2, 1)]
+pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=out)
+_, status, used = os.wait4(pid, 0)
+print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+"""A small parent: the peak that the kernel tells of a child begins with its parent's."""
+
+
+def _file(path: Path, rows: int) -> Path:
+    """99 bytes a row."""
+    with path.open("w") as file:
+        file.write("id,question,note\n")
+        for number in range(rows):
+            question = f"What is {number:07} * 34? Show your reasoning in one short sentence please"
+            file.write(f"{number:07},{question:78.78},n{number % 1000:08}\n")
+    return path
+
+
+def _ran(command: Sequence[str], env: dict[str, str]) -> Used:
+    """What a command used, its start and children in it."""
+    told = subprocess.run(
+        [sys.executable, "-ISc", LAUNCH, *command], env=env, check=True, capture_output=True, text=True
+    )
+    code, cpu_s, peak_kb = told.stdout.split()[-3:]
+    assert code in {"0", "4"}, told.stderr
+    return float(cpu_s), float(peak_kb) / 1024
+
+
+def main(rows: int, rounds: int) -> dict[int, dict[str, Used]]:
+    """Least CPU of some rounds; the same with 1,000 rows for the memory."""
+    found: dict[int, dict[str, Used]] = {}
+    for size in (1000, rows):
+        with tempfile.TemporaryDirectory() as folder, Mill(Path(folder)) as mill:
+            found[size] = _measured(mill, _file(Path(folder) / "questions.csv", size), rounds)
+    print(f"{'rows':>10}{'':10}{'CPU s':>8}{'ratio':>8}{'peak MB':>9}")
+    for size, used in found.items():
+        for what, (cpu_s, peak_mb) in used.items():
+            print(f"{size:>10}{what:>10}{cpu_s:8.2f}{cpu_s / used['pass'][0]:8.1f}{peak_mb:9.1f}")
+    return found
+
+
+def _measured(mill: Mill, file: Path, rounds: int) -> dict[str, Used]:
+    env = {
+        **os.environ,
+        "ASKMILL_REDIS_URL": mill.redis_url,
+        "OPENAI_BASE_URL": mill.base_url,
+        "OPENAI_API_KEY": "offline",
+        "ASKMILL_API": mill.api,
+    }
+    ask = str(Path(sys.executable).with_name("askmill"))
+    runs: dict[str, list[Used]] = {"pass": [], "submit": [], "collect": []}
+    for number in range(rounds):
+        name = f"round-{number}"
+        runs["pass"].append(_ran([sys.executable, "-c", PASS, str(file)], env))
+        runs["submit"].append(_ran([ask, "submit", str(file), "--name", name], env))
+        answers = str(file.with_name(f"{name}.csv"))
+        runs["collect"].append(_ran([ask, "collect", "--out", answers], env))
+    return {what: min(of) for what, of in runs.items()}

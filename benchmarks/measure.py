@@ -1,0 +1,106 @@
+"""What a process and its children have used, as Linux tells it; one measurement; the table of several."""
+
+import os
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+
+from tests.mill import Child, Mill
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked: so many jobs, so many at once, each run taking so long (median; sigma 0: fixed)."""
+
+    jobs: int
+    in_flight: int
+    run_s: float
+    sigma: float = 0.0
+
+    @property
+    def scenario(self) -> str:
+        """The emulator's."""
+        return f"[latency]\nmedian_s = {self.run_s}\nsigma = {self.sigma}\n"
+
+    def __str__(self) -> str:
+        times = f"lognormal, median {self.run_s:g} s" if self.sigma else f"{self.run_s:g} s"
+        return f"{self.jobs} jobs, {self.in_flight} in flight, runs of {times}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement. `emulator_cpu_s`: below `wall_s`, or the emulator was the bottleneck."""
+
+    who: str
+    load: Load
+    wall_s: float
+    cpu_s: float
+    peak_kb: int
+    emulator_cpu_s: float = 0.0
+    redis_cpu_s: float = 0.0
+    requests: float = 0.0
+    commands: float = 0.0
+
+    @property
+    def cpu_ms_a_job(self) -> float:
+        return 1000 * self.cpu_s / self.load.jobs
+
+    @property
+    def jobs_a_s(self) -> float:
+        return self.load.jobs / self.wall_s
+
+
+def pid_of(child: Child) -> int:
+    assert child.process is not None
+    return child.process.pid
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process and its living children so far, user and system."""
+    return sum(sum(process.cpu_times()[:2]) for process in _family(pid))
+
+
+def own_kb(pid: int) -> int:
+    """Memory of a process and its children: what they share is counted once (PSS)."""
+    return sum(process.memory_full_info().pss for process in _family(pid)) // 1024
+
+
+def peak_of(pid: int) -> int:
+    """Peak resident memory of one process, in KB."""
+    with open(f"/proc/{pid}/status") as status:  # noqa: PTH123 -- not a file of anybody's
+        return int(next(line for line in status if line.startswith("VmHWM")).split()[1])
+
+
+def asked(mill: Mill) -> int:
+    """Requests that the emulator has served."""
+    return int(sum(mill.stats()["requests"].values()))
+
+
+def child_s() -> float:
+    """CPU seconds of children that have ended."""
+    return sum(os.times()[2:4])
+
+
+def table(runs: list[Run], base: str) -> None:
+    """Print the median, the spread and the ratio to `base` of each peer."""
+    heads = ("CPU ms/job", "spread", "ratio", "jobs/s", "requests", "emulator", "peak MB")
+    print(f"{runs[0].load}, rounds: {sum(run.who == base for run in runs)}")
+    print(" " * 16 + "".join(f"{head:>12}" for head in heads))
+    one = median(run.cpu_ms_a_job for run in runs if run.who == base)
+    for who in dict.fromkeys(run.who for run in runs):
+        _row(who, [run for run in runs if run.who == who], one)
+
+
+def _row(who: str, runs: list[Run], one: float) -> None:
+    cpu = sorted(run.cpu_ms_a_job for run in runs)
+    busy = max(run.emulator_cpu_s / run.wall_s for run in runs)
+    speed, peak = median(run.jobs_a_s for run in runs), max(run.peak_kb for run in runs) / 1024
+    spread = f"{cpu[0]:.2f}-{cpu[-1]:.2f}"
+    costs = f"{median(cpu):12.2f}{spread:>12}{median(cpu) / one:12.2f}"
+    print(f"{who:16}{costs}{speed:12.1f}{runs[-1].requests:12.1f}{busy:12.0%}{peak:12.0f}")

@@ -1,0 +1,83 @@
+"""Memory of a run in flight: in one askmill worker, and in Celery prefork, where a run is a process.
+
+For runs of T seconds a slot makes 1 / T jobs a second, so jobs a second at equal memory are as the memory of
+a slot, the worker's own divided among its slots.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import redis
+from celery import Celery
+from openai import OpenAI
+
+from benchmarks.measure import Load, Run, asked, cpu_of, own_kb, pid_of
+from benchmarks.peers.loop import QUESTION
+from tests.mill import Mill
+from tests.support import wait_until
+
+LONG = "[latency]\nmedian_s = 3600\nsigma = 0\n"
+FEW, MANY = 500, 2500
+
+
+def main() -> dict[str, float]:
+    """KB a run in flight: how much a worker grows from 500 to 2,500 of them, each looked at once at least."""
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), scenario=LONG) as mill:
+        worker = mill.worker(MANY)
+        sizes = [_in_flight(mill, pid_of(worker), more) for more in (FEW, MANY - FEW)]
+    found: dict[str, float] = {f"kb_at_{FEW}": sizes[0], f"kb_at_{MANY}": sizes[1]}
+    found["kb_a_run"] = (sizes[1] - sizes[0]) / (MANY - FEW)
+    few, many = (size / 1024 for size in sizes)
+    told = f"worker: {few:.0f} MB with {FEW} runs in flight, {many:.0f} with {MANY}"
+    print(f"{told}: {found['kb_a_run']:.1f} KB a run, {sizes[1] / MANY:.0f} with all of the process")
+    return found
+
+
+def _in_flight(mill: Mill, pid: int, more: int) -> int:
+    made = mill.stats()["runs_created"] + more
+    asyncio.run(mill.submit([QUESTION] * more))
+    wait_until(lambda: mill.stats()["runs_created"] >= made, f"{made} runs are in flight", 100)
+    return own_kb(pid)
+
+
+def prefork(processes: int = 8, jobs: int = 24, run_s: float = 5.0) -> dict[str, object]:
+    """Celery prefork with so many processes beside one askmill worker, by CPU and memory a run."""
+    load = Load(jobs, processes, run_s)
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), scenario=load.scenario) as mill:
+        env = {**os.environ, "OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline"}
+        env["PREFORK_BROKER"] = broker = mill.redis_url.removesuffix("0") + "1"
+        command = [sys.executable, "-m", "benchmarks.peers.prefork", str(processes)]
+        worker = subprocess.Popen(command, env=env, stdout=sys.stderr)
+        try:
+            run = _preforked(mill, load, broker, worker.pid)
+            memory_kb = own_kb(worker.pid)
+        finally:
+            worker.terminate()
+            worker.wait(60)
+    print(f"prefork: {run.cpu_ms_a_job:.1f} ms of CPU a job, {memory_kb / processes / 1024:.1f} MB a run")
+    return {**asdict(run), "kb_a_run": memory_kb / processes}
+
+
+def _preforked(mill: Mill, load: Load, broker: str, pid: int) -> Run:
+    app = Celery(broker=broker)
+    client = OpenAI(base_url=mill.base_url, api_key="offline")
+    assistant = client.beta.assistants.create(model="gpt-5-mini").id
+    with redis.Redis.from_url(broker) as counter:
+
+        def through(name: str, jobs: int) -> None:
+            for _ in range(jobs):
+                app.send_task("ask", (assistant, QUESTION, name))
+            wait_until(lambda: int(counter.get(name) or 0) >= jobs, f"{jobs} asked", 200)
+
+        through("warm", load.in_flight)
+        cpu, served, began = cpu_of(pid), asked(mill), time.perf_counter()
+        through("done", load.jobs)
+        took, used = time.perf_counter() - began, cpu_of(pid) - cpu
+    requests = (asked(mill) - served) / load.jobs
+    return Run("prefork", load, took, used, own_kb(pid), requests=requests)
