@@ -86,7 +86,7 @@ class Screen:
             self._until(lambda text: text.rstrip().endswith("\n>"))
             self._type(answer)
         under_way = how == "under way"
-        text = self._until(lambda text: ("running" if under_way else "\nENDED") in text)
+        text = self._until(lambda text: (" left · " if under_way else "\nENDED") in text)
         if under_way:
             self._tmux("send-keys", "C-c")
             self._until(lambda text: "Interrupted" in text and "\nENDED" in text)

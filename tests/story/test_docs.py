@@ -142,12 +142,12 @@ def test_the_reference_is_made_from_the_code_as_it_is() -> None:
 
 
 def test_every_command_is_recorded() -> None:
-    """`python docs/record.py` shows each of them; the chat and the processes that stay are shown by their help."""
+    """`python docs/record.py` shows each of them; the processes that stay are shown by their help."""
     shown = set(
         re.findall(r"^## askmill (\w+)", (ROOT / "docs/reference/screens.md").read_text(), re.MULTILINE)
     )
 
-    assert set(MODULE_OF) <= shown | {"chat"}
+    assert set(MODULE_OF) <= shown
 
 
 def _anchors(page: Path) -> set[str]:
