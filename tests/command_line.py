@@ -38,7 +38,13 @@ class Terminal:
         """Start it, and do not wait."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self.script(*arguments), cwd=self.folder, env=self.env(), stdout=pipe, stderr=pipe, text=True
+            self.script(*arguments),
+            cwd=self.folder,
+            env=self.env(),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
         )
 
     def script(self, *arguments: str) -> list[str]:

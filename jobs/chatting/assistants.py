@@ -1,6 +1,7 @@
 """Chat over the Assistants API: the SDK's event handler shows a run's steps and text as they happen."""
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from openai import AsyncAssistantEventHandler
@@ -10,6 +11,7 @@ from typing_extensions import override
 
 from jobs.calling import answers
 from jobs.chat import ROUNDS, Kept, Partner
+from jobs.chatting.locks import once_free
 from jobs.chatting.screen import Screen
 from jobs.params import assistant_params, run_settings
 
@@ -21,6 +23,7 @@ class Handler(AsyncAssistantEventHandler):
         super().__init__()
         self._screen = screen
         self.cited: list[str] = []
+        self.made: list[str] = []
         self._shown: set[str] = set()
 
     @override
@@ -31,7 +34,9 @@ class Handler(AsyncAssistantEventHandler):
     async def on_text_done(self, text: Text) -> None:
         self._screen.end()
         for annotation in text.annotations:
-            if annotation.type == "file_citation" and annotation.file_citation.file_id not in self.cited:
+            if annotation.type == "file_path":
+                self.made.append(PurePosixPath(annotation.text).name)
+            elif annotation.file_citation.file_id not in self.cited:
                 self.cited.append(annotation.file_citation.file_id)
 
     @override
@@ -74,7 +79,11 @@ class AssistantsTalk:
         assert kept.assistant_id
         self._screen.begin()
         runs, thread_id = self._beta.threads.runs, kept.thread_id
-        await self._beta.threads.messages.create(thread_id, role="user", content=question)
+        await once_free(
+            lambda: self._beta.threads.messages.create(thread_id, role="user", content=question),
+            lambda run_id: runs.cancel(run_id, thread_id=thread_id),
+            self._screen.waiting,
+        )
         settings: Any = run_settings(self._partner.profile)
         handler = Handler(self._screen)
         async with runs.stream(
@@ -85,8 +94,8 @@ class AssistantsTalk:
             run = handler.current_run
             if run is None or run.status != "requires_action":
                 break
-            cited, handler = handler.cited, Handler(self._screen)
-            handler.cited = cited
+            before, handler = handler, Handler(self._screen)
+            handler.cited, handler.made = before.cited, before.made
             outputs: Any = await self._outputs(run)
             async with runs.submit_tool_outputs_stream(
                 run_id=run.id, thread_id=thread_id, tool_outputs=outputs, event_handler=handler
@@ -107,6 +116,7 @@ class AssistantsTalk:
     async def _last_word(self, handler: Handler) -> None:
         files = self._partner.client.files
         self._screen.sources([(await files.retrieve(file_id)).filename for file_id in handler.cited])
+        self._screen.made(handler.made)
         run = handler.current_run
         if run is not None and run.status != "completed":
             error = f": {run.last_error.code}: {run.last_error.message}" if run.last_error else ""

@@ -7,6 +7,7 @@ from openai.types.responses import Response, ResponseFunctionToolCall, ResponseO
 
 from jobs.calling import answers
 from jobs.chat import ROUNDS, Kept, Partner
+from jobs.chatting.locks import once_free
 from jobs.chatting.screen import Screen
 from jobs.params import response_settings
 
@@ -17,6 +18,7 @@ class ResponsesTalk:
     def __init__(self, partner: Partner, screen: Screen) -> None:
         self._partner, self._screen = partner, screen
         self._cited: list[str] = []
+        self._made: list[str] = []
 
     async def make(self, kept: Kept) -> Kept:
         """As the Protocol."""
@@ -29,7 +31,7 @@ class ResponsesTalk:
     async def ask(self, kept: Kept, question: str) -> None:
         """As the Protocol."""
         self._screen.begin()
-        self._cited = []
+        self._cited, self._made = [], []
         given: list[Any] = [{"type": "message", "role": "user", "content": question}]
         for _ in range(ROUNDS):
             calls = await self._respond(kept, given)
@@ -37,12 +39,18 @@ class ResponsesTalk:
                 break
             given = await self._outputs(calls)
         self._screen.sources(self._cited)
+        self._screen.made(self._made)
 
     async def _respond(self, kept: Kept, given: list[Any]) -> list[ResponseFunctionToolCall]:
         """One response; the functions it calls."""
         settings: Any = response_settings(self._partner.profile, self._partner.resources)
-        stream: Any = await self._partner.client.responses.create(
-            input=given, conversation=kept.thread_id, stream=True, store=True, **settings
+        responses = self._partner.client.responses
+        stream: Any = await once_free(
+            lambda: responses.create(
+                input=given, conversation=kept.thread_id, stream=True, store=True, **settings
+            ),
+            responses.cancel,
+            self._screen.waiting,
         )
         calls: list[ResponseFunctionToolCall] = []
         async with stream:
@@ -75,8 +83,9 @@ class ResponsesTalk:
         for part in message.content:
             for annotation in getattr(part, "annotations", None) or ():
                 name = getattr(annotation, "filename", None) or getattr(annotation, "url", None)
-                if name and name not in self._cited:
-                    self._cited.append(name)
+                noted = self._made if annotation.type == "container_file_citation" else self._cited
+                if name and name not in noted:
+                    noted.append(name)
 
     async def _outputs(self, calls: list[ResponseFunctionToolCall]) -> list[Any]:
         asked = [(call.name, call.arguments) for call in calls]

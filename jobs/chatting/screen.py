@@ -59,6 +59,15 @@ class Screen:
         for number, name in enumerate(names, 1):
             self.line(f"  [{number}] {name}")
 
+    def waiting(self) -> None:
+        """The thread is held by an earlier answer."""
+        self.line("(an earlier answer still holds this thread; waiting for its end)")
+
+    def made(self, names: list[str]) -> None:
+        """Files that the answer made: they stay at the API, where a batch would fetch them."""
+        for name in names:
+            self.line(f"  (made {name}, which `run` would keep)")
+
     def end(self) -> None:
         """The answer is whole."""
         if not self._at_start:

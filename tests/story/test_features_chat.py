@@ -1,5 +1,6 @@
 """`askmill chat`: answers and tool calls as they come, one thread over several starts. On both APIs."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from jobs.profile import Profile, Resources
 from tests.asked import Asker
 from tests.command_line import terminal
 from tests.mill import Mill
+from tests.support import wait_until
 
 TUTOR = str(Path(__file__).parents[2] / "examples" / "tutor.toml")
 THREADS = {"assistants": "POST /threads", "responses": "POST /conversations"}
@@ -119,6 +121,43 @@ def test_a_cited_file_is_named(asker: Asker) -> None:
     assert "Irina" in shown
     assert "【" not in shown
     assert "[1] gate.txt" in shown
+
+
+def test_an_interrupted_answer_does_not_lock_the_next_question_out(asker: Asker) -> None:
+    """Ctrl-C in the middle of an answer: the next start waits for its end (or ends it), says so, and answers."""
+    _talk(asker, "What is 1 + 1?", options=("--new",))
+    before = asker.mill.stats()["runs_created"]
+    chat = asker.user.start("chat")
+    assert chat.stdin is not None
+    lasting_s = 300 if asker.mill.api == "assistants" else 12  # there the run is ended, here it is awaited
+    chat.stdin.write(f"What is 2 + 2? [emulate: completed after={lasting_s}]\n")
+    chat.stdin.flush()
+    wait_until(lambda: asker.mill.stats()["runs_created"] > before, "the answer has begun", 30)
+    chat.send_signal(signal.SIGINT)
+    chat.communicate(timeout=30)
+
+    shown = _talk(asker, "What is 3 + 4?", options=())
+
+    assert chat.returncode == 130
+    assert "an earlier answer still holds this thread" in shown
+    assert "3 + 4 = 7." in shown
+
+
+def test_what_the_api_refuses_is_told_and_the_talk_goes_on(asker: Asker) -> None:
+    """A question that it cannot take: its own words, no advice to try again later."""
+    done = asker.user.askmill("chat", "--new", given="Hm [emulate: nonsense]\nWhat is 7 + 8?\n")
+
+    assert "Error: The API refuses this: " in done.stderr
+    assert "trouble" not in done.stderr
+    assert "7 + 8 = 15." in done.stdout
+
+
+def test_files_that_an_answer_made_are_named(asker: Asker) -> None:
+    """Not as a source: they were made, and a batch would keep them."""
+    shown = _talk(asker, "What is 1 + 2? [emulate: completed(file)]", options=("--new",))
+
+    assert "(made answer.csv, which `run` would keep)" in shown
+    assert "[1]" not in shown
 
 
 def test_a_failed_run_is_told_and_the_talk_goes_on(asker: Asker) -> None:
