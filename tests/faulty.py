@@ -19,6 +19,7 @@ import pytest
 from jobs.models import Api, Attempt, JobStatus, Result
 from jobs.records import StatusView
 from tests.mill import Child, Mill
+from tests.support import wait_until
 
 KINDS = ("rate_429", "rate_500", "rate_503", "drop_before", "drop_after")
 OUTCOMES: dict[Api, tuple[str, ...]] = {
@@ -125,6 +126,8 @@ async def play(
         status = await mill.wait_for(batch, timeout_s=timeout_s)
         took_s = time.monotonic() - started
         mill.scenario("")
+        over_s = time.monotonic() + scene.late_s
+        wait_until(lambda: time.monotonic() >= over_s, "what comes late has come", scene.late_s + 5)
         results = [row.result for row in await mill.rows(batch) if row.result]
         runs = dict(_truth(mill, results))
         logs = _logs(mill.workers[0].log)
