@@ -128,16 +128,19 @@ class Mill:
         wait_until(self._redis_answers, "Redis answers")
         wait_until(self._emulator_answers, "the emulator answers")
 
-    def worker(self, concurrency: int = 50, times: dict[str, float] | None = None, **env: str) -> Child:
-        """Start another worker; `times` replaces constants of worker/process.py, as QUICK does."""
-        settings = {
+    def settings(self) -> dict[str, str]:
+        """The environment of a process that works on this Redis and asks this emulator."""
+        return {
             "ASKMILL_REDIS_URL": self.redis_url,
             "OPENAI_BASE_URL": self.base_url,
             "OPENAI_API_KEY": "offline",
             "ASKMILL_API": self.api,
             "ASKMILL_LOG_FORMAT": "json",
-            **env,
         }
+
+    def worker(self, concurrency: int = 50, times: dict[str, float] | None = None, **env: str) -> Child:
+        """Start another worker; `times` replaces constants of worker/process.py, as QUICK does."""
+        settings = {**self.settings(), **env}
         program = ["-m", "worker"]
         if times is not None:
             program = [str(Path(__file__).with_name("quick_worker.py"))]
