@@ -3,7 +3,7 @@
 import pytest
 
 from worker.backends.base import ApiFault
-from worker.retry import TABLE, On, RetryPolicy, Verdict, assistant_gone, blocking_run, classify
+from worker.retry import TABLE, On, RetryPolicy, Verdict, assistant_gone, blocking_run, classify, may_pass
 
 RATE = "You've exceeded the rate limit, please slow down and try again later."
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
@@ -177,6 +177,19 @@ def test_the_lock_names_the_run(text: str, run: str | None) -> None:
 def test_a_deleted_assistant_is_told_from_a_deleted_thread(fault: ApiFault, gone: bool) -> None:
     """By status and text: only then is another made."""
     assert assistant_gone(fault) is gone
+
+
+@pytest.mark.parametrize(
+    ("fault", "again"),
+    [
+        *[(ApiFault(status), True) for status in (None, 200, 408, 429, 500, 503)],
+        *[(ApiFault(status), False) for status in (400, 403, 404, 501)],
+        (ApiFault(200, code="too_large"), False),
+    ],
+)
+def test_a_file_is_fetched_again_where_that_may_help(fault: ApiFault, again: bool) -> None:
+    """Trouble passes; a file that is gone or too large stays so."""
+    assert may_pass(fault) is again
 
 
 def test_waits_double_up_to_their_cap_with_jitter() -> None:
