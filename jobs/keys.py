@@ -11,7 +11,8 @@
     askmill:worker:{w}         HASH    claim lifetime         its card; beat. `swept`: dead; `heard_since`: ms
     askmill:held:{w}           SET     until given back       "b:row" it holds; claim, finish, sweep
     askmill:identity:{sha}     STRING  as its newest batch    batch of this file, profile, address; seal
-    askmill:assistant:{sha}    STRING  for ever               id of an assistant by its content; client
+    askmill:assistant:{sha}    STRING  for ever               id of an assistant by its content, or who
+                                                             is making it (a minute); reserve, remember
     askmill:file:{sha}         STRING  for ever               id of an uploaded file by content; client
     askmill:vector_store:{sha} STRING  for ever               id of one by its files' ids; client
     askmill:limits             HASH    for ever               limits of all workers together; set_limits

@@ -38,6 +38,9 @@ class Scripts:
     async def seal(self, batch: str, retention_ms: int) -> int:
         return cast("int", await self._run("seal", batch, retention_ms))
 
+    async def reserve(self, key: str, maker: str, lifetime_ms: int, gone: list[str]) -> bytes | int:
+        return cast("bytes | int", await self._run("reserve", key, maker, lifetime_ms, *gone))
+
     async def claim(self, batch: str, row: int, worker: str, fence: str) -> list[Any]:
         return cast("list[Any]", await self._run("claim", batch, row, worker, fence))
 

@@ -5,7 +5,7 @@ create_batch ─▶ add_rows … ─▶ seal_batch          never sealed: gone a
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from jobs.models import JobStatus, Limits, Result
 from jobs.records import NANO, NewBatch, NewRow
 
 _UNSEALED_MS = 3_600_000
+_MAKING_MS = 60_000
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -151,7 +152,19 @@ class Shelf:
     async def recall(self, kind: str, sha256: str) -> str | None:
         """The id of an `assistant` or `file` that was made at the API for this content."""
         found = await self._at.ask("GET", keys.resource(kind, sha256))
-        return found.decode() if found else None
+        return found.decode() if found and not found.startswith(b"?") else None
+
+    async def reserve(
+        self, kind: str, sha256: str, maker: str, gone: Collection[str] = ()
+    ) -> tuple[bool, str | None]:
+        """Whether it is this maker's turn to make it; else its id, or None while somebody else makes it.
+
+        `gone` are ids that the API no longer has. Who has the turn says `remember`, or `forget` when it
+        failed; a minute after it fell silent, the turn is another's.
+        """
+        key = keys.resource(kind, sha256)
+        found = await self._at.scripts.reserve(key, maker, _MAKING_MS, list(gone))
+        return (False, found.decode()) if isinstance(found, bytes) else (bool(found), None)
 
     async def remember(self, kind: str, sha256: str, resource_id: str) -> None:
         await self._at.ask("SET", keys.resource(kind, sha256), resource_id)

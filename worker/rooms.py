@@ -2,16 +2,20 @@
 
 import asyncio
 import hashlib
+import secrets
 from dataclasses import dataclass, field
 
 import orjson
 
 from jobs.models import BatchState
 from jobs.pricing import tokens_of
+from jobs.profile import Profile
 from jobs.records import Batch, BatchNow, Claim
 from jobs.store import Store
 from worker.backends.base import Backend
 from worker.polling import RunTimes
+
+MAKING_LOOK_S = 0.1
 
 
 @dataclass
@@ -27,6 +31,9 @@ class BatchRoom:
     furnished: bool = False
     gone: set[str] = field(default_factory=set)
     """Assistants of ours that the API no longer has."""
+    maker: str = field(default_factory=lambda: secrets.token_hex(8))
+    made: str | None = None
+    """The assistant that was made here, which Redis may not know yet."""
     runs_seen: int = 0
     tokens_seen: int = 0
     furnishing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -62,14 +69,32 @@ class BatchRoom:
                 self.gone.add(gone)
             self.furnished = False
             profile = self.batch.profile.model_copy(update={"model": self.batch.model})
-            named = orjson.dumps([profile.sha256(), self.batch.base_url, self.batch.resources.model_dump()])
-            sha256 = hashlib.sha256(named).hexdigest()
-            found = await store.recall("assistant", sha256)
-            if found in {None, *self.gone}:
+            if backend.api != "assistants" or profile.assistant_id is not None:
                 found = await backend.ready(profile, self.batch.resources)
-                if found is not None and profile.assistant_id is None:
-                    await store.remember("assistant", sha256, found)
+            else:
+                found = await self._own_assistant(store, backend, profile)
             self.assistant_id, self.furnished = found, True
+
+    async def _own_assistant(self, store: Store, backend: Backend, profile: Profile) -> str | None:
+        """The one that is known, also to another batch or worker that makes it just now; else a new one."""
+        named = orjson.dumps([profile.sha256(), self.batch.base_url, self.batch.resources.model_dump()])
+        sha256 = hashlib.sha256(named).hexdigest()
+        while True:
+            ours, known = await store.reserve("assistant", sha256, self.maker, self.gone)
+            if known is not None:
+                return known
+            if ours:
+                break
+            await asyncio.sleep(MAKING_LOOK_S)
+        if self.made in {None, *self.gone}:
+            try:
+                self.made = await backend.ready(profile, self.batch.resources)
+            except BaseException:
+                await store.forget("assistant", sha256)
+                raise
+        assert self.made is not None
+        await store.remember("assistant", sha256, self.made)
+        return self.made
 
 
 @dataclass

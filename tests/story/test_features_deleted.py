@@ -1,6 +1,7 @@
 """What somebody deletes at the API between two batches, or under one, is noticed and made again, once."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -67,6 +68,19 @@ def test_an_assistant_deleted_under_a_running_batch_is_made_again_once(narrow: A
     assert {row["attempts"] for row in narrow.written()} == {1}
     assert narrow.mill.stats()["runs_created"] == len(asked)
     assert narrow.requests(ASSISTANTS) == 3
+
+
+async def test_batches_that_begin_together_make_one_assistant(tmp_path: Path) -> None:
+    """Six batches of one profile, waiting when two workers start: the profile never makes a second assistant."""
+    with Mill(tmp_path) as mill:
+        batches = [await mill.submit([f"What is {n} + 1?"] * 3) for n in range(6)]
+        mill.worker()
+        mill.worker()
+        for batch in batches:
+            await mill.wait_for(batch)
+
+        assert mill.stats()["requests"][ASSISTANTS] == 1
+        assert mill.stats()["runs_created"] == 18
 
 
 def test_a_stored_assistant_that_was_deleted_pauses_the_batch(narrow: Asker) -> None:

@@ -190,3 +190,18 @@ async def test_retention_lets_every_key_of_a_finished_batch_expire(redis_url: st
         await store.sweep("sweeper")
         assert await store.newest() is None
     assert_no_leaks(redis_url)
+
+
+async def test_one_maker_at_a_time(store: Store) -> None:
+    """The first asks for the turn and gets it, again if its reply was lost; others wait, then have its id."""
+    sha256 = "cd" * 32
+    assert await store.reserve("assistant", sha256, "one") == (True, None)
+    assert await store.reserve("assistant", sha256, "one") == (True, None)
+    assert await store.reserve("assistant", sha256, "two") == (False, None)
+    assert await store.recall("assistant", sha256) is None
+    await store.remember("assistant", sha256, "asst_1")
+    assert await store.reserve("assistant", sha256, "two") == (False, "asst_1")
+
+    assert await store.reserve("assistant", sha256, "two", {"asst_1"}) == (True, None)
+    await store.forget("assistant", sha256)
+    assert await store.reserve("assistant", sha256, "three") == (True, None)
