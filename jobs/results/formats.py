@@ -70,14 +70,16 @@ class CsvWriter:
 
 def csv_line(texts: list[str]) -> bytes:
     """One record. A lone empty cell is quoted: a blank line would be no record."""
-    # Spelled out here, not called: a row has some twenty cells.
-    cells = [
-        text
-        if text.isalnum() or not ("," in text or '"' in text or "\n" in text or "\r" in text)
-        else '"' + text.replace('"', '""') + '"'
-        for text in texts
-    ]
-    return f"{','.join(cells) or _LONE_EMPTY}\r\n".encode("utf-8", "backslashreplace")
+    line = ",".join(texts)
+    # Most rows need no quotes: one look at all cells, not one at each.
+    if line.count(",") >= len(texts) or '"' in line or "\n" in line or "\r" in line:
+        line = ",".join(
+            '"' + text.replace('"', '""') + '"'
+            if "," in text or '"' in text or "\n" in text or "\r" in text
+            else text
+            for text in texts
+        )
+    return f"{line or _LONE_EMPTY}\r\n".encode("utf-8", "backslashreplace")
 
 
 def _number(value: float | None) -> str | None:
