@@ -1,4 +1,4 @@
-"""`python -m benchmarks WHAT [--jobs N --in-flight N --run-s S --sigma S --rounds N --rows N] [--json FILE]`.
+"""`python -m benchmarks WHAT [--jobs N --in-flight N --run-s S --sigma S --rounds N …] [--json FILE]`.
 
 polling   looks against delay, simulated           memory    KB a run in flight
 speed     beside bare loops                        prefork   Celery with a process a run
@@ -33,7 +33,7 @@ def main() -> None:
     parts: dict[str, Callable[[], object]] = {
         "polling": polling.main,
         "starting": lambda: starting.main(asked.rounds),
-        "speed": lambda: [speed.main(each, asked.rounds) for each in loads],
+        "speed": lambda: [speed.main(each, asked.rounds, asked.peers) for each in loads],
         "workers": lambda: speed.workers(load),
         "shared": lambda: shared.main(load, asked.rounds),
         "memory": processes.main,
@@ -56,6 +56,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run-s", type=float, default=5.0)
     parser.add_argument("--sigma", type=float, default=0.0, help="of lognormal run times")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--peers", nargs="+", choices=speed.PEERS, default=tuple(speed.PEERS), help="of speed"
+    )
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the big file")
     parser.add_argument("--json", type=Path, help="write all figures here")
     return parser.parse_args()
