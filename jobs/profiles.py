@@ -155,6 +155,8 @@ def _fault(error: dict[str, Any]) -> str:
     field = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{field}: there is no such field. The fields are {', '.join(sorted(Profile.model_fields))}."
+    if error["type"] == "string_pattern_mismatch":  # only `truncation` has one
+        return f"{field}: must be auto, disabled or last_messages:N (it is {error['input']!r:.80})."
     return f"{field}: {error['msg'].removeprefix('Value error, ')} (it is {error['input']!r:.80})."
 
 

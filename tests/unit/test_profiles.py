@@ -80,7 +80,7 @@ def test_all_faults_are_told_at_once_with_file_and_field(tmp_path: Path, schema:
         ('response_schema = "gone.json"', "gone.json"),
         ('files = ["a.txt"]', "no tool reads them"),
         ("max_completion_tokens = 100", "max_completion_tokens"),
-        ('truncation = "last_messages:0"', "truncation"),
+        ('truncation = "last_messages:0"', "truncation: must be auto, disabled or last_messages:N"),
         ("[file_search]\nmax_num_results = 5", "not among the tools"),
         ("[metadata]\n" + "\n".join(f'k{n} = "v"' for n in range(14)), "metadata"),
     ],
