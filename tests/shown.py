@@ -17,7 +17,7 @@ from tests.mill import Mill
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "features.md"
-BLOCK = re.compile(r"```console\n\$ (.*?)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```console\n\$ ((?:[^\n]*\\\n)*[^\n]*)\n(.*?)```", re.DOTALL)
 CHANGING = (
     (re.compile(r"\bb_[a-z0-9]{6}\b"), "b_7hq2m9"),
     (re.compile(r"\b(thread|run|conv|resp|msg|asst|file|step)[_-][0-9a-f]{16,}\b"), r"\1_…"),
@@ -58,6 +58,7 @@ def main() -> None:
     """Writes the page anew."""
     with tempfile.TemporaryDirectory() as folder, Mill(Path(folder)) as mill:
         mill.worker()
+        mill.worker(ASKMILL_API="responses")
         asker = Asker.of(mill, Path(folder) / "work")
 
         def again(found: re.Match[str]) -> str:

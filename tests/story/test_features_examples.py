@@ -18,6 +18,7 @@ def test_every_example_prints_what_the_page_shows(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(ROOT)  # the worker looks for examples/weather.py from where it was started
     with Mill(tmp_path) as mill:
         mill.worker()
+        mill.worker(ASKMILL_API="responses")
         asker = Asker.of(mill, tmp_path / "work")
         wrong = {command: told for command, shown in blocks() if (told := printed(asker, command)) != shown}
 
