@@ -135,6 +135,8 @@ def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None
             return f"{where} does not offer the {api.title()} API {said}. {_other(api)}"
         case 429 if error.code in SPEND_LIMITS:
             return f"{where} will not work for this account {said}. Check its plan and billing."
+        case 400 | 409 | 413 | 415 | 422:
+            return f"{where} refuses this {said}."
         case _:
             return f"{where} is in trouble {said}. Try again later; what is stored stays."
 

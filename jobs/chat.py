@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 import orjson
-from openai import AsyncOpenAI, BadRequestError, OpenAIError
+from openai import AsyncOpenAI
 
-from jobs.api import sentence, words_of
 from jobs.calling import LIMIT_S
 from jobs.chatting.screen import Screen
 from jobs.local import folders
@@ -105,10 +104,3 @@ def talk_of(partner: Partner, screen: Screen) -> Talk:
     from jobs.chatting.responses import ResponsesTalk  # noqa: PLC0415
 
     return ResponsesTalk(partner, screen)
-
-
-def fault_of(error: OpenAIError, partner: Partner) -> str:
-    """The API's trouble as a sentence; what it refuses about a question is no trouble of its own."""
-    if isinstance(error, BadRequestError):
-        return f"The API refuses this: {words_of(error, partner.client)}"
-    return sentence(error, partner.client, partner.api)

@@ -55,8 +55,8 @@ def chat_command(offline: bool, new: bool, **given: Any) -> int:
 def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.Runner, *, new: bool) -> None:
     from openai import OpenAIError  # noqa: PLC0415 -- half a second that `--help` does without
 
-    from jobs.api import client  # noqa: PLC0415
-    from jobs.chat import Memory, Partner, begin, fault_of, talk_of  # noqa: PLC0415
+    from jobs.api import client, sentence  # noqa: PLC0415
+    from jobs.chat import Memory, Partner, begin, talk_of  # noqa: PLC0415
     from jobs.chatting.screen import Screen  # noqa: PLC0415
 
     made = client(
@@ -73,9 +73,9 @@ def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.
             try:
                 runner.run(talk.ask(kept, question))
             except OpenAIError as error:
-                click.echo(f"Error: {fault_of(error, partner)}", err=True)
+                click.echo(f"Error: {sentence(error, partner.client, partner.api)}", err=True)
     except OpenAIError as error:
-        raise ApiUnavailable(fault_of(error, partner)) from None
+        raise ApiUnavailable(sentence(error, partner.client, partner.api)) from None
     finally:
         runner.run(made.close())
 

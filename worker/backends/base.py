@@ -86,8 +86,6 @@ class Answer:
     last_message_id: str | None = None
     steps: tuple[Step, ...] = ()
     run_id: str | None = None
-    usage: Usage | None = None
-    """Set where only reading the answer tells it."""
 
 
 @dataclass(frozen=True)
