@@ -65,7 +65,7 @@ def _application(settings: Settings) -> Celery:
 
 
 GARBAGE = 50_000
-"""New objects until the collector looks: at Python's 700 it takes a third of the CPU, 3,000 runs in flight."""
+"""New objects until the collector looks: at 700 it takes a third of the CPU, 3,000 runs in flight."""
 
 settings = _settings()
 app = _application(settings)
