@@ -239,10 +239,10 @@ async def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
             file = await client.files.create(file=("a.txt", b"A\r\nB"), purpose="user_data")
             done = await asked(client, "What is 2 + 3?", tools=[{"type": "code_interpreter"}])
             texts = await said(client, done)
-            run = await begun(client, "[emulate: completed after=0.5] What is 3 + 4?")
+            run = await begun(client, "[emulate: completed after=3] What is 3 + 4?")
             stuck = await begun(client, "[emulate: stuck] x")
             waiting = await client.responses.create(
-                model="gpt-5", input="[emulate: completed after=0.5] What is 4 + 5?", background=True
+                model="gpt-5", input="[emulate: completed after=3] What is 4 + 5?", background=True
             )
             stats = emulator.stats()
         emulator.kill()
