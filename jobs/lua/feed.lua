@@ -16,7 +16,8 @@ local function free_slots()
     local api, slots = api_of(worker_key(worker)), redis.call('HGET', worker_key(worker), 'slots')
     if api then
       if not free[api] then free[api], kinds = floor, kinds + 1 end
-      free[api] = free[api] + slots - redis.call('SCARD', held_key(worker))
+      -- One that was given fewer slots than it holds takes none from the others.
+      free[api] = free[api] + math.max(0, slots - redis.call('SCARD', held_key(worker)))
     end
   end
   if kinds == 0 then return nil, floor - redis.call('ZCARD', FED) end

@@ -51,6 +51,17 @@ async def test_only_as_much_is_published_as_living_workers_take_soon(store: Stor
     assert await store.feed(2) == []
 
 
+async def test_a_worker_that_holds_more_than_its_slots_takes_none_from_the_others(store: Store) -> None:
+    """Its concurrency was lowered while its runs go on: the free slots of another are filled all the same."""
+    await store.beat(card("w1", slots=5))
+    await accepted(store, 50)
+    for one in await store.feed(0):
+        await claimed(store, one)
+    await store.beat(card("w1", slots=1))
+    await store.beat(card("w2", slots=3))
+    assert len(await store.feed(0)) == 3
+
+
 async def test_a_small_batch_does_not_wait_behind_a_large_one(store: Store) -> None:
     """Equal shares, what one cannot use goes to the others, and single places go round."""
     await store.beat(card("w1", slots=12))

@@ -28,7 +28,7 @@ CHANCES = {
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(8), *(pytest.param(n, marks=pytest.mark.long) for n in range(8, 500))]
+    "seed", [*range(40), *(pytest.param(n, marks=pytest.mark.long) for n in range(40, 500))]
 )
 def test_any_order_of_events_leaves_the_store_as_its_model(redis_url: str, seed: int) -> None:
     """Random lives of batches and workers: every answer predicted, every row accounted for, all ends reached."""
