@@ -16,6 +16,7 @@ from celery import Celery
 from celery.result import AsyncResult
 from kombu import pools
 
+from jobs.queue import client_app
 from tests.support import wait_until
 
 TESTS = Path(__file__).parent
@@ -118,6 +119,7 @@ class PoolProcess:
             self.process.wait()
         self.client.close()
         pools.reset()  # kombu keeps them for the whole process, by address
+        client_app.cache_clear()  # its pool is closed now, and a later Redis may have the same address
 
     @property
     def output(self) -> str:
