@@ -265,6 +265,14 @@ async def test_everything_a_large_dead_worker_held_waits_after_one_sweep(
     assert (await store.sweep("sweeper")).workers == ()
 
 
+async def test_a_beat_that_comes_after_the_end_brings_no_worker_back(store: Store) -> None:
+    """Sent before its worker left, carried out after: `cancel` must not count on a worker that is gone."""
+    await store.beat(card())
+    await store.leave("w1")
+    assert not (await store.beat(card())).alive
+    assert await store.workers() == ()
+
+
 async def test_a_worker_back_from_an_outage_takes_nobody_for_dead(store: Store, redis_url: str) -> None:
     """Away together, heard one by one: who is heard first waits a lifetime before it calls others dead."""
     await submitted(store, 1)
