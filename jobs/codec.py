@@ -8,6 +8,7 @@ result or nothing): the row failed for that reason without a run, and its older 
 """
 
 from dataclasses import fields
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -90,7 +91,8 @@ def limits_json(limits: Limits) -> bytes:
     return orjson.dumps(limits)
 
 
+@lru_cache(64)
 def limits_of(stored: bytes) -> Limits:
-    """What `limits_json` was given."""
+    """What `limits_json` was given; one object for all rows of a batch, since thousands are held."""
     values = orjson.loads(stored)
     return Limits(**{**values, "on_incomplete": OnIncomplete(values["on_incomplete"])})

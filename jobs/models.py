@@ -115,7 +115,7 @@ def as_text(cell: Any) -> str:
     return orjson.dumps(cell).decode()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a batch may spend on a row, and altogether. Changed by submitting the same file again."""
 
@@ -125,7 +125,7 @@ class Limits:
     on_incomplete: OnIncomplete = OnIncomplete.KEEP
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of a run or a step. None where the API does not say; never 0 for unknown."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from jobs.codec import result_of, unpack_result
@@ -45,7 +46,7 @@ class NewRow(NamedTuple):
     taken: bytes | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BatchNow:
     """What of a batch may change while it runs."""
 
@@ -77,6 +78,12 @@ class Batch:
     submitted_at_ms: int
     started_at_ms: int | None
     finished_at_ms: int | None
+
+    @cached_property
+    def asked(self) -> Profile:
+        """The profile with the model that was settled at submit; a stored assistant has one of its own."""
+        model = self.profile.model if self.profile.assistant_id else self.model
+        return self.profile.model_copy(update={"model": model})
 
 
 @dataclass(frozen=True)
@@ -215,7 +222,7 @@ class Refusal(StrEnum):
     GONE = "gone"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A row that is ours until we finish it, give it back or are taken for dead."""
 

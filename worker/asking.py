@@ -75,9 +75,7 @@ def profile_of(batch: Batch, claim: Claim) -> Profile:
         chosen["max_completion_tokens"] = int(numbers["max_completion_tokens"])
     if "temperature" in numbers:
         chosen["temperature"] = float(numbers["temperature"])
-    # A stored assistant has a model of its own.
-    model = batch.profile.model if batch.profile.assistant_id else batch.model
-    return batch.profile.model_copy(update={"model": model, **chosen})
+    return batch.asked.model_copy(update=chosen) if chosen else batch.asked
 
 
 def doubled(profile: Profile, limits: tuple[str, ...]) -> Profile:

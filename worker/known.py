@@ -38,7 +38,7 @@ class Stop(StrEnum):
     """Something about this row: refused outputs, too many rounds of functions."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
     """All that is known of a job whose row is claimed. Fields marked (memory) need not survive a kill."""
 
@@ -100,7 +100,7 @@ class Known:
 # ── what may be observed ──
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something observed, at a time, with a random number in [0, 1) for jitter."""
 
@@ -108,50 +108,50 @@ class Event:
     draw: float = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claimed(Event):
     """The row is ours, new or left by another worker; or a wait is over."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reserved(Event):
     """The shared limits and the budget let us make a run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TurnCleared(Event):
     """A dead run's messages are gone from the shared thread."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ThreadMade(Event):
     """The thread stands, with the question on it."""
 
     thread_id: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunSeen(Event):
     """A run as a create, a look, a cancel or a submit showed it."""
 
     run: Run = field(default_factory=lambda: Run(id="", status=""))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Looked(Event):
     """What a look for a run whose create (or submit) got no reply has shown."""
 
     found: Found = field(default_factory=lambda: Found(kind=FoundKind.NOTHING))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolsCalled(Event):
     """All functions have been called."""
 
     outputs: tuple[ToolOutput, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnswerRead(Event):
     """All messages and steps of an ended run. `schema_error` says how it misses the response schema."""
 
@@ -161,7 +161,7 @@ class AnswerRead(Event):
     """Surplus runs have been looked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Faulted(Event):
     """The last request did not succeed."""
 
@@ -172,17 +172,17 @@ class Faulted(Event):
     """What the row chose itself (`--override`)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CancelAsked(Event):
     """The user cancels the batch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PauseAsked(Event):
     """The batch is paused: start nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NoRoom(Event):
     """The budget has no room while other runs are in flight: it may, once they have ended."""
 
@@ -190,46 +190,46 @@ class NoRoom(Event):
 # ── what may be done ──
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Action:
     """One thing for the runner to do; its outcome is the next event."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reserve(Action):
     """Ask the shared limits and the budget for one run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClearTurn(Action):
     """Delete what a dead run left on the shared thread."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MakeThread(Action):
     """Make the thread."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MakeRun(Action):
     """Make the run; `Known` is stored with phase SENT first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FindRun(Action):
     """Look for the run of a create without a reply, after a wait."""
 
     after_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FindSubmitted(Action):
     """Look whether outputs whose submission got no reply have arrived, after a wait."""
 
     after_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look(Action):
     """Look at the run. `after_s` None: when the polling plan says, but no later than `by`."""
 
@@ -237,49 +237,49 @@ class Look(Action):
     by: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CancelRun(Action):
     """Ask the API to end the run, after a wait."""
 
     after_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CallTools(Action):
     """Call the functions the model asks for."""
 
     calls: tuple[ToolCall, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Submit(Action):
     """Submit the stored outputs, after a wait."""
 
     after_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReadAnswer(Action):
     """Read all messages and steps of the ended run, after a wait."""
 
     after_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Wait(Action):
     """Do nothing for a while; then the event is Claimed."""
 
     wait_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GiveBack(Action):
     """Give the row and its slot back; it is due again after a while."""
 
     wait_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PauseBatch(Action):
     """Pause the whole batch with this reason, and give the row back; it is due again after a while."""
 
@@ -287,7 +287,7 @@ class PauseBatch(Action):
     wait_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finish(Action):
     """The row has ended."""
 
@@ -296,7 +296,7 @@ class Finish(Action):
     answer: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What is known now, and what to do next.
 

@@ -167,7 +167,7 @@ class WorkerProcess:
         log.warning("worker.swept", worker=desk.card.id, jobs=len(self.jobs))
         for signals in self.jobs.values():
             signals.lost = True
-            signals.changed.set()
+            signals.wake()
         self.jobs.clear()
         self.card = desk.card = replace(desk.card, id=_new_id(desk.card.host, desk.card.pid))
         await self._beat_once(desk)
@@ -180,7 +180,7 @@ class WorkerProcess:
         for (of, _), signals in self.jobs.items():
             if of == batch:
                 signals.lost = signals.lost or now is None
-                signals.changed.set()
+                signals.wake()
         if now is None:
             del self.rooms.known[batch]
 
@@ -219,7 +219,7 @@ class WorkerProcess:
         log.info("worker.handing_over", jobs=len(self.jobs))
         for signals in self.jobs.values():
             signals.leaving = True
-            signals.changed.set()
+            signals.wake()
         await asyncio.sleep(LEAVE_S)
         if self.desk is not None:
             self.desk.last_try_s = elapsed_clock_s() + GIVE_UP_S

@@ -1,8 +1,7 @@
 """What may interrupt a waiting job: the end of the process, a cancelled or paused batch, a lost claim."""
 
 import asyncio
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 class Stale(Exception):
@@ -13,15 +12,17 @@ class HandOver(Exception):
     """The process is to end: give the row back with all that is known."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Signals:
-    """One a job. `changed` wakes it; `leaving` and `lost` say that there is no use in going on."""
+    """One a job. `wake` ends its wait; `leaving` and `lost` say that there is no use in going on."""
 
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: bool = False
     lost: bool = False
     task: asyncio.Task[object] | None = None
     """What follows the row, to be cut off when it does not leave in time."""
+    woken: bool = False
+    """Something has changed that no wait has heard of yet."""
+    waiting: asyncio.Future[None] | None = None
 
     def raise_if_ending(self) -> None:
         """Raises Stale or HandOver when there is no use in going on."""
@@ -30,12 +31,31 @@ class Signals:
         if self.leaving:
             raise HandOver
 
+    def wake(self) -> None:
+        """Something has changed: end the wait, or the next one."""
+        self.woken = True
+        self._end_wait()
+
     async def sleep(self, seconds: float) -> None:
         """Wait, or less when something has changed. Raises as `raise_if_ending`."""
         self.raise_if_ending()
         if seconds > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self.changed.wait()
-            self.changed.clear()
+            if not self.woken:
+                await self._wait(seconds)
+            self.woken = False
         self.raise_if_ending()
+
+    async def _wait(self, seconds: float) -> None:
+        """A future and a timer: of all ways to wait the one that takes least, and thousands wait."""
+        loop = asyncio.get_running_loop()
+        self.waiting = loop.create_future()
+        timer = loop.call_later(seconds, self._end_wait)
+        try:
+            await self.waiting
+        finally:
+            timer.cancel()
+            self.waiting = None
+
+    def _end_wait(self) -> None:
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(None)

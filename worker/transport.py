@@ -16,12 +16,21 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
 
+from worker.messages import Message
+
 __all__ = ("Transport", "install")
+
+
+class Channel(redis.Channel):
+    """kombu's, with messages that take little memory."""
+
+    Message = Message
 
 
 class Transport(redis.Transport):
     """kombu's Redis transport, whose `client` outlives `Connection.collect`."""
 
+    Channel = Channel
     _client: Any = None
 
     @property

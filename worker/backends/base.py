@@ -30,7 +30,7 @@ ENDED = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
 ACTIVE = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A function the model asks for; `arguments` is JSON text as the model wrote it."""
 
@@ -39,7 +39,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolOutput:
     """What a function gave back, as text for the model."""
 
@@ -47,7 +47,7 @@ class ToolOutput:
     output: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as last seen. `status` may be a word that RunStatus does not know. Times are Unix seconds."""
 
@@ -67,7 +67,7 @@ class Run:
     """The server's hint `openai-poll-after-ms` of this very reply."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a run wrote.
 
@@ -88,7 +88,7 @@ class Answer:
     run_id: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One attempt of one job: all a backend needs to make its thread and run."""
 
@@ -131,7 +131,7 @@ class FoundKind(StrEnum):
     NOTHING = "nothing"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """The result of `find_run`. `surplus` are further runs of the same attempt, to be cancelled."""
 
