@@ -60,8 +60,10 @@ class Known:
 
 
 def identity_of(intake: Intake, order: Order) -> str:
-    """Names the work: the contents of all files, the profile, the API's address, the options."""
-    options = dataclasses.asdict(order.intake)
+    """Names the work: the contents of all files and what is read of them, the profile, the API's address.
+
+    Options count as what they resolve to: one that says what is so anyway changes nothing.
+    """
     named = [*map(Path, order.profile.files), *intake.images.values(), *intake.files.values()]
     files = [_content(path) for path in named]
     parts = [
@@ -70,7 +72,10 @@ def identity_of(intake: Intake, order: Order) -> str:
         files,
         order.target.api,
         order.target.address,
-        options,
+        dataclasses.asdict(intake.spec),
+        intake.read_as,
+        order.intake.limit,
+        intake.rejected,
     ]
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

@@ -158,6 +158,11 @@ class Intake:
         """Remove the temporary copy of stdin, if there is one."""
         self.passes.source.close()
 
+    @property
+    def read_as(self) -> tuple[str | None, str]:
+        """The delimiter and the encoding, said or detected."""
+        return self.passes.delimiter, self.passes.source.encoding.removesuffix("-sig")
+
     def rows_iter(self) -> Iterator[NewRow]:
         """Every row in file order. Raises UsageError if the file is no longer what was checked."""
         with self.passes.reader() as reader:
