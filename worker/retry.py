@@ -58,9 +58,7 @@ MONEY_CODES = frozenset({
 })  # fmt: skip
 """Codes that end all asking until somebody pays (agentao PR#283; the last two: OpenAI's error guide)."""
 
-ROW_PARAMS = re.compile(
-    r"^(input|messages|content|additional_messages|thread|attachments|file|image|items|$)"
-)
+ROW_PARAMS = re.compile(r"^(input|messages|content|additional_messages|thread|attachments|file|image|items)")
 """Parameters that carry a row's own input; any other parameter is the profile's."""
 
 NO_ASSISTANT = re.compile(r"No assistant found with id")
@@ -75,7 +73,7 @@ ANY = frozenset(On)
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table. Empty `codes`, `statuses` and `text` fit anything."""
+    """One row of the table. Empty `codes`, `statuses`, `text` and `param` fit anything."""
 
     verdict: Verdict
     source: str
@@ -83,6 +81,7 @@ class Rule:
     statuses: frozenset[int | None] = frozenset()
     codes: frozenset[str] = frozenset()
     text: str = ""
+    param: str = ""
     sent: bool | None = None
 
     def fits(self, fault: ApiFault, on: On) -> bool:
@@ -92,6 +91,7 @@ class Rule:
             and (not self.statuses or fault.status in self.statuses)
             and (not self.codes or fault.code in self.codes or fault.type in self.codes)
             and (self.sent is None or fault.sent is self.sent)
+            and re.search(self.param, fault.param or "") is not None
             and re.search(self.text, fault.message, re.IGNORECASE) is not None
         )
 
@@ -142,6 +142,13 @@ TABLE: tuple[Rule, ...] = (
         text=r"No (thread|conversation) found|(thread|conversation)[^.]* not found",
     ),
     Rule(
+        Verdict.ROW,
+        "CONTRACT: HTTP 404 that names this row's input, such as a file that the API no longer has",
+        on=MAKING,
+        statuses=_statuses(404),
+        param=ROW_PARAMS.pattern,
+    ),
+    Rule(
         Verdict.BATCH,
         "langroid 0.68.0: 404 on every endpoint, a server without this API",
         on=MAKING,
@@ -176,7 +183,7 @@ def classify(fault: ApiFault, on: On, row_fields: frozenset[str] = frozenset()) 
 
 
 def _names_profile(param: str | None, row_fields: frozenset[str]) -> bool:
-    return param is not None and not ROW_PARAMS.match(param) and param not in row_fields
+    return bool(param and not ROW_PARAMS.match(param) and param not in row_fields)
 
 
 def assistant_gone(fault: ApiFault) -> bool:

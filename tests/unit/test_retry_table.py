@@ -18,6 +18,7 @@ NO_THREAD = "No thread found with id 'thread_1'."
 NO_RUN = "No run found with id 'run_1'."
 BETA = "You must provide the 'OpenAI-Beta' header to access the Assistants API."
 URL = "Unknown request URL: POST /v1/assistants. Please check the URL for typos."
+NO_FILE = "No such File object: file-x"
 LONG = "Invalid 'input': string too long. Expected a string with maximum length 10485760."
 
 FAULTS = [
@@ -43,6 +44,10 @@ FAULTS = [
     (ApiFault(400, code="organization_spend_limit_exceeded"), On.CREATE, Verdict.BATCH),
     (ApiFault(404, message="Invalid URL (POST /v1/threads/thread_1/runs)"), On.CREATE, Verdict.BATCH),
     (ApiFault(404, message=NO_THREAD), On.THREAD, Verdict.BATCH),
+    (ApiFault(404, message=NO_FILE), On.THREAD, Verdict.BATCH),
+    (ApiFault(404, message=NO_FILE, param=""), On.CREATE, Verdict.BATCH),
+    (ApiFault(404, message=NO_FILE, param="tool_resources.code_interpreter.file_ids"), On.CREATE, Verdict.BATCH),
+    (ApiFault(405, param="messages"), On.THREAD, Verdict.BATCH),
     # ── locks ──
     (ApiFault(400, message=BUSY), On.CREATE, Verdict.LOCKED),
     (ApiFault(400, message=WHILE), On.THREAD, Verdict.LOCKED),
@@ -78,6 +83,8 @@ FAULTS = [
     (ApiFault(400, message=LONG, param="input"), On.CREATE, Verdict.ROW),
     (ApiFault(422, param="messages[0].content"), On.THREAD, Verdict.ROW),
     (ApiFault(400, message="No tool output found for function call call_1.", param="input"), On.SUBMIT, Verdict.ROW),
+    (ApiFault(404, message=NO_FILE, param="messages[0].attachments[0].file_id"), On.THREAD, Verdict.ROW),
+    (ApiFault(404, message=NO_FILE, param="input[0].content[1].file_id"), On.CREATE, Verdict.ROW),
     (ApiFault(413), On.CREATE, Verdict.ROW),
     (ApiFault(400, message=NO_THREAD), On.CREATE, Verdict.ROW),
     (ApiFault(422), On.SUBMIT, Verdict.ROW),
