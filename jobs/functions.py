@@ -129,7 +129,7 @@ def _imported(file: Path, module: str) -> ModuleType:
     sys.modules[spec.name] = made
     try:
         spec.loader.exec_module(made)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ProfileError(
             f"functions: {module} cannot be imported: {type(error).__name__}: {error}"
         ) from error

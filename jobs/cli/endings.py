@@ -25,9 +25,12 @@ def ending_of(ended: BaseException) -> int:
     from config.settings import BadSetting  # noqa: PLC0415 -- 80 ms that `--version` does without
 
     match ended:
-        case click.exceptions.Exit() | SystemExit():
-            code = ended.exit_code if isinstance(ended, click.exceptions.Exit) else ended.code
-            return code if isinstance(code, int) else 0
+        case click.exceptions.Exit():
+            return ended.exit_code
+        case SystemExit(code=int() | None as code):
+            return code or 0
+        case SystemExit():
+            return _said(str(ended.code), 1)
         case click.ClickException():
             ended.show()
             return 2

@@ -83,6 +83,7 @@ def test_a_missing_module_says_where_it_was_looked_for(module: Path) -> None:
         ("def f(x: 'Unknown'): ...", "Unknown"),
         ("def f(x: object.__class__): ...", "f"),
         ("1/0", "ZeroDivisionError"),
+        ("raise SystemExit('bye')", "SystemExit: bye"),
         ("x = 1", "no public function"),
     ],
 )
