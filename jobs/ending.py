@@ -5,13 +5,13 @@ The key goes only to the address it was given for: another batch's API is left a
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import orjson
-from openai import AsyncOpenAI, OpenAIError
+from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
 from config.settings import Settings
-from jobs.api import client
+from jobs.api import client, sentence
 from jobs.errors import Unavailable, UsageError
 from jobs.local import EmulatorService, Lease
 from jobs.models import BatchState, JobStatus
@@ -22,6 +22,8 @@ from jobs.telling import counted
 
 AT_ONCE = 32
 PURGED_AT_ONCE = 5000
+ENDED = frozenset({400, 404, 409, 422})
+"""What the APIs answer to the cancelling of a run that has ended or is gone."""
 
 
 @asynccontextmanager
@@ -39,31 +41,46 @@ async def api_of(batch: Batch, settings: Settings) -> AsyncIterator[AsyncOpenAI 
         yield None
 
 
-async def cancel_batch(store: Store, batch: Batch, settings: Settings) -> None:
-    """Cancel; with no worker alive to do it, cancel the runs in flight at the API too."""
-    await store.cancel(batch.id)
-    if (await store.status(batch.id)).workers:
-        return
+async def end_runs(store: Store, batch: Batch, settings: Settings) -> None:
+    """Cancel the runs in flight of a cancelled batch at the API, with no worker alive to do it.
+
+    How each ended a worker reads later. Raises Unavailable when the API could not be told.
+    """
     runs = [run async for run in _runs_under_way(store, batch)]
     if not runs:
         return
     async with api_of(batch, settings) as api_client:
         if api_client is None:
-            return
-        gate = asyncio.Semaphore(AT_ONCE)
+            fault = f"no key for it is set here (OPENAI_API_KEY, with OPENAI_BASE_URL={batch.base_url})"
+            raise _still_running(batch, len(runs), fault)
+        gate, faults = asyncio.Semaphore(AT_ONCE), list[OpenAIError]()
 
         async def end(thread_id: str, run_id: str) -> None:
-            # One that has ended, or is gone, needs no cancelling; a worker reads how it ended.
             async with gate:
-                with suppress(OpenAIError):
+                try:
                     if batch.api == "assistants":
                         await api_client.beta.threads.runs.cancel(run_id, thread_id=thread_id)
                     else:
                         await api_client.responses.cancel(run_id)
+                except APIStatusError as refused:
+                    # One that has ended, or is gone, needs no cancelling.
+                    if refused.status_code not in ENDED:
+                        faults.append(refused)
+                except OpenAIError as fault:
+                    faults.append(fault)
 
         async with asyncio.TaskGroup() as group:
             for thread_id, run_id in runs:
                 group.create_task(end(thread_id, run_id), name=f"cancel {run_id}")
+        if faults:
+            raise _still_running(batch, len(faults), sentence(faults[0], api_client).rstrip("."))
+
+
+def _still_running(batch: Batch, runs: int, fault: str) -> Unavailable:
+    return Unavailable(
+        f"{batch.id} is cancelled, but {counted(runs, 'run')} may go on at {batch.base_url}: {fault}. "
+        f"`askmill cancel {batch.id}` tries again."
+    )
 
 
 async def _runs_under_way(store: Store, batch: Batch) -> AsyncIterator[tuple[str, str]]:

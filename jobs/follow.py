@@ -12,13 +12,13 @@ from jobs.telling import line
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 1.0
 
 
-async def follow(store: Store, batch: str) -> AsyncIterator[StatusView]:
+async def follow(store: Store, batch: str, *, manned: bool = False) -> AsyncIterator[StatusView]:
     """Views of the batch, the last one when it `is_over`. Short batches are looked at more often."""
     wait_s = FIRST_LOOK_S
     while True:
         view = await store.status(batch)
         yield view
-        if is_over(view):
+        if is_over(view, manned=manned):
             return
         await asyncio.sleep(wait_s)
         wait_s = min(LONGEST_LOOK_S, wait_s * 1.1)
@@ -52,13 +52,16 @@ class Answers:
         return line(f"{row} {view.status}: {question} → {told.get('answer') or told.get('error') or ''}")
 
 
-def is_over(view: StatusView) -> bool:
-    """Done; or paused or cancelled, and what is in flight has ended or nobody is there to end it."""
+def is_over(view: StatusView, *, manned: bool = False) -> bool:
+    """Done; or paused or cancelled, and what is in flight has ended or nobody is there to end it.
+
+    `manned`: whoever asks starts a worker where none is alive, so a cancelled batch comes to its end.
+    """
     counts, state = view.counts, view.batch.state
     if state is BatchState.DONE:
         return True
     if state is BatchState.CANCELLED:
-        return not counts.unfinished or not view.workers
+        return not counts.unfinished or not (view.workers or manned)
     return state is BatchState.PAUSED and not (counts.by_status[JobStatus.RUNNING] and view.workers)
 
 

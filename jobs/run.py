@@ -172,7 +172,7 @@ class _Running:
             Answers(store, batch, since_start=not finished_rows(view)) if self._job.show_answers else None
         )
         with Progress(workers_start=True) as progress:
-            async for now in follow(store, batch):
+            async for now in follow(store, batch, manned=True):
                 view = now
                 progress.show(view, await answers.lines() if answers else ())
                 fleet.watch(view)

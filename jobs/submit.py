@@ -2,7 +2,7 @@
 
 file ─▶ intake.check ─▶ identity ─▶ known? ─┬ no, or --new: create, add_rows …, seal ─▶ feed
                                             ├ unfinished: other limits if said, resume, go on
-                                            └ done or cancelled: as it is
+                                            └ done, or cancelled and every row ended: as it is
 """
 
 import asyncio
@@ -52,11 +52,9 @@ class Known:
     """A batch of the same content, and what became of it by asking again."""
 
     batch: Batch
+    finished: bool = False
+    """Nothing is left to do. Of a cancelled batch, runs may still have to be seen to their end."""
     resumed: bool = False
-
-    @property
-    def finished(self) -> bool:
-        return self.batch.state in {BatchState.DONE, BatchState.CANCELLED}
 
 
 def identity_of(intake: Intake, order: Order) -> str:
@@ -94,13 +92,13 @@ async def find_known(store: Store, identity: str, order: Order) -> Known | None:
     if found is None:
         return None
     batch = await store.batch(found)
-    known = Known(batch)
-    if known.finished:
-        return known
+    over = {BatchState.DONE, BatchState.CANCELLED}
+    if batch.state in over and not (await store.counts(found)).unfinished:
+        return Known(batch, finished=True)
     if order.limits:
         await store.update_limits(found, dataclasses.replace(batch.limits, **order.limits))
     resumed = batch.state is BatchState.PAUSED and await store.resume(found)
-    return Known(await store.batch(found), resumed)
+    return Known(await store.batch(found), resumed=resumed)
 
 
 async def store_new(store: Store, intake: Intake, order: Order, identity: str, say: Say) -> str:

@@ -175,9 +175,12 @@ def standstill(view: StatusView) -> str:
             f"No worker asks {batch.api} at {batch.base_url}; one on {other.host} asks {other.api} at "
             f"{other.base_url}. Start one with ASKMILL_API={batch.api} and OPENAI_BASE_URL={batch.base_url}."
         )
+    nobody = "No worker is alive"
+    if batch.state is BatchState.CANCELLED:
+        nobody += f" to see how {counted(view.counts.unfinished, 'row')} ended"
     if batch.options.get("offline"):
-        return "No worker is alive: the same `askmill run` as before goes on."
-    return "No worker is alive: start one with `askmill worker`, or `askmill run` the same file."
+        return f"{nobody}: the same `askmill run` as before goes on."
+    return f"{nobody}: start one with `askmill worker`, or `askmill run` the same file."
 
 
 def head(view: StatusView) -> str:

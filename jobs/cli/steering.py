@@ -83,7 +83,8 @@ def retry_command(batch: str | None, status: str | None, attempts: int | None) -
             await store.update_limits(found.id, replace(found.limits, attempts=attempts))
         rows = await store.retry(found.id, statuses)
         if not rows:
-            return f"No row of {found.id} is {' or '.join(sorted(statuses))}: there is nothing to ask again."
+            none = f"No row of {found.id} is {' or '.join(sorted(statuses))}: there is nothing to ask again."
+            return f"{none} {standstill(await store.status(found.id))}".rstrip()
         await feed(store, url)
         told = f"{counted(rows, 'row')} of {found.id} will be asked again."
         return f"{told} {standstill(await store.status(found.id))}".rstrip()
@@ -99,12 +100,16 @@ def cancel_command(batch: str) -> int:
     Returns at once. Running runs are cancelled at the API by the workers, or here when none is alive.
     """
 
-    async def change(store: Store, found: Batch, url: str) -> str:
-        from jobs.ending import cancel_batch  # noqa: PLC0415 -- loads the SDK
+    async def change(store: Store, found: Batch, _: str) -> str:
+        await store.cancel(found.id)
+        view = await store.status(found.id)
+        if view.counts.unfinished and not view.workers:
+            from jobs.ending import end_runs  # noqa: PLC0415 -- loads the SDK
 
-        await cancel_batch(store, found, load_settings())
-        await feed(store, url)
-        return last_word(await store.status(found.id))
+            await end_runs(store, found, load_settings())
+        # Workers that are alive find what is left to end at their next heartbeat or sweep.
+        left = standstill(view)
+        return last_word(view) + (f". {left}" if left else "")
 
     return _changed(batch, change)
 

@@ -138,7 +138,10 @@ def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Mill) -> None
 
 
 def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: Mill) -> None:
-    """Queued rows are cancelled at once; the runs of a dead worker are cancelled by the command."""
+    """Queued rows are cancelled at once; the runs of a dead worker are cancelled by the command, or it says why not.
+
+    The same `run` then sees to it that the rows end.
+    """
     file = user.write(
         "two.csv", "question", "Hm [emulate: completed after=120]", "Hm [emulate: completed after=120]"
     )
@@ -150,11 +153,25 @@ def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: 
         lambda: "none is alive" in user.askmill("doctor").stdout, "its heart has stopped", timeout_s=40
     )
 
+    mill.emulator.kill()
+    unheard = user.askmill("cancel", batch)
+    assert unheard.returncode == 3, unheard.stderr
+    assert "2 runs may go on" in unheard.stderr
+    assert f"`askmill cancel {batch}` tries again" in unheard.stderr
+    mill.emulator.start()
+    mill.wait_for_servers()
     cancelled = user.askmill("cancel", batch)
 
     assert cancelled.returncode == 0, cancelled.stderr
+    assert "No worker is alive to see how 2 rows ended" in cancelled.stderr
     wait_until(lambda: mill.stats()["runs_active"] == 0, "the runs have ended")
     assert _state(user, batch) == "cancelled"
+    seen = user.askmill("run", file, "-o", "-")
+    assert seen.returncode == 1, seen.stderr
+    assert [row["status"] for row in csv.DictReader(io.StringIO(seen.stdout))] == ["cancelled"] * 2
+    again = user.askmill("run", file, "-o", "-")
+    assert f"{batch} was cancelled already" in again.stderr
+    assert mill.stats()["runs_created"] == 2
 
 
 def test_redis_that_is_not_there(user: Terminal) -> None:

@@ -133,6 +133,15 @@ def test_when_waiting_ends_and_how(
     assert exit_code(view) == code
 
 
+def test_who_starts_workers_waits_for_a_cancelled_batch_to_end() -> None:
+    """`run` brings somebody who reads how the runs ended; who only looks is told that nobody is there."""
+    left = _view({"x": 1, "w": 2}, BatchState.CANCELLED)
+
+    assert not is_over(left, manned=True)
+    assert is_over(_view({"x": 3}, BatchState.CANCELLED), manned=True)
+    assert "to see how 2 rows ended" in standstill(left)
+
+
 def test_numbers_read_well() -> None:
     """Durations and sums as a person writes them; unknown is not 0."""
     assert [duration(s) for s in (4.21, 185, 7800)] == ["4.2 s", "3 min 05 s", "2 h 10 min"]
