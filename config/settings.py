@@ -3,7 +3,7 @@
 The names of OPENAI_* are the SDK's own; ours begin with ASKMILL_. An empty value counts as unset.
 """
 
-import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,14 +34,42 @@ GOOD_EXAMPLES = {
 }
 
 
+SECRETS = {"OPENAI_API_KEY", "ASKMILL_REDIS_URL"}
+"""Their values are shown to nobody."""
+
+
 class BadSetting(ValueError):
     """A variable with a value that cannot be used; the text names it, its fault and a good example."""
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    if urlsplit(value.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        port = parts.port
+    except ValueError:  # its text quotes the address, and maybe the password
+        raise ValueError("is not an address with a number as its port") from None
+    if parts.scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("must begin with redis://, rediss:// or unix://")
+    if parts.scheme == "unix":
+        if port is not None or not parts.path.strip("/"):
+            raise ValueError("must name the path of a socket")
+    elif not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
+        raise ValueError("must end with the number of a database, or with the port")
     return value
+
+
+def _header(value: SecretStr | str) -> SecretStr | str:
+    text = value if isinstance(value, str) else value.get_secret_value()
+    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", text):
+        raise ValueError("must be plain ASCII on one line, without spaces around it")
+    return value
+
+
+def _home(value: Path) -> Path:
+    try:
+        return value.expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~ and the home of nobody known") from None
 
 
 def _http_url(value: str) -> str:
@@ -51,7 +79,10 @@ def _http_url(value: str) -> str:
     return value
 
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
+Key = Annotated[SecretStr, AfterValidator(_header)]
+Id = Annotated[str, AfterValidator(_header)]
+File = Annotated[Path, AfterValidator(_home)]
 
 
 class Settings(BaseSettings):
@@ -66,25 +97,25 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    openai_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("OPENAI_API_KEY"))
+    openai_api_key: Key | None = Field(None, validation_alias=AliasChoices("OPENAI_API_KEY"))
     """The key, as the SDK reads it. Any text will do for the emulator and for servers that take any."""
     openai_base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None, validation_alias=AliasChoices("OPENAI_BASE_URL")
     )
     """Another server than OpenAI's; a query in it goes along with every request."""
-    openai_org_id: str | None = Field(None, validation_alias=AliasChoices("OPENAI_ORG_ID"))
+    openai_org_id: Id | None = Field(None, validation_alias=AliasChoices("OPENAI_ORG_ID"))
     """The organization that is billed."""
-    openai_project_id: str | None = Field(None, validation_alias=AliasChoices("OPENAI_PROJECT_ID"))
+    openai_project_id: Id | None = Field(None, validation_alias=AliasChoices("OPENAI_PROJECT_ID"))
     """The project that is billed."""
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
     """The Redis that terminals and workers share; unset: an embedded one of this user."""
-    data_dir: Path = Field(default_factory=lambda: user_data_path("askmill", appauthor=False))
+    data_dir: File = Field(default_factory=lambda: user_data_path("askmill", appauthor=False))
     """Where the embedded Redis and the emulator keep their state; unset: the platform's user data folder."""
     api: Literal["assistants", "responses"] | None = None
     """Which API to speak; unset: `responses` at OpenAI's own address, `assistants` at any other."""
     model: str = DEFAULT_MODEL
     """The model when neither a profile nor an option names one."""
-    concurrency: Positive = 200
+    concurrency: Annotated[int, Field(gt=0, le=100_000)] = 200
     """Runs in flight a worker."""
     requests_per_minute: Positive | None = None
     """Of all workers together; unset: none but what the API says."""
@@ -92,9 +123,9 @@ class Settings(BaseSettings):
     """Of all workers together; unset: none but what the API says."""
     max_runs: Positive | None = None
     """Runs in flight of all workers together; unset: none but what the API says."""
-    retention_days: Annotated[float, Field(gt=0)] | None = None
+    retention_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] | None = None
     """Delete a batch so long after its end; unset: `askmill purge` does."""
-    prices: Path | None = None
+    prices: File | None = None
     """A TOML file with prices of models that are not known."""
     metrics_port: Annotated[int, Field(gt=0, lt=65536)] | None = None
     """Where a worker serves Prometheus metrics; unset: nowhere."""
@@ -140,10 +171,6 @@ def _sentence(error: dict[str, object]) -> str:
     name = str(place[0]) if isinstance(place, tuple) and place else "a setting"
     variable = variable_of(name)
     fault = str(error["msg"]).removeprefix("Value error, ")
-    shown = (
-        ""
-        if variable == "OPENAI_API_KEY" or "REDIS" in variable
-        else f" (it is {os.environ.get(variable)!r})"
-    )
+    shown = "" if variable in SECRETS else f" (it is {error['input']!r})"
     good = GOOD_EXAMPLES.get(variable)
     return f"{variable}{shown}: {fault}." + (f" A good value: {good}." if good else "")

@@ -1,0 +1,112 @@
+"""Settings: a bad value is named with its fault and a good example, wherever it stands; secrets are not shown."""
+
+from pathlib import Path
+
+import pytest
+
+from config.settings import GOOD_EXAMPLES, BadSetting, load_settings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Somewhere without a `.env`, with a home that nobody lives in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+BAD = [
+    *[("ASKMILL_REDIS_URL", url) for url in (
+        "redis://localhost:notaport", "redis://localhost:99999", "redis://localhost:6379/abc",
+        "redis://localhost/-1", "redis://[::1", "unix://", "http://localhost", "   ",
+    )],
+    *[(f"ASKMILL_{name}", number) for name in (
+        "CONCURRENCY", "REQUESTS_PER_MINUTE", "TOKENS_PER_MINUTE", "MAX_RUNS", "METRICS_PORT"
+    ) for number in ("0", "-1", "1.5", "nan", "inf", "abc", "  ", "9" * 30, "9" * 5000)],
+    *[("ASKMILL_RETENTION_DAYS", number) for number in ("inf", "-inf", "nan", "0", "-3", "1e300", "abc", "  ")],
+    ("ASKMILL_DATA_DIR", "~nobody-lives-here/askmill"),
+    ("ASKMILL_PRICES", "~nobody-lives-here/prices.toml"),
+    ("ASKMILL_API", "batch"),
+    ("ASKMILL_LOG_FORMAT", "xml"),
+    ("ASKMILL_LOG_LEVEL", "loud"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variable", "value"), BAD)
+def test_a_nasty_value_is_told_with_a_good_one(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """One sentence: the variable, its fault, what would be right."""
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(BadSetting) as bad:
+        load_settings()
+
+    assert str(bad.value).startswith(variable)
+    assert GOOD_EXAMPLES[variable] in str(bad.value)
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
+@pytest.mark.parametrize("value", ["sk-0123456789 ", "line\nbreak", "ключ-0123456789", " "])
+def test_what_no_header_can_carry_is_told_before_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """A key that was pasted with something else."""
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(BadSetting, match=variable):
+        load_settings()
+
+
+def test_a_bad_value_of_the_env_file_is_shown(folder: Path) -> None:
+    """As one of the environment is."""
+    (folder / ".env").write_text("ASKMILL_CONCURRENCY=abc\n", encoding="utf-8")
+
+    with pytest.raises(BadSetting, match="ASKMILL_CONCURRENCY \\(it is 'abc'\\)"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ASKMILL_REDIS_URL", "redis://me:hush-hush@localhost:notaport"),
+        ("ASKMILL_REDIS_URL", "redis://:hush-hush/x@localhost:6379/0"),
+        ("ASKMILL_REDIS_URL", "redis://me:hush-hush@[::1"),
+        ("OPENAI_API_KEY", "hush-hush ключ"),
+    ],
+)
+def test_a_bad_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """Its fault is enough."""
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(BadSetting) as bad:
+        load_settings()
+
+    assert "hush" not in str(bad.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost", "redis://localhost:6379/", "redis://u:p@h:1/15", "rediss://h", "redis:///0",
+        "unix:///run/redis.sock", "unix:///run/redis.sock?db=1", "redis://[::1]:6379/0?socket_timeout=3",
+    ],
+)  # fmt: skip
+def test_good_addresses_of_redis_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Each form that redis-py and Celery read."""
+    monkeypatch.setenv("ASKMILL_REDIS_URL", url)
+
+    redis_url = load_settings().redis_url
+    assert redis_url is not None
+    assert redis_url.get_secret_value() == url
+
+
+def test_a_tilde_is_the_home_folder(folder: Path) -> None:
+    """Also in `.env`, where no shell reads it."""
+    lines = "ASKMILL_DATA_DIR=~/mill\nASKMILL_PRICES=~/prices.toml\n"
+    (folder / ".env").write_text(lines, encoding="utf-8")
+
+    settings = load_settings()
+
+    assert settings.data_dir == folder / "home" / "mill"
+    assert settings.prices == folder / "home" / "prices.toml"
