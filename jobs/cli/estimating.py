@@ -12,6 +12,7 @@ from config.settings import Settings, load_settings
 from jobs.cli.options import job_options
 from jobs.cli.outputs import Given
 from jobs.cli.submitting import estimate_text, estimated_of, order_of, say
+from jobs.errors import Unavailable
 from jobs.intake import check
 from jobs.pilot import Taken, extrapolated
 from jobs.pricing import Estimate, Prices
@@ -19,6 +20,7 @@ from jobs.results import Format, ResultOptions, plan_results
 from jobs.run import Job, run
 from jobs.submit import Order
 from jobs.target import target_of
+from jobs.telling import standstill
 
 
 @click.command("estimate")
@@ -62,8 +64,9 @@ def _piloted(settings: Settings, order: Order, file: str, rows: int) -> list[Tak
             say=say,
             tell=lambda outcome: say(f"The pilot is {outcome.view.batch.id}."),
         )
-        if run(job).code == 3:
-            raise click.UsageError("The pilot has paused: `askmill status` says why.")
+        outcome = run(job)
+        if outcome.code == 3:
+            raise Unavailable(f"The pilot cannot go on. {standstill(outcome.view)}")
         return [_taken(orjson.loads(line)) for line in Path(out).read_bytes().splitlines() if _told(line)]
 
 
