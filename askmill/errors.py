@@ -8,7 +8,8 @@ AskmillError                exit code
 └── Unavailable             3   something we need does not answer or refuses us
     ├── RedisUnavailable    3   the address tried and how to start one
     ├── ApiUnavailable      3   the API's address and its words
-    └── LocalFault          3   the embedded Redis, emulator or worker could not be started
+    ├── LocalFault          3   the embedded Redis, emulator or worker could not be started
+    └── WriteFault          3   a file of results could not be written; the answers stay in Redis
 """
 
 from collections.abc import Sequence
@@ -51,6 +52,10 @@ class ApiUnavailable(Unavailable):
 
 class LocalFault(Unavailable):
     """A process of the embedded default could not be started or has died."""
+
+
+class WriteFault(Unavailable):
+    """The file system refuses what was to be written; rows may have been asked, and their answers stay."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -22,7 +22,7 @@ def default_out(file: str, statuses: Collection[JobStatus] | None = None) -> str
 async def collect(
     store: Store, batch: str, plan: Plan, statuses: Collection[JobStatus] | None = None
 ) -> Written:
-    """Write the rows of the batch, or those that ended so, as they stand now. Raises UsageError."""
+    """Write the rows of the batch, or those that ended so, as they stand now. Raises WriteFault."""
 
     async def kept(row: int, told: dict[str, Any]) -> bytes | None:
         number = told.get("number")

@@ -12,6 +12,7 @@ from askmill.errors import (
     RedisUnavailable,
     Unavailable,
     UsageError,
+    WriteFault,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "RedisUnavailable",
     "Unavailable",
     "UsageError",
+    "WriteFault",
 ]

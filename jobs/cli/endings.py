@@ -1,6 +1,6 @@
 """How every ending becomes an exit code and a sentence on stderr.
 
-0 done, every row completed          3 Redis or the API unreachable, or the batch has paused itself
+0 done, every row completed          3 Redis or the API unreachable, the disk full, or the batch paused
 1 done, some row did not complete  130 interrupted
 2 bad usage or bad input           141 the reader of our output went away
 """

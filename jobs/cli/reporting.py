@@ -36,6 +36,6 @@ async def _report(settings: Settings, batch: str | None, out: str | None) -> int
 
 
 def _write(out: str, text: str) -> None:
-    """Raises UsageError where that cannot be written."""
+    """Raises WriteFault where that cannot be written."""
     with spoken(out), whole(Path(out)) as file:
         file.write(text.encode())

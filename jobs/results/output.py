@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-from jobs.errors import UsageError
+from jobs.errors import UsageError, WriteFault
 
 STDOUT = "-"
 
@@ -119,7 +119,7 @@ def spoken(out: str) -> Iterator[None]:
     except (ConnectionError, TimeoutError):
         raise  # of a pipe or a network: not about this file
     except OSError as fault:
-        raise UsageError(
+        raise WriteFault(
             f"{out} could not be written: {fault.strerror or fault}. Nothing is lost, the results are in "
             "Redis: make room or choose another -o, and `askmill collect` writes them"
         ) from fault

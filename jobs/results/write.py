@@ -60,7 +60,7 @@ async def write_results(
 ) -> Written:
     """Writes every row in the order given; whatever ends it early, the old files stay as they were.
 
-    Raises UsageError when the file system refuses (a full disk).
+    Raises WriteFault when the file system refuses (a full disk).
     """
     count = 0
     with spoken(plan.out), ExitStack() as stack:

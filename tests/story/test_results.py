@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.codec import pack_result
-from jobs.errors import UsageError
+from jobs.errors import UsageError, WriteFault
 from jobs.models import Attempt, InputSpec, JobStatus, Result, Step, Usage
 from jobs.records import RowView
 from jobs.results import FIELDS, Format, ResultOptions, plan_results, write_results
@@ -438,8 +438,9 @@ async def test_devices_are_written_as_they_are(tmp_path):
 
 async def test_a_full_disk_is_a_sentence(tmp_path):
     """When there is no room the person reads what to do, and that nothing is lost."""
-    with pytest.raises(UsageError, match=r"No space left.*collect"):
+    with pytest.raises(WriteFault, match=r"No space left.*collect") as full:
         await write("/dev/full", [view()])
+    assert full.value.exit_code == 3, "rows were asked: not bad usage"
 
 
 def _fill(out):
