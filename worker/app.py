@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from celery.apps.worker import install_worker_term_handler
+from celery.apps.worker import install_worker_int_handler, install_worker_term_handler
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from config.logs import set_up_logs
@@ -94,6 +94,8 @@ def _start(sender: Any, **_: Any) -> None:
     gc.set_threshold(GARBAGE)
     # A closed terminal ends the worker. Celery would start it again, by sys.argv alone: without `python -P`.
     install_worker_term_handler(sender.controller, sig="SIGHUP")
+    # Ctrl-C is no fault: it hands over as SIGTERM does, and Celery's own handler would exit 1.
+    install_worker_int_handler(sender.controller, exitcode=os.EX_OK)
     global _process  # noqa: PLW0603 -- one per process, as Celery's own application
     assert settings.redis_url is not None
     slots = sender.pool.num_processes

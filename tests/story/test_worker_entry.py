@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support import wait_until
 
 
@@ -55,9 +57,12 @@ def test_another_projects_celery_settings_lead_nowhere(redis_url: str, tmp_path:
         assert process.poll() is None
 
 
-def test_a_closed_terminal_ends_the_worker(redis_url: str, tmp_path: Path) -> None:
-    """SIGHUP hands over and ends; Celery's own answer would be to start the program again."""
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT], ids=str)
+def test_a_closed_terminal_or_ctrl_c_ends_the_worker(
+    redis_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """It hands over and ends well; Celery would start the program again, or call it a failure."""
     with worker(redis_url, tmp_path) as process:
-        process.send_signal(signal.SIGHUP)
+        process.send_signal(number)
 
         assert process.wait(20) == 0
