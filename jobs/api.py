@@ -32,6 +32,8 @@ KEEP_ALIVE_S = 4.0
 """Below uvicorn's 5 s and aiohttp's 15 s: a POST must not meet a connection that the server is just closing,
 since nobody could tell whether it was carried out."""
 
+SHORTEST_SECRET = 8
+"""Shorter ones are stand-ins ("any", "k"), and stand in many a word."""
 QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}: ?)\S+", re.IGNORECASE)
 """The API's own 401 text quotes the key with only its middle masked."""
 
@@ -78,7 +80,7 @@ def connection_limit() -> int:
 
 def spoken(text: str, secret: str = "") -> str:
     """The API's words, without anything that looks like a key."""
-    if secret:
+    if len(secret) >= SHORTEST_SECRET:
         text = text.replace(secret, "***")
     return masked(QUOTED_KEY.sub(r"\1***", text))
 

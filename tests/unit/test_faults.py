@@ -10,6 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from jobs.api import client as make_client
+from jobs.api import spoken
 from jobs.local.ports import HOST, free_port
 from worker.backends.base import ApiFault
 from worker.backends.faults import fault_of_reply, retry_after_s
@@ -200,6 +201,14 @@ async def test_no_fault_tells_the_key(ask):
     assert "6789" not in str(fault)
     assert fault.__cause__ is None
     assert fault.__context__ is None or fault.__suppress_context__
+
+
+def test_a_stand_in_for_a_key_is_no_secret():
+    """Servers that take any text are given "k" or "any"; to mask that would spoil every word that has it."""
+    assert spoken("The API has no key that can be known, any of them.", "k") == (
+        "The API has no key that can be known, any of them."
+    )
+    assert "12345678" not in spoken("You sent 12345678.", "12345678")
 
 
 @pytest.mark.parametrize(
