@@ -53,7 +53,7 @@ COLUMNS = {
     "prompt_tokens": "tokens in, of all attempts",
     "completion_tokens": "tokens out, of all attempts",
     "cost_usd": "US dollars, of all attempts; empty for a model without a known price",
-    "duration_s": "seconds from the last run's start to its end",
+    "duration_s": "seconds from the first attempt's start to the last one's end, waits between them included",
     "citations": "a JSON list: what the answer cites",
     "files": "a JSON list: files that the run made, or why one was not kept",
 }

@@ -108,7 +108,7 @@ def askmill() -> None:
     """A CSV of questions in, a CSV of answers out: one assistant run a row.
 
     Kill it at any time: nothing is lost, nothing is paid twice; the same command goes on. BATCH is an id such
-    as b_7hq2m9; without it the newest is meant. `-` is stdin or stdout.
+    as b_7hq2m9; without it the newest is meant, but for cancel and purge. `-` is stdin or stdout.
     """
 
 
