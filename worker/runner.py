@@ -13,7 +13,8 @@ import structlog
 
 from jobs.errors import NotFound
 from jobs.models import JobStatus, Result
-from jobs.records import POISON_KILLS, Claim
+from jobs.records import NANO, POISON_KILLS, Claim
+from jobs.telling import usd
 from worker import telemetry
 from worker.acts import Acts
 from worker.asking import KNOWN, belongs_to, first_known, policy_for, priced, seed_of, worst_case_nano
@@ -154,7 +155,8 @@ class JobRunner:
             self.event = NoRoom(*self.acts.stamp())
             if not saved.affordable_later:
                 self.event = PauseAsked(*self.acts.stamp())
-                await self._pause("budget", self.desk.store.pause)
+                cost = usd((reserve or 0) / NANO)
+                await self._pause(f"budget: a run may cost {cost}, and less is left", self.desk.store.pause)
             return False
         if not saved.may_start:
             self.event = PauseAsked(*self.acts.stamp())

@@ -137,7 +137,7 @@ async def test_a_budget_with_token_limits_is_never_exceeded(tmp_path: Path) -> N
         wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what ran has ended", 30)
         status = await mill.status(batch)
 
-        assert status.batch.paused_reason == "budget"
+        assert status.batch.paused_reason == "budget: a run may cost $0.0006, and less is left"
         assert 0.003 < (status.counts.cost_usd or 0) <= 0.004
         assert status.counts.by_status[JobStatus.COMPLETED] == mill.stats()["runs_created"]
 
