@@ -22,7 +22,7 @@ from jobs.intake import Intake, IntakeOptions
 from jobs.models import BatchState, Limits
 from jobs.pricing import Prices
 from jobs.profile import Profile, Resources
-from jobs.records import Batch, NewBatch, NewRow
+from jobs.records import Batch, Counts, NewBatch, NewRow
 from jobs.reuse import KnownAnswers
 from jobs.store import Store
 from jobs.target import Target
@@ -52,9 +52,14 @@ class Known:
     """A batch of the same content, and what became of it by asking again."""
 
     batch: Batch
-    finished: bool = False
-    """Nothing is left to do. Of a cancelled batch, runs may still have to be seen to their end."""
+    counts: Counts
     resumed: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to do; of a cancelled batch, runs may still have to be seen to their end."""
+        over = self.batch.state in {BatchState.DONE, BatchState.CANCELLED}
+        return over and not self.counts.unfinished
 
 
 def identity_of(intake: Intake, order: Order) -> str:
@@ -92,13 +97,13 @@ async def find_known(store: Store, identity: str, order: Order) -> Known | None:
     if found is None:
         return None
     batch = await store.batch(found)
-    over = {BatchState.DONE, BatchState.CANCELLED}
-    if batch.state in over and not (await store.counts(found)).unfinished:
-        return Known(batch, finished=True)
+    known = Known(batch, await store.counts(found))
+    if known.finished:
+        return known
     if order.limits:
         await store.update_limits(found, dataclasses.replace(batch.limits, **order.limits))
     resumed = batch.state is BatchState.PAUSED and await store.resume(found)
-    return Known(await store.batch(found), resumed=resumed)
+    return Known(await store.batch(found), known.counts, resumed)
 
 
 async def store_new(store: Store, intake: Intake, order: Order, identity: str, say: Say) -> str:

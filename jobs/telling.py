@@ -7,9 +7,9 @@ import re
 from math import ceil, floor, inf
 from pathlib import Path
 
-from jobs.models import FINISHED, BatchState, JobStatus
+from jobs.models import FINISHED, RETRIED_BY_DEFAULT, UNSUCCESSFUL, BatchState, JobStatus
 from jobs.pace import TimeLeft
-from jobs.records import StatusView
+from jobs.records import Batch, Counts, StatusView
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Codes that move a cursor, colour, or turn text around; tab and line feed stay."""
@@ -18,14 +18,18 @@ OTHER, NOT_YET = "▓", "░"
 SHOWN_FIRST = (JobStatus.COMPLETED, JobStatus.RUNNING, JobStatus.QUEUED)
 BY_HAND = "by hand"
 """The reason that `askmill pause` gives."""
+VALID_KEY = (
+    "Set OPENAI_API_KEY to a valid key and run the same `askmill run` again; workers of your own: start them "
+    "with it, then `askmill resume BATCH`."
+)
 ADVICE = (
     (BY_HAND, "`askmill resume BATCH` goes on."),
     ("budget", "Run the same command with a higher --budget; that goes on."),
     ("insufficient_quota", "Check the plan and billing of the account, then `askmill resume BATCH`."),
     ("limit_exceeded", "Raise the spend limit of the account, then `askmill resume BATCH`."),
     ("exhausted", "Check the plan and billing of the account, then `askmill resume BATCH`."),
-    ("invalid_api_key", "Start the workers with a valid OPENAI_API_KEY, then `askmill resume BATCH`."),
-    ("401", "Start the workers with a valid OPENAI_API_KEY, then `askmill resume BATCH`."),
+    ("invalid_api_key", VALID_KEY),
+    ("401", VALID_KEY),
     ("403", "Check the rights of the key, then `askmill resume BATCH`."),
     ("no assistant", "Submit again with the right --assistant-id; `askmill purge BATCH` deletes this one."),
     ("model", "Submit again with another --model, or get access to it and `askmill resume BATCH`."),
@@ -96,6 +100,14 @@ def by_status(view: StatusView) -> str:
     counts = view.counts.by_status
     order = [*SHOWN_FIRST, *(status for status in JobStatus if status not in SHOWN_FIRST)]
     return " · ".join(f"{counts[status]:,} {status}" for status in order if counts[status])
+
+
+def ask_again(batch: Batch, counts: Counts) -> str:
+    """The command that asks again what did not complete; it names statuses that are not its default."""
+    ended = [status for status in JobStatus if status in UNSUCCESSFUL and counts.by_status[status]]
+    asked = [status for status in ended if status is not JobStatus.REJECTED]
+    usual = set(asked) <= set(RETRIED_BY_DEFAULT)
+    return f"askmill retry {batch.id}" + ("" if usual else f" --status {','.join(asked)}")
 
 
 def finished_rows(view: StatusView) -> int:

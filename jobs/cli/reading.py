@@ -26,7 +26,7 @@ from jobs.progress import Progress
 from jobs.records import Batch, StatusView
 from jobs.results import plan_results
 from jobs.story import as_json, story
-from jobs.telling import last_word, line, standstill, status_lines
+from jobs.telling import counted, last_word, line, standstill, status_lines
 
 SHELL_WIDTH = (80, 24)
 
@@ -139,7 +139,7 @@ async def _collect(
     if wait:
         tell_on_done(given["on_done"], view)
     if written.path is not None:
-        click.echo(f"{written.rows:,} rows → {written.path}", err=True)
+        click.echo(f"{counted(written.rows, 'row')} → {written.path}", err=True)
     return code
 
 

@@ -26,9 +26,14 @@ from jobs.run import Job, Outcome, run
 from jobs.store import Store
 from jobs.submit import Known, Order, feed, find_known, identity_of, refuse_unpriced, store_new
 from jobs.target import Target, target_of
-from jobs.telling import last_word, standstill, usd
+from jobs.telling import ask_again, last_word, standstill, usd, waits_for_worker
 
 ASK_ABOVE_ROWS = 100
+KEYLESS = (
+    "OPENAI_API_KEY is not set, so nobody here can ask {}. Set it, then `askmill worker` or `askmill run` of "
+    "the same file goes on."
+)
+"""Without a key `worker` refuses, and `run` would let the emulator answer another batch."""
 
 
 def order_of(settings: Settings, given: Given, target: Target) -> Order:
@@ -106,15 +111,17 @@ def _tell(outcome: Outcome, offline: bool, on_done: str | None) -> None:
     view, known = outcome.view, outcome.known
     batch = view.batch.id
     if known is not None and known.finished:
-        ask_again = f"`askmill retry {batch}` asks again what did not complete, --new starts afresh"
-        click.echo(f"{batch} was {view.batch.state} already: nothing was asked ({ask_again}).", err=True)
+        again = (
+            f"`{ask_again(view.batch, view.counts)}` asks again what did not complete, --new starts afresh"
+        )
+        click.echo(f"{batch} was {view.batch.state} already: nothing was asked ({again}).", err=True)
     click.echo(last_word(view) + (f" → {outcome.written}" if outcome.written else ""), err=True)
     if outcome.code == 1 and not (known is not None and known.finished):
         counts = view.counts.by_status
         bad = ",".join(status for status in JobStatus if status in UNSUCCESSFUL and counts[status])
         hint = f"`askmill collect {batch} --status {bad} -o -` shows why"
         if bad != JobStatus.REJECTED:
-            hint += f", `askmill retry {batch}` asks again"
+            hint += f", `{ask_again(view.batch, view.counts)}` asks again"
         click.echo(f"Not every row completed: {hint}.", err=True)
     if outcome.code == 3:
         click.echo(standstill(view), err=True)
@@ -159,7 +166,10 @@ async def _submit(
         batch = known.batch.id if known else await store_new(store, intake, order, identity, say)
         if known is None or not known.finished:
             await feed(store, url)
-        return batch, known, standstill(await store.status(batch))
+        view = await store.status(batch)
+        if order.target.api_key is None and waits_for_worker(view) and not view.strangers:
+            return batch, known, KEYLESS.format(view.batch.base_url)
+        return batch, known, standstill(view)
 
 
 def _known_text(known: Known) -> str:
@@ -167,7 +177,7 @@ def _known_text(known: Known) -> str:
     if known.finished:
         return (
             f"{batch.id} has this file and profile and is {batch.state}: nothing was submitted. "
-            f"`askmill retry {batch.id}` asks again what did not complete, --new starts afresh."
+            f"`{ask_again(batch, known.counts)}` asks again what did not complete, --new starts afresh."
         )
     resumed = "; it was paused and has been resumed" if known.resumed else ""
     return f"{batch.id} has this file and profile and goes on{resumed}."

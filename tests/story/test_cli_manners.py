@@ -38,7 +38,9 @@ def test_an_unknown_ending_is_refused_before_anything_is_asked(user: Terminal) -
     assert "no batch" in user.askmill("list").stderr
     assert user.askmill("run", "q.csv", "--offline", "-o", "out.xyz", "--format", "jsonl").returncode == 0
     assert json.loads((user.folder / "out.xyz").read_text())["answer"] == "6*7 = 42."
-    assert user.askmill("collect", "-o", "out").returncode == 0
+    collected = user.askmill("collect", "-o", "out")
+    assert collected.returncode == 0
+    assert "1 row →" in collected.stderr
     assert (user.folder / "out").read_text().startswith("question,row")
 
 
@@ -47,12 +49,24 @@ def test_what_made_nothing_leaves_nothing(user: Terminal) -> None:
     user.write("q.csv", "question", "What is 6 * 7?")
     asker = user.with_settings(OPENAI_API_KEY="any", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     batch = asker.askmill("submit", "q.csv").stdout.strip()
-    user.askmill("cancel", batch)
+    cancelled = user.with_settings(PYTHONPROFILEIMPORTTIME="1").askmill("cancel", batch).stderr
+    assert "| redis" in cancelled
+    assert not re.search(r"\| *(openai|celery)\b", cancelled), "nothing is to be told: it returns at once"
 
     done = user.askmill("purge", batch)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"{batch} is deleted here; at http://127.0.0.1:9/v1 there is nothing of it.\n"
+
+
+def test_who_submits_without_a_key_is_told_to_set_it_first(user: Terminal) -> None:
+    """`worker` would refuse, and `run` would let the emulator answer another batch."""
+    user.write("q.csv", "question", "What is 6 * 7?")
+
+    told = user.askmill("submit", "q.csv").stderr
+
+    assert "OPENAI_API_KEY is not set" in told
+    assert told.index("Set it") < told.index("askmill worker")
 
 
 def test_who_retries_offline_is_told_what_goes_on(user: Terminal) -> None:

@@ -171,6 +171,7 @@ def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: 
     assert [row["status"] for row in csv.DictReader(io.StringIO(seen.stdout))] == ["cancelled"] * 2
     again = user.askmill("run", file, "-o", "-")
     assert f"{batch} was cancelled already" in again.stderr
+    assert f"`askmill retry {batch} --status cancelled`" in again.stderr
     assert mill.stats()["runs_created"] == 2
 
 
@@ -246,6 +247,10 @@ def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, 
     assert "askmill resume" in paused.stderr
     assert not (user.folder / "out.csv").exists()
     assert mill.stats()["runs_created"] == 0
+    pilot = user.askmill("estimate", file, "--pilot", "1")
+    assert pilot.returncode == 3, pilot.stderr
+    assert "insufficient_quota" in pilot.stderr.splitlines()[-1]
+    assert "Usage" not in pilot.stderr
     mill.scenario("")
     done = user.askmill("run", file, "-o", "out.csv")
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ from jobs.profile import Profile, Resources
 from jobs.progress import panel
 from jobs.records import Batch, Counts, StatusView, WorkerCard
 from jobs.telling import (
+    ask_again,
     bar,
     between,
     duration,
@@ -89,6 +90,7 @@ def test_text_from_elsewhere_cannot_take_over_the_terminal(text: str) -> None:
         ("budget", "--budget"),
         ("insufficient_quota: You exceeded your quota", "billing"),
         ("invalid_api_key: Incorrect API key", "OPENAI_API_KEY"),
+        ("401", "the same `askmill run`"),
         ("api_unreachable", "doctor"),
         ("something new", "resume b_000001"),
     ],
@@ -131,6 +133,25 @@ def test_when_waiting_ends_and_how(
 
     assert is_over(view) is over
     assert exit_code(view) == code
+
+
+@pytest.mark.parametrize(
+    ("counts", "option"),
+    [
+        ({"c": 2}, ""),
+        ({"c": 1, "f": 1, "i": 1, "e": 1}, ""),
+        ({"f": 1, "j": 1}, ""),
+        ({"c": 1, "x": 1}, " --status cancelled"),
+        ({"f": 1, "x": 1}, " --status failed,cancelled"),
+    ],
+)
+def test_the_way_to_ask_again_names_what_retry_would_not_take_by_itself(
+    counts: dict[str, int], option: str
+) -> None:
+    """Plain `retry` passes over what was cancelled."""
+    view = _view(counts, BatchState.DONE)
+
+    assert ask_again(view.batch, view.counts) == f"askmill retry b_000001{option}"
 
 
 def test_who_starts_workers_waits_for_a_cancelled_batch_to_end() -> None:
