@@ -1,13 +1,26 @@
-"""Big files: CPU and peak memory of `submit` and `collect`, beside one pass that parses and validates."""
+"""Big files: CPU and peak memory of `submit` and `collect`, beside one pass that parses and validates.
 
+`collect` twice: of a batch whose rows all wait, and of one whose rows are all answered (`collect, done`).
+"""
+
+import asyncio
+import csv
+import itertools
 import os
+import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.samples import computed
+from jobs.codec import pack_result
+from jobs.models import InputSpec
+from jobs.records import NewRow
+from jobs.store import Store
 from tests.mill import Mill
+from tests.stored import new_batch
 
 Used = tuple[float, float]
 """CPU seconds and peak MB."""
@@ -41,6 +54,26 @@ def _file(path: Path, rows: int) -> Path:
     return path
 
 
+def _answered(file: Path) -> Iterator[NewRow]:
+    chance = random.Random(7)
+    with file.open(newline="") as rows:
+        for row, cells in enumerate(itertools.islice(csv.reader(rows), 1, None), 1):
+            yield NewRow(cells, taken=pack_result(computed(row, chance)))
+
+
+async def _load(redis_url: str, file: Path) -> str:
+    """A batch of the file whose rows lie in Redis as workers leave them; returns its id."""
+    async with await Store.open(redis_url) as store:
+        spec = InputSpec(columns=("id", "question", "note"), question_column="question")
+        batch = await store.create_batch(new_batch(spec=spec))
+        rows, first = _answered(file), 1
+        while chunk := list(itertools.islice(rows, 4096)):
+            await store.add_rows(batch, first, chunk)
+            first += len(chunk)
+        await store.seal_batch(batch)
+    return batch
+
+
 def _ran(command: Sequence[str], env: dict[str, str]) -> Used:
     """What a command used, its start and children in it."""
     told = subprocess.run(
@@ -57,10 +90,10 @@ def main(rows: int, rounds: int) -> dict[int, dict[str, Used]]:
     for size in (1000, rows):
         each = [_round(size) for _ in range(rounds)]
         found[size] = {what: min(used[what] for used in each) for what in each[0]}
-    print(f"{'rows':>10}{'':10}{'CPU s':>8}{'ratio':>8}{'peak MB':>9}")
+    print(f"{'rows':>10}{'':15}{'CPU s':>8}{'ratio':>8}{'peak MB':>9}")
     for size, used in found.items():
         for what, (cpu_s, peak_mb) in used.items():
-            print(f"{size:>10}{what:>10}{cpu_s:8.2f}{cpu_s / used['pass'][0]:8.1f}{peak_mb:9.1f}")
+            print(f"{size:>10}{what:>15}{cpu_s:8.2f}{cpu_s / used['pass'][0]:8.1f}{peak_mb:9.1f}")
     return found
 
 
@@ -70,8 +103,10 @@ def _round(rows: int) -> dict[str, Used]:
     with tempfile.TemporaryDirectory() as folder, Mill(Path(folder)) as mill:
         file, answers = _file(Path(folder) / "questions.csv", rows), f"{folder}/answers.csv"
         env = {**os.environ, **mill.settings()}
-        return {
+        used = {
             "pass": _ran([sys.executable, "-c", PASS, str(file)], env),
             "submit": _ran([ask, "submit", str(file)], env),
             "collect": _ran([ask, "collect", "--out", answers], env),
         }
+        done = asyncio.run(_load(mill.redis_url, file))
+        return {**used, "collect, done": _ran([ask, "collect", done, "--out", answers], env)}

@@ -13,10 +13,10 @@ import click
 from pydantic_core import PydanticUndefined
 
 from config.settings import GOOD_EXAMPLES, Settings, variable_of
+from jobs.cells import FIELDS
 from jobs.cli.root import FAMILIES, askmill
 from jobs.models import BatchState, JobStatus
 from jobs.records import StatusView
-from jobs.results.columns import FIELDS
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by `python docs/remake.py`; a test holds it equal to the code. -->"

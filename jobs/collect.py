@@ -28,7 +28,7 @@ async def collect(
         number = told.get("number")
         return None if number is None else await store.file(batch, row, number)
 
-    written = await write_results(store.results(batch, statuses), plan, kept)
+    written = await write_results(store.chunks(batch, statuses), plan, kept)
     if plan.output.files is not None:
         # STEM.files has its name beside OUT already: the frozen profile stands there too.
         _write_profile(await store.batch(batch), plan.output.files.with_suffix(".profile.json"), plan.out)

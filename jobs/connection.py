@@ -79,10 +79,17 @@ async def _check_schema(connection: Connection) -> None:
     _, stored = await connection.together(
         ("SET", keys.SCHEMA, keys.SCHEMA_VERSION, "NX"), ("GET", keys.SCHEMA)
     )
-    if int(stored) > keys.SCHEMA_VERSION:
+    layout, ours, where = int(stored), keys.SCHEMA_VERSION, f"Redis at {address(connection.url)}"
+    if layout > ours:
         raise UsageError(
-            f"Redis at {address(connection.url)} was written by a newer askmill (layout {int(stored)}, this "
-            f"one knows {keys.SCHEMA_VERSION}): upgrade with `pip install -U askmill`"
+            f"{where} was written by a newer askmill (layout {layout}, this one knows {ours}): "
+            "upgrade with `pip install -U askmill`"
+        )
+    if layout < ours:
+        raise UsageError(
+            f"{where} was written by an older askmill (layout {layout}, this one reads {ours}): "
+            "collect what is in it with that one, and give this one a Redis of its "
+            "own (another number at the end of ASKMILL_REDIS_URL, or without it another ASKMILL_DATA_DIR)"
         )
 
 

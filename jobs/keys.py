@@ -37,7 +37,8 @@ A batch that was never sealed vanishes after an hour; with retention set, a fini
 
 import re
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: results as three texts (jobs/codec.py), with another `result.zdict`. 1 was in no release."""
 
 SCHEMA = "askmill:schema"
 BATCHES = "askmill:batches"

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from statistics import median
+from typing import Any
 
+from jobs.cells import shown
 from jobs.charts import COLOURS, bars, histogram, line, stacked
 from jobs.models import FINISHED, UNFINISHED, JobStatus
 from jobs.records import RowView, StatusView, iso
-from jobs.results.columns import Entry, entry_of
 from jobs.telling import counted, duration, harmless, usd
 
 SHOWN_ROWS = 20
@@ -38,8 +39,8 @@ class Tally:
 
     def add(self, view: RowView, question: str) -> None:
         """Count one row."""
-        entry = entry_of(view)
-        known = dict(zip(("attempts", "prompt", "completion", "took_s"), _numbers(entry), strict=True))
+        told = view.stored or {}
+        known = dict(zip(("attempts", "prompt", "completion", "took_s"), _numbers(told), strict=True))
         self.statuses[view.status] += 1
         if known["attempts"] is not None:
             self.attempts[int(known["attempts"])] += 1
@@ -49,27 +50,22 @@ class Tally:
         if (took_s := known["took_s"]) is not None:
             self.durations_s.append(took_s)
             self.slowest = sorted([*self.slowest, (took_s, view.row)], reverse=True)[:5]
-        self.steps.update(str(step["type"]) for step in entry.steps())
-        ended = [
-            attempt["finished_at"]
-            for attempt in entry.result.get("attempts", ())
-            if attempt.get("finished_at")
-        ]
+        self.steps.update(str(step["type"]) for step in told.get("steps", ()))
+        ended = [attempt["finished_at"] for attempt in told.get("attempts", ()) if attempt.get("finished_at")]
         self.ended_at.extend(ended[-1:])
-        self._fault(view, entry, question)
+        self._fault(view, str(told.get("error") or ""), question)
 
-    def _fault(self, view: RowView, entry: Entry, question: str) -> None:
-        error = str(entry.result.get("error") or "")
+    def _fault(self, view: RowView, error: str, question: str) -> None:
         if error:
             self.errors[error.split(":", maxsplit=1)[0][:60]] += 1
         if view.status in FINISHED - {JobStatus.COMPLETED} and len(self.bad_rows) < SHOWN_ROWS:
             self.bad_rows.append((view.row, view.status, error, question))
 
 
-def _numbers(entry: Entry) -> tuple[float | None, ...]:
+def _numbers(told: dict[str, Any]) -> tuple[float | None, ...]:
     """Attempts, tokens in, tokens out, seconds; None where unknown."""
-    fields = entry.fields()
-    return fields[4], fields[8], fields[9], fields[11]
+    values = shown(told)
+    return values[2], values[6], values[7], values[9]
 
 
 async def tallied(view: StatusView, rows: AsyncIterator[RowView]) -> Tally:

@@ -103,6 +103,9 @@ class Scripts:
     async def retry(self, batch: str, status_bytes: str) -> int:
         return cast("int", await self._run("retry", batch, status_bytes))
 
+    async def rows_of(self, batch: str, first: int, last: int, block_rows: int) -> list[Any]:
+        return cast("list[Any]", await self._run("rows_of", batch, first, last, block_rows))
+
     async def limits(self, batch: str, limits: bytes, budget_nano: int | str) -> int:
         return cast("int", await self._run("limits", batch, limits, budget_nano))
 

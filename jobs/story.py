@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
+from jobs.cells import FIELDS
 from jobs.models import UNFINISHED, Attempt, Result, Step
 from jobs.records import Batch, RowDetail
-from jobs.results.columns import FIELDS, entry_of
+from jobs.results.columns import entry_of
 from jobs.telling import duration, harmless, usd
 
 INDENT = "  "
@@ -18,7 +21,7 @@ def as_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
     entry = entry_of(detail.view)
     given = dict(zip(batch.spec.columns, entry.cells, strict=False))
     fields = dict(zip(FIELDS, entry.fields(), strict=True))
-    return {"row": entry.row, "input": given, **fields, "steps": entry.steps()}
+    return {"row": entry.row, "input": given, **fields, "steps": orjson.Fragment(entry.steps)}
 
 
 def story(batch: Batch, detail: RowDetail) -> str:
@@ -105,8 +108,6 @@ def _step(step: Step, began: float | None) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    import orjson  # noqa: PLC0415 -- only steps with structured details
-
     return textwrap.shorten(orjson.dumps(value, default=str).decode(), 2000, placeholder=" …")
 
 

@@ -4,7 +4,7 @@
 `write_results(rows, plan, fetch_blob)` writes.
 """
 
-from jobs.results.columns import FIELDS
+from jobs.cells import FIELDS
 from jobs.results.generated import FetchBlob
 from jobs.results.output import Format
 from jobs.results.write import Plan, ResultOptions, Written, plan_results, write_results

@@ -1,19 +1,13 @@
 """Rows as CSV or JSON lines, and their steps as JSON lines: chunk by chunk, as bytes."""
 
-from collections.abc import Sequence
 from typing import Any, BinaryIO, Protocol
 
 import orjson
 
+from jobs.cells import FIELDS, record, texts
 from jobs.models import as_text
-from jobs.results.columns import FIELDS, STEPS, Columns, Entry
+from jobs.results.columns import STEPS, Columns, Entry
 
-RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that make a spreadsheet take text for a formula (OWASP, CSV Injection)."""
-
-
-LINES_HELD = 256
-SHORT_NUMBER = 11
 _LONE_EMPTY = '""'
 
 
@@ -24,23 +18,14 @@ class RowWriter(Protocol):
     def close(self) -> None: ...
 
 
-class Lines:
-    """Lines on their way into a stream, some hundred at a time."""
+class LineWriter:
+    """Leaves nothing to `close`: streams of results have a large buffer."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._held = stream, list[bytes]()
-
-    def add(self, line: bytes) -> None:
-        self._held.append(line)
-        if len(self._held) >= LINES_HELD:
-            self.flush()
-
-    def flush(self) -> None:
-        self._stream.write(b"".join(self._held))
-        self._held.clear()
+    def close(self) -> None:
+        """Nothing is left."""
 
 
-class CsvWriter:
+class CsvWriter(LineWriter):
     """UTF-8 without BOM, comma, CRLF; quoted where needed (RFC 4180).
 
     Python's own writer looks at each character in turn, which takes four times as long for answers of a
@@ -48,94 +33,64 @@ class CsvWriter:
     """
 
     def __init__(self, stream: BinaryIO, columns: Columns, *, spreadsheet_safe: bool) -> None:
-        self._lines, self._columns, self._safe = Lines(stream), columns, spreadsheet_safe
-        self._lines.add(csv_line(columns.header))
+        self._write, self._columns, self._safe = stream.write, columns, spreadsheet_safe
+        self._copies = columns.chosen is None and not spreadsheet_safe
+        self._write(csv_line(columns.header))
 
     def add(self, entry: Entry) -> None:
-        self._lines.add(csv_line(self._columns.pick(self._texts(entry))))
-
-    def close(self) -> None:
-        self._lines.flush()
+        row, status, cells, _, _, csv_end = entry
+        if not self._copies:
+            self._write(csv_line(self._columns.pick(self._texts(entry))))
+            return
+        try:
+            given = record([*self._columns.cells(cells), str(row), status])
+        except TypeError:  # typed cells of .jsonl and .parquet
+            given = record([*self._given(cells), str(row), status])
+        self._write(b"%b,%b\r\n" % (given.encode("utf-8", "backslashreplace"), csv_end))
 
     def _texts(self, entry: Entry) -> list[str]:
-        cells = [cell if cell.__class__ is str else as_text(cell) for cell in self._columns.cells(entry)]
-        values = entry.fields()
-        values[-4:] = _number(values[-4]), _number(values[-3]), _json(values[-2]), _json(values[-1])
-        if self._safe:
-            values = [_harmless(value) for value in values]
-        return cells + [
-            "" if value is None else value if value.__class__ is str else str(value) for value in values
-        ]
+        row, status, *values = entry.fields()
+        return [*self._given(entry.cells), str(row), status, *texts(values, spreadsheet_safe=self._safe)]
+
+    def _given(self, cells: list[Any]) -> list[str]:
+        return [as_text(cell) for cell in self._columns.cells(cells)]
 
 
-def csv_line(texts: list[str]) -> bytes:
+def csv_line(cells: list[str]) -> bytes:
     """One record. A lone empty cell is quoted: a blank line would be no record."""
-    line = ",".join(texts)
-    # Most rows need no quotes: one look at all cells, not one at each.
-    if line.count(",") >= len(texts) or '"' in line or "\n" in line or "\r" in line:
-        line = ",".join(
-            '"' + text.replace('"', '""') + '"'
-            if "," in text or '"' in text or "\n" in text or "\r" in text
-            else text
-            for text in texts
-        )
-    return f"{line or _LONE_EMPTY}\r\n".encode("utf-8", "backslashreplace")
+    return f"{record(cells) or _LONE_EMPTY}\r\n".encode("utf-8", "backslashreplace")
 
 
-def _number(value: float | None) -> str | None:
-    """Plain decimals: a spreadsheet takes 1e-05 for text."""
-    if value is None:
-        return None
-    text = repr(value)
-    if len(text) > SHORT_NUMBER or "e" in text:
-        text = f"{value:.9f}".rstrip("0")
-    return text.removesuffix(".0").removesuffix(".")
-
-
-def _json(values: Sequence[Any]) -> str:
-    return orjson.dumps(values).decode() if values else "[]"
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(RUN_BY_SPREADSHEETS) else value
-
-
-class JsonlWriter:
+class JsonlWriter(LineWriter):
     """One object a row: `row`, `input`, the result's fields, `steps`; flat where columns were chosen."""
 
     def __init__(self, stream: BinaryIO, columns: Columns) -> None:
-        self._lines, self._columns = Lines(stream), columns
+        self._write, self._columns = stream.write, columns
         self._inputs = columns.names[: columns.width]
         self._chosen = columns.header
         self._build = self._whole if columns.chosen is None else self._flat
 
     def add(self, entry: Entry) -> None:
-        self._lines.add(json_line(self._build(entry)))
-
-    def close(self) -> None:
-        self._lines.flush()
+        self._write(json_line(self._build(entry)))
 
     def _whole(self, entry: Entry) -> dict[str, Any]:
         fields = dict(zip(FIELDS, entry.fields(), strict=True))
-        given = dict(zip(self._inputs, self._columns.cells(entry), strict=True))
-        return {"row": entry.row, "input": given, **fields, STEPS: entry.steps()}
+        given = dict(zip(self._inputs, self._columns.cells(entry.cells), strict=True))
+        return {"row": entry.row, "input": given, **fields, STEPS: orjson.Fragment(entry.steps)}
 
     def _flat(self, entry: Entry) -> dict[str, Any]:
-        whole = [*self._columns.cells(entry), *entry.fields(), entry.steps()]
+        whole = [*self._columns.cells(entry.cells), *entry.fields(), orjson.Fragment(entry.steps)]
         return dict(zip(self._chosen, self._columns.pick(whole), strict=True))
 
 
-class StepsWriter:
+class StepsWriter(LineWriter):
     """The sidecar of a CSV: each row's steps, one line a row."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._lines = Lines(stream)
+        self._write = stream.write
 
     def add(self, entry: Entry) -> None:
-        self._lines.add(json_line({"row": entry.row, STEPS: entry.steps()}))
-
-    def close(self) -> None:
-        self._lines.flush()
+        self._write(b"".join((b'{"row":', b"%d" % entry.row, b',"steps":', entry.steps, b"}\n")))
 
 
 def json_line(value: dict[str, Any]) -> bytes:

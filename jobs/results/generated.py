@@ -5,6 +5,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from jobs.codec import csv_end
 from jobs.results.columns import Entry
 from jobs.results.output import spoken, whole
 
@@ -20,8 +23,9 @@ RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..
 async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
     """Writes the row's files and says in `files` where each is; those not kept stay with their reason."""
     taken: set[str] = set()
-    files = [await _save(entry.row, told, folder, taken, fetch) for told in entry.result["files"]]
-    return entry._replace(result={**entry.result, "files": files})
+    told = orjson.loads(entry.told)
+    told["files"] = [await _save(entry.row, file, folder, taken, fetch) for file in told["files"]]
+    return entry._replace(told=orjson.dumps(told), csv_end=csv_end(told))
 
 
 async def _save(

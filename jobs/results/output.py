@@ -14,6 +14,8 @@ from typing import BinaryIO
 from jobs.errors import UsageError, WriteFault
 
 STDOUT = "-"
+BUFFER = 262_144
+"""Bytes on their way into a file: writers bring them line by line."""
 
 
 class Format(StrEnum):
@@ -86,12 +88,12 @@ def whole(path: Path | None) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     if path.exists() and not path.is_file():
-        with path.open("wb") as stream:
+        with path.open("wb", BUFFER) as stream:
             yield stream
         return
     beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb", BUFFER) as stream:
             if path.exists():
                 beside.chmod(stat.S_IMODE(path.stat().st_mode))  # who could read the old one, no more
             yield stream

@@ -7,8 +7,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.cells import FIELDS
 from jobs.models import as_text
-from jobs.results.columns import FIELDS, Columns, Entry
+from jobs.results.columns import Columns, Entry
 
 GROUP_ROWS = 8_192
 GROUP_CHARACTERS = 4_000_000
@@ -51,9 +52,9 @@ class ParquetWriter:
         self._file.close()
 
     def _row(self, entry: Entry) -> list[Any]:
-        cells = [None if cell is None else as_text(cell) for cell in self._columns.cells(entry)]
+        cells = [None if cell is None else as_text(cell) for cell in self._columns.cells(entry.cells)]
         *values, citations, files = entry.fields()
-        return [*cells, *values, _json(citations), _json(files), _json(entry.steps())]
+        return [*cells, *values, _json(citations), _json(files), entry.steps.decode()]
 
     def _flush(self) -> None:
         arrays = [

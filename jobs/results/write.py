@@ -1,6 +1,6 @@
 """Writes a batch's results: rows come in as a stream, files appear whole."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ def plan_results(out: str, spec: InputSpec, options: ResultOptions, source: str 
 
 
 async def write_results(
-    rows: AsyncIterator[RowView], plan: Plan, fetch_blob: FetchBlob | None = None
+    chunks: AsyncIterator[Iterable[RowView]], plan: Plan, fetch_blob: FetchBlob | None = None
 ) -> Written:
     """Writes every row in the order given; whatever ends it early, the old files stay as they were.
 
@@ -65,14 +65,16 @@ async def write_results(
     count = 0
     with spoken(plan.out), ExitStack() as stack:
         writers = _writers(plan, stack)
-        async for view in rows:
+        folder = plan.output.files if fetch_blob else None
+        async for chunk in chunks:
             # One row after the other, none kept: so the garbage collector is hardly ever called.
-            entry = entry_of(view)
-            if fetch_blob and plan.output.files and entry.result.get("files"):
-                entry = await saved(entry, plan.output.files, fetch_blob)
-            for writer in writers:
-                writer.add(entry)
-            count += 1
+            for view in chunk:
+                entry = entry_of(view)
+                if fetch_blob and folder and not entry.csv_end.endswith(b",[]"):
+                    entry = await saved(entry, folder, fetch_blob)
+                for writer in writers:
+                    writer.add(entry)
+                count += 1
         for writer in writers:
             writer.close()
     return Written(plan.output.path, count, plan.output.steps)

@@ -48,7 +48,7 @@ def view(result=DONE, *, row=1, cells=("q1", "What is 2 + 2?"), status=None):
 
 async def stream(views):
     for each in views:
-        yield each
+        yield [each]
 
 
 async def write(out, views, spec=SPEC, fetch=None, **options):
@@ -168,6 +168,41 @@ def test_unknown_columns_are_listed():
         plan_results("a.csv", SPEC, ResultOptions(columns=("anser",)))
     with pytest.raises(UsageError, match="twice"):
         plan_results("a.csv", SPEC, ResultOptions(columns=("id", "id")))
+
+
+async def test_chosen_or_not_the_cells_are_the_same(tmp_path):
+    """A CSV copies what is stored; with every column named it is made of the fields: the same bytes."""
+    rows = [
+        view(),
+        view(None, row=2, status=JobStatus.QUEUED),
+        view(Result(row=3, status=JobStatus.FAILED, error='a, "b"', answer="\r", attempts_made=0), row=3),
+        view(with_files("é.png"), row=4, cells=('"', {"x": [1, None]})),
+        view(cells=("short",), row=5),
+        RowView(6, ["q", "r"], JobStatus.FAILED, b"!previous_turn\n" + pack_result(DONE)),
+    ]
+    for fetch in (None, kept):
+        await write(tmp_path / "a.csv", rows, fetch=fetch)
+        copied = (tmp_path / "a.csv").read_bytes()
+        await write(tmp_path / "a.csv", rows, fetch=fetch, columns=(*SPEC.columns, *FIELDS))
+        assert (tmp_path / "a.csv").read_bytes() == copied
+
+
+async def test_steps_are_the_same_in_every_format(tmp_path):
+    """What the steps file says of a row, .jsonl and .parquet say too, also behind the mark of a script."""
+    marked = RowView(2, ["q2", "q"], JobStatus.FAILED, b"!previous_turn\n" + pack_result(DONE))
+    rows = [view(), marked, view(None, row=3, status=JobStatus.RUNNING)]
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        await write(tmp_path / name, rows)
+    beside = [line["steps"] for line in json_lines(tmp_path / "a.steps.jsonl")]
+    assert [len(steps) for steps in beside] == [2, 2, 0]
+    assert [line["steps"] for line in json_lines(tmp_path / "a.jsonl")] == beside
+    read = pq.read_table(tmp_path / "a.parquet").to_pydict()
+    assert [orjson.loads(steps) for steps in read["steps"]] == beside
+    assert (read["status"], read["error"][1], read["answer"][1]) == (
+        ["completed", "failed", "running"],
+        "previous_turn",
+        "",
+    )
 
 
 async def test_spreadsheet_safe(tmp_path):
@@ -372,7 +407,7 @@ class Broken(Exception):
 
 async def breaking(views):
     for each in views:
-        yield each
+        yield [each]
     raise Broken
 
 
@@ -396,7 +431,7 @@ async def test_out_is_never_seen_half_written(tmp_path):
     async def watched():
         for n in range(1, 1001):
             seen.append(out.read_text())
-            yield view(row=n)
+            yield [view(row=n)]
 
     await write_results(watched(), plan_results(str(out), SPEC, ResultOptions()))
     assert set(seen) == {"old"}
@@ -487,7 +522,7 @@ async def _peak_bytes(out, count):
 
     async def rows():
         for n in range(1, count + 1):
-            yield RowView(n, [f"{n}", "q"], JobStatus.COMPLETED, packed)
+            yield [RowView(n, [f"{n}", "q"], JobStatus.COMPLETED, packed)]
 
     gc.collect()
     tracemalloc.start()

@@ -37,7 +37,7 @@ def test_a_line_is_what_python_reads(texts):
 def through_results(spec, rows, folder, out="out.csv"):
     async def views():
         for number, row in enumerate(rows, 1):
-            yield RowView(number, row, JobStatus.QUEUED, None)
+            yield [RowView(number, row, JobStatus.QUEUED, None)]
 
     path = Path(folder) / out
     asyncio.run(write_results(views(), plan_results(str(path), spec, ResultOptions())))
@@ -56,7 +56,7 @@ def test_cells_through_our_writer(rows):
     written = io.BytesIO()
     writer = CsvWriter(written, columns, spreadsheet_safe=False)
     for number, row in enumerate(rows, 1):
-        writer.add(Entry(number, "queued", list(row), {}))
+        writer.add(Entry(number, "queued", list(row)))
     writer.close()
     read = list(csv.reader(io.StringIO(written.getvalue().decode(), newline=""), strict=True))[1:]
     assert [row[:2] for row in read] == [list(row) for row in rows]
