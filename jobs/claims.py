@@ -89,7 +89,7 @@ class Claims:
         Args:
             claim: ours.
             state: what the next holder of the row needs.
-            run_made: the API has made a run: counted, and the batch accepted.
+            run_made: the API has made a run: counted once until the next create, and the batch accepted.
             run_out: a run of this row may be out at the API (True before each create), or no more.
             danger: a function, or the processing of a result, goes on: dying now is a kill.
             reserve_nano: what the run in flight may cost, in nano-dollars; 0 releases it.

@@ -26,6 +26,7 @@ from worker.known import (
     Looked,
     MakeRun,
     MakeThread,
+    NotSent,
     ReadAnswer,
     Reserve,
     Reserved,
@@ -36,6 +37,7 @@ from worker.known import (
     TurnCleared,
     Wait,
 )
+from worker.lifecycle import in_time
 from worker.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
 from worker.retry import On, RetryPolicy, assistant_gone, may_pass
 from worker.rooms import BatchRoom
@@ -144,25 +146,29 @@ class Acts:
                 return ThreadMade(*self.stamp(), thread_id=await backend.make_thread(ask))
             case MakeRun():
                 self.leg_s, self.seen_s, self.hint_s = 0.0, 0.0, None
-                return RunSeen(*self.stamp(), run=await self._made_run(known, thread_id))
+                run = await self._made_run(known, thread_id)
+                return RunSeen(*self.stamp(), run=run) if run else NotSent(*self.stamp())
         raise AssertionError(f"nobody performs {action!r}")
 
-    async def _made_run(self, known: Known, thread_id: str) -> Run:
+    async def _made_run(self, known: Known, thread_id: str) -> Run | None:
         """The run; an assistant of ours that was deleted at the API is made again first, once a create."""
         ask = self._ask(known)
         try:
-            return await self._create(ask, thread_id)
+            return await self._create(known, thread_id)
         except ApiFault as fault:
             if ask.profile.assistant_id is not None or not assistant_gone(fault):
                 raise
         room, desk = self.room, self.desk
         await desk.patiently(lambda: room.furnish(desk.store, desk.backend, gone=ask.assistant_id))
-        return await self._create(self._ask(known), thread_id)
+        return await self._create(known, thread_id)
 
-    async def _create(self, ask: Ask, thread_id: str) -> Run:
-        self.counted["requests"] += 1
+    async def _create(self, known: Known, thread_id: str) -> Run | None:
+        """The run; None where nothing was sent: storing its mark, or waiting for our heart, took too long."""
         await self._surely_ours()
-        return await self.desk.backend.make_run(ask, thread_id)
+        if not in_time(known, self.desk.now_s()):
+            return None
+        self.counted["requests"] += 1
+        return await self.desk.backend.make_run(self._ask(known), thread_id)
 
     async def _surely_ours(self) -> None:
         """No create is written unless the last acknowledged heartbeat is young: our claims surely stand."""

@@ -19,6 +19,9 @@ from worker.rooms import BatchRoom
 KNOWN = TypeAdapter(Known)
 """Reads and writes what is known of a job, as JSON."""
 
+RUNS_TOLD = 8
+"""How many runs a turn is told of those before it: enough to see where its own begin on the thread."""
+
 GO_ON = "Your answer was cut off. Go on exactly where it stopped, repeating nothing."
 
 
@@ -29,7 +32,11 @@ def first_known(claim: Claim, batch: Batch) -> Known:
     shared = bool(batch.spec.cell(batch.spec.conversation_column, claim.cells).strip())
     seed: dict[str, Any] = orjson.loads(claim.seed) if claim.seed else {}
     known = Known(
-        shared=shared, thread_id=seed.get("thread_id"), anchor=seed.get("anchor"), follow_up=bool(seed)
+        shared=shared,
+        thread_id=seed.get("thread_id"),
+        anchor=seed.get("anchor"),
+        earlier_runs=tuple(seed.get("runs", ())),
+        follow_up=bool(seed),
     )
     before = claim.previous
     if before is None or not before.attempts:
@@ -44,7 +51,9 @@ def seed_of(known: Known) -> bytes | None:
     if not known.shared or known.thread_id is None:
         return None
     anchor = known.answer.last_message_id if known.answer else None
-    return orjson.dumps({"thread_id": known.thread_id, "anchor": anchor})
+    made = (*known.earlier_runs, *(attempt.run_id for attempt in known.past), known.run_id)
+    runs = [run for run in made if run][-RUNS_TOLD:]
+    return orjson.dumps({"thread_id": known.thread_id, "anchor": anchor, "runs": runs})
 
 
 def belongs_to(detail: RowDetail, run_id: str, attempt: int) -> bool:

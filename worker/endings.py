@@ -151,6 +151,7 @@ def _fresh(known: Known, run: Run, error: str, event: Event) -> Known:
         shared=known.shared,
         thread_id=known.thread_id if known.shared else None,
         anchor=known.anchor,
+        earlier_runs=known.earlier_runs,
         follow_up=known.shared,
         clear=known.shared,
         doubled=known.doubled,

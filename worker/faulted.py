@@ -20,9 +20,12 @@ from worker.known import (
     GiveBack,
     Known,
     Look,
+    Looked,
+    MakeRun,
     PauseBatch,
     Phase,
     ReadAnswer,
+    Reserve,
     Stop,
     Submit,
     Wait,
@@ -35,7 +38,10 @@ PAUSED_WAIT_S = 30.0
 
 def faulted(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
     """A request did not succeed: read the table, then act by what it means."""
-    match classify(event.fault, event.on, event.row_fields):
+    verdict = classify(event.fault, event.on, event.row_fields)
+    if verdict is not Verdict.GONE:
+        known = replace(known, gone_since=None)
+    match verdict:
         case Verdict.THROTTLED:
             return _throttled(known, event, policy)
         case Verdict.BATCH:
@@ -43,14 +49,16 @@ def faulted(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
             return Decision(_refused(known, event), PauseBatch(reason=str(event.fault), wait_s=wait_s))
         case Verdict.ROW:
             return _row_refused(known, event)
-        case Verdict.LOCKED:
-            return _lock_met(known, event, policy)
-        case Verdict.GONE:
-            return _gone(known, event, policy)
-        case Verdict.LOST:
-            return _lost(known, event, policy)
         case Verdict.ENDED:
             return Decision(replace(known, phase=Phase.FOLLOW, outputs=()), Look(after_s=0.0))
+        case Verdict.GONE:
+            return _gone(known, event, policy)
+        case _ if _unreadable(known, event, policy):
+            return Decision(known, Finish(JobStatus.FAILED, error=f"unreadable: {event.fault}"))
+        case Verdict.LOCKED:
+            return _lock_met(known, event, policy)
+        case Verdict.LOST:
+            return _lost(known, event, policy)
         case _:
             return _again(known, event, policy)
 
@@ -64,28 +72,34 @@ def _throttled(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
     told_s = event.fault.retry_after_s
     wait_s = told_s if told_s is not None else policy.wait_s(known.tries + 2, event.draw)
     before = _refused(tried(known, event), event)
-    return replace(_repeat(before, wait_s * (1 + 0.1 * event.draw), policy), throttled_s=wait_s)
+    return replace(_repeat(before, event, wait_s * (1 + 0.1 * event.draw), policy), throttled_s=wait_s)
+
+
+def _unreadable(known: Known, event: Faulted, policy: RetryPolicy) -> bool:
+    """Nothing but faults for an hour, and none of it within the run's own life: there must be an end."""
+    if known.phase in {Phase.NEW, Phase.CHECK}:
+        return False
+    since = known.since if known.since is not None else event.at
+    return event.at - max(since, known.expires_at or known.began_at or 0.0) > policy.unreadable_s
 
 
 def _again(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
     """The request can be repeated as it is."""
-    overdue_s = event.at - (known.expires_at or known.began_at or event.at)
-    if known.phase is Phase.FOLLOW and overdue_s > policy.unreadable_s:
-        error = f"unreadable: {event.fault}"
-        return Decision(known, Finish(JobStatus.FAILED, error=error))
     if known.phase is Phase.CHECK and known.tries >= policy.attempts:
         return conclude(known, checked(known, event), policy)
-    again = _repeat(_refused(tried(known, event), event), policy.wait_s(known.tries, event.draw), policy)
+    before, wait_s = _refused(tried(known, event), event), policy.wait_s(known.tries, event.draw)
+    again = _repeat(before, event, wait_s, policy)
     return replace(again, create_failed=event.on in {On.THREAD, On.CREATE})
 
 
-def _repeat(known: Known, wait_s: float, policy: RetryPolicy) -> Decision:
+def _repeat(known: Known, event: Faulted, wait_s: float, policy: RetryPolicy) -> Decision:
     """The present step once more, after a wait."""
     match known.phase:
         case Phase.NEW:
             return Decision(known, pause_for(wait_s, policy))
         case Phase.ACT:
-            return Decision(known, Submit(after_s=wait_s))
+            submits = event.on is On.SUBMIT
+            return Decision(known, Submit(after_s=wait_s) if submits else FindSubmitted(after_s=wait_s))
         case Phase.READ:
             return Decision(known, ReadAnswer(after_s=wait_s))
         case Phase.FOLLOW:
@@ -102,7 +116,8 @@ def pause_for(wait_s: float, policy: RetryPolicy) -> Wait | GiveBack:
 def _row_refused(known: Known, event: Faulted) -> Decision:
     error = str(event.fault)
     if known.phase is Phase.ACT:
-        return ask_to_end(replace(known, stop_error=error, outputs=()), Stop.ROW, event)
+        ending = replace(known, phase=Phase.FOLLOW, stop_error=error, outputs=())
+        return ask_to_end(ending, Stop.ROW, event)
     return Decision(known, Finish(JobStatus.FAILED, error=error))
 
 
@@ -118,19 +133,50 @@ def _lock_met(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
 
 
 def _gone(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
-    """The server does not have it: a short grace for a run just made, then a new attempt."""
-    if known.phase is Phase.SENT:
-        if known.shared or known.tries >= policy.attempts:
-            return Decision(known, Finish(JobStatus.FAILED, error=f"thread_gone: {event.fault.message}"))
-        fresh = replace(tried(known, event), phase=Phase.NEW, thread_id=None, doubt=False)
-        return Decision(fresh, Wait(wait_s=policy.wait_s(known.tries, event.draw)))
-    since = known.since if known.since is not None else event.at
-    if event.at - since < policy.gone_grace_s:
-        return _repeat(tried(known, event), policy.wait_s(known.tries, event.draw), policy)
+    """The server does not have it: a grace, for it may be coming up, then what the phase makes of it."""
+    if event.on is On.CREATE:
+        return _thread_gone(known, event, policy)
+    if known.phase is Phase.CHECK:
+        return _again(known, event, policy)
+    gone_since = known.gone_since if known.gone_since is not None else event.at
+    known = replace(known, gone_since=gone_since)
+    if event.at - gone_since < policy.gone_grace_s:
+        return _repeat(tried(known, event), event, policy.wait_s(known.tries, event.draw), policy)
     if known.phase is Phase.NEW:
         # No run is out: a dead turn was to be cleared from a thread that somebody has deleted.
         return Decision(known, Finish(JobStatus.FAILED, error=f"thread_gone: {event.fault.message}"))
+    if known.phase is Phase.SENT:
+        # The thread is gone, or this server lists no runs: the next create tells which.
+        return not_found(known, Looked(event.at, event.draw), policy)
     return gone(known, event, policy)
+
+
+def _thread_gone(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
+    """The create was refused for want of its thread: a single row gets another one."""
+    if known.shared or known.tries >= policy.attempts:
+        return Decision(known, Finish(JobStatus.FAILED, error=f"thread_gone: {event.fault.message}"))
+    fresh = replace(tried(known, event), phase=Phase.NEW, thread_id=None, doubt=False)
+    return Decision(fresh, Wait(wait_s=policy.wait_s(known.tries, event.draw)), create_failed=True)
+
+
+def send(known: Known, event: Event) -> Decision:
+    """Make the run, with the mark SENT stored first."""
+    sent = replace(known, phase=Phase.SENT, sent_at=event.at, since=None, gone_since=None)
+    return Decision(sent, MakeRun(), store=True)
+
+
+def not_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
+    """No run yet: until the create's time limit it may still come; then reserve, look once more, create."""
+    left_s = (known.sent_at or 0.0) + policy.create_limit_s - event.at
+    if known.stop is Stop.USER and (known.doubt or left_s <= 0):
+        return Decision(known, Finish(JobStatus.CANCELLED))
+    if known.doubt:
+        sent = send(replace(known, doubt=False, repeated=True, tries=0), event)
+        return replace(sent, unknown_create=not (known.repeated or event.found.listed))
+    if left_s > 0:
+        wait_s = min(left_s, policy.wait_s(known.tries, event.draw))
+        return Decision(tried(known, event), FindRun(after_s=wait_s))
+    return Decision(replace(known, phase=Phase.NEW, doubt=True, tries=0, since=None), Reserve())
 
 
 def _lost(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:

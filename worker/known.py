@@ -52,6 +52,8 @@ class Known:
     """The thread belongs to a conversation of several rows."""
     anchor: str | None = None
     """The last message of the conversation's previous turn."""
+    earlier_runs: tuple[str, ...] = ()
+    """The last runs of the conversation's earlier turns."""
     follow_up: bool = False
     """The thread stood before this attempt: the question goes along with the run."""
     clear: bool = False
@@ -89,12 +91,14 @@ class Known:
     tries: int = 0
     """Faults in a row at the present step (memory)."""
     since: float | None = None
-    """When those faults, or a lock, or a 404, began (memory)."""
+    """When those faults began (memory)."""
+    gone_since: float | None = None
+    """Since when the server has answered nothing but 404 (memory)."""
 
     @property
     def known_runs(self) -> frozenset[str]:
-        """Runs of earlier attempts."""
-        return frozenset(attempt.run_id for attempt in self.past if attempt.run_id)
+        """Runs of earlier attempts and, the last of them, of earlier turns."""
+        return frozenset((*self.earlier_runs, *(attempt.run_id for attempt in self.past if attempt.run_id)))
 
 
 # ── what may be observed ──
@@ -128,6 +132,11 @@ class ThreadMade(Event):
     """The thread stands, with the question on it."""
 
     thread_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent(Event):
+    """The create was held up for so long that it was not sent: its mark is to be stored anew."""
 
 
 @dataclass(frozen=True, slots=True)

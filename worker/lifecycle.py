@@ -16,7 +16,7 @@ from dataclasses import replace
 from jobs.models import JobStatus
 from worker.backends.base import ACTIVE, ENDED, FoundKind, Run
 from worker.endings import conclude
-from worker.faulted import PAUSED_WAIT_S, ask_to_end, checked, faulted, tried
+from worker.faulted import PAUSED_WAIT_S, ask_to_end, checked, faulted, not_found, send
 from worker.known import (
     AnswerRead,
     CallTools,
@@ -34,9 +34,9 @@ from worker.known import (
     Known,
     Look,
     Looked,
-    MakeRun,
     MakeThread,
     NoRoom,
+    NotSent,
     PauseAsked,
     Phase,
     ReadAnswer,
@@ -52,6 +52,13 @@ from worker.retry import RetryPolicy
 
 ROOM_WAIT_S = 2.0
 """How long a row waits, about, for runs in flight to make room in the budget."""
+SEND_WITHIN_S = 2.0
+"""How old `sent_at` may be when the create is written: a lost reply is looked for from then on."""
+
+
+def in_time(known: Known, at: float) -> bool:
+    """Whether a create may be written now under the mark that was stored for it."""
+    return at - (known.sent_at or 0.0) <= SEND_WITHIN_S
 
 
 def advance(known: Known, event: Event, policy: RetryPolicy) -> Decision:
@@ -68,7 +75,7 @@ def advance(known: Known, event: Event, policy: RetryPolicy) -> Decision:
         case Faulted():
             return faulted(known, event, policy)
         case Claimed():
-            return _go_on(known)
+            return _claimed(known)
         case CancelAsked() | PauseAsked() | NoRoom():
             return _asked(known, event)
         case _:
@@ -81,9 +88,17 @@ def _made(known: Known, event: Event) -> Decision:
         case TurnCleared():
             return _make(replace(known, clear=False), event)
         case ThreadMade(thread_id=thread_id):
-            return _send(replace(known, thread_id=thread_id, tries=0, since=None), event)
+            return send(replace(known, thread_id=thread_id, tries=0), event)
+        case NotSent():
+            return _make(replace(known, phase=Phase.NEW, doubt=known.repeated), event)
         case _:
             return _make(known, event)
+
+
+def _claimed(known: Known) -> Decision:
+    """Nobody has looked for a while: what faults were met before says nothing about the server now."""
+    waited = known.phase is Phase.NEW and not known.doubt
+    return _go_on(known if waited else replace(known, since=None, gone_since=None))
 
 
 def _go_on(known: Known) -> Decision:
@@ -114,16 +129,12 @@ def _make(known: Known, event: Event) -> Decision:
         return Decision(known, MakeThread())
     if known.doubt:
         return Decision(replace(known, phase=Phase.SENT), FindRun())
-    return _send(known, event)
-
-
-def _send(known: Known, event: Event) -> Decision:
-    return Decision(replace(known, phase=Phase.SENT, sent_at=event.at), MakeRun(), store=True)
+    return send(known, event)
 
 
 def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
     """What stands on the thread after a create, or a submit, without a reply."""
-    found = event.found
+    known, found = replace(known, gone_since=None), event.found
     surplus = tuple(run.id for run in found.surplus)
     if known.phase is Phase.CHECK:
         others = (*surplus, *((found.run.id,) if found.run and found.run.id != known.run_id else ()))
@@ -134,27 +145,13 @@ def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
         return replace(_seen(known, found.run, event, policy), surplus=surplus)
     if found.kind is FoundKind.ANSWER:
         return _adopted(known, found.run)
-    return _not_found(known, event, policy)
+    return not_found(known, event, policy)
 
 
 def _adopted(known: Known, run: Run | None) -> Decision:
     """Its answer stands on the thread, its id is not known. `run`: how it ended, where that can be told."""
-    adopted = replace(known, phase=Phase.READ, run_id=None, ended=run, doubt=False)
+    adopted = replace(known, phase=Phase.READ, run_id=None, ended=run, doubt=False, tries=0, since=None)
     return Decision(adopted, ReadAnswer(), store=True)
-
-
-def _not_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
-    """No run yet: until the create's time limit it may still come; then reserve, look once more, create."""
-    left_s = (known.sent_at or 0.0) + policy.create_limit_s - event.at
-    if known.stop is Stop.USER and (known.doubt or left_s <= 0):
-        return Decision(known, Finish(JobStatus.CANCELLED))
-    if known.doubt:
-        sent = _send(replace(known, doubt=False, repeated=True, tries=0, since=None), event)
-        return replace(sent, unknown_create=not (known.repeated or event.found.listed))
-    if left_s > 0:
-        wait_s = min(left_s, policy.wait_s(known.tries, event.draw))
-        return Decision(tried(known, event), FindRun(after_s=wait_s))
-    return Decision(replace(known, phase=Phase.NEW, doubt=True, tries=0, since=None), Reserve())
 
 
 # ── following a run ──
@@ -180,6 +177,7 @@ def _identified(known: Known, run: Run, event: Event) -> Known:
         rounds=known.rounds + (1 if known.outputs else 0),
         tries=0,
         since=None,
+        gone_since=None,
     )
 
 

@@ -5,6 +5,7 @@ claim ─▶ event ─▶ advance (pure) ─▶ store what is known ─▶ perfo
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from worker import telemetry
 from worker.acts import Acts
 from worker.asking import KNOWN, belongs_to, first_known, policy_for, priced, seed_of, worst_case_nano
 from worker.backends.base import ApiFault
-from worker.desk import Desk
+from worker.desk import Desk, elapsed_clock_s
 from worker.known import (
     CallTools,
     Claimed,
@@ -38,7 +39,7 @@ from worker.known import (
 )
 from worker.lifecycle import advance
 from worker.outcome import attempts_of, line_of, nano, result_of
-from worker.retry import RetryPolicy
+from worker.retry import RetryPolicy, may_pass
 from worker.rooms import BatchRoom
 from worker.signals import HandOver, Signals, Stale
 from worker.steering import begins, redirected, unsent
@@ -49,6 +50,8 @@ DANGEROUS = (CallTools, ReadAnswer)
 """Actions that may kill this process: a user's function, or what an answer holds. Three deaths are poison."""
 
 CRASH_WAIT_S = 10.0
+END_WITHIN_S = 60.0
+"""How long ending a run that nobody wants is tried again."""
 
 
 class JobRunner:
@@ -58,6 +61,8 @@ class JobRunner:
         self.desk, self.room, self.claim, self.signals = desk, room, claim, signals
         self.acts = Acts(desk, room, claim, signals)
         self.known = first_known(claim, room.batch)
+        self.marked = False
+        """Whether the store has the mark that dying now is a kill."""
         self.event: Event = Claimed(*self.acts.stamp())
 
     async def run(self) -> None:
@@ -65,7 +70,8 @@ class JobRunner:
         try:
             await self._follow()
         except Stale:
-            await self._disown_late_run()
+            with suppress(asyncio.CancelledError):
+                await self._disown_late_run()
             log.info("job.lost", phase=self.known.phase.value)
         except (HandOver, asyncio.CancelledError):
             if not self.signals.lost:
@@ -112,19 +118,25 @@ class JobRunner:
 
     async def _step(self, decision: Decision) -> None:
         """Store what must survive, then act. What may kill this process is marked first."""
+        # Whatever cuts us off: what the last reply told is given back, what is yet to be sent is not.
+        self.known = unsent(decision) if isinstance(decision.action, MakeRun) else decision.known
         if not isinstance(decision.action, DANGEROUS):
             await self._act(decision)
             return
         if isinstance(decision.action, ReadAnswer):
-            await self.signals.sleep(decision.action.after_s)
+            await self._rest(decision, decision.action.after_s)
         async with self.desk.danger.entered(alone=self.claim.kills > 0):
             self.signals.raise_if_ending()
             await self._act(decision, danger=True)
 
+    async def _rest(self, decision: Decision, wait_s: float) -> None:
+        """A wait is no danger: whoever dies in it has only waited."""
+        if wait_s > 0 and self.marked:
+            await self._stored(decision, danger=False)
+        await self.signals.sleep(wait_s)
+
     async def _act(self, decision: Decision, *, danger: bool = False) -> None:
         if (decision.store or danger) and not await self._stored(decision, danger):
-            # Nothing was sent, but the thread stands.
-            self.known = replace(self.known, thread_id=decision.known.thread_id)
             return
         self.known = decision.known
         self.event = await self.acts.perform(decision.action, decision.known)
@@ -135,7 +147,7 @@ class JobRunner:
         reserve = worst_case_nano(self.room, self.claim, decision.known, self.desk.prices) if making else None
         state = KNOWN.dump_json(decision.known, exclude_defaults=True)
         run_out = True if making else False if decision.retried is not None else None
-        made = self.known.run_id is None and decision.known.run_id is not None
+        made = decision.known.run_id is not None
         counters = self._counters()
         saved = await self.desk.patiently(
             lambda: self.desk.store.save(
@@ -149,8 +161,8 @@ class JobRunner:
             )
         )
         if not saved:
-            self.known = decision.known
             raise Stale
+        self.marked = danger
         if not saved.affordable:
             self.event = NoRoom(*self.acts.stamp())
             if not saved.affordable_later:
@@ -183,8 +195,8 @@ class JobRunner:
             trouble, patience_s = self.desk.store.trouble, self.desk.trouble_s
             await self.desk.patiently(lambda: trouble(self.claim.batch, patience_s=patience_s))
         for run_id in decision.surplus:
-            self.acts.counted["late_runs"] += 1
             await self._disown(run_id)
+            self.acts.counted["late_runs"] += 1
 
     def _tell(self, decision: Decision) -> None:
         """The row's story, line by line: what failed and what follows, and which run it is about."""
@@ -212,8 +224,19 @@ class JobRunner:
         await self._end_run(run_id)
 
     async def _end_run(self, run_id: str) -> None:
-        with suppress(ApiFault):
-            await self.desk.backend.cancel(self.known.thread_id or "", run_id)
+        """Cancel it; trouble that may pass is waited out for a while: as long as it runs it costs money."""
+        policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
+        while True:
+            try:
+                await self.desk.backend.cancel(self.known.thread_id or "", run_id)
+            except ApiFault as fault:
+                if not may_pass(fault) or elapsed_clock_s() - began_s > END_WITHIN_S:
+                    log.warning("run.left", run=run_id, fault=str(fault))
+                    return
+            else:
+                return
+            await asyncio.sleep(policy.wait_s(tries, random.random()))  # noqa: S311 -- jitter
+            tries += 1
 
     async def _stop_here(self, decision: Decision) -> None:
         if isinstance(decision.action, PauseBatch):

@@ -5,7 +5,7 @@
 local batch, row, fence, nonce, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local run_made, out, danger, nano = ARGV[6] == '1', ARGV[7], ARGV[8], tonumber(ARGV[9])
 
-local live = redis.call('HMGET', live_key(batch, row), 'fence', 'nonce', 'reserved')
+local live = redis.call('HMGET', live_key(batch, row), 'fence', 'nonce', 'reserved', 'made')
 if live[1] ~= fence then return {0, 0, 1, 1, 1} end
 -- The client repeats a call whose reply was lost: nothing is counted twice.
 if live[2] == nonce then return {1, 0, 1, 1, 1} end
@@ -40,8 +40,9 @@ if nano then
   if not now then return {1, 0, 0, 1, later and 1 or 0} end
 end
 redis.call('HSET', live_key(batch, row), 'state', state, 'nonce', nonce)
-if out ~= '' then redis.call('HSET', live_key(batch, row), 'out', out) end
+-- A run is told with every save, by whoever holds the row, and counted once: until the next create.
+if out ~= '' then redis.call('HSET', live_key(batch, row), 'out', out, 'made', run_made and 1 or 0) end
 if danger ~= '' then redis.call('HSET', live_key(batch, row), 'danger', danger) end
 if nano then reserve(batch, row, nano) end
 add_counters(batch, 10)
-return {1, run_made and first_run() and 1 or 0, 1, 1, 1}
+return {1, run_made and live[4] ~= '1' and first_run() and 1 or 0, 1, 1, 1}

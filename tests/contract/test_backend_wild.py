@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Any
 
 import orjson
@@ -41,6 +42,8 @@ class Wild:
             return web.Response(status=404, text="no such route")
         if callable(given):
             given = given(request)
+        if isawaitable(given):
+            given = await given
         if isinstance(given, web.Response):
             return given
         status, reply = given if isinstance(given, tuple) else (200, given)
@@ -248,6 +251,60 @@ async def test_without_metadata_a_run_that_nobody_knows_is_ours():
     assert found.run.id == "c"
     assert [run.id for run in found.surplus] == ["b"]
     assert nothing.kind is FoundKind.NOTHING
+
+
+async def test_without_metadata_nothing_older_than_a_known_run_is_ours():
+    """A long conversation tells its last runs only: what stands before those on the thread is older still."""
+    runs = [{"id": name, "status": "completed", "created_at": at} for at, name in enumerate("abcdef")]
+    async with asking({"GET /threads/t/runs": {"data": runs[::-1]}}) as (backend, _):
+        nothing = await backend.find_run(an_ask(), "t", frozenset("def"))
+        found = await backend.find_run(an_ask(), "t", frozenset("de"))
+    assert nothing.kind is FoundKind.NOTHING
+    assert found.run is not None
+    assert found.run.id == "f"
+
+
+@pytest.mark.parametrize("status", [405, 501])
+async def test_a_server_without_a_list_of_runs_shows_none(status):
+    """Nothing is found, and that is not said to be all: a create without a reply stays unknown."""
+    async with asking({"GET /threads/t/runs": (status, {"error": "no such method"})}) as (backend, _):
+        found = await backend.find_run(an_ask(), "t", frozenset())
+    assert (found.kind, found.listed) == (FoundKind.NOTHING, False)
+
+
+@pytest.mark.parametrize("status", [404, 400, 500])
+async def test_a_list_of_runs_that_was_not_to_be_had_says_nothing(status):
+    """Missing for a moment, refused or broken: what follows is for the lifecycle to decide."""
+    async with asking({"GET /threads/t/runs": (status, {"error": "no"})}) as (backend, _):
+        with pytest.raises(ApiFault) as fault:
+            await backend.find_run(an_ask(), "t", frozenset())
+    assert fault.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (rb'{"id": "7", "status": "half \ud83d"}', "half \ufffd"),
+        (rb'{"id": "7", "status": "\ude00 half"}', "\ufffd half"),
+        (rb'{"id": "7", "status": "\ud83d\ude00 \ud83d"}', "\U0001f600 \ufffd"),
+        (b'{"id": "7", "status": "\xff cut"}', "\ufffd cut"),
+    ],
+)
+async def test_text_that_is_no_text_is_mended(body, text):
+    """Half an emoji, escaped, or bytes that are no UTF-8: the rest is read, and can be stored and written."""
+    reply = web.Response(body=body, content_type="application/json")
+    async with asking({"GET /threads/t/runs/7": lambda _: reply}) as (backend, _):
+        assert (await backend.look(an_ask(), "t", "7")).status == text
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"id": NaN}', b"[" * 5000, b"", b"\xff"])
+async def test_what_is_no_json_is_a_bad_reply(body):
+    """However it is broken."""
+    reply = web.Response(body=body, content_type="application/json")
+    async with asking({"GET /threads/t/runs/7": lambda _: reply}) as (backend, _):
+        with pytest.raises(ApiFault) as fault:
+            await backend.look(an_ask(), "t", "7")
+    assert fault.value.code == "bad_reply"
 
 
 async def test_another_attempts_run_is_not_ours():

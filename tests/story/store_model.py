@@ -20,6 +20,7 @@ class ModelRow:
     state: bytes | None = None
     seed: bytes | None = None
     out: bool = False
+    made: bool = False
     danger: bool = False
     kills: int = 0
     later: bool = False
@@ -28,7 +29,7 @@ class ModelRow:
     def begin_anew(self, byte: str) -> None:
         """The live part of the row ends."""
         self.byte, self.fence, self.worker, self.state = byte, None, None, None
-        self.out, self.danger, self.kills, self.later = False, False, 0, False
+        self.out, self.made, self.danger, self.kills, self.later = False, False, False, 0, False
 
     def wait(self, *, later: bool = False) -> None:
         self.byte, self.fence, self.worker, self.danger, self.later = "w", None, None, False, later
@@ -102,11 +103,13 @@ class ModelBatch:
         self, row: ModelRow, state: bytes, run_made: bool, out: bool | None, danger: bool | None
     ) -> bool:
         """Whether this was the first run the API accepted."""
-        first = run_made and not self.accepted
+        new = run_made and not row.made
+        first = new and not self.accepted
+        row.made = run_made if run_made or out is not None else row.made
         row.state = state
         row.out = True if run_made else row.out if out is None else out
         row.danger = row.danger if danger is None else danger
-        if run_made:
+        if new:
             self.runs += 1
             self.accepted = True
             self.state = "running" if self.state == "queued" else self.state

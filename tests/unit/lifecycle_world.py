@@ -24,6 +24,7 @@ from worker.known import (
     Looked,
     MakeRun,
     MakeThread,
+    NotSent,
     PauseBatch,
     ReadAnswer,
     Reserve,
@@ -35,7 +36,7 @@ from worker.known import (
     TurnCleared,
     Wait,
 )
-from worker.lifecycle import advance
+from worker.lifecycle import advance, in_time
 from worker.outcome import attempts_of
 from worker.retry import On, RetryPolicy
 from worker.steering import redirected
@@ -48,8 +49,11 @@ FAULTS = {
     "timeout": ApiFault(None),
     "unsent": ApiFault(None, sent=False),
     "garbage": ApiFault(200, code="bad_reply"),
+    "away": ApiFault(503),
 }
-"""Faults that leave nothing carried out."""
+"""Faults that leave nothing carried out; "away" lasts 40 s."""
+NOT_THERE = ApiFault(404, message="Not Found")
+"""What "404" means to a request that reads: a server that comes up, and knows nothing for a moment."""
 LOST = {
     "drop_after": ApiFault(None),
     "500_after": ApiFault(502),
@@ -74,8 +78,10 @@ class World:
     """One row and the API it is asked at. `script` names what the next requests meet; then all goes well.
 
     "kill" strikes between what a decision stores and what it does, "kill_unstored" just before it is stored.
+    "held" keeps what was stored for a minute before it is done, and loses the reply of a create.
 
-    `outcomes`: how each run made ends, the last one repeating. `run_s`: how long a run takes.
+    `outcomes`: how each run made ends, the last one repeating. `run_s`: how long a run takes. `earlier`: runs of
+    the conversation's earlier turns. `nameless`: the API keeps no metadata; a run is told by its id only.
     """
 
     script: deque[str]
@@ -83,6 +89,8 @@ class World:
     run_s: float = 3.0
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     known: Known = field(default_factory=Known)
+    earlier: tuple[str, ...] = ()
+    nameless: bool = False
     now: float = 1_000.0
     threads: dict[str, Thread] = field(default_factory=dict)
     runs: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -103,6 +111,11 @@ class World:
     """Rounds of functions called."""
     steps: int = 0
     log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stored = self.known
+        if self.known.thread_id is not None:
+            self.threads[self.known.thread_id] = Thread(runs=list(self.earlier))
 
     def play(self, most_steps: int = 3_000) -> "World":
         """Follow the row to its end; raises AssertionError when it has none."""
@@ -164,10 +177,13 @@ class World:
         self.now += 15.0
         return Claimed(self.now)
 
-    def _act(self, action: Action, meets: str) -> Event:
-        self.now += 0.05 + float(getattr(action, "after_s", 0.0) or getattr(action, "wait_s", 0.0) or 0.0)
+    def _takes_s(self, action: Action) -> float:
         if isinstance(action, Look) and action.after_s is None:
-            self.now += 1.0
+            return 1.05
+        return 0.05 + float(getattr(action, "after_s", 0.0) or getattr(action, "wait_s", 0.0) or 0.0)
+
+    def _act(self, action: Action, meets: str) -> Event:
+        self.now += self._takes_s(action) + {"held": 70.0, "away": 40.0}.get(meets, 0.0)
         self._land_late()
         if isinstance(action, Wait | GiveBack):
             return Claimed(self.now)
@@ -176,12 +192,16 @@ class World:
         if isinstance(action, CallTools):
             self.called += 1
             return ToolsCalled(self.now, outputs=tuple(ToolOutput(call.id, "42") for call in action.calls))
+        if isinstance(action, MakeRun) and not in_time(self.known, self.now):
+            return NotSent(self.now)
         if isinstance(action, MakeRun):
             self.sent_while[self.state] = self.sent_while.get(self.state, 0) + 1
         on = ON.get(type(action), On.READ)
         if meets in FAULTS:
             return Faulted(self.now, fault=replace(FAULTS[meets]), on=on)
-        if meets == "late" and isinstance(action, MakeRun):
+        if meets == "404" and on is On.READ:
+            return Faulted(self.now, fault=NOT_THERE, on=on)
+        if meets in {"late", "held"} and isinstance(action, MakeRun):
             thread = self.threads[self.known.thread_id or ""]
             thread.late.append((self.now + 20.0, self.known.attempt))
             return Faulted(self.now, fault=ApiFault(None), on=on)
@@ -235,7 +255,7 @@ class World:
         if active:
             text = f"Thread {thread} already has an active run {active[0]}."
             return Faulted(self.now, fault=ApiFault(400, message=text), on=On.CREATE)
-        name = f"run_{len(self.runs)}"
+        name = f"run_{len(self.earlier) + len(self.runs)}"
         ends = self.outcomes[min(attempt, len(self.outcomes)) - 1]
         self.runs[name] = {"made": self.now, "ends": ends, "acted": False, "cancelled": False}
         self.attempts_of[name] = attempt
@@ -243,6 +263,8 @@ class World:
         return RunSeen(self.now, run=self._run(name))
 
     def _run(self, name: str) -> Run:
+        if name in self.earlier:
+            return Run(name, "completed")
         run = self.runs[name]
         ends = str(run["ends"])
         usage = Usage(10, 5)
@@ -292,7 +314,11 @@ class World:
         ours = [
             run
             for run in self.threads[self.known.thread_id or ""].runs
-            if self.attempts_of[run] == self.known.attempt
+            if (
+                run not in self.known.known_runs
+                if self.nameless
+                else self.attempts_of.get(run) == self.known.attempt
+            )
         ]
         if not ours:
             return Found(FoundKind.NOTHING)

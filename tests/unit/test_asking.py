@@ -16,6 +16,7 @@ from tests.unit.lifecycle_moments import ACTING, FOLLOWING, READING, SAID, SENT
 from worker.asking import (
     GO_ON,
     KNOWN,
+    RUNS_TOLD,
     ask_for,
     belongs_to,
     doubled,
@@ -137,17 +138,32 @@ def test_a_retried_row_that_never_had_a_run_starts_anew() -> None:
 @pytest.mark.parametrize(
     ("known", "seed"),
     [
-        (replace(READING, shared=True, answer=replace(SAID, last_message_id="m")), ("thread_1", "m")),
-        (replace(READING, shared=True), ("thread_1", None)),
+        (
+            replace(READING, shared=True, answer=replace(SAID, last_message_id="m")),
+            ("thread_1", "m", ["run_1"]),
+        ),
+        (replace(READING, shared=True, run_id=None), ("thread_1", None, [])),
         (Known(shared=True), None),
         (READING, None),
     ],
 )
-def test_a_turn_leaves_the_next_its_thread_and_last_message(known: Known, seed: object) -> None:
+def test_a_turn_leaves_the_next_its_thread_last_message_and_runs(known: Known, seed: object) -> None:
     """A row by itself leaves nothing."""
     left = seed_of(known)
 
     assert (left and tuple(orjson.loads(left).values())) == seed
+
+
+def test_a_turn_knows_the_last_runs_before_it() -> None:
+    """Where nothing names a run, those are not taken for its own; a long conversation's old ones are left out."""
+    known = replace(READING, shared=True, past=(replace(DEAD, run_id="run_0"),), earlier_runs=("run_e",))
+    later = first_known(claim_of("q", "anna", seed=seed_of(known)), batch_of())
+    assert later.earlier_runs == ("run_e", "run_0", "run_1")
+    assert later.known_runs == {"run_e", "run_0", "run_1"}
+
+    old = replace(known, earlier_runs=tuple(f"run_{n}" for n in range(10, 99)))
+    last = first_known(claim_of("q", "anna", seed=seed_of(old)), batch_of()).earlier_runs
+    assert (len(last), last[-3:]) == (RUNS_TOLD, ("run_98", "run_0", "run_1"))
 
 
 @given(

@@ -209,12 +209,11 @@ def test_creates_that_fail_count_towards_pausing_the_batch() -> None:
 def test_an_unreadable_run_is_given_up_an_hour_after_its_end_of_life() -> None:
     """Reads are repeated as long as the run may live, and an hour more; then the row fails."""
     fault = Faulted(NOW + 3600, draw=1.0, fault=ApiFault(503), on=On.READ)
-    for known in (replace(FOLLOWING, expires_at=NOW), replace(FOLLOWING, began_at=NOW)):
+    unseen = replace(FOLLOWING, since=NOW - 100)
+    for known in (replace(unseen, expires_at=NOW), replace(unseen, began_at=NOW)):
         assert advance(known, fault, P).action == Look(after_s=0.5)
         over = finish_of(advance(known, replace(fault, at=NOW + 3601), P))
         assert (over.status, over.error) == (JobStatus.FAILED, "unreadable: http_503")
-    reading = replace(READING, began_at=NOW - 9999)
-    assert advance(reading, fault, P).action == ReadAnswer(after_s=0.5)
 
 
 def test_a_429_waits_as_told_or_longer_than_other_faults() -> None:

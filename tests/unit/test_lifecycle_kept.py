@@ -87,9 +87,9 @@ REPEATED = [
     (SENT, faulted(LOST, On.CREATE), FindRun(after_s=0.5)),
     (SENT, faulted(BUSY), FindRun(after_s=0.5)),
     (FOLLOWING, faulted(BUSY), Look(after_s=0.5)),
-    (FOLLOWING, faulted(GONE), Look(after_s=0.5)),
     (ACTING, faulted(LOST, On.SUBMIT), FindSubmitted(after_s=0.5)),
     (ACTING, faulted(ApiFault(None, sent=False), On.SUBMIT), Submit(after_s=0.5)),
+    (ACTING, faulted(BUSY), FindSubmitted(after_s=0.5)),
     (READING, faulted(BUSY), ReadAnswer(after_s=0.5)),
     (CHECKING, faulted(BUSY), FindRun(after_s=0.5)),
 ]
@@ -111,7 +111,7 @@ FAILED = [
         faulted(ApiFault(400, code="conversation_locked"), On.CREATE),
         "deadline",
     ),
-    (replace(FOLLOWING, began_at=1.0), faulted(BUSY), "unreadable"),
+    (replace(FOLLOWING, since=1.0, began_at=1.0), faulted(BUSY), "unreadable"),
 ]
 
 

@@ -59,14 +59,14 @@ def test_a_run_that_did_not_complete_is_in_the_ledger_as_it_ended(known: Known, 
 @pytest.mark.parametrize("stop", [None, Stop.USER])
 def test_a_run_that_is_gone_is_in_the_ledger_as_gone(stop: Stop | None) -> None:
     """It was paid for."""
-    over = replace(FOLLOWING, attempt=3, since=NOW - 30, stop=stop)
+    over = replace(FOLLOWING, attempt=3, gone_since=NOW - 30, stop=stop)
 
     assert advance(over, NOT_THERE, P).known.ended == Run("run_1", "gone")
 
 
 def test_an_adopted_answer_that_is_gone_has_no_id_in_the_ledger() -> None:
     """None is made up."""
-    adopted = replace(READING, run_id=None, ended=None, attempt=3, since=NOW - 30)
+    adopted = replace(READING, run_id=None, ended=None, attempt=3, gone_since=NOW - 30)
 
     assert advance(adopted, NOT_THERE, P).known.ended == Run("", "gone")
 
@@ -75,9 +75,12 @@ def test_a_conversation_deleted_at_the_api_costs_no_attempt() -> None:
     """Its dead turn cannot be cleared: after the grace the row fails, and no run is counted that was not made."""
     clearing = Known(attempt=2, shared=True, thread_id="thread_1", clear=True)
     first = advance(clearing, NOT_THERE, P)
-    assert (first.action, first.known) == (Wait(wait_s=0.5), replace(clearing, tries=1, since=NOW))
+    assert (first.action, first.known) == (
+        Wait(wait_s=0.5),
+        replace(clearing, tries=1, since=NOW, gone_since=NOW),
+    )
 
-    over = advance(replace(first.known, since=NOW - 30), NOT_THERE, P)
+    over = advance(replace(first.known, gone_since=NOW - 30), NOT_THERE, P)
     finish = finish_of(over)
     assert (finish.status, finish.error) == (JobStatus.FAILED, f"thread_gone: {GONE.message}")
     assert (over.known.attempt, over.known.past, over.known.ended) == (2, (), None)
@@ -85,7 +88,7 @@ def test_a_conversation_deleted_at_the_api_costs_no_attempt() -> None:
 
 def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
     """A run that is gone counts as one attempt."""
-    again = advance(replace(FOLLOWING, attempt=2, since=NOW - 30), NOT_THERE, P)
+    again = advance(replace(FOLLOWING, attempt=2, gone_since=NOW - 30), NOT_THERE, P)
 
     assert (again.known.attempt, again.retried) == (3, "run_gone")
 

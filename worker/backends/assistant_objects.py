@@ -93,6 +93,12 @@ def age_of(data: Json) -> float:
     return float(created_at) if isinstance(created_at, int | float) else 0.0
 
 
+def unknown_of(listed: list[Json], known: frozenset[str]) -> list[Json]:
+    """The runs that may be a new attempt's: none of `known`, and none older than they all are."""
+    first = next((place for place, run in enumerate(listed) if run.get("id") in known), 0)
+    return [run for run in listed[first:] if run.get("id") not in known]
+
+
 def worth_of(run: Run) -> int:
     """Which of several runs for one attempt to keep: one with an answer, else one that may still give it."""
     return 0 if run.status == "completed" else 1 if run.status not in ENDED else 2

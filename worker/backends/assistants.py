@@ -26,6 +26,7 @@ from worker.backends.assistant_objects import (
     messages_of_run,
     run_of,
     steps_of,
+    unknown_of,
     worth_of,
 )
 from worker.backends.base import ENDED, Answer, ApiFault, Ask, Found, FoundKind, Run, ToolOutput
@@ -37,6 +38,8 @@ from worker.backends.wire import Reply, Wire, path
 BETA = {"OpenAI-Beta": "assistants=v2"}
 SEARCH_RESULTS = ("include[]", "step_details.tool_calls[*].file_search.results[*].content")
 NO_SUCH_LIST = frozenset({404, 405, 501})
+NOT_LISTED = NO_SUCH_LIST - {404}
+"""A 404 on the runs of a thread may as well say that the thread is gone."""
 NOT_CANCELLABLE = frozenset({400, 409})
 
 
@@ -62,16 +65,21 @@ class AssistantsBackend:
         return run_of(await self._wire.post(path("threads", thread_id, "runs"), run_params(ask)))
 
     async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:
-        """Our attempt's run by its metadata; without any, a run on our thread that no earlier attempt made.
+        """Our attempt's run by its metadata; without any, one on our thread of no earlier attempt or turn.
 
-        Of several, the one that completed counts, else one that still runs, else the oldest.
+        Of several, the one that completed counts, else one that still runs, else the oldest. A server that
+        does not list runs shows none: nothing is found, and nothing is said by that.
         """
-        listed = await self._wire.everything(path("threads", thread_id, "runs"), [("order", "asc")])
+        try:
+            listed = await self._wire.everything(path("threads", thread_id, "runs"), [("order", "asc")])
+        except ApiFault as fault:
+            if fault.status not in NOT_LISTED:
+                raise
+            return Found(FoundKind.NOTHING)
+        listed.sort(key=age_of)
         named = [run for run in listed if is_ours(run, ask.metadata)]
-        nameless = [
-            run for run in listed if is_ours(run, ask.metadata) is None and run.get("id") not in known
-        ]
-        ours = [listed_run(run) for run in sorted(named or nameless, key=age_of)]
+        nameless = [run for run in unknown_of(listed, known) if is_ours(run, ask.metadata) is None]
+        ours = [listed_run(run) for run in named or nameless]
         if not ours:
             return Found(FoundKind.NOTHING, listed=True)
         best = min(ours, key=worth_of)

@@ -182,7 +182,10 @@ class Backend(Protocol):
         ...
 
     async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:
-        """Look for the run of this attempt, whose create got no reply. `known`: runs of earlier attempts."""
+        """Look for the run of this attempt, whose create got no reply.
+
+        `known`: runs of earlier attempts, and the last ones of earlier turns on this thread.
+        """
         ...
 
     async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:

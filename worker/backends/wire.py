@@ -6,6 +6,7 @@ get, everything  aiohttp, without the SDK: most of a job's requests are looks at
                  costs the CPU several times what the wire does (`docs/apis.md` has the measurement)
 """
 
+import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,12 +55,24 @@ def reply_of(status: int, headers: Mapping[str, str], body: bytes, secret: str =
     if status >= 400:
         raise fault_of_reply(status, headers, body, secret)
     try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        data = _loads(body)
+    except (ValueError, RecursionError):
         raise bad_reply(status, f"not JSON: {body[:200].decode('utf-8', 'replace')}", secret) from None
     if not isinstance(data, dict):
         raise bad_reply(status, f"not a JSON object: {type(data).__name__}")
     return Reply(data, headers)
+
+
+def _loads(body: bytes) -> Any:
+    """JSON; half a surrogate pair, which is no character but which servers send, becomes U+FFFD.
+
+    Such a half comes of an answer cut within an emoji. Nothing behind this line could store or write it.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        text = json.dumps(json.loads(body.decode("utf-8", "replace")), ensure_ascii=False)
+        return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def path(*parts: str) -> str:

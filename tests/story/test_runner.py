@@ -1,0 +1,270 @@
+"""One row followed in this process, on a real Redis, against a server that does as the test says at each request.
+
+What is cut off, held up or repeated at one exact moment: real kills meet these moments too seldom.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+import redis
+from aiohttp import web
+
+from jobs import api as jobs_api
+from jobs import keys
+from jobs.models import JobStatus
+from jobs.pricing import Prices
+from jobs.records import Claim
+from jobs.store import Store
+from tests.contract.test_backend_wild import Wild, wild
+from tests.stored import card, claimed, stop_heart, submitted
+from tests.support import RedisServer, wait_until_async
+from worker.backends.choice import backend_for
+from worker.desk import Desk, elapsed_clock_s
+from worker.lifecycle import SEND_WITHIN_S
+from worker.limits import SharedLimits
+from worker.rooms import BatchRoom
+from worker.runner import JobRunner
+from worker.signals import Signals
+
+RUNS, MESSAGES = "/threads/t/runs", "GET /threads/t/messages"
+DONE = {"id": "r", "status": "completed", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+
+
+def answer(text: str) -> dict[str, Any]:
+    said = {
+        "id": "m",
+        "role": "assistant",
+        "run_id": "r",
+        "content": [{"type": "text", "text": {"value": text}}],
+    }
+    return {"data": [said]}
+
+
+def routes(**changed: Any) -> dict[str, Any]:
+    """A server whose runs have completed when they are made."""
+    return {
+        "POST /assistants": {"id": "a"},
+        "POST /threads": {"id": "t"},
+        f"POST {RUNS}": DONE,
+        f"GET {RUNS}": {"data": [DONE]},
+        f"GET {RUNS}/r": DONE,
+        MESSAGES: answer("42"),
+        f"GET {RUNS}/r/steps": {"data": []},
+        **changed,
+    }
+
+
+@dataclass
+class Scene:
+    """One row of a batch at this server; a worker of the test's own takes it whenever it is told to."""
+
+    store: Store
+    redis_url: str
+    server: Wild
+    url: str
+    batch: str
+
+    def card(self, worker: str):
+        return card(worker, base_url=self.url)
+
+    async def take(self, worker: str = "w1") -> Claim:
+        await self.store.beat(self.card(worker))
+        return await claimed(self.store, (await self.store.feed(1))[0], worker)
+
+    @asynccontextmanager
+    async def runner(self, claim: Claim) -> AsyncIterator[JobRunner]:
+        client = jobs_api.client("local-key", self.url)
+        desk = Desk(
+            store=self.store,
+            backend=backend_for("assistants", client),
+            limits=SharedLimits(self.store),
+            prices=Prices.read(None),
+            card=self.card(claim.worker),
+            lifetime_s=12,
+            margin_s=5,
+            acknowledged_s=elapsed_clock_s(),
+        )
+        room = BatchRoom(await self.store.batch(claim.batch), claim.now, claim.now_ms)
+        try:
+            yield JobRunner(desk, room, claim, Signals())
+        finally:
+            await desk.backend.close()
+
+    async def follow(self, claim: Claim) -> None:
+        async with asyncio.timeout(60), self.runner(claim) as runner:
+            await runner.run()
+
+    def mark(self, name: str) -> str | None:
+        """What the store has of the row while it lives."""
+        with redis.Redis.from_url(self.redis_url, decode_responses=True) as client:
+            told: str | None = client.hget(keys.live(self.batch, 1), name)
+            return told
+
+    def known(self) -> dict[str, Any]:
+        return dict(orjson.loads(self.mark("state") or "{}"))
+
+    def counter(self, name: str) -> int:
+        with redis.Redis.from_url(self.redis_url) as client:
+            return int(client.hget(keys.part(self.batch, "n"), name) or 0)
+
+    async def taken_over(self) -> None:
+        """The worker is taken for dead, and another one follows a run of its own."""
+        stop_heart(self.redis_url, "w1")
+        await self.store.beat(self.card("w2"))
+
+        async def swept() -> bool:
+            return bool((await self.store.sweep("w2")).rows)
+
+        await wait_until_async(swept, "the row waits again")
+        claim = await self.take("w2")
+        await self.store.save(claim, b'{"phase":"follow","thread_id":"t","run_id":"other"}', run_made=True)
+
+
+@pytest.fixture
+async def scene(store: Store, redis_url: str) -> AsyncIterator[Scene]:
+    """Afterwards the row has ended, and every key is as it must be."""
+    async with wild(routes()) as (server, url):
+        batch = await submitted(store, 1, base_url=url)
+        yield Scene(store, redis_url, server, url, batch)
+        for worker in ("w1", "w2"):
+            await store.leave(worker)
+
+
+async def _finished(scene: Scene) -> Any:
+    detail = await scene.store.row(scene.batch, 1)
+    assert detail.view.result is not None, scene.known()
+    return detail.view.result
+
+
+# ── cut off ──
+
+
+@pytest.mark.parametrize("status", ["completed", "requires_action"])
+async def test_a_run_that_ended_in_its_creates_reply_is_handed_over(scene: Scene, status: str) -> None:
+    """The process is to end while the create is out: the id goes to the next worker, and is counted once."""
+    claim = await scene.take()
+    async with scene.runner(claim) as runner:
+
+        def create(_: web.Request) -> Any:
+            runner.signals.leaving = True
+            return {**DONE, "status": status}
+
+        scene.server.routes[f"POST {RUNS}"] = create
+        await runner.run()
+    assert scene.known()["run_id"] == "r"
+
+    await scene.follow(await scene.take())
+    result = await _finished(scene)
+    assert (result.status, result.run_id, result.usage.prompt_tokens) == (JobStatus.COMPLETED, "r", 3)
+    assert (scene.counter("runs"), scene.server.asked.count((f"GET {RUNS}", None))) == (1, 0)
+
+
+async def test_a_save_that_is_cut_off_counts_its_run_once(scene: Scene, redis_server: RedisServer) -> None:
+    """Redis is slow at the end of the process: whether or not the save was carried out, the id is handed over."""
+    claim = await scene.take()
+    async with scene.runner(claim) as runner:
+        running = {**DONE, "status": "in_progress"}
+        following = asyncio.create_task(runner.run())
+
+        def create(_: web.Request) -> Any:
+            redis_server.freeze()
+            asyncio.get_running_loop().call_later(0.3, following.cancel)
+            asyncio.get_running_loop().call_later(0.6, redis_server.thaw)
+            return running
+
+        scene.server.routes[f"POST {RUNS}"] = create
+        await following
+    assert scene.known()["run_id"] == "r"
+
+    await scene.follow(await scene.take())
+    assert (await _finished(scene)).run_id == "r"
+    assert scene.counter("runs") == 1
+
+
+async def test_a_late_run_is_ended_although_the_api_is_in_trouble(scene: Scene) -> None:
+    """A create is answered after its row went to another worker: counted, and its cancel tried until it works."""
+    claim, cancels = await scene.take(), list[float]()
+    async with scene.runner(claim) as runner:
+
+        async def create(_: web.Request) -> Any:
+            await scene.taken_over()
+            runner.signals.lost = True
+            return {**DONE, "id": "late", "status": "requires_action"}
+
+        def cancel(_: web.Request) -> Any:
+            cancels.append(time.monotonic())
+            return (503, {}) if len(cancels) < 3 else {"id": "late", "status": "cancelled"}
+
+        scene.server.routes |= {f"POST {RUNS}": create, f"POST {RUNS}/late/cancel": cancel}
+        await runner.run()
+
+    assert (len(cancels), scene.counter("late_runs")) == (3, 1)
+    assert scene.known()["run_id"] == "other"
+
+
+# ── held up ──
+
+
+async def test_a_create_is_sent_under_a_young_mark(scene: Scene, redis_server: RedisServer) -> None:
+    """Redis holds the mark up for longer than it may be old: it is stored anew before the create is written."""
+    ages, froze = list[float](), list[bool]()
+
+    def thread(_: web.Request) -> Any:
+        froze.append(True)
+        redis_server.freeze()
+        asyncio.get_running_loop().call_later(SEND_WITHIN_S + 0.7, redis_server.thaw)
+        return {"id": "t"}
+
+    def create(_: web.Request) -> Any:
+        ages.append(time.time() - scene.known()["sent_at"])
+        return DONE
+
+    scene.server.routes |= {"POST /threads": thread, f"POST {RUNS}": create}
+    await scene.follow(await scene.take())
+
+    assert (await _finished(scene)).status is JobStatus.COMPLETED
+    assert (len(froze), len(ages)) == (1, 1)
+    assert ages[0] <= SEND_WITHIN_S + 0.2
+
+
+# ── reading ──
+
+
+async def test_waiting_to_read_again_is_no_danger(scene: Scene) -> None:
+    """The messages cannot be read for a while: a worker killed in such a wait has not been killed by the row."""
+    well = list[bool]()
+    scene.server.routes[MESSAGES] = lambda _: answer("42") if well else (503, {})
+    following = asyncio.create_task(scene.follow(await scene.take()))
+
+    async def rests() -> bool:
+        asked = [name for name, _ in scene.server.asked].count(MESSAGES)
+        return asked >= 2 and scene.mark("danger") == "0"
+
+    await wait_until_async(rests, "it rests between two reads, unmarked", 5)
+    well.append(True)
+    await following
+
+    assert (await _finished(scene)).status is JobStatus.COMPLETED
+
+
+def _raw(body: bytes) -> Callable[[web.Request], web.Response]:
+    return lambda _: web.Response(body=body, content_type="application/json")
+
+
+async def test_an_answer_cut_within_an_emoji_is_kept(scene: Scene) -> None:
+    """A lone surrogate, which servers send, is no character: U+FFFD stands for it, in the answer and its steps."""
+    half = orjson.dumps(answer("so @")).replace(b"@", rb"\ud83d")
+    step = {"id": "s", "type": "message_creation", "status": "completed"}
+    step["step_details"] = {"type": "message_creation", "message_creation": {"message_id": "m"}}
+    scene.server.routes |= {MESSAGES: _raw(half), f"GET {RUNS}/r/steps": {"data": [step]}}
+    await scene.follow(await scene.take())
+
+    result = await _finished(scene)
+    assert (result.status, result.answer) == (JobStatus.COMPLETED, "so \ufffd")
+    assert [one.details["text"] for one in result.steps] == ["so \ufffd"]
