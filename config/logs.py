@@ -1,34 +1,45 @@
 """Logs: structlog on stderr, for eyes on a terminal and as JSON elsewhere; ids are bound once per job."""
 
 import logging
-import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
 
-SECRET = re.compile(r"(sk-[A-Za-z0-9_\-]{4})[A-Za-z0-9_\-*]+|(?<=://)([^/@\s:]*):[^/@\s]+(?=@)|(Bearer )\S+")
-"""API keys, passwords in addresses, bearer tokens: none of them may reach a log or a message."""
+from config.text import fit
+
+log_secrets: set[str] = set()
+"""Texts that no log may hold, whatever they look like: this process' own key and password."""
+SHORTEST_SECRET = 8
+"""What is shorter is no secret but a word, such as `any` or `offline`, and logs would lack it everywhere."""
 
 
-def masked(text: str) -> str:
-    """The text without keys, passwords and tokens."""
-    return SECRET.sub(lambda found: f"{found[1] or found[3] or (found[2] or '') + ':'}***", text)
+def _clean(value: Any) -> Any:
+    """The value as logs may show it: numbers as they are, all else without secrets and control codes."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {_clean(name): _clean(held) for name, held in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(held) for held in value]
+    text = value if isinstance(value, str) else repr(value)
+    for secret in log_secrets:
+        text = text.replace(secret, "***")
+    return fit(text)
 
 
 def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = masked(value)
-    return event
+    return {name: _clean(value) for name, value in event.items()}
 
 
-def set_up_logs(log_format: str | None = None, level: str = "info") -> None:
+def set_up_logs(log_format: str | None = None, level: str = "info", secrets: Iterable[str] = ()) -> None:
     """Send our events and those of the libraries to stderr in one form.
 
-    `log_format` is `console` or `json`; None means console on a terminal, JSON otherwise.
+    `log_format` is `console` or `json`; None means console on a terminal, JSON otherwise. `secrets` are left
+    out wherever they stand.
     """
+    log_secrets.update(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
     on_terminal = (log_format or ("console" if sys.stderr.isatty() else "json")) == "console"
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -42,7 +53,10 @@ def set_up_logs(log_format: str | None = None, level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Rich tracebacks show the variables of each frame, and one of them is the key.
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
         if on_terminal
         else structlog.processors.JSONRenderer()
     )
@@ -52,8 +66,6 @@ def set_up_logs(log_format: str | None = None, level: str = "info") -> None:
         _mask,
         renderer,
     ]
-    if on_terminal:
-        finish.remove(structlog.processors.format_exc_info)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=finish))
     root = logging.getLogger()

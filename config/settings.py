@@ -7,11 +7,13 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from platformdirs import user_data_path
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from config.text import masked
 
 OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-5-mini"
@@ -72,10 +74,20 @@ def _home(value: Path) -> Path:
         raise ValueError("begins with ~ and the home of nobody known") from None
 
 
+SECRET_NAME = re.compile(r"key|token|secret|passw|auth|cred|\bsig|^code$|^sk-", re.IGNORECASE)
+"""A query's parameter that carries a secret, such as `api-key` or `sig`."""
+
+
 def _http_url(value: str) -> str:
+    """An address that may be shown and stored: batches and workers' cards in Redis have it."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http:// or https:// address")
+    if "@" in parts.netloc:
+        raise ValueError("must hold no user or password; put the key into OPENAI_API_KEY")
+    for name, said in parse_qsl(parts.query, keep_blank_values=True):
+        if SECRET_NAME.search(name) or said.startswith("sk-"):
+            raise ValueError(f"must hold no secret ({name} in its query); put the key into OPENAI_API_KEY")
     return value
 
 
@@ -145,6 +157,17 @@ class Settings(BaseSettings):
         return self.api or ("responses" if is_openai(self.base_url) else "assistants")
 
 
+def secrets_of(settings: Settings) -> set[str]:
+    """The key and Redis' password, as they are and as they stand in an address."""
+    told = {settings.openai_api_key.get_secret_value()} if settings.openai_api_key else set()
+    if settings.redis_url is not None:
+        address = urlsplit(settings.redis_url.get_secret_value())
+        asked = dict(parse_qsl(address.query))
+        for password in (address.password, asked.get("password")):
+            told |= {password, unquote(password)} if password else set()
+    return told
+
+
 def is_openai(base_url: str) -> bool:
     """Whether this is OpenAI's own address (regional hosts such as eu.api.openai.com included)."""
     host = urlsplit(base_url).hostname or ""
@@ -171,6 +194,7 @@ def _sentence(error: dict[str, object]) -> str:
     name = str(place[0]) if isinstance(place, tuple) and place else "a setting"
     variable = variable_of(name)
     fault = str(error["msg"]).removeprefix("Value error, ")
-    shown = "" if variable in SECRETS else f" (it is {error['input']!r})"
+    hidden = variable in SECRETS or "OPENAI_API_KEY" in fault
+    shown = "" if hidden else f" (it is {masked(str(error['input']))!r})"
     good = GOOD_EXAMPLES.get(variable)
     return f"{variable}{shown}: {fault}." + (f" A good value: {good}." if good else "")

@@ -21,7 +21,7 @@ from openai import (
     Timeout,
 )
 
-from config.logs import masked
+from config.text import masked
 from jobs.errors import ApiUnavailable
 from jobs.models import Api
 

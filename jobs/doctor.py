@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from config.settings import BadSetting, Settings, load_settings
+from config.text import fit
 from jobs.api import client, probe
 from jobs.errors import AskmillError, UsageError
 from jobs.place import redis_url
@@ -32,7 +33,7 @@ class Finding:
 
     def __str__(self) -> str:
         mark = "ok   " if self.code == 0 else "FAULT"
-        return f"{mark} {self.what}: {self.said}"
+        return fit(f"{mark} {self.what}: {self.said}")
 
 
 async def examine() -> list[Finding]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from config.logs import masked
+from config.text import masked
 from jobs.records import StatusView
 from jobs.telling import line
 

@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def _own(file: Path) -> dict[str, Price]:
 
 def _price(table: dict[str, Any]) -> Price:
     price = Price(float(table["prompt_usd_per_million"]), float(table["completion_usd_per_million"]))
-    if price.prompt_usd < 0 or price.completion_usd < 0:
+    if not (0 <= price.prompt_usd < inf and 0 <= price.completion_usd < inf):
         raise ValueError
     return price
 

@@ -9,6 +9,7 @@ Celery is imported only by who publishes: `askmill status` does without it.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,14 @@ QUEUE = "askmill"
 TASK = "askmill.answer"
 _BATCH = 500
 """Messages a pipeline; 4,500 tasks/s against 2,800 one by one (measured)."""
+
+
+BATCH_ID = re.compile(r"b_[a-z0-9]+")
+
+
+def names_a_row(batch: Any, row: Any) -> bool:
+    """Whether a message's arguments are such as `publish` writes: anybody may write into the queue."""
+    return isinstance(batch, str) and bool(BATCH_ID.fullmatch(batch)) and type(row) is int and row >= 1
 
 
 def broker_url(url: str) -> str:

@@ -220,6 +220,8 @@ class Refusal(StrEnum):
     STRANGER = "stranger"
     """The worker has no beating heart in this Redis."""
     GONE = "gone"
+    NO_SUCH_ROW = "no_such_row"
+    """The message names none of the batch's rows: not one of ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from importlib.resources import files
 from statistics import median
 from typing import Any
 
+from config.text import harmless
 from jobs.cells import shown
 from jobs.charts import COLOURS, bars, histogram, line, stacked
 from jobs.models import FINISHED, UNFINISHED, JobStatus
 from jobs.records import RowView, StatusView, iso
-from jobs.telling import counted, duration, harmless, usd
+from jobs.telling import counted, duration, usd
 
 SHOWN_ROWS = 20
 LONGEST_TEXT = 160

@@ -7,11 +7,12 @@ from typing import Any
 
 import orjson
 
+from config.text import harmless
 from jobs.cells import FIELDS
 from jobs.models import UNFINISHED, Attempt, Result, Step
 from jobs.records import Batch, RowDetail
 from jobs.results.columns import entry_of
-from jobs.telling import duration, harmless, usd
+from jobs.telling import duration, usd
 
 INDENT = "  "
 

@@ -3,16 +3,14 @@
 Pure: from a StatusView to text. Whatever comes from a file or the API loses its control codes here.
 """
 
-import re
 from math import ceil, floor, inf
 from pathlib import Path
 
+from config.text import harmless
 from jobs.models import FINISHED, RETRIED_BY_DEFAULT, UNSUCCESSFUL, BatchState, JobStatus
 from jobs.pace import TimeLeft
 from jobs.records import Batch, Counts, StatusView
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Codes that move a cursor, colour, or turn text around; tab and line feed stay."""
 BAR = {JobStatus.COMPLETED: "█", JobStatus.RUNNING: "▒"}
 OTHER, NOT_YET = "▓", "░"
 SHOWN_FIRST = (JobStatus.COMPLETED, JobStatus.RUNNING, JobStatus.QUEUED)
@@ -35,11 +33,6 @@ ADVICE = (
     ("model", "Submit again with another --model, or get access to it and `askmill resume BATCH`."),
     ("api_unreachable", "Look whether the API answers (`askmill doctor`), then `askmill resume BATCH`."),
 )
-
-
-def harmless(text: str) -> str:
-    """The text without what could take over a terminal."""
-    return CONTROL.sub("\ufffd", text)
 
 
 def line(text: str, longest: int = 200) -> str:
@@ -183,7 +176,7 @@ def standstill(view: StatusView) -> str:
         return ""
     if view.strangers:
         other = view.strangers[0]
-        return (
+        return harmless(
             f"No worker asks {batch.api} at {batch.base_url}; one on {other.host} asks {other.api} at "
             f"{other.base_url}. Start one with ASKMILL_API={batch.api} and OPENAI_BASE_URL={batch.base_url}."
         )

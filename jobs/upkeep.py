@@ -21,8 +21,15 @@ def _fed(flat: list[Any]) -> list[Fed]:
 
 def _named_in(queued: list[bytes]) -> set[str]:
     """The rows that messages of the broker name, by their task ids (batch:row:attempt)."""
-    headers = [orjson.loads(raw)["headers"] for raw in queued]
-    return {str(header.get("id", "")).rpartition(":")[0] for header in headers}
+    return {_task_id(raw).rpartition(":")[0] for raw in queued}
+
+
+def _task_id(raw: bytes) -> str:
+    """Of a message; '' for one that nobody can read, which names no row."""
+    try:
+        return str(orjson.loads(raw)["headers"]["id"])
+    except (ValueError, LookupError, TypeError):
+        return ""
 
 
 class Upkeep:

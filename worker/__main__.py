@@ -12,6 +12,7 @@ import threading
 from contextlib import ExitStack, suppress
 
 from config.settings import BadSetting, load_settings
+from config.text import fit
 from jobs.errors import AskmillError
 from jobs.local import embedded_redis
 from worker import telemetry
@@ -33,13 +34,13 @@ def main() -> int:
 
             telemetry.set_up(settings, held, options.concurrency or settings.concurrency)
         except SystemExit as refused:
-            print(refused.code, file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            print(fit(str(refused.code)), file=sys.stderr)  # noqa: T201 -- a sentence for a person
             return 2
         except BadSetting as bad:
-            print(f"Error: {bad}", file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            print(fit(f"Error: {bad}"), file=sys.stderr)  # noqa: T201 -- a sentence for a person
             return 2
         except AskmillError as fault:
-            print(f"Error: {fault}", file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            print(fit(f"Error: {fault}"), file=sys.stderr)  # noqa: T201 -- a sentence for a person
             return fault.exit_code
         worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
         worker.start()

@@ -17,7 +17,7 @@ from celery.apps.worker import install_worker_int_handler, install_worker_term_h
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from config.logs import set_up_logs
-from config.settings import BadSetting, Settings, load_settings
+from config.settings import BadSetting, Settings, load_settings, secrets_of
 from jobs.queue import broker_settings
 from worker import transport
 from worker.pool import submit
@@ -85,7 +85,7 @@ def held() -> int:
 
 @setup_logging.connect
 def _our_logs(**_: Any) -> None:
-    set_up_logs(settings.log_format, settings.log_level)
+    set_up_logs(settings.log_format, settings.log_level, secrets_of(settings))
 
 
 @worker_ready.connect

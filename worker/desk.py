@@ -5,10 +5,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import TypeVar
 
 import structlog
-from redis.exceptions import RedisError
 
 from jobs.errors import Unavailable
 from jobs.pricing import Prices
@@ -25,9 +25,28 @@ BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Counts on while the machine sleeps, so that a heartbeat never looks younger than it is."""
 
 
+OUTAGE = (Unavailable, OSError)
+"""What Redis, or the way to it, gets over by itself (jobs/reachable.py); asking again may go well."""
+
+
 def elapsed_clock_s() -> float:
     """Seconds of a clock that never stands still."""
     return time.clock_gettime(BOOTTIME)
+
+
+async def patiently(call: Callable[[], Awaitable[T]], last_try_s: Callable[[], float] = lambda: inf) -> T:
+    """Do it, and again as long as Redis is away, full or loading. Every script may be sent twice."""
+    tries = 0
+    while True:
+        try:
+            return await call()
+        except OUTAGE as fault:
+            if elapsed_clock_s() > last_try_s():
+                raise
+            if tries == 0:
+                log.warning("redis.waiting", reason=str(fault) or type(fault).__name__)
+            tries += 1
+            await asyncio.sleep(min(2.0, 0.05 * 2.0 ** min(tries, 8)) * (0.5 + random.random() / 2))  # noqa: S311 -- jitter
 
 
 @dataclass
@@ -47,8 +66,8 @@ class Desk:
     """How long a generated file is asked for again; its container lives 20 minutes."""
     trouble_s: float = 300.0
     """CONTRACT: creates that fail so long without one success pause their batch."""
-    acknowledged_s: float = float("-inf")
-    last_try_s: float = float("inf")
+    acknowledged_s: float = -inf
+    last_try_s: float = inf
     """When, at the end of the process, Redis is no longer waited for (see `elapsed_clock_s`)."""
     clock_offset_s: float = 0.0
     """Redis' clock less ours: every stored time is Redis'."""
@@ -65,15 +84,5 @@ class Desk:
         return elapsed_clock_s() - self.acknowledged_s < self.lifetime_s - self.margin_s
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Do it, and again as long as Redis is away, full or loading. Every script may be sent twice."""
-        tries = 0
-        while True:
-            try:
-                return await call()
-            except (RedisError, OSError, Unavailable) as fault:
-                if elapsed_clock_s() > self.last_try_s:
-                    raise
-                if tries == 0:
-                    log.warning("redis.waiting", reason=str(fault) or type(fault).__name__)
-                tries += 1
-                await asyncio.sleep(min(2.0, 0.05 * 2.0 ** min(tries, 8)) * (0.5 + random.random() / 2))  # noqa: S311 -- jitter
+        """The same, until `last_try_s`."""
+        return await patiently(call, lambda: self.last_try_s)

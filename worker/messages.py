@@ -27,6 +27,7 @@ class Message(KombusMessage):
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
         super().__init__(_sharing(payload), channel=channel, **options)  # type: ignore[no-untyped-call]
+        self._raw = payload  # by which the transport finds the message again
 
 
 def _nothing(*_: object) -> None:

@@ -16,6 +16,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import logging
+import math
 import os
 import queue
 import socket
@@ -92,6 +93,7 @@ class InFlight:
     name: str
     callback: Callable[..., Any]
     error_callback: Callable[..., Any]
+    limit_s: float = 0.0
     terminated: bool = False
     body: _Body | None = None
     awaited: asyncio.Task[Any] | None = None
@@ -181,9 +183,15 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         hub.add_reader(self._ear, self._settle_all)
 
     def on_apply(self, target: Any, args: Any, kwargs: Any, **hooks: Any) -> InFlight:
-        """Take a task from Celery; `hooks` are the callbacks of `Request.execute_using_pool`."""
+        """Take a task from Celery; `hooks` are the callbacks of `Request.execute_using_pool`.
+
+        Raises ValueError or TypeError for a time limit, which a message may name, that is none.
+        """
+        limit_s = float(hooks.get("timeout") or self.options.get("timeout") or 0)
+        if not 0 <= limit_s < math.inf:
+            raise ValueError(f"{limit_s} is no time limit")
         name = str(hooks.get("correlation_id") or "task")
-        flight = InFlight(self, name, hooks["callback"], hooks["error_callback"])
+        flight = InFlight(self, name, hooks["callback"], hooks["error_callback"], limit_s)
         self._open.add(flight)
         self.on_loop(self._admit, flight, partial(target, *args, **kwargs), hooks)
         return flight
@@ -289,10 +297,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         if flight.terminated:  # revoked while it waited: accepted, as Celery expects, but not run
             self.end(flight, flight.callback, None)
             return
-        limit_s = hooks.get("timeout") or self.options.get("timeout")
-        if limit_s:
-            expire = partial(self._expire, flight, hooks["timeout_callback"], limit_s)
-            flight.limit = self.loop.call_later(limit_s, expire, context=self.context)
+        if flight.limit_s:
+            expire = partial(self._expire, flight, hooks["timeout_callback"], flight.limit_s)
+            flight.limit = self.loop.call_later(flight.limit_s, expire, context=self.context)
         flight.body = _Body(_trace)
         flight.body.flight = flight
         flight.body.gr_context = self.context.copy()

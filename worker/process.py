@@ -9,6 +9,7 @@ answer  a task's body: claims its row and follows it (worker.runner)
 import asyncio
 import random
 import time
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -19,17 +20,18 @@ from redis.exceptions import RedisError
 
 from config.settings import Settings
 from jobs.api import client
-from jobs.errors import NotFound, Unavailable
+from jobs.errors import NotFound
 from jobs.pricing import Prices
-from jobs.queue import publish
+from jobs.queue import names_a_row, publish
 from jobs.records import BatchNow, Claim, Fed, Refusal, WorkerCard
 from jobs.store import Store
 from worker.backends.choice import backend_for
-from worker.desk import Desk, elapsed_clock_s
+from worker.desk import OUTAGE, Desk, elapsed_clock_s, patiently
 from worker.limits import SharedLimits
 from worker.rooms import Rooms
-from worker.runner import JobRunner
+from worker.runner import CRASH_WAIT_S, JobRunner
 from worker.signals import Signals
+from worker.transport import short
 
 log = structlog.get_logger()
 
@@ -43,6 +45,8 @@ TROUBLE_S = 300.0
 """How long creates may fail without one success before their batch pauses."""
 LEAVE_S = 2.5
 """How long jobs may take to give themselves back before they are cut off."""
+FAULT_WAIT_S = 2.0
+"""How long a loop rests after a fault of ours, so that it never spins."""
 GIVE_UP_S = 1.0
 """How long after that a worker goes on trying to reach a Redis that is away."""
 
@@ -69,28 +73,25 @@ class WorkerProcess:
     async def run(self) -> None:
         """Start everything, and keep it going until cancelled; then give back what is still held."""
         try:
-            self.desk = await self._open()
-            self.rooms = Rooms(self.desk.store)
-            await self._beat_once(self.desk)
+            desk = self.desk = await self._open()
+            self.rooms = Rooms(desk.store)
+            await desk.patiently(lambda: self._beat_once(desk))
             self.ready.set()
             log.info("worker.ready", worker=self.card.id, slots=self.card.slots, api=self.card.api)
             async with asyncio.TaskGroup() as group:
                 for loop in (self._beat, self._feed, self._sweep):
-                    group.create_task(loop(self.desk), name=loop.__name__)
+                    group.create_task(loop(desk), name=loop.__name__)
         finally:
             await self._close()
 
     async def _open(self) -> Desk:
         settings = self.settings
-        store = await _opened(self.redis_url, settings.retention_days)
+        store = await patiently(
+            lambda: Store.open(self.redis_url, retention_days=settings.retention_days, lifetime_s=LIFETIME_S)
+        )
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "offline"
         api_client = client(key, settings.base_url, settings.openai_org_id, settings.openai_project_id)
-        await store.begin_limits(
-            alone=not await store.workers(),
-            requests_per_minute=settings.requests_per_minute,
-            tokens_per_minute=settings.tokens_per_minute,
-            max_runs=settings.max_runs,
-        )
+        await patiently(lambda: self._begin_limits(store))
         return Desk(
             store=store,
             backend=backend_for(settings.api_in_use, api_client),
@@ -102,11 +103,19 @@ class WorkerProcess:
             trouble_s=TROUBLE_S,
         )
 
+    async def _begin_limits(self, store: Store) -> None:
+        await store.begin_limits(
+            alone=not await store.workers(),
+            requests_per_minute=self.settings.requests_per_minute,
+            tokens_per_minute=self.settings.tokens_per_minute,
+            max_runs=self.settings.max_runs,
+        )
+
     async def _close(self) -> None:
         self.publisher.shutdown(wait=False)
         if self.desk is None:
             return
-        with suppress(RedisError, OSError, Unavailable):
+        with suppress(RedisError, *OUTAGE):
             async with asyncio.timeout(1.0):
                 await self.desk.store.leave(self.card.id)
         await self.desk.backend.close()
@@ -116,9 +125,13 @@ class WorkerProcess:
 
     async def answer(self, batch: str, row: int) -> None:
         """Claim the row and follow it to its end. A row that is not to be had is left to whoever has it."""
+        if not names_a_row(batch, row):
+            log.warning("message.dropped", reason="it names no row", message=short((batch, row)))
+            return
         await self.ready.wait()
-        assert self.desk is not None
         desk = self.desk
+        if desk is None:  # Redis was away from our start to our end
+            return
         structlog.contextvars.bind_contextvars(batch=batch, row=row)
         claim = await desk.patiently(lambda: desk.store.claim(batch, row, desk.card.id))
         if isinstance(claim, Refusal):
@@ -134,6 +147,11 @@ class WorkerProcess:
             await JobRunner(desk, room, claim, signals).run()
         except NotFound:
             log.info("batch.purged")
+        except (Exception, asyncio.CancelledError):
+            # Nobody follows it any more; under a living worker no sweep would find it.
+            log.exception("job.crashed")
+            due_ms = int((desk.now_s() + CRASH_WAIT_S) * 1000)
+            await desk.patiently(lambda: desk.store.give_back(claim, due_ms=due_ms))
         finally:
             if self.jobs.get((claim.batch, claim.row)) is signals:
                 del self.jobs[claim.batch, claim.row]
@@ -141,11 +159,20 @@ class WorkerProcess:
 
     # ── the three loops ──
 
+    async def _tried(self, turn: Awaitable[None]) -> None:
+        """One turn of a loop. The next makes good what an outage or a fault of ours has left out."""
+        try:
+            await turn
+        except OUTAGE:
+            pass
+        except Exception:
+            log.exception("worker.fault")
+            await asyncio.sleep(FAULT_WAIT_S)
+
     async def _beat(self, desk: Desk) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            with suppress(RedisError, OSError, Unavailable, TimeoutError):
-                await self._beat_once(desk)
+            await self._tried(self._beat_once(desk))
 
     async def _beat_once(self, desk: Desk) -> None:
         """Renew all claims. An answer that says we were taken for dead ends all we hold."""
@@ -188,19 +215,21 @@ class WorkerProcess:
         while True:
             await desk.poke.wait()
             desk.poke.clear()
-            with suppress(RedisError, OSError, Unavailable):
-                fed = await desk.store.feed(FEED_FLOOR)
-                await self._publish(fed)
+            await self._tried(self._feed_once(desk))
             await asyncio.sleep(0.005)  # what comes free together is fed together
 
     async def _sweep(self, desk: Desk) -> None:
         while True:
-            with suppress(RedisError, OSError, Unavailable):
-                await self._bury(desk)
-                lost = await desk.store.lost_messages()
-                await self._publish(lost)
+            await self._tried(self._sweep_once(desk))
             desk.poke.set()
             await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))  # noqa: S311 -- jitter
+
+    async def _feed_once(self, desk: Desk) -> None:
+        await self._publish(await desk.store.feed(FEED_FLOOR))
+
+    async def _sweep_once(self, desk: Desk) -> None:
+        await self._bury(desk)
+        await self._publish(await desk.store.lost_messages())
 
     async def _bury(self, desk: Desk) -> None:
         swept = await desk.store.sweep(desk.card.id)
@@ -216,6 +245,7 @@ class WorkerProcess:
     async def hand_over(self) -> None:
         """Stop claiming; every job gives its row back with all that is known, and its slot ends."""
         self.leaving = True
+        self.ready.set()
         log.info("worker.handing_over", jobs=len(self.jobs))
         for signals in self.jobs.values():
             signals.leaving = True
@@ -230,16 +260,3 @@ class WorkerProcess:
 
 def _new_id(host: str, pid: int) -> str:
     return f"{host}-{pid}-{uuid4().hex[:6]}"
-
-
-async def _opened(redis_url: str, retention_days: float | None) -> Store:
-    """The store, as soon as Redis answers: a worker that starts before its Redis waits for it."""
-    told = False
-    while True:
-        try:
-            return await Store.open(redis_url, retention_days=retention_days, lifetime_s=LIFETIME_S)
-        except Unavailable as away:
-            if not told:
-                log.warning("redis.waiting", reason=str(away))
-            told = True
-            await asyncio.sleep(0.5)

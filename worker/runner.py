@@ -88,7 +88,14 @@ class JobRunner:
             await self._give_back(self.known, CRASH_WAIT_S)
             return
         error = f"internal: {type(crash).__name__}: {crash}"
-        await self._finish(self.known, Finish(JobStatus.FAILED, error=error))
+        try:
+            await self._finish(self.known, Finish(JobStatus.FAILED, error=error))
+        except (Stale, HandOver):
+            raise
+        except Exception:  # what is known of the row may be what crashes
+            log.exception("job.crashed", phase="finishing")
+            self.acts.counted.clear()
+            await self._keep(Result(row=self.claim.row, status=JobStatus.FAILED, error=error), None)
 
     async def _follow(self) -> None:
         if self.claim.kills >= POISON_KILLS:
@@ -265,7 +272,10 @@ class JobRunner:
         attempts = priced(attempts_of(known, finish, self.event), model, profile, self.desk.prices)
         result = result_of(self.claim.row, known, finish, attempts)
         self._count_spending(result)
-        seed, counters = seed_of(known), self._counters()
+        await self._keep(result, seed_of(known))
+
+    async def _keep(self, result: Result, seed: bytes | None) -> None:
+        counters = self._counters()
         kept = await self.desk.patiently(
             lambda: self.desk.store.finish(self.claim, result, seed=seed, counters=counters)
         )

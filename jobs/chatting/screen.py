@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from jobs.telling import harmless
+from config.text import harmless
 
 OPENS, CLOSES = "【", "】"
 

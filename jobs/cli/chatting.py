@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from config.settings import Settings, load_settings
+from jobs.cli.endings import say
 from jobs.cli.options import PROFILE, profile_options
 from jobs.cli.outputs import Command
 from jobs.errors import ApiUnavailable
@@ -42,7 +43,7 @@ def chat_command(offline: bool, new: bool, **given: Any) -> int:
     profile = build_profile(given["profile"], profile_options(given), settings.model, offline=offline)
     refuse_unsupported(profile, target.api)
     for warning in warnings(profile):
-        click.echo(f"Note: {warning}", err=True)
+        say(f"Note: {warning}")
     with ExitStack() as stack:
         if offline:
             emulator = stack.enter_context(Lease(EmulatorService(settings.data_dir)))
@@ -73,7 +74,7 @@ def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.
             try:
                 runner.run(talk.ask(kept, question))
             except OpenAIError as error:
-                click.echo(f"Error: {sentence(error, partner.client, partner.api)}", err=True)
+                say(f"Error: {sentence(error, partner.client, partner.api)}")
     except OpenAIError as error:
         raise ApiUnavailable(sentence(error, partner.client, partner.api)) from None
     finally:
@@ -93,7 +94,7 @@ async def _resources(settings: Settings, target: Target, profile: Profile) -> Re
     from jobs.prepare import Preparation  # noqa: PLC0415
 
     async with open_store(settings) as store, client(target.need_key(), target.base_url) as api_client:
-        preparation = Preparation(store, api_client, target.api, lambda text: click.echo(text, err=True))
+        preparation = Preparation(store, api_client, target.api, say)
         return (await preparation.prepare(profile, {}, {})).resources
 
 
@@ -101,7 +102,7 @@ def _greet(profile: Profile, target: Target, *, again: bool) -> None:
     who = profile.name or profile.model or "the assistant"
     where = "the offline emulator" if target.offline else target.base_url
     thread = "the thread of last time goes on (--new begins another)" if again else "a new thread"
-    click.echo(f"{who} at {where}, {thread}; `exit` ends.", err=True)
+    say(f"{who} at {where}, {thread}; `exit` ends.")
 
 
 def _asked() -> str | None:

@@ -9,10 +9,12 @@ import os
 import shlex
 import sys
 import traceback
+from io import StringIO
 from typing import Any
 
 import click
 
+from config.text import fit, harmless
 from jobs.errors import AskmillError, InputFaults, Interrupted
 
 INTERRUPTED = 130
@@ -32,7 +34,8 @@ def ending_of(ended: BaseException) -> int:
         case SystemExit():
             return _said(str(ended.code), 1)
         case click.ClickException():
-            ended.show()
+            ended.show(shown := StringIO())
+            click.echo(harmless(shown.getvalue()), err=True, nl=False)
             return 2
         case AskmillError():
             return _said(str(ended), ended.exit_code)
@@ -48,7 +51,6 @@ def ending_of(ended: BaseException) -> int:
 
 def told_to_callers(ended: BaseException) -> dict[str, Any]:
     """The same for `import askmill`: the class of askmill/errors.py and what it is made of, as JSON."""
-    from config.logs import masked  # noqa: PLC0415
     from config.settings import BadSetting  # noqa: PLC0415
 
     match ended:
@@ -58,15 +60,15 @@ def told_to_callers(ended: BaseException) -> dict[str, Any]:
             faults = [(fault.line, fault.reason) for fault in ended.faults]
             return {"kind": "InputFaults", "file": ended.file, "faults": faults, "total": ended.total}
         case AskmillError():
-            return {"kind": type(ended).__name__, "said": masked(str(ended))}
+            return {"kind": type(ended).__name__, "said": fit(str(ended))}
         case click.ClickException():
-            return {"kind": "UsageError", "said": masked(ended.format_message())}
+            return {"kind": "UsageError", "said": fit(ended.format_message())}
         case BadSetting():
-            return {"kind": "UsageError", "said": masked(str(ended))}
+            return {"kind": "UsageError", "said": fit(str(ended))}
         case BaseExceptionGroup():
             return told_to_callers(ended.exceptions[0])
         case _:
-            return {"kind": "AskmillError", "said": masked(_unexpected(ended))}
+            return {"kind": "AskmillError", "said": fit(_unexpected(ended))}
 
 
 def _interrupted(ended: BaseException) -> int:
@@ -74,7 +76,7 @@ def _interrupted(ended: BaseException) -> int:
     stored = f"; {batch} is stored, with every run that was begun" if batch else ""
     # With --new the same command would not go on, but begin another batch.
     again = [word for word in sys.argv[1:] if word != "--new" or batch is None]
-    click.echo(f"\nInterrupted{stored}. To go on: {shlex.join(['askmill', *again])}", err=True)
+    say(f"\nInterrupted{stored}. To go on: {shlex.join(['askmill', *again])}")
     return INTERRUPTED
 
 
@@ -85,17 +87,18 @@ def _stored_batch(ended: BaseException) -> str | None:
 
 
 def _said(sentence: str, code: int) -> int:
-    from config.logs import masked  # noqa: PLC0415
-
-    click.echo(f"Error: {masked(sentence)}", err=True)
+    say(f"Error: {sentence}")
     return code
+
+
+def say(text: str) -> None:
+    """To the person, beside the results: words of files and of the API too, so without secrets and codes."""
+    click.echo(fit(text), err=True)
 
 
 def _unexpected(error: BaseException) -> str:
     """A short sentence; the traceback goes to the log, and to stderr only when debugging."""
-    from config.logs import masked  # noqa: PLC0415
-
-    text = masked("".join(traceback.format_exception(error)))
+    text = fit("".join(traceback.format_exception(error)))
     if os.environ.get("ASKMILL_LOG_LEVEL", "").lower() == "debug":
         click.echo(text, err=True)
     said = f"{type(error).__name__}: {error}".rstrip(": ")

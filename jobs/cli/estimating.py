@@ -9,9 +9,10 @@ import click
 import orjson
 
 from config.settings import Settings, load_settings
+from jobs.cli.endings import say
 from jobs.cli.options import job_options
 from jobs.cli.outputs import Given
-from jobs.cli.submitting import estimate_text, estimated_of, order_of, say
+from jobs.cli.submitting import estimate_text, estimated_of, order_of
 from jobs.errors import Unavailable
 from jobs.intake import check
 from jobs.pilot import Taken, extrapolated

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from jobs.cli.endings import say
 from jobs.notify import notify
 from jobs.records import StatusView
 from jobs.results import Format, ResultOptions
@@ -31,7 +32,7 @@ SHOW_ANSWERS = click.option("--show-answers", is_flag=True, help="The last finis
 def tell_on_done(target: str | None, view: StatusView) -> None:
     """Does what `--on-done` asks; a fault is told and changes no exit code."""
     if target is not None and (fault := notify(target, view)) is not None:
-        click.echo(fault, err=True)
+        say(fault)
 
 
 def with_result_options(command: Command) -> Command:

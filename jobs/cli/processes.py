@@ -9,6 +9,7 @@ import click
 import orjson
 
 from config.settings import Settings, load_settings
+from jobs.cli.endings import say
 from jobs.place import open_store
 
 
@@ -40,11 +41,9 @@ async def _check(settings: Settings) -> int:
         workers = await store.workers()
     here = [card for card in workers if card.host == socket.gethostname()]
     for card in here:
-        click.echo(
-            f"{card.id}: process {card.pid}, {card.slots} slots, {card.api} at {card.base_url}", err=True
-        )
+        say(f"{card.id}: process {card.pid}, {card.slots} slots, {card.api} at {card.base_url}")
     if not here:
-        click.echo(f"No worker is alive on this machine ({len(workers)} elsewhere).", err=True)
+        say(f"No worker is alive on this machine ({len(workers)} elsewhere).")
     return 0 if here else 1
 
 

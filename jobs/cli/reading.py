@@ -10,6 +10,7 @@ import click
 import orjson
 
 from config.settings import Settings, load_settings
+from jobs.cli.endings import say
 from jobs.cli.outputs import (
     ON_DONE,
     SHOW_ANSWERS,
@@ -133,13 +134,14 @@ async def _collect(
                 async for view in follow(store, found.id):
                     progress.show(view)
             code = exit_code(view)
-            click.echo(last_word(view), err=True)
-            click.echo(standstill(view), err=True, nl=bool(standstill(view)))
+            say(last_word(view))
+            if stands := standstill(view):
+                say(stands)
         written = await collect(store, found.id, plan, statuses)
     if wait:
         tell_on_done(given["on_done"], view)
     if written.path is not None:
-        click.echo(f"{counted(written.rows, 'row')} → {written.path}", err=True)
+        say(f"{counted(written.rows, 'row')} → {written.path}")
     return code
 
 
@@ -202,9 +204,9 @@ async def _list(settings: Settings, wanted: Callable[[Batch], bool], limit: int 
             _print_json(view.to_json())
         return 0
     if not stored:
-        click.echo("There is no batch in this Redis yet; `askmill run FILE` makes one.", err=True)
+        say("There is no batch in this Redis yet; `askmill run FILE` makes one.")
     elif not views:
-        click.echo(f"No batch is such a one; {len(stored):,} are stored.", err=True)
+        say(f"No batch is such a one; {len(stored):,} are stored.")
     for view in views:
         click.echo(_row_of_list(view))
     return 0

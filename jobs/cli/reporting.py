@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from config.settings import Settings, load_settings
+from jobs.cli.endings import say
 from jobs.place import named_or_newest, open_store
 from jobs.report import page, tallied
 from jobs.results.output import spoken, whole
@@ -31,7 +32,7 @@ async def _report(settings: Settings, batch: str | None, out: str | None) -> int
         return 0
     written = out or f"{view.batch.id}.report.html"
     _write(written, text)
-    click.echo(f"{view.batch.id} → {written}", err=True)
+    say(f"{view.batch.id} → {written}")
     return 0
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 
 from config.settings import load_settings
+from jobs.cli.endings import say
 from jobs.cli.reading import statuses_of
 from jobs.models import FINISHED, RETRIED_BY_DEFAULT, UNFINISHED, JobStatus
 from jobs.place import named_or_newest, redis_url
@@ -27,7 +28,7 @@ def _changed(batch: str | None, change: Change) -> int:
             return await change(store, await store.batch(await named_or_newest(store, batch)), url)
 
     with redis_url(settings) as url:
-        click.echo(asyncio.run(work(url)), err=True)
+        say(asyncio.run(work(url)))
     return 0
 
 

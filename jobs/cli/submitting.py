@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from config.settings import Settings, load_settings
+from jobs.cli.endings import say
 from jobs.cli.options import (
     intake_options,
     job_options,
@@ -51,7 +52,7 @@ def order_of(settings: Settings, given: Given, target: Target) -> Order:
     )
     refuse_unpriced(order, Prices.read(settings.prices))
     for warning in warnings(profile):
-        click.echo(f"Note: {warning}", err=True)
+        say(f"Note: {warning}")
     return order
 
 
@@ -92,17 +93,12 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
     return run(job).code
 
 
-def say(text: str) -> None:
-    """To the person, beside the results."""
-    click.echo(text, err=True)
-
-
 def _agree(settings: Settings, order: Order, intake: Intake, agreed: bool) -> None:
     """Before a paid run of many rows on a terminal: the estimate, and a question."""
     paid = not order.target.offline and intake.rows > ASK_ABOVE_ROWS
     if agreed or not paid or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    click.echo(estimate_text(estimated_of(Prices.read(settings.prices), order, intake), order), err=True)
+    say(estimate_text(estimated_of(Prices.read(settings.prices), order, intake), order))
     if not click.confirm("Go on?", err=True):
         raise UsageError("Nothing was submitted.")
 
@@ -114,18 +110,18 @@ def _tell(outcome: Outcome, offline: bool, on_done: str | None) -> None:
         again = (
             f"`{ask_again(view.batch, view.counts)}` asks again what did not complete, --new starts afresh"
         )
-        click.echo(f"{batch} was {view.batch.state} already: nothing was asked ({again}).", err=True)
-    click.echo(last_word(view) + (f" → {outcome.written}" if outcome.written else ""), err=True)
+        say(f"{batch} was {view.batch.state} already: nothing was asked ({again}).")
+    say(last_word(view) + (f" → {outcome.written}" if outcome.written else ""))
     if outcome.code == 1 and not (known is not None and known.finished):
         counts = view.counts.by_status
         bad = ",".join(status for status in JobStatus if status in UNSUCCESSFUL and counts[status])
         hint = f"`askmill collect {batch} --status {bad} -o -` shows why"
         if bad != JobStatus.REJECTED:
             hint += f", `{ask_again(view.batch, view.counts)}` asks again"
-        click.echo(f"Not every row completed: {hint}.", err=True)
+        say(f"Not every row completed: {hint}.")
     if outcome.code == 3:
-        click.echo(standstill(view), err=True)
-        click.echo(f"What there is so far: askmill collect {batch}", err=True)
+        say(standstill(view))
+        say(f"What there is so far: askmill collect {batch}")
     if known is None or not known.finished:
         tell_on_done(on_done, view)
     if offline and outcome.code != 3:
@@ -149,9 +145,9 @@ def submit_command(file: str, **given: Any) -> int:
     with check(file, order.intake) as intake, redis_url(settings) as url:
         batch, known, hint = asyncio.run(_submit(settings, url, intake, order))
     if known is not None:
-        click.echo(_known_text(known), err=True)
+        say(_known_text(known))
     if hint:
-        click.echo(hint, err=True)
+        say(hint)
     click.echo(batch)
     return 0
 

@@ -2,10 +2,11 @@
 -- Returns {refusal}, or {'', state, seed, kills, input block, older result, now_ms, batch state, limits, paused_reason}
 -- include: rows.lua
 local batch, row, worker, fence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local number = tonumber(row)
 local REFUSALS = {q = 'not_published', h = 'not_published', w = 'waiting', r = 'running'}
 
 local now = now_ms()
-local about = redis.call('HMGET', batch_key(batch), 'state', 'api', 'base_url', 'limits', 'paused_reason')
+local about = redis.call('HMGET', batch_key(batch), 'state', 'api', 'base_url', 'limits', 'paused_reason', 'rows')
 local live = redis.call('HMGET', live_key(batch, row), 'state', 'kills', 'fence', 'out')
 
 local function put_back(refusal, due_ms)
@@ -24,6 +25,8 @@ if not about[1] then
   redis.call('ZREM', FED, member(batch, row))
   return {'gone'}
 end
+-- Anybody may write into the queue.
+if not number or number % 1 ~= 0 or number < 1 or number > (tonumber(about[6]) or 0) then return {'no_such_row'} end
 local byte = byte_of(batch, row)
 -- The client repeats a call whose reply was lost.
 if byte == 'r' and live[3] == fence then return reply() end

@@ -473,3 +473,55 @@ async def test_a_spent_quota_is_not_taken_for_a_rate_limit():
     async with wild({"GET /assistants": (429, spent)}) as (_, url), jobs_api.client("k", url) as client:
         with pytest.raises(ApiUnavailable, match="billing"):
             await jobs_api.probe(client, "assistants")
+
+
+SLOPPY = [
+    (12, 12),
+    (12.0, 12),
+    ("12", 12),
+    ("12.0", 12),
+    (0, 0),
+    (12.5, None),
+    (-1, None),
+    (True, None),
+    ("many", None),
+    ([12], None),
+    (10**40, None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("told", "known"), SLOPPY)
+async def test_tokens_are_whole_numbers_or_unknown(told: Any, known: int | None):
+    """Whatever a server writes for them: they are counted in Redis, which takes nothing else."""
+    run = {"id": "7", "status": "completed", "usage": {"prompt_tokens": told, "completion_tokens": told}}
+    response = {"id": "7", "status": "completed", "usage": {"input_tokens": told, "output_tokens": told}}
+    for api, route, reply in (
+        ("assistants", "GET /threads/t/runs/7", run),
+        ("responses", "GET /responses/7", response),
+    ):
+        async with asking({route: reply}, api) as (backend, _):
+            assert (await backend.look(an_ask(), "t", "7")).usage == Usage(known, known)
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [(1700000000, 1700000000), (1700000000.5, 1700000000.5), ("1700000000", 1700000000.0)]
+    + [(odd, None) for odd in ("2026-01-01T00:00:00Z", 1e300, -1, True, [], {}, None)],
+)
+async def test_times_are_seconds_or_unknown(told: Any, known: float | None):
+    """And a model is a name."""
+    names = ("created_at", "started_at", "completed_at", "expires_at")
+    run = {"id": "7", "status": "completed", "model": 7, **dict.fromkeys(names, told)}
+    for api, route in (("assistants", "GET /threads/t/runs/7"), ("responses", "GET /responses/7")):
+        async with asking({route: run}, api) as (backend, _):
+            seen = await backend.look(an_ask(), "t", "7")
+        assert (seen.created_at, seen.finished_at, seen.model) == (known, known, "7")
+
+
+@pytest.mark.parametrize("hint", ["inf", "nan", "-5", "soon", "1e300"])
+async def test_a_strange_hint_when_to_look_again_is_none(hint: str):
+    """Else a run would never be looked at again."""
+    reply = web.json_response({"id": "7", "status": "queued"}, headers={"openai-poll-after-ms": hint})
+    async with asking({"GET /responses/7": reply}, "responses") as (backend, _):
+        assert (await backend.look(an_ask(), "t", "7")).poll_after_s is None

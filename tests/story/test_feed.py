@@ -13,7 +13,7 @@ import redis
 from jobs import keys
 from jobs.local.redis_server import server_binary
 from jobs.models import JobStatus
-from jobs.queue import QUEUE, TASK, broker_settings, broker_url, publish
+from jobs.queue import QUEUE, TASK, broker_settings, broker_url, names_a_row, publish
 from jobs.records import Fed, Refusal
 from jobs.store import Store
 from tests.stored import card, claimed, ended, submitted
@@ -258,6 +258,34 @@ async def test_a_message_that_is_gone_is_proved_lost_and_published_again(
 def tuple_of(raw: bytes) -> tuple[str, int]:
     batch, row, _ = json.loads(raw)["headers"]["id"].split(":")
     return batch, int(row)
+
+
+@pytest.mark.parametrize("raw", ["no json", "[]", "{}", '{"headers": null}', '{"headers": [1]}', b"\xff"])
+async def test_what_nobody_can_read_in_the_queue_names_no_row(
+    store: Store, redis_url: str, raw: str | bytes
+) -> None:
+    """Anybody may write there: the search for lost messages passes it over and finds what is lost."""
+    await store.beat(card(slots=4))
+    await accepted(store, 4)
+    await store.feed(0)
+    with redis.Redis.from_url(redis_url) as client:
+        client.lpush(QUEUE, raw)
+        assert await store.lost_messages(-1) == []
+        assert [one.row for one in await store.lost_messages(-1)] == [2, 3, 4]
+        client.delete(QUEUE)
+
+
+@pytest.mark.parametrize("row", ["1", 1.0, True, None, [], {}, 0, -1])
+def test_only_what_publish_writes_names_a_row(row: object) -> None:
+    """Batches by their id, rows counted from 1: whatever else a message says is dropped before the claim."""
+    assert names_a_row("b_7hq2m9", 1)
+    assert not names_a_row("b_7hq2m9", row)
+
+
+@pytest.mark.parametrize("batch", ["", "b_", "7hq2m9", "b_7hq2m9:n", "b_\ud800", "b_7hq2m9\n", 7, None, []])
+def test_only_a_batchs_id_names_one(batch: object) -> None:
+    """Not a key of it, nor what Redis could not be asked for."""
+    assert not names_a_row(batch, 1)
 
 
 async def test_a_message_is_not_called_lost_before_its_time(store: Store) -> None:

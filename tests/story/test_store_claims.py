@@ -84,6 +84,19 @@ async def test_a_worker_that_was_only_slow_changes_nothing(store: Store, redis_u
     assert (await store.status(batch)).to_json()["requests"] == 0
 
 
+@pytest.mark.parametrize("row", [0, -1, 2, 10**6, 10**300])
+async def test_a_row_outside_the_batch_is_refused(store: Store, redis_url: str, row: int) -> None:
+    """And leaves no trace: the batch's own row is answered as if nobody had asked for another."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    (fed,) = await store.feed(0)
+    assert await store.claim(batch, row, "w1") is Refusal.NO_SUCH_ROW
+    with redis.Redis.from_url(redis_url) as client:
+        assert not client.exists(keys.live(batch, row), keys.held("w1"))
+    assert await store.finish(await claimed(store, fed), ended(1))
+    assert (await store.status(batch)).batch.state is BatchState.DONE
+
+
 async def test_only_deaths_in_a_dangerous_moment_count(store: Store, redis_url: str) -> None:
     """A row that kills its workers is told as poison; one whose workers die while waiting is not."""
     batch = await submitted(store, 2)

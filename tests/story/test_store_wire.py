@@ -11,6 +11,7 @@ from jobs.records import Claim
 from jobs.store import Store
 from tests.stored import card, claimed, ended, submitted
 from tests.support import RedisServer
+from worker.desk import patiently
 
 
 def reads(client: redis.Redis) -> int:
@@ -125,6 +126,35 @@ async def test_a_full_redis_is_said_so(redis_server: RedisServer) -> None:
                     await submitted(store, 1)
             finally:
                 client.config_set("maxmemory", 0)
+
+
+async def test_what_redis_gets_over_is_waited_for(redis_server: RedisServer) -> None:
+    """A server that is a replica for a while takes no changes: told as what may pass, and patience goes on with it."""
+    async with await Store.open(redis_server.url) as store:
+        await submitted(store, 1)
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.replicaof("127.0.0.1", 9)
+            try:
+                with pytest.raises(RedisUnavailable, match="takes no changes just now"):
+                    await store.beat(card())
+                waiting = asyncio.create_task(patiently(lambda: store.beat(card())))
+                done, _ = await asyncio.wait([waiting], timeout=0.5)
+                assert not done
+            finally:
+                client.replicaof("NO", "ONE")
+        assert (await waiting).alive
+
+
+async def test_what_redis_refuses_for_good_is_not_asked_again(store: Store) -> None:
+    """A fault of ours comes out at once: asked again for ever, it would hold its row and count each time."""
+    await submitted(store, 1)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(0))[0])
+    wrong = {"requests": 1, "prompt": 12.5}
+    async with asyncio.timeout(5):
+        with pytest.raises(redis.ResponseError):
+            await patiently(lambda: store.save(claim, b"{}", counters=wrong))  # type: ignore[arg-type]
+    assert (await store.status(claim.batch)).to_json()["requests"] == 1
 
 
 async def test_a_wrong_password_is_said_so(redis_server: RedisServer) -> None:

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.support import wait_until
 
 
 @contextmanager
-def worker(redis_url: str, folder: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that is ready; killed in the end."""
+def worker(
+    redis_url: str, folder: Path, *, until: str = "worker.ready", **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that is ready, or has logged something else; killed in the end."""
     log = folder / "worker.log"
     ours = {
         "ASKMILL_REDIS_URL": redis_url,
@@ -32,7 +35,7 @@ def worker(redis_url: str, folder: Path, **env: str) -> Iterator[subprocess.Pope
             stdin=subprocess.DEVNULL,
         )
     try:
-        wait_until(lambda: "worker.ready" in log.read_text() or process.poll() is not None, "it is ready", 30)
+        wait_until(lambda: until in log.read_text() or process.poll() is not None, "it is ready", 30)
         assert process.poll() is None, log.read_text()
         yield process
     finally:
@@ -66,3 +69,36 @@ def test_a_closed_terminal_or_ctrl_c_ends_the_worker(
         process.send_signal(number)
 
         assert process.wait(20) == 0
+
+
+NO_CARD = [
+    "resetkeys",
+    "~_kombu*",
+    "~*pidbox*",
+    "~askmill",
+    "~askmill[^:]*",
+    "~askmill:schema",
+    "~askmill:limits",
+]
+
+
+@pytest.mark.parametrize(
+    "rules", [["-zrange"], [*NO_CARD, "~askmill:workers"]], ids=["opening", "first beat"]
+)
+def test_a_redis_that_is_not_ready_in_the_first_moments_is_waited_for(
+    redis_url: str, tmp_path: Path, rules: list[str]
+) -> None:
+    """Between a worker's first connection and its first heartbeat too: it begins when Redis lets it."""
+    log = tmp_path / "worker.log"
+    with redis.Redis.from_url(redis_url) as client:
+        all_rights = ("ACL", "SETUSER", "early", "on", ">word", "~*", "&*", "+@all")
+        client.execute_command(*all_rights, *rules)
+        try:
+            url = redis_url.replace("://", "://early:word@")
+            with worker(url, tmp_path, until="redis.waiting") as process:
+                client.execute_command(*all_rights)
+                wait_until(lambda: "worker.ready" in log.read_text(), "it is ready", 30)
+
+                assert process.poll() is None
+        finally:
+            client.execute_command("ACL", "DELUSER", "early")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from config.text import harmless
 from jobs.follow import exit_code, is_over
 from jobs.models import Api, BatchState, InputSpec, Limits
 from jobs.pace import TimeLeft
@@ -18,7 +19,6 @@ from jobs.telling import (
     bar,
     between,
     duration,
-    harmless,
     last_word,
     line,
     plain_line,

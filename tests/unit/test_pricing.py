@@ -76,9 +76,12 @@ def test_an_estimate_is_a_range_within_the_limits() -> None:
     assert estimate(BUNDLED, Profile(model="?"), 10, 400).high_usd is None
 
 
-@pytest.mark.parametrize("text", [None, "no toml", '["m"]\nprompt_usd_per_million = 1\n'])
+ENDLESS = '["m"]\nprompt_usd_per_million = 1\ncompletion_usd_per_million = inf\n'
+
+
+@pytest.mark.parametrize("text", [None, "no toml", '["m"]\nprompt_usd_per_million = 1\n', ENDLESS])
 def test_every_bad_price_file_comes_with_a_good_example(tmp_path: Path, text: str | None) -> None:
-    """Missing, not TOML, or without a price: the message names the variable and shows a good file."""
+    """Missing, not TOML, without a price or an endless one: the message names the variable and shows a good file."""
     file = tmp_path / "prices.toml"
     if text is not None:
         file.write_text(text)

@@ -13,6 +13,7 @@ from jobs.models import Step, Usage
 from worker.backends.answers import Draft, Passage, marks_of
 from worker.backends.base import ENDED, Run, ToolCall
 from worker.backends.faults import bad_reply
+from worker.backends.numbers import count_of, moment_of
 from worker.backends.wire import Reply
 
 Json = dict[str, Any]
@@ -34,7 +35,7 @@ def listed_run(data: Json) -> Run:
 
 def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Run:
     error, incomplete = _object(data, "last_error"), _object(data, "incomplete_details")
-    ended = (data.get(name) for name in ("completed_at", "failed_at", "cancelled_at"))
+    ended = (moment_of(data.get(name)) for name in ("completed_at", "failed_at", "cancelled_at"))
     return Run(
         id=run_id,
         status=status,
@@ -42,11 +43,11 @@ def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Ru
         error_message=_text(error.get("message")),
         incomplete_reason=_text(incomplete.get("reason")),
         tool_calls=_tool_calls(data),
-        created_at=data.get("created_at"),
-        started_at=data.get("started_at"),
+        created_at=moment_of(data.get("created_at")),
+        started_at=moment_of(data.get("started_at")),
         finished_at=next((moment for moment in ended if moment), None),
-        expires_at=data.get("expires_at"),
-        model=data.get("model"),
+        expires_at=moment_of(data.get("expires_at")),
+        model=_text(data.get("model")),
         usage=usage_of(data),
         poll_after_s=poll_after_s,
     )
@@ -75,7 +76,7 @@ def arguments_of(function: Json) -> str:
 def usage_of(data: Json) -> Usage:
     """Tokens of a run or a step; null while it runs, and always on some servers."""
     usage = _object(data, "usage")
-    return Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    return Usage(count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens")))
 
 
 def is_ours(data: Json, metadata: Mapping[str, str]) -> bool | None:
@@ -89,8 +90,7 @@ def is_ours(data: Json, metadata: Mapping[str, str]) -> bool | None:
 
 def age_of(data: Json) -> float:
     """Sorts the runs of a list, oldest first, whatever order the server keeps."""
-    created_at = data.get("created_at")
-    return float(created_at) if isinstance(created_at, int | float) else 0.0
+    return moment_of(data.get("created_at")) or 0.0
 
 
 def unknown_of(listed: list[Json], known: frozenset[str]) -> list[Json]:
@@ -110,7 +110,7 @@ def messages_of_run(messages: list[Json], run_id: str) -> list[Json]:
     Some servers ignore the `run_id` filter and some the order. Where no message names its run at all, those
     behind the last question are the newest run's.
     """
-    times = [message.get("created_at") or 0 for message in messages]
+    times = [age_of(message) for message in messages]
     if times and times[0] > times[-1]:
         messages = sorted(messages, key=age_of)
     written = [message for message in messages if message.get("role") == "assistant"]
@@ -173,7 +173,8 @@ def steps_of(data: Json, run_id: str, attempt: int, texts: Mapping[str, str]) ->
         found = [("other", {"kind": str(data.get("type"))})]
     error = _object(data, "last_error")
     failure = {"error": f"{error.get('code')}: {error.get('message')}"} if error else {}
-    ended = (data.get(name) for name in ("completed_at", "failed_at", "cancelled_at", "expired_at"))
+    ends = ("completed_at", "failed_at", "cancelled_at", "expired_at")
+    ended = (moment_of(data.get(name)) for name in ends)
     finished_at = next((moment for moment in ended if moment), None)
     return [
         Step(
@@ -181,7 +182,7 @@ def steps_of(data: Json, run_id: str, attempt: int, texts: Mapping[str, str]) ->
             attempt=attempt,
             type=kind,
             status=str(data.get("status")),
-            started_at=data.get("created_at"),
+            started_at=moment_of(data.get("created_at")),
             finished_at=finished_at,
             usage=usage_of(data) if first == 0 else Usage(),
             details={**said, **failure},

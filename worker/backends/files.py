@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from worker.backends.base import ApiFault
+from worker.backends.numbers import moment_of
 from worker.backends.wire import Wire, path
 
 REMEMBERED = 10_000
@@ -48,7 +49,7 @@ class Files:
         return [
             {"file_id": str(file["id"]), "name": PurePosixPath(str(file.get("path") or "")).name}
             for file in listed
-            if file.get("source") == "assistant" and (file.get("created_at") or since) >= since
+            if file.get("source") == "assistant" and (moment_of(file.get("created_at")) or since) >= since
         ]
 
     async def _name(self, file_id: str) -> str:

@@ -15,6 +15,7 @@ from jobs.models import Step, Usage
 from worker.backends.answers import Draft, Passage, marks_of
 from worker.backends.base import Run, RunStatus, ToolCall
 from worker.backends.faults import bad_reply
+from worker.backends.numbers import count_of, moment_of
 
 Json = dict[str, Any]
 PREVIOUS = "askmill_previous"
@@ -49,9 +50,9 @@ def run_of(data: Json, poll_after_s: float | None = None) -> Run:
         error_message=_text(error.get("message")) or original,
         incomplete_reason=reason,
         tool_calls=calls,
-        created_at=data.get("created_at"),
-        finished_at=data.get("completed_at"),
-        model=data.get("model"),
+        created_at=moment_of(data.get("created_at")),
+        finished_at=moment_of(data.get("completed_at")),
+        model=_text(data.get("model")),
         usage=spent_before(data).plus(_own_usage(data)),
         poll_after_s=poll_after_s,
     )
@@ -67,13 +68,13 @@ def _incomplete_reason(data: Json) -> tuple[str | None, str | None]:
 
 def _own_usage(data: Json) -> Usage:
     usage = _object(data, "usage")
-    return Usage(usage.get("input_tokens"), usage.get("output_tokens"))
+    return Usage(count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens")))
 
 
 def spent_before(data: Json) -> Usage:
     """Tokens of the responses that this one goes on from."""
     told = str(_object(data, "metadata").get(SPENT) or ",").split(",")
-    return Usage(*(int(count) if count.isdigit() else None for count in [*told, "", ""][:2]))
+    return Usage(*(count_of(count) for count in [*told, "", ""][:2]))
 
 
 def previous_of(data: Json) -> str | None:

@@ -25,6 +25,7 @@ from worker.backends.answers import finished
 from worker.backends.base import Answer, ApiFault, Ask, Found, FoundKind, Run, RunStatus, ToolOutput
 from worker.backends.faults import bad_reply
 from worker.backends.files import Files
+from worker.backends.numbers import moment_of
 from worker.backends.requests import conversation_params, response_params, response_question
 from worker.backends.response_objects import (
     Json,
@@ -129,7 +130,7 @@ class ResponsesBackend:
             for response in chain
             for item in output_of(response)
         ]
-        since = chain[0].get("created_at")
+        since = moment_of(chain[0].get("created_at"))
         return replace(await self._answer(ask, items, steps, since), run_id=run_id)
 
     async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:

@@ -24,11 +24,14 @@ from yarl import URL
 from jobs.api import connection_limit
 from worker.backends.base import ApiFault
 from worker.backends.faults import bad_reply, fault_of_reply, told
+from worker.backends.numbers import number_of
 
 KEEP_ALIVE_S = 60.0
 """Longer than for creates: aiohttp repeats a GET by itself when it met a connection that was just closed."""
 PAGE = 100
 """The most that any list gives at once (OpenAPI: `limit`)."""
+LONGEST_HINT_MS = 86_400_000.0
+"""A day: nobody means more."""
 
 Query = Sequence[tuple[str, str]]
 
@@ -43,11 +46,8 @@ class Reply:
     @property
     def poll_after_s(self) -> float | None:
         """The server's hint when to look again; the SDK reads only the first one, we read each."""
-        hint = self.headers.get("openai-poll-after-ms")
-        try:
-            return float(hint) / 1000 if hint else None
-        except ValueError:
-            return None
+        hint_ms = number_of(self.headers.get("openai-poll-after-ms"), LONGEST_HINT_MS)
+        return None if hint_ms is None else hint_ms / 1000
 
 
 def reply_of(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Reply:

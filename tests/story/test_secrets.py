@@ -1,0 +1,247 @@
+"""Secrets are in no log, no error, no Redis key: after a run with faults on its way, everything is searched."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import redis
+from aiohttp import web
+
+from config.settings import BadSetting, load_settings
+from jobs.codec import unpack, unpack_result
+from jobs.local import embedded_redis
+from jobs.local.ports import HOST
+from tests.command_line import Terminal, terminal
+from tests.mill import Mill
+
+KEY = "Zq7.distinctive.KEY.0123456789"
+"""Nothing about it looks like a key."""
+PROFILE = "instructions = 'Be brief.'"
+
+
+@dataclass
+class Tattling:
+    """Stands before an API, says the key wherever an API might, and sends once what nobody can understand."""
+
+    api: str
+    faults: list[tuple[str, str, int, str]] = field(default_factory=list)
+    """(method, end of the path, status, body), each once, in order."""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        for fault in self.faults:
+            method, end, status, text = fault
+            if request.method == method and re.search(end, request.path):
+                self.faults.remove(fault)
+                return web.Response(status=status, text=text, content_type="application/json")
+        headers = {
+            name: request.headers[name]
+            for name in ("Authorization", "OpenAI-Beta")
+            if name in request.headers
+        }
+        headers["Content-Type"] = "application/json"
+        where = f"{self.api}{request.path_qs.removeprefix('/v1')}"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(request.method, where, data=body, headers=headers) as reply,
+        ):
+            return web.Response(status=reply.status, body=await reply.read(), content_type=reply.content_type)
+
+
+@asynccontextmanager
+async def tattling(api: str, *faults: tuple[str, str, int, str]) -> AsyncIterator[tuple[Tattling, str]]:
+    server = Tattling(api, list(faults))
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, 0).start()
+    try:
+        yield server, f"http://{HOST}:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+REFUSED = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}.", "code": "invalid_api_key"}})
+BROKEN = json.dumps({"error": {"message": f"upstream said no to Authorization: Bearer {KEY}"}})
+ODD = json.dumps(
+    {
+        "id": "run_1",
+        "status": "requires_action",
+        "required_action": {"submit_tool_outputs": {"tool_calls": ["no object"]}},
+    }
+)
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, form: str) -> None:
+    """A 401 that quotes the key, a 500 too, a crash of ours; at debug level, over the embedded Redis."""
+    user = terminal(tmp_path).with_settings(
+        ASKMILL_LOG_LEVEL="debug", ASKMILL_LOG_FORMAT=form, OPENAI_API_KEY=KEY
+    )
+    user.write("q.csv", "question", *(f"What is {row} + 1?" for row in range(6)))
+    data = Path(user.settings["ASKMILL_DATA_DIR"])
+    said = []
+    with Mill(tmp_path) as mill:
+        faults = [
+            ("POST", "/threads$", 401, REFUSED),
+            ("POST", "/threads$", 500, BROKEN),
+            ("GET", "/runs/[^/]+$", 500, BROKEN),
+            ("GET", "/runs/[^/]+$", 200, ODD),
+        ]
+        async with tattling(mill.base_url, *faults) as (server, address):
+            asker = user.with_settings(OPENAI_BASE_URL=address)
+            refused = await _run(asker, "run", "q.csv")
+            said.append(refused)
+            assert refused.returncode == 3, refused.stderr
+            paused, password = _stored(data)
+            assert "Incorrect API key provided" in paused
+            said.append(await _run(asker, "doctor"))
+            done = await _run(asker, "run", "q.csv")
+            said += [done, await _run(asker, "status"), await _run(asker, "show", _newest(done), "1")]
+            assert done.returncode == 0, done.stderr
+            assert server.faults == []
+
+    logs = "".join(path.read_text() for path in (data / "logs").iterdir())
+    assert "job.crashed" in logs
+    assert "Traceback" in logs
+    texts = {"Redis": paused + _stored(data)[0], **dict(_files(data, user.folder)), "terminal": str(said)}
+    for secret in (KEY, password):
+        found = [where for where, text in texts.items() if secret in text]
+        assert found == []
+    assert password in (data / "redis" / "server.conf").read_text(), "or the search would find nothing"
+
+
+async def _run(user: Terminal, *words: str) -> "subprocess.CompletedProcess[str]":
+    return await asyncio.to_thread(user.askmill, *words)
+
+
+def _stored(data: Path) -> tuple[str, str]:
+    """All that is in the embedded Redis, and its password."""
+    with embedded_redis(data) as url, redis.Redis.from_url(url) as client:
+        password = re.search(r":([0-9a-f]{64})@", url)
+        assert password
+        return "\n".join(_everything(client)), password[1]
+
+
+def _newest(done: "subprocess.CompletedProcess[str]") -> str:
+    found = re.search(r"b_[a-z0-9]+", done.stderr)
+    assert found, done.stderr
+    return found[0]
+
+
+def _files(*folders: Path) -> Iterator[tuple[str, str]]:
+    """Every file's text, but for the one that holds the password."""
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and path.name != "server.conf":
+                yield str(path), path.read_bytes().decode("latin-1")
+
+
+def _everything(client: "redis.Redis") -> Iterator[str]:
+    """Names and values of all keys; what is packed, as it was before."""
+    for key in client.scan_iter():
+        yield key.decode()
+        for value in _values(client, key):
+            yield value.decode("latin-1")
+            yield _unpacked(value)
+
+
+def _values(client: "redis.Redis", key: bytes) -> list[bytes]:
+    match client.type(key):
+        case b"hash":
+            return [part for pair in client.hgetall(key).items() for part in pair]
+        case b"zset":
+            return list(client.zrange(key, 0, -1))
+        case b"set":
+            return list(client.smembers(key))
+        case b"list":
+            return list(client.lrange(key, 0, -1))
+        case b"string":
+            return [client.get(key)]
+        case other:
+            raise AssertionError(f"{key!r} is a {other!r}: look into it")
+
+
+def _unpacked(value: bytes) -> str:
+    """A zstd frame's text: a block of input, or a result with its dictionary."""
+    if not value.startswith(b"\x28\xb5\x2f\xfd"):
+        return ""
+    readers: list[Any] = [unpack, lambda packed: unpack_result(1, packed)]
+    for read in readers:
+        try:
+            return json.dumps(read(value))
+        except Exception:  # noqa: BLE001 -- the other form
+            continue
+    raise AssertionError(f"nobody can unpack {value[:40]!r}")
+
+
+LOGGING = """
+import asyncio, structlog
+from config.logs import set_up_logs
+from worker.backends.faults import told
+
+set_up_logs({form!r}, "debug", ["a-password"])
+
+async def crash():
+    raise RuntimeError("boom \\x1b[2J with a-password")
+
+async def main():
+    try:
+        await told(crash(), {key!r})
+    except RuntimeError:
+        structlog.get_logger().exception("job.crashed", fault="\\x1b]0;title", held={{"k": ["Bearer x.y", b"a-password"]}})
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_traceback_shows_no_variables_and_no_codes(form: str) -> None:
+    """The key is one of the frames' variables; a message may quote a password, or hold a terminal's codes."""
+    program = LOGGING.format(form=form, key=KEY)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    told = done.stderr.decode()
+    assert "RuntimeError: boom" in told
+    assert "in told" in told
+    for secret in (KEY, "a-password", "x.y", "\x1b", "\\u001b"):
+        assert secret not in told.replace(f"told(crash(), {KEY!r})", "")
+
+
+BAD = (
+    "http://me:pw@host/v1",
+    "http://me@host/v1",
+    "http://host/v1?api-key=abc",
+    "http://host/v1?x=sk-123456789",
+)
+
+
+@pytest.mark.parametrize(
+    "address", [*BAD, "http://host/v1?sig=abc&api-version=v1", "http://host/v1?code=abc"]
+)
+def test_an_address_with_a_secret_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be stored with each batch and each worker's card; the sentence says where the key belongs."""
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(BadSetting) as refused:
+        load_settings()
+    said = str(refused.value)
+    assert said.startswith("OPENAI_BASE_URL: must hold no ")
+    assert "put the key into OPENAI_API_KEY. A good value: https://api.openai.com/v1." in said
+    assert not any(secret in said for secret in ("pw", "abc", "123456789"))
+
+
+def test_an_address_with_another_query_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Foundry's wants its version there."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://r.services.ai.azure.com/api/projects/p?api-version=v1")
+    assert load_settings().base_url.endswith("?api-version=v1")
