@@ -24,6 +24,11 @@ def _flag(value: bool | None) -> str:
     return "" if value is None else str(int(value))
 
 
+def _amount(nano: int | None) -> int | str:
+    """As the scripts read it: empty leaves the amount as it is."""
+    return "" if nano is None else nano
+
+
 def _pairs(counters: Mapping[str, int] | None) -> list[Any]:
     return [part for pair in (counters or {}).items() for part in pair]
 
@@ -82,6 +87,7 @@ class Claims:
         run_out: bool | None = None,
         danger: bool | None = None,
         reserve_nano: int | None = None,
+        spent_nano: int | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> Saved:
         """Store how far the row is, in the lifecycle's own words.
@@ -93,11 +99,12 @@ class Claims:
             run_out: a run of this row may be out at the API (True before each create), or no more.
             danger: a function, or the processing of a result, goes on: dying now is a kill.
             reserve_nano: what the run in flight may cost, in nano-dollars; 0 releases it.
+            spent_nano: what attempts that have ended have cost, until the row's end counts it.
             counters: amounts to add by name, such as requests, prompt, completion, cost_nano.
         """
         out = _flag(True if run_made else run_out)
-        reserve = "" if reserve_nano is None else reserve_nano
-        values, amounts = (state, int(run_made), out, _flag(danger), reserve), _pairs(counters)
+        money = _amount(reserve_nano), _amount(spent_nano)
+        values, amounts = (state, int(run_made), out, _flag(danger), *money), _pairs(counters)
         # Equal content is a repeat, sent again because a reply was lost: the script counts it once.
         nonce = blake2b(repr((values, amounts)).encode(), digest_size=8).hexdigest()
         saved = await self._at.scripts.save((claim.batch, claim.row, claim.fence), (nonce, *values), amounts)
@@ -127,11 +134,12 @@ class Claims:
         *,
         due_ms: int = 0,
         run_out: bool | None = None,
+        spent_nano: int | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> bool:
         """Let the row wait until `due_ms` on Redis's clock (0: the next free slot); False when not ours."""
         held = (claim.batch, claim.row, claim.worker, claim.fence)
-        values = (state or b"", due_ms, _flag(run_out))
+        values = (state or b"", due_ms, _flag(run_out), _amount(spent_nano))
         return bool(await self._at.scripts.give_back(held, values, _pairs(counters)))
 
     async def keep_file(self, claim: Claim, number: int, content: bytes, budget_bytes: int) -> bool:

@@ -16,14 +16,14 @@ from jobs.collect import collect
 from jobs.errors import Interrupted, LocalFault
 from jobs.fleet import Fleet
 from jobs.follow import Answers, exit_code, follow
-from jobs.intake import Intake, check
+from jobs.intake import Intake
 from jobs.local import Child, EmulatorService, Lease, RedisService, interruptible, worker_process
 from jobs.models import BatchState
 from jobs.progress import Progress
 from jobs.records import StatusView
 from jobs.results import Plan
 from jobs.store import Store
-from jobs.submit import Known, Order, Say, feed, find_known, identity_of, store_new
+from jobs.submit import Known, Order, Say, checked, feed, find_known, identity_of, store_new
 from jobs.telling import finished_rows
 
 Agree = Callable[[Intake], None]
@@ -64,7 +64,7 @@ def run(job: Job) -> Outcome:
 
     Raises InputFaults and UsageError before anything is stored, Unavailable, and Interrupted.
     """
-    with check(job.file, job.order.intake) as intake:
+    with checked(job.file, job.order, job.settings) as intake:
         return _Running(job, intake, job.plan_of(intake)).run()
 
 

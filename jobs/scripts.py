@@ -47,7 +47,7 @@ class Scripts:
     async def save(
         self, claimed: tuple[str, int, str], values: tuple[Any, ...], counters: list[Any]
     ) -> list[int]:
-        """`values`: nonce, state, run_made, out, danger, reserve."""
+        """`values`: nonce, state, run_made, out, danger, reserve, spent."""
         return cast("list[int]", await self._run("save", *claimed, *values, *counters))
 
     async def finish(
@@ -59,7 +59,7 @@ class Scripts:
     async def give_back(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
     ) -> int:
-        """`values`: state, due_ms, out."""
+        """`values`: state, due_ms, out, spent."""
         return cast("int", await self._run("give_back", *claimed, *values, *counters))
 
     async def keep_file(

@@ -17,8 +17,9 @@ from typing import Any
 
 import orjson
 
+from config.settings import Settings
 from jobs.errors import Unavailable, UsageError
-from jobs.intake import Intake, IntakeOptions
+from jobs.intake import Intake, IntakeOptions, check
 from jobs.models import BatchState, Limits
 from jobs.pricing import Prices
 from jobs.profile import Profile, Resources
@@ -30,6 +31,7 @@ from jobs.target import Target
 Say = Callable[[str], None]
 ROWS_A_CALL = 4096
 """A multiple of the store's block of 16 rows."""
+PRICE_ADVICE = "Put its price into a file and name that file in ASKMILL_PRICES, or leave --budget out."
 FEED_FLOOR = 20
 """Rows handed to the broker though no worker has a free slot: the next one finds work at once."""
 
@@ -187,7 +189,20 @@ def refuse_unpriced(order: Order, prices: Prices) -> None:
     model = order.profile.model
     if "budget_usd" in order.limits and prices.of(model) is None:
         what = f"The price of {model!r} is not known" if model else "A stored assistant's model is not known"
-        raise UsageError(
-            f"{what}, so --budget cannot be kept. Put its price into a file and name that file in "
-            "ASKMILL_PRICES, or leave --budget out."
-        )
+        raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
+
+
+def checked(file: str, order: Order, settings: Settings) -> Intake:
+    """The file, judged by what was asked for: under a budget each row's own model needs a known price.
+
+    Raises InputFaults and UsageError.
+    """
+    if "budget_usd" not in order.limits:
+        return check(file, order.intake)
+    prices = Prices.read(settings.prices)
+
+    def model_fault(model: str) -> str | None:
+        unknown = prices.of(model) is None
+        return f"has no known price, so --budget cannot be kept. {PRICE_ADVICE}" if unknown else None
+
+    return check(file, order.intake, model_fault)

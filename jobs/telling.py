@@ -9,7 +9,7 @@ from pathlib import Path
 from config.text import harmless
 from jobs.models import FINISHED, RETRIED_BY_DEFAULT, UNSUCCESSFUL, BatchState, JobStatus
 from jobs.pace import TimeLeft
-from jobs.records import Batch, Counts, StatusView
+from jobs.records import NANO, Batch, Counts, StatusView
 
 BAR = {JobStatus.COMPLETED: "█", JobStatus.RUNNING: "▒"}
 OTHER, NOT_YET = "▓", "░"
@@ -22,6 +22,7 @@ VALID_KEY = (
 )
 ADVICE = (
     (BY_HAND, "`askmill resume BATCH` goes on."),
+    ("price", "Start the workers with an ASKMILL_PRICES that has it, then `askmill resume BATCH`."),
     ("budget", "Run the same command with a higher --budget; that goes on."),
     ("insufficient_quota", "Check the plan and billing of the account, then `askmill resume BATCH`."),
     ("limit_exceeded", "Raise the spend limit of the account, then `askmill resume BATCH`."),
@@ -141,7 +142,9 @@ def money(view: StatusView) -> str:
         if done and view.counts.unfinished:
             parts.append(f"about {usd(cost / done * view.batch.rows)} in all")
     if view.batch.limits.budget_usd is not None:
-        parts.append(f"budget {usd(view.batch.limits.budget_usd)}")
+        assumed = totals.get("assumed_nano", 0) / NANO
+        untold = f" ({usd(assumed)} of it assumed for runs of unknown cost)" if assumed else ""
+        parts.append(f"budget {usd(view.batch.limits.budget_usd)}{untold}")
     return " · ".join(parts)
 
 

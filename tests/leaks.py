@@ -92,11 +92,11 @@ def _rows(client: redis.Redis, batch: str, status: str, fed: set[str], held: dic
         for row in range(1, len(status) + 1):
             pipe.hgetall(keys.live(batch, row))
         lives = pipe.execute()
-    reserved = 0
+    put_by = Counter[str]()
     for row, byte in enumerate(status, 1):
         name = f"{batch}:{row}"
         live = {field.decode(): value.decode() for field, value in lives[row - 1].items()}
-        reserved += int(live.get("reserved", 0))
+        put_by.update({kind: int(live.get(kind, 0)) for kind in ("reserved", "spent")})
         places = {"p": name in fed, "w": (str(row) in due) + (str(row) in orphans), "r": name in held}
         if any(found != (place == byte) for place, found in places.items()):
             yield f"{name} is {byte}, but found in {places} (fed, due and orphans, held)"
@@ -108,8 +108,9 @@ def _rows(client: redis.Redis, batch: str, status: str, fed: set[str], held: dic
             yield f"{name} is {byte} and has a fence"
         if byte in "ciefj" and str(row) not in results:
             yield f"{name} is {byte} and has no result"
-    if reserved != int(client.hget(keys.part(batch, "n"), "reserved_nano") or 0):
-        yield f"{batch} reserves {reserved} nano-dollars for its rows, but counts otherwise"
+    for kind in ("reserved", "spent"):
+        if put_by[kind] != int(client.hget(keys.part(batch, "n"), f"{kind}_nano") or 0):
+            yield f"{batch}'s rows have {put_by[kind]} nano-dollars {kind}, but it counts otherwise"
 
 
 def _turns(client: redis.Redis, batch: str, status: str):

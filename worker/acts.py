@@ -1,5 +1,6 @@
 """The acts of one job: each action of the lifecycle as requests to the API; the outcome is the next event."""
 
+import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,8 @@ class Acts:
     leg_s: float = 0.0
     """How old the run was when it went on with its functions' outputs; ages count from there."""
     expected_tokens: int = 0
+    create_due: bool = False
+    """The next request is the create whose turn has been waited for."""
 
     def stamp(self) -> tuple[float, float]:
         """The time by Redis' clock, and a draw for jitter."""
@@ -116,11 +119,21 @@ class Acts:
         await self.desk.patiently(lambda: limits.request(self._turn_to_start))
         return Reserved(*self.stamp())
 
-    async def _request(self, requests: int = 1) -> None:
-        """Count a request, and wait for its turn where requests are limited."""
-        self.counted["requests"] += requests
-        for _ in range(requests):
+    async def request(self) -> None:
+        """Before each request: count it, and wait for its turn where requests are limited.
+
+        The turn of a create has been waited for (`_reserve`).
+        """
+        self.counted["requests"] += 1
+        if self.create_due:
+            self.create_due = False
+        else:
             await self.desk.patiently(lambda: self.desk.limits.request(self._turn))
+
+    async def request_anyhow(self) -> None:
+        """The same where the row is lost already: its turn is waited for all the same."""
+        self.counted["requests"] += 1
+        await self.desk.patiently(lambda: self.desk.limits.request(asyncio.sleep))
 
     async def _turn(self, wait_s: float) -> None:
         """Wait so long whatever changes: earlier would be more than the limit. Raises as `Signals.sleep`."""
@@ -138,11 +151,9 @@ class Acts:
         backend, ask, thread_id = self.desk.backend, self._ask(known), known.thread_id or ""
         match action:
             case ClearTurn():
-                await self._request()
                 await backend.clear_turn(thread_id, known.anchor, len(ask.profile.messages))
                 return TurnCleared(*self.stamp())
             case MakeThread():
-                await self._request()
                 return ThreadMade(*self.stamp(), thread_id=await backend.make_thread(ask))
             case MakeRun():
                 self.leg_s, self.seen_s, self.hint_s = 0.0, 0.0, None
@@ -158,8 +169,11 @@ class Acts:
         except ApiFault as fault:
             if ask.profile.assistant_id is not None or not assistant_gone(fault):
                 raise
-        room, desk = self.room, self.desk
-        await desk.patiently(lambda: room.furnish(desk.store, desk.backend, gone=ask.assistant_id))
+            room, desk = self.room, self.desk
+            await desk.patiently(lambda: room.furnish(desk.store, desk.backend, gone=ask.assistant_id))
+            await desk.patiently(lambda: desk.limits.request(self._turn_to_start))
+            if room.now.state in STOPPED:
+                raise
         return await self._create(known, thread_id)
 
     async def _create(self, known: Known, thread_id: str) -> Run | None:
@@ -167,7 +181,7 @@ class Acts:
         await self._surely_ours()
         if not in_time(known, self.desk.now_s()):
             return None
-        self.counted["requests"] += 1
+        self.create_due = True
         return await self.desk.backend.make_run(self._ask(known), thread_id)
 
     async def _surely_ours(self) -> None:
@@ -179,7 +193,6 @@ class Acts:
         backend, ask = self.desk.backend, self._ask(known)
         thread_id, run_id = known.thread_id or "", known.run_id or ""
         await self._until_due(action, known)
-        await self._request()
         if isinstance(action, CancelRun):
             return await backend.cancel(thread_id, run_id)
         if isinstance(action, Submit):
@@ -223,7 +236,6 @@ class Acts:
     async def _find(self, action: FindRun | FindSubmitted, known: Known) -> Event:
         ask, thread_id = self._ask(known), known.thread_id or ""
         await self.signals.sleep(action.after_s)
-        await self._request()
         if isinstance(action, FindSubmitted):
             found = await self.desk.backend.find_submitted(ask, thread_id, known.run_id or "")
         else:
@@ -236,7 +248,6 @@ class Acts:
         return ToolsCalled(*self.stamp(), outputs=outputs)
 
     async def _read(self, known: Known) -> Event:
-        await self._request(2)
         answer = await self.desk.backend.read(self._ask(known), known.thread_id or "", known.run_id)
         if known.ended:
             await self._settle(known.ended.usage)
@@ -274,7 +285,6 @@ class Acts:
         """The content; trouble that may pass is waited out. Raises ApiFault."""
         policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
         while True:
-            await self._request()
             try:
                 return await self.desk.backend.fetch_file(file, limit_bytes)
             except ApiFault as fault:

@@ -13,8 +13,8 @@ from jobs.profile import Profile
 from jobs.records import Batch, Claim, RowDetail
 from worker.backends.base import Ask
 from worker.known import Known
+from worker.outcome import nano
 from worker.retry import RetryPolicy
-from worker.rooms import BatchRoom
 
 KNOWN = TypeAdapter(Known)
 """Reads and writes what is known of a job, as JSON."""
@@ -141,37 +141,53 @@ def schema_error(profile: Profile, text: str) -> str | None:
     return None
 
 
-def worst_case_nano(room: BatchRoom, claim: Claim, known: Known, prices: Prices) -> int | None:
-    """Nano-dollars the row may cost with this attempt: exact where token limits bound it, else an estimate.
+def worst_case_nano(batch: Batch, claim: Claim, known: Known, prices: Prices) -> int | None:
+    """Nano-dollars this attempt's run may cost: exact where token limits bound it, else an estimate.
 
-    Earlier attempts that the batch has not counted yet (it does at the row's end) are included. None without
-    a budget or a price, when nothing has to be reserved.
+    None where the model's price is not known.
     """
-    if room.now.limits.budget_usd is None:
-        return None
-    profile = doubled(profile_of(room.batch, claim), known.doubled)
-    asked = room.batch.spec.question(claim.cells) + (profile.instructions or "")
+    profile = doubled(profile_of(batch, claim), known.doubled)
+    asked = batch.spec.question(claim.cells) + (profile.instructions or "")
     usage = Usage(
         prompt_tokens=profile.max_prompt_tokens or 2 * tokens_of(asked) + 200,
         completion_tokens=profile.max_completion_tokens or 1000,
     )
-    cost = prices.cost_usd(profile.model, usage, profile.completion_window)
-    if cost is None:
+    return nano(prices.cost_usd(profile.model, usage, profile.completion_window))
+
+
+def spent_nano(batch: Batch, claim: Claim, known: Known, prices: Prices) -> int | None:
+    """Nano-dollars of earlier attempts that the batch has not counted yet: it does at the row's end.
+
+    An attempt whose cost nobody told is assumed at its worst. None where there is no such attempt.
+    """
+    attempts = uncounted(claim, known.past)
+    if not attempts:
         return None
-    counted = len(claim.previous.attempts) if claim.previous else 0
-    before = priced(known.past[counted:], None, profile, prices)
-    spent = sum(cost if one.cost_usd is None else one.cost_usd for one in before)
-    return round(1_000_000_000 * (cost + spent))
+    told = priced(attempts, None, profile_of(batch, claim), prices)
+    return sum(nano(one.cost_usd) or 0 for one in told) + assumed_nano(batch, claim, known, told, prices)
+
+
+def assumed_nano(
+    batch: Batch, claim: Claim, known: Known, attempts: tuple[Attempt, ...], prices: Prices
+) -> int:
+    """Nano-dollars for those of the attempts whose cost nobody told: their runs were made all the same."""
+    untold = sum(attempt.cost_usd is None for attempt in attempts)
+    return untold * (worst_case_nano(batch, claim, known, prices) or 0) if untold else 0
+
+
+def uncounted(claim: Claim, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The attempts that an earlier result of the row does not have."""
+    return attempts[len(claim.previous.attempts) if claim.previous else 0 :]
 
 
 def priced(
     attempts: tuple[Attempt, ...], model: str | None, profile: Profile, prices: Prices
 ) -> tuple[Attempt, ...]:
-    """The attempts, each with its cost, where the model's price is known."""
-    model, window = model or profile.model, profile.completion_window
+    """The attempts, each with its cost: by the price of the model that ran, else of the one asked for."""
+    billed = model if prices.of(model) else profile.model
     return tuple(
         attempt
         if attempt.cost_usd is not None
-        else replace(attempt, cost_usd=prices.cost_usd(model, attempt.usage, window))
+        else replace(attempt, cost_usd=prices.cost_usd(billed, attempt.usage, profile.completion_window))
         for attempt in attempts
     )

@@ -18,8 +18,21 @@ from jobs.records import NANO, POISON_KILLS, Claim
 from jobs.telling import usd
 from worker import telemetry
 from worker.acts import Acts
-from worker.asking import KNOWN, belongs_to, first_known, policy_for, priced, seed_of, worst_case_nano
+from worker.asking import (
+    KNOWN,
+    assumed_nano,
+    belongs_to,
+    first_known,
+    policy_for,
+    priced,
+    profile_of,
+    seed_of,
+    spent_nano,
+    uncounted,
+    worst_case_nano,
+)
 from worker.backends.base import ApiFault
+from worker.backends.turns import turns
 from worker.desk import Desk, elapsed_clock_s
 from worker.known import (
     CallTools,
@@ -53,6 +66,8 @@ CRASH_WAIT_S = 10.0
 END_WITHIN_S = 60.0
 """How long ending a run that nobody wants is tried again."""
 
+NO_PRICE = "budget: a worker does not know the model's price"
+
 
 class JobRunner:
     """Follows one claimed row. `run` returns when the row is finished, given back or lost."""
@@ -67,6 +82,10 @@ class JobRunner:
 
     async def run(self) -> None:
         """From the claim to the end. Where others have the row now, it ends without a word to the store."""
+        with turns(self.acts.request):
+            await self._run()
+
+    async def _run(self) -> None:
         try:
             await self._follow()
         except Stale:
@@ -151,7 +170,11 @@ class JobRunner:
     async def _stored(self, decision: Decision, danger: bool) -> bool:
         """Whether the store took it; else why the batch may not spend is the next event. Raises Stale."""
         making = isinstance(decision.action, MakeRun)
-        reserve = worst_case_nano(self.room, self.claim, decision.known, self.desk.prices) if making else None
+        reserve, spent = self._reservation(decision), self._spent(decision.known)
+        if making and reserve is None and self.room.now.limits.budget_usd is not None:
+            self.event = PauseAsked(*self.acts.stamp())
+            await self._pause(NO_PRICE, self.desk.store.pause)
+            return False
         state = KNOWN.dump_json(decision.known, exclude_defaults=True)
         run_out = True if making else False if decision.retried is not None else None
         made = decision.known.run_id is not None
@@ -164,12 +187,15 @@ class JobRunner:
                 run_out=run_out,
                 danger=danger,
                 reserve_nano=reserve,
+                spent_nano=spent,
                 counters=counters,
             )
         )
         if not saved:
             raise Stale
         self.marked = danger
+        if not (saved.affordable and saved.may_start):
+            self.acts.counted["requests"] += counters.get("requests", 0)
         if not saved.affordable:
             self.event = NoRoom(*self.acts.stamp())
             if not saved.affordable_later:
@@ -184,6 +210,21 @@ class JobRunner:
             self.desk.poke.set()
         return True
 
+    def _reservation(self, decision: Decision) -> int | None:
+        """What the run to be made may cost, under a budget; nothing once it has ended."""
+        if decision.retried is not None:
+            return 0
+        if not isinstance(decision.action, MakeRun) or self.room.now.limits.budget_usd is None:
+            return None
+        return worst_case_nano(self.room.batch, self.claim, decision.known, self.desk.prices)
+
+    def _worst(self, known: Known) -> int:
+        """What a run beyond the row's attempts is assumed to cost: nobody reads its tokens."""
+        return worst_case_nano(self.room.batch, self.claim, known, self.desk.prices) or 0
+
+    def _spent(self, known: Known) -> int | None:
+        return spent_nano(self.room.batch, self.claim, known, self.desk.prices)
+
     async def _take_note(self, decision: Decision) -> None:
         """What the decision means beyond this row: slow all workers, count, cancel what was made twice."""
         self._tell(decision)
@@ -197,13 +238,13 @@ class JobRunner:
                 "attempt.ended", attempt=self.known.attempt, reason=decision.retried, run=self.known.run_id
             )
         if decision.unknown_create:
-            self.acts.counted["unknown_creates"] += 1
+            self.acts.counted.update({"unknown_creates": 1, "assumed_nano": self._worst(decision.known)})
         if decision.create_failed:
             trouble, patience_s = self.desk.store.trouble, self.desk.trouble_s
             await self.desk.patiently(lambda: trouble(self.claim.batch, patience_s=patience_s))
         for run_id in decision.surplus:
             await self._disown(run_id)
-            self.acts.counted["late_runs"] += 1
+            self.acts.counted.update({"late_runs": 1, "assumed_nano": self._worst(decision.known)})
 
     def _tell(self, decision: Decision) -> None:
         """The row's story, line by line: what failed and what follows, and which run it is about."""
@@ -223,8 +264,10 @@ class JobRunner:
             detail = await self.desk.patiently(lambda: self.desk.store.row(self.claim.batch, self.claim.row))
             if belongs_to(detail, run_id, self.known.attempt):
                 return
-            await self.desk.patiently(lambda: self.desk.store.count(self.claim.batch, {"late_runs": 1}))
-        await self._disown(run_id)
+            counters = {"late_runs": 1, "assumed_nano": self._worst(self.known)}
+            await self.desk.patiently(lambda: self.desk.store.count(self.claim.batch, counters))
+        with turns(self.acts.request_anyhow):
+            await self._disown(run_id)
 
     async def _disown(self, run_id: str) -> None:
         log.warning("run.surplus", run=run_id)
@@ -260,18 +303,21 @@ class JobRunner:
         state, counters = KNOWN.dump_json(known, exclude_defaults=True), self._counters()
         # A create that was refused, or never left, is not out: else the row would be fed to a paused batch.
         out = False if known.phase is Phase.NEW and not known.doubt else None
-        give_back = self.desk.store.give_back
+        give_back, spent = self.desk.store.give_back, self._spent(known)
         await self.desk.patiently(
-            lambda: give_back(self.claim, state, due_ms=due_ms, run_out=out, counters=counters)
+            lambda: give_back(
+                self.claim, state, due_ms=due_ms, run_out=out, spent_nano=spent, counters=counters
+            )
         )
 
     async def _finish(self, known: Known, finish: Finish) -> None:
         """Keep the result, in one script; say in one line how it went."""
         known = await self.acts.fetch_files(known)
-        model, profile = known.ended.model if known.ended else None, self.room.batch.profile
+        model = known.ended.model if known.ended else None
+        profile = profile_of(self.room.batch, self.claim)
         attempts = priced(attempts_of(known, finish, self.event), model, profile, self.desk.prices)
         result = result_of(self.claim.row, known, finish, attempts)
-        self._count_spending(result)
+        self._count_spending(known, result)
         await self._keep(result, seed_of(known))
 
     async def _keep(self, result: Result, seed: bytes | None) -> None:
@@ -284,8 +330,11 @@ class JobRunner:
         log.info("job.finished", **line_of(result))
         telemetry.finished(self.claim.batch, result)
 
-    def _count_spending(self, result: Result) -> None:
-        """Tokens and money of the attempts that the batch has not counted yet."""
+    def _count_spending(self, known: Known, result: Result) -> None:
+        """Tokens and money of the attempts that the batch has not counted yet.
+
+        What nobody told is assumed at its worst: never shown as a cost, but gone from the budget.
+        """
         before = self.claim.previous or Result(row=result.row, status=JobStatus.QUEUED)
         for counter, now, then in (
             ("prompt", result.usage.prompt_tokens, before.usage.prompt_tokens),
@@ -294,6 +343,9 @@ class JobRunner:
         ):
             if now is not None:
                 self.acts.counted[counter] += now - (then or 0)
+        new = uncounted(self.claim, result.attempts)
+        if assumed := assumed_nano(self.room.batch, self.claim, known, new, self.desk.prices):
+            self.acts.counted["assumed_nano"] += assumed
 
     def _counters(self) -> dict[str, int]:
         counted = dict(self.acts.counted)

@@ -14,12 +14,11 @@ from jobs.cli.options import job_options
 from jobs.cli.outputs import Given
 from jobs.cli.submitting import estimate_text, estimated_of, order_of
 from jobs.errors import Unavailable
-from jobs.intake import check
 from jobs.pilot import Taken, extrapolated
 from jobs.pricing import Estimate, Prices
 from jobs.results import Format, ResultOptions, plan_results
 from jobs.run import Job, run
-from jobs.submit import Order
+from jobs.submit import Order, checked
 from jobs.target import target_of
 from jobs.telling import standstill
 
@@ -40,7 +39,7 @@ def estimate_command(file: str, pilot: int | None, in_json: bool, **given: Any) 
     settings = load_settings()
     offline = pilot is not None and settings.openai_api_key is None and settings.openai_base_url is None
     order = order_of(settings, given, target_of(settings, offline=offline))
-    with check(file, order.intake) as intake:
+    with checked(file, order, settings) as intake:
         rows = intake.rows - intake.rejected
         estimated = estimated_of(Prices.read(settings.prices), order, intake)
     if pilot is not None:

@@ -17,7 +17,7 @@ from jobs.cli.options import (
 from jobs.cli.outputs import ON_DONE, SHOW_ANSWERS, Given, result_options, tell_on_done, with_result_options
 from jobs.collect import default_out
 from jobs.errors import UsageError
-from jobs.intake import Intake, check
+from jobs.intake import Intake
 from jobs.models import UNSUCCESSFUL, JobStatus
 from jobs.place import redis_url
 from jobs.pricing import Estimate, Prices, estimate
@@ -25,7 +25,7 @@ from jobs.profiles import build_profile, refuse_unsupported, warnings
 from jobs.results import plan_results
 from jobs.run import Job, Outcome, run
 from jobs.store import Store
-from jobs.submit import Known, Order, feed, find_known, identity_of, refuse_unpriced, store_new
+from jobs.submit import Known, Order, checked, feed, find_known, identity_of, refuse_unpriced, store_new
 from jobs.target import Target, target_of
 from jobs.telling import ask_again, last_word, standstill, usd, waits_for_worker
 
@@ -142,7 +142,7 @@ def submit_command(file: str, **given: Any) -> int:
     """
     settings = load_settings()
     order = order_of(settings, given, target_of(settings))
-    with check(file, order.intake) as intake, redis_url(settings) as url:
+    with checked(file, order, settings) as intake, redis_url(settings) as url:
         batch, known, hint = asyncio.run(_submit(settings, url, intake, order))
     if known is not None:
         say(_known_text(known))

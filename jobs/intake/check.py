@@ -14,6 +14,7 @@ from typing import Any, Self
 from jobs.errors import Fault, InputFaults, UsageError
 from jobs.intake.ids import FirstLook, SecondLook
 from jobs.intake.options import IntakeOptions
+from jobs.intake.overrides import ValueFault
 from jobs.intake.reader import Judged, Passes, Reader, passes_over
 from jobs.intake.soundness import cleaned
 from jobs.intake.source import Source
@@ -21,8 +22,8 @@ from jobs.models import InputSpec, as_text
 from jobs.records import NewRow
 
 
-def check(path: str, options: IntakeOptions | None = None) -> "Intake":
-    """Read the whole input once and judge it; `-` is stdin.
+def check(path: str, options: IntakeOptions | None = None, model_fault: ValueFault | None = None) -> "Intake":
+    """Read the whole input once and judge it; `-` is stdin. `model_fault` judges a model that a row names.
 
     Raises InputFaults with all faults of the file, UsageError for a file or an option that cannot be used.
     Under `skip_bad_rows` faults of single rows become rows with a reason, unless no row is left.
@@ -30,7 +31,7 @@ def check(path: str, options: IntakeOptions | None = None) -> "Intake":
     options = options or IntakeOptions()
     source = Source(path, options.encoding)
     try:
-        return _FirstPass(passes_over(source, options)).intake()
+        return _FirstPass(passes_over(source, options, model_fault)).intake()
     except UnicodeError as fault:
         source.close()
         raise UsageError(f"{source.name} cannot be read as {source.encoding}; name its --encoding") from fault

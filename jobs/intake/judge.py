@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jobs.intake.overrides import KNOWN, Overrides
+from jobs.intake.overrides import KNOWN, Overrides, ValueFault
 from jobs.intake.questions import LONGEST_TEXT, questions_of
 from jobs.intake.soundness import unsound
 from jobs.intake.table import Chunk, Table
@@ -13,10 +13,10 @@ from jobs.models import InputSpec, as_text
 class Judge:
     """Judges the rows of one pass."""
 
-    def __init__(self, spec: InputSpec, table: Table, folder: Path) -> None:
+    def __init__(self, spec: InputSpec, table: Table, folder: Path, model_fault: ValueFault | None) -> None:
         self._spec, self._width, self._table = spec, len(spec.columns), table
         self._questions = questions_of(spec, typed=table.separator is None)
-        self.overrides = Overrides(folder)
+        self.overrides = Overrides(folder, model_fault)
         self._checked = [
             (name, spec.columns.index(name))
             for name in spec.overrides

@@ -8,6 +8,9 @@ from pathlib import Path
 from jobs.attachable import IMAGE_SUFFIXES, file_fault, image_fault
 from jobs.intake.questions import LONGEST_TEXT
 
+ValueFault = Callable[[str], str | None]
+"""Why a value cannot be used; None if it can."""
+
 LEAST_COMPLETION_TOKENS = 256
 """The API's own minimum (`CreateRunRequest.max_completion_tokens`)."""
 
@@ -16,11 +19,12 @@ class Overrides:
     """Checks the values of rows; blank is the profile's value. Remembers the local files that rows name.
 
     A relative path begins in the input file's folder; if there is nothing there, in the working folder.
-    `images` and `files` lead from a path as written to the path found.
+    `images` and `files` lead from a path as written to the path found. `model_fault` has the last word on a
+    model.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folders = (folder, Path.cwd())
+    def __init__(self, folder: Path, model_fault: ValueFault | None = None) -> None:
+        self._folders, self._model_fault = (folder, Path.cwd()), model_fault
         self.images: dict[str, Path] = {}
         self.files: dict[str, Path] = {}
 
@@ -34,6 +38,8 @@ class Overrides:
         if column == "file":
             return self._local_fault("file", value, self.files)
         reason = VALUE_FAULTS[column](value)
+        if column == "model" and reason is None and self._model_fault is not None:
+            reason = self._model_fault(value)
         return None if reason is None else f"{column} {value[:40]!r} {reason}"
 
     def _image_fault(self, value: str) -> str | None:
@@ -84,7 +90,7 @@ def _max_completion_tokens(value: str) -> str | None:
     return None if fits else f"is not a whole number of at least {LEAST_COMPLETION_TOKENS}"
 
 
-VALUE_FAULTS: dict[str, Callable[[str], str | None]] = {
+VALUE_FAULTS: dict[str, ValueFault] = {
     "model": _model,
     "instructions": _instructions,
     "max_completion_tokens": _max_completion_tokens,

@@ -12,6 +12,7 @@ from jobs.intake.ids import SecondLook
 from jobs.intake.jsonl_table import JsonlTable
 from jobs.intake.judge import Judge
 from jobs.intake.options import IntakeOptions
+from jobs.intake.overrides import ValueFault
 from jobs.intake.source import Kind, Source, Tally
 from jobs.intake.table import Chunk, Table
 from jobs.models import as_text
@@ -31,18 +32,19 @@ class Passes:
     source: Source
     options: IntakeOptions
     delimiter: str | None
+    model_fault: ValueFault | None = None
 
     def reader(self) -> "Reader":
         """A new pass, from the start."""
         return Reader(self)
 
 
-def passes_over(source: Source, options: IntakeOptions) -> Passes:
+def passes_over(source: Source, options: IntakeOptions, model_fault: ValueFault | None = None) -> Passes:
     """Settles what all passes share. Raises UsageError."""
     if source.kind is not Kind.CSV:
-        return Passes(source, options, None)
+        return Passes(source, options, None, model_fault)
     asked = options.delimiter
-    return Passes(source, options, detected(source) if asked is None else chosen(asked))
+    return Passes(source, options, detected(source) if asked is None else chosen(asked), model_fault)
 
 
 class Reader:
@@ -54,7 +56,7 @@ class Reader:
         try:
             self.table = _table(passes, self._tally)
             self.header = read_header(self.table.columns, passes.options)
-            self.judge = Judge(self.header.spec, self.table, passes.source.folder)
+            self.judge = Judge(self.header.spec, self.table, passes.source.folder, passes.model_fault)
         except BaseException:
             self._tally.close()
             raise

@@ -35,7 +35,8 @@ end
 
 if redis.call('HGET', live_key(batch, row), 'fence') ~= fence then return 0 end
 add_counters(batch, 9)
-reserve(batch, row, 0)
+put_by(batch, row, 'reserved', 0)
+put_by(batch, row, 'spent', 0)
 redis.call('HSET', part(batch, 'results'), row, result)
 move(batch, row, 'r', byte)
 redis.call('SREM', held_key(worker), member(batch, row))

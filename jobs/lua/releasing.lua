@@ -8,7 +8,7 @@ local function release(worker, name)
   local live = live_key(batch, row)
   if redis.call('HGET', live, 'worker') ~= worker then return end
   if redis.call('HGET', live, 'danger') == '1' then redis.call('HINCRBY', live, 'kills', 1) end
-  if redis.call('HGET', live, 'out') ~= '1' then reserve(batch, row, 0) end
+  if redis.call('HGET', live, 'out') ~= '1' then put_by(batch, row, 'reserved', 0) end
   redis.call('HDEL', live, 'fence', 'worker', 'danger', 'nonce')
   wait(batch, row, 'r', 0)
 end

@@ -33,11 +33,12 @@ local function add_counters(batch, first)
   end
 end
 
--- Puts by what a row's run in flight may cost; 0 releases it.
-local function reserve(batch, row, nano)
-  local before = tonumber(redis.call('HGET', live_key(batch, row), 'reserved') or 0)
+-- Money that a row holds: `reserved`, what its run in flight may cost, and `spent`, what its earlier attempts have
+-- cost, until the row's end counts it. The batch's counters are the sums over its rows.
+local function put_by(batch, row, kind, nano)
+  local before = tonumber(redis.call('HGET', live_key(batch, row), kind) or 0)
   if before ~= nano then
-    redis.call('HINCRBY', part(batch, 'n'), 'reserved_nano', nano - before)
-    redis.call('HSET', live_key(batch, row), 'reserved', nano)
+    redis.call('HINCRBY', part(batch, 'n'), kind .. '_nano', nano - before)
+    redis.call('HSET', live_key(batch, row), kind, nano)
   end
 end

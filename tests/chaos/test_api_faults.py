@@ -137,7 +137,11 @@ async def test_creates_carried_out_after_every_limit_are_cancelled_and_counted(t
         status = await mill.wait_for(batch, timeout_s=60)
 
         assert status.counts.by_status[JobStatus.COMPLETED] == 30
-        assert mill.stats()["runs_created"] - 30 == counter(mill, batch, "late_runs")
+        late = counter(mill, batch, "late_runs")
+        assert mill.stats()["runs_created"] - 30 == late
+        each, rest = divmod(counter(mill, batch, "assumed_nano"), late or 1)
+        assert (each > 0) == (late > 0), "a run that nobody reads has cost what it may"
+        assert rest == 0
 
 
 async def test_creates_that_fail_for_too_long_pause_the_batch(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ OPEN = set("qpwhr")
 
 @dataclass
 class ModelRow:
-    """`later`: waits for a time that has not come. `saved`: a state was stored since the last end."""
+    """`later`: waits for a time that has not come. `reserved`, `spent`: money, in nano-dollars."""
 
     byte: str
     before: int | None
@@ -24,15 +24,19 @@ class ModelRow:
     danger: bool = False
     kills: int = 0
     later: bool = False
+    reserved: int = 0
+    spent: int = 0
     result: JobStatus | None = None
 
     def begin_anew(self, byte: str) -> None:
         """The live part of the row ends."""
         self.byte, self.fence, self.worker, self.state = byte, None, None, None
         self.out, self.made, self.danger, self.kills, self.later = False, False, False, 0, False
+        self.reserved, self.spent = 0, 0
 
     def wait(self, *, later: bool = False) -> None:
         self.byte, self.fence, self.worker, self.danger, self.later = "w", None, None, False, later
+        self.reserved = self.reserved if self.out else 0
 
 
 @dataclass
@@ -40,6 +44,9 @@ class ModelBatch:
     """The batch and all it may answer."""
 
     rows: dict[int, ModelRow]
+    budget: int | None = None
+    gone: int = 0
+    """Nano-dollars that ended rows have cost, or are assumed to."""
     state: str = "queued"
     runs: int = 0
     requests: int = 0
@@ -99,14 +106,31 @@ class ModelBatch:
         """The last word before a create."""
         return run_made or not out or self.state not in {"paused", "cancelled"}
 
+    def affordable(self, row: ModelRow, nano: int | None) -> tuple[bool, bool]:
+        """Whether it can be paid now, and when all other runs in flight should cost nothing."""
+        if nano is None or self.budget is None or nano <= row.reserved:
+            return True, True
+        others = sum(other.reserved for other in self.rows.values() if other is not row)
+        left = self.budget - self.gone - sum(other.spent for other in self.rows.values())
+        return others + nano <= left, others + nano <= left or (others > 0 and nano <= left)
+
     def save(
-        self, row: ModelRow, state: bytes, run_made: bool, out: bool | None, danger: bool | None
+        self,
+        row: ModelRow,
+        state: bytes,
+        run_made: bool,
+        out: bool | None,
+        danger: bool | None,
+        reserved: int | None,
+        spent: int | None,
     ) -> bool:
         """Whether this was the first run the API accepted."""
         new = run_made and not row.made
         first = new and not self.accepted
         row.made = run_made if run_made or out is not None else row.made
         row.state = state
+        row.reserved = row.reserved if reserved is None else reserved
+        row.spent = row.spent if spent is None else spent
         row.out = True if run_made else row.out if out is None else out
         row.danger = row.danger if danger is None else danger
         if new:

@@ -8,8 +8,8 @@ from typing import Any
 import redis
 
 from jobs import keys
-from jobs.models import BYTE_OF_FINISHED, JobStatus
-from jobs.records import Claim, Fed, NewRow, Refusal
+from jobs.models import BYTE_OF_FINISHED, JobStatus, Limits
+from jobs.records import NANO, Claim, Fed, NewRow, Refusal
 from jobs.store import Store
 from tests.leaks import assert_no_leaks
 from tests.stored import card, claimed, ended, submitted
@@ -69,7 +69,8 @@ class Walk:
             NewRow([f"question {i}"], "bad" if i % 7 == 6 and bad else None, talk)
             for i, (bad, talk) in enumerate(rows)
         ]
-        model, last = ModelBatch({}), {}
+        budget = self.any_of(None, 30)
+        model, last = ModelBatch({}, budget), {}
         for number, row in enumerate(given, 1):
             before = last.get(row.conversation) if row.conversation and row.reject is None else None
             model.rows[number] = ModelRow("j" if row.reject else "h" if before else "q", before)
@@ -78,7 +79,8 @@ class Walk:
             if row.conversation and row.reject is None:
                 last[row.conversation] = number
         model.settle()
-        self.batches[self.run(submitted(self.store, given))] = model
+        limits = Limits(budget_usd=None if budget is None else budget / NANO)
+        self.batches[self.run(submitted(self.store, given, limits=limits))] = model
 
     def pause(self) -> None:
         if not (batch := self.any_batch()):
@@ -236,11 +238,11 @@ class Walk:
             return
         (claim, row), state = one, str(self.fresh()).encode()
         run_made, twice = self.any_of(True, False), self.any_of(True, False)
-        out, danger, nano = (
-            self.any_of(None, True, False),
-            self.any_of(None, True, False),
-            self.any_of(None, 0, 5),
-        )
+        out, danger = self.any_of(None, True, False), self.any_of(None, True, False)
+        nano, spent = self.any_of(None, 0, 5), self.any_of(None, None, 0, 3)
+        model = self.batches.get(claim.batch)
+        may = row is None or model.may_start(run_made, out)
+        now, later = model.affordable(row, nano) if row and may else (True, True)
         for again in range(1 + twice):
             saved = self.run(
                 self.store.save(
@@ -250,22 +252,25 @@ class Walk:
                     run_out=out,
                     danger=danger,
                     reserve_nano=nano,
+                    spent_nano=spent,
                     counters={"requests": 2},
                 )
             )
             assert bool(saved) == (row is not None)
-            starts = row is None or self.batches[claim.batch].may_start(run_made, out)
-            assert saved.may_start == starts
-            if row and starts and not again:
-                assert saved.first == self.batches[claim.batch].save(row, state, run_made, out, danger)
-                self.batches[claim.batch].requests += 2
+            assert (saved.may_start, saved.affordable, saved.affordable_later) == (may, now, later)
+            if row and may and now and not again:
+                assert saved.first == model.save(row, state, run_made, out, danger, nano, spent)
+                model.requests += 2
 
     def finish(self) -> None:
         if not (one := self.any_claim()):
             return
         (claim, row), status, seed = one, self.an_end(), str(self.fresh()).encode()
-        assert self.run(self.store.finish(claim, ended(claim.row, status), seed=seed)) == (row is not None)
+        counters = {"cost_nano": self.any_of(0, 2), "assumed_nano": self.any_of(0, 0, 3)}
+        finished = self.store.finish(claim, ended(claim.row, status), seed=seed, counters=counters)
+        assert self.run(finished) == (row is not None)
         if row:
+            self.batches[claim.batch].gone += sum(counters.values())
             self.batches[claim.batch].finish(claim.row, status, seed)
 
     def give_back(self) -> None:
@@ -277,12 +282,13 @@ class Walk:
             self.any_of(True, False),
             self.any_of(None, False),
         )
-        state = None if keep else str(self.fresh()).encode()
-        held = self.run(
-            self.store.give_back(claim, state, due_ms=claim.now_ms + FAR_MS if later else 0, run_out=out)
-        )
-        assert held == (row is not None)
+        # What is spent is known from the attempts in the state, so it never comes without one.
+        state, spent = (None, None) if keep else (str(self.fresh()).encode(), self.any_of(None, None, 4))
+        due_ms = claim.now_ms + FAR_MS if later else 0
+        given = self.store.give_back(claim, state, due_ms=due_ms, run_out=out, spent_nano=spent)
+        assert self.run(given) == (row is not None)
         if row:
+            row.spent = row.spent if spent is None else spent
             row.state = state or row.state
             row.out = row.out if out is None else out
             self.batches[claim.batch].put_back(claim.row, later=later)
@@ -335,7 +341,7 @@ class Walk:
             await self.store.lost_messages(-1)
             for one in [*await self.store.lost_messages(-1), *await self.store.feed(0)]:
                 claim = await claimed(self.store, one, "last")
-                await self.store.save(claim, b"{}", run_made=True)
+                assert await self.store.save(claim, b"{}", run_made=True)
                 assert await self.store.finish(claim, ended(one.row))
         await self.store.close()
 

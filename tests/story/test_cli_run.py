@@ -273,3 +273,24 @@ def test_an_unwritable_data_directory_is_a_sentence(user: Terminal) -> None:
     assert refused.returncode in {2, 3}
     assert "ASKMILL_DATA_DIR" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_budget_refuses_rows_whose_models_price_is_unknown(user: Terminal) -> None:
+    """`--override model`: each such row is a fault with its line, exit 2 before anything starts, or skipped."""
+    file = user.write(
+        "own.csv",
+        "question,model",
+        "What is 1 + 1?,",
+        "What is 2 + 2?,gpt-unheard-of",
+        "What is 3 + 3?,gpt-5",
+    )
+    options = (file, "--override", "model", "--budget", "1")
+
+    for command in ("run", "submit", "estimate"):
+        refused = user.askmill(command, *options)
+        assert refused.returncode == 2, refused.stderr
+        assert "line 3: model 'gpt-unheard-of' has no known price" in refused.stderr
+        assert "line 4" not in refused.stderr
+    skipped = user.askmill("estimate", *options, "--skip-bad-rows")
+    assert skipped.returncode == 0, skipped.stderr
+    assert skipped.stdout.startswith("2 rows")

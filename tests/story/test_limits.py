@@ -3,7 +3,11 @@
 import time
 from pathlib import Path
 
-from jobs.models import JobStatus
+import pytest
+
+from jobs.functions import describe
+from jobs.models import Api, InputSpec, JobStatus, Limits
+from jobs.records import NewRow
 from jobs.store import Store
 from tests.chaos.support import (
     assert_each_paid_once,
@@ -38,6 +42,40 @@ async def test_requests_a_minute_hold_for_two_workers_together(tmp_path: Path) -
         assert asked(mill) - before <= 10 * (took_s + 1) + 2
         assert asked(mill) >= 80
         assert took_s < 25
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_every_request_is_counted_and_takes_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: Api
+) -> None:
+    """Cleared turns, functions, files and their names too: the batch counts what the emulator was asked."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adding.py").write_text(
+        'def add(a: int, b: int) -> int:\n    """Adds."""\n    return a + b\n'
+    )
+    profile = TUTOR.model_copy(update={"functions": describe("adding.py")})
+    dies = "[emulate: failed(server_error, partial), completed(left_file)] What is 1 + 1?"
+    calls = '[emulate: requires_action(add, {"a": 1, "b": 2}) rounds=2] Go'
+    turns = [NewRow([text], conversation=name) for text in (dies, calls, dies) for name in "abcd"]
+    with Mill(tmp_path, api=api) as mill:
+        async with await Store.open(mill.redis_url) as store:
+            await store.set_limits(requests_per_minute=600)
+            asking = {"profile": profile, "api": api, "base_url": mill.base_url, "model": "gpt-5-mini"}
+            spec = InputSpec(("question", "chat"), "question", conversation_column="chat")
+            rows = [turn._replace(cells=[*turn.cells, turn.conversation]) for turn in turns]
+            batch = await submitted(store, rows, spec=spec, limits=Limits(attempts=3), **asking)
+            mill.worker(20, QUICK)
+            wait_until(lambda: asked(mill) > 0, "the first request", 30)
+            began_s, before, over, done = time.monotonic(), asked(mill), [], False
+            while not done:
+                done = (await store.status(batch)).batch.state == "done"
+                made = asked(mill) - before
+                over.append(made - 10 * (time.monotonic() - began_s + 1))
+        status = await mill.status(batch)
+
+        assert status.counts.by_status[JobStatus.COMPLETED] == len(turns)
+        assert counter(mill, batch, "requests") == asked(mill)
+        assert max(over) <= 5, "more than the limit at some moment, and half a second of a busy machine"
 
 
 async def test_tokens_a_minute_slow_the_starts(tmp_path: Path) -> None:

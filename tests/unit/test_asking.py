@@ -18,6 +18,7 @@ from worker.asking import (
     KNOWN,
     RUNS_TOLD,
     ask_for,
+    assumed_nano,
     belongs_to,
     doubled,
     first_known,
@@ -27,10 +28,10 @@ from worker.asking import (
     profile_of,
     schema_error,
     seed_of,
+    spent_nano,
     worst_case_nano,
 )
 from worker.known import Known, Phase
-from worker.rooms import BatchRoom
 
 COLUMNS = (
     "question",
@@ -288,11 +289,6 @@ def test_an_answer_misses_its_schema_at_a_place(wrapped: bool, text: str, missed
 # ── money ──
 
 
-def room_of(profile: Profile, budget_usd: float | None = 5.0) -> BatchRoom:
-    now = BatchNow(BatchState.RUNNING, Limits(budget_usd=budget_usd))
-    return BatchRoom(batch_of(profile), now, seen_ms=0)
-
-
 LIMITED = Profile(max_prompt_tokens=1000, max_completion_tokens=500)
 ONE_RUN_NANO = 6_000_000
 """1,000 tokens at 1 USD and 500 at 10 USD a million."""
@@ -300,30 +296,42 @@ ONE_RUN_NANO = 6_000_000
 
 def test_the_worst_case_is_exact_where_limits_bound_it() -> None:
     """In billionths of a dollar; raised limits count as raised."""
-    assert worst_case_nano(room_of(LIMITED), claim_of(), Known(), PRICES) == ONE_RUN_NANO
+    assert worst_case_nano(batch_of(LIMITED), claim_of(), Known(), PRICES) == ONE_RUN_NANO
     raised = Known(doubled=("max_completion_tokens",))
-    assert worst_case_nano(room_of(LIMITED), claim_of(), raised, PRICES) == 11_000_000
+    assert worst_case_nano(batch_of(LIMITED), claim_of(), raised, PRICES) == 11_000_000
 
 
-def test_nothing_is_reserved_without_a_budget_or_a_price() -> None:
-    """No budget asks for none, and an unknown price can bound none."""
-    assert worst_case_nano(room_of(LIMITED, None), claim_of(), Known(), PRICES) is None
-    assert worst_case_nano(room_of(LIMITED), claim_of("q", "", "gpt-unheard-of"), Known(), PRICES) is None
+def test_an_unknown_price_bounds_nothing() -> None:
+    """The row's own model counts, where it names one."""
+    unheard = claim_of("q", "", "gpt-unheard-of")
+    assert worst_case_nano(batch_of(LIMITED), unheard, Known(), PRICES) is None
+    assert assumed_nano(batch_of(LIMITED), unheard, Known(), (DEAD,), PRICES) == 0
 
 
-def test_attempts_that_the_batch_has_not_counted_yet_are_reserved_too() -> None:
+def test_attempts_that_the_batch_has_not_counted_yet_are_spent() -> None:
     """At their cost where it is known, else at the worst; those of before a retry have been counted."""
     cheap = replace(DEAD, usage=Usage(1000, 100))
     known = Known(attempt=4, past=(DEAD, cheap, DEAD))
     claim = claim_of(previous=BEFORE)
 
-    assert worst_case_nano(room_of(LIMITED), claim, known, PRICES) == ONE_RUN_NANO + 2_000_000 + ONE_RUN_NANO
+    assert spent_nano(batch_of(LIMITED), claim, known, PRICES) == 2_000_000 + ONE_RUN_NANO
+    assert spent_nano(batch_of(LIMITED), claim, replace(known, past=(DEAD,)), PRICES) is None
+
+
+def test_a_run_of_unknown_cost_is_assumed_at_its_worst() -> None:
+    """Each run that was made and told no tokens; known costs are not touched."""
+    told = replace(DEAD, cost_usd=0.5)
+
+    assert assumed_nano(batch_of(LIMITED), claim_of(), Known(), (told,), PRICES) == 0
+    assert (
+        assumed_nano(batch_of(LIMITED), claim_of(), Known(), (DEAD, told, DEAD), PRICES) == 2 * ONE_RUN_NANO
+    )
 
 
 def test_without_limits_the_worst_case_is_an_estimate_from_the_question() -> None:
     """Twice its tokens and some for what the API adds; a thousand for the answer."""
-    short = worst_case_nano(room_of(Profile()), claim_of("a"), Known(), PRICES)
-    long = worst_case_nano(room_of(Profile()), claim_of("a" * 40_000), Known(), PRICES)
+    short = worst_case_nano(batch_of(Profile()), claim_of("a"), Known(), PRICES)
+    long = worst_case_nano(batch_of(Profile()), claim_of("a" * 40_000), Known(), PRICES)
 
     assert short is not None
     assert long is not None
@@ -332,12 +340,16 @@ def test_without_limits_the_worst_case_is_an_estimate_from_the_question() -> Non
 
 
 def test_attempts_are_priced_once_and_by_the_model_that_ran() -> None:
-    """A cost that is known stays; without a model from the API it is the profile's."""
+    """A cost that is known stays; a model from the API that nobody has a price for costs what was asked for."""
     told, open_ = replace(DEAD, cost_usd=9.0), replace(DEAD, usage=Usage(1_000_000, 0))
     profile = Profile(model="gpt-x")
 
     assert [one.cost_usd for one in priced((told, open_, DEAD), None, profile, PRICES)] == [9.0, 1.0, None]
-    assert priced((open_,), "gpt-unheard-of", profile, PRICES)[0].cost_usd is None
+    assert priced((open_,), "gpt-x-2025-08-07", profile, PRICES)[0].cost_usd == 1.0
+    dear = Prices({**PRICES.own, "gpt-y": Price(prompt_usd=3.0, completion_usd=3.0)})
+    assert priced((open_,), "gpt-y", profile, dear)[0].cost_usd == 3.0
+    unheard = profile.model_copy(update={"model": "gpt-unheard-of"})
+    assert priced((open_,), None, unheard, PRICES)[0].cost_usd is None
     waiting = profile.model_copy(update={"completion_window": "2h"})
     assert priced((open_,), None, waiting, PRICES)[0].cost_usd == pytest.approx(0.7)
 

@@ -25,6 +25,7 @@ from jobs.api import connection_limit
 from worker.backends.base import ApiFault
 from worker.backends.faults import bad_reply, fault_of_reply, told
 from worker.backends.numbers import number_of
+from worker.backends.turns import next_turn
 
 KEEP_ALIVE_S = 60.0
 """Longer than for creates: aiohttp repeats a GET by itself when it met a connection that was just closed."""
@@ -81,7 +82,10 @@ def path(*parts: str) -> str:
 
 
 class Wire:
-    """All requests of one backend. It owns the client and a pool of connections for reading; close it."""
+    """All requests of one backend, each after its turn (`worker.backends.turns`).
+
+    It owns the client and a pool of connections for reading; close it.
+    """
 
     def __init__(self, client: AsyncOpenAI, headers: Mapping[str, str] | None = None) -> None:
         self.client = client
@@ -92,17 +96,20 @@ class Wire:
 
     async def post(self, where: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
         """POST one object, exactly once. Raises ApiFault."""
+        await next_turn()
         options: RequestOptions = {"headers": {**self._extra, **(headers or {})}}
         call = self.client.post(f"/{where}", cast_to=httpx2.Response, body=body, options=options)
         return self._reply(await told(call, self.client.api_key))
 
     async def delete(self, where: str) -> Reply:
         """DELETE one object. Raises ApiFault."""
+        await next_turn()
         call = self.client.delete(f"/{where}", cast_to=httpx2.Response, options={"headers": self._extra})
         return self._reply(await told(call, self.client.api_key))
 
     async def get(self, where: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiFault."""
+        await next_turn()
         return await told(self._get(where, query), self.client.api_key)
 
     async def pages(
@@ -136,6 +143,7 @@ class Wire:
 
     async def content(self, where: str, limit_bytes: int | None) -> bytes:
         """GET a file's bytes. Raises ApiFault, `too_large` without reading on past `limit_bytes`."""
+        await next_turn()
         return await told(self._content(where, limit_bytes), self.client.api_key)
 
     async def close(self) -> None:

@@ -1,0 +1,90 @@
+"""A budget over retries, kills and unknown costs: the emulator's own count of tokens is the judge."""
+
+import random
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobs import keys
+from jobs.profile import Profile
+from jobs.store import Store
+from jobs.telling import money, standstill
+from tests.chaos.support import bytes_of, wait_for_runs
+from tests.mill import QUICK, Child, Mill
+from tests.support import wait_until
+
+PRICES = '["gpt-5-mini"]\nprompt_usd_per_million = 1\ncompletion_usd_per_million = 1\n'
+"""Every token costs a millionth of a dollar, so that tokens are money."""
+PROFILE = Profile(model="gpt-5-mini", max_prompt_tokens=1024, max_completion_tokens=256)
+WORST = 1024 + 256
+LONG = "word " * 700
+"""Nearly all of the prompt that a run may read."""
+DIES_TWICE = "[emulate: failed(server_error), failed(server_error), completed] What is 1 + 1? "
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
+async def test_whatever_is_killed_all_runs_together_cost_no_more_than_the_budget(
+    tmp_path: Path, seed: int
+) -> None:
+    """Attempts die, workers are killed or sent away, the batch is paused and resumed: the money is the limit."""
+    chance, budget = random.Random(seed), 30 * WORST
+    with Mill(tmp_path, scenario="[latency]\nmedian_s = 0.7\nsigma = 0.5\n") as mill:
+        workers = [_worker(mill), _worker(mill)]
+        batch = await mill.submit([DIES_TWICE + LONG] * 60, PROFILE, budget_usd=budget / 1e6)
+        async with await Store.open(mill.redis_url) as store:
+            wait_for_runs(mill, 10)
+            for _ in range(3):
+                victim = workers.pop(chance.randrange(2))
+                victim.signal(chance.choice((signal.SIGKILL, signal.SIGTERM)))
+                await store.pause(batch, "by hand")
+                await store.resume(batch)
+                made = mill.stats()["runs_created"]
+                workers.append(_worker(mill))
+                wait_until(partial(_moved, mill, batch, made), "it goes on, or is paused", 45)
+            status = await mill.wait_for(batch, ["paused"], timeout_s=90)
+            wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what ran has ended", 60)
+
+        assert status.batch.paused_reason == "budget"
+        assert budget - 3 * WORST < mill.stats()["tokens"] <= budget
+
+
+async def test_runs_of_unknown_cost_use_the_budget_up(tmp_path: Path) -> None:
+    """Every create's reply is lost, every answer adopted without its tokens: assumed at the worst, and said."""
+    lost = '[http]\ndrop_after = 1.0\nonly = ["POST /responses"]\n'
+    profile = Profile(model="gpt-5-mini", max_completion_tokens=256)
+    with Mill(tmp_path, "responses", lost) as mill:
+        _worker(mill)
+        batch = await mill.submit(["What is 1 + 1?"] * 20, profile, budget_usd=5 * 500 / 1e6)
+        status = await mill.wait_for(batch, ["paused"], timeout_s=60)
+
+        assert status.batch.paused_reason == "budget"
+        assert status.counts.cost_usd is None
+        assert 4 <= mill.stats()["runs_created"] <= 5
+        assert "budget $0.0025 ($0.00" in money(status)
+        assert "of it assumed for runs of unknown cost)" in money(status)
+
+
+async def test_a_worker_that_knows_no_price_starts_nothing_under_a_budget(tmp_path: Path) -> None:
+    """What cannot be bounded is not begun: the batch pauses and says what to do."""
+    profile = PROFILE.model_copy(update={"model": "gpt-unheard-of"})
+    with Mill(tmp_path) as mill:
+        mill.worker(5, QUICK)
+        batch = await mill.submit(["What is 1 + 1?"], profile, budget_usd=1)
+        status = await mill.wait_for(batch, ["paused"])
+
+        assert mill.stats()["runs_created"] == 0
+        assert "ASKMILL_PRICES" in standstill(status)
+
+
+def _moved(mill: Mill, batch: str, made: int) -> bool:
+    with redis.Redis.from_url(mill.redis_url) as client:
+        paused = client.hget(keys.batch(batch), "state") == b"paused"
+    return paused or mill.stats()["runs_created"] > made
+
+
+def _worker(mill: Mill) -> Child:
+    (mill.folder / "prices.toml").write_text(PRICES)
+    return mill.worker(20, QUICK, ASKMILL_PRICES=str(mill.folder / "prices.toml"))
