@@ -123,7 +123,7 @@ class Claims:
         A completed turn of a conversation hands `seed` to the next; after any other the rest fails,
         `previous_turn`.
         """
-        values = (BYTE_OF_FINISHED[result.status], pack_result(result), seed or b"", self._at.retention_ms)
+        values = (BYTE_OF_FINISHED[result.status], pack_result(result), seed or b"")
         held = (claim.batch, claim.row, claim.worker, claim.fence)
         return bool(await self._at.scripts.finish(held, values, _pairs(counters)))
 

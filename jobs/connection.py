@@ -27,7 +27,6 @@ class Connection:
     url: str
     redis: "Redis"
     scripts: Scripts
-    retention_ms: int
     lifetime_ms: int
 
     async def ask(self, *command: Any) -> Any:
@@ -44,7 +43,7 @@ class Connection:
             return await pipe.execute()
 
 
-async def connect(url: str, retention_days: float | None, lifetime_s: float) -> Connection:
+async def connect(url: str, lifetime_s: float) -> Connection:
     """Connect and check that this Redis has a layout we know.
 
     Raises:
@@ -64,8 +63,7 @@ async def connect(url: str, retention_days: float | None, lifetime_s: float) -> 
     except ValueError as fault:
         raise UsageError(f"ASKMILL_REDIS_URL: {fault}; a good one: redis://localhost:6379/0") from None
     redis = Redis.from_pool(pool)
-    retention_ms = int((retention_days or 0) * 86_400_000)
-    connection = Connection(url, redis, Scripts(redis, url), retention_ms, int(lifetime_s * 1000))
+    connection = Connection(url, redis, Scripts(redis, url), int(lifetime_s * 1000))
     try:
         await _check_schema(connection)
     except BaseException:

@@ -4,6 +4,7 @@ The key goes only to the address it was given for: another batch's API is left a
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,14 +17,22 @@ from jobs.errors import Unavailable, UsageError
 from jobs.local import EmulatorService, Lease
 from jobs.models import BatchState, JobStatus
 from jobs.objects import Kind, purge_objects
-from jobs.records import Batch
+from jobs.records import Batch, StatusView
 from jobs.store import Store
 from jobs.telling import counted
 
 AT_ONCE = 32
+ENDED_WITHIN_S = 60.0
+"""A worker gives a run half a minute to be cancelled."""
+LOOK_S = 0.2
 PURGED_AT_ONCE = 5000
 ENDED = frozenset({400, 404, 409, 422})
 """What the APIs answer to the cancelling of a run that has ended or is gone."""
+DISOWNED_AT_ONCE = 200
+"""Looked up in every batch by one script."""
+Made = tuple[Kind, str]
+KINDS: dict[str, Kind] = {"assistant": "assistant", "file": "file", "vector_store": "vector_store"}
+"""What stands in a batch's ledger beside its rows' own."""
 
 
 @asynccontextmanager
@@ -94,12 +103,10 @@ async def _runs_under_way(store: Store, batch: Batch) -> AsyncIterator[tuple[str
 async def purge_batch(store: Store, batch: Batch, settings: Settings) -> str:
     """Delete at the API, then here; returns what was done, in a sentence.
 
-    Raises UsageError while the batch is under way, Unavailable when the API keeps some of it: the batch then
+    Raises UsageError while rows are under way, Unavailable when the API keeps some of it: the batch then
     stays here, for its list of them, and `purge` may be repeated.
     """
-    going = {BatchState.QUEUED, BatchState.RUNNING}
-    if batch.state in going and (await store.counts(batch.id)).unfinished:
-        raise UsageError(f"{batch.id} is {batch.state}: cancel it first (`askmill cancel {batch.id}`).")
+    await _until_no_row_runs(store, batch)
     async with api_of(batch, settings) as api_client:
         there = await _purge_there(store, batch, api_client) if api_client is not None else None
     if there is None and not await _made_anything(store, batch):
@@ -112,27 +119,54 @@ async def purge_batch(store: Store, batch: Batch, settings: Settings) -> str:
     return f"{batch.id} is deleted here, and {counted(there, 'object')} at {batch.base_url}."
 
 
+async def _until_no_row_runs(store: Store, batch: Batch) -> None:
+    """Nothing is deleted under a run, which nobody could cancel then: a cancelled batch has its runs ended."""
+    until_s = time.monotonic() + ENDED_WITHIN_S
+    while under_way := _under_way(status := await store.status(batch.id)):
+        state, rows = status.batch.state, counted(under_way, "row")
+        if state is not BatchState.CANCELLED:
+            cancel = f"cancel it first (`askmill cancel {batch.id}`)"
+            raise UsageError(f"{batch.id} is {state}, {rows} of it are under way: {cancel}.")
+        if time.monotonic() > until_s:
+            raise UsageError(
+                f"{rows} of {batch.id} did not end within {ENDED_WITHIN_S:.0f} s: try again later."
+            )
+        await asyncio.sleep(LOOK_S)
+
+
+def _under_way(status: StatusView) -> int:
+    """Rows that somebody still asks, or ends."""
+    state, counts = status.batch.state, status.counts
+    if state in {BatchState.QUEUED, BatchState.RUNNING}:
+        return counts.unfinished
+    if not status.workers:
+        return 0
+    return counts.by_status[JobStatus.RUNNING] if state is BatchState.PAUSED else counts.unfinished
+
+
 async def _purge_there(store: Store, batch: Batch, api_client: AsyncOpenAI) -> int:
     """How many objects were deleted."""
-    deleted, objects, uploads = 0, list[tuple[Kind, str]](), batch.options.get("uploads", {})
-    async for one in _objects(store, batch):
-        objects.append(one)
-        if one[1] in uploads:
-            # Before it is deleted: a batch that comes meanwhile then uploads its own.
-            await store.forget(one[0], uploads[one[1]])
+    deleted, objects = 0, list[Made]()
+    async for made in _made_by_rows(store, batch):
+        objects.append(made)
         if len(objects) == PURGED_AT_ONCE:
             deleted += await _purge_some(batch, api_client, objects)
             objects = []
-    return deleted + await _purge_some(batch, api_client, objects)
+    deleted += await _purge_some(batch, api_client, objects)
+    shared = await store.made(batch.id)
+    for at in range(0, len(shared), DISOWNED_AT_ONCE):
+        free = await store.disown(batch.id, shared[at : at + DISOWNED_AT_ONCE])
+        deleted += await _purge_some(batch, api_client, [(KINDS[kind], id_) for kind, id_ in free])
+    return deleted
 
 
 async def _made_anything(store: Store, batch: Batch) -> bool:
-    async for _ in _objects(store, batch):
+    async for _ in _made_by_rows(store, batch):
         return True
-    return False
+    return bool(await store.made(batch.id))
 
 
-async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[tuple[Kind, str]]) -> int:
+async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[Made]) -> int:
     report = await purge_objects(api_client, objects)
     if report.faults:
         left = counted(len(report.faults), "object")
@@ -143,31 +177,16 @@ async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[tuple
     return report.deleted
 
 
-async def _objects(store: Store, batch: Batch) -> AsyncIterator[tuple[Kind, str]]:
-    """All that the batch made and no other batch uses."""
-    borrowed = await _borrowed(store, batch)
+async def _made_by_rows(store: Store, batch: Batch) -> AsyncIterator[Made]:
+    """Threads, responses and generated files: a run of the Assistants API goes with its thread."""
     thread: Kind = "thread" if batch.api == "assistants" else "conversation"
-    last = None
-    async for thread_id, run_id in store.ledger(batch.id):
-        if thread_id and thread_id not in borrowed and thread_id != last:
-            yield thread, thread_id
-            last = thread_id
-        if run_id and batch.api == "responses" and thread_id not in borrowed:
-            yield "response", run_id
-    others = [other for other in await store.list_batches() if other.id != batch.id]
-    used = {id_ for other in others for id_ in other.options.get("uploads", {})}
-    for id_ in batch.options.get("uploads", {}):
-        if id_ not in used:
-            yield "vector_store" if id_ == batch.resources.vector_store_id else "file", id_
-
-
-async def _borrowed(store: Store, batch: Batch) -> set[str]:
-    """Threads of answers that were taken from other batches."""
-    if not batch.options.get("reuse_answers"):
-        return set()
-    borrowed = set()
-    async for view in store.results(batch.id, {JobStatus.COMPLETED}):
-        stored = view.stored
-        if stored and stored.get("attempts_made") == 0 and stored.get("thread_id"):
-            borrowed.add(stored["thread_id"])
-    return borrowed
+    uploads, last = {id_ for _, id_ in await store.made(batch.id)}, None
+    async for kind, id_ in store.ledger(batch.id):
+        if kind == "thread" and id_ != last:
+            yield thread, id_
+            last = id_
+        elif kind == "run" and batch.api == "responses":
+            yield "response", id_
+        # A run may hand back a file that it was given.
+        elif kind == "file" and id_ not in uploads:
+            yield "file", id_

@@ -4,6 +4,7 @@
     ─────────────────────────  ──────  ─────────────────────  ──────────────────────────────────────────
     askmill:schema             STRING  for ever               layout version; the first Store.open
     askmill:batches            ZSET    for ever               batch → submitted ms; seal, purge, sweep
+    askmill:loading            SET     for ever               batches on their way in; create, seal, sweep
     askmill:open               ZSET    for ever               unfinished batch → turn last fed; seal, feed
     askmill:turn               STRING  for ever               counts the turns of feeding; feed
     askmill:fed                ZSET    for ever               "b:row" → ms handed to the broker; feed, claim
@@ -11,10 +12,10 @@
     askmill:worker:{w}         HASH    claim lifetime         its card; beat. `swept`: dead; `heard_since`: ms
     askmill:held:{w}           SET     until given back       "b:row" it holds; claim, finish, sweep
     askmill:identity:{sha}     STRING  as its newest batch    batch of this file, profile, address; seal
-    askmill:assistant:{sha}    STRING  for ever               id of an assistant by its content, or who
+    askmill:assistant:{sha}    STRING  90 days unused         id of an assistant by its content, or who
                                                              is making it (a minute); reserve, remember
-    askmill:file:{sha}         STRING  for ever               id of an uploaded file by content; client
-    askmill:vector_store:{sha} STRING  for ever               id of one by its files' ids; client
+    askmill:file:{sha}         STRING  90 days unused         the same of an uploaded file
+    askmill:vector_store:{sha} STRING  90 days unused         the same of one, by its files' ids
     askmill:limits             HASH    for ever               limits of all workers together; set_limits
     askmill:window             HASH    minutes after a 429    runs the API bears, hold_until; throttle
     askmill:tat:{kind}         STRING  a minute past its end  when the next booking is due, ms; book
@@ -28,11 +29,14 @@
     askmill:b:{b}:next         HASH    as the batch           row → next turn of its conversation; add_rows
     askmill:b:{b}:seeds        HASH    as the batch           row → what its previous turn left it; finish
     askmill:b:{b}:turns        HASH    while loading          conversation → its last rows so far; add_rows
+    askmill:b:{b}:made         HASH    as the batch           "kind:id" it uses at the API → sha of its key
+                                                             above; reserve, remember
     askmill:b:{b}:pace         HASH    as the batch           10 s bucket → rows finished lately; finish
     askmill:b:{b}:files        HASH    as the batch           "row:number" → generated file; keep_file
     askmill:b:{b}:live:{row}   HASH    claim to finish        fence, worker, state, marks of the row
 
 A batch that was never sealed vanishes after an hour; with retention set, a finished batch's keys expire.
+`purge` deletes at the API what a batch made and no other uses: it goes by `made` and by the rows.
 """
 
 import re
@@ -42,6 +46,7 @@ SCHEMA_VERSION = 2
 
 SCHEMA = "askmill:schema"
 BATCHES = "askmill:batches"
+LOADING = "askmill:loading"
 OPEN = "askmill:open"
 TURN = "askmill:turn"
 FED = "askmill:fed"
@@ -59,6 +64,7 @@ PARTS = (
     "next",
     "seeds",
     "turns",
+    "made",
     "pace",
     "files",
 )
@@ -113,6 +119,7 @@ def member(batch_id: str, row: int) -> str:
 _TYPES = (
     (r"askmill:(schema|turn)", "string"),
     (r"askmill:(batches|open|fed|workers)", "zset"),
+    (r"askmill:loading", "set"),
     (r"askmill:worker:[^:]+", "hash"),
     (r"askmill:held:[^:]+", "set"),
     (r"askmill:(identity|assistant|file|vector_store):[^:]+", "string"),
@@ -121,7 +128,7 @@ _TYPES = (
     (r"askmill:b:[a-z0-9_]+", "hash"),
     (r"askmill:b:[a-z0-9_]+:status", "string"),
     (r"askmill:b:[a-z0-9_]+:(due|orphans)", "zset"),
-    (r"askmill:b:[a-z0-9_]+:(n|input|results|next|seeds|turns|pace|files|live:[1-9]\d*)", "hash"),
+    (r"askmill:b:[a-z0-9_]+:(n|input|results|next|seeds|turns|made|pace|files|live:[1-9]\d*)", "hash"),
 )
 
 

@@ -20,6 +20,10 @@ PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 A doubled brace stands for itself, as in Python's own templates; then there is no group 1."""
 
 
+BY_ITEMS = "items:"
+"""Begins the id of a run that is only known by what stands on its conversation: `items:CONVERSATION`."""
+
+
 class JobStatus(StrEnum):
     """The status of a row, as users see it."""
 

@@ -19,6 +19,7 @@ from openai._types import RequestOptions
 from jobs.api import sentence, spoken, words_of
 from jobs.attachable import file_fault
 from jobs.errors import ApiUnavailable, UsageError
+from jobs.profile import Profile
 
 RETRIES = 4
 BATCH_FILES = 500
@@ -69,6 +70,17 @@ async def still_there(client: AsyncOpenAI, kind: Kind, object_id: str) -> bool:
     except OpenAIError as error:
         raise ApiUnavailable(f"{object_id}: {sentence(error, client)}") from None
     return found.json().get("status") not in {"expired", "error"}
+
+
+def store_name(profile: Profile) -> str:
+    """Of the vector store of a profile's files."""
+    return f"askmill {profile.name or ''}".strip()
+
+
+def vector_store_key(base_url: str, file_ids: Iterable[str]) -> str:
+    """Names a vector store of just these files."""
+    named = "\n".join((base_url.partition("?")[0].rstrip("/"), *sorted(file_ids)))
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 async def make_vector_store(

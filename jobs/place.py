@@ -24,7 +24,7 @@ def redis_url(settings: Settings) -> Iterator[str]:
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
     """The store. Raises RedisUnavailable, LocalFault."""
     with redis_url(settings) as url:
-        async with await Store.open(url, retention_days=settings.retention_days) as store:
+        async with await Store.open(url) as store:
             yield store
 
 

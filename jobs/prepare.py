@@ -1,40 +1,44 @@
 """What a batch needs at the API before its first row: its files uploaded, a vector store filled.
 
     named by profile and rows ─▶ checked, all faults at once ─▶ known by content? ─┬ there still: its id
-                                                                                   └ upload, remember
+                                                                                   └ uploaded, once
     files that file_search reads ─▶ a vector store of just these? ─┬ there still: its id
-                                                                   └ create, fill, wait, remember
+                                                                   └ created, filled, waited for
 
 Everything is found again by content and address, so that nothing is uploaded twice for two rows or batches.
+The batch exists by then: what it takes stands in its ledger before it is looked at, safe from `purge`.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from openai import AsyncOpenAI
 
 from jobs.attachable import readers, type_fault
 from jobs.errors import UsageError
+from jobs.making import made_once
 from jobs.models import Api
-from jobs.objects import Purpose, content_key, make_vector_store, still_there, upload_file
+from jobs.objects import (
+    Purpose,
+    content_key,
+    make_vector_store,
+    still_there,
+    store_name,
+    upload_file,
+    vector_store_key,
+)
 from jobs.profile import IMAGE, Profile, Resources
+from jobs.records import Wanted
 from jobs.store import Store
 
 TOOLS = {"code_interpreter": 20, "file_search": 10_000}
 """Tools that are given files, and how many at most (OpenAPI: AssistantToolResources; file search guide)."""
 UPLOADS_AT_ONCE = 8
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The ids for the batch, and under which key each is remembered, for `purge` to forget."""
-
-    resources: Resources
-    keys: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,16 @@ class _Upload:
 
 
 class Preparation:
-    """Uploads for one batch. `say` hears of the progress."""
+    """Uploads for one batch, or for none (''). `say` hears of the progress."""
 
-    def __init__(self, store: Store, client: AsyncOpenAI, api: Api, say: Say) -> None:
-        self._store, self._client, self._api, self._say = store, client, api, say
+    def __init__(self, store: Store, batch: str, client: AsyncOpenAI, api: Api, say: Say) -> None:
+        self._store, self._batch, self._client, self._api, self._say = store, batch, client, api, say
         self._gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
         self._begun = 0
 
     async def prepare(
         self, profile: Profile, images: Mapping[str, Path], files: Mapping[str, Path]
-    ) -> Prepared:
+    ) -> Resources:
         """Upload what is new, make the vector store. Raises UsageError with all faults, ApiUnavailable."""
         row_purpose: Purpose = "assistants" if self._api == "assistants" else "user_data"
         own: dict[str, tuple[Path, Purpose]] = {path: (Path(path), "assistants") for path in profile.files}
@@ -65,19 +69,17 @@ class Preparation:
         if faults:
             raise UsageError("\n".join(dict.fromkeys(faults)))
         ids = await self._ids({upload.key: upload for upload in (*of_profile.values(), *of_rows.values())})
-        keys = {id_: key for key, id_ in ids.items()}
         given = {path: ids[upload.key] for path, upload in of_profile.items()}
         read = {tool: {given[path]: Path(path).name for path in _read_by(profile, tool)} for tool in TOOLS}
         store_id = None
         if read["file_search"]:
-            store_id, key = await self._vector_store(read["file_search"], profile)
-            keys[store_id] = key
-        resources = Resources(
+            store_id = await self._vector_store(read["file_search"], profile)
+        return Resources(
             code_interpreter_files=tuple(read["code_interpreter"]),
             vector_store_id=store_id,
+            vector_store_files=tuple(read["file_search"]),
             row_files={name: ids[upload.key] for name, upload in of_rows.items()},
         )
-        return Prepared(resources, keys)
 
     def _keyed(self, wanted: Mapping[str, tuple[Path, Purpose]], faults: list[str]) -> dict[str, _Upload]:
         """Each file with the key it is remembered under; what the API would refuse goes to the faults."""
@@ -109,26 +111,40 @@ class Preparation:
         async with self._gate:
             self._begun += 1
             number = self._begun
-            known = await self._store.recall("file", upload.key)
-            if known is not None and await still_there(self._client, "file", known):
-                return known
             size_kb = upload.path.stat().st_size / 1000
-            self._say(f"Uploading {upload.path.name} ({number} of {count}, {size_kb:,.1f} kB)")
-            made = await upload_file(self._client, upload.path, upload.purpose)
-            await self._store.remember("file", upload.key, made)
+
+            async def make() -> str:
+                self._say(f"Uploading {upload.path.name} ({number} of {count}, {size_kb:,.1f} kB)")
+                return await upload_file(self._client, upload.path, upload.purpose)
+
+            return await self._found_or_made("file", upload.key, make)
+
+    async def _vector_store(self, files: Mapping[str, str], profile: Profile) -> str:
+        """The vector store of just these files."""
+
+        async def make() -> str:
+            self._say(f"Indexing {len(files)} files …")
+            return await make_vector_store(self._client, files, store_name(profile))
+
+        return await self._found_or_made(
+            "vector_store", vector_store_key(str(self._client.base_url), files), make
+        )
+
+    async def _found_or_made(
+        self, kind: Literal["file", "vector_store"], key: str, make: Callable[[], Awaitable[str]]
+    ) -> str:
+        """The one that is known, if the API has it still; else a new one, made by us or by another submit."""
+        wanted, fresh, gone = Wanted(self._batch, kind, key), set[str](), set[str]()
+
+        async def make_here() -> str:
+            fresh.add(made := await make())
             return made
 
-    async def _vector_store(self, files: Mapping[str, str], profile: Profile) -> tuple[str, str]:
-        """The vector store of just these files, and its key."""
-        named = "\n".join((str(self._client.base_url), *sorted(files)))
-        key = hashlib.sha256(named.encode()).hexdigest()
-        known = await self._store.recall("vector_store", key)
-        if known is not None and await still_there(self._client, "vector_store", known):
-            return known, key
-        self._say(f"Indexing {len(files)} files …")
-        made = await make_vector_store(self._client, files, f"askmill {profile.name or ''}".strip())
-        await self._store.remember("vector_store", key, made)
-        return made, key
+        while True:
+            found = await made_once(self._store, wanted, make_here, gone)
+            if found in fresh or await still_there(self._client, kind, found):
+                return found
+            gone.add(found)
 
 
 def _read_by(profile: Profile, tool: str) -> list[str]:

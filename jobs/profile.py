@@ -96,6 +96,8 @@ class Resources(Frozen):
 
     code_interpreter_files: tuple[str, ...] = ()
     vector_store_id: str | None = None
+    vector_store_files: tuple[str, ...] = ()
+    """The ids of its files: what it takes to make it again."""
     row_files: dict[str, str] = Field(default_factory=dict)
     """Files and local images named by rows (`--override file`, `image`): path as written → file id.
 

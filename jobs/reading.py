@@ -13,7 +13,7 @@ from jobs import keys
 from jobs.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from jobs.connection import Connection
 from jobs.errors import NotFound
-from jobs.models import FINISHED, STATUS_OF_BYTE, UNFINISHED, BatchState, InputSpec, JobStatus
+from jobs.models import BY_ITEMS, FINISHED, STATUS_OF_BYTE, UNFINISHED, BatchState, InputSpec, JobStatus
 from jobs.pace import PIECE_S, PIECES, time_left
 from jobs.profile import Profile, Resources
 from jobs.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerCard
@@ -24,9 +24,16 @@ _ASKED = FINISHED - {JobStatus.REJECTED, JobStatus.CANCELLED}
 _SHOWN = 5
 
 
+async def _names(at: Connection) -> list[str]:
+    """The batches there are, newest first; one whose retention is over may be listed until a sweep."""
+    listed = [name.decode() for name in await at.ask("ZREVRANGE", keys.BATCHES, 0, -1)]
+    there = await at.together(*(("EXISTS", keys.batch(name)) for name in listed)) if listed else []
+    return [name for name, exists in zip(listed, there, strict=True) if exists]
+
+
 async def not_found(at: Connection, batch: str) -> NoReturn:
     """Names the batches that look alike, else the newest."""
-    known = [name.decode() for name in await at.ask("ZREVRANGE", keys.BATCHES, 0, -1)]
+    known = await _names(at)
     near = get_close_matches(batch, known, _SHOWN) or known[:_SHOWN]
     hint = f"here are {', '.join(near)}" if near else "there is none in this Redis"
     raise NotFound(f"no batch {batch!r}: {hint} (`askmill list` shows all)")
@@ -124,8 +131,7 @@ class Reading:
 
     async def newest(self) -> str | None:
         """The batch submitted last."""
-        newest = await self._at.ask("ZREVRANGE", keys.BATCHES, 0, 0)
-        return newest[0].decode() if newest else None
+        return next(iter(await _names(self._at)), None)
 
     async def batch(self, batch: str) -> Batch:
         """Raises NotFound for one that is not (or no longer) here."""
@@ -136,9 +142,9 @@ class Reading:
 
     async def list_batches(self) -> list[Batch]:
         """All of them, newest first."""
-        names = [name.decode() for name in await self._at.ask("ZREVRANGE", keys.BATCHES, 0, -1)]
+        names = await _names(self._at)
         stored = await self._at.together(*(("HGETALL", keys.batch(name)) for name in names)) if names else []
-        # One whose retention has just ended may still be named.
+        # One's retention may have ended since.
         return [_batch(name, values) for name, values in zip(names, stored, strict=True) if values]
 
     async def counts(self, batch: str) -> Counts:
@@ -247,24 +253,34 @@ class Reading:
                 return view.row
         raise NotFound(f"no row with {spec.id_column} {own_id!r} in batch {batch}")
 
-    async def ledger(self, batch: str) -> AsyncIterator[tuple[str | None, str | None]]:
-        """(thread id, run id) of every attempt ever made, of results and of rows that are under way."""
+    async def ledger(self, batch: str) -> AsyncIterator[tuple[str, str]]:
+        """("thread" | "run" | "file", its id) of all that the batch's rows ever made, those under way too."""
         async for view in self.results(batch):
-            known = [view.stored]
+            stored = view.stored
+            # With no attempt, an answer was taken from another batch, and all ids are that one's.
+            known = [stored] if stored and stored.get("attempts_made") != 0 else []
             if view.status in UNFINISHED:
                 state = await self._at.ask("HGET", keys.live(batch, view.row), "state")
-                known.append(orjson.loads(state) if state else None)
-            for pair in dict.fromkeys(_ids_in(known)):
-                yield pair
+                known += [orjson.loads(state)] if state else []
+            for made in dict.fromkeys(_made_in(known)):
+                yield made
 
 
-def _ids_in(stored: Any) -> Iterator[tuple[str | None, str | None]]:
-    """Every (thread_id, run_id) that stands side by side anywhere in stored JSON."""
+def _made_in(stored: Any) -> Iterator[tuple[str, str]]:
+    """Every id of something that a run made, anywhere in stored JSON; citations name the user's own files."""
     if isinstance(stored, list):
         for part in stored:
-            yield from _ids_in(part)
+            yield from _made_in(part)
     elif isinstance(stored, dict):
         if stored.get("thread_id"):
-            yield stored["thread_id"], stored.get("run_id")
-        for part in stored.values():
-            yield from _ids_in(part)
+            yield "thread", stored["thread_id"]
+        # A run that only its conversation's items tell of has no id at the API.
+        if stored.get("run_id") and not stored["run_id"].startswith(BY_ITEMS):
+            yield "run", stored["run_id"]
+        for file in stored.get("files") or ():
+            # A container's files end with it.
+            if file.get("file_id") and not file.get("container_id"):
+                yield "file", file["file_id"]
+        for name, part in stored.items():
+            if name not in {"citations", "details", "files"}:
+                yield from _made_in(part)

@@ -1,5 +1,6 @@
 """What goes into the store and comes out of it, as data. Times in `_ms`: Redis's clock, Unix milliseconds."""
 
+import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -32,6 +33,26 @@ class NewBatch:
     limits: Limits
     identity: str
     options: dict[str, Any] = field(default_factory=dict)
+    retention_days: float | None = None
+    """How long it stays after its end; None: until `purge`."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a batch needs at the API and others may too, by its content; and who would make it.
+
+    `kind`: `assistant`, `file`, `vector_store`. `batch` is empty for who has none (`chat`).
+    """
+
+    batch: str
+    kind: str
+    sha256: str
+    maker: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def named(self) -> tuple[str, str, str, str]:
+        """As the scripts take it."""
+        return self.batch, self.kind, self.sha256, self.maker
 
 
 class NewRow(NamedTuple):

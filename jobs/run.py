@@ -108,7 +108,7 @@ class _Running:
         return stack.enter_context(Lease(service))
 
     async def _work(self, url: str, stack: ExitStack) -> Outcome:
-        async with await Store.open(url, retention_days=self._job.settings.retention_days) as store:
+        async with await Store.open(url) as store:
             identity = identity_of(self._intake, self._order)
             known = await find_known(store, identity, self._order)
             self._batch = None if known is None else known.batch.id

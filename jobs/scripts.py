@@ -35,11 +35,26 @@ class Scripts:
     async def create(self, batch: str, lifetime_ms: int, fields: list[bytes | str | int]) -> int:
         return cast("int", await self._run("create", batch, lifetime_ms, *fields))
 
-    async def seal(self, batch: str, retention_ms: int) -> int:
-        return cast("int", await self._run("seal", batch, retention_ms))
+    async def seal(self, batch: str) -> int:
+        return cast("int", await self._run("seal", batch))
 
-    async def reserve(self, key: str, maker: str, lifetime_ms: int, gone: list[str]) -> bytes | int:
-        return cast("bytes | int", await self._run("reserve", key, maker, lifetime_ms, *gone))
+    async def resources(self, batch: str, resources: str) -> int:
+        return cast("int", await self._run("resources", batch, resources))
+
+    async def reserve(
+        self, wanted: tuple[str, str, str, str], lifetimes_ms: tuple[int, int, int], gone: list[str]
+    ) -> bytes | int:
+        """`wanted`: batch, kind, sha, maker. `lifetimes_ms`: turn, unused id, unsealed batch."""
+        return cast("bytes | int", await self._run("reserve", *wanted, *lifetimes_ms, *gone))
+
+    async def remember(self, wanted: tuple[str, str, str, str], made: str, unused_ms: int) -> int:
+        return cast("int", await self._run("remember", *wanted, made, unused_ms))
+
+    async def forget(self, kind: str, sha256: str, maker: str) -> int:
+        return cast("int", await self._run("forget", kind, sha256, maker))
+
+    async def disown(self, batch: str, names: list[str]) -> list[bytes]:
+        return cast("list[bytes]", await self._run("disown", batch, *names))
 
     async def claim(self, batch: str, row: int, worker: str, fence: str) -> list[Any]:
         return cast("list[Any]", await self._run("claim", batch, row, worker, fence))
@@ -53,7 +68,7 @@ class Scripts:
     async def finish(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
     ) -> int:
-        """`values`: byte, result, seed, retention_ms."""
+        """`values`: byte, result, seed."""
         return cast("int", await self._run("finish", *claimed, *values, *counters))
 
     async def give_back(
@@ -97,8 +112,8 @@ class Scripts:
     async def resume(self, batch: str) -> list[Any]:
         return cast("list[Any]", await self._run("resume", batch))
 
-    async def cancel(self, batch: str, retention_ms: int) -> bytes:
-        return cast("bytes", await self._run("cancel", batch, retention_ms))
+    async def cancel(self, batch: str) -> bytes:
+        return cast("bytes", await self._run("cancel", batch))
 
     async def retry(self, batch: str, status_bytes: str) -> int:
         return cast("int", await self._run("retry", batch, status_bytes))
@@ -108,6 +123,9 @@ class Scripts:
 
     async def limits(self, batch: str, limits: bytes, budget_nano: int | str) -> int:
         return cast("int", await self._run("limits", batch, limits, budget_nano))
+
+    async def retention(self, batch: str, retention_ms: int) -> int:
+        return cast("int", await self._run("retention", batch, retention_ms))
 
     async def trouble(self, batch: str, reason: str, patience_ms: int) -> int:
         return cast("int", await self._run("trouble", batch, reason, patience_ms))

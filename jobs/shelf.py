@@ -1,6 +1,6 @@
 """The store's way in: a batch is created, filled block by block, sealed; only then does it exist for others.
 
-create_batch ─▶ add_rows … ─▶ seal_batch          never sealed: gone an hour after the last add_rows
+create_batch ─▶ set_resources ─▶ add_rows … ─▶ seal_batch     never sealed: gone an hour after the last step
 """
 
 import hashlib
@@ -16,16 +16,24 @@ from jobs.codec import BLOCK_ROWS, block_of, limits_json, pack, pack_result
 from jobs.connection import Connection
 from jobs.errors import Unavailable
 from jobs.models import JobStatus, Limits, Result
-from jobs.records import NANO, NewBatch, NewRow
+from jobs.profile import Resources
+from jobs.records import NANO, NewBatch, NewRow, Wanted
 
 _UNSEALED_MS = 3_600_000
 _MAKING_MS = 60_000
+_UNUSED_MS = 90 * 86_400_000
+_DAY_MS = 86_400_000
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def budget_nano(limits: Limits) -> int | str:
     """The budget as the scripts compare it; empty for none."""
     return "" if limits.budget_usd is None else round(limits.budget_usd * NANO)
+
+
+def retention_ms(days: float | None) -> int:
+    """As the scripts read it; 0 keeps a batch until `purge`."""
+    return int((days or 0) * _DAY_MS)
 
 
 def _new_id() -> str:
@@ -82,12 +90,16 @@ class Shelf:
             *("profile", new.profile.frozen_json(), "resources", new.resources.model_dump_json()),
             *("api", new.api, "base_url", new.base_url, "model", new.model, "identity", new.identity),
             *("limits", limits_json(new.limits), "budget_nano", budget_nano(new.limits)),
-            *("options", orjson.dumps(new.options)),
+            *("options", orjson.dumps(new.options), "retention_ms", retention_ms(new.retention_days)),
         ]
         while True:
             batch = _new_id()
             if await self._at.scripts.create(batch, _UNSEALED_MS, fields):
                 return batch
+
+    async def set_resources(self, batch: str, resources: Resources) -> None:
+        """What the API holds for the batch, found or made after it was created, or made again."""
+        await self._at.scripts.resources(batch, resources.model_dump_json())
 
     async def add_rows(self, batch: str, first_row: int, rows: Sequence[NewRow]) -> None:
         """Store rows; some thousand a call are fastest. Repeating a call changes nothing.
@@ -110,7 +122,7 @@ class Shelf:
         if following:
             pairs = [part for pair in following.items() for part in pair]
             commands.append(("HSET", keys.part(batch, "next"), *pairs))
-        names = ("status", "input", "results", "next", "turns")
+        names = ("status", "input", "results", "next", "turns", "made")
         commands += [("PEXPIRE", keys.part(batch, name), _UNSEALED_MS) for name in names]
         await self._at.together(*commands, ("PEXPIRE", keys.batch(batch), _UNSEALED_MS))
 
@@ -132,7 +144,8 @@ class Shelf:
                 following[last[name]] = number
             last[name] = number
         pairs = [part for name in names for part in (name, f"{before[name]}:{last[name]}")]
-        await self._at.together(("HSET", keys.part(batch, "turns"), *pairs))
+        own = keys.part(batch, "turns")
+        await self._at.together(("HSET", own, *pairs), ("PEXPIRE", own, _UNSEALED_MS))
         return following
 
     async def seal_batch(self, batch: str) -> None:
@@ -141,7 +154,7 @@ class Shelf:
         Raises:
             Unavailable: its loading stood still for an hour and it has vanished.
         """
-        if not await self._at.scripts.seal(batch, self._at.retention_ms):
+        if not await self._at.scripts.seal(batch):
             raise Unavailable("the batch was not filled within an hour and has been dropped; submit it again")
 
     async def find_identity(self, sha256: str) -> str | None:
@@ -149,25 +162,35 @@ class Shelf:
         found = await self._at.ask("GET", keys.identity(sha256))
         return found.decode() if found else None
 
-    async def recall(self, kind: str, sha256: str) -> str | None:
-        """The id of an `assistant` or `file` that was made at the API for this content."""
-        found = await self._at.ask("GET", keys.resource(kind, sha256))
-        return found.decode() if found and not found.startswith(b"?") else None
-
-    async def reserve(
-        self, kind: str, sha256: str, maker: str, gone: Collection[str] = ()
-    ) -> tuple[bool, str | None]:
+    async def reserve(self, wanted: Wanted, gone: Collection[str] = ()) -> tuple[bool, str | None]:
         """Whether it is this maker's turn to make it; else its id, or None while somebody else makes it.
 
         `gone` are ids that the API no longer has. Who has the turn says `remember`, or `forget` when it
-        failed; a minute after it fell silent, the turn is another's.
+        failed, and asks again while it takes long; a minute after it fell silent, the turn is another's.
         """
-        key = keys.resource(kind, sha256)
-        found = await self._at.scripts.reserve(key, maker, _MAKING_MS, list(gone))
+        lifetimes_ms = (_MAKING_MS, _UNUSED_MS, _UNSEALED_MS)
+        found = await self._at.scripts.reserve(wanted.named, lifetimes_ms, list(gone))
         return (False, found.decode()) if isinstance(found, bytes) else (bool(found), None)
 
-    async def remember(self, kind: str, sha256: str, resource_id: str) -> None:
-        await self._at.ask("SET", keys.resource(kind, sha256), resource_id)
+    async def remember(self, wanted: Wanted, made: str) -> None:
+        """It is made: found by its content for 90 days after its last use, and in the batch's ledger."""
+        await self._at.scripts.remember(wanted.named, made, _UNUSED_MS)
 
-    async def forget(self, kind: str, sha256: str) -> None:
-        await self._at.ask("DEL", keys.resource(kind, sha256))
+    async def forget(self, wanted: Wanted) -> None:
+        """It could not be made: the turn is another's, unless it is so already."""
+        await self._at.scripts.forget(wanted.kind, wanted.sha256, wanted.maker)
+
+    async def made(self, batch: str) -> list[tuple[str, str]]:
+        """(kind, id) of all that the batch uses at the API beside its rows' own."""
+        names = await self._at.ask("HKEYS", keys.part(batch, "made"))
+        return [_kind_and_id(name) for name in names]
+
+    async def disown(self, batch: str, made: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those that no other batch uses, nor one on its way in; nobody finds them by content any more."""
+        free = await self._at.scripts.disown(batch, [f"{kind}:{id_}" for kind, id_ in made])
+        return [_kind_and_id(name) for name in free]
+
+
+def _kind_and_id(name: bytes) -> tuple[str, str]:
+    kind, _, id_ = name.decode().partition(":")
+    return kind, id_

@@ -7,7 +7,7 @@ from jobs.connection import Connection
 from jobs.models import BYTE_OF_FINISHED, RETRIED_BY_DEFAULT, JobStatus, Limits
 from jobs.reading import Reading, not_found
 from jobs.records import Counts
-from jobs.shelf import budget_nano
+from jobs.shelf import budget_nano, retention_ms
 
 
 class Steering(Reading):
@@ -27,7 +27,7 @@ class Steering(Reading):
 
     async def cancel(self, batch: str) -> Counts:
         """End every row that nothing was begun for; workers end the others at the API."""
-        if not await self._at.scripts.cancel(batch, self._at.retention_ms):
+        if not await self._at.scripts.cancel(batch):
             await not_found(self._at, batch)
         return await self.counts(batch)
 
@@ -43,6 +43,11 @@ class Steering(Reading):
     async def update_limits(self, batch: str, limits: Limits) -> None:
         """Workers see them at their next heartbeat."""
         if not await self._at.scripts.limits(batch, limits_json(limits), budget_nano(limits)):
+            await not_found(self._at, batch)
+
+    async def update_retention(self, batch: str, days: float) -> None:
+        """So long after its end it goes; one that has ended, so long from now."""
+        if not await self._at.scripts.retention(batch, retention_ms(days)):
             await not_found(self._at, batch)
 
     async def purge(self, batch: str) -> None:

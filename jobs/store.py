@@ -1,8 +1,8 @@
 """The only owner of job state: what must survive of a batch is in Redis and changes only through here.
 
-    Shelf     a batch comes in           create_batch, add_rows, seal_batch, find_identity, recall, remember
+    Shelf     a batch comes in           create_batch, add_rows, seal_batch, find_identity, reserve, made
     Reading   anybody asks               batch, list_batches, counts, status, results, row, ledger, workers
-    Steering  a person changes a batch   pause, resume, cancel, retry, update_limits, purge
+    Steering  a person changes a batch   pause, resume, cancel, retry, update_limits, update_retention, purge
     Claims    a worker has a row         beat, leave, claim, save, give_back, finish, keep_file, trouble
     Upkeep    rows keep moving           feed, lost_messages, sweep
     Pacing    all workers together       set_limits, limits, book, throttle
@@ -29,12 +29,11 @@ class Store(Shelf, Claims, Upkeep, Steering, Pacing):
         self._suspects = {}
 
     @classmethod
-    async def open(cls, url: str, *, retention_days: float | None = None, lifetime_s: float = 12.0) -> Self:
+    async def open(cls, url: str, *, lifetime_s: float = 12.0) -> Self:
         """Connect to `redis://`, `rediss://` or `unix://`.
 
         Args:
             url: see `ASKMILL_REDIS_URL`.
-            retention_days: how long finished batches stay; None: until `purge`.
             lifetime_s: how long a worker's claims outlive its last heartbeat.
 
         Raises:
@@ -42,7 +41,7 @@ class Store(Shelf, Claims, Upkeep, Steering, Pacing):
             UsageError: the address cannot be read.
             UsageError: a newer askmill has written there.
         """
-        return cls(await connect(url, retention_days, lifetime_s))
+        return cls(await connect(url, lifetime_s))
 
     async def close(self) -> None:
         await self._at.redis.aclose()

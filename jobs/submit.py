@@ -1,6 +1,6 @@
 """From a file to a stored batch: checked, named by its content, then stored row by row, or found again.
 
-file ─▶ intake.check ─▶ identity ─▶ known? ─┬ no, or --new: create, add_rows …, seal ─▶ feed
+file ─▶ intake.check ─▶ identity ─▶ known? ─┬ no, or --new: create, upload, add_rows …, seal ─▶ feed
                                             ├ unfinished: other limits if said, resume, go on
                                             └ done, or cancelled and every row ended: as it is
 """
@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from config.settings import Settings
-from jobs.errors import Unavailable, UsageError
+from jobs.errors import AskmillError, Unavailable, UsageError
 from jobs.intake import Intake, IntakeOptions, check
 from jobs.models import BatchState, Limits
 from jobs.pricing import Prices
@@ -47,6 +47,7 @@ class Order:
     name: str | None = None
     new: bool = False
     reuse_answers: bool = False
+    retention_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,16 @@ def _content(path: Path) -> str:
 
 
 async def find_known(store: Store, identity: str, order: Order) -> Known | None:
-    """The batch of the same work, unless `--new`; other limits are put into an unfinished one."""
+    """The batch of the same work, unless `--new`; other limits are put into an unfinished one.
+
+    A retention that is set is its retention from now on.
+    """
     found = None if order.new else await store.find_identity(identity)
     if found is None:
         return None
     batch = await store.batch(found)
+    if order.retention_days is not None:
+        await store.update_retention(found, order.retention_days)
     known = Known(batch, await store.counts(found))
     if known.finished:
         return known
@@ -114,25 +120,26 @@ async def store_new(store: Store, intake: Intake, order: Order, identity: str, s
     `say` hears of uploads. Raises UsageError when a file cannot be uploaded or changes meanwhile, and
     ApiUnavailable.
     """
-    resources, uploads = await _prepared(store, intake, order, say)
     files = [_content(Path(path)) for path in order.profile.files]
-    options = {"reuse_answers": order.reuse_answers, "uploads": uploads, "files": files}
+    options = {"reuse_answers": order.reuse_answers, "files": files}
     options["offline"] = order.target.offline
-    known = await _known_answers(store, intake, order, resources, files) if order.reuse_answers else None
     new = NewBatch(
         name=order.name or Path(intake.name).name,
         file=intake.name,
         spec=intake.spec,
         profile=order.profile,
-        resources=resources,
+        resources=Resources(),
         api=order.target.api,
         base_url=order.target.base_url,
         model=order.profile.model or "",
         limits=Limits(**order.limits),
         identity=identity,
         options={name: value for name, value in options.items() if value},
+        retention_days=order.retention_days,
     )
     batch = await store.create_batch(new)
+    resources = await _prepared(store, batch, intake, order, say)
+    known = await _known_answers(store, intake, order, resources, files) if order.reuse_answers else None
     first_row = 1
     for rows in _calls(intake.rows_iter()):
         await store.add_rows(batch, first_row, rows if known is None else known.applied(rows))
@@ -141,17 +148,26 @@ async def store_new(store: Store, intake: Intake, order: Order, identity: str, s
     return batch
 
 
-async def _prepared(store: Store, intake: Intake, order: Order, say: Say) -> tuple[Resources, dict[str, str]]:
-    """What the API holds for the batch, and under which key each upload is remembered."""
+async def _prepared(store: Store, batch: str, intake: Intake, order: Order, say: Say) -> Resources:
+    """What the API holds for the batch; one that cannot be prepared is dropped."""
     if not (order.profile.files or intake.images or intake.files):
-        return Resources(), {}
+        return Resources()
     from jobs.api import client  # noqa: PLC0415 -- loads the SDK
     from jobs.prepare import Preparation  # noqa: PLC0415
 
-    async with client(order.target.need_key(), order.target.base_url) as api_client:
-        preparation = Preparation(store, api_client, order.target.api, say)
-        prepared = await preparation.prepare(order.profile, intake.images, intake.files)
-    return prepared.resources, prepared.keys
+    target = order.target
+    try:
+        async with client(
+            target.need_key(), target.base_url, target.organization, target.project
+        ) as api_client:
+            preparation = Preparation(store, batch, api_client, target.api, say)
+            resources = await preparation.prepare(order.profile, intake.images, intake.files)
+        await store.set_resources(batch, resources)
+    except BaseException:
+        with suppress(AskmillError):
+            await store.purge(batch)
+        raise
+    return resources
 
 
 async def _known_answers(

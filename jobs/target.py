@@ -20,6 +20,8 @@ class Target:
     base_url: str
     api_key: SecretStr | None
     offline: bool
+    organization: str | None = None
+    project: str | None = None
 
     @property
     def address(self) -> str:
@@ -41,7 +43,14 @@ def target_of(settings: Settings, *, offline: bool = False) -> Target:
     if offline:
         return Target(settings.api or "assistants", "", SecretStr("offline"), offline=True)
     refuse_the_gone(settings.api_in_use, settings.base_url)
-    return Target(settings.api_in_use, settings.base_url, settings.openai_api_key, offline=False)
+    return Target(
+        settings.api_in_use,
+        settings.base_url,
+        settings.openai_api_key,
+        offline=False,
+        organization=settings.openai_org_id,
+        project=settings.openai_project_id,
+    )
 
 
 def refuse_the_gone(api: Api, base_url: str) -> None:

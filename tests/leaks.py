@@ -17,6 +17,7 @@ from jobs import keys
 from jobs.models import STATUS_OF_BYTE, UNFINISHED
 
 _CELERYS = ("askmill", "askmill:unacked", "_kombu.", "unacked", "celery")
+_FOUND_AGAIN = tuple(keys.resource(kind, "") for kind in ("assistant", "file", "vector_store"))
 _OPEN_BYTES = {byte for byte, status in STATUS_OF_BYTE.items() if status in UNFINISHED}
 
 
@@ -31,6 +32,11 @@ def assert_no_leaks(url: str) -> None:
         }
         fed = set(_names(client.zrange(keys.FED, 0, -1)))
         batches = _names(client.zrange(keys.BATCHES, 0, -1))
+        faults += [
+            f"{batch} is sealed, and still on its way in"
+            for batch in _names(list(client.smembers(keys.LOADING)))
+            if batch in batches
+        ]
         for batch in batches:
             faults += _batch(client, batch, fed, held)
         faults += [
@@ -61,6 +67,8 @@ def _keys(client: redis.Redis):
             yield f"key {key} is a {stored.decode()}, not a {kind}"
         elif key.startswith("askmill:b:") and key.split(":")[2] not in sealed and ttl_s < 0:
             yield f"key {key} belongs to no sealed batch and never expires"
+        elif key.startswith(_FOUND_AGAIN) and ttl_s < 0:
+            yield f"key {key} has no owner and never expires"
         elif key.startswith("askmill:held:") and key.split(":")[2] not in workers:
             yield f"key {key} belongs to no worker that a sweep would find"
 

@@ -3,8 +3,9 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.models import BatchState, Usage
 from jobs.records import Claim
@@ -40,10 +41,12 @@ from worker.known import (
 )
 from worker.lifecycle import in_time
 from worker.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
-from worker.retry import On, RetryPolicy, assistant_gone, may_pass
+from worker.retry import On, RetryPolicy, assistant_gone, may_pass, store_gone
 from worker.rooms import BatchRoom
 from worker.signals import Signals
 from worker.tools import call_tools
+
+T = TypeVar("T")
 
 REQUEST: dict[type[Action], On] = {
     Reserve: On.THREAD,
@@ -157,24 +160,28 @@ class Acts:
                 return ThreadMade(*self.stamp(), thread_id=await backend.make_thread(ask))
             case MakeRun():
                 self.leg_s, self.seen_s, self.hint_s = 0.0, 0.0, None
-                run = await self._made_run(known, thread_id)
+                run = await self._standing(known, lambda: self._create(known, thread_id))
                 return RunSeen(*self.stamp(), run=run) if run else NotSent(*self.stamp())
         raise AssertionError(f"nobody performs {action!r}")
 
-    async def _made_run(self, known: Known, thread_id: str) -> Run | None:
-        """The run; an assistant of ours that was deleted at the API is made again first, once a create."""
+    async def _standing(self, known: Known, create: Callable[[], Awaitable[T]]) -> T:
+        """What is made; an assistant or vector store of ours that was deleted is made again first, once."""
         ask = self._ask(known)
         try:
-            return await self._create(known, thread_id)
+            return await create()
         except ApiFault as fault:
-            if ask.profile.assistant_id is not None or not assistant_gone(fault):
+            if store_gone(fault, ask.resources.vector_store_id):
+                gone = ask.resources.vector_store_id
+            elif assistant_gone(fault) and ask.profile.assistant_id is None:
+                gone = ask.assistant_id
+            else:
                 raise
             room, desk = self.room, self.desk
-            await desk.patiently(lambda: room.furnish(desk.store, desk.backend, gone=ask.assistant_id))
+            await desk.patiently(lambda: room.furnish(desk.store, desk.backend, gone=gone))
             await desk.patiently(lambda: desk.limits.request(self._turn_to_start))
             if room.now.state in STOPPED:
                 raise
-        return await self._create(known, thread_id)
+        return await create()
 
     async def _create(self, known: Known, thread_id: str) -> Run | None:
         """The run; None where nothing was sent: storing its mark, or waiting for our heart, took too long."""
@@ -196,7 +203,9 @@ class Acts:
         if isinstance(action, CancelRun):
             return await backend.cancel(thread_id, run_id)
         if isinstance(action, Submit):
-            run = await backend.submit(ask, thread_id, run_id, known.outputs)
+            run = await self._standing(
+                known, lambda: backend.submit(self._ask(known), thread_id, run_id, known.outputs)
+            )
             self.leg_s, self.seen_s, self.hint_s = self.leg_s + self._age_s(known), 0.0, run.poll_after_s
             return run
         run = await backend.look(ask, thread_id, run_id)

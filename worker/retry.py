@@ -64,6 +64,9 @@ ROW_PARAMS = re.compile(r"^(input|messages|content|additional_messages|thread|at
 NO_ASSISTANT = re.compile(r"No assistant found with id")
 """What the API says of one that was deleted, with status 404."""
 
+NO_STORE = re.compile(r"vector store[^.]*not found|No vector store found", re.IGNORECASE)
+"""What the API says of a deleted vector store that a create names (Azure: with status 400)."""
+
 ACTIVE_RUN = re.compile(r"(?:already has an active run|while a run) (run_\w+|[\w-]+)?")
 """FORUM 511382, openai-python #1023: status 400, code null, the run's id in the text."""
 
@@ -108,6 +111,7 @@ TABLE: tuple[Rule, ...] = (
     Rule(Verdict.BATCH, "OpenAI error guide: key, permission, region", statuses=_statuses(401, 403)),
     Rule(Verdict.BATCH, "OpenAI error guide: the model of the profile", codes=frozenset({"model_not_found"})),
     Rule(Verdict.BATCH, "issues: the stored assistant is unknown", text=NO_ASSISTANT.pattern),
+    Rule(Verdict.BATCH, "a create that names a deleted vector store", text=NO_STORE.pattern),
     Rule(Verdict.BATCH, "Assistants v2 guide: beta header refused", text=r"OpenAI-Beta"),
     Rule(
         Verdict.LOCKED,
@@ -189,6 +193,12 @@ def _names_profile(param: str | None, row_fields: frozenset[str]) -> bool:
 def assistant_gone(fault: ApiFault) -> bool:
     """Whether the create was refused because its assistant is not there any more."""
     return fault.status == 404 and NO_ASSISTANT.search(fault.message) is not None
+
+
+def store_gone(fault: ApiFault, store_id: str | None) -> bool:
+    """Whether it was refused because just this vector store is not there any more."""
+    named = store_id is not None and store_id in fault.message
+    return named and fault.status in {400, 404} and NO_STORE.search(fault.message) is not None
 
 
 def may_pass(fault: ApiFault) -> bool:

@@ -3,19 +3,20 @@
 import asyncio
 import hashlib
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 
 import orjson
 
+from jobs.making import made_once
 from jobs.models import BatchState
+from jobs.objects import store_name, vector_store_key
 from jobs.pricing import tokens_of
-from jobs.profile import Profile
-from jobs.records import Batch, BatchNow, Claim
+from jobs.records import Batch, BatchNow, Claim, Wanted
 from jobs.store import Store
-from worker.backends.base import Backend
+from worker.backends.base import ApiFault, Backend
 from worker.polling import RunTimes
-
-MAKING_LOOK_S = 0.1
+from worker.retry import store_gone
 
 
 @dataclass
@@ -30,10 +31,10 @@ class BatchRoom:
     assistant_id: str | None = None
     furnished: bool = False
     gone: set[str] = field(default_factory=set)
-    """Assistants of ours that the API no longer has."""
+    """Assistants and vector stores of ours that the API no longer has."""
     maker: str = field(default_factory=lambda: secrets.token_hex(8))
-    made: str | None = None
-    """The assistant that was made here, which Redis may not know yet."""
+    made: dict[str, str] = field(default_factory=dict)
+    """By content, what was made here, which Redis may not know yet."""
     runs_seen: int = 0
     tokens_seen: int = 0
     furnishing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -60,7 +61,8 @@ class BatchRoom:
     async def furnish(self, store: Store, backend: Backend, gone: str | None = None) -> None:
         """See to it that the assistant stands: reused by content, made at most once. Raises ApiFault.
 
-        `gone`: an assistant that somebody has deleted at the API; whoever notices first makes another.
+        `gone`: an assistant or a vector store that somebody has deleted at the API; whoever notices first
+        makes another.
         """
         async with self.furnishing:
             if self.furnished and gone in {None, *self.gone}:
@@ -68,33 +70,52 @@ class BatchRoom:
             if gone is not None:
                 self.gone.add(gone)
             self.furnished = False
-            profile = self.batch.profile.model_copy(update={"model": self.batch.model})
-            if backend.api != "assistants" or profile.assistant_id is not None:
-                found = await backend.ready(profile, self.batch.resources)
-            else:
-                found = await self._own_assistant(store, backend, profile)
-            self.assistant_id, self.furnished = found, True
-
-    async def _own_assistant(self, store: Store, backend: Backend, profile: Profile) -> str | None:
-        """The one that is known, also to another batch or worker that makes it just now; else a new one."""
-        named = orjson.dumps([profile.sha256(), self.batch.base_url, self.batch.resources.model_dump()])
-        sha256 = hashlib.sha256(named).hexdigest()
-        while True:
-            ours, known = await store.reserve("assistant", sha256, self.maker, self.gone)
-            if known is not None:
-                return known
-            if ours:
-                break
-            await asyncio.sleep(MAKING_LOOK_S)
-        if self.made in {None, *self.gone}:
             try:
-                self.made = await backend.ready(profile, self.batch.resources)
-            except BaseException:
-                await store.forget("assistant", sha256)
-                raise
-        assert self.made is not None
-        await store.remember("assistant", sha256, self.made)
-        return self.made
+                self.assistant_id = await self._assistant(store, backend)
+            except ApiFault as fault:
+                if not store_gone(fault, self.batch.resources.vector_store_id):
+                    raise
+                self.gone.add(self.batch.resources.vector_store_id or "")
+                self.assistant_id = await self._assistant(store, backend)
+            self.furnished = True
+
+    async def _assistant(self, store: Store, backend: Backend) -> str | None:
+        """The stored one, or ours, which is made with the vector store; none on Responses."""
+        if self.batch.resources.vector_store_id in self.gone:
+            await self._refill(store, backend)
+        resources = self.batch.resources
+        profile = self.batch.profile.model_copy(update={"model": self.batch.model})
+        if backend.api != "assistants" or profile.assistant_id is not None:
+            return await backend.ready(profile, resources)
+
+        async def make() -> str:
+            made = await backend.ready(profile, resources)
+            assert made is not None
+            return made
+
+        named = orjson.dumps([profile.sha256(), self.batch.base_url, resources.model_dump()])
+        return await self._once(store, "assistant", hashlib.sha256(named).hexdigest(), make)
+
+    async def _refill(self, store: Store, backend: Backend) -> None:
+        """Another vector store of the same files; other workers and `purge` are told."""
+        files = self.batch.resources.vector_store_files
+        sha256 = vector_store_key(self.batch.base_url, files)
+        name = store_name(self.batch.profile)
+        found = await self._once(store, "vector_store", sha256, lambda: backend.make_store(files, name))
+        resources = self.batch.resources.model_copy(update={"vector_store_id": found})
+        await store.set_resources(self.batch.id, resources)
+        self.batch = replace(self.batch, resources=resources)
+
+    async def _once(self, store: Store, kind: str, sha256: str, make: Callable[[], Awaitable[str]]) -> str:
+        """The one that is known, also to another batch or worker that makes it just now; else a new one."""
+
+        async def make_here() -> str:
+            if self.made.get(sha256) in {None, *self.gone}:
+                self.made[sha256] = await make()
+            return self.made[sha256]
+
+        wanted = Wanted(self.batch.id, kind, sha256, self.maker)
+        return await made_once(store, wanted, make_here, self.gone)
 
 
 @dataclass

@@ -60,9 +60,7 @@ def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.
     from jobs.chat import Memory, Partner, begin, talk_of  # noqa: PLC0415
     from jobs.chatting.screen import Screen  # noqa: PLC0415
 
-    made = client(
-        target.need_key(), target.base_url, settings.openai_org_id, settings.openai_project_id, ANSWER_S
-    )
+    made = client(target.need_key(), target.base_url, target.organization, target.project, ANSWER_S)
     resources = runner.run(_resources(settings, target, profile))
     partner = Partner(made, target.api, profile, resources)
     talk = talk_of(partner, Screen(_write))
@@ -93,9 +91,10 @@ async def _resources(settings: Settings, target: Target, profile: Profile) -> Re
     from jobs.place import open_store  # noqa: PLC0415 -- only files need Redis
     from jobs.prepare import Preparation  # noqa: PLC0415
 
-    async with open_store(settings) as store, client(target.need_key(), target.base_url) as api_client:
-        preparation = Preparation(store, api_client, target.api, say)
-        return (await preparation.prepare(profile, {}, {})).resources
+    key, org, project = target.need_key(), target.organization, target.project
+    async with open_store(settings) as store, client(key, target.base_url, org, project) as api_client:
+        preparation = Preparation(store, "", api_client, target.api, say)
+        return await preparation.prepare(profile, {}, {})
 
 
 def _greet(profile: Profile, target: Target, *, again: bool) -> None:

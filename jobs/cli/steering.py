@@ -24,7 +24,7 @@ def _changed(batch: str | None, change: Change) -> int:
     settings = load_settings()
 
     async def work(url: str) -> str:
-        async with await Store.open(url, retention_days=settings.retention_days) as store:
+        async with await Store.open(url) as store:
             return await change(store, await store.batch(await named_or_newest(store, batch)), url)
 
     with redis_url(settings) as url:

@@ -49,6 +49,7 @@ def order_of(settings: Settings, given: Given, target: Target) -> Order:
         name=given["name"],
         new=given["new"],
         reuse_answers=given["reuse_answers"],
+        retention_days=settings.retention_days,
     )
     refuse_unpriced(order, Prices.read(settings.prices))
     for warning in warnings(profile):
@@ -143,7 +144,7 @@ def submit_command(file: str, **given: Any) -> int:
     settings = load_settings()
     order = order_of(settings, given, target_of(settings))
     with checked(file, order, settings) as intake, redis_url(settings) as url:
-        batch, known, hint = asyncio.run(_submit(settings, url, intake, order))
+        batch, known, hint = asyncio.run(_submit(url, intake, order))
     if known is not None:
         say(_known_text(known))
     if hint:
@@ -152,11 +153,9 @@ def submit_command(file: str, **given: Any) -> int:
     return 0
 
 
-async def _submit(
-    settings: Settings, url: str, intake: Intake, order: Order
-) -> tuple[str, Known | None, str]:
+async def _submit(url: str, intake: Intake, order: Order) -> tuple[str, Known | None, str]:
     """The batch, whether it was known, and why nothing moves, if so."""
-    async with await Store.open(url, retention_days=settings.retention_days) as store:
+    async with await Store.open(url) as store:
         identity = identity_of(intake, order)
         known = await find_known(store, identity, order)
         batch = known.batch.id if known else await store_new(store, intake, order, identity, say)

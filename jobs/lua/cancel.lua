@@ -1,7 +1,7 @@
 -- Ends every row that nothing was begun for; the others go to workers, which end them with what is known of them.
--- ARGV: batch, retention_ms   Returns the state before; '' for an unknown batch.
+-- ARGV: batch   Returns the state before; '' for an unknown batch.
 -- include: ending.lua
-local batch, retention_ms = ARGV[1], ARGV[2]
+local batch = ARGV[1]
 local kept = {}
 
 -- Looks at the rows that may have a live hash: `from` is their byte, `forget` takes one out of its ZSET.
@@ -56,5 +56,5 @@ for _, row in ipairs(kept) do
 end
 redis.call('HSET', batch_key(batch), 'state', 'cancelled')
 redis.call('HDEL', batch_key(batch), 'paused_reason')
-settle(batch, retention_ms)
+settle(batch)
 return state

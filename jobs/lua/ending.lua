@@ -22,8 +22,14 @@ local function unfinished(batch)
   return left
 end
 
+-- An ended batch goes when the retention of whoever submitted it is over; without one it stays.
+local function set_retention(batch)
+  local retention_ms = tonumber(redis.call('HGET', batch_key(batch), 'retention_ms')) or 0
+  if retention_ms > 0 then set_lifetime(batch, retention_ms) end
+end
+
 -- Closes the batch when nothing of it is left to do.
-local function settle(batch, retention_ms)
+local function settle(batch)
   if unfinished(batch) > 0 then return end
   if redis.call('HGET', batch_key(batch), 'state') ~= 'cancelled' then
     redis.call('HSET', batch_key(batch), 'state', 'done')
@@ -31,5 +37,5 @@ local function settle(batch, retention_ms)
   end
   redis.call('HSET', batch_key(batch), 'finished_at', now_ms())
   redis.call('ZREM', OPEN, batch)
-  if tonumber(retention_ms) > 0 then set_lifetime(batch, retention_ms) end
+  set_retention(batch)
 end

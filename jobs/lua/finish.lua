@@ -1,8 +1,8 @@
 -- Ends a row, if its claim still stands: result, byte, counters, pace, the next turn, perhaps the batch.
--- ARGV: batch, row, worker, fence, byte, result, seed for the next turn, retention_ms, counter, amount, …   Returns held (0|1)
+-- ARGV: batch, row, worker, fence, byte, result, seed for the next turn, counter, amount, …   Returns held (0|1)
 -- include: ending.lua
 local batch, row, worker, fence, byte = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local result, seed, retention_ms = ARGV[6], ARGV[7], ARGV[8]
+local result, seed = ARGV[6], ARGV[7]
 
 local function count_pace()
   local bucket = math.floor(now_ms() / 10000)
@@ -34,7 +34,7 @@ local function next_turn(turn)
 end
 
 if redis.call('HGET', live_key(batch, row), 'fence') ~= fence then return 0 end
-add_counters(batch, 9)
+add_counters(batch, 8)
 put_by(batch, row, 'reserved', 0)
 put_by(batch, row, 'spent', 0)
 redis.call('HSET', part(batch, 'results'), row, result)
@@ -44,5 +44,5 @@ redis.call('DEL', live_key(batch, row))
 count_pace()
 local turn = redis.call('HGET', part(batch, 'next'), row)
 if turn then next_turn(turn) end
-settle(batch, retention_ms)
+settle(batch)
 return 1

@@ -23,5 +23,6 @@ if redis.call('GET', identity_key(identity)) == batch then redis.call('DEL', ide
 for _, name in ipairs(PARTS) do redis.call('UNLINK', part(batch, name)) end
 redis.call('DEL', batch_key(batch))
 redis.call('ZREM', BATCHES, batch)
+redis.call('SREM', LOADING, batch)
 redis.call('ZREM', OPEN, batch)
 return 1

@@ -1,7 +1,7 @@
 -- From here on the batch exists: counted from its status bytes, listed, open for feeding.
--- ARGV: batch, retention_ms   Returns 0 when its loading took too long and it is gone.
+-- ARGV: batch   Returns 0 when its loading took too long and it is gone.
 -- include: ending.lua
-local batch, retention_ms = ARGV[1], ARGV[2]
+local batch = ARGV[1]
 
 local state = redis.call('HGET', batch_key(batch), 'state')
 if state ~= 'loading' then return state and 1 or 0 end
@@ -17,9 +17,10 @@ end
 local now = now_ms()
 redis.call('HSET', batch_key(batch), 'state', 'queued', 'rows', rows, 'submitted_at', now)
 redis.call('DEL', part(batch, 'turns'))
+redis.call('SREM', LOADING, batch)
 redis.call('ZADD', BATCHES, now, batch)
 redis.call('ZADD', OPEN, 0, batch)
 redis.call('SET', identity_key(redis.call('HGET', batch_key(batch), 'identity')), batch)
 set_lifetime(batch, nil)
-settle(batch, retention_ms)
+settle(batch)
 return 1

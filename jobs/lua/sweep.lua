@@ -28,8 +28,11 @@ for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
   local alive = redis.call('HEXISTS', worker_key(worker), 'slots') == 1
   if not alive and reply[1] < limit then bury(worker) end
 end
--- The oldest vanish first.
-for _, batch in ipairs(redis.call('ZRANGE', BATCHES, 0, 99)) do
+-- Any hundred, so that none is passed over for ever; who reads the list looks for itself.
+for _, batch in ipairs(redis.call('ZRANDMEMBER', BATCHES, 100)) do
   if redis.call('EXISTS', batch_key(batch)) == 0 then redis.call('ZREM', BATCHES, batch) end
+end
+for _, batch in ipairs(redis.call('SMEMBERS', LOADING)) do
+  if redis.call('EXISTS', batch_key(batch)) == 0 then redis.call('SREM', LOADING, batch) end
 end
 return reply

@@ -34,7 +34,9 @@ class Wild:
     async def answer(self, request: web.Request) -> web.Response:
         name = f"{request.method} {request.path.removeprefix('/v1')}"
         body = await request.read()
-        self.asked.append((name, orjson.loads(body) if body else None))
+        self.asked.append(
+            (name, orjson.loads(body) if body and request.content_type == "application/json" else None)
+        )
         self.queries.append(dict(request.query))
         self.headers = request.headers.copy()
         given = self.routes.get(name)

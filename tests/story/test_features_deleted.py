@@ -118,3 +118,50 @@ def test_deleted_files_and_vector_stores_are_made_again(asker: Asker) -> None:
     assert asker.requests(UPLOADS) == 2
     assert "nine" in after["answer"]
     assert after["citations"][0]["file_id"] != before["citations"][0]["file_id"]
+
+
+@pytest.fixture(params=["assistants", "responses"])
+def lasting(request, tmp_path) -> Iterator[Asker]:
+    """Two rows at a time, on either API."""
+    yield from _asker(tmp_path, request.param, concurrency=2)
+
+
+def test_a_vector_store_deleted_under_a_running_batch_is_made_again_once(lasting: Asker) -> None:
+    """Of the same files, without an upload: rows after it cite them as those before it, each with one run."""
+    lasting.user.write("one.txt", "The number on the gate is nine.")
+    asked = [(f"What number is on the gate, asks {n}? [emulate: completed after=0.3]",) for n in range(16)]
+    file = lasting.table("long.csv", ("question",), *asked)
+    lasting.user.askmill("submit", file, "--tool", "file_search", "--file", "one.txt")
+    wait_until(lambda: lasting.mill.stats()["runs_created"] >= 4, "some rows have been asked")
+    if lasting.mill.api == "assistants":
+        _delete(lasting, f"assistants/{_only_assistant(lasting)}")
+    (store,) = lasting.get("vector_stores")["data"]
+    _delete(lasting, f"vector_stores/{store['id']}")
+
+    done = lasting.user.askmill("collect", "--wait", "-o", "out.jsonl")
+
+    assert done.returncode == 0, done.stderr
+    rows = lasting.written()
+    assert {row["attempts"] for row in rows} == {1}
+    assert [row["citations"][0]["filename"] for row in rows[-4:]] == ["one.txt"] * 4
+    assert (lasting.requests("POST /vector_stores"), lasting.requests(UPLOADS)) == (2, 1)
+    again = lasting.table("next.csv", ("question",), ("What number is on the gate?",))
+    lasting.rows(again, "--tool", "file_search", "--file", "one.txt")
+    assert lasting.requests("POST /vector_stores") == 2, "the next batch takes the new one"
+
+
+def test_a_vector_store_that_cannot_be_made_again_pauses_the_batch(lasting: Asker) -> None:
+    """Its file was deleted too: the reason is told, and no row is marked failed."""
+    lasting.user.write("one.txt", "The number on the gate is nine.")
+    asked = [(f"What number is on the gate, asks {n}? [emulate: completed after=0.3]",) for n in range(16)]
+    file = lasting.table("long.csv", ("question",), *asked)
+    lasting.user.askmill("submit", file, "--tool", "file_search", "--file", "one.txt")
+    wait_until(lambda: lasting.mill.stats()["runs_created"] >= 2, "some rows have been asked")
+    for kind in ("files", "vector_stores", *(["assistants"] if lasting.mill.api == "assistants" else [])):
+        _delete(lasting, f"{kind}/{lasting.get(kind)['data'][0]['id']}")
+
+    done = lasting.user.askmill("collect", "--wait", "-o", "out.jsonl")
+
+    assert done.returncode == 3
+    assert "not made again" in lasting.user.askmill("status").stdout
+    assert "failed" not in {row["status"] for row in lasting.written()}

@@ -4,8 +4,9 @@ import pytest
 import redis
 
 from jobs import keys
+from jobs.codec import pack_result
 from jobs.errors import NotFound, Unavailable
-from jobs.models import BatchState, InputSpec, JobStatus, Limits
+from jobs.models import BatchState, InputSpec, JobStatus, Limits, Step
 from jobs.records import NewRow
 from jobs.store import Store
 from tests.leaks import assert_no_leaks
@@ -249,18 +250,25 @@ async def test_rows_are_shown_by_number_and_by_own_id(store: Store) -> None:
 
 async def test_the_ledger_names_every_thread_and_run_ever_made(store: Store) -> None:
     """Of finished rows, of retried ones and of those under way: what a purge deletes at the API."""
-    batch = await submitted(store, 3)
+    taken = pack_result(ended(4, thread_id="thread_other", attempts=(), attempts_made=0))
+    batch = await submitted(
+        store, [*(NewRow([f"question {row}"]) for row in (1, 2, 3)), NewRow(["?"], taken=taken)]
+    )
     await store.beat(card())
     first = await claimed(store, (await store.feed(0))[0])
     await store.save(first, b"{}", run_made=True)
     second = await claimed(store, (await store.feed(0))[0])
-    state = b'{"thread_id":"thread_b","run_id":null,"past":[{"thread_id":"thread_a","run_id":"run_a"}]}'
+    state = b'{"thread_id":"thread_b","run_id":null,"past":[{"thread_id":"thread_a","run_id":"items:c"}]}'
     await store.save(second, state)
-    await store.finish(first, ended(1, JobStatus.FAILED))
+    steps = (Step("run_0", 1, "function", "completed"), Step("run_1", 1, "message", "completed"))
+    files = ({"file_id": "file-g", "name": "g.csv"}, {"file_id": "cfile_1", "container_id": "cntr_1"})
+    cited = ({"file_id": "file-users", "filename": "users.txt"},)
+    await store.finish(first, ended(1, JobStatus.FAILED, steps=steps, files=files, citations=cited))
     await store.retry(batch)
-    ledger = [pair async for pair in store.ledger(batch)]
-    assert set(ledger) == {("thread_1", "run_1"), ("thread_b", None), ("thread_a", "run_a")}
-    assert len(ledger) == 3
+    ledger = [made async for made in store.ledger(batch)]
+    made = {("thread", "thread_1"), ("run", "run_0"), ("run", "run_1"), ("file", "file-g")}
+    assert set(ledger) == {*made, ("thread", "thread_a"), ("thread", "thread_b")}
+    assert len(ledger) == 6, "nothing twice, nothing of an answer taken from another batch"
 
 
 async def test_only_the_wanted_rows_are_read(store: Store) -> None:

@@ -7,9 +7,8 @@ from jobs import keys
 from jobs.errors import NotFound, RedisUnavailable, UsageError
 from jobs.models import BatchState, InputSpec, JobStatus, Limits, OnIncomplete
 from jobs.profile import Profile, Resources
-from jobs.records import NewRow
+from jobs.records import NewRow, Wanted
 from jobs.store import Store
-from tests.leaks import assert_no_leaks
 from tests.stored import new_batch, submitted
 
 
@@ -30,10 +29,13 @@ async def test_nobody_sees_a_batch_before_it_is_sealed(store: Store) -> None:
 
 
 async def test_a_submit_that_dies_half_way_leaves_nothing_for_ever(store: Store, redis_url: str) -> None:
-    """Every key of an unsealed batch expires within the hour; sealed, none does."""
+    """Every key of an unsealed batch expires within the hour, after each trip to Redis; sealed, none does."""
     batch = await store.create_batch(new_batch())
-    await store.add_rows(batch, 1, [NewRow(["why?"], None, "talk"), NewRow([""], "empty question")])
+    rows = [NewRow(["why?"], None, "talk"), NewRow([""], "empty question")]
     with redis.Redis.from_url(redis_url) as client:
+        await store._chain(batch, 1, rows)
+        assert 0 < client.ttl(keys.part(batch, "turns")) <= 3600
+        await store.add_rows(batch, 1, rows)
         mine = list(client.scan_iter(f"askmill:b:{batch}*"))
         assert len(mine) == 5
         assert all(0 < client.ttl(key) <= 3600 for key in mine)
@@ -108,13 +110,15 @@ async def test_typed_cells_come_back_typed(store: Store) -> None:
     assert (await store.row(batch, 1)).view.cells == cells
 
 
-async def test_ids_of_resources_are_found_by_content(store: Store) -> None:
-    """What was made at the API once is used again, until it is forgotten."""
-    await store.remember("file", "ab" * 32, "file-1")
-    assert await store.recall("file", "ab" * 32) == "file-1"
-    assert await store.recall("assistant", "ab" * 32) is None
-    await store.forget("file", "ab" * 32)
-    assert await store.recall("file", "ab" * 32) is None
+async def test_ids_of_resources_are_found_by_content(store: Store, redis_url: str) -> None:
+    """What was made at the API once is used again, as long as somebody does within 90 days."""
+    wanted = Wanted("", "file", "ab" * 32)
+    await store.remember(wanted, "file-1")
+    key = keys.resource("file", "ab" * 32)
+    with redis.Redis.from_url(redis_url) as client:
+        client.expire(key, 5)
+        assert await store.reserve(wanted) == (False, "file-1")
+        assert client.ttl(key) > 89 * 86400
 
 
 async def test_an_unknown_batch_is_answered_with_those_that_look_alike(store: Store) -> None:
@@ -170,46 +174,138 @@ async def test_an_older_layout_is_left_alone(redis_url: str) -> None:
         await Store.open(redis_url)
 
 
-async def test_retention_lets_every_key_of_a_finished_batch_expire(redis_url: str) -> None:
+async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store, redis_url: str) -> None:
     """With ASKMILL_RETENTION_DAYS set nothing of it stays; a retry makes it stay again until it is done."""
-    async with await Store.open(redis_url, retention_days=2) as store:
-        batch = await submitted(store, 1)
-        with redis.Redis.from_url(redis_url) as client:
+    batch = await submitted(store, 1, retention_days=2)
+    await store.remember(Wanted(batch, "file", "ab" * 32), "file-1")
+    with redis.Redis.from_url(redis_url) as client:
 
-            def lifetimes() -> set[bool]:
-                mine = [*client.scan_iter(f"askmill:b:{batch}*"), keys.identity("0" * 64)]
-                return {client.ttl(key) > 0 for key in mine}
+        def lifetimes() -> set[bool]:
+            mine = [*client.scan_iter(f"askmill:b:{batch}*"), keys.identity("0" * 64)]
+            return {client.ttl(key) > 0 for key in mine}
 
-            assert lifetimes() == {False}
+        assert lifetimes() == {False}
+        await store.cancel(batch)
+        assert lifetimes() == {True}
+        assert await store.retry(batch, [JobStatus.CANCELLED]) == 1
+        assert lifetimes() == {False}
+        newer = await submitted(store, 1)
+        await store.cancel(batch)
+        assert client.ttl(keys.identity("0" * 64)) == -1, "it names the newer batch"
+        await store.retry(batch, [JobStatus.CANCELLED])
+        await store.purge(newer)
+        client.set(keys.identity("0" * 64), batch)
+        await store.cancel(batch)
+        expire(client, batch)
+    assert await store.list_batches() == []
+    await store.sweep("sweeper")
+    assert await store.newest() is None
+
+
+def expire(client: redis.Redis, batch: str) -> None:
+    """As if its retention had passed."""
+    for key in client.scan_iter(f"askmill:b:{batch}*"):
+        client.delete(key)
+
+
+async def test_retention_is_the_batchs_own_and_can_be_changed(store: Store, redis_url: str) -> None:
+    """What its submit said holds, whoever ends it; another one counts from its end, or from now."""
+    kept, going = await submitted(store, 1), await submitted(store, 1, retention_days=2)
+    with redis.Redis.from_url(redis_url) as client:
+        await store.cancel(kept)
+        assert client.ttl(keys.batch(kept)) == -1
+        await store.update_retention(kept, 1)
+        assert 86_000 < client.ttl(keys.part(kept, "status")) <= 86_400
+        await store.update_retention(going, 1)
+        assert client.ttl(keys.batch(going)) == -1
+        await store.cancel(going)
+        assert 86_000 < client.ttl(keys.batch(going)) <= 86_400
+    with pytest.raises(NotFound):
+        await store.update_retention("b_nobody", 1)
+
+
+async def test_batches_whose_retention_is_over_are_named_nowhere(store: Store, redis_url: str) -> None:
+    """However many older ones are kept: not as the newest, not in a message; sweeps forget each of them."""
+    older = [await submitted(store, 1) for _ in range(120)]
+    over = [await submitted(store, 1) for _ in range(3)]
+    with redis.Redis.from_url(redis_url) as client:
+        for batch in over:
             await store.cancel(batch)
-            assert lifetimes() == {True}
-            assert await store.retry(batch, [JobStatus.CANCELLED]) == 1
-            assert lifetimes() == {False}
-            newer = await submitted(store, 1)
-            await store.cancel(batch)
-            assert client.ttl(keys.identity("0" * 64)) == -1, "it names the newer batch"
-            await store.retry(batch, [JobStatus.CANCELLED])
-            await store.purge(newer)
-            client.set(keys.identity("0" * 64), batch)
-            await store.cancel(batch)
-            for key in client.scan_iter(f"askmill:b:{batch}*"):
-                client.delete(key)
-        assert await store.list_batches() == []
-        await store.sweep("sweeper")
-        assert await store.newest() is None
-    assert_no_leaks(redis_url)
+            expire(client, batch)
+        assert await store.newest() == older[-1]
+        with pytest.raises(NotFound) as caught:
+            await store.batch("b_nobody")
+        assert not [batch for batch in over if batch in str(caught.value)]
+        for _ in range(100):
+            await store.sweep("sweeper")
+        assert client.zcard(keys.BATCHES) == len(older)
 
 
 async def test_one_maker_at_a_time(store: Store) -> None:
     """The first asks for the turn and gets it, again if its reply was lost; others wait, then have its id."""
-    sha256 = "cd" * 32
-    assert await store.reserve("assistant", sha256, "one") == (True, None)
-    assert await store.reserve("assistant", sha256, "one") == (True, None)
-    assert await store.reserve("assistant", sha256, "two") == (False, None)
-    assert await store.recall("assistant", sha256) is None
-    await store.remember("assistant", sha256, "asst_1")
-    assert await store.reserve("assistant", sha256, "two") == (False, "asst_1")
+    one, two, three = (Wanted("", "assistant", "cd" * 32, maker) for maker in ("one", "two", "three"))
+    assert await store.reserve(one) == (True, None)
+    assert await store.reserve(one) == (True, None)
+    assert await store.reserve(two) == (False, None)
+    await store.remember(one, "asst_1")
+    assert await store.reserve(two) == (False, "asst_1")
 
-    assert await store.reserve("assistant", sha256, "two", {"asst_1"}) == (True, None)
-    await store.forget("assistant", sha256)
-    assert await store.reserve("assistant", sha256, "three") == (True, None)
+    assert await store.reserve(two, {"asst_1"}) == (True, None)
+    await store.forget(one)
+    assert await store.reserve(three) == (False, None), "a turn is given up by who has it"
+    await store.forget(two)
+    assert await store.reserve(three) == (True, None)
+
+
+async def test_a_maker_whose_turn_ran_out_takes_nothing_from_the_next(store: Store, redis_url: str) -> None:
+    """It was silent too long: the next one's turn, and later its id, stand whatever becomes of the first."""
+    slow, next_ = (Wanted("", "file", "ef" * 32, maker) for maker in ("slow", "next"))
+    assert await store.reserve(slow) == (True, None)
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(keys.resource("file", "ef" * 32))
+    assert await store.reserve(next_) == (True, None)
+    await store.remember(slow, "file-slow")
+    assert await store.reserve(next_) == (True, None)
+    await store.remember(next_, "file-next")
+    await store.forget(slow)
+    await store.remember(slow, "file-slow")
+    assert await store.reserve(slow) == (False, "file-next")
+
+
+async def test_what_another_batch_uses_is_not_disowned(store: Store) -> None:
+    """A batch on its way in counts, from the moment it is told an id; what nobody uses is found no more."""
+    older = await submitted(store, 1)
+    uploaded, other = Wanted(older, "file", "ab" * 32), Wanted(older, "file", "cd" * 32)
+    await store.remember(uploaded, "file-1")
+    await store.remember(other, "file-2")
+    newer = await store.create_batch(new_batch())
+    assert await store.reserve(Wanted(newer, "file", "ab" * 32)) == (False, "file-1")
+
+    made = [("file", "file-1"), ("file", "file-2")]
+    assert sorted(await store.made(older)) == made
+    assert await store.disown(older, made) == [("file", "file-2")]
+    assert await store.reserve(Wanted(newer, "file", "cd" * 32)) == (True, None)
+
+    await store.add_rows(newer, 1, [NewRow(["why?"])])
+    await store.seal_batch(newer)
+    assert await store.disown(older, made) == [("file", "file-2")], "a purge may be repeated"
+    await store.purge(newer)
+    assert await store.disown(older, made) == made
+
+
+async def test_a_batch_that_dies_on_its_way_in_keeps_nobody_from_purging(
+    store: Store, redis_url: str
+) -> None:
+    """Its keys expire within the hour, what it took from others with them; then a sweep forgets it."""
+    batch = await store.create_batch(new_batch())
+    wanted = Wanted(batch, "file", "ab" * 32)
+    assert await store.reserve(wanted) == (True, None)
+    await store.remember(wanted, "file-1")
+    with redis.Redis.from_url(redis_url) as client:
+        assert 0 < client.ttl(keys.part(batch, "made")) <= 3600
+        client.expire(keys.batch(batch), 5)
+        assert await store.reserve(wanted, ["file-1"]) == (True, None)
+        assert client.ttl(keys.batch(batch)) > 3500, "an upload may take longer"
+        expire(client, batch)
+        await store.sweep("sweeper")
+        assert client.smembers(keys.LOADING) == set()

@@ -8,7 +8,7 @@ from jobs import keys
 from jobs.scripts import source
 
 TOLD = """
-local told = {BATCHES, OPEN, TURN, FED, WORKERS, LIMITS, WINDOW, TAT .. 'x', worker_key('w1'), held_key('w1'), identity_key('5a'), batch_key('b_1')}
+local told = {BATCHES, LOADING, OPEN, TURN, FED, WORKERS, LIMITS, WINDOW, TAT .. 'x', worker_key('w1'), held_key('w1'), identity_key('5a'), resource_key('file', '5a'), batch_key('b_1')}
 for _, name in ipairs(PARTS) do told[#told + 1] = part('b_1', name) end
 told[#told + 1] = live_key('b_1', '7')
 told[#told + 1] = member('b_1', '7')
@@ -22,6 +22,7 @@ def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
         told = client.eval(source("keys") + TOLD, 0)
     assert told == [
         keys.BATCHES,
+        keys.LOADING,
         keys.OPEN,
         keys.TURN,
         keys.FED,
@@ -32,6 +33,7 @@ def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
         keys.worker("w1"),
         keys.held("w1"),
         keys.identity("5a"),
+        keys.resource("file", "5a"),
         keys.batch("b_1"),
         *(keys.part("b_1", name) for name in keys.PARTS),
         keys.live("b_1", 7),
@@ -45,7 +47,7 @@ EXAMPLES = {"b": "b_7hq2m9", "row": "12", "w": "w1", "sha": "ab12", "kind": "tok
 def test_the_tables_type_is_the_type_that_is_checked() -> None:
     """Every line of the docstring's table, and no more, is a key that `type_of` knows, with that type."""
     lines = re.findall(r"^ {4}(askmill:\S+) +([A-Z]+) ", keys.__doc__ or "", re.MULTILINE)
-    assert len(lines) == 28
+    assert len(lines) == 30
     for pattern, kind in lines:
         key = pattern
         for place, value in EXAMPLES.items():

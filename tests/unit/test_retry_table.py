@@ -3,7 +3,17 @@
 import pytest
 
 from worker.backends.base import ApiFault
-from worker.retry import TABLE, On, RetryPolicy, Verdict, assistant_gone, blocking_run, classify, may_pass
+from worker.retry import (
+    TABLE,
+    On,
+    RetryPolicy,
+    Verdict,
+    assistant_gone,
+    blocking_run,
+    classify,
+    may_pass,
+    store_gone,
+)
 
 RATE = "You've exceeded the rate limit, please slow down and try again later."
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
@@ -14,6 +24,7 @@ MODEL = "The model `gpt-9` does not exist or you do not have access to it."
 LATE = 'Runs in status "expired" do not accept tool outputs.'
 OVER = "Cannot cancel run with status 'completed'."
 NO_ASSISTANT = "No assistant found with id 'asst_1'."
+NO_STORE = "Vector store with id ['vs_1'] not found."
 NO_THREAD = "No thread found with id 'thread_1'."
 NO_RUN = "No run found with id 'run_1'."
 BETA = "You must provide the 'OpenAI-Beta' header to access the Assistants API."
@@ -37,6 +48,9 @@ FAULTS = [
     (ApiFault(400, code="model_not_found", message=MODEL), On.CREATE, Verdict.BATCH),
     (ApiFault(400, message=NO_ASSISTANT), On.CREATE, Verdict.BATCH),
     (ApiFault(404, message=NO_ASSISTANT), On.THREAD, Verdict.BATCH),
+    (ApiFault(404, message=NO_STORE), On.SUBMIT, Verdict.BATCH),
+    (ApiFault(400, message=NO_STORE), On.CREATE, Verdict.BATCH),
+    (ApiFault(404, message="No vector store found with id 'vs_1'."), On.THREAD, Verdict.BATCH),
     (ApiFault(400, code="invalid_beta", message=BETA), On.READ, Verdict.BATCH),
     (ApiFault(404, message=URL), On.THREAD, Verdict.BATCH),
     (ApiFault(405), On.CREATE, Verdict.BATCH),
@@ -184,6 +198,23 @@ def test_the_lock_names_the_run(text: str, run: str | None) -> None:
 def test_a_deleted_assistant_is_told_from_a_deleted_thread(fault: ApiFault, gone: bool) -> None:
     """By status and text: only then is another made."""
     assert assistant_gone(fault) is gone
+
+
+@pytest.mark.parametrize(
+    ("fault", "gone"),
+    [
+        (ApiFault(404, message=NO_STORE), True),
+        (ApiFault(400, message=NO_STORE), True),
+        (ApiFault(404, message="No vector store found with id 'vs_1'."), True),
+        (ApiFault(500, message=NO_STORE), False),
+        (ApiFault(404, message="Vector store with id ['vs_2'] not found."), False),
+        (ApiFault(404, message="No thread found with id 'vs_1'."), False),
+    ],
+)
+def test_a_deleted_vector_store_is_known_by_its_name(fault: ApiFault, gone: bool) -> None:
+    """Only the batch's own is made again, and only when the API says that it is not there."""
+    assert store_gone(fault, "vs_1") is gone
+    assert not store_gone(fault, None)
 
 
 @pytest.mark.parametrize(

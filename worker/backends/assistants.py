@@ -58,6 +58,9 @@ class AssistantsBackend:
             return profile.assistant_id
         return _id(await self._wire.post("assistants", assistant_params(profile, resources)))
 
+    async def make_store(self, files: tuple[str, ...], name: str) -> str:
+        return await self._files.searchable(files, name)
+
     async def make_thread(self, ask: Ask) -> str:
         return _id(await self._wire.post("threads", thread_params(ask)))
 

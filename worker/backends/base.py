@@ -173,6 +173,10 @@ class Backend(Protocol):
         """Make what every run of a profile needs (Assistants: the assistant, whose id it returns)."""
         ...
 
+    async def make_store(self, files: tuple[str, ...], name: str) -> str:
+        """Make a vector store of these files and wait until it is ready. Returns its id."""
+        ...
+
     async def make_thread(self, ask: Ask) -> str:
         """Make the thread, with the question on it; costs nothing. Returns its id."""
         ...

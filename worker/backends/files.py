@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from jobs.errors import AskmillError
+from jobs.objects import make_vector_store
 from worker.backends.base import ApiFault
 from worker.backends.numbers import moment_of
 from worker.backends.wire import Wire, path
@@ -34,6 +36,13 @@ class Files:
         else:
             where = path("files", file_id, "content")
         return await self._wire.content(where, limit_bytes)
+
+    async def searchable(self, file_ids: tuple[str, ...], name: str) -> str:
+        """A vector store of these files, ready. Where it cannot be made, that pauses the batch."""
+        try:
+            return await make_vector_store(self._wire.client, {id_: id_ for id_ in file_ids}, name)
+        except AskmillError as error:
+            raise ApiFault(404, code="vector_store", message=f"not made again: {error}") from None
 
     async def left_in(self, container_id: str, since: float) -> list[dict[str, str]]:
         """What code has left in a container from then on, cited or not: {"file_id", "name"}, in its order.

@@ -18,7 +18,7 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from jobs.models import Api, Step, Usage
+from jobs.models import BY_ITEMS, Api, Step, Usage
 from jobs.params import includes
 from jobs.profile import Profile, Resources
 from worker.backends.answers import finished
@@ -43,7 +43,6 @@ from worker.backends.response_objects import (
 )
 from worker.backends.wire import Reply, Wire, path
 
-BY_ITEMS = "items:"
 NOT_CANCELLABLE = frozenset({400, 409})
 ENDED = frozenset({"completed", "failed", "cancelled", "incomplete"})
 KEPT = 512
@@ -62,6 +61,9 @@ class ResponsesBackend:
 
     async def ready(self, profile: Profile, resources: Resources) -> str | None:  # noqa: ARG002 -- makes nothing
         return None
+
+    async def make_store(self, files: tuple[str, ...], name: str) -> str:
+        return await self._files.searchable(files, name)
 
     async def make_thread(self, ask: Ask) -> str:
         made = (await self._wire.post("conversations", conversation_params(ask))).data.get("id")

@@ -39,6 +39,11 @@ def not_found(noun: str, object_id: str) -> RefusalError:
     return _say(404, f"No {noun} found with id '{object_id}'.")
 
 
+def no_store(store_id: str) -> RefusalError:
+    """A vector store that a response's tools name and that is not there."""
+    return _say(404, f"Vector store with id ['{store_id}'] not found.")
+
+
 def no_file(file_id: str) -> RefusalError:
     """A file that is not there."""
     return RefusalError(404, f"No such File object: {file_id}", param="id")

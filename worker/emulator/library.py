@@ -1,7 +1,7 @@
 """Files and the vector stores that make them searchable: what the handlers and the engine both need."""
 
 from worker.emulator.answers import Ask
-from worker.emulator.errors import no_file, not_found
+from worker.emulator.errors import no_file, no_store, not_found
 from worker.emulator.ids import new_id
 from worker.emulator.search import Passage, find_passages, split_passages, unreadable
 from worker.emulator.state import Store
@@ -77,6 +77,12 @@ class Library:
         if row is None:
             raise not_found("vector store", store_id)
         return row
+
+    def need_stores(self, tools: list[Json]) -> None:
+        """Refuses a response's tools that name a vector store which is not there."""
+        for store_id in (named for tool in tools for named in tool.get("vector_store_ids") or []):
+            if store_id not in self.stores.rows:
+                raise no_store(store_id)
 
     def make_store(self, body: Json, now: float) -> Json:
         """A vector store holding the files named in the body; 404 for a file that is not there."""

@@ -20,6 +20,7 @@ from worker.emulator.errors import (
     unasked_output,
 )
 from worker.emulator.items import Scribe, outputs_of_turn, stored_input, unanswered
+from worker.emulator.library import Library
 from worker.emulator.pages import page
 from worker.emulator.response import Asked, Response, ask_of, new_fields, response_ending
 from worker.emulator.response_stream import response_events
@@ -67,10 +68,16 @@ class Responses:
     """All responses, and through them the lock of each conversation."""
 
     def __init__(
-        self, store: Store, engine: Engine, conversations: Conversations, containers: Containers
+        self,
+        store: Store,
+        engine: Engine,
+        library: Library,
+        conversations: Conversations,
+        containers: Containers,
     ) -> None:
         self._rows = store.table("response", Response.load, lambda row: row.conversation_id)
         self._engine = engine
+        self._library = library
         self._conversations = conversations
         self._containers = containers
         self._busy: dict[str, str] = {}
@@ -107,6 +114,7 @@ class Responses:
     def create(self, call: Call) -> Any:
         body = check(call.json(), CREATED)
         check_model(body["model"])
+        self._library.need_stores(body.get("tools") or [])
         asked = self._asked(body, call.now)
         row = self._begin(asked, body, call.now)
         include = body.get("include") or []

@@ -35,7 +35,9 @@ class World:
         self._vector_stores = VectorStores(self.store, self._library)
         self._conversations = Conversations(self.store)
         self._containers = Containers(self.store)
-        self._responses = Responses(self.store, self.engine, self._conversations, self._containers)
+        self._responses = Responses(
+            self.store, self.engine, self._library, self._conversations, self._containers
+        )
         self.store.open()
 
     def take_up(self, now: float) -> None:
