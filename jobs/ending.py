@@ -120,7 +120,7 @@ async def purge_batch(store: Store, batch: Batch, settings: Settings) -> str:
 
 
 async def _until_no_row_runs(store: Store, batch: Batch) -> None:
-    """Nothing is deleted under a run, which nobody could cancel then: a cancelled batch has its runs ended."""
+    """Nothing is deleted under a run, which nobody could cancel then. Workers end a cancelled one's."""
     until_s = time.monotonic() + ENDED_WITHIN_S
     while under_way := _under_way(status := await store.status(batch.id)):
         state, rows = status.batch.state, counted(under_way, "row")

@@ -129,7 +129,7 @@ class Limits:
     on_incomplete: OnIncomplete = OnIncomplete.KEEP
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Usage:
     """Tokens of a run or a step. None where the API does not say; never 0 for unknown."""
 

@@ -1,5 +1,7 @@
 """What can be known of a response whose create got no reply: its conversation's items and its lock, no list."""
 
+from dataclasses import replace
+
 import pytest
 
 from jobs.models import Usage
@@ -108,7 +110,7 @@ async def test_without_a_known_last_message_the_question_tells_the_turn(openai):
     await openai.over(ask, thread_id, run.id)
     first = await openai.backend.read(ask, thread_id, run.id)
     later = openai.next_turn(ask, "What is 5 + 6?", first)
-    blind = type(later)(**{**vars(later), "after": None})
+    blind = replace(later, after=None)
     assert (await openai.backend.find_run(blind, thread_id, frozenset())).kind is FoundKind.NOTHING
     openai.scenario(LOSE)
     with pytest.raises(ApiFault):

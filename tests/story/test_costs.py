@@ -64,12 +64,12 @@ def test_a_job_costs_few_calls(tmp_path: Path) -> None:
 
 
 def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
-    """Bytes of Python's objects, its connection included, Celery's not: 11,400 to 11,500 measured."""
+    """Bytes of Python's objects, its connection included, Celery's not: 12,400 to 12,600 measured."""
     with Mill(tmp_path, scenario="[latency]\nmedian_s = 3600\nsigma = 0\n") as mill:
         asyncio.run(mill.submit(["What is 1 + 1?"] * ROWS_HELD))
         held = _counted(mill, "bytes", ROWS_HELD)
 
-    assert 9_000 <= held <= 12_300
+    assert 10_000 <= held <= 13_300
 
 
 def _counted(mill: Mill, what: str, rows: int) -> int:
