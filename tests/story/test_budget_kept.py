@@ -12,7 +12,7 @@ from jobs import keys
 from jobs.profile import Profile
 from jobs.store import Store
 from jobs.telling import money, standstill
-from tests.chaos.support import bytes_of, wait_for_runs
+from tests.chaos.support import bytes_of, counter, wait_for_runs
 from tests.mill import QUICK, Child, Mill
 from tests.support import wait_until
 
@@ -65,6 +65,21 @@ async def test_runs_of_unknown_cost_use_the_budget_up(tmp_path: Path) -> None:
         assert 4 <= mill.stats()["runs_created"] <= 5
         assert "budget $0.0025 ($0.00" in money(status)
         assert "of it assumed for runs of unknown cost)" in money(status)
+
+
+async def test_a_create_whose_fate_is_unknown_is_assumed_to_cost(tmp_path: Path) -> None:
+    """It left no trace and is made again: nobody can tell whether the first was carried out, so it may have cost."""
+    lost = '[http]\ndrop_before = 1.0\nonly = ["POST /responses"]\n'
+    profile = Profile(model="gpt-5-mini", max_completion_tokens=256)
+    with Mill(tmp_path, "responses", lost) as mill:
+        _worker(mill)
+        batch = await mill.submit(["What is 1 + 1?"], profile, budget_usd=1)
+        wait_until(lambda: counter(mill, batch, "unknown_creates") == 1, "it is made again", 45)
+        mill.scenario("")
+        status = await mill.wait_for(batch)
+
+        assert 256_000 < counter(mill, batch, "assumed_nano") < 500_000
+        assert 0 < (status.counts.cost_usd or 0) < 256e-6, "what was told is its cost, and no more"
 
 
 async def test_a_worker_that_knows_no_price_starts_nothing_under_a_budget(tmp_path: Path) -> None:
