@@ -217,13 +217,15 @@ class Acts:
         """How old the run was when it still worked; once it does not, what that says of its batch."""
         age_s = self._age_s(known)
         if run.status not in {*ENDED, RunStatus.REQUIRES_ACTION}:
+            if known.stop is None:
+                self.room.times.running(self.seen_s, age_s)
             self.seen_s = age_s
         elif known.stop is None:
             # A response that goes on after functions tells its own times only.
             told_s = None
             if run.created_at and run.finished_at and not known.rounds:
                 told_s = run.finished_at - run.created_at
-            self.room.times.add(*ended_between(self.seen_s, age_s, told_s))
+            self.room.times.ended(self.seen_s, *ended_between(self.seen_s, age_s, told_s))
 
     def _age_s(self, known: Known) -> float:
         now_s = self.desk.now_s()
