@@ -1,15 +1,18 @@
-"""Chaos at full length, with totals: `python -m benchmarks.chaos [rounds|crash|drops|roll|fair|soak]`.
+"""Chaos at full length, with totals: `python -m benchmarks.chaos ONE`, which is one of these.
 
-rounds   random accidents over both APIs; every tenth mill has workers with their real heartbeats
-crash    5,000 rows at concurrency 50: everything killed at half, then started again
-drops    2,000 rows, the replies of 5 % of the creates lost
-roll     two workers with 500 runs in flight, each ended by SIGTERM and replaced: the longest pause, the runs
-fair     50 rows behind a batch of 100,000, beside the same 50 alone; then two big batches
-soak     full concurrency for some minutes: memory of the worker and keys of Redis at both ends
+rounds    random accidents over both APIs; every tenth mill has workers with their real heartbeats
+crash     5,000 rows at concurrency 50: everything killed at half, then started again
+embedded  the same with `askmill run` and nothing configured: its own Redis and emulator are killed with it
+drops     2,000 rows, the replies of 5 % of the creates lost
+outages   the API gone for minutes, then Redis, with 200 runs in flight
+roll      two workers with 500 runs in flight, each ended by SIGTERM and replaced: the longest pause, the runs
+fair      50 rows behind a batch of 100,000, beside the same 50 alone; then two big batches
+soak      full concurrency for some minutes: memory of the worker and keys of Redis at both ends
 """
 
 import argparse
 import asyncio
+import csv
 import json
 import os
 import tempfile
@@ -25,7 +28,9 @@ from jobs import keys
 from jobs.models import STATUS_OF_BYTE
 from jobs.store import Store
 from tests.chaos.driver import Chaos, Totals
+from tests.chaos.embedded import kill_everything, stats, stats_afterwards
 from tests.chaos.support import FINISHED, bytes_of, counter, wait_for_finished, wait_for_workers
+from tests.command_line import terminal
 from tests.mill import Child, Mill
 from tests.support import wait_until
 
@@ -79,6 +84,75 @@ async def crash(options: argparse.Namespace) -> dict[str, Any]:
             "unknown_creates": counter(mill, batch, "unknown_creates"),
             "took_s": round(time.monotonic() - began_s, 1),
         }
+
+
+async def embedded(options: argparse.Namespace) -> dict[str, Any]:
+    """Command, worker, keepers, Redis and emulator killed at half; then the same command again."""
+    command = ("run", "questions.csv", "--concurrency", "50")
+    with tempfile.TemporaryDirectory() as folder:
+        user = terminal(Path(folder))
+        asked = "What is 1 + 1? [emulate: completed after=0.5]"
+        user.write("questions.csv", "question", *[asked] * options.rows)
+        first = user.start(*command)
+        wait_until(lambda: stats(user).get("runs_created", 0) >= options.rows // 2, "half are made", 1200)
+        kill_everything(user, first)
+        began_s = time.monotonic()
+        again = user.start(*command)
+        _, said = again.communicate(timeout=3600)
+        took_s = round(time.monotonic() - began_s, 1)
+        with (user.folder / "questions.answers.csv").open(encoding="utf-8", newline="") as file:
+            statuses = Counter(row["status"] for row in csv.DictReader(file))
+        counted = stats_afterwards(user)
+    assert again.returncode == 0, said
+    return {
+        "rows": options.rows,
+        "runs": counted["runs_created"],
+        "most_runs_a_row": max(counted["runs_by_job"].values()),
+        "counts": dict(statuses),
+        "second_took_s": took_s,
+    }
+
+
+async def outages(options: argparse.Namespace) -> dict[str, Any]:
+    """Each away for some minutes; told are the worker's CPU meanwhile and the time until a row ends again."""
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _FIVE_SECONDS) as mill:
+        worker = mill.worker(200)
+        batch = await mill.submit(["What is 1 + 1?"] * options.rows)
+        told = dict[str, Any]()
+        for name, part, share in (("api", mill.emulator, 5), ("redis", mill.redis, 2)):
+            wait_for_finished(mill, batch, options.rows // share, timeout_s=600)
+            told[name] = await _outage(mill, batch, part, options.minutes * 60)
+        status = await mill.wait_for(batch, timeout_s=3600)
+        return {
+            "rows": options.rows,
+            "runs": mill.stats()["runs_created"],
+            "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
+            "unknown_creates": counter(mill, batch, "unknown_creates"),
+            "the_same_worker": worker.alive,
+            **told,
+        }
+
+
+_FIVE_SECONDS = "[latency]\nmedian_s = 5\nsigma = 0.5\n"
+
+
+async def _outage(mill: Mill, batch: str, part: Child, seconds: float) -> dict[str, float]:
+    """Kill it, start it again after so long; then until a row ends."""
+    process = mill.workers[0].process
+    assert process is not None
+    before = psutil.Process(process.pid).cpu_times()
+    part.kill()
+    await asyncio.sleep(seconds)
+    after = psutil.Process(process.pid).cpu_times()
+    part.start()
+    mill.wait_for_servers()
+    back_s, ended = time.monotonic(), _ended(mill, batch)
+    wait_until(lambda: _ended(mill, batch) > ended, "a row ends", 120)
+    return {
+        "away_s": seconds,
+        "worker_cpu_s": round(after.user + after.system - before.user - before.system, 1),
+        "next_row_after_s": round(time.monotonic() - back_s, 1),
+    }
 
 
 async def drops(options: argparse.Namespace) -> dict[str, Any]:
@@ -217,7 +291,7 @@ def _print(entry: dict[str, Any]) -> None:
     print(json.dumps(entry), flush=True)
 
 
-SCENES = {"rounds": rounds, "crash": crash, "drops": drops, "roll": roll, "fair": fair, "soak": soak}
+SCENES = {scene.__name__: scene for scene in (rounds, crash, embedded, drops, outages, roll, fair, soak)}
 
 
 def main() -> None:
@@ -226,12 +300,17 @@ def main() -> None:
     parser.add_argument("what", nargs="?", default="rounds", choices=list(SCENES))
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", type=int, help="default: 60 a round, 5000 crash, 100000 fair, 2000 others")
+    parser.add_argument(
+        "--rows", type=int, help="default: 60 a round, 5000 crash and embedded, 100000 fair, 2000 others"
+    )
     parser.add_argument("--accidents", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, help="default: 60 soak, 3 outages")
     parser.add_argument("--api", default="assistants", choices=["assistants", "responses"])
     options = parser.parse_args()
-    options.rows = options.rows or {"rounds": 60, "crash": 5000, "fair": 100_000}.get(options.what, 2000)
+    options.rows = options.rows or {"rounds": 60, "crash": 5000, "embedded": 5000, "fair": 100_000}.get(
+        options.what, 2000
+    )
+    options.minutes = options.minutes or {"outages": 3}.get(options.what, 60)
     os.nice(5)
     _print({"what": options.what, "seed": options.seed, "total": asyncio.run(SCENES[options.what](options))})
 

@@ -2,19 +2,36 @@
 
 `MILL_TIMES` is JSON: the constants of worker/process.py to replace, by name; and CREATE_LIMIT_S, how long a
 create without a reply may still be carried out (worker/retry.py), for servers that do so at once or never; and
-FUNCTION_LIMIT_S, how long a function may take (worker/desk.py).
+FUNCTION_LIMIT_S, how long a function may take (worker/desk.py). While the file MILL_NO_DNS exists, no name is known.
 """
 
 import functools
 import json
 import os
+import socket
 import sys
+from pathlib import Path
+from typing import Any
 
 from worker import __main__ as worker
 from worker import asking, process
 from worker.desk import Desk
 from worker.retry import RetryPolicy
 
+
+def _unless(nameless: Path, known: Any) -> Any:
+    """`socket.getaddrinfo`, as it is where the resolver does not answer."""
+
+    def getaddrinfo(*asked: Any, **options: Any) -> Any:
+        if nameless.exists():
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return known(*asked, **options)
+
+    return getaddrinfo
+
+
+if nameless := os.environ.get("MILL_NO_DNS"):
+    socket.getaddrinfo = _unless(Path(nameless), socket.getaddrinfo)
 times = json.loads(os.environ["MILL_TIMES"])
 if limit_s := times.pop("CREATE_LIMIT_S", None):
     asking.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]

@@ -22,6 +22,8 @@ from tests.mill import QUICK, Mill
 from tests.support import wait_until
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
+DNS_CACHE_S = 11
+"""aiohttp remembers an address for 10 s (its TCPConnector's documentation)."""
 CREATES = {"assistants": "POST /threads/*/runs", "responses": "POST /responses"}
 
 
@@ -46,6 +48,29 @@ async def test_an_outage_of_the_api(tmp_path: Path, api: Api, how: str) -> None:
         status = await mill.wait_for(batch, timeout_s=60)
 
         await assert_each_paid_once(mill, batch, status, rows)
+
+
+async def test_a_name_that_is_not_found_for_a_while(tmp_path: Path) -> None:
+    """DNS fails while runs are in flight: the API is back long before its name, and then asked for the same runs."""
+    with Mill(tmp_path) as mill:
+        mill.base_url = mill.base_url.replace("127.0.0.1", "localhost")
+        nameless = tmp_path / "no-dns"
+        mill.worker(20, QUICK, MILL_NO_DNS=str(nameless))
+        batch = await mill.submit(lasting(2, 40))
+        wait_for_runs(mill, 20)
+        nameless.touch()
+        mill.emulator.kill()
+        outage(DNS_CACHE_S)
+        mill.emulator.start()
+        mill.wait_for_servers()
+        asked = mill.stats()["requests"]
+        outage(3)
+        assert mill.stats()["requests"] == asked, "nobody finds it"
+        assert bytes_of(mill, batch)["r"] == 20
+        nameless.unlink()
+        status = await mill.wait_for(batch, timeout_s=60)
+
+        await assert_each_paid_once(mill, batch, status, 40)
 
 
 class _Nonsense(BaseHTTPRequestHandler):

@@ -11,18 +11,15 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import psutil
 import pytest
 
-from jobs.local import EmulatorService, emulator_process
+from tests.chaos.embedded import SERVERS, kill_everything, pid_of, stats, stats_afterwards
 from tests.command_line import Terminal, terminal
 from tests.support import wait_until
 
 ROWS = 60
-SERVERS = ("redis", "emulator")
 LIMIT_S = 240
 
 
@@ -50,34 +47,19 @@ def running(user: Terminal) -> Iterator["subprocess.Popen[str]"]:
     process.communicate()
 
 
-def _data(user: Terminal) -> Path:
-    return Path(user.settings["ASKMILL_DATA_DIR"])
-
-
-def _pid(user: Terminal, server: str) -> int:
-    return int((_data(user) / "locks" / f"{server}.server").read_text())
-
-
-def _stats(user: Terminal) -> dict[str, Any]:
-    """What the emulator has counted; nothing while it is not there."""
-    try:
-        address = EmulatorService(_data(user)).address()
-        return dict(httpx2.get(address.replace("/v1", "/emulator/stats"), timeout=5).json())
-    except (httpx2.HTTPError, OSError, KeyError, ValueError):
-        return {}
-
-
 def _wait_for_runs(user: Terminal, count: int) -> None:
-    wait_until(lambda: _stats(user).get("runs_created", 0) >= count, f"{count} runs are made", 60)
+    wait_until(lambda: stats(user).get("runs_created", 0) >= count, f"{count} runs are made", 60)
 
 
 def _kill(user: Terminal, servers: Sequence[str]) -> None:
     """kill -9, and wait until each is there again, as another process."""
-    killed = {server: _pid(user, server) for server in servers}
+    killed = {server: pid_of(user, server) for server in servers}
     for pid in killed.values():
         os.kill(pid, signal.SIGKILL)
     for server, pid in killed.items():
-        wait_until(lambda server=server, pid=pid: _pid(user, server) != pid, f"{server} is started again", 20)
+        wait_until(
+            lambda server=server, pid=pid: pid_of(user, server) != pid, f"{server} is started again", 20
+        )
 
 
 def _assert_whole(user: Terminal) -> None:
@@ -87,11 +69,10 @@ def _assert_whole(user: Terminal) -> None:
     assert [int(row["row"]) for row in rows] == list(range(1, ROWS + 1))
     assert {(row["status"], row["attempts"]) for row in rows} == {("completed", "1")}
     assert all(row["answer"] == f"{row['row']} + 1 = {int(row['row']) + 1}." for row in rows)
-    with emulator_process(_data(user)) as address:
-        stats = httpx2.get(address.replace("/v1", "/emulator/stats")).json()
-    assert stats["runs_created"] == ROWS
-    assert set(stats["runs_by_job"].values()) == {1}
-    assert len(stats["runs_by_job"]) == ROWS
+    counted = stats_afterwards(user)
+    assert counted["runs_created"] == ROWS
+    assert set(counted["runs_by_job"].values()) == {1}
+    assert len(counted["runs_by_job"]) == ROWS
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
@@ -117,14 +98,7 @@ def test_everything_killed_at_once_goes_on_with_the_same_command(
 ) -> None:
     """Command, worker, keepers, Redis and emulator: typed again, the same runs are followed to their end."""
     _wait_for_runs(user, 20)
-    family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
-    for server in SERVERS:
-        process = psutil.Process(_pid(user, server))
-        family += [process, *filter(None, [process.parent()])]
-    for process in family:
-        process.kill()
-    psutil.wait_procs(family, timeout=20)
-    running.communicate()
+    kill_everything(user, running)
 
     again = user.askmill("run", "questions.csv", "--concurrency", "30")
 

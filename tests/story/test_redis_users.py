@@ -1,0 +1,145 @@
+"""A Redis with users, rights and TLS: what docs/how-to/own-redis.md says is enough, is; what is missing is told."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.command_line import Terminal, terminal
+from tests.mill import QUICK, Mill
+from tests.tls import encrypted
+
+HOW_TO = Path(__file__).parents[2] / "docs/how-to/own-redis.md"
+RULES = re.compile(r"ACL SETUSER mill on (.+)")
+PASSWORD = "w0rd-of-mill"
+STEPS = (
+    ("status",),
+    ("show", "1"),
+    ("list",),
+    ("doctor",),
+    ("worker", "--check"),
+    ("report",),
+    ("retry", "--status", "completed"),
+    ("pause",),
+    ("resume",),
+    ("collect", "--wait", "-o", "again.csv"),
+    ("cancel", "BATCH"),
+    ("purge", "BATCH"),
+)
+"""Every other command, in an order in which each can succeed."""
+
+
+@pytest.fixture
+def mill(tmp_path: Path) -> Iterator[Mill]:
+    with Mill(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def user(tmp_path: Path, mill: Mill) -> Terminal:
+    settings = {**mill.settings(), "ASKMILL_RETENTION_DAYS": "1"}
+    return terminal(tmp_path).with_settings(**settings)
+
+
+def _allow(mill: Mill, rules: str) -> str:
+    """The one user but the tests' own; returns its address."""
+    with redis.Redis.from_url(mill.redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "mill", "reset", "on", *rules.split())
+    return mill.redis_url.replace("://", f"://mill:{PASSWORD}@")
+
+
+def _denied(mill: Mill) -> list[object]:
+    with redis.Redis.from_url(mill.redis_url) as client:
+        return list(client.acl_log())
+
+
+def _sums(user: Terminal) -> str:
+    return user.write(
+        "sums.csv", "question,ticket", "What is 1 + 1?,a", "What is 2 + 3?,a", "What is 4 + 5?,b"
+    )
+
+
+def _answer_by(user: Terminal, mill: Mill, url: str, **env: str) -> str:
+    """Submit at this address, have a worker there answer, collect; returns the batch."""
+    mill.worker(5, QUICK, ASKMILL_REDIS_URL=url, ASKMILL_REQUESTS_PER_MINUTE="6000", **env)
+    submitted = user.askmill("submit", _sums(user), "--conversation-column", "ticket", "--budget", "1")
+    assert submitted.returncode == 0, submitted.stderr
+    collected = user.askmill("collect", "--wait", "-o", "-")
+    assert collected.returncode == 0, collected.stderr
+    rows = list(csv.DictReader(io.StringIO(collected.stdout)))
+    assert [row["status"] for row in rows] == ["completed"] * 3
+    return submitted.stdout.strip()
+
+
+def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: Terminal, mill: Mill) -> None:
+    """The line of docs/how-to/own-redis.md, word for word: every command and a worker, and nothing was denied."""
+    found = RULES.search(HOW_TO.read_text())
+    assert found, "the guide has the rule"
+    url = _allow(mill, found[1].replace(">PASSWORD", f">{PASSWORD}"))
+    user = user.with_settings(ASKMILL_REDIS_URL=url)
+
+    batch = _answer_by(user, mill, url)
+    for step in STEPS:
+        done = user.askmill(*[batch if word == "BATCH" else word for word in step])
+        assert done.returncode == 0, f"{step}: {done.stderr or done.stdout}"
+    again = user.askmill("run", _sums(user), "--new", "-o", "-")
+    assert again.returncode == 0, again.stderr
+    mill.workers[0].leave()
+
+    assert _denied(mill) == []
+    assert batch not in user.askmill("list").stdout
+
+
+def test_a_user_with_too_few_rights_is_told_which(user: Terminal, mill: Mill) -> None:
+    """One sentence with what Redis said and where the rights stand; exit code 3; the password is not in it."""
+    url = _allow(mill, f">{PASSWORD} ~askmill* +@all -evalsha")
+
+    refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("submit", _sums(user))
+
+    assert refused.returncode == 3
+    assert "does not let this user do what askmill needs" in refused.stderr
+    assert "evalsha" in refused.stderr
+    assert "docs/how-to/own-redis.md" in refused.stderr
+    assert PASSWORD not in refused.stderr
+
+
+def test_a_wrong_password_is_told_and_not_repeated(user: Terminal, mill: Mill) -> None:
+    url = _allow(mill, ">another ~* &* +@all")
+
+    refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("status")
+
+    assert refused.returncode == 3
+    assert "refuses the user or password" in refused.stderr
+    assert PASSWORD not in refused.stderr
+
+
+def test_all_goes_through_tls(user: Terminal, mill: Mill, tmp_path: Path) -> None:
+    """`rediss://` with an authority of one's own, named in the address: client, worker and Celery's broker."""
+    with encrypted(mill.redis_url, tmp_path) as (bare, authority):
+        url = f"{bare}?ssl_ca_certs={authority}"
+        _answer_by(user.with_settings(ASKMILL_REDIS_URL=url), mill, url)
+        mill.workers[0].leave()
+
+
+def test_an_authority_may_be_trusted_by_the_environment(user: Terminal, mill: Mill, tmp_path: Path) -> None:
+    """`SSL_CERT_FILE`, as OpenSSL reads it, when the address says nothing."""
+    with encrypted(mill.redis_url, tmp_path) as (url, authority):
+        trusting = {"SSL_CERT_FILE": str(authority)}
+        _answer_by(user.with_settings(ASKMILL_REDIS_URL=url, **trusting), mill, url, **trusting)
+        mill.workers[0].leave()
+
+
+def test_a_certificate_nobody_vouches_for_is_refused(user: Terminal, mill: Mill, tmp_path: Path) -> None:
+    """Nothing is sent to it, the password least of all; the sentence says what is the matter with it."""
+    with encrypted(mill.redis_url, tmp_path) as (bare, _):
+        url = bare.replace("://", f"://mill:{PASSWORD}@")
+        refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("status")
+
+    assert refused.returncode == 3
+    assert "certificate" in refused.stderr.lower()
+    assert PASSWORD not in refused.stderr
+    assert "Traceback" not in refused.stderr
