@@ -40,6 +40,8 @@ OUTCOMES: dict[Api, tuple[str, ...]] = {
 }
 """Endings that each API has; `expired` is none of Responses'."""
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_test.csv"
+ADOPTED = {"completed", "incomplete"}
+"""An answer taken from its conversation, whose items tell neither the response's id nor why it was cut off."""
 RETRIED = {"expired", "server_error", "rate_limit_exceeded"}
 MOST_ATTEMPTS = 3
 
@@ -187,7 +189,7 @@ def _ledger_faults(played: Played, result: Result) -> Iterator[str]:
     """Each attempt is a run of the server's, each run of the server's an attempt."""
     for attempt in result.attempts:
         truth = played.runs.get(attempt.run_id or "")
-        if truth is None and not (played.api == "responses" and attempt.status == "completed"):
+        if truth is None and not (played.api == "responses" and attempt.status in ADOPTED):
             yield f"attempt {attempt.number} has no run"
         elif truth is not None and truth["status"] != attempt.status:
             yield f"attempt {attempt.number} is {attempt.status}, at the server {truth['status']}"
@@ -227,7 +229,7 @@ def _expected(ending: str) -> tuple[JobStatus, str]:
         return JobStatus.COMPLETED, ""
     if ending == "expired":
         return JobStatus.EXPIRED, ""
-    if ending.startswith(("max_", "content_filter")):
+    if ending.startswith(("max_", "content_filter", "incomplete")):
         return JobStatus.INCOMPLETE, ending
     return JobStatus.FAILED, ending
 
