@@ -28,6 +28,11 @@ class Entry(NamedTuple):
     steps: bytes = b"[]"
     csv_end: bytes = b",,,,,,,,,,[],[]"
 
+    @property
+    def has_files(self) -> bool:
+        """Its runs generated some."""
+        return not self.csv_end.endswith(b",[]")
+
     def fields(self) -> list[Any]:
         """What FIELDS show of it; None where it is not known, lists as lists."""
         return [self.row, self.status, *shown(orjson.loads(self.told))]

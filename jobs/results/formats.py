@@ -1,5 +1,6 @@
 """Rows as CSV or JSON lines, and their steps as JSON lines: chunk by chunk, as bytes."""
 
+from collections.abc import Sequence
 from typing import Any, BinaryIO, Protocol
 
 import orjson
@@ -12,9 +13,9 @@ _LONE_EMPTY = '""'
 
 
 class RowWriter(Protocol):
-    """Takes rows one by one; `close` writes what is left, and leaves the stream open."""
+    """Takes some rows after the other; `close` writes what is left, and leaves the stream open."""
 
-    def add(self, entry: Entry) -> None: ...
+    def add(self, entries: Sequence[Entry]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -37,16 +38,20 @@ class CsvWriter(LineWriter):
         self._copies = columns.chosen is None and not spreadsheet_safe
         self._write(csv_line(columns.header))
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entries: Sequence[Entry]) -> None:
+        line = self._copied if self._copies else self._chosen
+        self._write(b"".join([line(entry) for entry in entries]))
+
+    def _copied(self, entry: Entry) -> bytes:
         row, status, cells, _, _, csv_end = entry
-        if not self._copies:
-            self._write(csv_line(self._columns.pick(self._texts(entry))))
-            return
         try:
-            given = record([*self._columns.cells(cells), str(row), status])
+            given = record(self._columns.cells(cells))
         except TypeError:  # typed cells of .jsonl and .parquet
-            given = record([*self._given(cells), str(row), status])
-        self._write(b"%b,%b\r\n" % (given.encode("utf-8", "backslashreplace"), csv_end))
+            given = record(self._given(cells))
+        return b"%b,%b\r\n" % (f"{given},{row},{status}".encode("utf-8", "backslashreplace"), csv_end)
+
+    def _chosen(self, entry: Entry) -> bytes:
+        return csv_line(self._columns.pick(self._texts(entry)))
 
     def _texts(self, entry: Entry) -> list[str]:
         row, status, *values = entry.fields()
@@ -70,8 +75,9 @@ class JsonlWriter(LineWriter):
         self._chosen = columns.header
         self._build = self._whole if columns.chosen is None else self._flat
 
-    def add(self, entry: Entry) -> None:
-        self._write(json_line(self._build(entry)))
+    def add(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._write(json_line(self._build(entry)))
 
     def _whole(self, entry: Entry) -> dict[str, Any]:
         fields = dict(zip(FIELDS, entry.fields(), strict=True))
@@ -89,8 +95,9 @@ class StepsWriter(LineWriter):
     def __init__(self, stream: BinaryIO) -> None:
         self._write = stream.write
 
-    def add(self, entry: Entry) -> None:
-        self._write(b"".join((b'{"row":', b"%d" % entry.row, b',"steps":', entry.steps, b"}\n")))
+    def add(self, entries: Sequence[Entry]) -> None:
+        lines = [b'{"row":%d,"steps":%b}\n' % (row, steps) for row, _, _, _, steps, _ in entries]
+        self._write(b"".join(lines))
 
 
 def json_line(value: dict[str, Any]) -> bytes:

@@ -39,12 +39,13 @@ class ParquetWriter:
         self._rows: list[list[Any]] = []
         self._characters = 0
 
-    def add(self, entry: Entry) -> None:
-        row = self._columns.pick(self._row(entry))
-        self._characters += sum(len(value) for value in row if isinstance(value, str))
-        self._rows.append(row)
-        if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
-            self._flush()
+    def add(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            row = self._columns.pick(self._row(entry))
+            self._characters += sum(len(value) for value in row if isinstance(value, str))
+            self._rows.append(row)
+            if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
+                self._flush()
 
     def close(self) -> None:
         if self._rows:

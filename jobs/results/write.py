@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,9 @@ from jobs.results.columns import Columns, columns_of, entry_of
 from jobs.results.formats import CsvWriter, JsonlWriter, RowWriter, StepsWriter
 from jobs.results.generated import FetchBlob, saved
 from jobs.results.output import Format, Output, output_of, spoken, whole
+
+AT_ONCE = 16
+"""Rows handed to a writer: a call for each takes a sixth of the time, a thousand large ones much memory."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,15 @@ async def write_results(
         writers = _writers(plan, stack)
         folder = plan.output.files if fetch_blob else None
         async for chunk in chunks:
-            # One row after the other, none kept: so the garbage collector is hardly ever called.
-            for view in chunk:
-                entry = entry_of(view)
-                if fetch_blob and folder and not entry.csv_end.endswith(b",[]"):
-                    entry = await saved(entry, folder, fetch_blob)
+            views = iter(chunk)
+            while entries := [entry_of(view) for view in islice(views, AT_ONCE)]:
+                if fetch_blob and folder:
+                    entries = [
+                        await saved(one, folder, fetch_blob) if one.has_files else one for one in entries
+                    ]
                 for writer in writers:
-                    writer.add(entry)
-                count += 1
+                    writer.add(entries)
+                count += len(entries)
         for writer in writers:
             writer.close()
     return Written(plan.output.path, count, plan.output.steps)

@@ -55,8 +55,7 @@ def test_cells_through_our_writer(rows):
     )
     written = io.BytesIO()
     writer = CsvWriter(written, columns, spreadsheet_safe=False)
-    for number, row in enumerate(rows, 1):
-        writer.add(Entry(number, "queued", list(row)))
+    writer.add([Entry(number, "queued", list(row)) for number, row in enumerate(rows, 1)])
     writer.close()
     read = list(csv.reader(io.StringIO(written.getvalue().decode(), newline=""), strict=True))[1:]
     assert [row[:2] for row in read] == [list(row) for row in rows]
