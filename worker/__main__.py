@@ -4,6 +4,7 @@ Celery's own command line puts the working folder on the path, where a user's `c
 """
 
 import argparse
+import gc
 import os
 import resource
 import signal
@@ -30,6 +31,7 @@ def main() -> int:
     with ExitStack() as stack:
         try:
             _join_embedded_redis(stack)
+            gc.disable()  # nothing of what is loaded is garbage; worker/app.py has it look again
             from worker.app import app, held, settings  # noqa: PLC0415 -- reads the settings: faults are told below
 
             telemetry.set_up(settings, held, options.concurrency or settings.concurrency)

@@ -92,6 +92,7 @@ def _our_logs(**_: Any) -> None:
 def _start(sender: Any, **_: Any) -> None:
     gc.freeze()  # what is loaded stays
     gc.set_threshold(GARBAGE)
+    gc.enable()
     # A closed terminal ends the worker. Celery would start it again, by sys.argv alone: without `python -P`.
     install_worker_term_handler(sender.controller, sig="SIGHUP")
     # Ctrl-C is no fault: it hands over as SIGTERM does, and Celery's own handler would exit 1.

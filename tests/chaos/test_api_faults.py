@@ -163,7 +163,9 @@ async def test_creates_carried_out_after_every_limit_are_cancelled_and_counted(t
         with redis.Redis.from_url(mill.redis_url) as client:
             client.hset(keys.batch(batch), "accepted", 1)  # else one row would go alone first
         worker = mill.worker(rows, {"CREATE_LIMIT_S": 3.0})
-        wait_until(lambda: worker.log.read_text().count("connection_lost") >= rows, "all creates are lost", 20)
+        wait_until(
+            lambda: worker.log.read_text().count("connection_lost") >= rows, "all creates are lost", 20
+        )
         mill.scenario(latency)
         wait_for_runs(mill, rows)
         worker.freeze()

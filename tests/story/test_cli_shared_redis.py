@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from jobs import keys
+from tests.chaos.support import wait_for_workers
 from tests.command_line import Terminal, terminal
 from tests.mill import Mill
 from tests.support import wait_until
@@ -96,7 +99,7 @@ def test_submit_work_status_and_collect_agree(user: Terminal, mill: Mill) -> Non
 def test_run_uses_a_living_worker(user: Terminal, mill: Mill) -> None:
     """Where a worker is alive, `run` starts none, and its key is not needed."""
     mill.worker()
-    wait_until(lambda: user.askmill("doctor").stdout.count("alive for assistants") == 1, "it is seen", 40)
+    wait_for_workers(mill, 1)
     without_key = Terminal(user.folder, {k: v for k, v in user.settings.items() if k != "OPENAI_API_KEY"})
     file = user.write("sums.csv", "question", "What is 1 + 1?")
 
@@ -149,9 +152,9 @@ def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: 
     worker = mill.worker()
     wait_until(lambda: mill.stats()["runs_active"] == 2, "both run", timeout_s=30)
     worker.kill()
-    wait_until(
-        lambda: "none is alive" in user.askmill("doctor").stdout, "its heart has stopped", timeout_s=40
-    )
+    with redis.Redis.from_url(mill.redis_url) as client:
+        wait_until(lambda: not client.keys(keys.worker("*")), "its heart has stopped", timeout_s=40)
+    assert "none is alive" in user.askmill("doctor").stdout
 
     mill.emulator.kill()
     unheard = user.askmill("cancel", batch)
@@ -231,8 +234,9 @@ def test_worker_check_tells_whether_one_is_alive(user: Terminal, mill: Mill) -> 
     assert user.askmill("worker", "--check").returncode == 1
 
     mill.worker()
+    wait_for_workers(mill, 1)
 
-    wait_until(lambda: user.askmill("worker", "--check").returncode == 0, "the worker is seen", timeout_s=30)
+    assert user.askmill("worker", "--check").returncode == 0
 
 
 def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, mill: Mill) -> None:

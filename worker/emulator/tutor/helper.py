@@ -2,7 +2,7 @@ r"""The helper process: imports SymPy once and forks a child, under limits, for 
 
     stdin   {"id": 7, "problem": {...}}\\n
     stdout  {"id": 7, "text": ..., "code": ..., "logs": ...}\\n     or  {"id": 7, "error": "..."}\\n
-    start   {"ready": true}\\n, once SymPy is imported and warm
+    start   {"ready": true}\\n, once SymPy is imported
 
 It ends when its stdin closes, so an emulator killed with -9 leaves no orphan. Its caller bounds how many
 questions are open at a time; a child's own limits are kernel timers, so no code of ours has to stop it.
@@ -19,6 +19,7 @@ import selectors
 import signal
 import sys
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 from .problem import Problem
@@ -56,17 +57,17 @@ def main() -> None:
     """Serve until stdin ends."""
     # Ctrl-C in the terminal is the emulator's to handle; closing stdin ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _warm_up()
-    # Frozen objects are not touched by the children's collector, so their pages stay shared.
-    gc.collect()
-    gc.freeze()
     _Helper().serve()
 
 
+@cache
 def _warm_up() -> None:
-    """Fill SymPy's caches and late imports once, for all children."""
+    """Fill SymPy's caches and late imports once, for all children; mere arithmetic needs none."""
     for question in _WARM_UP:
         work(read_question(question))
+    # Frozen objects are not touched by the children's collector, so their pages stay shared.
+    gc.collect()
+    gc.freeze()
 
 
 class _Helper:
@@ -100,6 +101,7 @@ class _Helper:
         return bool(data)
 
     def _fork_child(self, question: dict[str, Any]) -> None:
+        _warm_up()
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
