@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import structlog
+
 from jobs.models import BatchState, Usage
 from jobs.records import Claim
 from worker.asking import ask_for, overrides_of, schema_error
@@ -47,6 +49,7 @@ from worker.signals import Signals
 from worker.tools import call_tools
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 REQUEST: dict[type[Action], On] = {
     Reserve: On.THREAD,
@@ -56,6 +59,9 @@ REQUEST: dict[type[Action], On] = {
     Submit: On.SUBMIT,
 }
 """The kind of request an action makes, for the table of faults; all others read."""
+
+END_WITHIN_S = 60.0
+"""How long ending a run that nobody wants is tried again."""
 
 STOPPED = frozenset({BatchState.PAUSED, BatchState.CANCELLED})
 
@@ -306,6 +312,21 @@ class Acts:
                 if fault.status == 429:
                     await self._throttle(wait_s)
             await self.signals.sleep(wait_s)
+            tries += 1
+
+    async def end_run(self, thread_id: str | None, run_id: str) -> None:
+        """Cancel it; trouble that may pass is waited out for a while: as long as it runs it costs money."""
+        policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
+        while True:
+            try:
+                await self.desk.backend.cancel(thread_id or "", run_id)
+            except ApiFault as fault:
+                if not may_pass(fault) or elapsed_clock_s() - began_s > END_WITHIN_S:
+                    log.warning("run.left", run=run_id, fault=str(fault))
+                    return
+            else:
+                return
+            await asyncio.sleep(policy.wait_s(tries, random.random()))  # noqa: S311 -- jitter
             tries += 1
 
     async def _throttle(self, wait_s: float) -> None:

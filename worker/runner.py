@@ -5,7 +5,6 @@ claim ─▶ event ─▶ advance (pure) ─▶ store what is known ─▶ perfo
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -31,9 +30,8 @@ from worker.asking import (
     uncounted,
     worst_case_nano,
 )
-from worker.backends.base import ApiFault
 from worker.backends.turns import turns
-from worker.desk import Desk, elapsed_clock_s
+from worker.desk import Desk
 from worker.known import (
     CallTools,
     Claimed,
@@ -52,7 +50,7 @@ from worker.known import (
 )
 from worker.lifecycle import advance
 from worker.outcome import attempts_of, line_of, nano, result_of
-from worker.retry import RetryPolicy, may_pass
+from worker.retry import RetryPolicy
 from worker.rooms import BatchRoom
 from worker.signals import HandOver, Signals, Stale
 from worker.steering import begins, redirected, unsent
@@ -63,8 +61,6 @@ DANGEROUS = (CallTools, ReadAnswer)
 """Actions that may kill this process: a user's function, or what an answer holds. Three deaths are poison."""
 
 CRASH_WAIT_S = 10.0
-END_WITHIN_S = 60.0
-"""How long ending a run that nobody wants is tried again."""
 
 NO_PRICE = "budget: a worker does not know the model's price"
 
@@ -120,7 +116,7 @@ class JobRunner:
         if self.claim.kills >= POISON_KILLS:
             error = f"poison_row: it killed its worker {self.claim.kills} times"
             if self.known.run_id is not None:
-                await self._end_run(self.known.run_id)
+                await self.acts.end_run(self.known.thread_id, self.known.run_id)
             await self._finish(self.known, Finish(JobStatus.FAILED, error=error))
             return
         while True:
@@ -271,22 +267,7 @@ class JobRunner:
 
     async def _disown(self, run_id: str) -> None:
         log.warning("run.surplus", run=run_id)
-        await self._end_run(run_id)
-
-    async def _end_run(self, run_id: str) -> None:
-        """Cancel it; trouble that may pass is waited out for a while: as long as it runs it costs money."""
-        policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
-        while True:
-            try:
-                await self.desk.backend.cancel(self.known.thread_id or "", run_id)
-            except ApiFault as fault:
-                if not may_pass(fault) or elapsed_clock_s() - began_s > END_WITHIN_S:
-                    log.warning("run.left", run=run_id, fault=str(fault))
-                    return
-            else:
-                return
-            await asyncio.sleep(policy.wait_s(tries, random.random()))  # noqa: S311 -- jitter
-            tries += 1
+        await self.acts.end_run(self.known.thread_id, run_id)
 
     async def _stop_here(self, decision: Decision) -> None:
         if isinstance(decision.action, PauseBatch):
