@@ -207,10 +207,10 @@ class JobRunner:
         return True
 
     def _reservation(self, decision: Decision) -> int | None:
-        """What the run to be made may cost, under a budget; nothing once it has ended."""
+        """What the run to be made may cost, also for a budget set later; nothing once it has ended."""
         if decision.retried is not None:
             return 0
-        if not isinstance(decision.action, MakeRun) or self.room.now.limits.budget_usd is None:
+        if not isinstance(decision.action, MakeRun):
             return None
         return worst_case_nano(self.room.batch, self.claim, decision.known, self.desk.prices)
 

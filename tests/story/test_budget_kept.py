@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from jobs import keys
+from jobs.models import Limits
 from jobs.profile import Profile
 from jobs.store import Store
 from jobs.telling import money, standstill
@@ -49,6 +50,25 @@ async def test_whatever_is_killed_all_runs_together_cost_no_more_than_the_budget
 
         assert status.batch.paused_reason.startswith("budget: a run may cost")
         assert budget - 3 * WORST < mill.stats()["tokens"] <= budget
+
+
+async def test_a_budget_set_under_way_counts_the_runs_that_are_out(tmp_path: Path) -> None:
+    """Twenty runs were begun without any; then there is money for them and one more, however many slots come."""
+    budget = 21 * WORST
+    asked = [f"{LONG}[emulate: completed after={seconds}] What is 1 + 1?" for seconds in [6] * 20 + [1] * 20]
+    with Mill(tmp_path) as mill:
+        _worker(mill)
+        batch = await mill.submit(asked, PROFILE)
+        wait_for_runs(mill, 20)
+        async with await Store.open(mill.redis_url) as store:
+            await store.update_limits(batch, Limits(budget_usd=budget / 1e6))
+        _worker(mill)
+        wait_for_runs(mill, 21)
+        assert mill.stats()["runs_active_max"] == 21, "the next waits until one of them has ended"
+        status = await mill.wait_for(batch, ["paused"], timeout_s=90)
+
+        assert status.batch.paused_reason.startswith("budget: a run may cost")
+        assert budget - 2 * WORST < mill.stats()["tokens"] <= budget
 
 
 async def test_runs_of_unknown_cost_use_the_budget_up(tmp_path: Path) -> None:
