@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import jsonschema
 import orjson
 from pydantic import TypeAdapter
 
@@ -130,6 +129,8 @@ def schema_error(profile: Profile, text: str) -> str | None:
     """How the answer misses the profile's response schema; None when it does not, or there is none."""
     if profile.response_schema is None:
         return None
+    import jsonschema  # noqa: PLC0415 -- a twentieth of a worker's start
+
     schema = profile.response_schema.get("schema", profile.response_schema)
     try:
         jsonschema.validate(orjson.loads(text), schema)
