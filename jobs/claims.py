@@ -37,6 +37,11 @@ def _batch_now(state: bytes, limits: bytes, paused_reason: bytes) -> BatchNow:
     return BatchNow(BatchState(state.decode()), limits_of(limits), paused_reason.decode() or None)
 
 
+def new_fence() -> str:
+    """For one claim, however often it has to be sent: a reply can be lost after the row was taken."""
+    return secrets.token_hex(8)
+
+
 class Claims:
     """What a worker does with rows."""
 
@@ -57,9 +62,9 @@ class Claims:
         """Forget the worker at a clean end; rows it still held wait for others. Returns how many."""
         return await self._at.scripts.leave(worker_id)
 
-    async def claim(self, batch: str, row: int, worker_id: str) -> Claim | Refusal:
-        """Take a published row, or learn why not."""
-        fence = secrets.token_hex(8)
+    async def claim(self, batch: str, row: int, worker_id: str, fence: str | None = None) -> Claim | Refusal:
+        """Take a published row, or learn why not. Asked again under the same fence, it is still ours."""
+        fence = fence or new_fence()
         refusal, *got = await self._at.scripts.claim(batch, row, worker_id, fence)
         if refusal:
             return Refusal(refusal.decode())
@@ -141,6 +146,10 @@ class Claims:
         held = (claim.batch, claim.row, claim.worker, claim.fence)
         values = (state or b"", due_ms, _flag(run_out), _amount(spent_nano))
         return bool(await self._at.scripts.give_back(held, values, _pairs(counters)))
+
+    async def let_go(self, batch: str, row: int, worker_id: str, fence: str) -> None:
+        """Give back what a claim has taken, if it has, whose reply nobody waits for."""
+        await self._at.scripts.give_back((batch, row, worker_id, fence), (b"", 0, "", ""), [])
 
     async def keep_file(self, claim: Claim, number: int, content: bytes, budget_bytes: int) -> bool:
         """Keep a generated file; False when not ours, or all of the batch's would pass `budget_bytes`."""

@@ -32,12 +32,17 @@ async def _serve(
         except ConnectionError:
             writer.close()
             return
-        await asyncio.gather(_pump(reader, asks), _pump(answers, writer))
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(_pump(reader, asks), _pump(answers, writer))
 
     server = await asyncio.start_server(connected, HOST, 0, ssl=context)
     port.set_result(server.sockets[0].getsockname()[1])
     await end.wait()
     server.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 @contextmanager
@@ -58,9 +63,4 @@ def encrypted(url: str, folder: Path) -> Iterator[tuple[str, Path]]:
     finally:
         loop.call_soon_threadsafe(end.set)
         serving.join()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                loop.run_until_complete(task)
-        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

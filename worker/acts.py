@@ -80,7 +80,8 @@ class Acts:
     """The run's age when a look last saw it running."""
     leg_s: float = 0.0
     """How old the run was when it went on with its functions' outputs; ages count from there."""
-    expected_tokens: int = 0
+    expected_tokens: int | None = None
+    """What was booked for the run; None where whoever made it has booked."""
     create_due: bool = False
     """The next request is the create whose turn has been waited for."""
 
@@ -122,9 +123,9 @@ class Acts:
         The turn is waited for here, before the last look at the batch's state: a pause meanwhile is seen.
         """
         await self.desk.patiently(lambda: self.room.furnish(self.desk.store, self.desk.backend))
-        self.expected_tokens = self.room.expected_tokens()
+        self.expected_tokens = expected = self.room.expected_tokens()
         limits = self.desk.limits
-        await self.desk.patiently(lambda: limits.tokens(self.expected_tokens, self._turn_to_start))
+        await self.desk.patiently(lambda: limits.tokens(expected, self._turn_to_start))
         await self.desk.patiently(lambda: limits.request(self._turn_to_start))
         return Reserved(*self.stamp())
 
@@ -277,7 +278,9 @@ class Acts:
             return
         used = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
         self.room.took_tokens(used)
-        await self.desk.patiently(lambda: self.desk.limits.settle(self.expected_tokens, used))
+        booked = self.expected_tokens
+        if booked is not None:
+            await self.desk.patiently(lambda: self.desk.limits.settle(booked, used))
 
     async def fetch_files(self, known: Known) -> Known:
         """Keep what the run generated at once: containers end after 20 minutes."""

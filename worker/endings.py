@@ -128,7 +128,7 @@ def _verdict(known: Known, run: Run) -> tuple[JobStatus, str]:
 
 def gone(known: Known, event: Event, policy: RetryPolicy) -> Decision:
     """The server no longer has the run."""
-    run = Run(id=known.run_id or "", status="gone")
+    run = replace(known.ended, status="gone") if known.ended else Run(known.run_id or "", "gone")
     error = "run_gone: the server no longer has this run"
     if known.stop is Stop.USER:
         return _finish(known, run, Answer(), JobStatus.CANCELLED)

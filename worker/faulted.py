@@ -54,7 +54,8 @@ def faulted(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
         case Verdict.GONE:
             return _gone(known, event, policy)
         case _ if _unreadable(known, event, policy):
-            return Decision(known, Finish(JobStatus.FAILED, error=f"unreadable: {event.fault}"))
+            unreadable = Finish(JobStatus.FAILED, error=f"unreadable: {event.fault}")
+            return Decision(known, unreadable, unknown_create=known.phase is Phase.SENT)
         case Verdict.LOCKED:
             return _lock_met(known, event, policy)
         case Verdict.LOST:
@@ -168,11 +169,12 @@ def send(known: Known, event: Event) -> Decision:
 def not_found(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
     """No run yet: until the create's time limit it may still come; then reserve, look once more, create."""
     left_s = (known.sent_at or 0.0) + policy.create_limit_s - event.at
+    unknown = not (known.repeated or event.found.listed)
     if known.stop is Stop.USER and (known.doubt or left_s <= 0):
-        return Decision(known, Finish(JobStatus.CANCELLED))
+        return Decision(known, Finish(JobStatus.CANCELLED), unknown_create=unknown)
     if known.doubt:
         sent = send(replace(known, doubt=False, repeated=True, tries=0), event)
-        return replace(sent, unknown_create=not (known.repeated or event.found.listed))
+        return replace(sent, unknown_create=unknown)
     if left_s > 0:
         wait_s = min(left_s, policy.wait_s(known.tries, event.draw))
         return Decision(tried(known, event), FindRun(after_s=wait_s))

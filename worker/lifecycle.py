@@ -137,8 +137,9 @@ def _looked(known: Known, event: Looked, policy: RetryPolicy) -> Decision:
     known, found = replace(known, gone_since=None), event.found
     surplus = tuple(run.id for run in found.surplus)
     if known.phase is Phase.CHECK:
-        others = (*surplus, *((found.run.id,) if found.run and found.run.id != known.run_id else ()))
-        return replace(conclude(known, checked(known, event), policy), surplus=others)
+        # On Responses it is our own items that are found, which are no other run.
+        best = (found.run.id,) if found.listed and found.run and found.run.id != known.run_id else ()
+        return replace(conclude(known, checked(known, event), policy), surplus=(*surplus, *best))
     if known.phase is Phase.ACT:
         return _outputs_found(known, event, policy)
     if found.kind is FoundKind.RUN and found.run is not None:

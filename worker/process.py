@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from config.settings import Settings
 from jobs.api import client
+from jobs.claims import new_fence
 from jobs.errors import NotFound
 from jobs.pricing import Prices
 from jobs.queue import names_a_row, publish
@@ -131,11 +132,20 @@ class WorkerProcess:
         if desk is None:  # Redis was away from our start to our end
             return
         structlog.contextvars.bind_contextvars(batch=batch, row=row)
-        claim = await desk.patiently(lambda: desk.store.claim(batch, row, desk.card.id))
+        claim = await self._claim(desk, batch, row)
         if isinstance(claim, Refusal):
             log.debug("job.refused", reason=claim.value)
             return
         await self._follow(desk, claim)
+
+    async def _claim(self, desk: Desk, batch: str, row: int) -> Claim | Refusal:
+        """Under one fence, however often it is sent. Cut off before it is answered, the row is given back."""
+        worker, fence = desk.card.id, new_fence()
+        try:
+            return await desk.patiently(lambda: desk.store.claim(batch, row, worker, fence))
+        except (Exception, asyncio.CancelledError):
+            await desk.patiently(lambda: desk.store.let_go(batch, row, worker, fence))
+            raise
 
     async def _follow(self, desk: Desk, claim: Claim) -> None:
         signals = Signals(leaving=self.leaving, task=asyncio.current_task())

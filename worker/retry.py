@@ -112,6 +112,11 @@ TABLE: tuple[Rule, ...] = (
     Rule(Verdict.BATCH, "OpenAI error guide: the model of the profile", codes=frozenset({"model_not_found"})),
     Rule(Verdict.BATCH, "issues: the stored assistant is unknown", text=NO_ASSISTANT.pattern),
     Rule(Verdict.BATCH, "a create that names a deleted vector store", text=NO_STORE.pattern),
+    Rule(
+        Verdict.BATCH,
+        "and that cannot be made again (worker/backends/files.py)",
+        codes=frozenset({"vector_store"}),
+    ),
     Rule(Verdict.BATCH, "Assistants v2 guide: beta header refused", text=r"OpenAI-Beta"),
     Rule(
         Verdict.LOCKED,

@@ -8,7 +8,14 @@ import psutil
 import pytest
 import redis
 
-from tests.chaos.support import assert_each_paid_once, lasting, wait_for_finished, wait_for_runs
+from tests.chaos.support import (
+    assert_each_paid_once,
+    lasting,
+    wait_for_finished,
+    wait_for_runs,
+    wait_for_workers,
+)
+from tests.cut import Wire
 from tests.mill import QUICK, Mill
 from tests.support import wait_until
 
@@ -96,6 +103,21 @@ async def test_an_outage_of_redis_buries_no_living_worker(tmp_path: Path) -> Non
 
         assert "worker.dead" not in "".join(worker.log.read_text() for worker in workers)
         await assert_each_paid_once(mill, batch, status, 20)
+
+
+async def test_claims_whose_replies_are_lost_are_still_ours(tmp_path: Path) -> None:
+    """Taken, and not told, in an outage longer than a call's own patience, shorter than a worker's life: no row hangs."""
+    claimed = b"*10\r\n$0\r\n"  # as `claim` begins its answer: no refusal
+    with Mill(tmp_path) as mill, Wire(mill.redis_url) as wire:
+        worker = mill.worker(10, ASKMILL_REDIS_URL=wire.url)
+        wait_for_workers(mill, 1)
+        wire.cut_at(claimed, 9.5)
+        batch = await mill.submit(lasting(0.2, 30))
+        status = await mill.wait_for(batch, timeout_s=40)
+
+        assert wire.was_cut.is_set()
+        await assert_each_paid_once(mill, batch, status, 30)
+        worker.kill()
 
 
 def cpu_s(pid: int) -> float:

@@ -325,7 +325,7 @@ class World:
         runs = [self._run(name) for name in ours]
         best = next((run for run in runs if run.status == "completed"), runs[0])
         surplus = tuple(run for run in runs if run.id != best.id and run.status in {"queued", "in_progress"})
-        return Found(FoundKind.RUN, run=best, surplus=surplus)
+        return Found(FoundKind.RUN, run=best, surplus=surplus, listed=True)
 
     def _answer(self, name: str) -> Answer:
         wrote = self._run(name).status in {"completed", "incomplete"} and self.runs[name]["ends"] != "silent"

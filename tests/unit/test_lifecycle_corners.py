@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.models import Attempt, JobStatus, OnIncomplete, Step
+from jobs.models import Attempt, JobStatus, OnIncomplete, Step, Usage
 from tests.unit.lifecycle_moments import (
     ENDED,
     FOLLOWING,
@@ -83,15 +83,51 @@ def test_a_create_repeated_in_doubt_is_looked_for_once_more_at_the_end() -> None
 
     late = Run("run_0", "in_progress")
     for found in (
-        Found(FoundKind.RUN, run=late),
-        Found(FoundKind.RUN, run=ENDED, surplus=(late,)),
+        Found(FoundKind.RUN, run=late, listed=True),
+        Found(FoundKind.RUN, run=ENDED, surplus=(late,), listed=True),
     ):
         decision = advance(checking.known, Looked(NOW, found=found), P)
         assert decision.surplus == ("run_0",)
         assert finish_of(decision).error == "schema: x"
         assert finish_of(decision).answer == "42"
-    alone = advance(checking.known, Looked(NOW, found=Found(FoundKind.RUN, run=ENDED)), P)
+    alone = advance(checking.known, Looked(NOW, found=Found(FoundKind.RUN, run=ENDED, listed=True)), P)
     assert alone.surplus == ()
+
+
+@pytest.mark.parametrize("run", [Run("", "incomplete"), Run("items:conv_1", "requires_action")])
+def test_a_rows_own_items_are_no_surplus_run(run: Run) -> None:
+    """Responses lists none: what the last look finds is what the row's own response has left."""
+    checking = replace(READING, phase=Phase.CHECK, answer=SAID, repeated=True)
+    for kind in (FoundKind.RUN, FoundKind.ANSWER):
+        decision = advance(checking, Looked(NOW, found=Found(kind, run=run)), P)
+        assert decision.surplus == ()
+        assert finish_of(decision).answer == "42"
+
+
+def test_a_row_that_ends_in_doubt_says_so() -> None:
+    """Cancelled, or unreadable for an hour, after a create whose fate nobody knows: it may have cost."""
+    lost = advance(replace(SENT, sent_at=NOW), Faulted(NOW, fault=LOST, on=On.CREATE), P).known
+    late = NOW + P.unreadable_s + P.create_limit_s + 1
+    unreadable = advance(lost, Faulted(late, fault=LOST, on=On.READ), P)
+    assert (finish_of(unreadable).status, unreadable.unknown_create) == (JobStatus.FAILED, True)
+    for listed in (True, False):
+        nothing = Looked(late, found=Found(FoundKind.NOTHING, listed=listed))
+        cancelled = advance(replace(lost, stop=Stop.USER), nothing, P)
+        assert (finish_of(cancelled).status, cancelled.unknown_create) == (JobStatus.CANCELLED, not listed)
+    followed = replace(READING, since=NOW, expires_at=NOW)
+    assert not advance(followed, Faulted(late, fault=LOST, on=On.READ), P).unknown_create
+
+
+def test_a_run_that_has_told_its_tokens_keeps_them_when_it_is_gone() -> None:
+    """Its messages are gone before they were read: what it has cost is known all the same."""
+    ended = replace(ENDED, usage=Usage(100, 50))
+    reading, missing = (
+        replace(READING, ended=ended),
+        ApiFault(404, message="No thread found with id 'thread_1'."),
+    )
+    grace = advance(reading, Faulted(NOW, fault=missing, on=On.READ), P).known
+    given_up = advance(grace, Faulted(NOW + P.gone_grace_s, fault=missing, on=On.READ), P).known
+    assert [(one.status, one.usage) for one in given_up.past] == [("gone", Usage(100, 50))]
 
 
 def test_the_last_look_for_a_late_run_is_given_up_after_a_few_faults() -> None:

@@ -51,6 +51,8 @@ FAULTS = [
     (ApiFault(404, message=NO_STORE), On.SUBMIT, Verdict.BATCH),
     (ApiFault(400, message=NO_STORE), On.CREATE, Verdict.BATCH),
     (ApiFault(404, message="No vector store found with id 'vs_1'."), On.THREAD, Verdict.BATCH),
+    (ApiFault(404, "vector_store", message="not made again: no such file"), On.SUBMIT, Verdict.BATCH),
+    (ApiFault(None, "no_vector_store_yet", sent=False), On.CREATE, Verdict.UNSENT),
     (ApiFault(400, code="invalid_beta", message=BETA), On.READ, Verdict.BATCH),
     (ApiFault(404, message=URL), On.THREAD, Verdict.BATCH),
     (ApiFault(405), On.CREATE, Verdict.BATCH),

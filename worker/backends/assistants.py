@@ -87,7 +87,7 @@ class AssistantsBackend:
             return Found(FoundKind.NOTHING, listed=True)
         best = min(ours, key=worth_of)
         surplus = tuple(run for run in ours if run is not best and run.status not in ENDED)
-        return Found(FoundKind.RUN, best, surplus)
+        return Found(FoundKind.RUN, best, surplus, listed=True)
 
     async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- Responses needs it
         return await self._look(thread_id, run_id)

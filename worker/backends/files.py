@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from jobs.errors import AskmillError
+from jobs.errors import ApiUnavailable, AskmillError
 from jobs.objects import make_vector_store
 from worker.backends.base import ApiFault
 from worker.backends.numbers import moment_of
@@ -38,9 +38,11 @@ class Files:
         return await self._wire.content(where, limit_bytes)
 
     async def searchable(self, file_ids: tuple[str, ...], name: str) -> str:
-        """A vector store of these files, ready. Where it cannot be made, that pauses the batch."""
+        """A vector store of these files, ready. Raises ApiFault, which pauses the batch or may pass."""
         try:
             return await make_vector_store(self._wire.client, {id_: id_ for id_ in file_ids}, name)
+        except ApiUnavailable as error:
+            raise ApiFault(None, code="no_vector_store_yet", message=str(error), sent=False) from None
         except AskmillError as error:
             raise ApiFault(404, code="vector_store", message=f"not made again: {error}") from None
 

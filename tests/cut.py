@@ -1,0 +1,74 @@
+"""The wire between a worker and its Redis, which a test cuts at a chosen reply: `with Wire(redis_url) as wire: ...`."""
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+from typing import Self
+from urllib.parse import urlsplit
+
+from jobs.local.ports import HOST, free_port
+
+PIECE = 1 << 16
+
+
+class Wire:
+    """Passes everything on; `cut_at(b"…", seconds)` swallows the first reply that has these bytes, and is down so long."""
+
+    def __init__(self, url: str) -> None:
+        self._behind, self._port = urlsplit(url).port or 6379, free_port()
+        self.url = f"redis://{HOST}:{self._port}/0"
+        self.was_cut = threading.Event()
+        self._bytes, self._seconds, self._until_s = b"", 0.0, 0.0
+        self._loop, self._end = asyncio.new_event_loop(), asyncio.Event()
+        self._ready = threading.Event()
+        self._serving = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()])
+
+    def cut_at(self, reply: bytes, seconds: float) -> None:
+        """Once."""
+        self._bytes, self._seconds = reply, seconds
+
+    def __enter__(self) -> Self:
+        self._serving.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._serving.join()
+        self._loop.close()
+
+    @property
+    def _down(self) -> bool:
+        return time.monotonic() < self._until_s
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._connected, HOST, self._port)
+        self._ready.set()
+        await self._end.wait()
+        server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._down:
+            writer.transport.abort()
+            return
+        answers, asks = await asyncio.open_connection(HOST, self._behind)
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(self._pass(reader, asks), self._pass(answers, writer))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while piece := await reader.read(PIECE):
+                if self._bytes and self._bytes in piece:
+                    self._bytes, self._until_s = b"", time.monotonic() + self._seconds
+                    self.was_cut.set()
+                if self._down:
+                    writer.transport.abort()
+                    return
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
