@@ -57,8 +57,13 @@ class Wire:
             writer.transport.abort()
             return
         answers, asks = await asyncio.open_connection(HOST, self._behind)
-        with suppress(asyncio.CancelledError):
+        try:
             await asyncio.gather(self._pass(reader, asks), self._pass(answers, writer))
+        except asyncio.CancelledError:
+            pass
+        finally:
+            writer.transport.abort()
+            asks.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -67,8 +72,7 @@ class Wire:
                     self._bytes, self._until_s = b"", time.monotonic() + self._seconds
                     self.was_cut.set()
                 if self._down:
-                    writer.transport.abort()
-                    return
+                    break
                 writer.write(piece)
                 await writer.drain()
-        writer.close()
+        writer.transport.abort()

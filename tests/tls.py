@@ -32,8 +32,13 @@ async def _serve(
         except ConnectionError:
             writer.close()
             return
-        with suppress(asyncio.CancelledError):
+        try:
             await asyncio.gather(_pump(reader, asks), _pump(answers, writer))
+        except asyncio.CancelledError:
+            pass
+        finally:
+            writer.transport.abort()
+            asks.transport.abort()
 
     server = await asyncio.start_server(connected, HOST, 0, ssl=context)
     port.set_result(server.sockets[0].getsockname()[1])

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from openai import APIStatusError
+
 from jobs.errors import ApiUnavailable, AskmillError
 from jobs.objects import make_vector_store
 from worker.backends.base import ApiFault
@@ -15,6 +17,14 @@ REMEMBERED = 10_000
 """Names kept: a batch cites the same few knowledge files in every row."""
 
 NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
+
+
+def _may_pass(error: AskmillError) -> bool:
+    """Whether it is told of a server in trouble, or away, or of too many requests; not of a refusal."""
+    met = error.__context__
+    if not isinstance(error, ApiUnavailable) or not isinstance(met, APIStatusError):
+        return isinstance(error, ApiUnavailable)
+    return met.status_code >= 500 or met.status_code in {408, 409, 429}
 
 
 class Files:
@@ -41,9 +51,9 @@ class Files:
         """A vector store of these files, ready. Raises ApiFault, which pauses the batch or may pass."""
         try:
             return await make_vector_store(self._wire.client, {id_: id_ for id_ in file_ids}, name)
-        except ApiUnavailable as error:
-            raise ApiFault(None, code="no_vector_store_yet", message=str(error), sent=False) from None
         except AskmillError as error:
+            if _may_pass(error):
+                raise ApiFault(None, code="no_vector_store_yet", message=str(error), sent=False) from None
             raise ApiFault(404, code="vector_store", message=f"not made again: {error}") from None
 
     async def left_in(self, container_id: str, since: float) -> list[dict[str, str]]:
