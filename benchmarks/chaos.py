@@ -24,8 +24,10 @@ from typing import Any
 import psutil
 import redis
 
+from benchmarks.measure import cpu_of, pid_of
 from jobs import keys
 from jobs.models import STATUS_OF_BYTE
+from jobs.records import StatusView
 from jobs.store import Store
 from tests.chaos.driver import Chaos, Totals
 from tests.chaos.embedded import kill_everything, stats, stats_afterwards
@@ -58,6 +60,16 @@ def _add(total: Totals, more: Totals) -> None:
         setattr(total, name, Counter(both) if isinstance(value, Counter) else both)
 
 
+def _told(mill: Mill, status: StatusView) -> dict[str, Any]:
+    """How a batch has ended, and what was paid for."""
+    return {
+        "rows": status.batch.rows,
+        "runs": mill.stats()["runs_created"],
+        "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
+        "unknown_creates": counter(mill, status.batch.id, "unknown_creates"),
+    }
+
+
 async def crash(options: argparse.Namespace) -> dict[str, Any]:
     """Everything killed at half; then not one run more than rows."""
     scenario = "[latency]\nmedian_s = 0.5\nsigma = 0.3\n"
@@ -78,10 +90,7 @@ async def crash(options: argparse.Namespace) -> dict[str, Any]:
         mill.worker(50)
         status = await mill.wait_for(batch, timeout_s=3600)
         return {
-            "rows": options.rows,
-            "runs": mill.stats()["runs_created"],
-            "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
-            "unknown_creates": counter(mill, batch, "unknown_creates"),
+            **_told(mill, status),
             "took_s": round(time.monotonic() - began_s, 1),
         }
 
@@ -121,13 +130,10 @@ async def outages(options: argparse.Namespace) -> dict[str, Any]:
         told = dict[str, Any]()
         for name, part, share in (("api", mill.emulator, 5), ("redis", mill.redis, 2)):
             wait_for_finished(mill, batch, options.rows // share, timeout_s=600)
-            told[name] = await _outage(mill, batch, part, options.minutes * 60)
+            told[name] = await _outage(mill, batch, part, worker, options.minutes * 60)
         status = await mill.wait_for(batch, timeout_s=3600)
         return {
-            "rows": options.rows,
-            "runs": mill.stats()["runs_created"],
-            "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
-            "unknown_creates": counter(mill, batch, "unknown_creates"),
+            **_told(mill, status),
             "the_same_worker": worker.alive,
             **told,
         }
@@ -136,21 +142,19 @@ async def outages(options: argparse.Namespace) -> dict[str, Any]:
 _FIVE_SECONDS = "[latency]\nmedian_s = 5\nsigma = 0.5\n"
 
 
-async def _outage(mill: Mill, batch: str, part: Child, seconds: float) -> dict[str, float]:
-    """Kill it, start it again after so long; then until a row ends."""
-    process = mill.workers[0].process
-    assert process is not None
-    before = psutil.Process(process.pid).cpu_times()
+async def _outage(mill: Mill, batch: str, part: Child, worker: Child, seconds: float) -> dict[str, float]:
+    """Kill the part, start it again after so long; then until a row ends."""
+    before_s = cpu_of(pid_of(worker))
     part.kill()
     await asyncio.sleep(seconds)
-    after = psutil.Process(process.pid).cpu_times()
+    worker_cpu_s = cpu_of(pid_of(worker)) - before_s
     part.start()
     mill.wait_for_servers()
     back_s, ended = time.monotonic(), _ended(mill, batch)
     wait_until(lambda: _ended(mill, batch) > ended, "a row ends", 120)
     return {
         "away_s": seconds,
-        "worker_cpu_s": round(after.user + after.system - before.user - before.system, 1),
+        "worker_cpu_s": round(worker_cpu_s, 1),
         "next_row_after_s": round(time.monotonic() - back_s, 1),
     }
 
@@ -163,18 +167,12 @@ async def drops(options: argparse.Namespace) -> dict[str, Any]:
         mill.worker(100)
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
         status = await mill.wait_for(batch, timeout_s=3600)
-        return {
-            "rows": options.rows,
-            "runs": mill.stats()["runs_created"],
-            "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
-            "unknown_creates": counter(mill, batch, "unknown_creates"),
-        }
+        return _told(mill, status)
 
 
 async def roll(options: argparse.Namespace) -> dict[str, Any]:
     """A pause is a time in which no row ended; the longest is told, beside that without a restart."""
-    scenario = "[latency]\nmedian_s = 5\nsigma = 0.5\n"
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, scenario) as mill:
+    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _FIVE_SECONDS) as mill:
         workers = [mill.worker(250), mill.worker(250)]
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
         wait_for_finished(mill, batch, 200, timeout_s=600)
@@ -183,9 +181,7 @@ async def roll(options: argparse.Namespace) -> dict[str, Any]:
         rolled_s = await _longest_pause_s(mill, batch, 2 * options.rows // 3, rolling)
         status = await mill.wait_for(batch, timeout_s=3600)
         return {
-            "rows": options.rows,
-            "runs": mill.stats()["runs_created"],
-            "counts": {name.value: rows for name, rows in status.counts.by_status.items() if rows},
+            **_told(mill, status),
             "longest_pause_s": {"without": alone_s, "restarting": rolled_s},
             "exits_s": rolling.result(),
         }
@@ -254,8 +250,7 @@ async def soak(options: argparse.Namespace) -> dict[str, Any]:
     curve: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _SOAK) as mill:
         worker = mill.worker(200)
-        assert worker.process is not None
-        process, until = psutil.Process(worker.process.pid), time.monotonic() + options.minutes * 60
+        process, until = psutil.Process(pid_of(worker)), time.monotonic() + options.minutes * 60
         rows = 0
         while time.monotonic() < until:
             batch = await mill.submit(["What is 1 + 1?"] * options.rows)
