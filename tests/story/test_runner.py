@@ -165,6 +165,31 @@ async def test_a_run_that_ended_in_its_creates_reply_is_handed_over(scene: Scene
     assert (scene.counter("runs"), scene.server.asked.count((f"GET {RUNS}", None))) == (1, 0)
 
 
+async def test_tokens_are_booked_by_who_made_the_run(scene: Scene, redis_url: str) -> None:
+    """A run handed over under `tokens_per_minute`: whoever reads its answer books nothing once more."""
+    await scene.store.set_limits(tokens_per_minute=60_000)
+    booked = list[bytes]()
+    for leaving in (True, False):
+        claim = await scene.take()
+        async with scene.runner(claim) as runner:
+
+            def create(_: web.Request, signals: Signals = runner.signals) -> Any:
+                signals.leaving = True
+                return {**DONE, "status": "in_progress"}
+
+            scene.server.routes[f"POST {RUNS}"] = create
+            await runner.desk.limits.refresh()
+            await runner.run()
+        with redis.Redis.from_url(redis_url) as client:
+            booked.append(client.get(keys.tat("tokens_per_minute")) or b"")
+        assert (scene.mark("state") is not None) is leaving, (
+            "the first has handed over, the second has finished"
+        )
+
+    assert (await _finished(scene)).run_id == "r"
+    assert booked[0] == booked[1] != b""
+
+
 async def test_a_save_that_is_cut_off_counts_its_run_once(scene: Scene, redis_server: RedisServer) -> None:
     """Redis is slow at the end of the process: whether or not the save was carried out, the id is handed over."""
     claim = await scene.take()
