@@ -21,10 +21,10 @@ NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
 
 def _may_pass(error: AskmillError) -> bool:
     """Whether it is told of a server in trouble, or away, or of too many requests; not of a refusal."""
+    if not isinstance(error, ApiUnavailable):
+        return False
     met = error.__context__
-    if not isinstance(error, ApiUnavailable) or not isinstance(met, APIStatusError):
-        return isinstance(error, ApiUnavailable)
-    return met.status_code >= 500 or met.status_code in {408, 409, 429}
+    return not isinstance(met, APIStatusError) or met.status_code >= 500 or met.status_code in {408, 409, 429}
 
 
 class Files:
