@@ -15,8 +15,8 @@ from tests.chaos.support import (
     wait_for_runs,
     wait_for_workers,
 )
-from tests.cut import Wire
 from tests.mill import QUICK, Mill
+from tests.relay import Relay
 from tests.support import wait_until
 
 Fault = Callable[[Mill], None]
@@ -108,7 +108,7 @@ async def test_an_outage_of_redis_buries_no_living_worker(tmp_path: Path) -> Non
 async def test_claims_whose_replies_are_lost_are_still_ours(tmp_path: Path) -> None:
     """Taken, and not told, in an outage longer than a call's own patience, shorter than a worker's life: no row hangs."""
     claimed = b"*10\r\n$0\r\n"  # as `claim` begins its answer: no refusal
-    with Mill(tmp_path) as mill, Wire(mill.redis_url) as wire:
+    with Mill(tmp_path) as mill, Relay(mill.redis_url) as wire:
         worker = mill.worker(10, ASKMILL_REDIS_URL=wire.url)
         wait_for_workers(mill, 1)
         wire.cut_at(claimed, 9.5)

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,12 +38,6 @@ STATUS_KEYS = [
     "paused_reason",
     "unknown_creates",
 ]
-
-
-@pytest.fixture
-def mill(tmp_path: Path) -> Iterator[Mill]:
-    with Mill(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import redis
 
 from tests.command_line import Terminal, terminal
 from tests.mill import QUICK, Mill
-from tests.tls import encrypted
+from tests.relay import encrypted
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to/own-redis.md"
 RULES = re.compile(r"ACL SETUSER mill on (.+)")
@@ -31,12 +30,6 @@ STEPS = (
     ("purge", "BATCH"),
 )
 """Every other command, in an order in which each can succeed."""
-
-
-@pytest.fixture
-def mill(tmp_path: Path) -> Iterator[Mill]:
-    with Mill(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

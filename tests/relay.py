@@ -1,23 +1,31 @@
-"""The wire between a worker and its Redis, which a test cuts at a chosen reply: `with Wire(redis_url) as wire: ...`."""
+"""A server in front of a test's Redis, in a thread of its own: it speaks TLS, or cuts the wire at a chosen reply."""
 
 import asyncio
+import ssl
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
+
+import trustme
 
 from jobs.local.ports import HOST, free_port
 
 PIECE = 1 << 16
 
 
-class Wire:
-    """Passes everything on; `cut_at(b"…", seconds)` swallows the first reply that has these bytes, and is down so long."""
+class Relay:
+    """Passes everything on, both ways, between `url` and the Redis: `with Relay(redis_url) as relay: ...`.
 
-    def __init__(self, url: str) -> None:
-        self._behind, self._port = urlsplit(url).port or 6379, free_port()
-        self.url = f"redis://{HOST}:{self._port}/0"
+    `cut_at(b"…", seconds)` swallows the first piece that has these bytes, and is down for so long.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+        self._behind, self._context, self.port = urlsplit(url).port or 6379, context, free_port()
+        self.url = f"redis://{HOST}:{self.port}/0"
         self.was_cut = threading.Event()
         self._bytes, self._seconds, self._until_s = b"", 0.0, 0.0
         self._loop, self._end = asyncio.new_event_loop(), asyncio.Event()
@@ -43,7 +51,7 @@ class Wire:
         return time.monotonic() < self._until_s
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connected, HOST, self._port)
+        server = await asyncio.start_server(self._connected, HOST, self.port, ssl=self._context)
         self._ready.set()
         await self._end.wait()
         server.close()
@@ -56,7 +64,11 @@ class Wire:
         if self._down:
             writer.transport.abort()
             return
-        answers, asks = await asyncio.open_connection(HOST, self._behind)
+        try:
+            answers, asks = await asyncio.open_connection(HOST, self._behind)
+        except ConnectionError:
+            writer.close()
+            return
         try:
             await asyncio.gather(self._pass(reader, asks), self._pass(answers, writer))
         except asyncio.CancelledError:
@@ -66,7 +78,7 @@ class Wire:
             asks.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ssl.SSLError):
             while piece := await reader.read(PIECE):
                 if self._bytes and self._bytes in piece:
                     self._bytes, self._until_s = b"", time.monotonic() + self._seconds
@@ -75,4 +87,15 @@ class Wire:
                     break
                 writer.write(piece)
                 await writer.drain()
-        writer.transport.abort()
+        writer.close()
+
+
+@contextmanager
+def encrypted(url: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The address `rediss://localhost:…` of the same Redis, and the file of the authority that vouches for it."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusted = folder / "authority.pem"
+    authority.cert_pem.write_to_path(trusted)
+    with Relay(url, context) as relay:
+        yield f"rediss://localhost:{relay.port}/0", trusted
