@@ -28,6 +28,8 @@ from jobs.models import Api
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 1000
+NO_KEY = "askmill-sends-no-key"
+"""What the SDK, which insists on a key, is given for a server that needs none."""
 KEEP_ALIVE_S = 4.0
 """Below uvicorn's 5 s and aiohttp's 15 s: a POST must not meet a connection that the server is just closing,
 since nobody could tell whether it was carried out."""
@@ -39,7 +41,7 @@ QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}: ?)\S+", re.IGNORECASE)
 
 
 def client(
-    api_key: str,
+    api_key: str | None,
     base_url: str,
     organization: str | None = None,
     project: str | None = None,
@@ -47,13 +49,14 @@ def client(
 ) -> AsyncOpenAI:
     """A client for the API at `base_url`; make one per process and close it at the end.
 
+    Without `api_key` no request carries an Authorization header, whatever the environment holds for the SDK.
     A query in the address goes along with every request: Microsoft Foundry is reached as
     `https://RES.services.ai.azure.com/api/projects/PROJ?api-version=v1`.
     """
     parts = urlsplit(base_url)
     timeout = Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
     return AsyncOpenAI(
-        api_key=api_key,
+        api_key=NO_KEY if api_key is None else api_key,
         base_url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
         default_query=dict(parse_qsl(parts.query)),
         organization=organization,
@@ -62,9 +65,19 @@ def client(
         max_retries=0,
         http_client=DefaultAioHttpClient(
             timeout=timeout,
+            event_hooks={"request": [_without_authorization] if api_key is None else []},
             limits=httpx2.Limits(max_connections=connection_limit(), keepalive_expiry=KEEP_ALIVE_S),
         ),
     )
+
+
+async def _without_authorization(request: httpx2.Request) -> None:
+    request.headers.pop("Authorization", None)
+
+
+def sends_key(api_client: AsyncOpenAI) -> bool:
+    """Whether the client was given a key; requests made beside it send none either, if not."""
+    return api_client.api_key != NO_KEY
 
 
 def connection_limit() -> int:

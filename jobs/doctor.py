@@ -17,7 +17,7 @@ from jobs.place import redis_url
 from jobs.pricing import Prices
 from jobs.reachable import address
 from jobs.store import Store
-from jobs.target import Target, target_of
+from jobs.target import Target, require_key, target_of
 
 SETTING, UNREACHABLE = 2, 3
 PROBE_TIMEOUT_S = 15.0
@@ -46,7 +46,7 @@ async def examine() -> list[Finding]:
     python = ".".join(str(part) for part in sys.version_info[:3])
     findings = [Finding("settings", f"read without fault (Python {python}, data in {settings.data_dir})")]
     try:
-        target = target_of(settings)
+        target = target_of(settings, asks=False)
     except UsageError as refused:
         findings.append(Finding("api", str(refused), SETTING))
         target = None
@@ -109,15 +109,12 @@ async def _workers(store: Store, settings: Settings, target: Target | None) -> F
 
 
 async def _api(settings: Settings, target: Target) -> Finding:
-    if target.api_key is None:
-        if settings.openai_base_url is not None:
-            return Finding(
-                "api", "OPENAI_API_KEY is not set; set it, any text if the server takes any", SETTING
-            )
-        return Finding("api", "OPENAI_API_KEY is not set, so `askmill run` lets the offline emulator answer")
-    key = target.api_key.get_secret_value()
+    try:
+        require_key(settings)
+    except UsageError as missing:
+        return Finding("api", str(missing), SETTING)
     async with client(
-        key, target.base_url, settings.openai_org_id, settings.openai_project_id, PROBE_TIMEOUT_S
+        target.key, target.base_url, settings.openai_org_id, settings.openai_project_id, PROBE_TIMEOUT_S
     ) as api_client:
         try:
             await probe(api_client, target.api)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import orjson
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
+from config.address import is_local
 from config.settings import Settings
 from jobs.api import client, sentence
 from jobs.errors import Unavailable, UsageError
@@ -38,8 +39,8 @@ KINDS: dict[str, Kind] = {"assistant": "assistant", "file": "file", "vector_stor
 @asynccontextmanager
 async def api_of(batch: Batch, settings: Settings) -> AsyncIterator[AsyncOpenAI | None]:
     """A client for the batch's API; None when these settings have no key for that address."""
-    if batch.base_url == settings.base_url and settings.openai_api_key is not None:
-        key = settings.openai_api_key.get_secret_value()
+    key = None if settings.openai_api_key is None else settings.openai_api_key.get_secret_value()
+    if batch.base_url == settings.base_url and (key is not None or is_local(batch.base_url)):
         async with client(key, batch.base_url, settings.openai_org_id, settings.openai_project_id) as made:
             yield made
     elif batch.base_url == EmulatorService(settings.data_dir).address():

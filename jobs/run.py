@@ -137,8 +137,6 @@ class _Running:
             )
         cards = await store.workers()
         alone = not any((card.api, card.base_url) == (target.api, target.base_url) for card in cards)
-        if alone:
-            target.need_key()
         if known is None:
             self._job.agree(self._intake)
         fleet = self._fleet(stack)
@@ -158,7 +156,7 @@ class _Running:
         def start() -> AbstractContextManager[Child]:
             # What Redis it works on it finds out itself, as we did.
             told = {"ASKMILL_API": target.api, "OPENAI_BASE_URL": target.base_url}
-            told["OPENAI_API_KEY"] = target.need_key()
+            told["OPENAI_API_KEY"] = target.key or ""
             return worker_process(self._job.settings.data_dir, arguments, told)
 
         return Fleet(start, stack, self._job.settings.data_dir / "logs" / "worker.log")

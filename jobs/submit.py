@@ -157,9 +157,7 @@ async def _prepared(store: Store, batch: str, intake: Intake, order: Order, say:
 
     target = order.target
     try:
-        async with client(
-            target.need_key(), target.base_url, target.organization, target.project
-        ) as api_client:
+        async with client(target.key, target.base_url, target.organization, target.project) as api_client:
             preparation = Preparation(store, batch, api_client, target.api, say)
             resources = await preparation.prepare(order.profile, intake.images, intake.files)
         await store.set_resources(batch, resources)

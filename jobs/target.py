@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from config.address import is_local, is_loopback
 from config.settings import Settings, is_openai
 from jobs.errors import UsageError
 from jobs.models import Api
@@ -28,21 +29,34 @@ class Target:
         """What stands in a batch's identity."""
         return OFFLINE if self.offline else self.base_url
 
-    def need_key(self) -> str:
-        """The key. Raises UsageError that says what to set."""
-        if self.api_key is None:
-            raise UsageError(
-                f"OPENAI_API_KEY is not set, and {self.base_url} wants one. Set it (any text, if the server "
-                "takes any), or give --offline to let the emulator answer."
-            )
-        return self.api_key.get_secret_value()
+    @property
+    def key(self) -> str | None:
+        """The key to send; None at a local address without one, where no Authorization header goes along."""
+        return None if self.api_key is None else self.api_key.get_secret_value()
+
+    @property
+    def exposed_key(self) -> str | None:
+        """A warning about a key that would pass a network unencrypted; None if it does not."""
+        if self.offline or self.api_key is None:
+            return None
+        if not self.base_url.startswith("http:") or is_loopback(self.base_url):
+            return None
+        return (
+            f"Warning: OPENAI_API_KEY is sent to {self.base_url} without encryption. "
+            "Use https://, or unset the key if this server needs none."
+        )
 
 
-def target_of(settings: Settings, *, offline: bool = False) -> Target:
-    """The API of the settings, or the emulator. Raises UsageError for an API that is not there any more."""
+def target_of(settings: Settings, *, offline: bool = False, asks: bool = True) -> Target:
+    """The API of the settings, or the emulator.
+
+    Raises UsageError for an API that is not there any more and, if the command `asks`, for a missing key.
+    """
     if offline:
         return Target(settings.api or "assistants", "", SecretStr("offline"), offline=True)
     refuse_the_gone(settings.api_in_use, settings.base_url)
+    if asks:
+        require_key(settings)
     return Target(
         settings.api_in_use,
         settings.base_url,
@@ -51,6 +65,16 @@ def target_of(settings: Settings, *, offline: bool = False) -> Target:
         organization=settings.openai_org_id,
         project=settings.openai_project_id,
     )
+
+
+def require_key(settings: Settings) -> None:
+    """Raises UsageError when the address needs a key and none is set. The emulator never stands in for it."""
+    if settings.openai_api_key is None and not is_local(settings.base_url):
+        raise UsageError(
+            f"OPENAI_API_KEY is not set, and {settings.base_url} needs a key. Set it; or set OPENAI_BASE_URL "
+            "to a local server, which needs none; or try it without a model: with --offline, the emulator "
+            "answers `askmill run` and `askmill chat`."
+        )
 
 
 def refuse_the_gone(api: Api, base_url: str) -> None:

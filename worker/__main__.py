@@ -16,6 +16,7 @@ from config.settings import BadSetting, load_settings
 from config.text import fit
 from jobs.errors import AskmillError
 from jobs.local import embedded_redis
+from jobs.target import require_key
 from worker import telemetry
 
 
@@ -64,6 +65,7 @@ def _join_embedded_redis(stack: ExitStack) -> None:
     """
     with suppress(BadSetting):  # worker.app tells it
         settings = load_settings()
+        require_key(settings)
         if settings.redis_url is None:
             os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))
 

@@ -18,7 +18,9 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from config.logs import set_up_logs
 from config.settings import BadSetting, Settings, load_settings, secrets_of
+from jobs.errors import UsageError
 from jobs.queue import broker_settings
+from jobs.target import require_key
 from worker import transport
 from worker.pool import submit
 from worker.process import WorkerProcess
@@ -35,11 +37,10 @@ def _settings() -> Settings:
             "Error: ASKMILL_REDIS_URL is not set, so this worker has no queue to work on. "
             "Set it, for example to redis://localhost:6379/0; `askmill run` needs neither."
         )
-    if settings.openai_api_key is None:
-        raise SystemExit(
-            "Error: OPENAI_API_KEY is not set, so this worker could ask nobody. "
-            "Set it; any text will do for the emulator."
-        )
+    try:
+        require_key(settings)
+    except UsageError as refused:
+        raise SystemExit(f"Error: {refused}") from None
     return settings
 
 

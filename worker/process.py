@@ -88,7 +88,7 @@ class WorkerProcess:
     async def _open(self) -> Desk:
         settings = self.settings
         store = await patiently(lambda: Store.open(self.redis_url, lifetime_s=LIFETIME_S))
-        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "offline"
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         api_client = client(key, settings.base_url, settings.openai_org_id, settings.openai_project_id)
         await patiently(lambda: self._begin_limits(store))
         return Desk(

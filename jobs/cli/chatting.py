@@ -35,10 +35,9 @@ def chat_command(offline: bool, new: bool, **given: Any) -> int:
     """Talk to the profile's assistant in the terminal.
 
     Answers and tool calls are shown as they come. Assistant and thread are kept for the next start; `exit`
-    ends. Offline by default, as `run`.
+    ends.
     """
     settings = load_settings()
-    offline = offline or (settings.openai_api_key is None and settings.openai_base_url is None)
     target = target_of(settings, offline=offline)
     profile = build_profile(given["profile"], profile_options(given), settings.model, offline=offline)
     refuse_unsupported(profile, target.api)
@@ -60,7 +59,7 @@ def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.
     from jobs.chat import Memory, Partner, begin, talk_of  # noqa: PLC0415
     from jobs.chatting.screen import Screen  # noqa: PLC0415
 
-    made = client(target.need_key(), target.base_url, target.organization, target.project, ANSWER_S)
+    made = client(target.key, target.base_url, target.organization, target.project, ANSWER_S)
     resources = runner.run(_resources(settings, target, profile))
     partner = Partner(made, target.api, profile, resources)
     talk = talk_of(partner, Screen(_write))
@@ -91,7 +90,7 @@ async def _resources(settings: Settings, target: Target, profile: Profile) -> Re
     from jobs.place import open_store  # noqa: PLC0415 -- only files need Redis
     from jobs.prepare import Preparation  # noqa: PLC0415
 
-    key, org, project = target.need_key(), target.organization, target.project
+    key, org, project = target.key, target.organization, target.project
     async with open_store(settings) as store, client(key, target.base_url, org, project) as api_client:
         preparation = Preparation(store, "", api_client, target.api, say)
         return await preparation.prepare(profile, {}, {})

@@ -37,8 +37,7 @@ def estimate_command(file: str, pilot: int | None, in_json: bool, **given: Any) 
     are asked and paid for, and `run --reuse-answers` takes them over.
     """
     settings = load_settings()
-    offline = pilot is not None and settings.openai_api_key is None and settings.openai_base_url is None
-    order = order_of(settings, given, target_of(settings, offline=offline))
+    order = order_of(settings, given, target_of(settings, asks=pilot is not None))
     with checked(file, order, settings) as intake:
         rows = intake.rows - intake.rejected
         estimated = estimated_of(Prices.read(settings.prices), order, intake)

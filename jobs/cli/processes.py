@@ -11,6 +11,7 @@ import orjson
 from config.settings import Settings, load_settings
 from jobs.cli.endings import say
 from jobs.place import open_store
+from jobs.target import require_key
 
 
 def _become(module: str, arguments: list[str]) -> int:
@@ -33,6 +34,7 @@ def worker_command(concurrency: int | None, check: bool) -> int:
     settings = load_settings()
     if check:
         return asyncio.run(_check(settings))
+    require_key(settings)
     return _become("worker", [] if concurrency is None else ["--concurrency", str(concurrency)])
 
 
@@ -60,7 +62,7 @@ async def _check(settings: Settings) -> int:
 def emulator_command(**given: str | int | None) -> int:
     """Start the offline API server.
 
-    Set OPENAI_BASE_URL to http://H:P/v1 and OPENAI_API_KEY to any text to be answered by it.
+    Set OPENAI_BASE_URL to http://H:P/v1 and OPENAI_API_KEY to any text: it refuses requests without a key.
     """
     pairs = [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
     return _become("worker.emulator", [part for pair in pairs for part in pair])

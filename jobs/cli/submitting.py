@@ -27,14 +27,9 @@ from jobs.run import Job, Outcome, run
 from jobs.store import Store
 from jobs.submit import Known, Order, checked, feed, find_known, identity_of, refuse_unpriced, store_new
 from jobs.target import Target, target_of
-from jobs.telling import ask_again, last_word, standstill, usd, waits_for_worker
+from jobs.telling import ask_again, last_word, standstill, usd
 
 ASK_ABOVE_ROWS = 100
-KEYLESS = (
-    "OPENAI_API_KEY is not set, so nobody here can ask {}. Set it, then `askmill worker` or `askmill run` of "
-    "the same file goes on."
-)
-"""Without a key `worker` refuses, and `run` would let the emulator answer another batch."""
 
 
 def order_of(settings: Settings, given: Given, target: Target) -> Order:
@@ -76,7 +71,6 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
     JSONL or Parquet; - is stdin.
     """
     settings = load_settings()
-    offline = offline or (settings.openai_api_key is None and settings.openai_base_url is None)
     order = order_of(settings, given, target_of(settings, offline=offline))
     out = out or default_out(file if file != "-" else "stdin")
     chosen = result_options(given)
@@ -162,8 +156,6 @@ async def _submit(url: str, intake: Intake, order: Order) -> tuple[str, Known | 
         if known is None or not known.finished:
             await feed(store, url)
         view = await store.status(batch)
-        if order.target.api_key is None and waits_for_worker(view) and not view.strangers:
-            return batch, known, KEYLESS.format(view.batch.base_url)
         return batch, known, standstill(view)
 
 

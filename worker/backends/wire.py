@@ -21,7 +21,7 @@ from openai import AsyncOpenAI
 from openai._types import RequestOptions
 from yarl import URL
 
-from jobs.api import connection_limit
+from jobs.api import connection_limit, sends_key
 from worker.backends.base import ApiFault
 from worker.backends.faults import bad_reply, fault_of_reply, told
 from worker.backends.numbers import number_of
@@ -202,6 +202,8 @@ class Wire:
         """The SDK's own headers, read once inside the loop; those that the SDK leaves out are not text."""
         all_headers = {**self.client.default_headers, **self.client.auth_headers, **self._extra}
         unfit = {"content-type", "accept-encoding"}
+        if not sends_key(self.client):
+            unfit.add("authorization")
         return {
             name: value
             for name, value in all_headers.items()
