@@ -2,12 +2,12 @@
 
     import askmill
 
-    rows = askmill.run("questions.csv", model="gpt-5-mini", budget_usd=5)
+    rows = askmill.run("questions.csv", model="gpt-6-luna", budget_usd=5)
     print(rows[0].answer)
 
 With workers running (`askmill worker`), a batch of any size need not be waited for:
 
-    batch = askmill.submit("questions.csv", model="gpt-5-mini")
+    batch = askmill.submit("questions.csv", model="gpt-6-luna")
     print(askmill.status(batch).counts)
     rows = askmill.collect(batch, wait=True)
 

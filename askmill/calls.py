@@ -35,7 +35,7 @@ def run(
 ) -> list[Row]:
     """Ask every question, wait, and return every row in input order, whatever became of it.
 
-    Starts what is missing (Redis, a worker; with `offline` or without a key the emulator), and stops it.
+    Starts what is missing (Redis, a worker; with `offline` the emulator), and stops it.
     The same questions again go on with the same batch, or return the answers there are; nothing is paid
     twice.
 
@@ -47,7 +47,8 @@ def run(
 
     Raises:
         InputFaults: the rows have faults; nothing was submitted.
-        UsageError: an option, a profile or a setting cannot be right; nothing was submitted.
+        UsageError: an option, a profile or a setting cannot be right, or there is no key for the API and no
+            `offline`; nothing was submitted.
         Unavailable: Redis or the API does not answer, or the batch has paused itself; the same call goes on.
         Interrupted: Ctrl-C; what was begun is stored, and the same call goes on.
     """

@@ -57,7 +57,7 @@ FLAGS = {
 
 
 def words_of(options: Options) -> Iterator[str]:
-    """`--model=gpt-5-mini`, `--new`, …: what was given, None and False left out."""
+    """`--model=gpt-6-luna`, `--new`, …: what was given, None and False left out."""
     given: dict[str, Any] = {**options}
     for name, value in given.items():
         flag = FLAGS.get(name) or f"--{name.replace('_', '-')}"

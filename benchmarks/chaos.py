@@ -99,7 +99,7 @@ async def embedded(options: argparse.Namespace) -> dict[str, Any]:
     """Command, worker, keepers, Redis and emulator killed at half; then the same command again."""
     command = ("run", "questions.csv", "--concurrency", "50")
     with tempfile.TemporaryDirectory() as folder:
-        user = terminal(Path(folder))
+        user = terminal(Path(folder), offline=True)
         asked = "What is 1 + 1? [emulate: completed after=0.5]"
         user.write("questions.csv", "question", *[asked] * options.rows)
         first = user.start(*command)

@@ -16,8 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from config.text import masked
 
 OPENAI_URL = "https://api.openai.com/v1"
-DEFAULT_MODEL = "gpt-5-mini"
-"""Until ASKMILL_MODEL or a profile says otherwise. The gpt-4o and gpt-4.1 families end 2027-01-14."""
+DEFAULT_MODEL = "gpt-6-luna"
+"""Until ASKMILL_MODEL or a profile says otherwise. gpt-5, gpt-5-mini and gpt-5-nano end on 2026-12-11, the
+gpt-4o and gpt-4.1 families on 2027-01-14 (openai-python: types/shared/chat_model.py)."""
 
 GOOD_EXAMPLES = {
     "ASKMILL_REDIS_URL": "redis://localhost:6379/0, rediss://host:6380/0 or unix:///run/redis.sock",
@@ -110,11 +111,11 @@ class Settings(BaseSettings):
     )
 
     openai_api_key: Key | None = Field(None, validation_alias=AliasChoices("OPENAI_API_KEY"))
-    """The key, as the SDK reads it. Any text will do for the emulator and for servers that take any."""
+    """The key, as the SDK reads it. A local address needs none; the emulator takes any text."""
     openai_base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None, validation_alias=AliasChoices("OPENAI_BASE_URL")
     )
-    """Another server than OpenAI's; a query in it goes along with every request."""
+    """Another server than OpenAI's; a query in it goes along with every request. A local one needs no key."""
     openai_org_id: Id | None = Field(None, validation_alias=AliasChoices("OPENAI_ORG_ID"))
     """The organization that is billed."""
     openai_project_id: Id | None = Field(None, validation_alias=AliasChoices("OPENAI_PROJECT_ID"))

@@ -64,6 +64,9 @@ class Screen:
             name: value for name, value in os.environ.items() if not name.startswith(("ASKMILL_", "OPENAI_"))
         }
         self._env = {**bare, "ASKMILL_DATA_DIR": str(folder / "data"), "LANG": "C.UTF-8", "PS1": "$ "}
+        self._env["OPENAI_BASE_URL"] = (
+            "http://localhost:8080/v1"  # local: `submit` needs no key, nobody listens
+        )
         self._env["PATH"] = f"{Path(sys.executable).parent}:{bare['PATH']}"
         shell = "bash --norc --noprofile"
         self._tmux(

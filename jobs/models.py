@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+EMULATOR_MODEL = "askmill-emulator"
+"""The model of all rows asked with `--offline`. It has no price, so no answer passes for a real model's."""
 Api = Literal["assistants", "responses"]
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 """A column's name in a template: plain, so that no text of a file is ever a format instruction.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import BadSetting
-from jobs.models import Usage
+from jobs.models import EMULATOR_MODEL, Usage
 from jobs.profile import Profile
 
 MILLION = 1_000_000
@@ -47,8 +47,8 @@ class Prices:
         return cls(_own(file) if file is not None else {})
 
     def of(self, model: str | None) -> Price | None:
-        """The model's price; None when nobody knows it."""
-        if not model:
+        """The model's price; None when nobody knows it, and for the emulator, which costs nothing."""
+        if not model or model == EMULATOR_MODEL:
             return None
         return self.own.get(model) or _bundled(model)
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from jobs.attachable import file_fault, type_fault
 from jobs.errors import ProfileError
-from jobs.models import Api
+from jobs.models import EMULATOR_MODEL, Api
 from jobs.profile import Profile
 from jobs.unsupported import unsupported
 
@@ -58,14 +58,14 @@ class ProfileOptions:
 def build_profile(file: Path | None, options: ProfileOptions, model: str, *, offline: bool) -> Profile:
     """The profile of a batch: `file`, then `options`, then the defaults, `model` among them.
 
-    Without either, offline the mathematics tutor and otherwise a bare model. Raises ProfileError naming the
-    file or the options, the field and what it may be.
+    Without either, offline the mathematics tutor and otherwise a bare model. Offline the model is always the
+    emulator's. Raises ProfileError naming the file or the options, the field and what it may be.
     """
     faults = list[str]()
     said = _with_schema(_read(file), file.parent, faults) if file is not None else {}
     said |= _with_schema(options.said(), Path(), faults)
-    if offline and file is None:
-        said = TUTOR | said
+    if offline:
+        said = (TUTOR if file is None else {}) | said | {"model": EMULATOR_MODEL}
     if "assistant_id" not in said:
         said.setdefault("model", model)
     if isinstance(said.get("files"), list | tuple):

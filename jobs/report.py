@@ -116,9 +116,10 @@ def _subtitle(view: StatusView) -> str:
 def _cards(view: StatusView, tally: Tally) -> str:
     batch, totals = view.batch, view.counts.totals
     finished = sum(rows for status, rows in tally.statuses.items() if status not in UNFINISHED)
-    cards = [
-        (f"{tally.statuses[JobStatus.COMPLETED]:,} of {batch.rows:,}", "rows completed"),
-        (usd(view.counts.cost_usd), "spent" if finished == batch.rows else "spent so far"),
+    cards = [(f"{tally.statuses[JobStatus.COMPLETED]:,} of {batch.rows:,}", "rows completed")]
+    if not batch.options.get("offline"):
+        cards.append((usd(view.counts.cost_usd), "spent" if finished == batch.rows else "spent so far"))
+    cards += [
         (f"{totals.get('prompt', 0):,}", "tokens in"),
         (f"{totals.get('completion', 0):,}", "tokens out"),
         (f"{totals.get('runs', 0):,}", "runs"),

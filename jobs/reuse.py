@@ -13,7 +13,7 @@ import orjson
 
 from jobs.codec import pack_result
 from jobs.intake import Intake
-from jobs.models import InputSpec, JobStatus, Result, Usage
+from jobs.models import EMULATOR_MODEL, InputSpec, JobStatus, Result, Usage
 from jobs.profile import IMAGE, Resources
 from jobs.records import Batch, NewRow
 from jobs.store import Store
@@ -85,6 +85,7 @@ def _taken(result: Result, batch: str) -> Result:
     )
     for file in files:
         file.pop("number", None)
+    cost_usd = None if result.model == EMULATOR_MODEL else 0.0
     return dataclasses.replace(
-        result, attempts=(), attempts_made=0, cost_usd=0.0, usage=Usage(0, 0), files=files
+        result, attempts=(), attempts_made=0, cost_usd=cost_usd, usage=Usage(0, 0), files=files
     )

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SETTINGS = ("ASKMILL_", "OPENAI_")
@@ -12,10 +12,14 @@ LIMIT_S = 90
 
 @dataclass(frozen=True)
 class Terminal:
-    """A working folder, a data directory, and the environment of one user."""
+    """A working folder, a data directory, and the environment of one user.
+
+    With `offline`, `run` and `chat` say `--offline` unless an API is set.
+    """
 
     folder: Path
     settings: dict[str, str]
+    offline: bool = False
 
     def env(self) -> dict[str, str]:
         bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
@@ -49,18 +53,25 @@ class Terminal:
 
     def script(self, *arguments: str) -> list[str]:
         """The command's words."""
-        return [str(Path(sys.executable).with_name("askmill")), *arguments]
+        words = list(arguments)
+        if (
+            self.offline
+            and words[0] in {"run", "chat"}
+            and not any("OPENAI" in name for name in self.settings)
+        ):
+            words.insert(1, "--offline")
+        return [str(Path(sys.executable).with_name("askmill")), *words]
 
     def write(self, name: str, *lines: str) -> str:
         (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return name
 
     def with_settings(self, **settings: str) -> "Terminal":
-        return Terminal(self.folder, {**self.settings, **settings})
+        return replace(self, settings={**self.settings, **settings})
 
 
-def terminal(folder: Path) -> Terminal:
+def terminal(folder: Path, *, offline: bool = False) -> Terminal:
     """A user with nothing configured; the data stays in the folder."""
     work = folder / "work"
     work.mkdir()
-    return Terminal(work, {"ASKMILL_DATA_DIR": str(folder / "data")})
+    return Terminal(work, {"ASKMILL_DATA_DIR": str(folder / "data")}, offline)

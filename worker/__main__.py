@@ -16,7 +16,7 @@ from config.settings import BadSetting, load_settings
 from config.text import fit
 from jobs.errors import AskmillError
 from jobs.local import embedded_redis
-from jobs.target import require_key
+from jobs.target import target_of
 from worker import telemetry
 
 
@@ -65,7 +65,8 @@ def _join_embedded_redis(stack: ExitStack) -> None:
     """
     with suppress(BadSetting):  # worker.app tells it
         settings = load_settings()
-        require_key(settings)
+        if (warning := target_of(settings).exposed_key) is not None:
+            print(fit(warning), file=sys.stderr)  # noqa: T201 -- a sentence for a person
         if settings.redis_url is None:
             os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
-from jobs.models import Attempt, Limits, Usage
+from jobs.models import EMULATOR_MODEL, Attempt, Limits, Usage
 from jobs.pricing import Prices, tokens_of
 from jobs.profile import Profile
 from jobs.records import Batch, Claim, RowDetail
@@ -74,7 +74,7 @@ def overrides_of(batch: Batch, claim: Claim) -> dict[str, str]:
 
 
 def profile_of(batch: Batch, claim: Claim) -> Profile:
-    """The batch's profile, with what the row chose itself."""
+    """The batch's profile with the row's overrides. With `--offline` every row has the emulator's model."""
     chosen: dict[str, Any] = {
         name: text for name, text in overrides_of(batch, claim).items() if name in {"model", "instructions"}
     }
@@ -83,6 +83,8 @@ def profile_of(batch: Batch, claim: Claim) -> Profile:
         chosen["max_completion_tokens"] = int(numbers["max_completion_tokens"])
     if "temperature" in numbers:
         chosen["temperature"] = float(numbers["temperature"])
+    if batch.options.get("offline"):
+        chosen["model"] = EMULATOR_MODEL
     return batch.asked.model_copy(update=chosen) if chosen else batch.asked
 
 

@@ -12,11 +12,12 @@ from config.settings import Settings, load_settings
 from jobs.cli.endings import say
 from jobs.cli.options import PROFILE, profile_options
 from jobs.cli.outputs import Command
+from jobs.cli.submitting import asked_target, without_paid
 from jobs.errors import ApiUnavailable
 from jobs.local import EmulatorService, Lease
 from jobs.profile import Profile, Resources
 from jobs.profiles import build_profile, refuse_unsupported, warnings
-from jobs.target import Target, target_of
+from jobs.target import Target
 
 ENDS = frozenset({"exit", "quit"})
 
@@ -28,7 +29,9 @@ def _profile_only(command: Command) -> Command:
 
 
 @click.command("chat")
-@click.option("--offline", is_flag=True, help="Let the emulator answer, even when a key is set.")
+@click.option(
+    "--offline", is_flag=True, help="Let the emulator answer, even when a key is set: no model, no cost."
+)
 @click.option("--new", is_flag=True, help="Begin a new thread.")
 @_profile_only
 def chat_command(offline: bool, new: bool, **given: Any) -> int:
@@ -38,8 +41,9 @@ def chat_command(offline: bool, new: bool, **given: Any) -> int:
     ends.
     """
     settings = load_settings()
-    target = target_of(settings, offline=offline)
-    profile = build_profile(given["profile"], profile_options(given), settings.model, offline=offline)
+    target = asked_target(settings, offline=offline)
+    options = without_paid(given) if offline else given
+    profile = build_profile(given["profile"], profile_options(options), settings.model, offline=offline)
     refuse_unsupported(profile, target.api)
     for warning in warnings(profile):
         say(f"Note: {warning}")

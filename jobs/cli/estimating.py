@@ -12,7 +12,7 @@ from config.settings import Settings, load_settings
 from jobs.cli.endings import say
 from jobs.cli.options import job_options
 from jobs.cli.outputs import Given
-from jobs.cli.submitting import estimate_text, estimated_of, order_of
+from jobs.cli.submitting import asked_target, estimate_text, estimated_of, order_of
 from jobs.errors import Unavailable
 from jobs.pilot import Taken, extrapolated
 from jobs.pricing import Estimate, Prices
@@ -37,7 +37,8 @@ def estimate_command(file: str, pilot: int | None, in_json: bool, **given: Any) 
     are asked and paid for, and `run --reuse-answers` takes them over.
     """
     settings = load_settings()
-    order = order_of(settings, given, target_of(settings, asks=pilot is not None))
+    target = target_of(settings, asks=False) if pilot is None else asked_target(settings)
+    order = order_of(settings, given, target)
     with checked(file, order, settings) as intake:
         rows = intake.rows - intake.rejected
         estimated = estimated_of(Prices.read(settings.prices), order, intake)

@@ -11,7 +11,7 @@ import orjson
 from config.settings import Settings, load_settings
 from jobs.cli.endings import say
 from jobs.place import open_store
-from jobs.target import require_key
+from jobs.target import target_of
 
 
 def _become(module: str, arguments: list[str]) -> int:
@@ -34,7 +34,7 @@ def worker_command(concurrency: int | None, check: bool) -> int:
     settings = load_settings()
     if check:
         return asyncio.run(_check(settings))
-    require_key(settings)
+    target_of(settings)
     return _become("worker", [] if concurrency is None else ["--concurrency", str(concurrency)])
 
 

@@ -18,7 +18,7 @@ from jobs.cli.outputs import ON_DONE, SHOW_ANSWERS, Given, result_options, tell_
 from jobs.collect import default_out
 from jobs.errors import UsageError
 from jobs.intake import Intake
-from jobs.models import UNSUCCESSFUL, JobStatus
+from jobs.models import EMULATOR_MODEL, UNSUCCESSFUL, JobStatus
 from jobs.place import redis_url
 from jobs.pricing import Estimate, Prices, estimate
 from jobs.profiles import build_profile, refuse_unsupported, warnings
@@ -32,8 +32,34 @@ from jobs.telling import ask_again, last_word, standstill, usd
 ASK_ABOVE_ROWS = 100
 
 
+OFFLINE_IGNORES = "Note: with --offline the emulator answers as {}, which costs nothing; {} ignored."
+
+
+def asked_target(settings: Settings, *, offline: bool = False) -> Target:
+    """The API that the command will ask, with a warning where its key would travel in plain text.
+
+    Raises UsageError when a key is missing, before anything is started or stored.
+    """
+    target = target_of(settings, offline=offline)
+    if target.exposed_key is not None:
+        say(target.exposed_key)
+    return target
+
+
+def without_paid(given: Given) -> Given:
+    """The options as they count with `--offline`: no model and no budget. Says which were left out."""
+    named = ["--model"] if given.get("model") else []
+    named += ["--override model"] if "model" in given.get("overrides", ()) else []
+    named += ["--budget"] if given.get("budget_usd") is not None else []
+    if named:
+        are = " and ".join(named) + (" is" if len(named) == 1 else " are")
+        say(OFFLINE_IGNORES.format(EMULATOR_MODEL, are))
+    return {**given, "model": None, "budget_usd": None}
+
+
 def order_of(settings: Settings, given: Given, target: Target) -> Order:
     """What the options ask for, checked before the file is read."""
+    given = without_paid(given) if target.offline else given
     profile = build_profile(given["profile"], profile_options(given), settings.model, offline=target.offline)
     refuse_unsupported(profile, target.api)
     order = Order(
@@ -55,7 +81,9 @@ def order_of(settings: Settings, given: Given, target: Target) -> Order:
 @click.command("run")
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--out", metavar="OUT", help="Default: STEM.answers.csv here; - is stdout.")
-@click.option("--offline", is_flag=True, help="Let the emulator answer, even when a key is set.")
+@click.option(
+    "--offline", is_flag=True, help="Let the emulator answer, even when a key is set: no model, no cost."
+)
 @click.option(
     "--concurrency", type=click.IntRange(min=1), metavar="N", help="Runs in flight of its own worker."
 )
@@ -71,7 +99,7 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
     JSONL or Parquet; - is stdin.
     """
     settings = load_settings()
-    order = order_of(settings, given, target_of(settings, offline=offline))
+    order = order_of(settings, given, asked_target(settings, offline=offline))
     out = out or default_out(file if file != "-" else "stdin")
     chosen = result_options(given)
     job = Job(
@@ -121,8 +149,8 @@ def _tell(outcome: Outcome, offline: bool, on_done: str | None) -> None:
         tell_on_done(on_done, view)
     if offline and outcome.code != 3:
         click.echo(
-            "The offline emulator answered, not a model (prices are what the model would cost). "
-            "For a real one: set OPENAI_API_KEY and leave --offline out.",
+            "The offline emulator answered, not a model. "
+            "For a real one: set OPENAI_API_KEY (or OPENAI_BASE_URL) and leave --offline out.",
             err=True,
         )
 
@@ -136,7 +164,7 @@ def submit_command(file: str, **given: Any) -> int:
     Only the id goes to stdout. Workers answer it: `askmill worker`.
     """
     settings = load_settings()
-    order = order_of(settings, given, target_of(settings))
+    order = order_of(settings, given, asked_target(settings))
     with checked(file, order, settings) as intake, redis_url(settings) as url:
         batch, known, hint = asyncio.run(_submit(url, intake, order))
     if known is not None:

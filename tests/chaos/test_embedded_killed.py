@@ -26,7 +26,7 @@ LIMIT_S = 240
 @pytest.fixture
 def user(tmp_path: Path) -> Terminal:
     """A file of questions whose runs take half a second to two."""
-    made = terminal(tmp_path)
+    made = terminal(tmp_path, offline=True)
     seconds = [0.5 + 1.5 * row / ROWS for row in range(1, ROWS + 1)]
     asked = [
         f"What is {row} + 1? [emulate: completed after={time:.2f}]" for row, time in enumerate(seconds, 1)

@@ -59,16 +59,6 @@ def test_what_made_nothing_leaves_nothing(user: Terminal) -> None:
     assert done.stderr == f"{batch} is deleted here; at http://127.0.0.1:9/v1 there is nothing of it.\n"
 
 
-def test_who_submits_without_a_key_is_told_to_set_it_first(user: Terminal) -> None:
-    """`worker` would refuse, and `run` would let the emulator answer another batch."""
-    user.write("q.csv", "question", "What is 6 * 7?")
-
-    told = user.askmill("submit", "q.csv").stderr
-
-    assert "OPENAI_API_KEY is not set" in told
-    assert told.index("Set it") < told.index("askmill worker")
-
-
 def test_who_retries_offline_is_told_what_goes_on(user: Terminal) -> None:
     """A worker would need a key; nobody works, so no time is promised."""
     user.write("q.csv", "question", "Hm [emulate: failed(content_policy)]")

@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture
 def user(tmp_path: Path) -> Terminal:
-    return terminal(tmp_path)
+    return terminal(tmp_path, offline=True)
 
 
 def _servers(user: Terminal) -> list[str]:
@@ -239,7 +239,7 @@ def test_answers_of_equal_rows_are_taken(user: Terminal) -> None:
     assert [row["status"] for row in rows] == ["completed"] * 3, done.stderr
     assert [row["attempts"] for row in rows] == ["0", "1", "0"]
     assert [rows[0]["run_id"], rows[2]["run_id"]] == [first[0]["run_id"], first[2]["run_id"]]
-    assert float(rows[0]["cost_usd"]) == 0
+    assert {row["cost_usd"] for row in rows} == {""}, "the emulator costs nothing"
     assert _status(user)["runs"] == 1
     again = user.askmill("run", "sums.csv", "-o", "-", "--reuse-answers", "--new")
     assert _status(user)["runs"] == 0
@@ -252,7 +252,7 @@ def test_a_reader_that_goes_away_is_no_error(user: Terminal) -> None:
     """`collect -o - | head -1`: no traceback."""
     rows = [f"What is {n} + 1?" for n in range(3000)]
     file = user.write("many.csv", "question", *rows)
-    user.askmill("submit", file)
+    user.with_settings(OPENAI_API_KEY="any").askmill("submit", file)
     shell = f"{Path(sys.executable).with_name('askmill')} collect -o - | head -1"
 
     cut = subprocess.run(
@@ -287,7 +287,7 @@ def test_a_budget_refuses_rows_whose_models_price_is_unknown(user: Terminal) -> 
     options = (file, "--override", "model", "--budget", "1")
 
     for command in ("run", "submit", "estimate"):
-        refused = user.askmill(command, *options)
+        refused = user.with_settings(OPENAI_API_KEY="any").askmill(command, *options)
         assert refused.returncode == 2, refused.stderr
         assert "line 3: model 'gpt-unheard-of' has no known price" in refused.stderr
         assert "line 4" not in refused.stderr

@@ -169,8 +169,8 @@ def test_a_failed_run_is_told_and_the_talk_goes_on(asker: Asker) -> None:
 
 
 def test_with_nothing_configured_the_emulator_answers(tmp_path: Path) -> None:
-    """As `run`: offline by default, and its thread is there the next time."""
-    user = terminal(tmp_path)
+    """With `--offline`, as `run`; its thread is there the next time."""
+    user = terminal(tmp_path, offline=True)
 
     first = user.askmill("chat", given="What is 12 * (3 + 4)?\n")
     second = user.askmill("chat", given="exit\n")

@@ -178,15 +178,15 @@ def test_errors_are_those_of_the_command_line(user: Terminal) -> None:
     assert "row 1 cannot be written as JSON" in told
 
 
-def test_a_batch_that_paused_itself_says_why(user: Terminal) -> None:
+def test_a_batch_that_paused_itself_says_why(user: Terminal, mill: Mill) -> None:
     """No rows come back: an exception with the reason and what to do."""
     told = _printed(
-        user,
+        user.with_settings(OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="any"),
         """
         import askmill
         questions = [f"What is {n} + {n}?" for n in range(40)]
         try:
-            askmill.run(questions, offline=True, budget_usd=0.0001, max_completion_tokens=500)
+            askmill.run(questions, budget_usd=0.0001, max_completion_tokens=500)
         except askmill.Unavailable as paused:
             print(paused)
         """,

@@ -26,11 +26,13 @@ def _toml(folder: Path, text: str) -> Path:
 
 
 def test_nothing_said_is_the_tutor_offline_and_a_bare_model_otherwise() -> None:
-    """The defaults of the contract."""
+    """The defaults of the contract; offline the emulator's model, whatever is named."""
     assert _built() == Profile(model="gpt-5-mini")
     tutor = _built(offline=True)
     assert tutor.tools == ("code_interpreter",)
-    assert tutor == build_profile(EXAMPLES / "tutor.toml", ProfileOptions(), "gpt-5-mini", offline=True)
+    assert tutor == build_profile(EXAMPLES / "tutor.toml", ProfileOptions(), "another", offline=True)
+    assert tutor == _built(offline=True, model="gpt-6-sol")
+    assert tutor.model == "askmill-emulator"
 
 
 def test_options_override_the_file(tmp_path: Path) -> None:
