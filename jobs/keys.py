@@ -4,14 +4,15 @@
     ─────────────────────────  ──────  ─────────────────────  ──────────────────────────────────────────
     askmill:schema             STRING  for ever               layout version; the first Store.open
     askmill:batches            ZSET    for ever               batch → submitted ms; seal, purge, sweep
-    askmill:loading            SET     for ever               batches on their way in; create, seal, sweep
+    askmill:loading            SET     for ever               batches on their way in; take, seal, drop, sweep
     askmill:open               ZSET    for ever               unfinished batch → turn last fed; seal, feed
     askmill:turn               STRING  for ever               counts the turns of feeding; feed
     askmill:fed                ZSET    for ever               "b:row" → ms handed to the broker; feed, claim
     askmill:workers            ZSET    for ever               worker → ms of its last beat; beat, sweep
     askmill:worker:{w}         HASH    claim lifetime         its card; beat. `swept`: dead; `heard_since`: ms
     askmill:held:{w}           SET     until given back       "b:row" it holds; claim, finish, sweep
-    askmill:identity:{sha}     STRING  as its newest batch    batch of this file, profile, address; seal
+    askmill:identity:{sha}     STRING  as its newest batch    batch of this file, profile, address, also while
+                                                             it loads; take, seal, drop
     askmill:assistant:{sha}    STRING  90 days unused         id of an assistant by its content, or who
                                                              is making it (a minute); reserve, remember
     askmill:file:{sha}         STRING  90 days unused         the same of an uploaded file
@@ -19,7 +20,9 @@
     askmill:limits             HASH    for ever               limits of all workers together; set_limits
     askmill:window             HASH    minutes after a 429    runs the API bears, hold_until; throttle
     askmill:tat:{kind}         STRING  a minute past its end  when the next booking is due, ms; book
-    askmill:b:{b}              HASH    to purge or retention  the batch itself; every change of its state
+    askmill:b:{b}              HASH    to purge or retention  the batch itself; every change of its state.
+                                                             While it loads: `loader`, a fence; `lease_until`,
+                                                             ms; `before`: the batch that a --new replaces
     askmill:b:{b}:n            HASH    as the batch           rows a status byte, runs, tokens, money, …
     askmill:b:{b}:status       STRING  as the batch           one byte a row (jobs/models.py), row 1 first
     askmill:b:{b}:input        HASH    as the batch           block number → 16 rows, packed; add_rows

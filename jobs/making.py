@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 
 from jobs.errors import Unavailable
-from jobs.records import Wanted
+from jobs.records import LeaseLost, Wanted
 from jobs.store import Store
 
 LOOK_S = 0.1
@@ -40,5 +40,6 @@ async def _renew(store: Store, wanted: Wanted) -> None:
     """An upload may take longer than a silent maker is waited for."""
     while True:
         await asyncio.sleep(RENEW_S)
-        with suppress(Unavailable):
+        # A batch that was lost to another command: what is being made is still put into its ledger.
+        with suppress(Unavailable, LeaseLost):
             await store.reserve(wanted)

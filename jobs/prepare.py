@@ -32,7 +32,7 @@ from jobs.objects import (
     vector_store_key,
 )
 from jobs.profile import IMAGE, Profile, Resources
-from jobs.records import Wanted
+from jobs.records import LeaseLost, Wanted
 from jobs.store import Store
 
 TOOLS = {"code_interpreter": 20, "file_search": 10_000}
@@ -55,6 +55,7 @@ class Preparation:
         self._store, self._batch, self._client, self._api, self._say = store, batch, client, api, say
         self._gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
         self._begun = 0
+        self._lost = False
 
     async def prepare(
         self, profile: Profile, images: Mapping[str, Path], files: Mapping[str, Path]
@@ -65,7 +66,9 @@ class Preparation:
         rows: dict[str, tuple[Path, Purpose]] = {name: (path, row_purpose) for name, path in files.items()}
         rows |= {f"{IMAGE}{name}": (path, "vision") for name, path in images.items()}
         faults = [*_count_faults(profile), *_type_faults(profile, [*map(Path, own), *files.values()])]
-        of_profile, of_rows = self._keyed(own, faults), self._keyed(rows, faults)
+        # Hashing large files takes seconds: in a thread, so that the loader's lease is renewed meanwhile.
+        of_profile = await asyncio.to_thread(self._keyed, own, faults)
+        of_rows = await asyncio.to_thread(self._keyed, rows, faults)
         if faults:
             raise UsageError("\n".join(dict.fromkeys(faults)))
         ids = await self._ids({upload.key: upload for upload in (*of_profile.values(), *of_rows.values())})
@@ -95,7 +98,11 @@ class Preparation:
         return uploads
 
     async def _ids(self, uploads: Mapping[str, _Upload]) -> dict[str, str]:
-        """The id of each upload by its key."""
+        """The id of each upload by its key.
+
+        Uploads that are under way when the batch is lost to another command end as they would: what the API
+        has taken must stand in the batch's ledger.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 made = {
@@ -105,10 +112,14 @@ class Preparation:
         except BaseExceptionGroup as several:
             # The first says what to do; the others were begun beside it.
             raise several.exceptions[0] from None
+        if self._lost:
+            raise LeaseLost
         return {key: task.result() for key, task in made.items()}
 
     async def _id_of(self, upload: _Upload, count: int) -> str:
         async with self._gate:
+            if self._lost:
+                return ""
             self._begun += 1
             number = self._begun
             size_kb = upload.path.stat().st_size / 1000
@@ -117,7 +128,11 @@ class Preparation:
                 self._say(f"Uploading {upload.path.name} ({number} of {count}, {size_kb:,.1f} kB)")
                 return await upload_file(self._client, upload.path, upload.purpose)
 
-            return await self._found_or_made("file", upload.key, make)
+            try:
+                return await self._found_or_made("file", upload.key, make)
+            except LeaseLost:
+                self._lost = True
+                return ""
 
     async def _vector_store(self, files: Mapping[str, str], profile: Profile) -> str:
         """The vector store of just these files."""

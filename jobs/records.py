@@ -38,6 +38,27 @@ class NewBatch:
 
 
 @dataclass(frozen=True)
+class Found:
+    """The batch of an identity. `loading`: another command stores its rows at this moment."""
+
+    batch: str
+    loading: bool
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A batch whose rows this store is to add. `continued`: another command had begun it, with `options`."""
+
+    batch: str
+    continued: bool
+    options: dict[str, Any]
+
+
+class LeaseLost(Exception):
+    """Another command loads this batch now: it stood still for longer than a loader's lease."""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What a batch needs at the API and others may too, by its content; and who would make it.
 

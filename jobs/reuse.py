@@ -4,6 +4,7 @@ Equal means: the same API at the same address, the same profile with the same fi
 question, the same values of the row's overrides. Rows of conversations are always asked.
 """
 
+import asyncio
 import dataclasses
 import hashlib
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ class KnownAnswers:
     ) -> "KnownAnswers":
         """Look through the batches of an equal profile, the newest first."""
         known = cls(intake.spec, resources)
-        known._answers = dict.fromkeys(known._keys(intake))
+        # A whole pass over the file: in a thread, so that the loader's lease is renewed meanwhile.
+        known._answers = await asyncio.to_thread(lambda: dict.fromkeys(known._keys(intake)))
         for batch in equals:
             await known._look_through(store, batch)
         return known

@@ -23,7 +23,7 @@ from jobs.progress import Progress
 from jobs.records import StatusView
 from jobs.results import Plan
 from jobs.store import Store
-from jobs.submit import Known, Order, Say, checked, feed, find_known, identity_of, store_new
+from jobs.submit import Known, Order, Say, checked, feed, find_known, find_or_store, identity_of
 from jobs.telling import finished_rows
 
 Agree = Callable[[Intake], None]
@@ -110,14 +110,18 @@ class _Running:
     async def _work(self, url: str, stack: ExitStack) -> Outcome:
         async with await Store.open(url) as store:
             identity = identity_of(self._intake, self._order)
-            known = await find_known(store, identity, self._order)
+            known = await find_known(store, identity, self._order, self._job.say)
             self._batch = None if known is None else known.batch.id
             if known is not None and known.finished:
                 view = await store.status(known.batch.id)
             else:
                 fleet = await self._manned(store, known, stack)
                 if self._batch is None:
-                    self._batch = await store_new(store, self._intake, self._order, identity, self._job.say)
+                    # Another command may have come first while the person was asked.
+                    self._batch, known = await find_or_store(
+                        store, self._intake, self._order, identity, self._job.say
+                    )
+                    self._refuse_moved(known)
                 view = await self._followed(store, url, fleet, self._batch)
             written = None
             if view.batch.state is not BatchState.PAUSED:
@@ -130,11 +134,7 @@ class _Running:
         Raises UsageError and LocalFault before anything is stored.
         """
         target = self._order.target
-        if known is not None and known.batch.base_url != target.base_url:
-            raise LocalFault(
-                f"The emulator answered at {known.batch.base_url} when {known.batch.id} was submitted, and "
-                "another program has that port now. End it, or start afresh with --new."
-            )
+        self._refuse_moved(known)
         cards = await store.workers()
         alone = not any((card.api, card.base_url) == (target.api, target.base_url) for card in cards)
         if known is None:
@@ -148,6 +148,13 @@ class _Running:
         ):
             raise LocalFault("The emulator's port was taken while it started; run the same command again.")
         return fleet
+
+    def _refuse_moved(self, known: Known | None) -> None:
+        if known is not None and known.batch.base_url != self._order.target.base_url:
+            raise LocalFault(
+                f"The emulator answered at {known.batch.base_url} when {known.batch.id} was submitted, and "
+                "another program has that port now. End it, or start afresh with --new."
+            )
 
     def _fleet(self, stack: ExitStack) -> Fleet:
         target, concurrency = self._order.target, self._job.concurrency

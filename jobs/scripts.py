@@ -32,20 +32,52 @@ class Scripts:
     async def _run(self, name: str, *arguments: Any) -> Any:
         return await self._wire.run(source(name), *arguments)
 
-    async def create(self, batch: str, lifetime_ms: int, fields: list[bytes | str | int]) -> int:
-        return cast("int", await self._run("create", batch, lifetime_ms, *fields))
+    async def take(
+        self,
+        wanted: tuple[str, str, str],
+        lifetimes_ms: tuple[int, int],
+        values: tuple[list[Any], list[Any]],
+        *,
+        anyway: bool,
+    ) -> list[bytes]:
+        """`wanted`: identity, batch, fence. `lifetimes_ms`: lease, unsealed batch. `values`: kept, frozen."""
+        kept, frozen = values
+        options = (int(anyway), len(kept))
+        return cast("list[bytes]", await self._run("take", *wanted, *lifetimes_ms, *options, *kept, *frozen))
 
-    async def seal(self, batch: str) -> int:
-        return cast("int", await self._run("seal", batch))
+    async def look(self, identity: str) -> list[bytes]:
+        return cast("list[bytes]", await self._run("look", identity))
 
-    async def resources(self, batch: str, resources: str) -> int:
-        return cast("int", await self._run("resources", batch, resources))
+    async def renew(self, batch: str, fence: str, lifetimes_ms: tuple[int, int]) -> int:
+        """`lifetimes_ms`: lease, unsealed batch."""
+        return cast("int", await self._run("renew", batch, fence, *lifetimes_ms))
+
+    async def add_rows(
+        self, loading: tuple[str, str, int], lifetimes_ms: tuple[int, int], status: bytes, *parts: list[Any]
+    ) -> int:
+        """`loading`: batch, fence, first row. `parts`: values for `input`, `results`, `next`, `turns`."""
+        values = [value for part in parts for value in part]
+        sizes = map(len, parts)
+        return cast("int", await self._run("add_rows", *loading, *lifetimes_ms, status, *sizes, *values))
+
+    async def seal(self, batch: str, fence: str) -> int:
+        return cast("int", await self._run("seal", batch, fence))
+
+    async def drop(self, batch: str, fence: str) -> int:
+        return cast("int", await self._run("drop", batch, fence))
+
+    async def resources(self, batch: str, resources: str, fence: str) -> int:
+        return cast("int", await self._run("resources", batch, resources, fence))
 
     async def reserve(
-        self, wanted: tuple[str, str, str, str], lifetimes_ms: tuple[int, int, int], gone: list[str]
+        self,
+        wanted: tuple[str, str, str, str],
+        lifetimes_ms: tuple[int, int, int],
+        fence: str,
+        gone: list[str],
     ) -> bytes | int:
         """`wanted`: batch, kind, sha, maker. `lifetimes_ms`: turn, unused id, unsealed batch."""
-        return cast("bytes | int", await self._run("reserve", *wanted, *lifetimes_ms, *gone))
+        return cast("bytes | int", await self._run("reserve", *wanted, *lifetimes_ms, fence, *gone))
 
     async def remember(self, wanted: tuple[str, str, str, str], made: str, unused_ms: int) -> int:
         return cast("int", await self._run("remember", *wanted, made, unused_ms))
@@ -121,8 +153,8 @@ class Scripts:
     async def rows_of(self, batch: str, first: int, last: int, block_rows: int) -> list[Any]:
         return cast("list[Any]", await self._run("rows_of", batch, first, last, block_rows))
 
-    async def limits(self, batch: str, limits: bytes, budget_nano: int | str) -> int:
-        return cast("int", await self._run("limits", batch, limits, budget_nano))
+    async def limits(self, batch: str, limits: bytes, budget_nano: int | str, before: bytes) -> int:
+        return cast("int", await self._run("limits", batch, limits, budget_nano, before))
 
     async def retention(self, batch: str, retention_ms: int) -> int:
         return cast("int", await self._run("retention", batch, retention_ms))

@@ -1,8 +1,11 @@
 """A person's side of the store: pause, resume, cancel, retry, other limits, purge. Each is one script."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
-from jobs.codec import limits_json
+from jobs import keys
+from jobs.codec import limits_json, limits_of
 from jobs.connection import Connection
 from jobs.models import BYTE_OF_FINISHED, RETRIED_BY_DEFAULT, JobStatus, Limits
 from jobs.reading import Reading, not_found
@@ -42,8 +45,22 @@ class Steering(Reading):
 
     async def update_limits(self, batch: str, limits: Limits) -> None:
         """Workers see them at their next heartbeat."""
-        if not await self._at.scripts.limits(batch, limits_json(limits), budget_nano(limits)):
+        if not await self._at.scripts.limits(batch, limits_json(limits), budget_nano(limits), b""):
             await not_found(self._at, batch)
+
+    async def change_limits(self, batch: str, changed: dict[str, Any]) -> None:
+        """Change these limits only, also those of a batch that is still loading.
+
+        Two commands that change different limits at the same moment both succeed.
+        """
+        while True:
+            stored = await self._at.ask("HGET", keys.batch(batch), "limits")
+            if stored is None:
+                await not_found(self._at, batch)
+            limits = replace(limits_of(stored), **changed)
+            found = await self._at.scripts.limits(batch, limits_json(limits), budget_nano(limits), stored)
+            if found == 1:
+                return
 
     async def update_retention(self, batch: str, days: float) -> None:
         """So long after its end it goes; one that has ended, so long from now."""

@@ -1,6 +1,6 @@
 """The only owner of job state: what must survive of a batch is in Redis and changes only through here.
 
-    Shelf     a batch comes in           create_batch, add_rows, seal_batch, find_identity, reserve, made
+    Shelf     a batch comes in           look, take, add_rows, seal_batch, drop, reserve, made
     Reading   anybody asks               batch, list_batches, counts, status, results, row, ledger, workers
     Steering  a person changes a batch   pause, resume, cancel, retry, update_limits, update_retention, purge
     Claims    a worker has a row         beat, leave, claim, save, give_back, finish, keep_file, trouble
@@ -27,6 +27,7 @@ class Store(Shelf, Claims, Upkeep, Steering, Pacing):
     def __init__(self, at: Connection) -> None:
         self._at = at
         self._suspects = {}
+        self._fences = {}
 
     @classmethod
     async def open(cls, url: str, *, lifetime_s: float = 12.0) -> Self:

@@ -1,8 +1,12 @@
 """From a file to a stored batch: checked, named by its content, then stored row by row, or found again.
 
-file ─▶ intake.check ─▶ identity ─▶ known? ─┬ no, or --new: create, upload, add_rows …, seal ─▶ feed
+file ─▶ intake.check ─▶ identity ─▶ known? ─┬ no, or --new: take, upload, add_rows …, seal ─▶ feed
+                                            ├ loading by another command: wait until it is sealed
                                             ├ unfinished: other limits if said, resume, go on
                                             └ done, or cancelled and every row ended: as it is
+
+The identity is taken by one script before anything is stored or uploaded, so commands at the same moment make
+one batch (jobs/shelf.py). A command that waits takes over from one that has died.
 """
 
 import asyncio
@@ -10,7 +14,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,12 +22,13 @@ from typing import Any
 import orjson
 
 from config.settings import Settings
-from jobs.errors import AskmillError, Unavailable, UsageError
+from jobs.errors import NotFound, Unavailable, UsageError
 from jobs.intake import Intake, IntakeOptions, check
+from jobs.loading import under_lease
 from jobs.models import BatchState, Limits
 from jobs.pricing import Prices
 from jobs.profile import Profile, Resources
-from jobs.records import Batch, Counts, NewBatch, NewRow
+from jobs.records import Batch, Counts, LeaseLost, Loading, NewBatch, NewRow
 from jobs.reuse import KnownAnswers
 from jobs.store import Store
 from jobs.target import Target
@@ -32,6 +37,11 @@ Say = Callable[[str], None]
 ROWS_A_CALL = 4096
 """A multiple of the store's block of 16 rows."""
 PRICE_ADVICE = "Put its price into a file and name that file in ASKMILL_PRICES, or leave --budget out."
+LOOK_S = 0.2
+"""Between two questions whether another command has stored its rows."""
+WAITING = "{} is being stored by another command with the same file and profile; waiting for it."
+CONTINUED = "The command that was storing {} has stopped; this one stores it."
+REPLACED = "This command stood still while it stored {}, and another one took over."
 FEED_FLOOR = 20
 """Rows handed to the broker though no worker has a free slot: the next one finds work at once."""
 
@@ -66,23 +76,27 @@ class Known:
 
 
 def identity_of(intake: Intake, order: Order) -> str:
-    """Names the work: the contents of all files and what is read of them, the profile, the API's address.
+    """Names the work: the contents of all files and what is read of them, the profile, who is asked.
 
     Options count as what they resolve to: one that says what is so anyway changes nothing.
     """
+    target = order.target
     named = [*map(Path, order.profile.files), *intake.images.values(), *intake.files.values()]
     files = [_content(path) for path in named]
-    parts = [
+    parts: list[Any] = [
         intake.content_sha256,
         order.profile.sha256(),
         files,
-        order.target.api,
-        order.target.address,
+        target.api,
+        target.address,
         dataclasses.asdict(intake.spec),
         intake.read_as,
         order.intake.limit,
         intake.rejected,
     ]
+    # Only where one is set, so that all other batches keep their identity.
+    account = [target.organization, target.project]
+    parts += [account] if any(account) else []
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -94,36 +108,76 @@ def _content(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-async def find_known(store: Store, identity: str, order: Order) -> Known | None:
+async def find_known(store: Store, identity: str, order: Order, say: Say) -> Known | None:
     """The batch of the same work, unless `--new`; other limits are put into an unfinished one.
 
-    A retention that is set is its retention from now on.
+    A retention that is set is its retention from now on. Waits for a batch that another command is storing,
+    and says so; None when there is no batch, or when the command that was storing it has died.
     """
-    found = None if order.new else await store.find_identity(identity)
-    if found is None:
-        return None
+    changed: set[str] = set()
+    while not order.new and (found := await store.look(identity)) is not None:
+        # Purged at this moment: it is as if it had never been.
+        with suppress(NotFound):
+            if not found.loading:
+                return await _followed(store, found.batch, order)
+            if found.batch not in changed:
+                say(WAITING.format(found.batch))
+                changed.add(found.batch)
+                await _change(store, found.batch, order)
+        await asyncio.sleep(LOOK_S)
+    return None
+
+
+async def _followed(store: Store, found: str, order: Order) -> Known:
     batch = await store.batch(found)
-    if order.retention_days is not None:
-        await store.update_retention(found, order.retention_days)
     known = Known(batch, await store.counts(found))
     if known.finished:
+        await _change(store, found, replace(order, limits={}))
         return known
-    if order.limits:
-        await store.update_limits(found, dataclasses.replace(batch.limits, **order.limits))
+    await _change(store, found, order)
     resumed = batch.state is BatchState.PAUSED and await store.resume(found)
     return Known(await store.batch(found), known.counts, resumed)
 
 
-async def store_new(store: Store, intake: Intake, order: Order, identity: str, say: Say) -> str:
-    """Store every row of the file and return the batch's id; until the last is in, nobody sees any.
+async def _change(store: Store, batch: str, order: Order) -> None:
+    """What a later command says of a batch that exists."""
+    if order.retention_days is not None:
+        await store.update_retention(batch, order.retention_days)
+    if order.limits:
+        await store.change_limits(batch, order.limits)
 
-    `say` hears of uploads. Raises UsageError when a file cannot be uploaded or changes meanwhile, and
-    ApiUnavailable.
+
+async def find_or_store(
+    store: Store, intake: Intake, order: Order, identity: str, say: Say
+) -> tuple[str, Known | None]:
+    """The batch's id, and what is known of it unless this command has stored it.
+
+    Until the last row is in, nobody sees any. `say` receives progress. Raises UsageError when a file cannot
+    be uploaded or changes meanwhile, and ApiUnavailable; then the identity is free again.
     """
+    while True:
+        known = await find_known(store, identity, order, say)
+        if known is not None:
+            return known.batch.id, known
+        new = _new_batch(intake, order, identity)
+        taken = await store.take(new, anyway=order.new)
+        if isinstance(taken, Loading):
+            if taken.continued:
+                say(CONTINUED.format(taken.batch))
+            try:
+                await under_lease(store, taken.batch, _load(store, taken, intake, order, say))
+            except LeaseLost:
+                say(REPLACED.format(taken.batch))
+            else:
+                return taken.batch, None
+        order = replace(order, new=False)
+
+
+def _new_batch(intake: Intake, order: Order, identity: str) -> NewBatch:
     files = [_content(Path(path)) for path in order.profile.files]
     options = {"reuse_answers": order.reuse_answers, "files": files}
     options["offline"] = order.target.offline
-    new = NewBatch(
+    return NewBatch(
         name=order.name or Path(intake.name).name,
         file=intake.name,
         spec=intake.spec,
@@ -137,34 +191,36 @@ async def store_new(store: Store, intake: Intake, order: Order, identity: str, s
         options={name: value for name, value in options.items() if value},
         retention_days=order.retention_days,
     )
-    batch = await store.create_batch(new)
+
+
+async def _load(store: Store, loading: Loading, intake: Intake, order: Order, say: Say) -> None:
+    """Upload, store every row, seal. Raises LeaseLost, and as `find_or_store` does."""
+    batch, options = loading.batch, loading.options
+    if loading.continued:
+        await _change(store, batch, order)
     resources = await _prepared(store, batch, intake, order, say)
-    known = await _known_answers(store, intake, order, resources, files) if order.reuse_answers else None
+    known = None
+    if order.reuse_answers or options.get("reuse_answers"):
+        known = await _known_answers(store, intake, order, resources, options.get("files", []))
     first_row = 1
     for rows in _calls(intake.rows_iter()):
         await store.add_rows(batch, first_row, rows if known is None else known.applied(rows))
         first_row += len(rows)
     await store.seal_batch(batch)
-    return batch
 
 
 async def _prepared(store: Store, batch: str, intake: Intake, order: Order, say: Say) -> Resources:
-    """What the API holds for the batch; one that cannot be prepared is dropped."""
+    """What the API holds for the batch."""
     if not (order.profile.files or intake.images or intake.files):
         return Resources()
     from jobs.api import client  # noqa: PLC0415 -- loads the SDK
     from jobs.prepare import Preparation  # noqa: PLC0415
 
     target = order.target
-    try:
-        async with client(target.key, target.base_url, target.organization, target.project) as api_client:
-            preparation = Preparation(store, batch, api_client, target.api, say)
-            resources = await preparation.prepare(order.profile, intake.images, intake.files)
-        await store.set_resources(batch, resources)
-    except BaseException:
-        with suppress(AskmillError):
-            await store.purge(batch)
-        raise
+    async with client(target.key, target.base_url, target.organization, target.project) as api_client:
+        preparation = Preparation(store, batch, api_client, target.api, say)
+        resources = await preparation.prepare(order.profile, intake.images, intake.files)
+    await store.set_resources(batch, resources)
     return resources
 
 

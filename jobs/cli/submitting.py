@@ -25,7 +25,7 @@ from jobs.profiles import build_profile, refuse_unsupported, warnings
 from jobs.results import plan_results
 from jobs.run import Job, Outcome, run
 from jobs.store import Store
-from jobs.submit import Known, Order, checked, feed, find_known, identity_of, refuse_unpriced, store_new
+from jobs.submit import Known, Order, checked, feed, find_or_store, identity_of, refuse_unpriced
 from jobs.target import Target, target_of
 from jobs.telling import ask_again, last_word, standstill, usd
 
@@ -179,8 +179,7 @@ async def _submit(url: str, intake: Intake, order: Order) -> tuple[str, Known | 
     """The batch, whether it was known, and why nothing moves, if so."""
     async with await Store.open(url) as store:
         identity = identity_of(intake, order)
-        known = await find_known(store, identity, order)
-        batch = known.batch.id if known else await store_new(store, intake, order, identity, say)
+        batch, known = await find_or_store(store, intake, order, identity, say)
         if known is None or not known.finished:
             await feed(store, url)
         view = await store.status(batch)

@@ -1,7 +1,11 @@
--- Changes what a batch may spend. ARGV: batch, limits, budget_nano ('' for none)   Returns 0 for an unknown batch.
+-- Changes what a batch may spend, a loading one's too. ARGV: batch, limits, budget_nano ('' for none), limits before ('' for any)
+-- Returns 1; 0: an unknown batch; -1: its limits are no longer those before.
 -- include: keys.lua
-local batch, limits, budget_nano = ARGV[1], ARGV[2], ARGV[3]
+local batch, limits, budget_nano, before = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-if redis.call('EXISTS', batch_key(batch)) == 0 then return 0 end
+local stored = redis.call('HGET', batch_key(batch), 'limits')
+if not stored then return 0 end
+-- Equal ones: a repeated call whose reply was lost.
+if before ~= '' and stored ~= before and stored ~= limits then return -1 end
 redis.call('HSET', batch_key(batch), 'limits', limits, 'budget_nano', budget_nano)
 return 1

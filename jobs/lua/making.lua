@@ -1,5 +1,5 @@
 -- What a batch uses at the API stands in its ledger `made`, for `purge`. Shared by `reserve` and `remember`.
--- include: keys.lua
+-- include: loading.lua
 
 local function enter(batch, kind, id, sha)
   if redis.call('EXISTS', batch_key(batch)) == 0 then return end

@@ -1,10 +1,13 @@
 -- From here on the batch exists: counted from its status bytes, listed, open for feeding.
--- ARGV: batch   Returns 0 when its loading took too long and it is gone.
+-- ARGV: batch, fence   Returns 1; 0: its loading took too long and it is gone; -1: another command loads or has sealed it.
 -- include: ending.lua
-local batch = ARGV[1]
+local batch, fence = ARGV[1], ARGV[2]
 
-local state = redis.call('HGET', batch_key(batch), 'state')
-if state ~= 'loading' then return state and 1 or 0 end
+local state, loader = unpack(redis.call('HMGET', batch_key(batch), 'state', 'loader'))
+if not state then return 0 end
+if loader ~= fence then return -1 end
+-- A repeated call whose reply was lost.
+if state ~= 'loading' then return 1 end
 local rows = redis.call('STRLEN', part(batch, 'status'))
 for at = 0, rows - 1, 65536 do
   local chunk = redis.call('GETRANGE', part(batch, 'status'), at, at + 65535)
@@ -16,6 +19,7 @@ end
 
 local now = now_ms()
 redis.call('HSET', batch_key(batch), 'state', 'queued', 'rows', rows, 'submitted_at', now)
+redis.call('HDEL', batch_key(batch), 'lease_until', 'before')
 redis.call('DEL', part(batch, 'turns'))
 redis.call('SREM', LOADING, batch)
 redis.call('ZADD', BATCHES, now, batch)

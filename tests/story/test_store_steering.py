@@ -7,7 +7,7 @@ from jobs import keys
 from jobs.codec import pack_result
 from jobs.errors import NotFound, Unavailable
 from jobs.models import BatchState, InputSpec, JobStatus, Limits, Step
-from jobs.records import NewRow
+from jobs.records import Found, NewRow
 from jobs.store import Store
 from tests.leaks import assert_no_leaks
 from tests.stored import BASE_URL, card, claimed, ended, new_batch, submitted, work_off
@@ -215,7 +215,7 @@ async def test_a_purged_batch_is_gone_and_its_workers_are_told(store: Store, red
     assert not await store.save(held, b"late")
     assert not await store.finish(held, ended(held.row))
     assert (await store.beat(card(), [batch])).batches == {batch: None}
-    assert await store.find_identity("0" * 64) is None
+    assert await store.look("0" * 64) is None
     with pytest.raises(NotFound):
         await store.status(batch)
 
@@ -224,7 +224,7 @@ async def test_purging_an_older_batch_leaves_the_newer_ones_identity(store: Stor
     """The same file submitted again with --new is still found."""
     older, newer = await submitted(store, 1), await submitted(store, 1)
     await store.purge(older)
-    assert await store.find_identity("0" * 64) == newer
+    assert await store.look("0" * 64) == Found(newer, loading=False)
 
 
 async def test_rows_are_shown_by_number_and_by_own_id(store: Store) -> None:

@@ -7,24 +7,24 @@ from jobs import keys
 from jobs.errors import NotFound, RedisUnavailable, UsageError
 from jobs.models import BatchState, InputSpec, JobStatus, Limits, OnIncomplete
 from jobs.profile import Profile, Resources
-from jobs.records import NewRow, Wanted
+from jobs.records import Found, NewRow, Wanted
 from jobs.store import Store
 from tests.stored import new_batch, submitted
 
 
 async def test_nobody_sees_a_batch_before_it_is_sealed(store: Store) -> None:
-    """Unsealed it is not listed, not newest, not fed, not found by its identity."""
+    """Unsealed it is not listed, not newest, not fed; other commands find that it is being loaded."""
     batch = await store.create_batch(new_batch())
     await store.add_rows(batch, 1, [NewRow(["why?"])])
     assert await store.list_batches() == []
     assert await store.newest() is None
     assert await store.feed(10) == []
-    assert await store.find_identity("0" * 64) is None
+    assert await store.look("0" * 64) == Found(batch, loading=True)
     with pytest.raises(NotFound, match="there is none in this Redis"):
         await store.batch(batch)
     await store.seal_batch(batch)
     assert [found.id for found in await store.list_batches()] == [batch]
-    assert (await store.newest(), await store.find_identity("0" * 64)) == (batch, batch)
+    assert (await store.newest(), await store.look("0" * 64)) == (batch, Found(batch, loading=False))
     assert [fed.row for fed in await store.feed(10)] == [1]
 
 
@@ -33,8 +33,7 @@ async def test_a_submit_that_dies_half_way_leaves_nothing_for_ever(store: Store,
     batch = await store.create_batch(new_batch())
     rows = [NewRow(["why?"], None, "talk"), NewRow([""], "empty question")]
     with redis.Redis.from_url(redis_url) as client:
-        await store._chain(batch, 1, rows)
-        assert 0 < client.ttl(keys.part(batch, "turns")) <= 3600
+        assert 0 < client.ttl(keys.identity("0" * 64)) <= 3600
         await store.add_rows(batch, 1, rows)
         mine = list(client.scan_iter(f"askmill:b:{batch}*"))
         assert len(mine) == 5
