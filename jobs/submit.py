@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,10 @@ async def _prepared(store: Store, batch: str, intake: Intake, order: Order, say:
     """What the API holds for the batch."""
     if not (order.profile.files or intake.images or intake.files):
         return Resources()
-    from jobs.api import client  # noqa: PLC0415 -- loads the SDK
+    # Loading the SDK takes half a second of CPU, much longer on a busy machine: in a thread, so that the
+    # lease is renewed meanwhile.
+    await asyncio.to_thread(import_module, "jobs.prepare")
+    from jobs.api import client  # noqa: PLC0415
     from jobs.prepare import Preparation  # noqa: PLC0415
 
     target = order.target

@@ -21,6 +21,7 @@ class Relay:
     """Passes everything on, both ways, between `url` and the Redis: `with Relay(redis_url) as relay: ...`.
 
     `cut_at(b"…", seconds)` swallows the first piece that has these bytes, and is down for so long.
+    `hold_after(size)` passes nothing on any more once so many bytes have come, until `let_go()`.
     """
 
     def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
@@ -28,6 +29,9 @@ class Relay:
         self.url = f"redis://{HOST}:{self.port}/0"
         self.was_cut = threading.Event()
         self._bytes, self._seconds, self._until_s = b"", 0.0, 0.0
+        self._left: float = float("inf")
+        self.holds, self._open = threading.Event(), asyncio.Event()
+        self._open.set()
         self._loop, self._end = asyncio.new_event_loop(), asyncio.Event()
         self._ready = threading.Event()
         self._serving = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()])
@@ -35,6 +39,15 @@ class Relay:
     def cut_at(self, reply: bytes, seconds: float) -> None:
         """Once."""
         self._bytes, self._seconds = reply, seconds
+
+    def hold_after(self, size: int) -> None:
+        """Bytes of both directions. `holds` is set from then on."""
+        self._left = size
+
+    def let_go(self) -> None:
+        """What was held arrives now."""
+        self._left = float("inf")
+        self._loop.call_soon_threadsafe(self._open.set)
 
     def __enter__(self) -> Self:
         self._serving.start()
@@ -85,6 +98,11 @@ class Relay:
                     self.was_cut.set()
                 if self._down:
                     break
+                self._left -= len(piece)
+                if self._left < 0:
+                    self._open.clear()
+                    self.holds.set()
+                await self._open.wait()
                 writer.write(piece)
                 await writer.drain()
         writer.close()

@@ -22,7 +22,9 @@ redis.call('HSET', batch_key(batch), 'state', 'queued', 'rows', rows, 'submitted
 redis.call('HDEL', batch_key(batch), 'lease_until', 'before')
 redis.call('DEL', part(batch, 'turns'))
 redis.call('SREM', LOADING, batch)
-redis.call('ZADD', BATCHES, now, batch)
+-- Of two in one millisecond, or when Redis' clock was set back, the later is the newest all the same.
+local last = redis.call('ZREVRANGE', BATCHES, 0, 0, 'WITHSCORES')[2]
+redis.call('ZADD', BATCHES, math.max(now, (tonumber(last) or 0) + 1), batch)
 redis.call('ZADD', OPEN, 0, batch)
 redis.call('SET', identity_key(redis.call('HGET', batch_key(batch), 'identity')), batch)
 set_lifetime(batch, nil)

@@ -8,17 +8,18 @@ from typing import Any
 import redis
 
 from jobs import keys
-from jobs.models import BYTE_OF_FINISHED, JobStatus, Limits
-from jobs.records import NANO, Claim, Fed, NewRow, Refusal
+from jobs.models import BYTE_OF_FINISHED, JobStatus
+from jobs.records import Claim, Fed, Refusal
 from jobs.store import Store
 from tests.leaks import assert_no_leaks
-from tests.stored import card, claimed, ended, submitted
+from tests.stored import card, claimed, ended
+from tests.story.loading_walk import LoadingWalk
 from tests.story.store_model import OPEN, ModelBatch, ModelRow
 
 FAR_MS = 10**12
 
 
-class Walk:
+class Walk(LoadingWalk):
     """A life of three batches at most. Messages are kept for ever and may arrive again and again."""
 
     def __init__(self, url: str, seed: int) -> None:
@@ -34,6 +35,7 @@ class Walk:
         self.claims: list[Claim] = []
         self.counter = 0
         self.story: list[str] = []
+        super().__init__()
 
     def happens(self, name: str) -> None:
         """One action, then a look whether store and model still agree."""
@@ -56,31 +58,6 @@ class Walk:
         return self.counter
 
     # ── people ──
-
-    def submit(self) -> None:
-        """Rows, some rejected, some in conversation a or b."""
-        if len(self.batches) == 3:
-            self.purge()
-        rows = [
-            (self.any_of(True, False), self.any_of("", "", "", "a", "b"))
-            for _ in range(self.chance.randint(1, 30))
-        ]
-        given = [
-            NewRow([f"question {i}"], "bad" if i % 7 == 6 and bad else None, talk)
-            for i, (bad, talk) in enumerate(rows)
-        ]
-        budget = self.any_of(None, 30)
-        model, last = ModelBatch({}, budget), {}
-        for number, row in enumerate(given, 1):
-            before = last.get(row.conversation) if row.conversation and row.reject is None else None
-            model.rows[number] = ModelRow("j" if row.reject else "h" if before else "q", before)
-            if before:
-                model.rows[before].after = number
-            if row.conversation and row.reject is None:
-                last[row.conversation] = number
-        model.settle()
-        limits = Limits(budget_usd=None if budget is None else budget / NANO)
-        self.batches[self.run(submitted(self.store, given, limits=limits))] = model
 
     def pause(self) -> None:
         if not (batch := self.any_batch()):
@@ -316,6 +293,7 @@ class Walk:
         ):
             assert (status.decode(), state.decode()) == (model.status, model.state)
             assert (int(runs or 0), int(requests or 0)) == (model.runs, model.requests)
+        self.half_stored_is_seen_by_nobody()
         if len(self.story) % 5 == 0:
             assert_no_leaks(self.url)
 

@@ -5,7 +5,14 @@ import pytest
 from tests.story.store_walk import Walk
 
 CHANCES = {
-    "submit": 5,
+    "submit": 4,
+    "come": 4,
+    "look": 1,
+    "load": 4,
+    "keep_lease": 1,
+    "lapse": 1.5,
+    "seal": 2,
+    "drop": 0.5,
     "pause": 1,
     "resume": 4,
     "cancel": 1,

@@ -68,3 +68,11 @@ def test_rows_that_were_not_asked_are_other_work(file: Path) -> None:
     with check(str(file)) as intake:
         order = Order(IntakeOptions(), Profile(), TARGET)
         assert identity_of(replace(intake, rejected=1), order) != identity_of(intake, order)
+
+
+def test_another_account_is_other_work(file: Path) -> None:
+    """Organisation and project are who pays; without them a batch is named as it always was."""
+    with check(str(file)) as intake:
+        accounts: list[dict[str, str]] = [{}, {"organization": "o"}, {"project": "o"}]
+        orders = [Order(IntakeOptions(), Profile(), replace(TARGET, **account)) for account in accounts]
+        assert len({identity_of(intake, order) for order in orders}) == 3
