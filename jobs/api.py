@@ -6,6 +6,7 @@ would repeat a POST without any idempotency key and so buy twice (openai-python 
 
 import re
 import resource
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import httpx2
@@ -20,10 +21,13 @@ from openai import (
     RateLimitError,
     Timeout,
 )
+from openai._types import RequestOptions
 
+from config.proxies import environment, proxy_for
 from config.text import masked
 from jobs.errors import ApiUnavailable
 from jobs.models import Api
+from jobs.way import is_redirect, proxy_fault, redirection_of
 
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
@@ -46,15 +50,24 @@ def client(
     organization: str | None = None,
     project: str | None = None,
     timeout_s: float = TIMEOUT_S,
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncOpenAI:
     """A client for the API at `base_url`; make one per process and close it at the end.
 
     Without `api_key` no request carries an Authorization header, whatever the environment holds for the SDK.
     A query in the address goes along with every request: Microsoft Foundry is reached as
-    `https://RES.services.ai.azure.com/api/projects/PROJ?api-version=v1`.
+    `https://RES.services.ai.azure.com/api/projects/PROJ?api-version=v1`. The proxy is the one that
+    `config.proxies` finds in `environ` (default: the process's variables). Redirects are never followed: the
+    key and the questions go to the address that was set, and to no other.
+
+    Raises:
+        BadSetting: the variable that names the proxy has an unusable value.
     """
     parts = urlsplit(base_url)
     timeout = Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
+    proxy = proxy_for(base_url, environment() if environ is None else environ)
+    own = {} if proxy is None else proxy.headers
+    in_tunnel = parts.scheme == "https"
     return AsyncOpenAI(
         api_key=NO_KEY if api_key is None else api_key,
         base_url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
@@ -67,6 +80,12 @@ def client(
             timeout=timeout,
             event_hooks={"request": [_without_authorization] if api_key is None else []},
             limits=httpx2.Limits(max_connections=connection_limit(), keepalive_expiry=KEEP_ALIVE_S),
+            verify=httpx2.create_ssl_context(),
+            trust_env=False,
+            proxy=None if proxy is None else httpx2.Proxy(proxy.url, headers=own if in_tunnel else None),
+            # Without a tunnel the proxy reads the request itself, and takes what is its own.
+            headers=None if in_tunnel else own,
+            follow_redirects=False,
         ),
     )
 
@@ -105,15 +124,15 @@ async def probe(api_client: AsyncOpenAI, api: Api) -> None:
     """
     try:
         await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
+        await _probe_creates(api_client, api)
     except OpenAIError as error:
         if not (isinstance(error, RateLimitError) and error.code not in SPEND_LIMITS):
             raise ApiUnavailable(sentence(error, api_client, api)) from None
 
 
 async def _probe_assistants(api_client: AsyncOpenAI) -> None:
-    headers = {"OpenAI-Beta": "assistants=v2"}
     await api_client.get(
-        "/assistants", cast_to=httpx2.Response, options={"params": {"limit": 1}, "headers": headers}
+        "/assistants", cast_to=httpx2.Response, options={"params": {"limit": 1}, "headers": BETA}
     )
 
 
@@ -131,11 +150,39 @@ async def _probe_responses(api_client: AsyncOpenAI) -> None:
             raise
 
 
+async def _probe_creates(api_client: AsyncOpenAI, api: Api) -> None:
+    """Whether creates are redirected: servers redirect a POST where they answer a GET.
+
+    The body is a list, from which nobody can create anything; only a redirect among the replies counts.
+    """
+    options: RequestOptions = {"headers": BETA if api == "assistants" else {}}
+    for where in CREATES[api]:
+        try:
+            await api_client.post(where, cast_to=httpx2.Response, body=[], options=options)
+        except APIStatusError as refused:
+            if is_redirect(refused.status_code):
+                raise
+        except OpenAIError:
+            continue
+
+
+BETA = {"OpenAI-Beta": "assistants=v2"}
+CREATES: dict[Api, tuple[str, ...]] = {
+    "assistants": ("/threads", "/threads/thread_askmill_doctor/runs"),
+    "responses": ("/conversations", "/responses"),
+}
+"""Where a row's free and paid objects are created."""
+
+
 def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None) -> str:
     """What the error means for the person and what to do. `api` is named where it is the API that lacks."""
     where = f"The API at {str(api_client.base_url).rstrip('/')}"
+    if (fault := proxy_fault(error, api_client)) is not None:
+        return f"{where} cannot be reached: {fault}"
     if isinstance(error, APIConnectionError) or not isinstance(error, APIStatusError):
         return f"{where} does not answer: {_cause(error)}. Check OPENAI_BASE_URL and the network."
+    if is_redirect(error.status_code):
+        return f"{where} answers with a redirect: {spoken(redirection_of(error, api_client))}."
     said = f"({error.status_code}: {words_of(error, api_client).rstrip('.')})"
     match error.status_code:
         case 401:
@@ -170,6 +217,8 @@ def _other(api: Api) -> str:
 
 def words_of(error: OpenAIError, api_client: AsyncOpenAI) -> str:
     """The API's own words, without anything that looks like a key."""
+    if isinstance(error, APIStatusError) and is_redirect(error.status_code):
+        return spoken(redirection_of(error, api_client), api_client.api_key)
     body = error.body if isinstance(error, APIError) else None
     message = body.get("message") if isinstance(body, dict) else None
     return spoken(str(message or error), api_client.api_key)

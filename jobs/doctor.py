@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from config.proxies import environment, excepted, proxy_for
 from config.settings import BadSetting, Settings, load_settings
 from config.text import fit
 from jobs.api import client, probe
@@ -52,8 +53,23 @@ async def examine() -> list[Finding]:
         target = None
     findings += [finding async for finding in _redis(settings, target)]
     if target is not None:
-        findings.append(await _api(settings, target))
+        findings.append(_way(target))
+        if findings[-1].code == 0:
+            findings.append(await _api(settings, target))
     return findings
+
+
+def _way(target: Target) -> Finding:
+    """Which way all requests to the API take."""
+    known = environment()
+    try:
+        proxy = proxy_for(target.base_url, known)
+    except BadSetting as bad:
+        return Finding("proxy", str(bad), SETTING)
+    if proxy is not None:
+        return Finding("proxy", f"requests to {target.base_url} go through {proxy}")
+    named = " (NO_PROXY names it)" if excepted(target.base_url, known) else ""
+    return Finding("proxy", f"requests to {target.base_url} go directly, without a proxy{named}")
 
 
 async def _redis(settings: Settings, target: Target | None) -> AsyncIterator[Finding]:

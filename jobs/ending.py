@@ -45,7 +45,7 @@ async def api_of(batch: Batch, settings: Settings) -> AsyncIterator[AsyncOpenAI 
             yield made
     elif batch.base_url == EmulatorService(settings.data_dir).address():
         with Lease(EmulatorService(settings.data_dir)) as emulator:
-            async with client("offline", emulator.wait_ready()) as made:
+            async with client("offline", emulator.wait_ready(), environ={}) as made:
                 yield made
     else:
         yield None

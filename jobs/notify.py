@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from config.proxies import environment, proxy_for
 from config.text import masked
 from jobs.records import StatusView
 from jobs.telling import line
@@ -33,13 +34,24 @@ def notify(target: str, view: StatusView) -> str | None:
 def _posted(url: str, body: bytes) -> str | None:
     import httpx2  # noqa: PLC0415 -- 100 ms that only this needs
 
+    host, headers = urlsplit(url).hostname, {"Content-Type": "application/json"}
+    proxy = proxy_for(url, environment())
+    own = {} if proxy is None else proxy.headers
     try:
-        reply = httpx2.post(
-            url, content=body, headers={"Content-Type": "application/json"}, timeout=TIMEOUT_S
-        )
+        with httpx2.Client(
+            trust_env=False,
+            verify=httpx2.create_ssl_context(),
+            proxy=None if proxy is None else httpx2.Proxy(proxy.url, headers=own),
+            timeout=TIMEOUT_S,
+        ) as client:
+            reply = client.post(url, content=body, headers=headers)
     except httpx2.HTTPError as fault:
-        return f"--on-done: {urlsplit(url).hostname} did not take it: {line(str(fault))}."
-    return None if reply.is_success else f"--on-done: {urlsplit(url).hostname} answered {reply.status_code}."
+        way = "" if proxy is None else f" through {proxy}"
+        return f"--on-done: {host} did not take it{way}: {line(masked(str(fault)))}."
+    if reply.is_success:
+        return None
+    redirected = ", a redirect, which is not followed" if reply.is_redirect else ""
+    return f"--on-done: {host} answered {reply.status_code}{redirected}."
 
 
 def _run(command: str, body: bytes, view: StatusView) -> str | None:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from config.proxies import environment, without_proxy
 from config.settings import Settings
 from jobs.collect import collect
 from jobs.errors import Interrupted, LocalFault
@@ -24,6 +25,7 @@ from jobs.records import StatusView
 from jobs.results import Plan
 from jobs.store import Store
 from jobs.submit import Known, Order, Say, checked, feed, find_known, find_or_store, identity_of
+from jobs.target import check_way
 from jobs.telling import finished_rows
 
 Agree = Callable[[Intake], None]
@@ -137,6 +139,8 @@ class _Running:
         self._refuse_moved(known)
         cards = await store.workers()
         alone = not any((card.api, card.base_url) == (target.api, target.base_url) for card in cards)
+        if alone:
+            check_way(target)
         if known is None:
             self._job.agree(self._intake)
         fleet = self._fleet(stack)
@@ -164,6 +168,8 @@ class _Running:
             # What Redis it works on it finds out itself, as we did.
             told = {"ASKMILL_API": target.api, "OPENAI_BASE_URL": target.base_url}
             told["OPENAI_API_KEY"] = target.key or ""
+            if target.offline:
+                told |= without_proxy(target.base_url, environment())
             return worker_process(self._job.settings.data_dir, arguments, told)
 
         return Fleet(start, stack, self._job.settings.data_dir / "logs" / "worker.log")

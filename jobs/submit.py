@@ -217,11 +217,12 @@ async def _prepared(store: Store, batch: str, intake: Intake, order: Order, say:
     # Loading the SDK takes half a second of CPU, much longer on a busy machine: in a thread, so that the
     # lease is renewed meanwhile.
     await asyncio.to_thread(import_module, "jobs.prepare")
-    from jobs.api import client  # noqa: PLC0415
+    from jobs.api import TIMEOUT_S, client  # noqa: PLC0415
     from jobs.prepare import Preparation  # noqa: PLC0415
 
     target = order.target
-    async with client(target.key, target.base_url, target.organization, target.project) as api_client:
+    key, organization, project = target.key, target.organization, target.project
+    async with client(key, target.base_url, organization, project, TIMEOUT_S, target.environ) as api_client:
         preparation = Preparation(store, batch, api_client, target.api, say)
         resources = await preparation.prepare(order.profile, intake.images, intake.files)
     await store.set_resources(batch, resources)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from config.address import is_local, is_loopback
+from config.proxies import environment, proxy_for
 from config.settings import Settings, is_openai
 from jobs.errors import UsageError
 from jobs.models import Api
@@ -45,6 +46,17 @@ class Target:
             f"Warning: OPENAI_API_KEY is sent to {self.base_url} without encryption. "
             "Use https://, or unset the key if this server needs none."
         )
+
+    @property
+    def environ(self) -> dict[str, str] | None:
+        """What `jobs.api.client` looks for a proxy in: nothing for our own emulator on this machine."""
+        return {} if self.offline else None
+
+
+def check_way(target: Target) -> None:
+    """Raises BadSetting where the variable that names the proxy to the API has an unusable value."""
+    if not target.offline:
+        proxy_for(target.base_url, environment())
 
 
 def target_of(settings: Settings, *, offline: bool = False, asks: bool = True) -> Target:

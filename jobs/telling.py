@@ -16,12 +16,18 @@ OTHER, NOT_YET = "▓", "░"
 SHOWN_FIRST = (JobStatus.COMPLETED, JobStatus.RUNNING, JobStatus.QUEUED)
 BY_HAND = "by hand"
 """The reason that `askmill pause` gives."""
-VALID_KEY = (
-    "Set OPENAI_API_KEY to a valid key and run the same `askmill run` again; workers of your own: start them "
-    "with it, then `askmill resume BATCH`."
+SET_ANEW = (
+    "run the same `askmill run` again; workers of your own: start them with it, then `askmill resume BATCH`."
+)
+VALID_KEY = f"Set OPENAI_API_KEY to a valid key and {SET_ANEW}"
+MOVED = (
+    "A batch keeps its address: submit again with the new one (`askmill purge BATCH` deletes this one), or "
+    "`askmill resume BATCH` once the redirect is gone."
 )
 ADVICE = (
     (BY_HAND, "`askmill resume BATCH` goes on."),
+    ("redirected", MOVED),
+    ("proxy_refused", f"Then: {SET_ANEW}"),
     ("price", "Start the workers with an ASKMILL_PRICES that has it, then `askmill resume BATCH`."),
     ("budget", "Run the same command with a higher --budget; that goes on."),
     ("insufficient_quota", "Check the plan and billing of the account, then `askmill resume BATCH`."),
@@ -171,7 +177,7 @@ def standstill(view: StatusView) -> str:
     """Why nothing moves and what to do; empty while something does."""
     batch = view.batch
     if batch.state is BatchState.PAUSED:
-        reason = line(batch.paused_reason or "no reason given")
+        reason = line(batch.paused_reason or "no reason given", 400)
         return f"Paused: {reason.rstrip('.')}. {advice(batch.id, batch.paused_reason)}"
     if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
         return ""

@@ -17,6 +17,7 @@ from celery.apps.worker import install_worker_int_handler, install_worker_term_h
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from config.logs import set_up_logs
+from config.proxies import environment, proxy_for
 from config.settings import BadSetting, Settings, load_settings, secrets_of
 from jobs.errors import UsageError
 from jobs.queue import broker_settings
@@ -30,6 +31,7 @@ def _settings() -> Settings:
     """The settings, or an end with a sentence: a worker without them is of no use."""
     try:
         settings = load_settings()
+        proxy_for(settings.base_url, environment())
     except BadSetting as bad:
         raise SystemExit(f"Error: {bad}") from None
     if settings.redis_url is None:

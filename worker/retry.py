@@ -107,6 +107,11 @@ UNCLEAR = _statuses(None, 200, 408, 409, *(status for status in range(500, 600) 
 """No reply, a reply that is not the API's (200 without JSON), or a server in trouble."""
 
 TABLE: tuple[Rule, ...] = (
+    Rule(
+        Verdict.BATCH,
+        "a redirect or a proxy's refusal: about the way to the API, which every row takes",
+        codes=frozenset({"redirected", "proxy_refused"}),
+    ),
     Rule(Verdict.BATCH, "anchors.md pain 4: money, whatever the status", codes=MONEY_CODES),
     Rule(Verdict.BATCH, "OpenAI error guide: key, permission, region", statuses=_statuses(401, 403)),
     Rule(Verdict.BATCH, "OpenAI error guide: the model of the profile", codes=frozenset({"model_not_found"})),

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from jobs.local import EmulatorService, Lease
 from jobs.profile import Profile, Resources
 from jobs.profiles import build_profile, refuse_unsupported, warnings
 from jobs.target import Target
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 ENDS = frozenset({"exit", "quit"})
 
@@ -59,11 +62,11 @@ def chat_command(offline: bool, new: bool, **given: Any) -> int:
 def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.Runner, *, new: bool) -> None:
     from openai import OpenAIError  # noqa: PLC0415 -- half a second that `--help` does without
 
-    from jobs.api import client, sentence  # noqa: PLC0415
+    from jobs.api import sentence  # noqa: PLC0415
     from jobs.chat import Memory, Partner, begin, talk_of  # noqa: PLC0415
     from jobs.chatting.screen import Screen  # noqa: PLC0415
 
-    made = client(target.key, target.base_url, target.organization, target.project, ANSWER_S)
+    made = _client(target, ANSWER_S)
     resources = runner.run(_resources(settings, target, profile))
     partner = Partner(made, target.api, profile, resources)
     talk = talk_of(partner, Screen(_write))
@@ -82,6 +85,13 @@ def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.
         runner.run(made.close())
 
 
+def _client(target: Target, timeout_s: float) -> "AsyncOpenAI":
+    from jobs.api import client  # noqa: PLC0415
+
+    organization, project = target.organization, target.project
+    return client(target.need_key(), target.base_url, organization, project, timeout_s, target.environ)
+
+
 ANSWER_S = 600.0
 """Longest silence within a streamed answer: the SDK's own default."""
 
@@ -90,12 +100,11 @@ async def _resources(settings: Settings, target: Target, profile: Profile) -> Re
     """The profile's files at the API; uploaded at most once, as for a batch."""
     if not profile.files:
         return Resources()
-    from jobs.api import client  # noqa: PLC0415
+    from jobs.api import TIMEOUT_S  # noqa: PLC0415
     from jobs.place import open_store  # noqa: PLC0415 -- only files need Redis
     from jobs.prepare import Preparation  # noqa: PLC0415
 
-    key, org, project = target.key, target.organization, target.project
-    async with open_store(settings) as store, client(key, target.base_url, org, project) as api_client:
+    async with open_store(settings) as store, _client(target, TIMEOUT_S) as api_client:
         preparation = Preparation(store, "", api_client, target.api, say)
         return await preparation.prepare(profile, {}, {})
 

@@ -2,6 +2,8 @@
 
     reply with a status ≥ 400                     status, code, type, message, param, retry_after_s
     reply with 200 that is not JSON               status 200, code bad_reply
+    redirect, never followed                      status, code redirected
+    proxy that refuses or wants a password        code proxy_refused, sent False
     refused connection, DNS, TLS, connect timeout no status, sent False: nothing can have been carried out
     reset, EOF before or within the reply,
     read timeout                                  no status, sent True: it may have been carried out
@@ -23,6 +25,16 @@ import openai
 import orjson
 
 from jobs.api import spoken
+from jobs.way import (
+    PROXY_REFUSED,
+    PROXY_WANTS_PASSWORD,
+    REDIRECTED,
+    is_redirect,
+    proxy_fault,
+    redirection,
+    redirection_of,
+    refused_by_proxy,
+)
 from worker.backends.base import ApiFault
 
 Told = TypeVar("Told")
@@ -32,16 +44,52 @@ NEVER_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.InvalidURL,
+    aiohttp.ClientHttpProxyError,
 )
 """Raised before the first byte of a request is written."""
 
 
-async def told(call: Awaitable[Told], secret: str = "") -> Told:
-    """Await a request of the SDK or of aiohttp; whatever it raises comes out as `ApiFault`."""
+async def told(call: Awaitable[Told], secret: str = "", api_client: openai.AsyncOpenAI | None = None) -> Told:
+    """Await a request of the SDK or of aiohttp; whatever it raises comes out as `ApiFault`.
+
+    With `api_client`, the one that asks, faults of its proxy and redirects are told in full.
+    """
     try:
         return await call
     except (openai.OpenAIError, aiohttp.ClientError, OSError, JSONDecodeError) as error:
-        raise fault_of(error, secret) from None  # the chain below holds the request with its credentials
+        # The chain below holds the request with its credentials.
+        raise (_fault_on_the_way(error, api_client) or fault_of(error, secret)) from None
+
+
+def _fault_on_the_way(error: BaseException, api_client: openai.AsyncOpenAI | None) -> ApiFault | None:
+    """A redirect or a fault of the proxy: about the way to the API, not about what was asked."""
+    if api_client is None or isinstance(error, ApiFault):
+        return None
+    if isinstance(error, openai.APIStatusError) and is_redirect(error.status_code):
+        return _redirected(error.status_code, redirection_of(error, api_client), api_client)
+    words = proxy_fault(error, api_client)
+    if words is None:
+        return None
+    refused = getattr(
+        _network_error(error), "status", 407 if isinstance(error, openai.APIStatusError) else None
+    )
+    code = PROXY_REFUSED if refused is not None and refused < 500 else "not_connected"
+    return ApiFault(None, code=code, message=spoken(words, api_client.api_key), sent=False)
+
+
+def fault_without_answer(
+    status: int, asked: str, location: str | None, api_client: openai.AsyncOpenAI
+) -> ApiFault | None:
+    """The fault of a GET that got a redirect, or a proxy's refusal in the API's place; None for any other."""
+    if is_redirect(status):
+        return _redirected(status, redirection(api_client, "GET", asked, status, location), api_client)
+    if status == PROXY_WANTS_PASSWORD:
+        return ApiFault(None, code=PROXY_REFUSED, message=refused_by_proxy(status, api_client), sent=False)
+    return None
+
+
+def _redirected(status: int, words: str, api_client: openai.AsyncOpenAI) -> ApiFault:
+    return ApiFault(status, code=REDIRECTED, message=spoken(words, api_client.api_key))
 
 
 def fault_of(error: BaseException, secret: str = "") -> ApiFault:

@@ -4,15 +4,18 @@ post, delete     the SDK's own `client.post`, without its models: what is paid f
                  itself (docs/decisions/sdk.md)
 get, everything  aiohttp, without the SDK: most of a job's requests are looks at its run, and a typed read
                  costs the CPU several times what the wire does (`docs/apis.md` has the measurement)
+
+Both take the way that `config.proxies` says and follow no redirect. The credentials are each request's own:
+aiohttp sends the defaults of a session to the proxy too.
 """
 
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import httpx2
@@ -21,9 +24,10 @@ from openai import AsyncOpenAI
 from openai._types import RequestOptions
 from yarl import URL
 
+from config.proxies import environment, proxy_for
 from jobs.api import connection_limit, sends_key
 from worker.backends.base import ApiFault
-from worker.backends.faults import bad_reply, fault_of_reply, told
+from worker.backends.faults import bad_reply, fault_of_reply, fault_without_answer, told
 from worker.backends.numbers import number_of
 from worker.backends.turns import next_turn
 
@@ -92,25 +96,27 @@ class Wire:
         self._extra = dict(headers or {})
         self._base = str(client.base_url).rstrip("/")
         self._query = urlencode([(name, str(value)) for name, value in client.default_query.items()])
+        self._proxy = proxy_for(self._base, environment())
         self._session: aiohttp.ClientSession | None = None
+        self._headers = dict[str, str]()
 
     async def post(self, where: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
         """POST one object, exactly once. Raises ApiFault."""
         await next_turn()
         options: RequestOptions = {"headers": {**self._extra, **(headers or {})}}
         call = self.client.post(f"/{where}", cast_to=httpx2.Response, body=body, options=options)
-        return self._reply(await told(call, self.client.api_key))
+        return self._reply(await told(call, self.client.api_key, self.client))
 
     async def delete(self, where: str) -> Reply:
         """DELETE one object. Raises ApiFault."""
         await next_turn()
         call = self.client.delete(f"/{where}", cast_to=httpx2.Response, options={"headers": self._extra})
-        return self._reply(await told(call, self.client.api_key))
+        return self._reply(await told(call, self.client.api_key, self.client))
 
     async def get(self, where: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiFault."""
         await next_turn()
-        return await told(self._get(where, query), self.client.api_key)
+        return await told(self._get(where, query), self.client.api_key, self.client)
 
     async def pages(
         self, where: str, query: Query = (), after: str | None = None
@@ -144,7 +150,7 @@ class Wire:
     async def content(self, where: str, limit_bytes: int | None) -> bytes:
         """GET a file's bytes. Raises ApiFault, `too_large` without reading on past `limit_bytes`."""
         await next_turn()
-        return await told(self._content(where, limit_bytes), self.client.api_key)
+        return await told(self._content(where, limit_bytes), self.client.api_key, self.client)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -155,13 +161,13 @@ class Wire:
         return reply_of(raw.status_code, raw.headers, raw.content, self.client.api_key)
 
     async def _get(self, where: str, query: Query) -> Reply:
-        async with self._open().get(self._url(where, query)) as answer:
+        async with self._asked(where, query, aiohttp.ClientTimeout(total=self._timeout_s())) as answer:
             body = await answer.read()
             return reply_of(answer.status, answer.headers, body, self.client.api_key)
 
     async def _content(self, where: str, limit_bytes: int | None) -> bytes:
         patience = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
-        async with self._open().get(self._url(where, ()), timeout=patience) as answer:
+        async with self._asked(where, (), patience) as answer:
             if answer.status >= 400:
                 raise fault_of_reply(answer.status, answer.headers, await answer.read(), self.client.api_key)
             found = bytearray()
@@ -174,6 +180,26 @@ class Wire:
                     )
             return bytes(found)
 
+    @asynccontextmanager
+    async def _asked(
+        self, where: str, query: Query, patience: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET, with the credentials of this request. Raises ApiFault for a redirect and a proxy's refusal."""
+        session, url, proxy = self._open(), self._url(where, query), self._proxy
+        async with session.get(
+            url,
+            headers=self._headers,
+            timeout=patience,
+            proxy=None if proxy is None else proxy.url,
+            proxy_headers=proxy.headers if proxy is not None and self._in_tunnel else None,
+            allow_redirects=False,
+        ) as answer:
+            location = answer.headers.get("location")
+            fault = fault_without_answer(answer.status, str(url), location, self.client)
+            if fault is not None:
+                raise fault
+            yield answer
+
     def _url(self, where: str, query: Query) -> URL:
         said = "&".join(part for part in (self._query, urlencode(query)) if part)
         return URL(f"{self._base}/{where}?{said}" if said else f"{self._base}/{where}", encoded=True)
@@ -184,23 +210,28 @@ class Wire:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
+            self._headers = self._own_headers()
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=connection_limit(), keepalive_timeout=KEEP_ALIVE_S, ssl=self._tls()
                 ),
-                headers=self._headers(),
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s()),
-                proxy=_proxy(self._base),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        return httpx2.create_ssl_context() if self._base.startswith("https") else True
+    @property
+    def _in_tunnel(self) -> bool:
+        """Whether a proxy would see nothing of a request but its CONNECT."""
+        return self._base.startswith("https")
 
-    def _headers(self) -> dict[str, str]:
+    def _tls(self) -> ssl.SSLContext | bool:
+        over_tls = self._in_tunnel or (self._proxy is not None and self._proxy.url.startswith("https"))
+        return httpx2.create_ssl_context() if over_tls else True
+
+    def _own_headers(self) -> dict[str, str]:
         """The SDK's own headers, read once inside the loop; those that the SDK leaves out are not text."""
-        all_headers = {**self.client.default_headers, **self.client.auth_headers, **self._extra}
+        to_proxy = {} if self._proxy is None or self._in_tunnel else self._proxy.headers
+        all_headers = {**self.client.default_headers, **self.client.auth_headers, **self._extra, **to_proxy}
         unfit = {"content-type", "accept-encoding"}
         if not sends_key(self.client):
             unfit.add("authorization")
@@ -209,9 +240,3 @@ class Wire:
             for name, value in all_headers.items()
             if isinstance(value, str) and name.lower() not in unfit
         }
-
-
-def _proxy(address: str) -> str | None:
-    """The proxy of the environment, as the SDK takes it; aiohttp's own way reads .netrc at every request."""
-    parts = urlsplit(address)
-    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
