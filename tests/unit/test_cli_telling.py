@@ -92,6 +92,8 @@ def test_text_from_elsewhere_cannot_take_over_the_terminal(text: str) -> None:
         ("invalid_api_key: Incorrect API key", "OPENAI_API_KEY"),
         ("401", "the same `askmill run`"),
         ("api_unreachable", "doctor"),
+        ("redirected: set OPENAI_BASE_URL to https://api.example.com/v1", "submit again with the new one"),
+        ("proxy_refused: the proxy wants a user", "the same `askmill run`"),
         ("something new", "resume b_000001"),
     ],
 )

@@ -30,6 +30,7 @@ NO_RUN = "No run found with id 'run_1'."
 BETA = "You must provide the 'OpenAI-Beta' header to access the Assistants API."
 URL = "Unknown request URL: POST /v1/assistants. Please check the URL for typos."
 NO_FILE = "No such File object: file-x"
+MOVED = "POST is redirected (302) to https://api.example.com/v1/threads, which is not followed"
 LONG = "Invalid 'input': string too long. Expected a string with maximum length 10485760."
 
 FAULTS = [
@@ -58,6 +59,11 @@ FAULTS = [
     (ApiFault(405), On.CREATE, Verdict.BATCH),
     (ApiFault(501), On.CREATE, Verdict.BATCH),
     (ApiFault(400, code="organization_spend_limit_exceeded"), On.CREATE, Verdict.BATCH),
+    # ── the way to the API: the batch ──
+    (ApiFault(302, code="redirected", message=MOVED), On.CREATE, Verdict.BATCH),
+    (ApiFault(307, code="redirected", message=MOVED), On.READ, Verdict.BATCH),
+    (ApiFault(303, code="redirected", message=MOVED), On.CANCEL, Verdict.BATCH),
+    (ApiFault(None, code="proxy_refused", message="the proxy wants a user", sent=False), On.CREATE, Verdict.BATCH),
     (ApiFault(404, message="Invalid URL (POST /v1/threads/thread_1/runs)"), On.CREATE, Verdict.BATCH),
     (ApiFault(404, message=NO_THREAD), On.THREAD, Verdict.BATCH),
     (ApiFault(404, message=NO_FILE), On.THREAD, Verdict.BATCH),

@@ -1,0 +1,170 @@
+"""Batches behind a proxy, and at an address that redirects: what a person sees, and what others get to know."""
+
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.local.ports import HOST
+from tests.command_line import Terminal, terminal
+from tests.contract.api_support import emulator_running
+from tests.contract.test_redirects import redirecting
+from tests.mill import Mill
+from tests.recording_proxy import RecordingProxy, basic, over_tls
+from tests.story.test_secrets import tattling
+
+KEY = "sk-Zq7.distinctive.KEY.0123456789"
+WORD = "distinctive-word-of-the-proxy"
+ROWS = [f"What is {row} + 1?" for row in range(5)]
+APIS = ["assistants", "responses"]
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    for name in (*PROXIES, *map(str.lower, PROXIES)):
+        monkeypatch.delenv(name, raising=False)
+    made = terminal(tmp_path).with_settings(OPENAI_API_KEY=KEY, ASKMILL_LOG_LEVEL="debug")
+    made.write("q.csv", "question", *ROWS)
+    return made
+
+
+@pytest.fixture
+def api_url(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "emulator"
+    folder.mkdir()
+    with emulator_running(folder) as url:
+        yield url
+
+
+def everything_kept(user: Terminal) -> str:
+    """All files of the working folder and the data directory, logs included."""
+    folders = (user.folder, Path(user.settings["ASKMILL_DATA_DIR"]))
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return "\n".join(path.read_bytes().decode("latin-1") for path in files)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_batch_through_a_proxy(user: Terminal, api_url: str, tmp_path: Path, api: str) -> None:
+    """Answered over TLS at a host that only the proxy reaches; it never sees the key, and nobody its password."""
+    with over_tls(api_url, tmp_path, "api.test") as (url, trusted), RecordingProxy(f"me:{WORD}") as proxy:
+        behind = user.with_settings(
+            ASKMILL_API=api,
+            OPENAI_BASE_URL=url,
+            SSL_CERT_FILE=str(trusted),
+            HTTPS_PROXY=proxy.url.replace("://", f"://me:{WORD}@"),
+        )
+        doctor = behind.askmill("doctor")
+        done = behind.askmill("run", "q.csv")
+    assert done.returncode == 0, done.stderr
+    assert "5 completed" in done.stderr
+    assert f"ok    proxy: requests to {url} go through the proxy {proxy.url} (HTTPS_PROXY)" in doctor.stdout
+    assert {line.split(":")[0] for line in proxy.asked} == {"CONNECT api.test"}
+    assert proxy.headers("proxy-authorization") == {basic(f"me:{WORD}")}
+    assert not any(KEY in head for head in proxy.heads)
+    told = doctor.stdout + doctor.stderr + done.stdout + done.stderr + everything_kept(user)
+    assert "CONNECT" not in told
+    for secret in (WORD, KEY, basic(f"me:{WORD}")):
+        assert secret not in told
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "go directly, without a proxy"),
+        ({"HTTPS_PROXY": "proxy.test:3128"}, "go directly, without a proxy"),
+        ({"ALL_PROXY": "proxy.test:3128", "NO_PROXY": "127.0.0.0/8"}, "without a proxy (NO_PROXY names it)"),
+    ],
+)
+def test_doctor_says_which_way_is_taken(
+    user: Terminal, api_url: str, environ: dict[str, str], said: str
+) -> None:
+    """Also the direct one, and why."""
+    doctor = user.with_settings(OPENAI_BASE_URL=api_url, **environ).askmill("doctor")
+    assert doctor.returncode == 0, doctor.stdout
+    assert f"ok    proxy: requests to {api_url} go directly" in doctor.stdout
+    assert said in doctor.stdout
+
+
+@pytest.mark.parametrize("command", [["run", "q.csv"], ["doctor"], ["worker"]])
+@pytest.mark.parametrize("value", [f"socks5://me:{WORD}@proxy.test:1080", f"me:{WORD}#1@proxy.test:3128"])
+def test_an_unusable_proxy_is_told_before_anything_is_stored(
+    user: Terminal, api_url: str, command: list[str], value: str
+) -> None:
+    """A setting: exit 2, with the variable's name and a good value, and without the password."""
+    ended = user.with_settings(OPENAI_BASE_URL=api_url, ALL_PROXY=value).askmill(*command)
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 2, told
+    assert "ALL_PROXY: " in told
+    assert "A good value: http://proxy.example.com:3128." in told
+    assert "Traceback" not in told
+    assert WORD not in told
+    assert "b_" not in user.askmill("list").stdout
+
+
+def test_offline_takes_no_proxy(user: Terminal) -> None:
+    """The emulator on this machine is asked directly, whatever the variables say."""
+    with RecordingProxy(refuses=403) as proxy:
+        behind = user.with_settings(HTTP_PROXY=proxy.url, ALL_PROXY="socks5://proxy.test")
+        done = behind.askmill("run", "q.csv", "--offline")
+        chat = behind.askmill("chat", "--offline", given="What is 1 + 1?\nexit\n")
+    assert done.returncode == 0, done.stderr
+    assert chat.returncode == 0, chat.stderr
+    assert proxy.asked == []
+
+
+async def run(user: Terminal, *words: str) -> "subprocess.CompletedProcess[str]":
+    return await asyncio.to_thread(user.askmill, *words)
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_an_address_that_redirects_pauses_the_batch(user: Terminal, api: str) -> None:
+    """`run` ends at once with the address to set; no row has failed, and status and doctor say the same."""
+    moved = "https://moved.test/api/v1"
+    async with redirecting(lambda asked: moved + asked.path_qs.removeprefix("/v1"), 301, ("POST",)) as (
+        server,
+        url,
+    ):
+        at = user.with_settings(ASKMILL_API=api, OPENAI_BASE_URL=url)
+        ended = await run(at, "run", "q.csv")
+        status, doctor = await run(at, "status"), await run(at, "doctor")
+    assert ended.returncode == 3, ended.stderr
+    assert doctor.returncode == 3, doctor.stdout
+    for told in (ended.stderr, status.stdout, doctor.stdout):
+        assert "POST is redirected (301) to https://moved.test/api/v1/" in told
+        assert f"set OPENAI_BASE_URL to {moved}" in " ".join(told.split())
+    assert "5 queued" in status.stdout
+    assert "askmill purge" in status.stdout
+    assert not [name for name, _ in server.asked if name.startswith("GET") and name.endswith("/threads")]
+
+
+async def test_a_redirect_in_mid_run_costs_no_row(user: Terminal, tmp_path: Path) -> None:
+    """A look that is redirected pauses the batch; the same command then follows the same runs to their end."""
+    with Mill(tmp_path) as mill:
+        async with tattling(mill.base_url, ("GET", "/runs/[^/]+$", 302, "moved")) as (_, url):
+            at = user.with_settings(OPENAI_BASE_URL=url)
+            paused = await run(at, "run", "q.csv")
+            assert paused.returncode == 3, paused.stderr
+            assert "GET is redirected (302)" in paused.stderr
+            done = await run(at, "run", "q.csv")
+        assert done.returncode == 0, done.stderr
+        assert "5 completed" in done.stderr
+        assert mill.stats()["runs_created"] == 5
+
+
+def test_a_notice_of_the_end_takes_the_same_way(user: Terminal, api_url: str) -> None:
+    """`--on-done` of an address: through the proxy that is named, without the key, with its password in no text."""
+    with RecordingProxy(f"me:{WORD}") as proxy:
+        behind = user.with_settings(HTTP_PROXY=proxy.url.replace("://", f"://me:{WORD}@"))
+        emulator = api_url.replace("/v1", "/emulator/nothing").replace(HOST, "notice.test")
+        done = behind.askmill("run", "q.csv", "--offline", "--on-done", emulator)
+    assert done.returncode == 0, done.stderr
+    (notice,) = proxy.heads
+    assert re.match(r"POST http://notice\.test:\d+/emulator/nothing ", notice)
+    assert proxy.headers("proxy-authorization") == {basic(f"me:{WORD}")}
+    assert KEY not in notice
+    assert "--on-done: notice.test answered 404" in done.stderr
+    assert WORD not in done.stderr + everything_kept(user)
