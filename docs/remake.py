@@ -146,6 +146,7 @@ def _said(option: click.Option) -> str:
 def _settings() -> Iterator[str]:
     yield "In the environment, or in a file `.env` in the working folder; an empty value counts as unset. No"
     yield "secret is ever printed, logged or stored in Redis. `askmill doctor` says what is wrong with them."
+    yield "`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` have [their page](../how-to/proxy.md)."
     yield ""
     rows = []
     for name, field in Settings.model_fields.items():

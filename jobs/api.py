@@ -162,8 +162,6 @@ async def _probe_creates(api_client: AsyncOpenAI, api: Api) -> None:
         except APIStatusError as refused:
             if is_redirect(refused.status_code):
                 raise
-        except OpenAIError:
-            continue
 
 
 BETA = {"OpenAI-Beta": "assistants=v2"}

@@ -89,7 +89,7 @@ def _client(target: Target, timeout_s: float) -> "AsyncOpenAI":
     from jobs.api import client  # noqa: PLC0415
 
     organization, project = target.organization, target.project
-    return client(target.need_key(), target.base_url, organization, project, timeout_s, target.environ)
+    return client(target.key, target.base_url, organization, project, timeout_s, target.environ)
 
 
 ANSWER_S = 600.0
