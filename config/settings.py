@@ -1,18 +1,27 @@
 """Settings: what the environment or a `.env` file may say, checked once, frozen, secrets masked.
 
-The names of OPENAI_* are the SDK's own; ours begin with ASKMILL_. An empty value counts as unset.
+The names of OPENAI_* are the SDK's own; ours begin with ASKMILL_. An empty value counts as unset. Each
+setting knows its source, since a `.env` may have come with the folder (config/trust.py).
 """
 
 import re
+from collections.abc import Mapping
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from platformdirs import user_data_path
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from config.env_file import EnvFile, ReadsEnvironment
 from config.text import masked
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -98,6 +107,22 @@ Id = Annotated[str, AfterValidator(_header)]
 File = Annotated[Path, AfterValidator(_home)]
 
 
+class Source(Enum):
+    """Where a setting comes from; the environment goes before `.env`."""
+
+    DEFAULT = "default"
+    ENVIRONMENT = "environment"
+    ENV_FILE = ".env"
+
+
+class Credentials(NamedTuple):
+    """What goes along with every request."""
+
+    key: SecretStr | None = None
+    organization: str | None = None
+    project: str | None = None
+
+
 class Settings(BaseSettings):
     """Everything a user can set outside a command's options. Units are in the names."""
 
@@ -147,6 +172,47 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged."""
 
+    _sources: Mapping[str, Source] = PrivateAttr(default_factory=dict)
+    _of_env_file: Credentials = PrivateAttr(default=Credentials())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 -- pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `read` gives: it reads environment and file once, and keeps which was which."""
+        return (init_settings,)
+
+    @classmethod
+    def read(cls) -> Self:
+        """From the environment and `.env`. Raises what pydantic, dotenv and the file system raise."""
+        environment, file = _known(EnvSettingsSource(cls)()), _known(EnvFile(cls)())
+        settings = cls(**{**file, **environment})
+        settings._sources = {
+            **dict.fromkeys(map(str.lower, file), Source.ENV_FILE),
+            **dict.fromkeys(map(str.lower, environment), Source.ENVIRONMENT),
+        }
+        named = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+        settings._of_env_file = cls(**{name: file[name] for name in named if name in file}).credentials
+        return settings
+
+    def source_of(self, field: str) -> Source:
+        """Where the setting comes from. One that was set by neither way counts as read from `.env`."""
+        return self._sources.get(field, Source.ENV_FILE if field in self.model_fields_set else Source.DEFAULT)
+
+    @property
+    def credentials(self) -> Credentials:
+        """As the settings are."""
+        return Credentials(self.openai_api_key, self.openai_org_id, self.openai_project_id)
+
+    @property
+    def credentials_of_env_file(self) -> Credentials:
+        """Only what stands in `.env`, whether or not the environment has another."""
+        return self._of_env_file
+
     @cached_property
     def base_url(self) -> str:
         """The API's address, OpenAI's own unless set; without a trailing slash."""
@@ -170,9 +236,11 @@ def secrets_of(settings: Settings) -> set[str]:
 
 
 def is_openai(base_url: str) -> bool:
-    """Whether this is OpenAI's own address (regional hosts such as eu.api.openai.com included)."""
-    host = urlsplit(base_url).hostname or ""
-    return host == "api.openai.com" or host.endswith(".api.openai.com")
+    r"""Whether this is OpenAI's own address (regional hosts such as eu.api.openai.com included).
+
+    By plain labels only: `example.com\\.api.openai.com` may be another host to whoever connects.
+    """
+    return bool(re.fullmatch(r"([a-z0-9-]+\.)*api\.openai\.com", urlsplit(base_url).hostname or ""))
 
 
 def variable_of(field: str) -> str:
@@ -183,11 +251,21 @@ def variable_of(field: str) -> str:
 def load_settings() -> Settings:
     """Read the environment and `.env`. Raises BadSetting with one sentence a fault."""
     try:
-        return Settings()
+        return Settings.read()
     except ValidationError as invalid:
         raise BadSetting("\n".join(_sentence(dict(error)) for error in invalid.errors())) from None
+    except ReadsEnvironment as refused:
+        raise BadSetting(str(refused)) from None
     except (OSError, UnicodeDecodeError) as unreadable:
         raise BadSetting(f".env in {Path.cwd()} cannot be read: {unreadable}") from None
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without a file's other variables, some of which pydantic would take as parameters of its own.
+
+    A source names a field by its alias, where it has one: OPENAI_API_KEY is `openai_api_key`.
+    """
+    return {name: value for name, value in values.items() if name.lower() in Settings.model_fields}
 
 
 def _sentence(error: dict[str, object]) -> str:
