@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     name: str
     new: bool
     reuse_answers: bool
+    trust_env_file: bool
 
 
 FLAGS = {

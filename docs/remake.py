@@ -87,6 +87,33 @@ PROFILE_FIELDS = {
 }
 
 
+TRUST = """\
+## Trust in a `.env`
+
+A `.env` may have come with the folder, for example with a repository that was cloned. It cannot send what the
+environment holds to an address of its choice:
+
+| `OPENAI_BASE_URL` from | `OPENAI_API_KEY` from | what is sent to that address |
+|---|---|---|
+| default, environment | anywhere | the key |
+| `.env`, naming `https://api.openai.com` | anywhere | the key |
+| `.env`, naming a loopback address | environment | requests without the key |
+| `.env`, naming any other address | environment | nothing: exit 2 |
+| `.env` | `.env` | the key of `.env` |
+
+On a terminal askmill asks before it exits with 2, and `--trust-env-file` (in Python `trust_env_file=True`)
+says yes beforehand; `doctor` never asks. Where the key of the environment is not sent, `OPENAI_ORG_ID`,
+`OPENAI_PROJECT_ID` and `OPENAI_CUSTOM_HEADERS` of the environment are not sent either. `run`, `submit` and
+`worker` name on stderr the address that is asked, and where it comes from. A worker started by Celery's own
+command line has no such option: set `OPENAI_BASE_URL` in its environment.
+
+Within `.env`, `${NAME}` stands for another line of the file. A setting that refers to a variable of the
+environment is refused, except in the paths `ASKMILL_DATA_DIR` and `ASKMILL_PRICES`.
+
+This does not cover `ASKMILL_REDIS_URL`: who names the Redis sees the questions and the answers.
+"""
+
+
 def pages() -> dict[str, str]:
     """Each page by its file name."""
     return {
@@ -155,6 +182,7 @@ def _settings() -> Iterator[str]:
         good = GOOD_EXAMPLES.get(variable, "")
         rows.append((f"`{variable}`", field.description or "", default, good))
     yield from _table(("variable", "meaning", "default", "a good value"), rows)
+    yield from TRUST.splitlines()
 
 
 def _statuses() -> Iterator[str]:

@@ -18,7 +18,7 @@ from jobs.place import redis_url
 from jobs.pricing import Prices
 from jobs.reachable import address
 from jobs.store import Store
-from jobs.target import Target, require_key, target_of
+from jobs.target import NO_CONSENT, Consent, Target, target_of
 
 SETTING, UNREACHABLE = 2, 3
 PROBE_TIMEOUT_S = 15.0
@@ -37,7 +37,7 @@ class Finding:
         return fit(f"{mark} {self.what}: {self.said}")
 
 
-async def examine() -> list[Finding]:
+async def examine(consent: Consent = NO_CONSENT) -> list[Finding]:
     """Everything in order; a fault of the settings ends it, for nothing else can be looked at then."""
     try:
         settings = load_settings()
@@ -55,7 +55,7 @@ async def examine() -> list[Finding]:
     if target is not None:
         findings.append(_way(target))
         if findings[-1].code == 0:
-            findings.append(await _api(settings, target))
+            findings.append(await _api(settings, consent))
     return findings
 
 
@@ -124,13 +124,14 @@ async def _workers(store: Store, settings: Settings, target: Target | None) -> F
     return Finding("workers", f"none is alive; {hint}")
 
 
-async def _api(settings: Settings, target: Target) -> Finding:
+async def _api(settings: Settings, consent: Consent) -> Finding:
     try:
-        require_key(settings)
-    except UsageError as missing:
-        return Finding("api", str(missing), SETTING)
+        target = target_of(settings, consent=consent)
+    except UsageError as refused:
+        return Finding("api", str(refused), SETTING)
+    key, organization, project = target.key, target.organization, target.project
     async with client(
-        target.key, target.base_url, settings.openai_org_id, settings.openai_project_id, PROBE_TIMEOUT_S
+        key, target.base_url, organization, project, PROBE_TIMEOUT_S, target.environ
     ) as api_client:
         try:
             await probe(api_client, target.api)

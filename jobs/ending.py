@@ -6,7 +6,7 @@ The key goes only to the address it was given for: another batch's API is left a
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import orjson
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
@@ -20,6 +20,7 @@ from jobs.models import BatchState, JobStatus
 from jobs.objects import Kind, purge_objects
 from jobs.records import Batch, StatusView
 from jobs.store import Store
+from jobs.target import NO_CONSENT, Consent, permitted
 from jobs.telling import counted
 
 AT_ONCE = 32
@@ -37,11 +38,18 @@ KINDS: dict[str, Kind] = {"assistant": "assistant", "file": "file", "vector_stor
 
 
 @asynccontextmanager
-async def api_of(batch: Batch, settings: Settings) -> AsyncIterator[AsyncOpenAI | None]:
-    """A client for the batch's API; None when these settings have no key for that address."""
-    key = None if settings.openai_api_key is None else settings.openai_api_key.get_secret_value()
-    if batch.base_url == settings.base_url and (key is not None or is_local(batch.base_url)):
-        async with client(key, batch.base_url, settings.openai_org_id, settings.openai_project_id) as made:
+async def api_of(
+    batch: Batch, settings: Settings, consent: Consent = NO_CONSENT
+) -> AsyncIterator[AsyncOpenAI | None]:
+    """A client for the batch's API; None when these settings have no key for that address.
+
+    Raises UsageError where the key may not go to that address.
+    """
+    has_key = settings.credentials.key is not None
+    if batch.base_url == settings.base_url and (has_key or is_local(batch.base_url)):
+        allowed, _ = permitted(settings, consent)
+        key = None if allowed.key is None else allowed.key.get_secret_value()
+        async with client(key, batch.base_url, allowed.organization, allowed.project) as made:
             yield made
     elif batch.base_url == EmulatorService(settings.data_dir).address():
         with Lease(EmulatorService(settings.data_dir)) as emulator:
@@ -51,15 +59,16 @@ async def api_of(batch: Batch, settings: Settings) -> AsyncIterator[AsyncOpenAI 
         yield None
 
 
-async def end_runs(store: Store, batch: Batch, settings: Settings) -> None:
+async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Consent = NO_CONSENT) -> None:
     """Cancel the runs in flight of a cancelled batch at the API, with no worker alive to do it.
 
-    How each ended a worker reads later. Raises Unavailable when the API could not be told.
+    How each ended a worker reads later. Raises Unavailable when the API could not be told, and UsageError
+    when the key may not go there.
     """
     runs = [run async for run in _runs_under_way(store, batch)]
     if not runs:
         return
-    async with api_of(batch, settings) as api_client:
+    async with _api_to_end_runs_at(batch, len(runs), settings, consent) as api_client:
         if api_client is None:
             fault = f"no key for it is set here (OPENAI_API_KEY, with OPENAI_BASE_URL={batch.base_url})"
             raise _still_running(batch, len(runs), fault)
@@ -86,8 +95,24 @@ async def end_runs(store: Store, batch: Batch, settings: Settings) -> None:
             raise _still_running(batch, len(faults), sentence(faults[0], api_client).rstrip("."))
 
 
+@asynccontextmanager
+async def _api_to_end_runs_at(
+    batch: Batch, runs: int, settings: Settings, consent: Consent
+) -> AsyncIterator[AsyncOpenAI | None]:
+    async with AsyncExitStack() as stack:
+        try:
+            api_client = await stack.enter_async_context(api_of(batch, settings, consent))
+        except UsageError as refused:
+            raise UsageError(_may_go_on(batch, runs, str(refused).rstrip("."))) from None
+        yield api_client
+
+
 def _still_running(batch: Batch, runs: int, fault: str) -> Unavailable:
-    return Unavailable(
+    return Unavailable(_may_go_on(batch, runs, fault))
+
+
+def _may_go_on(batch: Batch, runs: int, fault: str) -> str:
+    return (
         f"{batch.id} is cancelled, but {counted(runs, 'run')} may go on at {batch.base_url}: {fault}. "
         f"`askmill cancel {batch.id}` tries again."
     )
@@ -101,14 +126,14 @@ async def _runs_under_way(store: Store, batch: Batch) -> AsyncIterator[tuple[str
             yield known["thread_id"], known["run_id"]
 
 
-async def purge_batch(store: Store, batch: Batch, settings: Settings) -> str:
+async def purge_batch(store: Store, batch: Batch, settings: Settings, consent: Consent = NO_CONSENT) -> str:
     """Delete at the API, then here; returns what was done, in a sentence.
 
-    Raises UsageError while rows are under way, Unavailable when the API keeps some of it: the batch then
-    stays here, for its list of them, and `purge` may be repeated.
+    Raises UsageError while rows are under way or when the key may not go to the API, Unavailable when the API
+    keeps some of it: the batch then stays here, for its list of them, and `purge` may be repeated.
     """
     await _until_no_row_runs(store, batch)
-    async with api_of(batch, settings) as api_client:
+    async with api_of(batch, settings, consent) as api_client:
         there = await _purge_there(store, batch, api_client) if api_client is not None else None
     if there is None and not await _made_anything(store, batch):
         there = 0

@@ -117,6 +117,8 @@ class _Running:
             if known is not None and known.finished:
                 view = await store.status(known.batch.id)
             else:
+                if self._order.target.asked is not None:
+                    self._job.say(self._order.target.asked)
                 fleet = await self._manned(store, known, stack)
                 if self._batch is None:
                     # Another command may have come first while the person was asked.
@@ -166,8 +168,7 @@ class _Running:
 
         def start() -> AbstractContextManager[Child]:
             # What Redis it works on it finds out itself, as we did.
-            told = {"ASKMILL_API": target.api, "OPENAI_BASE_URL": target.base_url}
-            told["OPENAI_API_KEY"] = target.key or ""
+            told = target.environment
             if target.offline:
                 told |= without_proxy(target.base_url, environment())
             return worker_process(self._job.settings.data_dir, arguments, told)

@@ -21,7 +21,7 @@ from config.proxies import environment, proxy_for
 from config.settings import BadSetting, Settings, load_settings, secrets_of
 from jobs.errors import UsageError
 from jobs.queue import broker_settings
-from jobs.target import require_key
+from jobs.target import target_of
 from worker import transport
 from worker.pool import submit
 from worker.process import WorkerProcess
@@ -40,7 +40,7 @@ def _settings() -> Settings:
             "Set it, for example to redis://localhost:6379/0; `askmill run` needs neither."
         )
     try:
-        require_key(settings)
+        target_of(settings)
     except UsageError as refused:
         raise SystemExit(f"Error: {refused}") from None
     return settings

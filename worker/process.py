@@ -26,6 +26,7 @@ from jobs.pricing import Prices
 from jobs.queue import names_a_row, publish
 from jobs.records import BatchNow, Claim, Fed, Refusal, WorkerCard
 from jobs.store import Store
+from jobs.target import target_of
 from worker.backends.choice import backend_for
 from worker.desk import OUTAGE, Desk, elapsed_clock_s, patiently
 from worker.limits import SharedLimits
@@ -88,8 +89,8 @@ class WorkerProcess:
     async def _open(self) -> Desk:
         settings = self.settings
         store = await patiently(lambda: Store.open(self.redis_url, lifetime_s=LIFETIME_S))
-        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
-        api_client = client(key, settings.base_url, settings.openai_org_id, settings.openai_project_id)
+        target = target_of(settings)
+        api_client = client(target.key, target.base_url, target.organization, target.project)
         await patiently(lambda: self._begin_limits(store))
         return Desk(
             store=store,

@@ -13,6 +13,7 @@ from jobs.cli.endings import say
 from jobs.cli.options import PROFILE, profile_options
 from jobs.cli.outputs import Command
 from jobs.cli.submitting import asked_target, without_paid
+from jobs.cli.trusting import TRUST
 from jobs.errors import ApiUnavailable
 from jobs.local import EmulatorService, Lease
 from jobs.profile import Profile, Resources
@@ -36,15 +37,16 @@ def _profile_only(command: Command) -> Command:
     "--offline", is_flag=True, help="Let the emulator answer, even when a key is set: no model, no cost."
 )
 @click.option("--new", is_flag=True, help="Begin a new thread.")
+@TRUST
 @_profile_only
-def chat_command(offline: bool, new: bool, **given: Any) -> int:
+def chat_command(offline: bool, new: bool, trust_env_file: bool, **given: Any) -> int:
     """Talk to the profile's assistant in the terminal.
 
     Answers and tool calls are shown as they come. Assistant and thread are kept for the next start; `exit`
     ends.
     """
     settings = load_settings()
-    target = asked_target(settings, offline=offline)
+    target = asked_target(settings, offline=offline, trust_env_file=trust_env_file)
     options = without_paid(given) if offline else given
     profile = build_profile(given["profile"], profile_options(options), settings.model, offline=offline)
     refuse_unsupported(profile, target.api)

@@ -37,7 +37,10 @@ def estimate_command(file: str, pilot: int | None, in_json: bool, **given: Any) 
     are asked and paid for, and `run --reuse-answers` takes them over.
     """
     settings = load_settings()
-    target = target_of(settings, asks=False) if pilot is None else asked_target(settings)
+    if pilot is None:
+        target = target_of(settings, asks=False)
+    else:
+        target = asked_target(settings, trust_env_file=given["trust_env_file"])
     order = order_of(settings, given, target)
     with checked(file, order, settings) as intake:
         rows = intake.rows - intake.rejected

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from jobs.cli.outputs import Command, Given
+from jobs.cli.trusting import TRUST
 from jobs.intake.options import IntakeOptions
 from jobs.models import Limits, OnIncomplete
 from jobs.profiles import ProfileOptions
@@ -99,7 +100,7 @@ BATCH = (
 
 def job_options(command: Command) -> Command:
     """All options of a batch, in the order above."""
-    for option in reversed((*INTAKE, *PROFILE, *LIMITS, *BATCH)):
+    for option in reversed((*INTAKE, *PROFILE, *LIMITS, *BATCH, TRUST)):
         command = option(command)
     return command
 

@@ -4,18 +4,21 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Mapping
 
 import click
 import orjson
 
 from config.settings import Settings, load_settings
 from jobs.cli.endings import say
+from jobs.cli.trusting import TRUST, consent_of
 from jobs.place import open_store
-from jobs.target import target_of
+from jobs.target import Consent, target_of
 
 
-def _become(module: str, arguments: list[str]) -> int:
+def _become(module: str, arguments: list[str], environment: Mapping[str, str] | None = None) -> int:
     """Put `python -m MODULE` in our place: signals and exit codes are then its own."""
+    os.environ.update(environment or {})
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "askmill.own", module, *arguments])  # noqa: S606 -- no shell is wanted
@@ -26,7 +29,8 @@ def _become(module: str, arguments: list[str]) -> int:
     "--concurrency", type=click.IntRange(min=1), metavar="N", help="Runs in flight (ASKMILL_CONCURRENCY)."
 )
 @click.option("--check", is_flag=True, help="Exit 0 if a worker is alive on this machine, else 1.")
-def worker_command(concurrency: int | None, check: bool) -> int:
+@TRUST
+def worker_command(concurrency: int | None, check: bool, trust_env_file: bool) -> int:
     """Start a Celery worker.
 
     It answers the batches of its Redis that match its API and address, until it is told to end.
@@ -34,8 +38,12 @@ def worker_command(concurrency: int | None, check: bool) -> int:
     settings = load_settings()
     if check:
         return asyncio.run(_check(settings))
-    target_of(settings)
-    return _become("worker", [] if concurrency is None else ["--concurrency", str(concurrency)])
+    target = target_of(settings, consent=consent_of(trust_env_file))
+    if target.asked is not None:
+        say(target.asked)
+    arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
+    # The address that was agreed to, whatever `.env` names by the time the worker reads it.
+    return _become("worker", arguments, {"OPENAI_BASE_URL": target.base_url})
 
 
 async def _check(settings: Settings) -> int:
@@ -70,14 +78,15 @@ def emulator_command(**given: str | int | None) -> int:
 
 @click.command("doctor")
 @click.option("--json", "in_json", is_flag=True, help="An object a line: what, said, code.")
-def doctor_command(in_json: bool) -> int:
+@TRUST
+def doctor_command(in_json: bool, trust_env_file: bool) -> int:
     """Check settings, Redis, the API and the workers.
 
     Says what to do about each fault; exits 2 for a setting, 3 for something unreachable.
     """
     from jobs.doctor import examine  # noqa: PLC0415 -- loads the SDK
 
-    findings = asyncio.run(examine())
+    findings = asyncio.run(examine(Consent(given=trust_env_file)))
     for finding in findings:
         click.echo(orjson.dumps(finding) if in_json else str(finding))
     return max(finding.code for finding in findings)

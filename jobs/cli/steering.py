@@ -9,6 +9,7 @@ import click
 from config.settings import load_settings
 from jobs.cli.endings import say
 from jobs.cli.reading import statuses_of
+from jobs.cli.trusting import TRUST, consent_of
 from jobs.models import FINISHED, RETRIED_BY_DEFAULT, UNFINISHED, JobStatus
 from jobs.place import named_or_newest, redis_url
 from jobs.records import Batch
@@ -95,7 +96,8 @@ def retry_command(batch: str | None, status: str | None, attempts: int | None) -
 
 @click.command("cancel")
 @click.argument("batch")
-def cancel_command(batch: str) -> int:
+@TRUST
+def cancel_command(batch: str, trust_env_file: bool) -> int:
     """End what is queued and running; what is finished stays.
 
     Returns at once. Running runs are cancelled at the API by the workers, or here when none is alive.
@@ -107,7 +109,7 @@ def cancel_command(batch: str) -> int:
         if view.counts.unfinished and not view.workers:
             from jobs.ending import end_runs  # noqa: PLC0415 -- loads the SDK
 
-            await end_runs(store, found, load_settings())
+            await end_runs(store, found, load_settings(), consent_of(trust_env_file))
         # Workers that are alive find what is left to end at their next heartbeat or sweep.
         left = standstill(view)
         return last_word(view) + (f". {left}" if left else "")
@@ -117,7 +119,8 @@ def cancel_command(batch: str) -> int:
 
 @click.command("purge")
 @click.argument("batch")
-def purge_command(batch: str) -> int:
+@TRUST
+def purge_command(batch: str, trust_env_file: bool) -> int:
     """Delete a batch here, and at the API what it made.
 
     Threads, conversations with their items, files and vector stores that no other batch uses.
@@ -126,6 +129,6 @@ def purge_command(batch: str) -> int:
     async def change(store: Store, found: Batch, _: str) -> str:
         from jobs.ending import purge_batch  # noqa: PLC0415 -- loads the SDK
 
-        return await purge_batch(store, found, load_settings())
+        return await purge_batch(store, found, load_settings(), consent_of(trust_env_file))
 
     return _changed(batch, change)

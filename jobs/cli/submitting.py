@@ -15,6 +15,7 @@ from jobs.cli.options import (
     profile_options,
 )
 from jobs.cli.outputs import ON_DONE, SHOW_ANSWERS, Given, result_options, tell_on_done, with_result_options
+from jobs.cli.trusting import consent_of
 from jobs.collect import default_out
 from jobs.errors import UsageError
 from jobs.intake import Intake
@@ -25,7 +26,7 @@ from jobs.profiles import build_profile, refuse_unsupported, warnings
 from jobs.results import plan_results
 from jobs.run import Job, Outcome, run
 from jobs.store import Store
-from jobs.submit import Known, Order, checked, feed, find_or_store, identity_of, refuse_unpriced
+from jobs.submit import Known, Order, checked, feed, find_known, find_or_store, identity_of, refuse_unpriced
 from jobs.target import Target, target_of
 from jobs.telling import ask_again, last_word, standstill, usd
 
@@ -35,12 +36,12 @@ ASK_ABOVE_ROWS = 100
 OFFLINE_IGNORES = "Note: with --offline the emulator answers as {}, which costs nothing; {} ignored."
 
 
-def asked_target(settings: Settings, *, offline: bool = False) -> Target:
+def asked_target(settings: Settings, *, offline: bool = False, trust_env_file: bool = False) -> Target:
     """The API that the command will ask, with a warning where its key would travel in plain text.
 
-    Raises UsageError when a key is missing, before anything is started or stored.
+    Raises UsageError when a key is missing or may not go there, before anything is started or stored.
     """
-    target = target_of(settings, offline=offline)
+    target = target_of(settings, offline=offline, consent=consent_of(trust_env_file))
     if target.exposed_key is not None:
         say(target.exposed_key)
     return target
@@ -99,7 +100,8 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
     JSONL or Parquet; - is stdin.
     """
     settings = load_settings()
-    order = order_of(settings, given, asked_target(settings, offline=offline))
+    target = asked_target(settings, offline=offline, trust_env_file=given["trust_env_file"])
+    order = order_of(settings, given, target)
     out = out or default_out(file if file != "-" else "stdin")
     chosen = result_options(given)
     job = Job(
@@ -164,7 +166,8 @@ def submit_command(file: str, **given: Any) -> int:
     Only the id goes to stdout. Workers answer it: `askmill worker`.
     """
     settings = load_settings()
-    order = order_of(settings, given, asked_target(settings))
+    target = asked_target(settings, trust_env_file=given["trust_env_file"])
+    order = order_of(settings, given, target)
     with checked(file, order, settings) as intake, redis_url(settings) as url:
         batch, known, hint = asyncio.run(_submit(url, intake, order))
     if known is not None:
@@ -179,7 +182,13 @@ async def _submit(url: str, intake: Intake, order: Order) -> tuple[str, Known | 
     """The batch, whether it was known, and why nothing moves, if so."""
     async with await Store.open(url) as store:
         identity = identity_of(intake, order)
-        batch, known = await find_or_store(store, intake, order, identity, say)
+        known = await find_known(store, identity, order, say)
+        if order.target.asked is not None and not (known is not None and known.finished):
+            say(order.target.asked)
+        if known is None:
+            batch, known = await find_or_store(store, intake, order, identity, say)
+        else:
+            batch = known.batch.id
         if known is None or not known.finished:
             await feed(store, url)
         view = await store.status(batch)

@@ -1,0 +1,261 @@
+"""Whose key may go where: the decision as a table, the sources of settings, and that one place decides."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from config.settings import BadSetting, Settings, Source, load_settings
+from config.trust import CREDENTIALS, Use, decided
+from jobs.errors import UsageError
+from jobs.target import Consent, Target, target_of
+
+ROOT = Path(__file__).parents[2]
+FAR, LOCAL, LOOPBACK = "https://planted.example/v1", "http://10.0.0.1/v1", "http://127.0.0.1:8000/v1"
+OPENAI = "https://api.openai.com/v1"
+IN_FILE = "OPENAI_BASE_URL in .env of this folder"
+NOT_SET, ENVIRONMENT, FILE = Source.DEFAULT, Source.ENVIRONMENT, Source.ENV_FILE
+SENT, WITHHELD, NEEDS_CONSENT = Use.SENT, Use.WITHHELD, Use.NEEDS_CONSENT
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder, and an environment without settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith(("ASKMILL_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def planted(folder: Path, *lines: str) -> None:
+    (folder / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "address", "key", "use"),
+    [
+        (OPENAI, NOT_SET, NOT_SET, SENT),
+        (OPENAI, NOT_SET, ENVIRONMENT, SENT),
+        (OPENAI, NOT_SET, FILE, SENT),
+        *[(url, ENVIRONMENT, key, SENT) for url in (FAR, LOCAL, LOOPBACK) for key in Source],
+        *[(url, FILE, key, SENT) for url in (OPENAI, "https://eu.api.openai.com/v1") for key in Source],
+        *[(url, FILE, ENVIRONMENT, NEEDS_CONSENT) for url in (
+            FAR, LOCAL, "http://ollama:11434/v1", "http://gpu.local/v1", "http://0.0.0.0:8000/v1",
+            # Not OpenAI's, or not safely so.
+            "http://api.openai.com/v1", "https://api.openai.com.planted.example/v1",
+            "https://planted.example\\.api.openai.com/v1", "https://planted.example%2f.api.openai.com/v1",
+            "https://planted.example/api.openai.com", "https://planted.example#.api.openai.com",
+            "https://notapi.openai.com/v1", "https://planted.example\u3002api.openai.com/v1",
+            # Not loopback, or not beyond doubt.
+            "http://127.0.0.1.planted.example/v1", "http://localhost.planted.example/v1", "http://2130706433/v1",
+            "http://127.1/v1", "http://0x7f.1/v1",
+        )],
+        *[(url, FILE, ENVIRONMENT, WITHHELD) for url in (LOOPBACK, "http://localhost/v1", "http://[::1]:1/v1")],
+        *[(url, FILE, key, WITHHELD) for url in (FAR, LOCAL, LOOPBACK) for key in (NOT_SET, FILE)],
+    ],
+)  # fmt: skip
+def test_whether_the_environments_credentials_go_along(
+    base_url: str, address: Source, key: Source, use: Use
+) -> None:
+    """Never to an address that `.env` names, unless it is OpenAI's own; beyond loopback a key needs consent."""
+    assert decided(base_url, address, key) is use
+
+
+def test_each_setting_knows_its_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment goes before `.env`, an empty value counts as unset, and names may be in any case."""
+    planted(folder, f"openai_base_url={FAR}", "OPENAI_API_KEY=k-file", "ASKMILL_MODEL=m", "SOMEBODY_ELSES=1")
+    monkeypatch.setenv("openai_api_key", "k-environment")
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+
+    settings = load_settings()
+
+    sources = {
+        name: settings.source_of(name) for name in ("openai_api_key", "openai_base_url", "model", "api")
+    }
+    assert sources == {
+        "openai_api_key": ENVIRONMENT,
+        "openai_base_url": FILE,
+        "model": FILE,
+        "api": NOT_SET,
+    }
+    assert settings.credentials.key == SecretStr("k-environment")
+    assert settings.credentials_of_env_file.key == SecretStr("k-file")
+
+
+def test_settings_of_unknown_source_are_not_trusted() -> None:
+    """An address that reached the settings in another way counts as one of `.env`."""
+    made = Settings(OPENAI_BASE_URL=FAR)  # type: ignore[call-arg]
+
+    assert made.source_of("openai_base_url") is FILE
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["a file", "a link to a file elsewhere"])
+def test_without_a_terminal_the_refusal_names_file_address_and_option(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, link: bool
+) -> None:
+    """One sentence that says what to do; the key is not in it."""
+    planted(folder, f"OPENAI_BASE_URL={FAR}")
+    if link:
+        (folder / ".env").rename(folder / "elsewhere")
+        (folder / ".env").symlink_to("elsewhere")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-environment-0123456789")
+
+    with pytest.raises(UsageError) as refused:
+        target_of(load_settings())
+
+    for part in (f"{folder}/.env", FAR, "--trust-env-file", "trust_env_file=True", "OPENAI_BASE_URL"):
+        assert part in str(refused.value)
+    assert "sk-environment" not in str(refused.value)
+
+
+def test_the_person_is_asked_and_decides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Yes sends everything; no is an error. Nobody is asked where nothing is at risk, or where the option is."""
+    planted(folder, f"OPENAI_BASE_URL={FAR}")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    questions = list[str]()
+
+    def target(answer: bool, given: bool = False) -> Target:
+        def ask(question: str) -> bool:
+            questions.append(question)
+            return answer
+
+        return target_of(load_settings(), consent=Consent(given, ask))
+
+    assert target(answer=True).organization == "org-1"
+    assert f"{folder}/.env names {FAR}" in questions[0]
+    with pytest.raises(UsageError, match="was not sent"):
+        target(answer=False)
+    assert target(answer=False, given=True).key == "k"
+    planted(folder, "OPENAI_BASE_URL=" + LOOPBACK)
+    assert target(answer=False).key is None
+    assert len(questions) == 2
+
+
+def test_what_is_withheld_leaves_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK reads the environment by itself, and so would a child: what may not be sent is not there."""
+    planted(folder, f"OPENAI_BASE_URL={LOOPBACK}", "OPENAI_API_KEY=k-file")
+    for name in CREDENTIALS:
+        monkeypatch.setenv(name, "of-the-environment")
+
+    target = target_of(load_settings())
+
+    assert not set(CREDENTIALS) & set(os.environ)
+    assert (target.key, target.organization, target.project) == ("k-file", None, None)
+    assert target.withheld == CREDENTIALS
+    assert "of-the-environment" not in str(target.environment)
+    again = target_of(load_settings())
+    assert (again.key, again.organization, again.project) == ("k-file", None, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "environment", "asked"),
+    [
+        ((), {}, f"Asks {OPENAI} (the default)."),
+        ((), {"OPENAI_BASE_URL": FAR}, f"Asks {FAR} (OPENAI_BASE_URL of the environment)."),
+        (
+            (f"OPENAI_BASE_URL={FAR}/", "OPENAI_API_KEY=k"),
+            {"OPENAI_API_KEY": ""},
+            f"Asks {FAR} ({IN_FILE}).",
+        ),
+        (
+            (f"OPENAI_BASE_URL={LOOPBACK}",),
+            {},
+            f"Asks {LOOPBACK} ({IN_FILE}), without OPENAI_API_KEY of the environment.",
+        ),
+    ],
+)
+def test_the_address_is_named_with_its_source(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: tuple[str, ...],
+    environment: dict[str, str],
+    asked: str,
+) -> None:
+    """One short line."""
+    planted(folder, *lines)
+    for name, value in {"OPENAI_API_KEY": "k", **environment}.items():
+        monkeypatch.setenv(name, value)
+
+    assert target_of(load_settings()).asked == asked
+
+
+REFERENCES = [
+    "OPENAI_BASE_URL=https://planted.example/${CLOUD_SECRET}/v1",
+    "OPENAI_API_KEY=${CLOUD_SECRET}",
+    'OPENAI_API_KEY="k-${CLOUD_SECRET:-none}"',
+    "openai_org_id=${CLOUD_SECRET}",
+    "ASKMILL_REDIS_URL=redis://:${CLOUD_SECRET}@planted.example/0",
+    "ASKMILL_MODEL=${CLOUD_SECRET}",
+    "BETWEEN=${CLOUD_SECRET}\nASKMILL_MODEL=m-${BETWEEN}",
+]
+
+
+@pytest.mark.parametrize("lines", REFERENCES)
+def test_a_planted_file_reads_no_other_secret_of_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    """`${NAME}` would carry any secret to any address: refused by name, and without the value."""
+    planted(folder, lines)
+    monkeypatch.setenv("CLOUD_SECRET", "hush-hush")
+
+    with pytest.raises(BadSetting) as refused:
+        load_settings()
+
+    assert "refers to CLOUD_SECRET of the environment" in str(refused.value)
+    assert "hush" not in str(refused.value)
+
+
+def test_references_that_stay_within_the_file_are_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the file, to what is not set, in a path, in another program's line, or in one without effect."""
+    planted(
+        folder,
+        "MODEL=m",
+        "ASKMILL_MODEL=${MODEL}-1",
+        "OPENAI_ORG_ID=${NOWHERE:-org-1}",
+        "ASKMILL_DATA_DIR=${HOME}/mill",
+        "OTHER=${CLOUD_SECRET}",
+        "OPENAI_API_KEY=${OPENAI_API_KEY}",
+        "OPENAI_PROJECT_ID='${CLOUD_SECRET}'",
+    )
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("CLOUD_SECRET", "hush-hush")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "p")
+
+    settings = load_settings()
+
+    assert (settings.model, settings.openai_org_id, settings.data_dir) == ("m-1", "org-1", folder / "mill")
+    assert settings.credentials.key == SecretStr("k")
+
+
+def test_a_file_that_cannot_be_read_is_told(folder: Path) -> None:
+    """Not passed over, as if there were none: what it says may matter."""
+    (folder / ".env").write_bytes(b"OPENAI_API_KEY=\xff\n")
+
+    with pytest.raises(BadSetting, match=r"\.env in .* cannot be read"):
+        load_settings()
+
+
+def test_a_file_cannot_set_parameters_of_the_settings_class(folder: Path) -> None:
+    """pydantic takes `_env_file` and others as keywords of its own."""
+    planted(folder, "_env_file=other", "_cli_parse_args=true", "_secrets_dir=/", "ASKMILL_MODEL=m")
+
+    assert load_settings().model == "m"
+
+
+def test_one_place_decides() -> None:
+    """A module that read the key by itself would send it without the decision."""
+    names = ("openai_api_key", "openai_org_id", "openai_project_id", ".credentials")
+    reading = {
+        str(path.relative_to(ROOT))
+        for package in ("askmill", "config", "jobs", "worker")
+        for path in (ROOT / package).rglob("*.py")
+        if any(name in path.read_text(encoding="utf-8") for name in names)
+    }
+
+    # jobs/ending.py asks whether there is a key.
+    assert reading == {"config/settings.py", "config/trust.py", "jobs/ending.py", "jobs/target.py"}
