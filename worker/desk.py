@@ -15,6 +15,7 @@ from jobs.pricing import Prices
 from jobs.records import WorkerCard
 from jobs.store import Store
 from worker.backends.base import Backend
+from worker.clock import RedisClock
 from worker.danger import Danger
 from worker.limits import SharedLimits
 
@@ -69,15 +70,19 @@ class Desk:
     acknowledged_s: float = -inf
     last_try_s: float = inf
     """When, at the end of the process, Redis is no longer waited for (see `elapsed_clock_s`)."""
-    clock_offset_s: float = 0.0
-    """Redis' clock less ours: every stored time is Redis'."""
+    clock: RedisClock = field(default_factory=RedisClock)
+    """Every stored time is Redis'; jobs count on a time that its steps do not move."""
     danger: Danger = field(default_factory=Danger)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when slots or rows have come free: feed."""
 
     def now_s(self) -> float:
-        """Unix seconds by Redis' clock."""
-        return time.time() + self.clock_offset_s
+        """The jobs' time: Unix seconds that never jump."""
+        return elapsed_clock_s() + self.clock.ahead_s
+
+    def due_ms(self, wait_s: float) -> int:
+        """So long from now, by Redis' clock."""
+        return int((elapsed_clock_s() + self.clock.redis_ahead_s + wait_s) * 1000)
 
     def may_spend(self) -> bool:
         """Whether our claims surely still stand: no create is written unless they do."""

@@ -161,14 +161,14 @@ def _fresh(known: Known, run: Run, error: str, event: Event) -> Known:
 
 
 def attempt_of(known: Known, run: Run, error: str | None, event: Event) -> Attempt:
-    """This attempt, for the ledger, timed by us: the API tells whole seconds only."""
+    """This attempt, for the ledger, timed by us: the API tells whole seconds only, and by another clock."""
     return Attempt(
         number=known.attempt,
         thread_id=known.thread_id,
         run_id=known.run_id or None,
         status=run.status,
         error=error,
-        started_at=known.began_at or run.created_at,
+        started_at=known.began_at,
         finished_at=event.at,
         usage=run.usage,
     )

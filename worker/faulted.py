@@ -81,7 +81,8 @@ def _unreadable(known: Known, event: Faulted, policy: RetryPolicy) -> bool:
     if known.phase in {Phase.NEW, Phase.CHECK}:
         return False
     since = known.since if known.since is not None else event.at
-    return event.at - max(since, known.expires_at or known.began_at or 0.0) > policy.unreadable_s
+    lived_s = (known.began_at or 0.0) + (known.lifetime_s or 0.0)
+    return event.at - max(since, lived_s) > policy.unreadable_s
 
 
 def _again(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:

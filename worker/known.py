@@ -1,7 +1,7 @@
 """What a worker knows of one job, what it may observe, and what it may do: the data of the lifecycle.
 
 `Known` is what survives a kill: it is stored with the job as JSON before anything that costs money is sent.
-All times are Unix seconds by Redis' clock.
+All times are Unix seconds of a time that never jumps (`worker.clock`); stored, they are by Redis' clock.
 """
 
 from dataclasses import dataclass, field
@@ -62,7 +62,9 @@ class Known:
     """This attempt asks the model to go on with a truncated answer."""
     sent_at: float | None = None
     began_at: float | None = None
-    expires_at: float | None = None
+    """When we first saw the run."""
+    lifetime_s: float | None = None
+    """How long the API lets the run live, by its own clock, from its start."""
     locked_since: float | None = None
     doubled: tuple[str, ...] = ()
     """Token limits that `raise-limit` has doubled."""
@@ -88,6 +90,8 @@ class Known:
     stopped_at: float | None = None
     odd_status: str | None = None
     """A status never seen before (memory)."""
+    overdue: bool = False
+    """Its deadline has passed: one more look, and only then is it asked to end (memory)."""
     tries: int = 0
     """Faults in a row at the present step (memory)."""
     since: float | None = None

@@ -98,7 +98,7 @@ def _made(known: Known, event: Event) -> Decision:
 def _claimed(known: Known) -> Decision:
     """Nobody has looked for a while: what faults were met before says nothing about the server now."""
     waited = known.phase is Phase.NEW and not known.doubt
-    return _go_on(known if waited else replace(known, since=None, gone_since=None))
+    return _go_on(known if waited else replace(known, since=None, gone_since=None, overdue=False))
 
 
 def _go_on(known: Known) -> Decision:
@@ -171,7 +171,7 @@ def _identified(known: Known, run: Run, event: Event) -> Known:
         phase=Phase.FOLLOW,
         run_id=run.id,
         began_at=known.began_at if known.began_at is not None else event.at,
-        expires_at=run.expires_at or known.expires_at,
+        lifetime_s=run.lifetime_s or known.lifetime_s,
         locked_since=None,
         doubt=False,
         outputs=(),
@@ -189,7 +189,8 @@ def _seen_now(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Deci
         return _stopping(known, run, event, policy)
     known = replace(known, odd_status=None if run.status in ACTIVE else run.status)
     if event.at >= _deadline_at(known, policy):
-        return ask_to_end(known, Stop.DEADLINE, event)
+        return _overdue(known, event)
+    known = replace(known, overdue=False) if known.overdue else known
     if run.status == "requires_action":
         if known.rounds >= policy.tool_rounds:
             error = f"tool_rounds: the model asked for functions more than {policy.tool_rounds} times"
@@ -198,12 +199,19 @@ def _seen_now(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Deci
     return Decision(known, Look(by=_deadline_at(known, policy)))
 
 
+def _overdue(known: Known, event: Event) -> Decision:
+    """The deadline has passed, perhaps while this machine slept: one more look, then it is asked to end."""
+    if known.overdue:
+        return ask_to_end(known, Stop.DEADLINE, event)
+    return Decision(replace(known, overdue=True), Look(after_s=0.0))
+
+
 def _deadline_at(known: Known, policy: RetryPolicy) -> float:
-    """Ours, else the API's own `expires_at` and a minute, else 600 s."""
+    """Ours, else a minute past what the API lets the run live, else 600 s; from when we first saw it."""
     began_at = known.began_at or 0.0
     if policy.deadline_s is not None:
         return began_at + policy.deadline_s
-    return known.expires_at + 60.0 if known.expires_at else began_at + 600.0
+    return began_at + (known.lifetime_s + 60.0 if known.lifetime_s else 600.0)
 
 
 def _stopping(known: Known, run: Run, event: Event, policy: RetryPolicy) -> Decision:

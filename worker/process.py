@@ -8,7 +8,6 @@ answer  a task's body: claims its row and follows it (worker.runner)
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -49,6 +48,9 @@ LEAVE_S = 2.5
 """How long jobs may take to give themselves back before they are cut off."""
 FAULT_WAIT_S = 2.0
 """How long a loop rests after a fault of ours, so that it never spins."""
+STEP_WORTH_TELLING_S = 0.5
+SURE_S, FIRST_BEATS = 0.25, 3
+"""How well Redis' time is to be known before the first job, and how often it is asked for it at most."""
 GIVE_UP_S = 1.0
 """How long after that a worker goes on trying to reach a Redis that is away."""
 
@@ -77,7 +79,7 @@ class WorkerProcess:
         try:
             desk = self.desk = await self._open()
             self.rooms = Rooms(desk.store)
-            await desk.patiently(lambda: self._beat_once(desk))
+            await self._first_beats(desk)
             self.ready.set()
             log.info("worker.ready", worker=self.card.id, slots=self.card.slots, api=self.card.api)
             async with asyncio.TaskGroup() as group:
@@ -159,7 +161,7 @@ class WorkerProcess:
         except (Exception, asyncio.CancelledError):
             # Nobody follows it any more; under a living worker no sweep would find it.
             log.exception("job.crashed")
-            due_ms = int((desk.now_s() + CRASH_WAIT_S) * 1000)
+            due_ms = desk.due_ms(CRASH_WAIT_S)
             await desk.patiently(lambda: desk.store.give_back(claim, due_ms=due_ms))
         finally:
             if self.jobs.get((claim.batch, claim.row)) is signals:
@@ -183,20 +185,32 @@ class WorkerProcess:
             await asyncio.sleep(BEAT_S)
             await self._tried(self._beat_once(desk))
 
+    async def _first_beats(self, desk: Desk) -> None:
+        """One, and another where the reply was too slow to tell the time by."""
+        for _ in range(FIRST_BEATS):
+            await desk.patiently(lambda: self._beat_once(desk))
+            if desk.clock.uncertainty_s <= SURE_S:
+                return
+
     async def _beat_once(self, desk: Desk) -> None:
         """Renew all claims. An answer that says we were taken for dead ends all we hold."""
-        sent_s, sent_at = elapsed_clock_s(), time.time()
+        sent_s = elapsed_clock_s()
         async with asyncio.timeout(LIFETIME_S):
             reply = await desk.store.beat(desk.card, tuple(self.rooms.known))
+        self._learn_time(desk, sent_s, reply.now_ms / 1000)
         if not reply.alive:
             await self._reborn(desk)
             return
         desk.acknowledged_s = sent_s
         await desk.limits.refresh()
-        desk.clock_offset_s = reply.now_ms / 1000 - (sent_at + time.time()) / 2
         for batch, now in reply.batches.items():
             self._heard(batch, now, reply.now_ms)
         self.rooms.forget_ended({batch for batch, _ in self.jobs})
+
+    def _learn_time(self, desk: Desk, sent_s: float, redis_s: float) -> None:
+        step_s = desk.clock.learn(sent_s, elapsed_clock_s(), redis_s)
+        if abs(step_s) >= STEP_WORTH_TELLING_S:
+            log.warning("redis.clock_stepped", seconds=round(step_s, 3))
 
     async def _reborn(self, desk: Desk) -> None:
         """We were swept: our rows are with others. Drop them, and come back under a new name."""

@@ -49,6 +49,7 @@ from worker.known import (
     ReadAnswer,
 )
 from worker.lifecycle import advance
+from worker.moments import stored, taken_over, timed
 from worker.outcome import attempts_of, line_of, nano, result_of
 from worker.retry import RetryPolicy
 from worker.rooms import BatchRoom
@@ -71,9 +72,11 @@ class JobRunner:
     def __init__(self, desk: Desk, room: BatchRoom, claim: Claim, signals: Signals) -> None:
         self.desk, self.room, self.claim, self.signals = desk, room, claim, signals
         self.acts = Acts(desk, room, claim, signals)
-        self.known = first_known(claim, room.batch)
+        self.known = taken_over(first_known(claim, room.batch), desk.clock, desk.now_s())
         self.marked = False
         """Whether the store has the mark that dying now is a kill."""
+        self.stored_under_s = desk.clock.stepped_s
+        """How far Redis' clock had stepped when we last stored the row's times by it."""
         self.event: Event = Claimed(*self.acts.stamp())
 
     async def run(self) -> None:
@@ -158,7 +161,8 @@ class JobRunner:
         await self.signals.sleep(wait_s)
 
     async def _act(self, decision: Decision, *, danger: bool = False) -> None:
-        if (decision.store or danger) and not await self._stored(decision, danger):
+        stepped = self.stored_under_s != self.desk.clock.stepped_s
+        if (decision.store or danger or stepped) and not await self._stored(decision, danger):
             return
         self.known = decision.known
         self.event = await self.acts.perform(decision.action, decision.known)
@@ -171,7 +175,7 @@ class JobRunner:
             self.event = PauseAsked(*self.acts.stamp())
             await self._pause(NO_PRICE, self.desk.store.pause)
             return False
-        state = KNOWN.dump_json(decision.known, exclude_defaults=True)
+        state = self._state(decision.known)
         run_out = True if making else False if decision.retried is not None else None
         made = decision.known.run_id is not None
         counters = self._counters()
@@ -205,6 +209,11 @@ class JobRunner:
         if saved.first:
             self.desk.poke.set()
         return True
+
+    def _state(self, known: Known) -> bytes:
+        """What the next holder of the row needs."""
+        self.stored_under_s = self.desk.clock.stepped_s
+        return KNOWN.dump_json(stored(known, self.desk.clock), exclude_defaults=True)
 
     def _reservation(self, decision: Decision) -> int | None:
         """What the run to be made may cost, also for a budget set later; nothing once it has ended."""
@@ -280,8 +289,8 @@ class JobRunner:
             log.error("batch.paused", reason=reason)
 
     async def _give_back(self, known: Known, wait_s: float) -> None:
-        due_ms = int((self.desk.now_s() + wait_s) * 1000) if wait_s else 0
-        state, counters = KNOWN.dump_json(known, exclude_defaults=True), self._counters()
+        due_ms = self.desk.due_ms(wait_s) if wait_s else 0
+        state, counters = self._state(known), self._counters()
         # A create that was refused, or never left, is not out: else the row would be fed to a paused batch.
         out = False if known.phase is Phase.NEW and not known.doubt else None
         give_back, spent = self.desk.store.give_back, self._spent(known)
@@ -297,6 +306,8 @@ class JobRunner:
         model = known.ended.model if known.ended else None
         profile = profile_of(self.room.batch, self.claim)
         attempts = priced(attempts_of(known, finish, self.event), model, profile, self.desk.prices)
+        if self.desk.clock.stepped_s:
+            attempts = timed(attempts, self.desk.clock.to_redis)
         result = result_of(self.claim.row, known, finish, attempts)
         self._count_spending(known, result)
         await self._keep(result, seed_of(known))

@@ -26,6 +26,10 @@ end
 
 for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
   local alive = redis.call('HEXISTS', worker_key(worker), 'slots') == 1
+  -- Redis' clock was set back: a key that lives longer than it should would keep a dead worker's rows so long.
+  if alive and redis.call('PTTL', worker_key(worker)) > lifetime_ms then
+    redis.call('PEXPIRE', worker_key(worker), lifetime_ms)
+  end
   if not alive and reply[1] < limit then bury(worker) end
 end
 -- Any hundred, so that none is passed over for ever; who reads the list looks for itself.

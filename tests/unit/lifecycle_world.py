@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from jobs.models import Attempt, BatchState, JobStatus, OnIncomplete, Usage
 from worker.asking import KNOWN
-from worker.backends.base import Answer, ApiFault, Found, FoundKind, Run, ToolCall, ToolOutput
+from worker.backends.base import ENDED, Answer, ApiFault, Found, FoundKind, Run, ToolCall, ToolOutput
 from worker.known import (
     Action,
     AnswerRead,
@@ -30,6 +30,7 @@ from worker.known import (
     Reserve,
     Reserved,
     RunSeen,
+    Stop,
     Submit,
     ThreadMade,
     ToolsCalled,
@@ -78,7 +79,8 @@ class World:
     """One row and the API it is asked at. `script` names what the next requests meet; then all goes well.
 
     "kill" strikes between what a decision stores and what it does, "kill_unstored" just before it is stored.
-    "held" keeps what was stored for a minute before it is done, and loses the reply of a create.
+    "held" keeps what was stored for a minute before it is done, and loses the reply of a create. "asleep" lets an
+    hour pass between a reply and its being read: the machine sleeps.
 
     `outcomes`: how each run made ends, the last one repeating. `run_s`: how long a run takes. `earlier`: runs of
     the conversation's earlier turns. `nameless`: the API keeps no metadata; a run is told by its id only.
@@ -109,6 +111,10 @@ class World:
     rests: int = 0
     called: int = 0
     """Rounds of functions called."""
+    looked_at: float | None = None
+    """When the last look at the run that showed it active was sent."""
+    cancelled_late: list[tuple[float, float | None]] = field(default_factory=list)
+    """For each run ended for its deadline: the deadline, and `looked_at` then."""
     steps: int = 0
     log: list[str] = field(default_factory=list)
 
@@ -205,10 +211,18 @@ class World:
             thread = self.threads[self.known.thread_id or ""]
             thread.late.append((self.now + 20.0, self.known.attempt))
             return Faulted(self.now, fault=ApiFault(None), on=on)
-        event = self._carry_out(action)
+        event = self._told(action, asleep=meets == "asleep")
         if meets in LOST and not isinstance(event, Faulted):
             return Faulted(self.now, fault=replace(LOST[meets]), on=on)
         return event
+
+    def _told(self, action: Action, *, asleep: bool) -> Event:
+        """The reply, read an hour later where the machine sleeps; and when a look has shown the run active."""
+        event = self._carry_out(action)
+        if isinstance(action, Look) and isinstance(event, RunSeen):
+            self.looked_at = event.at if event.run.status not in ENDED else None
+        self.now += 3_600.0 if asleep else 0.0
+        return replace(event, at=self.now)
 
     def _carry_out(self, action: Action) -> Event:
         known = self.known
@@ -304,6 +318,10 @@ class World:
 
     def _cancel(self, name: str) -> Event:
         run = self._run(name)
+        if self.known.stop is Stop.DEADLINE and self.known.began_at is not None:
+            self.cancelled_late.append(
+                (self.known.began_at + (self.policy.deadline_s or 600.0), self.looked_at)
+            )
         if run.status in {"completed", "failed", "incomplete", "expired", "cancelled"}:
             text = f"Cannot cancel run with status '{run.status}'."
             return Faulted(self.now, fault=ApiFault(400, message=text), on=On.CANCEL)

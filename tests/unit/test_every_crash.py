@@ -38,8 +38,8 @@ POLICIES = {
     OnIncomplete.KEEP: RetryPolicy(tool_rounds=2, deadline_s=20),
     OnIncomplete.CONTINUE: RetryPolicy(tool_rounds=2, deadline_s=20, on_incomplete=OnIncomplete.CONTINUE),
 }
-FAULTY = ("429", "timeout", "drop_after", "late")
-"""A request refused, one not carried out, one whose reply is lost, one carried out 20 s later."""
+FAULTY = ("429", "timeout", "drop_after", "late", "asleep")
+"""Refused; not carried out; its reply lost; carried out 20 s later; the machine asleep for an hour at its reply."""
 ODD_TIMES = (("held",), ("404",), ("503", "away", "404"), ("drop_after", "404"), ("late", "404"))
 """Held up for a minute; a single 404 of a server that comes up, alone, after an outage, after a lost create."""
 Script = tuple[str, ...]

@@ -114,7 +114,7 @@ def test_a_row_that_ends_in_doubt_says_so() -> None:
         nothing = Looked(late, found=Found(FoundKind.NOTHING, listed=listed))
         cancelled = advance(replace(lost, stop=Stop.USER), nothing, P)
         assert (finish_of(cancelled).status, cancelled.unknown_create) == (JobStatus.CANCELLED, not listed)
-    followed = replace(READING, since=NOW, expires_at=NOW)
+    followed = replace(READING, since=NOW)
     assert not advance(followed, Faulted(late, fault=LOST, on=On.READ), P).unknown_create
 
 

@@ -7,6 +7,7 @@ import pytest
 from jobs.models import JobStatus, OnIncomplete, Step, Usage
 from tests.unit.lifecycle_moments import (
     ACTING,
+    ENDED,
     FOLLOWING,
     LOST,
     NOW,
@@ -107,19 +108,53 @@ def test_outputs_refused_for_what_they_are_end_the_run_and_fail_the_row() -> Non
 
 
 @pytest.mark.parametrize(
-    ("deadline_s", "expires_at", "due_s"),
-    [(40.0, NOW + 99, 40.0), (None, NOW + 99, 159.0), (None, None, 600.0)],
+    ("deadline_s", "lifetime_s", "due_s"),
+    [(40.0, 99.0, 40.0), (None, 99.0, 159.0), (None, None, 600.0)],
 )
-def test_the_deadline_is_ours_or_the_apis_and_a_minute_or_ten_minutes(deadline_s, expires_at, due_s) -> None:
-    """Looks go no further than it; at it the run is asked to end."""
+def test_the_deadline_is_ours_or_the_apis_and_a_minute_or_ten_minutes(deadline_s, lifetime_s, due_s) -> None:
+    """Looks go no further than it; past it there is one more, and what still runs then is asked to end."""
     policy = RetryPolicy(deadline_s=deadline_s)
-    known = replace(FOLLOWING, began_at=NOW, expires_at=expires_at)
+    known = replace(FOLLOWING, began_at=NOW, lifetime_s=lifetime_s)
     running = Run("run_1", "in_progress")
     early = advance(known, RunSeen(NOW + due_s - 0.1, run=running), policy)
     assert early.action == Look(by=NOW + due_s)
     late = advance(known, RunSeen(NOW + due_s, run=running), policy)
-    assert isinstance(late.action, CancelRun)
-    assert (late.known.stop, late.known.stopped_at) == (Stop.DEADLINE, NOW + due_s)
+    assert (late.action, late.known.stop) == (Look(after_s=0.0), None)
+    over = advance(late.known, RunSeen(NOW + due_s + 1, run=running), policy)
+    assert isinstance(over.action, CancelRun)
+    assert (over.known.stop, over.known.stopped_at) == (Stop.DEADLINE, NOW + due_s + 1)
+
+
+@pytest.mark.parametrize("seen", [Run("run_1", "in_progress"), Run("run_1", "requires_action")])
+def test_a_run_found_ended_at_its_last_look_is_read(seen: Run) -> None:
+    """The machine slept, or the row was taken over: what has ended meanwhile is read, never cancelled."""
+    asleep = advance(FOLLOWING, RunSeen(NOW + 3600, run=seen), P)
+    assert asleep.action == Look(after_s=0.0)
+    assert advance(asleep.known, RunSeen(NOW + 3601, run=ENDED), P).action == ReadAnswer()
+    taken = advance(asleep.known, Claimed(NOW + 7200), P)
+    assert (taken.action, taken.known.overdue) == (Look(after_s=0.0), False)
+    longer = advance(
+        asleep.known, RunSeen(NOW + 3601, run=Run("run_1", "in_progress")), RetryPolicy(deadline_s=9e3)
+    )
+    assert (longer.action, longer.known.overdue) == (Look(by=NOW - 4 + 9e3), False)
+
+
+@pytest.mark.parametrize(
+    ("created_at", "expires_at"),
+    [(None, NOW), (NOW, None), (None, None), (NOW, NOW), (NOW, NOW - 600), (NOW, 4e9), (0.0, 1.7e9)],
+)
+def test_a_lifetime_that_cannot_be_meant_is_none(created_at, expires_at) -> None:
+    """Missing, ended before it began, or decades long: then the default of ten minutes holds."""
+    run = Run("run_1", "in_progress", created_at=created_at, expires_at=expires_at)
+    assert run.lifetime_s is None
+    assert advance(FOLLOWING, RunSeen(NOW, run=run), P).action == Look(by=NOW - 4 + 600)
+
+
+@pytest.mark.parametrize("servers_now", [0.0, NOW - 1020, NOW, NOW + 1020, 2e9])
+def test_the_servers_clock_is_never_compared_with_ours(servers_now: float) -> None:
+    """Whatever it says the time is, a run that lives ten minutes by it has eleven minutes from when we saw it."""
+    run = Run("run_1", "in_progress", created_at=servers_now, expires_at=servers_now + 600)
+    assert advance(SENT, RunSeen(NOW, run=run), P).action == Look(by=NOW + 660)
 
 
 def test_a_run_that_does_not_end_when_cancelled_is_left_after_a_short_grace() -> None:
@@ -210,7 +245,7 @@ def test_an_unreadable_run_is_given_up_an_hour_after_its_end_of_life() -> None:
     """Reads are repeated as long as the run may live, and an hour more; then the row fails."""
     fault = Faulted(NOW + 3600, draw=1.0, fault=ApiFault(503), on=On.READ)
     unseen = replace(FOLLOWING, since=NOW - 100)
-    for known in (replace(unseen, expires_at=NOW), replace(unseen, began_at=NOW)):
+    for known in (replace(unseen, began_at=NOW - 50, lifetime_s=50.0), replace(unseen, began_at=NOW)):
         assert advance(known, fault, P).action == Look(after_s=0.5)
         over = finish_of(advance(known, replace(fault, at=NOW + 3601), P))
         assert (over.status, over.error) == (JobStatus.FAILED, "unreadable: http_503")

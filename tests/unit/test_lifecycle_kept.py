@@ -159,14 +159,14 @@ def test_a_look_that_shows_nothing_new_is_not_stored() -> None:
 
 
 def test_a_run_seen_for_the_first_time_is_stored_with_its_times() -> None:
-    """Its id, when it began and when it expires; the row's own state is otherwise new."""
-    decision = advance(SENT, RunSeen(NOW, run=replace(RUNNING, expires_at=NOW + 600)), P)
+    """Its id, when it began and how long it lives; the row's own state is otherwise new."""
+    decision = advance(SENT, RunSeen(NOW, run=replace(RUNNING, created_at=77.0, expires_at=677.0)), P)
 
     assert decision.store
     known = decision.known
-    assert (known.run_id, known.began_at, known.expires_at, known.rounds) == ("run_1", NOW, NOW + 600, 0)
+    assert (known.run_id, known.began_at, known.lifetime_s, known.rounds) == ("run_1", NOW, 600.0, 0)
     later = advance(known, RunSeen(NOW + 1, run=RUNNING), P)
-    assert (later.known.began_at, later.known.expires_at) == (NOW, NOW + 600)
+    assert (later.known.began_at, later.known.lifetime_s) == (NOW, 600.0)
 
 
 def test_outputs_that_arrived_are_stored_as_done() -> None:

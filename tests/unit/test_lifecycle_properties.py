@@ -27,7 +27,8 @@ ENDINGS = (
     "odd",
 )
 scripts = st.lists(
-    st.sampled_from(["ok", "ok", "ok", "kill", "late", "pause", "cancel", *FAULTS, *LOST]), max_size=40
+    st.sampled_from(["ok", "ok", "ok", "kill", "late", "asleep", "pause", "cancel", *FAULTS, *LOST]),
+    max_size=40,
 ).map(deque)
 outcomes = st.lists(st.sampled_from(ENDINGS), min_size=1, max_size=4).map(tuple)
 policies = st.builds(
@@ -92,6 +93,13 @@ def without_trouble_it_is_as_the_run_ended(world: World) -> None:
         assert world.state is BatchState.CANCELLED or "cancelled" in world.outcomes
 
 
+def a_run_is_looked_at_before_its_deadline_ends_it(world: World) -> None:
+    """After its deadline, however late: the row slept through may have been answered long ago."""
+    for deadline_at, looked_at in world.cancelled_late:
+        assert looked_at is not None
+        assert looked_at >= deadline_at
+
+
 PROMISES = (
     it_ends,
     no_attempt_is_paid_for_twice,
@@ -100,6 +108,7 @@ PROMISES = (
     nothing_is_sent_while_paused_or_cancelled,
     functions_keep_their_limit_and_answer_together,
     without_trouble_it_is_as_the_run_ended,
+    a_run_is_looked_at_before_its_deadline_ends_it,
 )
 
 

@@ -215,7 +215,7 @@ def test_the_hour_begins_when_somebody_looks(known: Known) -> None:
 
 def test_a_run_may_be_unreadable_as_long_as_it_lives() -> None:
     """One with a day to complete is not given up for an hour's outage."""
-    known = replace(FOLLOWING, since=NOW, expires_at=NOW + 86_400)
+    known = replace(FOLLOWING, since=NOW, lifetime_s=86_400.0)
 
     assert isinstance(advance(known, at(80_000, BUSY), P).action, Look)
 

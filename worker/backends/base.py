@@ -30,6 +30,10 @@ ENDED = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
 ACTIVE = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 
 
+LONGEST_LIFETIME_S = 86_400.0
+"""Runs live ten minutes (Assistants); what claims to live longer than a day means something else."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A function the model asks for; `arguments` is JSON text as the model wrote it."""
@@ -49,7 +53,10 @@ class ToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as last seen. `status` may be a word that RunStatus does not know. Times are Unix seconds."""
+    """A run as last seen. `status` may be a word that RunStatus does not know.
+
+    Times are Unix seconds by the API's clock, which may be wrong: only their differences mean anything to us.
+    """
 
     id: str
     status: str
@@ -65,6 +72,14 @@ class Run:
     usage: Usage = field(default_factory=Usage)
     poll_after_s: float | None = None
     """The server's hint `openai-poll-after-ms` of this very reply."""
+
+    @property
+    def lifetime_s(self) -> float | None:
+        """How long the API lets it live; None where it does not say so, or says what cannot be meant."""
+        if self.created_at is None or self.expires_at is None:
+            return None
+        lifetime_s = self.expires_at - self.created_at
+        return lifetime_s if 0 < lifetime_s <= LONGEST_LIFETIME_S else None
 
 
 @dataclass(frozen=True, slots=True)

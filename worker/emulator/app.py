@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.emulator.answers import Tutor
+from worker.emulator.clock import Clock
 from worker.emulator.errors import account_refusal, no_beta_header, no_key, no_url, not_allowed
 from worker.emulator.faults import Fault, Faults
 from worker.emulator.scenario import Scenario, ScenarioError, read_scenario
@@ -28,7 +29,8 @@ class App:
     def __init__(self, scenario: Scenario, seed: int, folder: Path | None, tutor: Tutor) -> None:
         self._seed = seed
         self._tutor = tutor
-        self._world = World(folder, seed, tutor)
+        self._clock = Clock(scenario.clock.offset_s)
+        self._world = World(folder, seed, tutor, self._clock)
         self._routes = Routes(self._world.routes())
         self._own = Routes(
             [
@@ -65,7 +67,7 @@ class App:
         """The server starts and stops; the tutor with it."""
         await receive()
         await self._tutor.start()
-        self._world.take_up(time.time())
+        self._world.take_up(self._clock.now())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._tutor.close()
@@ -99,7 +101,7 @@ class App:
             await self._carry_out(self._routes, call)
 
     async def _carry_out(self, routes: Routes, call: Call) -> Reply | Stream:
-        call.now = time.time()
+        call.now = self._clock.now()
         try:
             result = self._handle(routes, call)
             if not isinstance(result, dict | Reply | Stream):

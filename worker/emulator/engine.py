@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from worker.emulator.answers import Answer, Ask, Tutor, count_tokens, shape_answer
+from worker.emulator.clock import Clock
 from worker.emulator.directions import DirectionError, Outcome, read_directions
 from worker.emulator.errors import bad_direction
 from worker.emulator.ids import new_id
@@ -89,6 +90,7 @@ class Engine:
 
     def __init__(self, store: Store, library: Library, tutor: Tutor, seed: int) -> None:
         self.scenario = Scenario()
+        self.clock = Clock()
         self.activity = Activity()
         self._store = store
         self._library = library

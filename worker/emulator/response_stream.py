@@ -8,7 +8,6 @@ response.completed | failed | incomplete
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from worker.emulator.engine import Engine
@@ -42,7 +41,7 @@ async def _numberless(
     yield _state(row, "created", "queued")
     to_come = ["queued", "in_progress"]
     while True:
-        now = time.time()
+        now = engine.clock.now()
         status = look(row, now)
         while to_come and status != "queued":
             name = to_come.pop(0)

@@ -1,7 +1,6 @@
 """/responses: create (background, foreground, streamed), look, cancel, delete, input items."""
 
 import asyncio
-import time
 from typing import Any
 
 from worker.emulator.assistants import check_model
@@ -227,7 +226,7 @@ class Responses:
     async def _waited(self, row: Response, include: list[str]) -> Json:
         """A response in the foreground: the reply waits for its end."""
         while True:
-            now = time.time()
+            now = self._engine.clock.now()
             self.look(row, now)
             if row.life.final:
                 break
@@ -237,7 +236,7 @@ class Responses:
                 await asyncio.sleep(min(LOOK_S, (row.life.plan.next_change(now) or now + LOOK_S) - now))
         if not row.fields["store"]:
             self._forget(row)
-        return row.shown(time.time(), include)
+        return row.shown(self._engine.clock.now(), include)
 
     def _forget(self, row: Response) -> None:
         self._engine.forget(row.id)

@@ -4,11 +4,13 @@
 [outcomes] "failed(server_error)" = 0.1    shares of undirected runs; the rest complete
 [http]     shares of requests that go wrong on the wire, and how (see `Http`)
 [run]      expires_s                       a run's life (default 600, as the API's)
+[clock]    offset_s                        how far the server's clock is ahead, or (negative) behind
 [account]  error = "insufficient_quota"    what is refused to the whole account (see errors.ACCOUNT)
 """
 
 import tomllib
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from typing import Any
 
 from worker.emulator.directions import DirectionError, Outcome, read_outcome
@@ -58,6 +60,13 @@ class RunRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerClock:
+    """Seconds that the server's clock is ahead of this machine's; read once, when the emulator starts."""
+
+    offset_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """`error`: a key of `errors.ACCOUNT`, empty for an account in order."""
 
@@ -72,6 +81,7 @@ class Scenario:
     outcomes: tuple[tuple[float, Outcome], ...] = ()
     http: Http = field(default_factory=Http)
     run: RunRules = field(default_factory=RunRules)
+    clock: ServerClock = field(default_factory=ServerClock)
     account: Account = field(default_factory=Account)
 
 
@@ -92,13 +102,14 @@ def read_scenario(text: str) -> Scenario:
         outcomes=_outcomes(tables.get("outcomes", {})),
         http=Http(**_numbers("http", Http, tables), only=_globs(tables.get("http", {}))),
         run=RunRules(**_numbers("run", RunRules, tables)),
+        clock=ServerClock(**_numbers("clock", ServerClock, tables, least=float("-inf"))),
         account=_account(tables.get("account", {})),
     )
     _check_shares("http", [(key, getattr(scenario.http, key)) for key in SHARES])
     return scenario
 
 
-def _numbers(name: str, shape: type, tables: dict[str, Any]) -> dict[str, float]:
+def _numbers(name: str, shape: type, tables: dict[str, Any], least: float = 0.0) -> dict[str, float]:
     known = [f.name for f in fields(shape)]
     numbers = {}
     for key, value in tables.get(name, {}).items():
@@ -106,7 +117,9 @@ def _numbers(name: str, shape: type, tables: dict[str, Any]) -> dict[str, float]
             raise ScenarioError(f"{name}.{key} is unknown; known: {', '.join(known)}")
         if key == "only":
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ScenarioError(f"{name}.{key} must be a number, not {value!r}")
+        if value < least:
             raise ScenarioError(f"{name}.{key} must be a number of at least 0, not {value!r}")
         numbers[key] = float(value)
     return numbers

@@ -8,7 +8,6 @@ thread.run.completed | requires_action | … · done
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from worker.emulator.engine import Engine
@@ -37,7 +36,7 @@ class RunStream:
             yield _event("thread.run.created", run.shown(run.life.plan.marks[0][0]))
         shown = ""
         while shown not in TERMINAL and shown != "requires_action":
-            now = time.time()
+            now = self._engine.clock.now()
             status = look(run, now)
             if status != shown:
                 for event in self._news():

@@ -5,6 +5,7 @@ from pathlib import Path
 from worker.emulator import models
 from worker.emulator.answers import Tutor
 from worker.emulator.assistants import Assistants
+from worker.emulator.clock import Clock
 from worker.emulator.containers import Containers
 from worker.emulator.conversations import Conversations
 from worker.emulator.engine import Engine
@@ -23,10 +24,11 @@ from worker.emulator.writing import Writer
 class World:
     """Opened at once: StateError when the state folder cannot be used."""
 
-    def __init__(self, folder: Path | None, seed: int, tutor: Tutor) -> None:
+    def __init__(self, folder: Path | None, seed: int, tutor: Tutor, clock: Clock) -> None:
         self.store = Store(folder)
         self._library = Library(self.store)
         self.engine = Engine(self.store, self._library, tutor, seed)
+        self.engine.clock = clock
         self._assistants = Assistants(self.store, self._library)
         self._threads = Threads(self.store, self._library)
         self._runs = Runs(
