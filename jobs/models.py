@@ -204,3 +204,8 @@ class Result:
     def attempt_count(self) -> int:
         """Every attempt ever made for the row."""
         return len(self.attempts) if self.attempts_made is None else self.attempts_made
+
+    def steps_began_at(self, attempt: int) -> float | None:
+        """When the attempt's first step began, by the API's clock: its other steps are told from there."""
+        times = (step.started_at for step in self.steps if step.attempt == attempt)
+        return min((at for at in times if at is not None), default=None)

@@ -63,9 +63,10 @@ def _under_way(detail: RowDetail) -> Iterator[str]:
 def _tried(result: Result) -> Iterator[str]:
     for attempt in result.attempts:
         yield _attempt(attempt)
+        began = result.steps_began_at(attempt.number)
         for step in result.steps:
             if step.attempt == attempt.number:
-                yield from _step(step, attempt.started_at)
+                yield from _step(step, began)
         yield ""
     if not result.attempts:
         reused = "the answer of an equal row was taken" if result.answer else "no run was made"

@@ -2,7 +2,8 @@
 
 Prometheus      ASKMILL_METRICS_PORT is set: counters of this worker at http://HOST:PORT/metrics
 OpenTelemetry   OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT) is set: a span a finished row, below
-                it one an attempt and one a step, with the times that the API gave
+                it one an attempt and one a step. Steps are timed by the API's clock: only how they lie to
+                each other is taken from it, the first one begins with its attempt
 """
 
 import os
@@ -98,8 +99,10 @@ def _opentelemetry() -> Observer:
         for attempt in result.attempts:
             times = (attempt.started_at, attempt.finished_at)
             run = span("askmill.attempt", times, _of_attempt(attempt), row)
+            later_s = _later_s(result, attempt)
             for step in (step for step in result.steps if step.attempt == attempt.number):
-                span(f"askmill.step.{step.type}", (step.started_at, step.finished_at), _of_step(step), run)
+                times = (_shifted(step.started_at, later_s), _shifted(step.finished_at, later_s))
+                span(f"askmill.step.{step.type}", times, _of_step(step), run)
 
     return observe
 
@@ -109,6 +112,16 @@ def _around(result: Result) -> Times:
     begun = [attempt.started_at for attempt in result.attempts if attempt.started_at is not None]
     ended = [attempt.finished_at for attempt in result.attempts if attempt.finished_at is not None]
     return min(begun, default=None), max(ended, default=None)
+
+
+def _later_s(result: Result, attempt: Attempt) -> float | None:
+    """What turns the API's times of the attempt's steps into ours; None: one of the two is unknown."""
+    api_s = result.steps_began_at(attempt.number)
+    return None if api_s is None or attempt.started_at is None else attempt.started_at - api_s
+
+
+def _shifted(at: float | None, later_s: float | None) -> float | None:
+    return None if at is None or later_s is None else at + later_s
 
 
 def _of_row(batch: str, result: Result) -> Told:

@@ -90,6 +90,9 @@ class Scene:
             margin_s=5,
             acknowledged_s=elapsed_clock_s(),
         )
+        sent_s = elapsed_clock_s()
+        told = await self.store.beat(self.card(claim.worker))
+        desk.clock.learn(sent_s, elapsed_clock_s(), told.now_ms / 1000)
         room = BatchRoom(await self.store.batch(claim.batch), claim.now, claim.now_ms)
         try:
             yield JobRunner(desk, room, claim, Signals())

@@ -115,3 +115,11 @@ def test_lateness_alone_drops_every_request() -> None:
     """`late_s` without a share loses the reply of every request; with one, of that share."""
     assert set(drawn(Http(late_s=1), 0, 50)) == {"after"}
     assert set(drawn(Http(late_s=1, drop_after=0.5), 0, 50)) == {"after", "none"}
+
+
+def test_the_servers_clock_may_be_behind() -> None:
+    """A number of either sign; it is how tests play a server whose clock is wrong."""
+    assert read_scenario("[clock]\noffset_s = -1020").clock.offset_s == -1020
+    for bad in ("true", '"1"', "nan", "inf"):
+        with pytest.raises(ScenarioError, match=r"clock\.offset_s must be a number"):
+            read_scenario(f"[clock]\noffset_s = {bad}")

@@ -13,7 +13,6 @@ The SDK's aiohttp transport reports a lost connection as a *connect* timeout (op
 from aiohttp's own exception below it.
 """
 
-import time
 from collections.abc import Awaitable, Mapping
 from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
@@ -132,15 +131,16 @@ def bad_reply(status: int, what: str, secret: str = "") -> ApiFault:
 def retry_after_s(headers: Mapping[str, str], *, limited: bool) -> float | None:
     """How long the server asks us to wait, or None.
 
-    Retry-After-Ms and Retry-After (seconds or an HTTP date) first; the x-ratelimit-reset-* headers stand on
-    every reply of OpenAI's and mean a wait only when the request was `limited` (429).
+    Retry-After-Ms and Retry-After (seconds, or an HTTP date that is counted from the reply's own Date) first; the
+    x-ratelimit-reset-* headers stand on every reply of OpenAI's and mean a wait only when it was `limited` (429).
     """
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name)
         if value and (wait_s := _number(value)) is not None:
             return max(0.0, wait_s * unit_s)
-    if (date := headers.get("retry-after")) and (until := _date(date)) is not None:
-        return max(0.0, until - time.time())
+    until, now = _date(headers.get("retry-after", "")), _date(headers.get("date", ""))
+    if until is not None and now is not None:
+        return max(0.0, until - now)
     return _reset_s(headers) if limited else None
 
 
