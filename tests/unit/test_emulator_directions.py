@@ -103,3 +103,15 @@ def test_a_dead_run_may_leave_half_a_message() -> None:
     assert not read_outcome("failed(server_error)").partial
     with pytest.raises(DirectionError):
         read_outcome("expired, completed")
+
+
+def test_a_failure_may_say_its_own_words() -> None:
+    """`failed(CODE, "MESSAGE")`, with brackets and commas in the words; `partial` stands behind them."""
+    direction = "failed(server_error, \"The model 'x' (or ]) does not exist, sorry\", partial) after=2"
+    (outcome,), rest = read_directions(f"[emulate: {direction}] What?")
+
+    assert (outcome.name, outcome.partial, outcome.after_s, rest) == ("failed", True, 2.0, "What?")
+    assert outcome.message == "The model 'x' (or ]) does not exist, sorry"
+    for wrong in ('failed(a, "b)', 'failed(a, "b" c)'):
+        with pytest.raises(DirectionError, match="failed"):
+            read_outcome(wrong)

@@ -5,6 +5,7 @@ as an item of its own it holds for all outcomes without one. Pure.
 
     item    = NAME [ "(" arguments ")" ] [ "rounds=" NUMBER ] [ "after=" SECONDS ]  |  "after=" SECONDS
     arguments of requires_action = FUNCTION "," JSON { "," FUNCTION "," JSON }
+    arguments of failed          = CODE [ "," MESSAGE, a JSON string ] [ ", partial" ]
 """
 
 import json
@@ -43,6 +44,8 @@ _NEEDS_ARGUMENT = frozenset({"failed", "incomplete", "requires_action", "unknown
 _NAME = re.compile(r"\s*([a-z_]+)")
 _ROUNDS = re.compile(r"\s*rounds=([1-9][0-9]*)")
 _AFTER = re.compile(r"\s*after=([0-9]+(?:\.[0-9]+)?)")
+_MESSAGE = re.compile(r'\s*([A-Za-z0-9_.-]+)\s*,\s*"')
+_CLOSED = re.compile(r"\s*(?:,\s*(partial)\s*)?\)")
 _DECODER = json.JSONDecoder()
 
 
@@ -62,6 +65,8 @@ class Outcome:
     calls: tuple[tuple[str, str], ...] = ()
     after_s: float | None = None
     rounds: int = 1
+    message: str = ""
+    """The error's words, where the direction gives them."""
 
     @property
     def partial(self) -> bool:
@@ -128,6 +133,8 @@ def _outcome(text: str, at: int) -> tuple[Outcome, int]:
 def _arguments(name: str, text: str, at: int) -> tuple[Outcome, int]:
     if name == "requires_action":
         return _calls(text, at)
+    if name == "failed" and (coded := _MESSAGE.match(text, at)):
+        return _failure(coded[1], text, coded.end() - 1)
     end = text.find(")", at)
     arg = text[at:end].strip()
     known = VARIANTS[name]
@@ -136,6 +143,19 @@ def _arguments(name: str, text: str, at: int) -> tuple[Outcome, int]:
             f"`{name}({arg})` is not known; `{name}` takes {', '.join(known or ('a word',))}"
         )
     return Outcome(name, arg), end + 1
+
+
+def _failure(code: str, text: str, at: int) -> tuple[Outcome, int]:
+    """`failed(CODE, "MESSAGE")`; the message begins at `at`."""
+    try:
+        message, at = _DECODER.raw_decode(text, at)
+    except json.JSONDecodeError as error:
+        raise DirectionError(f"the message of `failed({code}, ...` is no JSON string: {error}") from None
+    closed = _CLOSED.match(text, at)
+    if closed is None:
+        raise DirectionError(f"`failed({code}, ...` is not closed behind its message")
+    arg = f"{code}, partial" if closed[1] else code
+    return Outcome("failed", arg, message=message), closed.end()
 
 
 def _calls(text: str, at: int) -> tuple[Outcome, int]:

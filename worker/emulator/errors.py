@@ -221,6 +221,12 @@ ACCOUNT: dict[str, tuple[int, str, str]] = {
     "insufficient_quota": (429, "insufficient_quota", QUOTA),
     "billing_hard_limit_reached": (400, "invalid_request_error", "Billing hard limit has been reached"),
     "billing_not_active": (429, "billing_not_active", INACTIVE),
+    "budget_exceeded": (
+        429,
+        "budget_exceeded",
+        "Budget has been exceeded! Current cost: 26.075, Max budget: 0.25",
+    ),
+    "insufficient_balance": (402, "unknown_error", "Insufficient Balance"),
     "invalid_api_key": (401, "invalid_request_error", WRONG_KEY),
     "unsupported_country_region_territory": (
         403,
@@ -229,6 +235,8 @@ ACCOUNT: dict[str, tuple[int, str, str]] = {
     ),
     "unknown_url": (404, "invalid_request_error", UNKNOWN_URL),
 }
+# DeepSeek's code for this is one that says nothing.
+CODES = {"insufficient_balance": "invalid_request_error"}
 # These refuse reads too; the others only what costs money.
 EVERYTHING = frozenset({"invalid_api_key", "unsupported_country_region_territory", "unknown_url"})
 
@@ -238,4 +246,4 @@ def account_refusal(name: str, method: str, path: str) -> RefusalError | None:
     if not name or (method != "POST" and name not in EVERYTHING):
         return None
     status, kind, message = ACCOUNT[name]
-    return _say(status, message.format(method=method, path=path), name, kind)
+    return _say(status, message.format(method=method, path=path), CODES.get(name, name), kind)

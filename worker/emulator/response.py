@@ -119,7 +119,7 @@ def response_ending(row: Response, answer: Answer, status: str, output: list[Jso
         case "completed":
             ended["completed_at"] = at
         case "failed":
-            ended["error"] = error_of(row.life.outcome.arg)
+            ended["error"] = error_of(row.life.outcome)
         case "incomplete":
             reason = "content_filter" if row.life.outcome.arg == "content_filter" else "max_output_tokens"
             ended["incomplete_details"] = {"reason": reason}

@@ -2,6 +2,7 @@
 
 from worker.emulator.answers import Answer, MadeFile, count_tokens
 from worker.emulator.citing import places_of, with_markers
+from worker.emulator.directions import Outcome
 from worker.emulator.ids import new_id
 from worker.emulator.library import Library
 from worker.emulator.run import Run
@@ -22,10 +23,10 @@ _MESSAGE_REASONS = {
 }
 
 
-def error_of(arg: str) -> Json:
-    """`last_error` of `failed(CODE)`."""
-    code = arg.split(",", maxsplit=1)[0].strip() or "server_error"
-    return {"code": code, "message": ERROR_TEXTS.get(code, f"The run failed: {code}.")}
+def error_of(outcome: Outcome) -> Json:
+    """`last_error` of `failed(CODE)` or `failed(CODE, "MESSAGE")`."""
+    code = outcome.arg.split(",", maxsplit=1)[0].strip() or "server_error"
+    return {"code": code, "message": outcome.message or ERROR_TEXTS.get(code, f"The run failed: {code}.")}
 
 
 def ending(run: Run, status: str, usage: Json) -> Json:
@@ -36,7 +37,7 @@ def ending(run: Run, status: str, usage: Json) -> Json:
         case "completed":
             ended["completed_at"] = at
         case "failed":
-            ended |= {"failed_at": at, "last_error": error_of(run.life.outcome.arg)}
+            ended |= {"failed_at": at, "last_error": error_of(run.life.outcome)}
         case "cancelled":
             ended["cancelled_at"] = at
         case "expired":
