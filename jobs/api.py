@@ -27,6 +27,7 @@ from config.proxies import environment, proxy_for
 from config.text import masked
 from jobs.errors import ApiUnavailable
 from jobs.models import Api
+from jobs.refusals import ErrorReport, model_missing, money_refused, next_step
 from jobs.way import is_redirect, proxy_fault, redirection_of
 
 TIMEOUT_S = 60.0
@@ -126,7 +127,7 @@ async def probe(api_client: AsyncOpenAI, api: Api) -> None:
         await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
         await _probe_creates(api_client, api)
     except OpenAIError as error:
-        if not (isinstance(error, RateLimitError) and error.code not in SPEND_LIMITS):
+        if not isinstance(error, RateLimitError) or money_refused(report_of(error)):
             raise ApiUnavailable(sentence(error, api_client, api)) from None
 
 
@@ -177,11 +178,17 @@ def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None
     where = f"The API at {str(api_client.base_url).rstrip('/')}"
     if (fault := proxy_fault(error, api_client)) is not None:
         return f"{where} cannot be reached: {fault}"
+    words = words_of(error, api_client).rstrip(".")
+    report = report_of(error)
+    if money_refused(report):
+        return f"{where} refuses to work for want of money ({words}). {next_step(report)}"
+    if model_missing(report):
+        return f"{where} does not have this model ({words}). {next_step(report)}"
     if isinstance(error, APIConnectionError) or not isinstance(error, APIStatusError):
         return f"{where} does not answer: {_cause(error)}. Check OPENAI_BASE_URL and the network."
     if is_redirect(error.status_code):
         return f"{where} answers with a redirect: {spoken(redirection_of(error, api_client))}."
-    said = f"({error.status_code}: {words_of(error, api_client).rstrip('.')})"
+    said = f"({error.status_code}: {words})"
     match error.status_code:
         case 401:
             return f"{where} refuses the key {said}. Set OPENAI_API_KEY to a key that is valid there."
@@ -193,17 +200,31 @@ def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None
             return f"{where} has no such assistant {said}. Check --assistant-id and the key's project."
         case 404 | 405 | 501 if api is not None:
             return f"{where} does not offer the {api.title()} API {said}. {_other(api)}"
-        case 429 if error.code in SPEND_LIMITS:
-            return f"{where} will not work for this account {said}. Check its plan and billing."
         case 400 | 409 | 413 | 415 | 422:
             return f"{where} refuses this {said}."
         case _:
             return f"{where} is in trouble {said}. Try again later; what is stored stays."
 
 
-SPEND_LIMITS = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
-)
+def report_of(error: OpenAIError) -> ErrorReport:
+    """The SDK's error as `jobs.refusals` reads it; error objects within others are looked into there."""
+    body = error.body if isinstance(error, APIError) else None
+    fields = body if isinstance(body, dict) else {}
+    told = fields.get("message") or fields.get("detail") or fields.get("error") or body or error
+    reply = error.response if isinstance(error, APIStatusError) else None
+    wait_s = reply.headers.get("retry-after", "") if reply is not None else ""
+    return ErrorReport(
+        message=told if isinstance(told, str) else repr(told),
+        code=_text(fields.get("code")),
+        type=_text(fields.get("type")),
+        param=_text(fields.get("param")),
+        status=reply.status_code if reply is not None else None,
+        retry_after_s=float(wait_s) if wait_s.isdecimal() else None,
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _other(api: Api) -> str:

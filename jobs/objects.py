@@ -16,10 +16,11 @@ import httpx2
 from openai import APIStatusError, AsyncOpenAI, NotFoundError, OpenAIError
 from openai._types import RequestOptions
 
-from jobs.api import sentence, spoken, words_of
+from jobs.api import report_of, sentence, spoken, words_of
 from jobs.attachable import file_fault
 from jobs.errors import ApiUnavailable, UsageError
 from jobs.profile import Profile
+from jobs.refusals import money_refused
 
 RETRIES = 4
 BATCH_FILES = 500
@@ -205,7 +206,7 @@ async def _or_sentence(call: Awaitable[Made], client: AsyncOpenAI, about: str) -
     try:
         return await call
     except APIStatusError as refused:
-        if refused.status_code not in REFUSES_INPUT:
+        if refused.status_code not in REFUSES_INPUT or money_refused(report_of(refused)):
             raise ApiUnavailable(f"{about}: {sentence(refused, client)}") from None
         raise UsageError(f"{about}: the API refuses it: {words_of(refused, client)}") from None
     except OpenAIError as error:

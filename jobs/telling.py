@@ -10,6 +10,7 @@ from config.text import harmless
 from jobs.models import FINISHED, RETRIED_BY_DEFAULT, UNSUCCESSFUL, BatchState, JobStatus
 from jobs.pace import TimeLeft
 from jobs.records import NANO, Batch, Counts, StatusView
+from jobs.refusals import model_missing, money_refused, report_of_text
 
 BAR = {JobStatus.COMPLETED: "█", JobStatus.RUNNING: "▒"}
 OTHER, NOT_YET = "▓", "░"
@@ -24,20 +25,22 @@ MOVED = (
     "A batch keeps its address: submit again with the new one (`askmill purge BATCH` deletes this one), or "
     "`askmill resume BATCH` once the redirect is gone."
 )
+ADD_CREDIT = "Add credit or raise the spend limit (the API's plan and billing), then `askmill resume BATCH`."
+OTHER_MODEL = (
+    "Run again with another --model or ASKMILL_MODEL, or make the model available there and "
+    "`askmill resume BATCH`."
+)
 ADVICE = (
     (BY_HAND, "`askmill resume BATCH` goes on."),
     ("redirected", MOVED),
     ("proxy_refused", f"Then: {SET_ANEW}"),
     ("price", "Start the workers with an ASKMILL_PRICES that has it, then `askmill resume BATCH`."),
     ("budget", "Run the same command with a higher --budget; that goes on."),
-    ("insufficient_quota", "Check the plan and billing of the account, then `askmill resume BATCH`."),
-    ("limit_exceeded", "Raise the spend limit of the account, then `askmill resume BATCH`."),
-    ("exhausted", "Check the plan and billing of the account, then `askmill resume BATCH`."),
     ("invalid_api_key", VALID_KEY),
     ("401", VALID_KEY),
     ("403", "Check the rights of the key, then `askmill resume BATCH`."),
     ("no assistant", "Submit again with the right --assistant-id; `askmill purge BATCH` deletes this one."),
-    ("model", "Submit again with another --model, or get access to it and `askmill resume BATCH`."),
+    ("model", OTHER_MODEL),
     ("api_unreachable", "Look whether the API answers (`askmill doctor`), then `askmill resume BATCH`."),
 )
 
@@ -50,6 +53,11 @@ def line(text: str, longest: int = 200) -> str:
 
 def advice(batch: str, reason: str | None) -> str:
     """What to do about a paused batch."""
+    report = report_of_text(reason or "")
+    if money_refused(report):
+        return ADD_CREDIT.replace("BATCH", batch)
+    if model_missing(report):
+        return OTHER_MODEL.replace("BATCH", batch)
     told = (reason or "").lower()
     found = next((advised for word, advised in ADVICE if word in told), "`askmill resume BATCH` goes on.")
     return found.replace("BATCH", batch)
@@ -178,7 +186,7 @@ def standstill(view: StatusView) -> str:
     batch = view.batch
     if batch.state is BatchState.PAUSED:
         reason = line(batch.paused_reason or "no reason given", 400)
-        return f"Paused: {reason.rstrip('.')}. {advice(batch.id, batch.paused_reason)}"
+        return f"Paused: {_cause(batch, reason.rstrip('.'))}. {advice(batch.id, batch.paused_reason)}"
     if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
         return ""
     if view.workers:
@@ -195,6 +203,16 @@ def standstill(view: StatusView) -> str:
     if batch.options.get("offline"):
         return f"{nobody}: the same `askmill run` as before goes on."
     return f"{nobody}: start one with `askmill worker`, or `askmill run` the same file."
+
+
+def _cause(batch: Batch, reason: str) -> str:
+    """Why it is paused: the API's words, and what they are about where that is known."""
+    report = report_of_text(batch.paused_reason or "")
+    if money_refused(report):
+        return f"the API refuses to work for want of money ({reason})"
+    if model_missing(report):
+        return f"the API does not have the model {line(batch.model, 80)} ({reason})"
+    return reason
 
 
 def head(view: StatusView) -> str:

@@ -124,6 +124,7 @@ def policy_for(batch: Batch, limits: Limits, claim: Claim) -> RetryPolicy:
         on_incomplete=limits.on_incomplete,
         completion_limit=profile.max_completion_tokens,
         prompt_limit=profile.max_prompt_tokens,
+        row_fields=frozenset(overrides_of(batch, claim)),
     )
 
 

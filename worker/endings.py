@@ -2,6 +2,8 @@
 
 completed            → completed (failed: no message, or the answer misses its schema)
 incomplete           → keep, once more with the limit doubled, or go on in the same thread
+money refused, or the profile's model is unknown, under any code
+                     → the batch pauses: nothing is marked failed, the row's limit of attempts moves on
 expired · server_error · rate_limit_exceeded · deadline · gone
                      → another attempt while there is one; the last attempt decides
 failed otherwise     → failed          cancelled → cancelled
@@ -10,6 +12,7 @@ failed otherwise     → failed          cancelled → cancelled
 from dataclasses import replace
 
 from jobs.models import Attempt, JobStatus, OnIncomplete
+from jobs.refusals import ErrorReport, model_missing, money_refused
 from worker.backends.base import Answer, Run
 from worker.known import (
     AnswerRead,
@@ -24,7 +27,7 @@ from worker.known import (
     Stop,
     Wait,
 )
-from worker.retry import MONEY_CODES, RetryPolicy
+from worker.retry import RetryPolicy
 
 RETRIED_CODES = frozenset({"server_error", "rate_limit_exceeded"})
 """Run.last_error codes that a new run may not meet (OpenAPI: RunObject.last_error; empirical #210)."""
@@ -68,6 +71,11 @@ def _completed(known: Known, run: Run, event: AnswerRead) -> Decision:
 def _incomplete(known: Known, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:
     """A limit or a filter ended the run: as the policy says, where it can."""
     reason = run.incomplete_reason or "incomplete"
+    if not event.answer.text and money_refused(
+        ErrorReport(run.error_message or "", run.error_code, type=reason)
+    ):
+        unpaid = replace(run, error_code=run.error_code or reason)
+        return _paused(known, unpaid, event)
     limit = TOKEN_LIMITS.get(reason)
     if _left(known, policy) > 0:
         if policy.on_incomplete is OnIncomplete.RAISE_LIMIT and _can_double(known, limit, policy):
@@ -102,14 +110,23 @@ def _dead(known: Known, run: Run, event: AnswerRead, policy: RetryPolicy) -> Dec
     """Expired, failed, or ended by us: another attempt where that may help."""
     status, error = _verdict(known, run)
     code = error.partition(":")[0]
-    if code in MONEY_CODES:
-        # Nothing is marked failed for want of money: the paid-for attempt is kept, the limit moves on.
-        fresh = replace(_fresh(known, run, error, event), base=known.base + 1)
-        return Decision(fresh, PauseBatch(reason=error), retried=code)
+    report = ErrorReport(run.error_message or "", code=run.error_code)
+    unknown_model = model_missing(report)
+    if money_refused(report) or (unknown_model and "model" not in policy.row_fields):
+        return _paused(known, run, event)
+    if unknown_model:
+        return _finish(known, run, event.answer, JobStatus.FAILED, _error_of(run))
     may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES or code == "deadline"
     if may_help and _left(known, policy) > 0:
         return another_attempt(known, run, error, event, policy)
     return _finish(known, run, event.answer, status, None if status is JobStatus.EXPIRED else error)
+
+
+def _paused(known: Known, run: Run, event: AnswerRead) -> Decision:
+    """Every row would end like this: nothing is marked failed, the attempt is kept, the limit moves on."""
+    error = _error_of(run)
+    fresh = replace(_fresh(known, run, error, event), base=known.base + 1)
+    return Decision(fresh, PauseBatch(reason=error), retried=error.partition(":")[0])
 
 
 def _verdict(known: Known, run: Run) -> tuple[JobStatus, str]:
@@ -122,8 +139,13 @@ def _verdict(known: Known, run: Run) -> tuple[JobStatus, str]:
         return JobStatus.FAILED, known.stop_error
     if run.status == "expired":
         return JobStatus.EXPIRED, "expired"
-    said = f": {run.error_message}" if run.error_message else ""
-    return JobStatus.FAILED, f"{run.error_code or run.status}{said}"
+    return JobStatus.FAILED, _error_of(run)
+
+
+def _error_of(run: Run) -> str:
+    """The API's code and words for how the run ended."""
+    words = f": {run.error_message}" if run.error_message else ""
+    return f"{run.error_code or run.status}{words}"
 
 
 def gone(known: Known, event: Event, policy: RetryPolicy) -> Decision:

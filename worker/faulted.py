@@ -6,6 +6,7 @@ The table in `worker.retry` says what a fault means; here stands what follows fr
 from dataclasses import replace
 
 from jobs.models import JobStatus
+from jobs.refusals import reason_of
 from worker.backends.base import Answer
 from worker.endings import conclude, gone
 from worker.known import (
@@ -30,7 +31,7 @@ from worker.known import (
     Submit,
     Wait,
 )
-from worker.retry import On, RetryPolicy, Verdict, blocking_run, classify
+from worker.retry import On, RetryPolicy, Verdict, blocking_run, classify, report_of
 
 PAUSED_WAIT_S = 30.0
 """How often a row of a paused batch whose run may be out is looked at; `resume` does it at once."""
@@ -46,7 +47,8 @@ def faulted(known: Known, event: Faulted, policy: RetryPolicy) -> Decision:
             return _throttled(known, event, policy)
         case Verdict.BATCH:
             wait_s = PAUSED_WAIT_S if known.phase is not Phase.NEW and event.on is not On.CREATE else 0.0
-            return Decision(_refused(known, event), PauseBatch(reason=str(event.fault), wait_s=wait_s))
+            reason = reason_of(report_of(event.fault))
+            return Decision(_refused(known, event), PauseBatch(reason=reason, wait_s=wait_s))
         case Verdict.ROW:
             return _row_refused(known, event)
         case Verdict.ENDED:

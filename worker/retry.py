@@ -5,10 +5,12 @@ and so are Celery's. `classify` reads the table from the top; the first row that
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from jobs.models import OnIncomplete
+from jobs.refusals import ErrorReport, clears_by_itself, model_missing, money_refused
 from worker.backends.base import ApiFault
 
 
@@ -47,17 +49,6 @@ class Verdict(StrEnum):
     """A setting is refused: every row would meet the same."""
 
 
-MONEY_CODES = frozenset({
-    "insufficient_quota",
-    "credit_balance_exhausted",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    "organization_usage_limit_exceeded",
-    "billing_hard_limit_reached",
-    "billing_not_active",
-})  # fmt: skip
-"""Codes that end all asking until somebody pays (agentao PR#283; the last two: OpenAI's error guide)."""
-
 ROW_PARAMS = re.compile(r"^(input|messages|content|additional_messages|thread|attachments|file|image|items)")
 """Parameters that carry a row's own input; any other parameter is the profile's."""
 
@@ -76,7 +67,7 @@ ANY = frozenset(On)
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table. Empty `codes`, `statuses`, `text` and `param` fit anything."""
+    """One row of the table. Empty `codes`, `statuses`, `text`, `param` and `about` fit anything."""
 
     verdict: Verdict
     source: str
@@ -86,6 +77,8 @@ class Rule:
     text: str = ""
     param: str = ""
     sent: bool | None = None
+    about: Callable[[ErrorReport], bool] | None = None
+    """What the error is about, whatever its status and code (`jobs.refusals`)."""
 
     def fits(self, fault: ApiFault, on: On) -> bool:
         """Whether this row of the table is about that fault."""
@@ -96,7 +89,13 @@ class Rule:
             and (self.sent is None or fault.sent is self.sent)
             and re.search(self.param, fault.param or "") is not None
             and re.search(self.text, fault.message, re.IGNORECASE) is not None
+            and (self.about is None or self.about(report_of(fault)))
         )
+
+
+def report_of(fault: ApiFault) -> ErrorReport:
+    """The fault as `jobs.refusals` reads it."""
+    return ErrorReport(fault.message, fault.code, fault.type, fault.param, fault.status, fault.retry_after_s)
 
 
 def _statuses(*statuses: int | None) -> frozenset[int | None]:
@@ -112,9 +111,12 @@ TABLE: tuple[Rule, ...] = (
         "a redirect or a proxy's refusal: about the way to the API, which every row takes",
         codes=frozenset({"redirected", "proxy_refused"}),
     ),
-    Rule(Verdict.BATCH, "anchors.md pain 4: money, whatever the status", codes=MONEY_CODES),
+    Rule(Verdict.BATCH, "anchors.md pain 4: money, whatever the status or code", about=money_refused),
+    Rule(
+        Verdict.THROTTLED, "OpenRouter: a budget of requests in flight, told to wait", about=clears_by_itself
+    ),
     Rule(Verdict.BATCH, "OpenAI error guide: key, permission, region", statuses=_statuses(401, 403)),
-    Rule(Verdict.BATCH, "OpenAI error guide: the model of the profile", codes=frozenset({"model_not_found"})),
+    Rule(Verdict.BATCH, "every server's words for an unknown model: the profile's", about=model_missing),
     Rule(Verdict.BATCH, "issues: the stored assistant is unknown", text=NO_ASSISTANT.pattern),
     Rule(Verdict.BATCH, "a create that names a deleted vector store", text=NO_STORE.pattern),
     Rule(
@@ -188,7 +190,7 @@ TABLE: tuple[Rule, ...] = (
 
 def classify(fault: ApiFault, on: On, row_fields: frozenset[str] = frozenset()) -> Verdict:
     """What `fault` means when request `on` met it. `row_fields`: what the row chose itself (`--override`)."""
-    if fault.code == "model_not_found" and "model" in row_fields:
+    if "model" in row_fields and model_missing(report_of(fault)) and not money_refused(report_of(fault)):
         return Verdict.ROW
     verdict = next(rule.verdict for rule in TABLE if rule.fits(fault, on))
     if verdict is Verdict.ROW and _names_profile(fault.param, row_fields):
@@ -232,6 +234,8 @@ class RetryPolicy:
     completion_limit: int | None = None
     """The attempt's max_completion_tokens, if any: what `raise-limit` can double."""
     prompt_limit: int | None = None
+    row_fields: frozenset[str] = frozenset()
+    """What the row chose itself (`--override`)."""
     create_limit_s: float = 60.0
     """The create's own time limit: until then, one without a reply may still be carried out."""
     gone_grace_s: float = 30.0

@@ -119,5 +119,5 @@ class AssistantsTalk:
         self._screen.made(handler.made)
         run = handler.current_run
         if run is not None and run.status != "completed":
-            error = f": {run.last_error.code}: {run.last_error.message}" if run.last_error else ""
-            self._screen.line(f"(the run ended {run.status}{error})")
+            error = f"{run.last_error.code}: {run.last_error.message}" if run.last_error else ""
+            self._screen.ended("run", run.status, error)

@@ -99,6 +99,6 @@ class ResponsesTalk:
         ]
 
     def _ended(self, response: Response) -> None:
-        error = f": {response.error.code}: {response.error.message}" if response.error else ""
+        error = f"{response.error.code}: {response.error.message}" if response.error else ""
         reason = response.incomplete_details.reason if response.incomplete_details else None
-        self._screen.line(f"(the response ended {response.status}{error}{f': {reason}' if reason else ''})")
+        self._screen.ended("response", str(response.status), error or reason or "")

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from config.text import harmless
+from config.text import harmless, masked
+from jobs.refusals import next_step, report_of_text
 
 OPENS, CLOSES = "【", "】"
 
@@ -67,6 +68,12 @@ class Screen:
         """Files that the answer made: they stay at the API, where a batch would fetch them."""
         for name in names:
             self.line(f"  (made {name}, which `run` would keep)")
+
+    def ended(self, what: str, status: str, error: str) -> None:
+        """A run that did not complete: the API's words, and what to do about them where that is known."""
+        self.line(f"(the {what} ended {status}{error and ': '}{masked(error)})")
+        if step := next_step(report_of_text(error)):
+            self.line(step)
 
     def end(self) -> None:
         """The answer is whole."""

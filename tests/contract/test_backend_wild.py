@@ -477,6 +477,50 @@ async def test_a_spent_quota_is_not_taken_for_a_rate_limit():
             await jobs_api.probe(client, "assistants")
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (402, {"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}, "Add credit"),
+        (
+            400,
+            {"error": {"message": "Budget has been exceeded! Current cost: 2", "code": "400"}},
+            "Add credit",
+        ),
+        (429, {"error": {"message": "x", "type": "budget_exceeded", "code": "429"}}, "Add credit"),
+        (
+            429,
+            {"error": "Your team t has either used all available credits or reached its limit."},
+            "Add credit",
+        ),
+        (500, {"error": {"error": {"message": "x", "code": "model_not_found"}}}, "ASKMILL_MODEL"),
+        (404, {"detail": "Model 'x' not found. Use 'client.models.list()'"}, "ASKMILL_MODEL"),
+    ],
+)
+async def test_doctor_and_uploads_read_money_and_model_by_the_workers_list(
+    status: int, body: dict[str, Any], told: str
+):
+    """Whatever the status: a sentence that says what to do, exit 3; a rate limit is still a sign of life."""
+    routes = {"GET /assistants": (status, body), "POST /vector_stores": (status, body)}
+    async with wild(routes) as (_, url), jobs_api.client("k", url) as client:
+        with pytest.raises(ApiUnavailable, match=told):
+            await jobs_api.probe(client, "assistants")
+        if told == "Add credit":
+            with pytest.raises(ApiUnavailable, match=told):
+                await make_vector_store(client, {"file-1": "a.txt"}, "askmill b_1")
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_an_error_under_status_200_is_told_by_its_words_and_code(api: Api):
+    """`{"error": …}` on the create that is paid for: the words and the code inside, not "no run"."""
+    where = {"assistants": "POST /threads/t_1/runs", "responses": "POST /responses"}[api]
+    spent = {"error": {"message": "Insufficient credits", "code": 402}}
+    async with wild({where: spent}) as (_, url), jobs_api.client("k", url) as client:
+        backend = backend_for(api, client)
+        with pytest.raises(ApiFault) as met:
+            await backend.make_run(Ask("b", 1, 1, "?", PLAIN, assistant_id="asst_1"), "t_1")
+    assert (met.value.status, met.value.message) == (402, "Insufficient credits")
+
+
 SLOPPY = [
     (12, 12),
     (12.0, 12),

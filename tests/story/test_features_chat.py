@@ -168,6 +168,15 @@ def test_a_failed_run_is_told_and_the_talk_goes_on(asker: Asker) -> None:
     assert "14" in shown
 
 
+def test_money_that_ends_a_run_is_told_with_what_to_do(asker: Asker) -> None:
+    """The same words as a batch's pause go by, whatever the code."""
+    quota = "You exceeded your current quota, please check your plan and billing details."
+    shown = _talk(asker, f'Hm [emulate: failed(rate_limit_exceeded, "{quota}")]')
+
+    assert quota in shown
+    assert "Add credit or raise the spend limit" in shown
+
+
 def test_with_nothing_configured_the_emulator_answers(tmp_path: Path) -> None:
     """With `--offline`, as `run`; its thread is there the next time."""
     user = terminal(tmp_path, offline=True)

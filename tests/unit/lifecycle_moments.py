@@ -17,6 +17,14 @@ ACTING = replace(FOLLOWING, phase=Phase.ACT, outputs=(ToolOutput("call_1", "42")
 WAITING = Run("run_1", "requires_action", tool_calls=(ToolCall("call_1", "add", "{}"),))
 SAID = Answer(text="42", messages=1, run_id="run_1")
 LOST = ApiFault(None, code="connection_lost")
+REFUSED = {
+    "no_money": (
+        "rate_limit_exceeded",
+        "You exceeded your current quota, please check your plan and billing details.",
+    ),
+    "no_model": ("server_error", "The model 'gpt-9' does not exist"),
+}
+"""How runs end that say in words what their code hides."""
 GONE = ApiFault(404, message="No run found with id 'run_1'.")
 
 

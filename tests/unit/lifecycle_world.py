@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from jobs.models import Attempt, BatchState, JobStatus, OnIncomplete, Usage
+from tests.unit.lifecycle_moments import REFUSED
 from worker.asking import KNOWN
 from worker.backends.base import ENDED, Answer, ApiFault, Found, FoundKind, Run, ToolCall, ToolOutput
 from worker.known import (
@@ -103,6 +104,8 @@ class World:
     """The row's ledger, as its result has it."""
     paused: bool = False
     """The row's own trouble paused the batch."""
+    goes_on: bool = False
+    """A batch that the row has paused is resumed after three rests; else the play ends there."""
     state: BatchState = BatchState.RUNNING
     sent_while: dict[BatchState, int] = field(default_factory=dict)
     """Creates that were sent while the batch was in each state."""
@@ -126,7 +129,7 @@ class World:
     def play(self, most_steps: int = 3_000) -> "World":
         """Follow the row to its end; raises AssertionError when it has none."""
         event: Event = Claimed(self.now)
-        while self.finish is None and not self.paused:
+        while self.finish is None and (self.goes_on or not self.paused):
             self.steps += 1
             assert self.steps < most_steps, f"no end in sight: {self.log[-20:]}"
             event = self._turn(event)
@@ -152,8 +155,10 @@ class World:
             return event
         if isinstance(action, PauseBatch):
             self.paused = True
-            return event
-        if self.state is BatchState.PAUSED and isinstance(action, GiveBack):
+            if not self.goes_on:
+                return event
+            self.state = BatchState.PAUSED if self.state is BatchState.RUNNING else self.state
+        if self.state is BatchState.PAUSED and isinstance(action, GiveBack | PauseBatch):
             self._rest()
         if meets == "kill":
             return self._killed()
@@ -191,7 +196,7 @@ class World:
     def _act(self, action: Action, meets: str) -> Event:
         self.now += self._takes_s(action) + {"held": 70.0, "away": 40.0}.get(meets, 0.0)
         self._land_late()
-        if isinstance(action, Wait | GiveBack):
+        if isinstance(action, Wait | GiveBack | PauseBatch):
             return Claimed(self.now)
         if isinstance(action, Reserve):
             return Reserved(self.now)
@@ -292,6 +297,10 @@ class World:
             return Run(name, "in_progress")
         if ends == "odd":
             return Run(name, "dreaming")
+        if ends in REFUSED:
+            return Run(
+                name, "failed", error_code=REFUSED[ends][0], error_message=REFUSED[ends][1], usage=usage
+            )
         if ends.startswith("failed"):
             return Run(name, "failed", error_code=ends.partition(":")[2] or "server_error", usage=usage)
         if ends.startswith("incomplete"):

@@ -132,6 +132,64 @@ def test_want_of_money_costs_no_attempt_and_pauses_with_the_apis_words() -> None
     assert decision.known.past[-1].error == "insufficient_quota: pay: now"
 
 
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+NO_MODEL = "The model 'gpt-9' does not exist"
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (
+            Run("run_1", "failed", error_code="rate_limit_exceeded", error_message=QUOTA),
+            f"rate_limit_exceeded: {QUOTA}",
+        ),
+        (Run("run_1", "failed", error_message="Insufficient Balance"), "failed: Insufficient Balance"),
+        (
+            Run("run_1", "failed", error_code="server_error", error_message=NO_MODEL),
+            f"server_error: {NO_MODEL}",
+        ),
+        (Run("run_1", "expired", error_code="x", error_message=QUOTA), f"x: {QUOTA}"),
+        (Run("run_1", "incomplete", incomplete_reason="budget_exceeded"), "budget_exceeded"),
+    ],
+)
+@pytest.mark.parametrize("stop", [None, Stop.DEADLINE])
+def test_words_of_money_or_of_an_unknown_model_pause_whatever_the_code(
+    run: Run, reason: str, stop: Stop | None
+) -> None:
+    """The last attempt too: it is kept, the limit moves on, nothing is marked failed."""
+    decision = advance(replace(READING, ended=run, attempt=3, stop=stop), AnswerRead(NOW), P)
+
+    assert decision.action == PauseBatch(reason=reason)
+    assert (decision.known.attempt, decision.known.base, decision.known.phase) == (4, 1, Phase.NEW)
+    assert decision.known.past[-1].error == reason
+
+
+def test_a_row_whose_own_model_is_unknown_fails_at_once() -> None:
+    """`--override model`: one attempt, and the batch goes on; money is still everybody's."""
+    unknown = Run("run_1", "failed", error_code="server_error", error_message=NO_MODEL)
+    own = RetryPolicy(row_fields=frozenset({"model"}))
+    finish = finish_of(advance(replace(READING, ended=unknown), AnswerRead(NOW), own))
+    assert (finish.status, finish.error) == (JobStatus.FAILED, f"server_error: {NO_MODEL}")
+
+    broke = replace(unknown, error_message=QUOTA)
+    assert isinstance(advance(replace(READING, ended=broke), AnswerRead(NOW), own).action, PauseBatch)
+
+
+def test_a_rate_limit_that_ends_a_run_is_another_attempt() -> None:
+    """Waiting helps there."""
+    limited = Run(
+        "run_1", "failed", error_code="rate_limit_exceeded", error_message="Please try again in 20s."
+    )
+    assert isinstance(advance(replace(READING, ended=limited), AnswerRead(NOW), P).action, Wait)
+
+
+def test_an_incomplete_answer_is_kept_although_money_ended_it() -> None:
+    """What was paid for is the row's; the next row meets the refusal."""
+    cut = Run("run_1", "incomplete", incomplete_reason="budget_exceeded")
+    finish = finish_of(advance(replace(READING, ended=cut), AnswerRead(NOW, answer=SAID), P))
+    assert (finish.status, finish.answer) == (JobStatus.INCOMPLETE, "42")
+
+
 def test_a_wait_of_exactly_the_slots_patience_is_waited_here() -> None:
     """Only longer ones give the slot back."""
     dead = replace(READING, ended=Run("run_1", "expired"))

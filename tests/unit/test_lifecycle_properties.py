@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.models import FINISHED, BatchState, JobStatus, OnIncomplete
+from tests.unit.lifecycle_moments import REFUSED
 from tests.unit.lifecycle_world import CALLS, FAULTS, LOST, World
 from worker.retry import RetryPolicy
 
@@ -130,3 +131,28 @@ def test_functions_are_called_no_more_than_the_limit(rounds: int) -> None:
     assert world.finish.error is not None
     assert world.finish.error.startswith("tool_rounds")
     assert world.known.rounds == rounds
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.builds(
+        World,
+        script=scripts,
+        outcomes=st.lists(st.sampled_from([*REFUSED, *ENDINGS[:4]]), min_size=1, max_size=4).map(
+            lambda endings: (*endings, "completed")
+        ),
+        policy=policies,
+        goes_on=st.just(True),
+    )
+)
+def test_runs_refused_for_money_or_model_pause_and_count_against_no_limit(world: World) -> None:
+    """Such an ending pauses the batch: nothing is sent before `resume`, and the row's attempts are not used up."""
+    world.play()
+
+    refused = [name for name, run in world.runs.items() if run["ends"] in REFUSED and not run["cancelled"]]
+    it_ends(world)
+    no_attempt_is_paid_for_twice(world)
+    nothing_is_sent_while_paused_or_cancelled(world)
+    assert not world.finish or not (world.finish.error or "").startswith("rate_limit_exceeded: You exceeded")
+    assert len(world.runs) - len(refused) <= world.policy.attempts
+    assert {attempt.run_id for attempt in world.recorded if attempt.run_id} == set(world.runs)

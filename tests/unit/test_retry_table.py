@@ -78,6 +78,7 @@ FAULTS = [
     # ── wait ──
     (ApiFault(429, code="rate_limit_exceeded", message=RATE), On.CREATE, Verdict.THROTTLED),
     (ApiFault(429), On.READ, Verdict.THROTTLED),
+    (ApiFault(402, message="Too many requests in flight", retry_after_s=3.0), On.CREATE, Verdict.THROTTLED),
     # ── the run has ended meanwhile ──
     (ApiFault(400, message=LATE), On.SUBMIT, Verdict.ENDED),
     (ApiFault(409, message=LATE), On.SUBMIT, Verdict.ENDED),

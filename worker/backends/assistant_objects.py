@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from jobs.api import spoken
 from jobs.models import Step, Usage
 from worker.backends.answers import Draft, Passage, marks_of
 from worker.backends.base import ENDED, Run, ToolCall
@@ -40,7 +41,7 @@ def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Ru
         id=run_id,
         status=status,
         error_code=_text(error.get("code")),
-        error_message=_text(error.get("message")),
+        error_message=spoken(str(error.get("message") or "")) or None,
         incomplete_reason=_text(incomplete.get("reason")),
         tool_calls=_tool_calls(data),
         created_at=moment_of(data.get("created_at")),

@@ -39,6 +39,8 @@ from worker.backends.base import ApiFault
 Told = TypeVar("Told")
 SPAN = regex(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+NESTED = 4
+"""How deep error objects have been seen to lie in one another, and one more."""
 NEVER_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -111,14 +113,34 @@ def fault_of_reply(status: int, headers: Mapping[str, str], body: bytes, secret:
 
     `body` is OpenAI's `{"error": {message, type, param, code}}`, or whatever a proxy or another server sends.
     """
-    said = _error_object(body)
-    message = said.get("message") or body[:300].decode("utf-8", "replace")
+    error = _error_object(body)
+    return _fault(
+        status, error, error.get("message") or body[:300].decode("utf-8", "replace"), headers, secret
+    )
+
+
+def fault_within(reply: Mapping[str, Any], headers: Mapping[str, str], secret: str = "") -> ApiFault | None:
+    """The fault that an error object in a reply with status 200 stands for; None where the reply is none.
+
+    A number as its code is the status that the server behind has answered with.
+    """
+    if not reply.get("error") or "status" in reply or reply.get("object", "error") != "error":
+        return None
+    error = error_in(reply)
+    code = str(error.get("code"))
+    status = int(code) if code.isdecimal() and 400 <= int(code) < 600 else 200
+    return _fault(status, error, error.get("message") or str(dict(reply))[:300], headers, secret)
+
+
+def _fault(
+    status: int, error: Mapping[str, Any], message: Any, headers: Mapping[str, str], secret: str
+) -> ApiFault:
     return ApiFault(
         status=status,
-        code=_text(said.get("code")),
-        type=_text(said.get("type")),
+        code=_text(error.get("code")),
+        type=_text(error.get("type")),
         message=spoken(str(message).strip(), secret),
-        param=_text(said.get("param")),
+        param=_text(error.get("param")),
         retry_after_s=retry_after_s(headers, limited=status == 429),
     )
 
@@ -175,19 +197,29 @@ def _date(text: str) -> float | None:
 
 
 def _error_object(body: bytes) -> dict[str, Any]:
-    """The error object of a reply; compatible servers also send it bare, as text, or under `detail`."""
+    """The error object of a reply; empty where there is none."""
     try:
-        reply = orjson.loads(body)
+        return error_in(orjson.loads(body))
     except orjson.JSONDecodeError:
         return {}
-    if not isinstance(reply, dict):
-        return {}
-    said = reply.get("error", reply)
-    if isinstance(said, str):
-        return {"message": said}
-    if isinstance(said, dict) and "message" not in said and isinstance(said.get("detail"), str):
-        return {**said, "message": said["detail"]}
-    return said if isinstance(said, dict) else {}
+
+
+def error_in(reply: Any) -> dict[str, Any]:
+    """The innermost error object.
+
+    Compatible servers send it bare, as text, in a list, within another one, or under `detail`.
+    """
+    found: Any = reply[0] if isinstance(reply, list) and reply else reply
+    for _ in range(NESTED):
+        if not isinstance(found, dict):
+            return {}
+        inner = found.get("error") or (None if found.get("message") else found.get("detail"))
+        if isinstance(inner, str):
+            return {**found, "message": inner}
+        if not isinstance(inner, dict):
+            break
+        found = {"code": found.get("code"), "type": found.get("type"), **inner}
+    return dict(found)
 
 
 def _text(value: Any) -> str | None:

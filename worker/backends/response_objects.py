@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jobs.api import spoken
 from jobs.models import Step, Usage
 from worker.backends.answers import Draft, Passage, marks_of
 from worker.backends.base import Run, RunStatus, ToolCall
@@ -47,7 +48,7 @@ def run_of(data: Json, poll_after_s: float | None = None) -> Run:
         id=str(run_id),
         status=RunStatus.REQUIRES_ACTION if calls else str(status),
         error_code=_text(error.get("code")),
-        error_message=_text(error.get("message")) or original,
+        error_message=spoken(str(error.get("message") or original or "")) or None,
         incomplete_reason=reason,
         tool_calls=calls,
         created_at=moment_of(data.get("created_at")),

@@ -27,7 +27,7 @@ from yarl import URL
 from config.proxies import environment, proxy_for
 from jobs.api import connection_limit, sends_key
 from worker.backends.base import ApiFault
-from worker.backends.faults import bad_reply, fault_of_reply, fault_without_answer, told
+from worker.backends.faults import bad_reply, fault_of_reply, fault_within, fault_without_answer, told
 from worker.backends.numbers import number_of
 from worker.backends.turns import next_turn
 
@@ -56,7 +56,7 @@ class Reply:
 
 
 def reply_of(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Reply:
-    """A reply's JSON object. Raises ApiFault: an error status, or `bad_reply` for anything but an object."""
+    """A reply's JSON object. Raises ApiFault: an error, also under status 200; `bad_reply` for no object."""
     if status >= 400:
         raise fault_of_reply(status, headers, body, secret)
     try:
@@ -65,6 +65,8 @@ def reply_of(status: int, headers: Mapping[str, str], body: bytes, secret: str =
         raise bad_reply(status, f"not JSON: {body[:200].decode('utf-8', 'replace')}", secret) from None
     if not isinstance(data, dict):
         raise bad_reply(status, f"not a JSON object: {type(data).__name__}")
+    if (fault := fault_within(data, headers, secret)) is not None:
+        raise fault
     return Reply(data, headers)
 
 

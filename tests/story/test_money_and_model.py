@@ -1,0 +1,147 @@
+"""No money, or no such model, told by the endings of runs or by refusals: the batch pauses, and resumes unharmed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.models import Api, JobStatus
+from jobs.store import Store
+from tests.chaos.support import bytes_of
+from tests.command_line import Terminal, terminal
+from tests.mill import Mill
+from tests.support import wait_until
+
+BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
+IN_FLIGHT = 20
+ROWS = 200
+UNASKED = {"q", "p", "w"}
+"""Rows that wait for a slot, or for `resume`."""
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+NO_MODEL = "The model 'gpt-5-mini' does not exist"
+NESTED = json.dumps({"error": {"message": "no", "code": "model_not_found"}})
+
+
+def ends(code: str, message: str, run_s: float = 0.3) -> str:
+    """A scenario in which every run fails with these words."""
+    outcome = json.dumps(f"failed({code}, {json.dumps(message)})")
+    return f"[latency]\nmedian_s = {run_s}\n[outcomes]\n{outcome} = 1.0\n"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        ("rate_limit_exceeded", QUOTA, "want of money"),
+        ("server_error", NO_MODEL, "the model gpt-5-mini"),
+        ("server_error", f"Error code: 404 - {NESTED}", "the model gpt-5-mini"),
+    ],
+)
+async def test_runs_that_end_for_money_or_model_cost_what_was_in_flight(
+    tmp_path: Path, api: Api, code: str, message: str, told: str
+) -> None:
+    """200 rows: at most the runs in flight are spent, no row fails, `resume` answers all; each attempt is kept."""
+    with Mill(tmp_path, api=api, scenario=ends(code, message)) as mill:
+        mill.worker(IN_FLIGHT)
+        batch = await mill.submit(["What is 1 + 1?"] * ROWS)
+        status = await mill.wait_for(batch, ["paused", "done"])
+        assert (status.batch.state, status.batch.paused_reason) == ("paused", f"{code}: {message}")
+        wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what was in flight has ended", 30)
+        spent = mill.stats()["runs_created"]
+        assert spent <= IN_FLIGHT
+        assert set(bytes_of(mill, batch)) <= UNASKED, "no row has ended"
+
+        user = terminal(tmp_path).with_settings(ASKMILL_REDIS_URL=mill.redis_url)
+        shown = user.askmill("status", batch).stdout
+        assert told in " ".join(shown.split())
+        assert f"askmill resume {batch}" in " ".join(shown.split())
+        assert mill.stats()["runs_created"] == spent, "nothing is retried while paused"
+
+        mill.scenario("")
+        async with await Store.open(mill.redis_url) as store:
+            await store.resume(batch)
+        await mill.wait_for(batch, ["done"])
+        results = [row.result for row in await mill.rows(batch)]
+        assert {result.status for result in results if result} == {JobStatus.COMPLETED}
+        assert sum(result.attempt_count for result in results if result) == ROWS + spent
+        assert mill.stats()["runs_created"] == ROWS + spent
+
+
+@BOTH
+async def test_money_that_ends_under_way_spends_what_was_in_flight(tmp_path: Path, api: Api) -> None:
+    """Some rows are answered, then every run is refused: those answers stand, and each row has one answer at last."""
+    with Mill(tmp_path, api=api, scenario="[latency]\nmedian_s = 0.2\n") as mill:
+        mill.worker(IN_FLIGHT)
+        batch = await mill.submit(["What is 1 + 1?"] * ROWS)
+        wait_until(lambda: bytes_of(mill, batch)["c"] > 10, "some rows are answered", 30)
+        mill.scenario(ends("rate_limit_exceeded", QUOTA, run_s=0.2))
+        await mill.wait_for(batch, ["paused"])
+        wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what was in flight has ended", 30)
+        completed = bytes_of(mill, batch)["c"]
+        assert set(bytes_of(mill, batch)) <= {"c", *UNASKED}, "no row has failed"
+        spent = mill.stats()["runs_created"] - completed
+        assert spent <= IN_FLIGHT
+
+        mill.scenario("")
+        async with await Store.open(mill.redis_url) as store:
+            await store.resume(batch)
+        await mill.wait_for(batch, ["done"])
+        assert bytes_of(mill, batch) == {"c": ROWS}
+        assert mill.stats()["runs_created"] == ROWS + spent
+
+
+@pytest.fixture
+def user(tmp_path: Path, mill: Mill) -> Terminal:
+    """With Redis and an API of the emulator's kind set, and no worker of their own."""
+    return terminal(tmp_path).with_settings(
+        ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="offline"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        (ends("server_error", f"{NO_MODEL} (key sk-proj-0123456789abcdef)"), ("ASKMILL_MODEL", NO_MODEL)),
+        (ends("server_error", "Insufficient Balance"), ("Add credit", "Insufficient Balance")),
+        ('[account]\nerror = "budget_exceeded"\n', ("Add credit", "Budget has been exceeded!")),
+        ('[account]\nerror = "insufficient_balance"\n', ("Add credit", "Insufficient Balance")),
+    ],
+)
+def test_the_last_line_says_what_is_refused_and_the_same_command_goes_on(
+    user: Terminal, mill: Mill, scenario: str, words: tuple[str, ...]
+) -> None:
+    """Exit 3 with a sentence and the next step, no secret in it; the pilot says the same; mended, all complete."""
+    file = user.write("sums.csv", "question", *(f"What is {n} + 1?" for n in range(30)))
+    mill.scenario(scenario)
+
+    paused = user.askmill("run", file, "-o", "out.csv")
+    pilot = user.askmill("estimate", file, "--pilot", "1")
+
+    assert (paused.returncode, pilot.returncode) == (3, 3), paused.stderr + pilot.stderr
+    for told in (paused.stderr, pilot.stderr):
+        flat = " ".join(told.split())
+        assert [word for word in (*words, "askmill resume b_") if word not in flat] == []
+        assert "0123456789abcdef" not in told
+    mill.scenario("")
+    done = user.askmill("run", file, "-o", "out.csv")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_rows_own_unknown_model_fails_that_row_alone(user: Terminal, mill: Mill) -> None:
+    """`--override model`, told by a run's ending: one attempt, the others complete."""
+    unknown = json.dumps("The model 'gpt-9' does not exist")
+    direct = f"[emulate: failed(server_error, {unknown})] What is 1 + 1?".replace('"', '""')
+    file = user.write(
+        "sums.csv", "question,model", "What is 2 + 2?,", f'"{direct}",gpt-4.1', "What is 3 + 3?,"
+    )
+
+    run = user.askmill("run", file, "-o", "out.jsonl", "--override", "model")
+
+    assert run.returncode == 1, run.stderr
+    rows = [json.loads(line) for line in (user.folder / "out.jsonl").read_text().splitlines()]
+    assert [(row["status"], row["attempts"]) for row in rows] == [
+        ("completed", 1),
+        ("failed", 1),
+        ("completed", 1),
+    ]
+    assert rows[1]["error"] == "server_error: The model 'gpt-9' does not exist"
