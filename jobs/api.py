@@ -180,10 +180,9 @@ def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None
         return f"{where} cannot be reached: {fault}"
     words = words_of(error, api_client).rstrip(".")
     report = report_of(error)
-    if money_refused(report):
-        return f"{where} refuses to work for want of money ({words}). {next_step(report)}"
-    if model_missing(report):
-        return f"{where} does not have this model ({words}). {next_step(report)}"
+    if money_refused(report) or model_missing(report):
+        what = "refuses to work for want of money" if money_refused(report) else "does not have this model"
+        return f"{where} {what} ({words}). {next_step(report)}"
     if isinstance(error, APIConnectionError) or not isinstance(error, APIStatusError):
         return f"{where} does not answer: {_cause(error)}. Check OPENAI_BASE_URL and the network."
     if is_redirect(error.status_code):

@@ -63,7 +63,6 @@ LOST = {
 }
 """Faults whose request was carried out all the same."""
 
-
 CALLS = (ToolCall("call_1", "add", "{}"), ToolCall("call_2", "add", "{}"))
 
 
@@ -105,7 +104,7 @@ class World:
     paused: bool = False
     """The row's own trouble paused the batch."""
     goes_on: bool = False
-    """A batch that the row has paused is resumed after three rests; else the play ends there."""
+    """Then it is resumed after three rests; else the play ends."""
     state: BatchState = BatchState.RUNNING
     sent_while: dict[BatchState, int] = field(default_factory=dict)
     """Creates that were sent while the batch was in each state."""
