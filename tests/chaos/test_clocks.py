@@ -124,17 +124,16 @@ async def test_a_worker_that_dies_as_redis_clock_is_set_is_noticed(tmp_path: Pat
     mill = Mill(tmp_path)
     clock.redis(mill)
     with mill:
-        doomed = mill.worker(rows, QUICK)
-        wait_for_workers(mill, 1)
-        batch = await mill.submit(lasting(4, rows))
-        wait_for_runs(mill, rows)
-        mill.worker(rows, QUICK)
+        doomed, heir = mill.worker(rows, QUICK), mill.worker(rows, QUICK)
         wait_for_workers(mill, 2)
+        batch = await mill.submit(lasting(8, rows))
+        wait_for_runs(mill, rows)
         doomed.freeze()
         set_redis(mill, clock, ahead_s)
         doomed.kill()
         status = await mill.wait_for(batch, timeout_s=40)
 
+        assert "worker.dead" in heir.log.read_text()
         await assert_each_paid_once(mill, batch, status, rows)
 
 

@@ -153,8 +153,8 @@ def bad_reply(status: int, what: str, secret: str = "") -> ApiFault:
 def retry_after_s(headers: Mapping[str, str], *, limited: bool) -> float | None:
     """How long the server asks us to wait, or None.
 
-    Retry-After-Ms and Retry-After (seconds, or an HTTP date that is counted from the reply's own Date) first; the
-    x-ratelimit-reset-* headers stand on every reply of OpenAI's and mean a wait only when it was `limited` (429).
+    Retry-After-Ms and Retry-After (seconds, or an HTTP date, counted from the reply's own Date) first; the
+    x-ratelimit-reset-* headers stand on every reply of OpenAI's and mean a wait only on a 429 (`limited`).
     """
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name)
