@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -91,7 +92,7 @@ class Target:
         """A warning about a key that would pass a network unencrypted; None if it does not."""
         if self.offline or self.api_key is None:
             return None
-        if not self.base_url.startswith("http:") or is_loopback(self.base_url):
+        if urlsplit(self.base_url).scheme != "http" or is_loopback(self.base_url):
             return None
         return (
             f"Warning: OPENAI_API_KEY is sent to {self.base_url} without encryption. "

@@ -104,7 +104,7 @@ def test_ctrl_c_keeps_the_run_and_the_same_command_goes_on(user: Terminal) -> No
 
     assert going.returncode == 130, told
     assert f"{_status(user)['batch']} is stored" in told
-    assert told.endswith("To go on: askmill run slow.csv\n")
+    assert told.endswith("To go on: askmill run --offline slow.csv\n")
     assert not (user.folder / "slow.answers.csv").exists()
     done = user.askmill("run", file)
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,7 @@
 from worker.emulator.assistants import check_model
 from worker.emulator.wire import Call, Json, Route
 
-LISTED = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "gpt-5", "gpt-5-mini")
+LISTED = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "gpt-5", "gpt-5-mini", "gpt-6-luna")
 CREATED = 1_735_689_600
 
 

@@ -1,0 +1,36 @@
+"""Who is asked with which key: a key that a network could read is warned of."""
+
+import pytest
+from pydantic import SecretStr
+
+from jobs.target import Target
+
+
+@pytest.mark.parametrize(
+    ("base_url", "warned"),
+    [
+        ("http://192.168.1.2:8000/v1", True),
+        ("HTTP://gpu.example.com/v1", True),
+        ("http://ollama:11434/v1", True),
+        ("http://gpu.local/v1", True),
+        ("http://localhost.evil.com/v1", True),
+        ("https://gpu.example.com/v1", False),
+        ("https://192.168.1.2/v1", False),
+        ("http://localhost:8000/v1", False),
+        ("http://127.0.0.1:8000/v1", False),
+        ("http://[::1]:8000/v1", False),
+    ],
+)
+def test_a_key_over_http_is_warned_of_beyond_this_machine(base_url: str, warned: bool) -> None:
+    """One line that names the address and never the key; nothing without a key, or for the emulator."""
+    target = Target("responses", base_url, SecretStr("sk-0123456789"), offline=False)
+
+    warning = target.exposed_key
+
+    assert (warning is not None) == warned
+    if warning is not None:
+        assert base_url in warning
+        assert "\n" not in warning
+        assert "0123456789" not in warning
+    assert Target("responses", base_url, None, offline=False).exposed_key is None
+    assert Target("responses", base_url, SecretStr("offline"), offline=True).exposed_key is None
