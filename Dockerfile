@@ -7,6 +7,7 @@ COPY askmill askmill
 COPY config config
 COPY jobs jobs
 COPY worker worker
+COPY emulator emulator
 RUN pip install --no-cache-dir --no-deps . && useradd --create-home askmill
 USER askmill
 WORKDIR /home/askmill

@@ -2,29 +2,37 @@
 
     import askmill
 
-    rows = askmill.run("questions.csv", model="gpt-6-luna", budget_usd=5)
+    rows = askmill.run("questions.csv", model="gpt-5-mini", budget_usd=5)
     print(rows[0].answer)
 
 With workers running (`askmill worker`), a batch of any size need not be waited for:
 
-    batch = askmill.submit("questions.csv", model="gpt-6-luna")
+    batch = askmill.submit("questions.csv", model="gpt-5-mini")
     print(askmill.status(batch).counts)
     rows = askmill.collect(batch, wait=True)
 
 Settings come from the environment and `.env`, as for the commands. docs/how-to/library.md says more.
 """
 
-from askmill.answers import Row, Status, Step
-from askmill.calls import collect, run, status, submit
-from askmill.errors import (
-    AskmillError,
-    InputFaults,
-    Interrupted,
-    NotFound,
-    Unavailable,
-    UsageError,
-)
-from askmill.options import Options
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from askmill.client import collect, run, status, submit
+    from askmill.errors import AskmillError, InputFaults, Interrupted, NotFound, Unavailable, UsageError
+    from askmill.options import Options
+    from askmill.types import Row, Status, Step
+
+    __version__: str
+
+_MODULE_OF = {
+    **dict.fromkeys(("collect", "run", "status", "submit"), "client"),
+    **dict.fromkeys(
+        ("AskmillError", "InputFaults", "Interrupted", "NotFound", "Unavailable", "UsageError"), "errors"
+    ),
+    "Options": "options",
+    **dict.fromkeys(("Row", "Status", "Step"), "types"),
+}
+"""Public name → its module, imported at first use: every worker and emulator imports this package."""
 
 __all__ = [
     "AskmillError",
@@ -37,8 +45,29 @@ __all__ = [
     "Step",
     "Unavailable",
     "UsageError",
+    "__version__",
     "collect",
     "run",
     "status",
     "submit",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 -- 15 ms
+
+        value: Any = version("askmill")
+    elif name in _MODULE_OF:
+        from importlib import import_module  # noqa: PLC0415 -- not for every start
+
+        value = getattr(import_module(f"askmill.{_MODULE_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module 'askmill' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -24,16 +24,15 @@ from typing import Any
 import psutil
 import redis
 
+from askmill.jobs.model.models import STATUS_OF_BYTE
+from askmill.jobs.store import Store, keys
+from askmill.jobs.store.records import StatusView
 from benchmarks.measure import cpu_of, pid_of
-from jobs import keys
-from jobs.models import STATUS_OF_BYTE
-from jobs.records import StatusView
-from jobs.store import Store
 from tests.chaos.driver import Chaos, Totals
 from tests.chaos.embedded import kill_everything, stats, stats_afterwards
 from tests.chaos.support import FINISHED, bytes_of, counter, wait_for_finished, wait_for_workers
-from tests.command_line import terminal
-from tests.mill import Child, Mill
+from tests.helpers.command_line import terminal
+from tests.stack import Child, Mill
 from tests.support import wait_until
 
 ROUNDS_A_MILL = 10

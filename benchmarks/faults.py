@@ -11,8 +11,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.models import Api
-from tests.faulty import Scene, faults_of, gsm8k, play, told
+from askmill.jobs.model.models import Api
+from tests.helpers.fake_api import Scene, faults_of, gsm8k, play, told
 
 LOST = Scene(http=0.05, outcomes=0.0, kinds=("drop_after",), only=("POST /responses",), run_s=1.0)
 WINDOWS = {

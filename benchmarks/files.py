@@ -14,13 +14,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from askmill.jobs.model.models import InputSpec
+from askmill.jobs.store import Store
+from askmill.jobs.store.codec import pack_result
+from askmill.jobs.store.records import NewRow
 from benchmarks.samples import computed
-from jobs.codec import pack_result
-from jobs.models import InputSpec
-from jobs.records import NewRow
-from jobs.store import Store
-from tests.mill import Mill
-from tests.stored import new_batch
+from tests.helpers.batches import new_batch
+from tests.stack import Mill
 
 Used = tuple[float, float]
 """CPU seconds and peak MB."""

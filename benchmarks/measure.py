@@ -6,7 +6,7 @@ from statistics import median
 
 import psutil
 
-from tests.mill import Child, Mill
+from tests.stack import Child, Mill
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from math import floor
 from statistics import mean, median
 from typing import Protocol
 
-from worker import polling
-from worker.polling import RunTimes
+from askmill.worker.lifecycle import polling
+from askmill.worker.lifecycle.polling import RunTimes
 
 Draw = Callable[[random.Random, float], float]
 """The next run's time; the number is the share of the batch that has begun."""

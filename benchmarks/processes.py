@@ -20,7 +20,7 @@ from openai import OpenAI
 
 from benchmarks.measure import Load, Run, asked, cpu_of, own_kb, pid_of
 from benchmarks.peers.loop import QUESTION
-from tests.mill import Mill
+from tests.stack import Mill
 from tests.support import wait_until
 
 LONG = "[latency]\nmedian_s = 3600\nsigma = 0\n"

@@ -1,7 +1,7 @@
-"""Results as workers leave them, made up: what is measured with, and what `jobs/result.zdict` was trained on.
+"""Results as workers leave them, made up: what is measured with, and what `jobs/store/result.zdict` was trained on.
 
-python -m benchmarks.samples FILE     trains a dictionary. It is no `jobs/result.zdict`: with another one
-                                      no stored result can be read (jobs/keys.py, SCHEMA_VERSION)
+python -m benchmarks.samples FILE     trains a dictionary. It is no `jobs/store/result.zdict`: with another one
+                                      no stored result can be read (jobs/store/keys.py, SCHEMA_VERSION)
 """
 
 import random
@@ -13,8 +13,8 @@ from typing import Any
 
 import zstandard
 
-from jobs.codec import texts_of
-from jobs.models import Attempt, JobStatus, Result, Step, Usage
+from askmill.jobs.model.models import Attempt, JobStatus, Result, Step, Usage
+from askmill.jobs.store.codec import texts_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 MODELS = ("gpt-5-mini", "gpt-5", "gpt-5-nano", "gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "o4-mini")

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import redis
 
+from askmill.jobs.model.models import JobStatus
 from benchmarks.measure import Load, Run, asked, cpu_of, peak_of, pid_of, table
 from benchmarks.peers.loop import QUESTION
-from jobs.models import JobStatus
-from tests.mill import Mill
+from tests.stack import Mill
 
 Measure = Callable[[Mill, Load], Run | None]
 PATIENCE_S = 900

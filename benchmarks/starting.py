@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.mill import Mill
+from tests.stack import Mill
 
 ASKMILL = (str(Path(sys.executable).with_name("askmill")),)
 IMPORT = (sys.executable, "-c", "import openai, celery")

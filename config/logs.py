@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from config.text import fit
+from askmill.config.text import fit
 
 log_secrets: set[str] = set()
 """Texts that no log may hold, whatever they look like: this process' own key and password."""

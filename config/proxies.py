@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, getproxies_environment
 
-from config.settings import BadSetting
+from askmill.config.settings import BadSetting
 
 GOOD = "A good value: http://proxy.example.com:3128."
 DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -21,8 +21,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from config.env_file import EnvFile, ReadsEnvironment
-from config.text import masked
+from askmill.config.env_file import EnvFile, ReadsEnvironment
+from askmill.config.text import masked
 
 OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-6-luna"

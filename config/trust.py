@@ -13,8 +13,8 @@ default, environment  any           any                     all of it
 from enum import Enum
 from urllib.parse import urlsplit
 
-from config.address import is_loopback
-from config.settings import Settings, Source, is_openai
+from askmill.config.address import is_loopback
+from askmill.config.settings import Settings, Source, is_openai
 
 CREDENTIALS = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 """What the environment may hold for an API; the SDK reads the last three by itself."""

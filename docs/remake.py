@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 from pydantic_core import PydanticUndefined
 
-from config.settings import GOOD_EXAMPLES, Settings, variable_of
-from jobs.cells import FIELDS
-from jobs.cli.root import FAMILIES, askmill
-from jobs.models import BatchState, JobStatus
-from jobs.records import StatusView
+from askmill.config.settings import GOOD_EXAMPLES, Settings, variable_of
+from askmill.jobs.cli.root import FAMILIES, askmill
+from askmill.jobs.model.models import BatchState, JobStatus
+from askmill.jobs.model.result_fields import FIELDS
+from askmill.jobs.store.records import StatusView
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by `python docs/remake.py`; a test holds it equal to the code. -->"

@@ -4,11 +4,15 @@ A missing binary is a failure, never a skip.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from askmill.jobs.store import Store
+from tests.helpers.key_leaks import assert_no_leaks
+from tests.stack import Mill
 from tests.support import RedisServer
 
 # The same examples in every run, and no verdict by the clock: what a test says does not depend on the machine.
@@ -43,3 +47,18 @@ def redis_server(_redis_process: RedisServer) -> RedisServer:
 def redis_url(redis_server: RedisServer) -> str:
     """The address of an empty Redis."""
     return redis_server.url
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[Store]:
+    """An open store; afterwards every key and row must be as the tables say."""
+    async with await Store.open(redis_url) as opened:
+        yield opened
+    assert_no_leaks(redis_url)
+
+
+@pytest.fixture
+def mill(tmp_path: Path) -> Iterator[Mill]:
+    """Redis and the emulator; a test starts the workers it wants."""
+    with Mill(tmp_path) as made:
+        yield made

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import redis
 
-from jobs.local.ports import HOST, free_port
-from jobs.local.redis_server import server_binary
+from askmill.jobs.local.ports import HOST, free_port
+from askmill.jobs.local.redis_service import server_binary
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""`python -P -m worker`: a Celery worker from our own entry point, blind to the folder it is started in.
+"""`python -P -m askmill.worker`: a Celery worker from our own entry point, blind to the folder it is started in.
 
 Celery's own command line puts the working folder on the path, where a user's `config.py` would shadow ours.
 """
@@ -12,12 +12,12 @@ import sys
 import threading
 from contextlib import ExitStack, suppress
 
-from config.settings import BadSetting, load_settings
-from config.text import fit
-from jobs.errors import AskmillError
-from jobs.local import embedded_redis
-from jobs.target import target_of
-from worker import telemetry
+from askmill.config.settings import BadSetting, load_settings
+from askmill.config.text import fit
+from askmill.jobs.local import embedded_redis
+from askmill.jobs.model.api_target import target_of
+from askmill.jobs.model.errors import AskmillError
+from askmill.worker.runtime import telemetry
 
 
 def main() -> int:
@@ -32,8 +32,8 @@ def main() -> int:
     with ExitStack() as stack:
         try:
             _join_embedded_redis(stack)
-            gc.disable()  # nothing of what is loaded is garbage; worker/app.py has it look again
-            from worker.app import app, held, settings  # noqa: PLC0415 -- reads the settings: faults are told below
+            gc.disable()  # nothing of what is loaded is garbage; worker/celery/celery_app.py has it look again
+            from askmill.worker.celery.celery_app import app, held, settings  # noqa: PLC0415 -- reads the settings: faults are told below
 
             telemetry.set_up(settings, held, options.concurrency or settings.concurrency)
         except SystemExit as refused:
@@ -63,7 +63,7 @@ def _join_embedded_redis(stack: ExitStack) -> None:
     The address has a password, so it is found here and not handed over in the environment of a new process;
     what is set now, /proc shows to nobody.
     """
-    with suppress(BadSetting):  # worker.app tells it
+    with suppress(BadSetting):  # worker.celery.celery_app tells it
         settings = load_settings()
         if (warning := target_of(settings).exposed_key) is not None:
             print(fit(warning), file=sys.stderr)  # noqa: T201 -- a sentence for a person

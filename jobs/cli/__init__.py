@@ -13,7 +13,7 @@ def main() -> None:
         sys.stdout.write(_root_help())
         return
     try:
-        from jobs.cli.root import askmill  # noqa: PLC0415 -- the root help does without click
+        from askmill.jobs.cli.root import askmill  # noqa: PLC0415 -- the root help does without click
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted before anything was begun: the same command starts it.\n")
         sys.exit(130)

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from jobs.cli.outputs import Command, Given
-from jobs.cli.trusting import TRUST
-from jobs.intake.options import IntakeOptions
-from jobs.models import Limits, OnIncomplete
-from jobs.profiles import ProfileOptions
+from askmill.jobs.cli.env_file_consent import TRUST
+from askmill.jobs.cli.result_options import Command, Given
+from askmill.jobs.intake.options import IntakeOptions
+from askmill.jobs.model.models import Limits, OnIncomplete
+from askmill.jobs.submit.profile_loader import ProfileOptions
 
 
 def _finite(_: click.Context, parameter: click.Parameter, value: float | None) -> float | None:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import click
 import orjson
 
-from config.settings import Settings, load_settings
-from jobs.cli.endings import say
-from jobs.cli.trusting import TRUST, consent_of
-from jobs.place import open_store
-from jobs.target import Consent, target_of
+from askmill.config.settings import Settings, load_settings
+from askmill.jobs.cli.env_file_consent import TRUST, consent_of
+from askmill.jobs.cli.exit_codes import say
+from askmill.jobs.local.open_store import open_store
+from askmill.jobs.model.api_target import Consent, target_of
 
 
 def _become(module: str, arguments: list[str], environment: Mapping[str, str] | None = None) -> int:
@@ -21,7 +21,7 @@ def _become(module: str, arguments: list[str], environment: Mapping[str, str] | 
     os.environ.update(environment or {})
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "askmill.own", module, *arguments])  # noqa: S606 -- no shell is wanted
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 -- no shell is wanted
 
 
 @click.command("worker")
@@ -43,7 +43,7 @@ def worker_command(concurrency: int | None, check: bool, trust_env_file: bool) -
         say(target.asked)
     arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
     # The address that was agreed to, whatever `.env` names by the time the worker reads it.
-    return _become("worker", arguments, {"OPENAI_BASE_URL": target.base_url})
+    return _become("askmill.worker", arguments, {"OPENAI_BASE_URL": target.base_url})
 
 
 async def _check(settings: Settings) -> int:
@@ -73,7 +73,7 @@ def emulator_command(**given: str | int | None) -> int:
     Set OPENAI_BASE_URL to http://H:P/v1 and OPENAI_API_KEY to any text: it refuses requests without a key.
     """
     pairs = [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
-    return _become("worker.emulator", [part for pair in pairs for part in pair])
+    return _become("askmill.emulator", [part for pair in pairs for part in pair])
 
 
 @click.command("doctor")
@@ -84,7 +84,7 @@ def doctor_command(in_json: bool, trust_env_file: bool) -> int:
 
     Says what to do about each fault; exits 2 for a setting, 3 for something unreachable.
     """
-    from jobs.doctor import examine  # noqa: PLC0415 -- loads the SDK
+    from askmill.jobs.run.doctor import examine  # noqa: PLC0415 -- loads the SDK
 
     findings = asyncio.run(examine(Consent(given=trust_env_file)))
     for finding in findings:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from jobs.cli.endings import ending_of
+from askmill.jobs.cli.exit_codes import ending_of
 
 FAMILIES = {
     "submitting": ("run", "submit"),
@@ -51,7 +51,7 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in MODULE_OF:
             return None
-        module = importlib.import_module(f"jobs.cli.{MODULE_OF[cmd_name]}")
+        module = importlib.import_module(f"askmill.jobs.cli.{MODULE_OF[cmd_name]}")
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command
@@ -113,5 +113,5 @@ def askmill() -> None:
 
 
 if __name__ == "__main__":
-    # `COLUMNS=80 python -m jobs.cli.root --help > jobs/cli/help.txt`
+    # `COLUMNS=80 python -m askmill.jobs.cli.root --help > jobs/cli/help.txt`
     askmill.main(prog_name="askmill")

@@ -3,7 +3,7 @@
 `check(path, IntakeOptions(...))` refuses with all faults or gives an `Intake`; its `rows_iter()` is lazy.
 """
 
-from jobs.intake.check import Intake, check
-from jobs.intake.options import IntakeOptions
+from askmill.jobs.intake.options import IntakeOptions
+from askmill.jobs.intake.validate import Intake, check
 
 __all__ = ["Intake", "IntakeOptions", "check"]

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from jobs.intake.options import IntakeOptions
-from jobs.intake.overrides import KNOWN as KNOWN_OVERRIDES
-from jobs.intake.soundness import unsound
-from jobs.models import PLACEHOLDER, InputSpec
+from askmill.jobs.intake.encoding_faults import unsound
+from askmill.jobs.intake.options import IntakeOptions
+from askmill.jobs.intake.overrides import KNOWN as KNOWN_OVERRIDES
+from askmill.jobs.model.models import PLACEHOLDER, InputSpec
 
 USUAL_QUESTION_COLUMNS = ("question", "prompt", "query", "input")
 LONGEST_LIKELY_NAME = 60

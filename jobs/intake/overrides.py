@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.attachable import IMAGE_SUFFIXES, file_fault, image_fault
-from jobs.intake.questions import LONGEST_TEXT
+from askmill.jobs.intake.render import LONGEST_TEXT
+from askmill.jobs.model.file_rules import IMAGE_SUFFIXES, file_fault, image_fault
 
 ValueFault = Callable[[str], str | None]
 """Why a value cannot be used; None if it can."""

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from jobs.errors import Fault
-from jobs.intake.csv_table import CsvTable
-from jobs.intake.delimiter import chosen, detected
-from jobs.intake.header import read_header
-from jobs.intake.ids import SecondLook
-from jobs.intake.jsonl_table import JsonlTable
-from jobs.intake.judge import Judge
-from jobs.intake.options import IntakeOptions
-from jobs.intake.overrides import ValueFault
-from jobs.intake.source import Kind, Source, Tally
-from jobs.intake.table import Chunk, Table
-from jobs.models import as_text
+from askmill.jobs.intake.base import Chunk, Table
+from askmill.jobs.intake.csv_reader import CsvTable
+from askmill.jobs.intake.duplicate_ids import SecondLook
+from askmill.jobs.intake.header import read_header
+from askmill.jobs.intake.jsonl_reader import JsonlTable
+from askmill.jobs.intake.options import IntakeOptions
+from askmill.jobs.intake.overrides import ValueFault
+from askmill.jobs.intake.row_validator import Judge
+from askmill.jobs.intake.sniff import chosen, detected
+from askmill.jobs.intake.source import Kind, Source, Tally
+from askmill.jobs.model.errors import Fault
+from askmill.jobs.model.models import as_text
 
 
 class Judged(NamedTuple):
@@ -137,6 +137,6 @@ def _table(passes: Passes, tally: Tally) -> Table:
         return CsvTable(passes.source, tally, passes.delimiter)
     if passes.source.kind is Kind.JSONL:
         return JsonlTable(passes.source, tally)
-    from jobs.intake.parquet_table import ParquetTable  # noqa: PLC0415 -- pyarrow takes a quarter second
+    from askmill.jobs.intake.parquet_reader import ParquetTable  # noqa: PLC0415 -- pyarrow takes a quarter second
 
     return ParquetTable(passes.source)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self
 
-from jobs.errors import UsageError
+from askmill.jobs.model.errors import UsageError
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20

@@ -2,7 +2,7 @@
 
     askmill run ──┐ shared lock          ┌▶ keeper ─▶ valkey-server    one per data directory,
     askmill status┼─▶ locks/redis.users  │                             kept while anybody holds the lock
-    its worker ───┘   locks/emulator.users └▶ keeper ─▶ worker.emulator
+    its worker ───┘   locks/emulator.users └▶ keeper ─▶ emulator
 
     askmill run ──stdin pipe──▶ worker      belongs to one command and ends with it
 
@@ -11,10 +11,10 @@ emulator.py say how each is started and asked whether it is ready · children.py
 folders.py makes the folders, and sentences of what the file system refuses.
 """
 
-from jobs.local.children import Child, interruptible, worker_process
-from jobs.local.emulator import EmulatorService, emulator_process
-from jobs.local.redis_server import RedisService, embedded_redis
-from jobs.local.sharing import Lease
+from askmill.jobs.local.emulator_service import EmulatorService, emulator_process
+from askmill.jobs.local.redis_service import RedisService, embedded_redis
+from askmill.jobs.local.shared_service import Lease
+from askmill.jobs.local.worker_process import Child, interruptible, worker_process
 
 __all__ = [
     "Child",

@@ -4,10 +4,10 @@
 `write_results(rows, plan, fetch_blob)` writes.
 """
 
-from jobs.cells import FIELDS
-from jobs.results.generated import FetchBlob
-from jobs.results.output import Format
-from jobs.results.write import Plan, ResultOptions, Written, plan_results, write_results
+from askmill.jobs.model.result_fields import FIELDS
+from askmill.jobs.results.destination import Format
+from askmill.jobs.results.export import Plan, ResultOptions, Written, plan_results, write_results
+from askmill.jobs.results.generated_files import FetchBlob
 
 __all__ = [
     "FIELDS",

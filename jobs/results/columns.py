@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from jobs.cells import FIELDS, shown
-from jobs.codec import opened
-from jobs.errors import UsageError
-from jobs.models import InputSpec
-from jobs.records import RowView
+from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.models import InputSpec
+from askmill.jobs.model.result_fields import FIELDS, shown
+from askmill.jobs.store.codec import opened
+from askmill.jobs.store.records import RowView
 
 PREFIX = "askmill_"
 STEPS = "steps"
@@ -19,7 +19,7 @@ STEPS = "steps"
 
 
 class Entry(NamedTuple):
-    """A row to write; the last three are the texts that its result is stored as (jobs/codec.py)."""
+    """A row to write; the last three are the texts that its result is stored as (jobs/store/codec.py)."""
 
     row: int
     status: str

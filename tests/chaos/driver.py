@@ -2,7 +2,7 @@
 
 round     a batch ─▶ accidents, one after the other ─▶ everything healed ─▶ all rows end ─▶ invariants
 invariants  every row ended as its question directs; runs at the emulator = attempts recorded, but for those
-            counted as late (and, on Responses, as unknown); Redis as tests/leaks.py has it
+            counted as late (and, on Responses, as unknown); Redis as tests/helpers/key_leaks.py has it
 """
 
 import random
@@ -16,11 +16,11 @@ from typing import Any
 import httpx2
 import redis
 
-from jobs import keys
-from jobs.models import JobStatus
+from askmill.jobs.model.models import JobStatus
+from askmill.jobs.store import keys
 from tests.chaos.support import counter
-from tests.leaks import assert_no_leaks
-from tests.mill import QUICK, Child, Mill
+from tests.helpers.key_leaks import assert_no_leaks
+from tests.stack import QUICK, Child, Mill
 from tests.support import wait_until
 
 CREATES = '["POST /threads/*/runs", "POST /responses"]'

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import psutil
 
-from jobs.local import EmulatorService, emulator_process
-from tests.command_line import Terminal
+from askmill.jobs.local import EmulatorService, emulator_process
+from tests.helpers.command_line import Terminal
 
 SERVERS = ("redis", "emulator")
 

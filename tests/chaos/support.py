@@ -4,10 +4,10 @@ from collections import Counter
 
 import redis
 
-from jobs import keys
-from jobs.models import STATUS_OF_BYTE, JobStatus
-from jobs.records import StatusView
-from tests.mill import Mill
+from askmill.jobs.model.models import STATUS_OF_BYTE, JobStatus
+from askmill.jobs.store import keys
+from askmill.jobs.store.records import StatusView
+from tests.stack import Mill
 from tests.support import wait_until
 
 

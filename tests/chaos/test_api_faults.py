@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from jobs import keys
-from jobs.models import Api, JobStatus
-from jobs.store import Store
+from askmill.jobs.model.models import Api, JobStatus
+from askmill.jobs.store import Store, keys
 from tests.chaos.support import (
     assert_each_paid_once,
     bytes_of,
@@ -20,7 +19,7 @@ from tests.chaos.support import (
     wait_for_runs,
 )
 from tests.chaos.test_redis_faults import outage
-from tests.mill import QUICK, Mill
+from tests.stack import QUICK, Mill
 from tests.support import wait_until
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])

@@ -1,4 +1,4 @@
-"""Redis goes away under a living worker: it goes on by itself, never exits, never spins (worker/transport.py)."""
+"""Redis goes away under a living worker: it goes on by itself, never exits, never spins (worker/celery/kombu_transport.py)."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import psutil
 import pytest
 import redis
 
-from tests.pool_process import SETTINGS, PoolProcess, pool_process
+from tests.helpers.workers.pool_process import SETTINGS, PoolProcess, pool_process
 from tests.support import RedisServer, wait_until
 
 __all__ = ["pool_process"]  # a fixture
@@ -75,7 +75,7 @@ def test_the_worker_outlives_its_broker(
 def test_kombus_own_transport_still_needs_the_guard(
     pool_process: PoolProcess, redis_server: RedisServer
 ) -> None:
-    """Without it the worker exits with 1. When this fails, a release has fixed it: drop worker/transport.py."""
+    """Without it the worker exits with 1. When this fails, a release has fixed it: drop worker/celery/kombu_transport.py."""
     worker = pool_process.start(20, guarded=False, task_acks_late=True)
     worker.send("a", seconds=1)
     wait_until(lambda: worker.noted("begins"), "it runs")

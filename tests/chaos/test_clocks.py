@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.models import Api
+from askmill.jobs.model.models import Api
 from tests.chaos.support import assert_each_paid_once, lasting, wait_for_runs, wait_for_workers
-from tests.mill import QUICK, Child, Mill
+from tests.stack import QUICK, Child, Mill
 from tests.support import wait_until
 
 HOUR_S = 3600

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.chaos.embedded import SERVERS, kill_everything, pid_of, stats, stats_afterwards
-from tests.command_line import Terminal, terminal
+from tests.helpers.command_line import Terminal, terminal
 from tests.support import wait_until
 
 ROWS = 60

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import redis
 
-from jobs import keys
-from jobs.models import Attempt, JobStatus, Usage
-from jobs.queue import QUEUE, TASK
-from jobs.records import POISON_KILLS
+from askmill.jobs.model.models import Attempt, JobStatus, Usage
+from askmill.jobs.store import keys
+from askmill.jobs.store.broker import QUEUE, TASK
+from askmill.jobs.store.records import POISON_KILLS
+from askmill.worker.execution.request_builder import KNOWN
+from askmill.worker.lifecycle.state import Known
 from tests.chaos.support import assert_each_paid_once, lasting, wait_for_runs, wait_for_workers
-from tests.mill import QUICK, Mill
+from tests.stack import QUICK, Mill
 from tests.support import wait_until
-from worker.asking import KNOWN
-from worker.known import Known
 
 SLOTS = 6
 KEY = "sk-proj-hostile0123456789abcdef"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.models import Api, JobStatus
-from jobs.store import Store
+from askmill.jobs.model.models import Api, JobStatus
+from askmill.jobs.store import Store
 from tests.chaos.support import (
     assert_each_paid_once,
     bytes_of,
@@ -17,7 +17,7 @@ from tests.chaos.support import (
     wait_for_runs,
     wait_for_workers,
 )
-from tests.mill import QUICK, Mill
+from tests.stack import QUICK, Mill
 from tests.support import wait_until
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.models import Api
+from askmill.jobs.model.models import Api
 from tests.chaos.driver import Chaos
-from tests.mill import Mill
+from tests.stack import Mill
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 

@@ -15,8 +15,8 @@ from tests.chaos.support import (
     wait_for_runs,
     wait_for_workers,
 )
-from tests.mill import QUICK, Mill
-from tests.relay import Relay
+from tests.helpers.tcp_relay import Relay
+from tests.stack import QUICK, Mill
 from tests.support import wait_until
 
 Fault = Callable[[Mill], None]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.functions import describe
-from jobs.models import Api, Result
-from tests.faulty import gsm8k
-from tests.mill import TUTOR, Mill
+from askmill.jobs.functions.registry import describe
+from askmill.jobs.model.models import Api, Result
+from tests.helpers.fake_api import gsm8k
+from tests.stack import TUTOR, Mill
 
 COMMON = [
     "What is 20 + 22?",

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs import keys
-from jobs.models import Limits
-from jobs.profile import Profile
-from jobs.store import Store
-from jobs.telling import money, standstill
+from askmill.jobs.display.status_text import money, standstill
+from askmill.jobs.model.models import Limits
+from askmill.jobs.model.profile import Profile
+from askmill.jobs.store import Store, keys
 from tests.chaos.support import bytes_of, counter, wait_for_runs
-from tests.mill import QUICK, Child, Mill
+from tests.stack import QUICK, Child, Mill
 from tests.support import wait_until
 
 PRICES = '["gpt-5-mini"]\nprompt_usd_per_million = 1\ncompletion_usd_per_million = 1\n'

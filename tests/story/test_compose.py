@@ -1,6 +1,6 @@
 """docker-compose.yml and the systemd unit, checked without containers: structure, names, commands.
 
-That the same commands work is tested where they are told: docs/how-to/docker-compose.md (tests/story/test_docs.py).
+That the same commands work is tested where they are told: docs/how-to/docker-compose.md (tests/cli/test_docs.py).
 """
 
 import configparser
@@ -14,10 +14,10 @@ import httpx2
 import pytest
 import yaml
 
-from config.settings import Settings, variable_of
-from jobs.cli.root import askmill
-from jobs.local.ports import free_port
-from tests.mill import Child, Mill
+from askmill.config.settings import Settings, variable_of
+from askmill.jobs.cli.root import askmill
+from askmill.jobs.local.ports import free_port
+from tests.stack import Child, Mill
 from tests.support import wait_until, wait_until_async
 
 ROOT = Path(__file__).parents[2]

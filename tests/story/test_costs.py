@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.models import JobStatus
-from tests.mill import Mill
+from askmill.jobs.model.models import JobStatus
+from tests.stack import Mill
 
 JOBS = 60
 ROWS_COUNTED, ROWS_HELD = 50, 250
@@ -73,7 +73,7 @@ def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
 
 
 def _counted(mill: Mill, what: str, rows: int) -> int:
-    command = [sys.executable, "-m", "tests.counted_worker", what, str(rows)]
+    command = [sys.executable, "-m", "tests.helpers.workers.counted_worker", what, str(rows)]
     env = {**os.environ, **mill.settings()}
     told = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=200)
     return int(json.loads(told.stdout)[what])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from jobs.models import Api, JobStatus, Result
-from tests.mill import TUTOR, Mill
+from askmill.jobs.model.models import Api, JobStatus, Result
+from tests.stack import TUTOR, Mill
 
 
 @dataclass(frozen=True)

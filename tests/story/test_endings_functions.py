@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.functions import describe
-from jobs.models import Api, JobStatus, Result
-from jobs.profile import Profile
-from tests.mill import TUTOR, Mill
+from askmill.jobs.functions.registry import describe
+from askmill.jobs.model.models import Api, JobStatus, Result
+from askmill.jobs.model.profile import Profile
+from tests.stack import TUTOR, Mill
 
 FUNCTIONS = '''
 import threading

@@ -3,8 +3,8 @@
 import pytest
 import pytest_asyncio
 
-from jobs.models import Api
-from tests.faulty import KINDS, OUTCOMES, Played, Scene, faults_of, gsm8k, play
+from askmill.jobs.model.models import Api
+from tests.helpers.fake_api import KINDS, OUTCOMES, Played, Scene, faults_of, gsm8k, play
 
 ROWS = 150
 SCENE = Scene(http=0.2, outcomes=0.2, create_limit_s=1.0)

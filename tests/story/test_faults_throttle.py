@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.store import Store
+from askmill.jobs.store import Store
 
 
 @pytest.mark.parametrize(("refusals", "halved"), [(2, False), (3, True)])

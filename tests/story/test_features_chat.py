@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.api import client
-from jobs.chat import Kept, Partner, talk_of
-from jobs.chatting.screen import Screen
-from jobs.functions import describe
-from jobs.profile import Profile, Resources
-from tests.asked import Asker
-from tests.command_line import terminal
-from tests.mill import Mill
+from askmill.jobs.chat.render import Screen
+from askmill.jobs.chat.session import Kept, Partner, talk_of
+from askmill.jobs.functions.registry import describe
+from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.openai_client.client import client
+from tests.helpers.command_line import terminal
+from tests.helpers.requests import Asker
+from tests.stack import Mill
 from tests.support import wait_until
 
 TUTOR = str(Path(__file__).parents[2] / "examples" / "tutor.toml")

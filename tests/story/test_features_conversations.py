@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.asked import Asker, Row
-from tests.mill import QUICK, Mill
+from tests.helpers.requests import Asker, Row
+from tests.stack import QUICK, Mill
 from tests.support import wait_until
 
 HEADER = ("chat", "question")

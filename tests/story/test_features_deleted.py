@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.asked import HEADERS, Asker
-from tests.mill import Mill
+from tests.helpers.requests import HEADERS, Asker
+from tests.stack import Mill
 from tests.support import wait_until
 
 ASSISTANTS, UPLOADS = "POST /assistants", "POST /files"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli.chatting import chat_command
-from jobs.cli.submitting import run_command
-from jobs.profile import Profile
-from tests.asked import Asker
-from tests.mill import Mill
-from tests.shown import PAGE, ROOT, blocks, printed
+from askmill.jobs.cli.chat import chat_command
+from askmill.jobs.cli.run import run_command
+from askmill.jobs.model.profile import Profile
+from tests.helpers.requests import Asker
+from tests.helpers.screens import PAGE, ROOT, blocks, printed
+from tests.stack import Mill
 
 
 def test_every_example_prints_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_every_example_prints_what_the_page_shows(tmp_path: Path, monkeypatch: p
         asker = Asker.of(mill, tmp_path / "work")
         wrong = {command: told for command, shown in blocks() if (told := printed(asker, command)) != shown}
 
-    assert not wrong, "python -m tests.shown writes the page anew"
+    assert not wrong, "python -m tests.helpers.screens writes the page anew"
 
 
 def test_every_name_on_the_page_is_there() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.asked import Asker
-from tests.mill import Mill
+from tests.helpers.requests import Asker
+from tests.stack import Mill
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 UPLOAD, STORE = "POST /files", "POST /vector_stores"

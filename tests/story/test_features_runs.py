@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.asked import Asker
-from tests.mill import Mill
-from tests.shown import ROOT
+from tests.helpers.requests import Asker
+from tests.helpers.screens import ROOT
+from tests.stack import Mill
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])

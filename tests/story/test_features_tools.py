@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.asked import Asker
-from tests.mill import Mill
+from tests.helpers.requests import Asker
+from tests.stack import Mill
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import UsageError
-from jobs.pilot import Taken, extrapolated
-from tests.command_line import Terminal, terminal
+from askmill.jobs.model.errors import UsageError
+from askmill.jobs.openai_client.pilot import Taken, extrapolated
+from tests.helpers.command_line import Terminal, terminal
 
 
 @pytest.fixture

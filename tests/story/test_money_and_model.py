@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.models import Api, JobStatus
-from jobs.store import Store
+from askmill.jobs.model.models import Api, JobStatus
+from askmill.jobs.store import Store
 from tests.chaos.support import bytes_of
-from tests.command_line import Terminal, terminal
-from tests.mill import Mill
+from tests.helpers.command_line import Terminal, terminal
+from tests.stack import Mill
 from tests.support import wait_until
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.pool_process import TESTS, PoolProcess, pool_process
+from tests.helpers.workers.pool_process import TESTS, PoolProcess, pool_process
 from tests.support import wait_until
 
 __all__ = ["pool_process"]  # a fixture
@@ -81,7 +81,7 @@ def test_inspect_tells_what_runs(pool_process: PoolProcess) -> None:
     assert worker.ask("ping") == {"ok": "pong"}
     stats = worker.ask("stats")["pool"]
     assert stats == {
-        "implementation": "worker.pool:TaskPool",
+        "implementation": "askmill.worker.celery.greenlet_pool:TaskPool",
         "max-concurrency": 5,
         "running": 2,
         "waiting": 0,
@@ -190,7 +190,11 @@ def test_a_soft_shutdown_lets_short_tasks_end(pool_process: PoolProcess) -> None
 
 
 @pytest.mark.parametrize(
-    ("flags", "env"), [([], {}), (["-P", "custom"], {"CELERY_CUSTOM_WORKER_POOL": "worker.pool:TaskPool"})]
+    ("flags", "env"),
+    [
+        ([], {}),
+        (["-P", "custom"], {"CELERY_CUSTOM_WORKER_POOL": "askmill.worker.celery.greenlet_pool:TaskPool"}),
+    ],
 )
 def test_celerys_own_command_line_works(
     pool_process: PoolProcess, flags: list[str], env: dict[str, str]
@@ -200,7 +204,7 @@ def test_celerys_own_command_line_works(
     worker.send("a")
     wait_until(lambda: worker.noted("ends"), "the task has ended")
 
-    assert worker.ask("stats")["pool"]["implementation"] == "worker.pool:TaskPool"
+    assert worker.ask("stats")["pool"]["implementation"] == "askmill.worker.celery.greenlet_pool:TaskPool"
 
 
 def test_files_in_the_working_folder_shadow_nothing(pool_process: PoolProcess) -> None:

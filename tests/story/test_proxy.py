@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.local.ports import HOST
-from tests.command_line import Terminal, terminal
-from tests.contract.api_support import emulator_running
-from tests.contract.test_redirects import redirecting
-from tests.mill import Mill
-from tests.recording_proxy import RecordingProxy, basic, over_tls
+from askmill.jobs.local.ports import HOST
+from tests.backends.api_support import emulator_running
+from tests.backends.test_redirects import redirecting
+from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.recording_proxy import RecordingProxy, basic, over_tls
+from tests.stack import Mill
 from tests.story.test_secrets import tattling
 
 KEY = "sk-Zq7.distinctive.KEY.0123456789"

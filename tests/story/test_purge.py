@@ -7,14 +7,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from jobs.api import client
-from jobs.prepare import Preparation
-from jobs.profile import Profile
-from jobs.records import NewRow
-from jobs.store import Store
-from tests.asked import HEADERS, Asker
-from tests.mill import QUICK, Mill
-from tests.stored import new_batch
+from askmill.jobs.model.profile import Profile
+from askmill.jobs.openai_client.client import client
+from askmill.jobs.store import Store
+from askmill.jobs.store.records import NewRow
+from askmill.jobs.submit.resources import Preparation
+from tests.helpers.batches import new_batch
+from tests.helpers.requests import HEADERS, Asker
+from tests.stack import QUICK, Mill
 from tests.support import wait_until
 
 SEARCHING = ("--tool", "file_search", "--file", "notes.txt")

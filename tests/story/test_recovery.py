@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from jobs.functions import describe
-from jobs.models import Api, JobStatus
-from jobs.store import Store
+from askmill.jobs.functions.registry import describe
+from askmill.jobs.model.models import Api, JobStatus
+from askmill.jobs.store import Store
 from tests.chaos.support import (
     assert_each_paid_once,
     bytes_of,
@@ -19,8 +19,8 @@ from tests.chaos.support import (
     wait_for_runs,
 )
 from tests.chaos.test_redis_faults import outage
-from tests.command_line import Terminal
-from tests.mill import QUICK, TUTOR, Mill
+from tests.helpers.command_line import Terminal
+from tests.stack import QUICK, TUTOR, Mill
 from tests.support import wait_until, wait_until_async
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])

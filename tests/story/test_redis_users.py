@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.command_line import Terminal, terminal
-from tests.mill import QUICK, Mill
-from tests.relay import encrypted
+from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.tcp_relay import encrypted
+from tests.stack import QUICK, Mill
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to/own-redis.md"
 RULES = re.compile(r"ACL SETUSER mill on (.+)")

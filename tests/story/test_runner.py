@@ -15,22 +15,21 @@ import pytest
 import redis
 from aiohttp import web
 
-from jobs import api as jobs_api
-from jobs import keys
-from jobs.models import JobStatus
-from jobs.pricing import Prices
-from jobs.records import Claim
-from jobs.store import Store
-from tests.contract.test_backend_wild import Wild, wild
-from tests.stored import card, claimed, stop_heart, submitted
+from askmill.jobs.model.models import JobStatus
+from askmill.jobs.openai_client import client as jobs_api
+from askmill.jobs.openai_client.pricing import Prices
+from askmill.jobs.store import Store, keys
+from askmill.jobs.store.records import Claim
+from askmill.worker.backends.factory import backend_for
+from askmill.worker.execution.job_runner import JobRunner
+from askmill.worker.lifecycle.transitions import SEND_WITHIN_S
+from askmill.worker.runtime.batch_cache import BatchRoom
+from askmill.worker.runtime.context import Desk, elapsed_clock_s
+from askmill.worker.runtime.interrupts import Signals
+from askmill.worker.runtime.rate_limiter import SharedLimits
+from tests.backends.test_backend_wild import Wild, wild
+from tests.helpers.batches import card, claimed, stop_heart, submitted
 from tests.support import RedisServer, wait_until_async
-from worker.backends.choice import backend_for
-from worker.desk import Desk, elapsed_clock_s
-from worker.lifecycle import SEND_WITHIN_S
-from worker.limits import SharedLimits
-from worker.rooms import BatchRoom
-from worker.runner import JobRunner
-from worker.signals import Signals
 
 RUNS, MESSAGES = "/threads/t/runs", "GET /threads/t/messages"
 DONE = {"id": "r", "status": "completed", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs import keys
-from tests.asked import Asker
-from tests.command_line import Terminal
-from tests.leaks import assert_no_leaks
-from tests.mill import QUICK, Mill
-from tests.relay import Relay
+from askmill.jobs.store import keys
+from tests.helpers.command_line import Terminal
+from tests.helpers.key_leaks import assert_no_leaks
+from tests.helpers.requests import Asker
+from tests.helpers.tcp_relay import Relay
+from tests.stack import QUICK, Mill
 from tests.support import RedisServer, wait_until
 
 ROWS = 20_000

@@ -16,12 +16,12 @@ import pytest
 import redis
 from aiohttp import web
 
-from config.settings import BadSetting, load_settings
-from jobs.codec import unpack, unpack_result
-from jobs.local import embedded_redis
-from jobs.local.ports import HOST
-from tests.command_line import Terminal, terminal
-from tests.mill import Mill
+from askmill.config.settings import BadSetting, load_settings
+from askmill.jobs.local import embedded_redis
+from askmill.jobs.local.ports import HOST
+from askmill.jobs.store.codec import unpack, unpack_result
+from tests.helpers.command_line import Terminal, terminal
+from tests.stack import Mill
 
 KEY = "Zq7.distinctive.KEY.0123456789"
 """Nothing about it looks like a key."""
@@ -188,7 +188,7 @@ def _unpacked(value: bytes) -> str:
 LOGGING = """
 import asyncio, structlog
 from config.logs import set_up_logs
-from worker.backends.faults import told
+from worker.backends.errors import told
 
 set_up_logs({form!r}, "debug", ["a-password"])
 

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from jobs.local.ports import free_port
-from tests.mill import Mill
+from askmill.jobs.local.ports import free_port
+from tests.stack import Mill
 from tests.support import wait_until
 
 

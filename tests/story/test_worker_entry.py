@@ -1,4 +1,4 @@
-"""`python -P -m worker`, as `askmill` starts it: blind to its surroundings, and gone when its terminal is."""
+"""`python -P -m askmill.worker`, as `askmill` starts it: blind to its surroundings, and gone when its terminal is."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def worker(
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker", "--concurrency", "3"],
+            [sys.executable, "-P", "-m", "askmill.worker", "--concurrency", "3"],
             cwd=folder,
             env={**os.environ, **ours, **env},
             stdout=output,

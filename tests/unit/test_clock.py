@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.lifecycle_moments import FOLLOWING, NOW
-from worker.clock import RedisClock
-from worker.known import Known
-from worker.moments import MOMENTS, stored, taken_over
+from askmill.worker.execution.stored_times import MOMENTS, stored, taken_over
+from askmill.worker.lifecycle.state import Known
+from askmill.worker.runtime.redis_clock import RedisClock
+from tests.unit.lifecycle.lifecycle_moments import FOLLOWING, NOW
 
 UNIX = 1_700_000_000.0
 

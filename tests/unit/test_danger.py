@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.danger import Danger
+from askmill.worker.runtime.crash_isolation import Danger
 
 
 async def _all_through(steps: Sequence[tuple[bool, int]]) -> None:

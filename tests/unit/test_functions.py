@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import ProfileError
-from jobs.functions import describe, load
-from jobs.profile import Functions
+from askmill.jobs.functions.registry import describe, load
+from askmill.jobs.model.errors import ProfileError
+from askmill.jobs.model.profile import Functions
 
 GOOD = '''
 from dataclasses import dataclass

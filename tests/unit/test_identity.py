@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from jobs.intake import IntakeOptions, check
-from jobs.profile import Profile
-from jobs.submit import Order, identity_of
-from jobs.target import Target
+from askmill.jobs.intake import IntakeOptions, check
+from askmill.jobs.model.api_target import Target
+from askmill.jobs.model.profile import Profile
+from askmill.jobs.submit.submit import Order, identity_of
 
 TARGET = Target("assistants", "http://api", SecretStr("k"), offline=False)
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from jobs.pace import PIECE_S, PIECES, TimeLeft, time_left
+from askmill.jobs.store.eta import PIECE_S, PIECES, TimeLeft, time_left
 
 TRIALS = 300
 TOLD = 0.85

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import BadSetting
-from jobs.models import Usage
-from jobs.pricing import Prices, estimate
-from jobs.profile import Profile
+from askmill.config.settings import BadSetting
+from askmill.jobs.model.models import Usage
+from askmill.jobs.model.profile import Profile
+from askmill.jobs.openai_client.pricing import Prices, estimate
 
 BUNDLED = Prices.read(None)
 MILLION_EACH = Usage(1_000_000, 1_000_000)

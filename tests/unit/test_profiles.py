@@ -8,9 +8,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from jobs.errors import ProfileError
-from jobs.profile import Profile
-from jobs.profiles import ProfileOptions, build_profile, profile_schema, refuse_unsupported, warnings
+from askmill.jobs.model.errors import ProfileError
+from askmill.jobs.model.profile import Profile
+from askmill.jobs.submit.profile_loader import (
+    ProfileOptions,
+    build_profile,
+    profile_schema,
+    refuse_unsupported,
+    warnings,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -130,7 +136,7 @@ def test_little_room_for_file_search_is_a_warning() -> None:
 
 
 def test_the_editor_schema_is_current_and_fits_the_example() -> None:
-    """`python -m jobs.profiles > examples/profile.schema.json` was run after the last change."""
+    """`python -m askmill.jobs.submit.profile_loader > examples/profile.schema.json` was run after the last change."""
     stored = json.loads((EXAMPLES / "profile.schema.json").read_text(encoding="utf-8"))
 
     assert stored == profile_schema()

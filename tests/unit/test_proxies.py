@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from config.proxies import Proxy, excepted, proxy_for, without_proxy
-from config.settings import BadSetting
-from jobs.api import client
+from askmill.config.proxies import Proxy, excepted, proxy_for, without_proxy
+from askmill.config.settings import BadSetting
+from askmill.jobs.openai_client.client import client
 
 PROXY = "http://proxy.test:3128"
 API = "https://api.test/v1"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import GOOD_EXAMPLES, BadSetting, load_settings
+from askmill.config.settings import GOOD_EXAMPLES, BadSetting, load_settings
 
 
 @pytest.fixture(autouse=True)

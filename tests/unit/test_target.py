@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from jobs.target import Target
+from askmill.jobs.model.api_target import Target
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import calling
-from jobs.functions import describe
-from jobs.profile import Functions
-from worker.backends.base import ToolCall
-from worker.tools import call_tools
+from askmill.jobs.functions import invoke as calling
+from askmill.jobs.functions.registry import describe
+from askmill.jobs.model.profile import Functions
+from askmill.worker.execution.tools import call_tools
+from askmill.worker.lifecycle.api_types import ToolCall
 
 MODULE = '''
 import asyncio

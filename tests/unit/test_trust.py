@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from config.settings import BadSetting, Settings, Source, load_settings
-from config.trust import CREDENTIALS, Use, decided
-from jobs.errors import UsageError
-from jobs.target import Consent, Target, target_of
+from askmill.config.settings import BadSetting, Settings, Source, load_settings
+from askmill.config.trust import CREDENTIALS, Use, decided
+from askmill.jobs.model.api_target import Consent, Target, target_of
+from askmill.jobs.model.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 FAR, LOCAL, LOOPBACK = "https://planted.example/v1", "http://10.0.0.1/v1", "http://127.0.0.1:8000/v1"
@@ -257,5 +257,10 @@ def test_one_place_decides() -> None:
         if any(name in path.read_text(encoding="utf-8") for name in names)
     }
 
-    # jobs/ending.py asks whether there is a key.
-    assert reading == {"config/settings.py", "config/trust.py", "jobs/ending.py", "jobs/target.py"}
+    # jobs/submit/cleanup.py asks whether there is a key.
+    assert reading == {
+        "config/settings.py",
+        "config/trust.py",
+        "jobs/submit/cleanup.py",
+        "jobs/model/api_target.py",
+    }

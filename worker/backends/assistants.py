@@ -13,11 +13,11 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from jobs.models import Api, Step
-from jobs.params import assistant_params
-from jobs.profile import Profile, Resources
-from worker.backends.answers import finished
-from worker.backends.assistant_objects import (
+from askmill.jobs.model.models import Api, Step
+from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.openai_client.params import assistant_params
+from askmill.worker.backends.answer_builder import finished
+from askmill.worker.backends.assistants_parse import (
     Json,
     age_of,
     draft_of,
@@ -29,11 +29,12 @@ from worker.backends.assistant_objects import (
     unknown_of,
     worth_of,
 )
-from worker.backends.base import ENDED, Answer, ApiFault, Ask, Found, FoundKind, Run, ToolOutput
-from worker.backends.faults import bad_reply
-from worker.backends.files import Files
-from worker.backends.requests import run_params, thread_params
-from worker.backends.wire import Reply, Wire, path
+from askmill.worker.backends.base import Ask
+from askmill.worker.backends.errors import bad_reply
+from askmill.worker.backends.files import Files
+from askmill.worker.backends.http import Reply, Wire, path
+from askmill.worker.backends.request_body import run_params, thread_params
+from askmill.worker.lifecycle.api_types import ENDED, Answer, ApiFault, Found, FoundKind, Run, ToolOutput
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 SEARCH_RESULTS = ("include[]", "step_details.tool_calls[*].file_search.results[*].content")

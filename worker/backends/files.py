@@ -7,11 +7,11 @@ from typing import Any
 
 from openai import APIStatusError
 
-from jobs.errors import ApiUnavailable, AskmillError
-from jobs.objects import make_vector_store
-from worker.backends.base import ApiFault
-from worker.backends.numbers import moment_of
-from worker.backends.wire import Wire, path
+from askmill.jobs.model.errors import ApiUnavailable, AskmillError
+from askmill.jobs.openai_client.uploads import make_vector_store
+from askmill.worker.backends.coerce import moment_of
+from askmill.worker.backends.http import Wire, path
+from askmill.worker.lifecycle.api_types import ApiFault
 
 REMEMBERED = 10_000
 """Names kept: a batch cites the same few knowledge files in every row."""

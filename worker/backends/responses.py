@@ -18,16 +18,17 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from jobs.models import BY_ITEMS, Api, Step, Usage
-from jobs.params import includes
-from jobs.profile import Profile, Resources
-from worker.backends.answers import finished
-from worker.backends.base import Answer, ApiFault, Ask, Found, FoundKind, Run, RunStatus, ToolOutput
-from worker.backends.faults import bad_reply
-from worker.backends.files import Files
-from worker.backends.numbers import moment_of
-from worker.backends.requests import conversation_params, response_params, response_question
-from worker.backends.response_objects import (
+from askmill.jobs.model.models import BY_ITEMS, Api, Step, Usage
+from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.openai_client.params import includes
+from askmill.worker.backends.answer_builder import finished
+from askmill.worker.backends.base import Ask
+from askmill.worker.backends.coerce import moment_of
+from askmill.worker.backends.errors import bad_reply
+from askmill.worker.backends.files import Files
+from askmill.worker.backends.http import Reply, Wire, path
+from askmill.worker.backends.request_body import conversation_params, response_params, response_question
+from askmill.worker.backends.responses_parse import (
     Json,
     behind_question,
     containers_of,
@@ -41,7 +42,7 @@ from worker.backends.response_objects import (
     tool_calls,
     written,
 )
-from worker.backends.wire import Reply, Wire, path
+from askmill.worker.lifecycle.api_types import Answer, ApiFault, Found, FoundKind, Run, RunStatus, ToolOutput
 
 NOT_CANCELLABLE = frozenset({400, 409})
 ENDED = frozenset({"completed", "failed", "cancelled", "incomplete"})

@@ -1,0 +1,24 @@
+# The five commands one needs. `make` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install test check docs build
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+install: ## Create .venv with askmill (editable) and all tools
+	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev,docs]'
+
+test: ## Run the default tests
+	$(BIN)/pytest
+
+check: ## Lint, format, types and import contracts
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+docs: ## Build the documentation and serve it on loopback
+	$(BIN)/mkdocs serve
+
+build: ## Build the sdist and the wheel, and check them
+	$(BIN)/python -m build && $(BIN)/twine check --strict dist/*

@@ -1,0 +1,1 @@
+"""What every endpoint shares: routing, validation, errors, ids, pages."""

@@ -1,0 +1,1 @@
+"""The HTTP server, its registry of objects, and injected faults."""

@@ -1,0 +1,80 @@
+"""Everything an emulator holds, put together: the store, the engine and each resource with its routes."""
+
+from pathlib import Path
+
+from askmill.emulator.protocol.clock import Clock
+from askmill.emulator.protocol.routing import Json, Route
+from askmill.emulator.resources import models
+from askmill.emulator.resources.assistants import Assistants
+from askmill.emulator.resources.containers import Containers
+from askmill.emulator.resources.conversations import Conversations
+from askmill.emulator.resources.files import Files
+from askmill.emulator.resources.responses import Responses
+from askmill.emulator.resources.runs import Runs
+from askmill.emulator.resources.steps import Steps
+from askmill.emulator.resources.threads import Threads
+from askmill.emulator.resources.vector_stores import VectorStores
+from askmill.emulator.simulation.answer import Tutor
+from askmill.emulator.simulation.engine import Engine
+from askmill.emulator.simulation.file_library import Library
+from askmill.emulator.simulation.journal import Store
+from askmill.emulator.simulation.run_output import Writer
+
+
+class World:
+    """Opened at once: StateError when the state folder cannot be used."""
+
+    def __init__(self, folder: Path | None, seed: int, tutor: Tutor, clock: Clock) -> None:
+        self.store = Store(folder)
+        self._library = Library(self.store)
+        self.engine = Engine(self.store, self._library, tutor, seed)
+        self.engine.clock = clock
+        self._assistants = Assistants(self.store, self._library)
+        self._threads = Threads(self.store, self._library)
+        self._runs = Runs(
+            self.store, self.engine, self._assistants, Writer(self.store, self._threads, self._library)
+        )
+        self._vector_stores = VectorStores(self.store, self._library)
+        self._conversations = Conversations(self.store)
+        self._containers = Containers(self.store)
+        self._responses = Responses(
+            self.store, self.engine, self._library, self._conversations, self._containers
+        )
+        self.store.open()
+
+    def take_up(self, now: float) -> None:
+        """Go on with what was unfinished when the emulator last stopped."""
+        self._runs.take_up(now)
+        self._responses.take_up(now)
+
+    def routes(self) -> list[Route]:
+        parts = (
+            self._assistants,
+            self._threads,
+            self._runs,
+            Steps(self._runs),
+            Files(self._library),
+            self._vector_stores,
+            self._responses,
+            self._conversations,
+            self._containers,
+        )
+        return [*models.routes(), *(route for part in parts for route in part.routes())]
+
+    def stats(self, now: float) -> Json:
+        """What tests ask about: requests by route, runs, tokens."""
+        self.engine.look_at_all(now)
+        counters = self.store.counters
+        return {
+            "requests": self._counted("requests "),
+            "runs_created": counters["runs_created"],
+            "runs_by_job": self._counted("runs_by_job "),
+            "runs_active": self.engine.activity.count(now),
+            "runs_active_max": self.engine.activity.most,
+            "tokens": counters["tokens"],
+        }
+
+    def _counted(self, prefix: str) -> dict[str, int]:
+        return {
+            name.removeprefix(prefix): n for name, n in self.store.counters.items() if name.startswith(prefix)
+        }

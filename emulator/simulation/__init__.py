@@ -1,0 +1,1 @@
+"""How emulated runs and responses proceed: plans, outcomes, events, journal."""

@@ -1,0 +1,160 @@
+"""The scenario file: run times, outcomes, faults and the account's state, read from TOML and checked.
+
+[latency]  median_s, sigma                 how long runs take (lognormal; sigma 0: always the median)
+[outcomes] "failed(server_error)" = 0.1    shares of undirected runs; the rest complete
+[http]     shares of requests that go wrong on the wire, and how (see `Http`)
+[run]      expires_s                       a run's life (default 600, as the API's)
+[clock]    offset_s                        how far the server's clock is ahead, or (negative) behind
+[account]  error = "insufficient_quota"    what is refused to the whole account (see errors.ACCOUNT)
+"""
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from typing import Any
+
+from askmill.emulator.protocol.errors import ACCOUNT
+from askmill.emulator.simulation.directives import DirectionError, Outcome, read_outcome
+
+
+class ScenarioError(ValueError):
+    """A scenario that cannot be played; the message names the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Time from a run's creation to its end, lognormal."""
+
+    median_s: float = 0.002
+    sigma: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """Faults on `/v1`. Shares are of all requests that `only` names (globs such as `POST /threads/*/runs`).
+
+    drop_before: the connection is closed, nothing was done · drop_after: done, the connection is closed
+    without a reply; with late_s it is done that long after the closing. late_s alone drops every request.
+    slow_s delays every reply.
+    """
+
+    rate_429: float = 0.0
+    rate_500: float = 0.0
+    rate_503: float = 0.0
+    drop_before: float = 0.0
+    drop_after: float = 0.0
+    retry_after_s: float = 0.0
+    late_s: float = 0.0
+    slow_s: float = 0.0
+    only: tuple[str, ...] = ()
+
+
+SHARES = ("rate_429", "rate_500", "rate_503", "drop_before", "drop_after")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRules:
+    """What holds for every run."""
+
+    expires_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerClock:
+    """Seconds that the server's clock is ahead of this machine's; read once, when the emulator starts."""
+
+    offset_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`error`: a key of `errors.ACCOUNT`, empty for an account in order."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything a scenario file may set; the default: no faults, runs of two milliseconds."""
+
+    latency: Latency = field(default_factory=Latency)
+    outcomes: tuple[tuple[float, Outcome], ...] = ()
+    http: Http = field(default_factory=Http)
+    run: RunRules = field(default_factory=RunRules)
+    clock: ServerClock = field(default_factory=ServerClock)
+    account: Account = field(default_factory=Account)
+
+
+def read_scenario(text: str) -> Scenario:
+    """The scenario written in TOML; ScenarioError naming the key that is unknown or has a bad value."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"not TOML: {error}") from None
+    known = [f.name for f in fields(Scenario)]
+    for name, table in tables.items():
+        if name not in known:
+            raise ScenarioError(f"[{name}] is unknown; known: {', '.join(known)}")
+        if not isinstance(table, dict):
+            raise ScenarioError(f"`{name}` must be a table, written [{name}]")
+    scenario = Scenario(
+        latency=Latency(**_numbers("latency", Latency, tables)),
+        outcomes=_outcomes(tables.get("outcomes", {})),
+        http=Http(**_numbers("http", Http, tables), only=_globs(tables.get("http", {}))),
+        run=RunRules(**_numbers("run", RunRules, tables)),
+        clock=ServerClock(**_numbers("clock", ServerClock, tables, least=float("-inf"))),
+        account=_account(tables.get("account", {})),
+    )
+    _check_shares("http", [(key, getattr(scenario.http, key)) for key in SHARES])
+    return scenario
+
+
+def _numbers(name: str, shape: type, tables: dict[str, Any], least: float = 0.0) -> dict[str, float]:
+    known = [f.name for f in fields(shape)]
+    numbers = {}
+    for key, value in tables.get(name, {}).items():
+        if key not in known:
+            raise ScenarioError(f"{name}.{key} is unknown; known: {', '.join(known)}")
+        if key == "only":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ScenarioError(f"{name}.{key} must be a number, not {value!r}")
+        if value < least:
+            raise ScenarioError(f"{name}.{key} must be a number of at least 0, not {value!r}")
+        numbers[key] = float(value)
+    return numbers
+
+
+def _globs(table: dict[str, Any]) -> tuple[str, ...]:
+    only = table.get("only", [])
+    if not isinstance(only, list) or not all(isinstance(glob, str) and " /" in glob for glob in only):
+        raise ScenarioError(f'http.only must be a list such as ["POST /threads/*/runs"], not {only!r}')
+    return tuple(only)
+
+
+def _outcomes(table: dict[str, Any]) -> tuple[tuple[float, Outcome], ...]:
+    _check_shares("outcomes", list(table.items()))
+    try:
+        return tuple((float(share), read_outcome(text)) for text, share in table.items())
+    except DirectionError as error:
+        raise ScenarioError(f"outcomes: {error}") from None
+
+
+def _check_shares(name: str, shares: list[tuple[str, Any]]) -> None:
+    for key, share in shares:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ScenarioError(f"{name}.{key} must be a share from 0 to 1, not {share!r}")
+    if sum(share for _, share in shares) > 1 + 1e-9:
+        raise ScenarioError(
+            f"the shares of [{name}] ({', '.join(key for key, _ in shares)}) add up to more than 1"
+        )
+
+
+def _account(table: dict[str, Any]) -> Account:
+    for key in table:
+        if key != "error":
+            raise ScenarioError(f"account.{key} is unknown; known: error")
+    error = table.get("error", "")
+    if error and error not in ACCOUNT:
+        raise ScenarioError(f"account.error {error!r} is unknown; known: {', '.join(ACCOUNT)}")
+    return Account(error)

@@ -1,0 +1,59 @@
+"""What a question asks to have computed: the only thing the helper process is ever told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from askmill.emulator.tutor.ast import Node, from_json, to_json
+
+
+class Kind(StrEnum):
+    """The computation asked for; beside each, what `Problem.bounds` holds."""
+
+    EVALUATE = "evaluate"  # nothing, or one value for each of `variables`
+    SOLVE = "solve"
+    SIMPLIFY = "simplify"
+    EXPAND = "expand"
+    FACTOR = "factor"
+    DERIVATIVE = "derivative"
+    INTEGRAL = "integral"  # from, to; nothing for an antiderivative
+    LIMIT = "limit"  # the point
+    SUM = "sum"  # first, last
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One computation. `formulas` has one tree, or the equations of a system."""
+
+    kind: Kind
+    formulas: tuple[Node, ...]
+    variables: tuple[str, ...] = ()
+    bounds: tuple[Node, ...] = ()
+    order: int = 1  # of a derivative
+    side: str = "+-"  # a limit from the right is "+", from the left "-"
+    places: int = 0  # decimal places asked for, 0 for none in particular
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind.value,
+            "formulas": [to_json(tree) for tree in self.formulas],
+            "variables": list(self.variables),
+            "bounds": [to_json(tree) for tree in self.bounds],
+            "order": self.order,
+            "side": self.side,
+            "places": self.places,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Problem:
+        return cls(
+            kind=Kind(data["kind"]),
+            formulas=tuple(from_json(tree) for tree in data["formulas"]),
+            variables=tuple(data["variables"]),
+            bounds=tuple(from_json(tree) for tree in data["bounds"]),
+            order=data["order"],
+            side=data["side"],
+            places=data["places"],
+        )

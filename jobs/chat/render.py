@@ -1,0 +1,86 @@
+"""What a person sees of an answer while it comes: text, tool calls with their code and logs, sources."""
+
+from collections.abc import Callable
+
+from askmill.config.text import harmless, masked
+from askmill.jobs.model.api_refusals import next_step, report_of_text
+
+OPENS, CLOSES = "【", "】"
+
+
+class Screen:
+    """Writes the stream of one answer after the other. `write` takes text without a line end of its own.
+
+    The API's citation markers, which nobody can read, become `[1]`, `[2]`, … as they stream by.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._at_start = True
+        self._held: str | None = None
+        self._markers: list[str] = []
+
+    def begin(self) -> None:
+        """A new answer."""
+        self._held, self._markers = None, []
+
+    def text(self, piece: str) -> None:
+        """A piece of the answer; a marker may come in several."""
+        for letter in piece:
+            if letter == OPENS:
+                self._held = ""
+            elif self._held is not None and letter == CLOSES:
+                self._cite(self._held)
+                self._held = None
+            elif self._held is not None:
+                self._held += letter
+            else:
+                self._put(letter)
+
+    def _cite(self, marker: str) -> None:
+        if marker not in self._markers:
+            self._markers.append(marker)
+        self._put(f"[{self._markers.index(marker) + 1}]")
+
+    def line(self, text: str) -> None:
+        """A line of its own."""
+        if not self._at_start:
+            self._put("\n")
+        self._put(f"{text}\n")
+
+    def tool(self, name: str, *details: str) -> None:
+        """A tool call: what it is, and below, indented, what it was given or gave."""
+        self.line(f"  · {name}")
+        for detail in details:
+            for row in detail.strip("\n").splitlines():
+                self.line(f"      {row}")
+
+    def sources(self, names: list[str]) -> None:
+        """The files that the answer cites."""
+        for number, name in enumerate(names, 1):
+            self.line(f"  [{number}] {name}")
+
+    def waiting(self) -> None:
+        """The thread is held by an earlier answer."""
+        self.line("(an earlier answer still holds this thread; waiting for its end)")
+
+    def made(self, names: list[str]) -> None:
+        """Files that the answer made: they stay at the API, where a batch would fetch them."""
+        for name in names:
+            self.line(f"  (made {name}, which `run` would keep)")
+
+    def ended(self, what: str, status: str, error: str) -> None:
+        """A run that did not complete: the API's words, and what to do about them where that is known."""
+        self.line(f"(the {what} ended {status}{error and ': '}{masked(error)})")
+        if step := next_step(report_of_text(error)):
+            self.line(step)
+
+    def end(self) -> None:
+        """The answer is whole."""
+        if not self._at_start:
+            self._put("\n")
+
+    def _put(self, text: str) -> None:
+        if text:
+            self._write(harmless(text))
+            self._at_start = text.endswith("\n")

@@ -1,1 +1,0 @@
-"""How `askmill chat` talks at each API, and what of it is shown (`jobs.chat` begins it)."""

@@ -1,0 +1,1 @@
+"""Status views as text, panels and pages."""

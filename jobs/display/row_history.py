@@ -1,0 +1,123 @@
+"""One row as a story a person can read: the question, what was tried, what each run did, the answer."""
+
+import textwrap
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from askmill.config.text import duration, harmless, usd
+from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step
+from askmill.jobs.model.result_fields import FIELDS
+from askmill.jobs.results.columns import entry_of
+from askmill.jobs.store.records import Batch, RowDetail
+
+INDENT = "  "
+
+
+def as_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
+    """The row as a line of `--format jsonl` has it."""
+    entry = entry_of(detail.view)
+    given = dict(zip(batch.spec.columns, entry.cells, strict=False))
+    fields = dict(zip(FIELDS, entry.fields(), strict=True))
+    return {"row": entry.row, "input": given, **fields, "steps": orjson.Fragment(entry.steps)}
+
+
+def story(batch: Batch, detail: RowDetail) -> str:
+    """The whole story as text, harmless to a terminal."""
+    view, result = detail.view, detail.view.result
+    parts = [f"{batch.id} row {view.row} of {batch.rows:,}: {view.status}", *_own_id(batch, detail), ""]
+    parts += ["Question", _block(batch.spec.question(view.cells)), ""]
+    if view.status in UNFINISHED:
+        parts += [*_under_way(detail), ""]
+    if result is not None:
+        parts += [*_tried(result), "Answer", _block(result.answer or "(none)")]
+        if result.error:
+            parts += ["", f"Error: {result.error}"]
+        parts += list(_extras(result))
+    return harmless("\n".join(parts).rstrip())
+
+
+def _own_id(batch: Batch, detail: RowDetail) -> list[str]:
+    column = batch.spec.id_column
+    return [f"{column}: {batch.spec.cell(column, detail.view.cells)}"] if column else []
+
+
+def _block(text: str) -> str:
+    return textwrap.indent(text, INDENT, lambda _: True)
+
+
+def _under_way(detail: RowDetail) -> Iterator[str]:
+    if detail.worker:
+        yield f"Worker {detail.worker} has it."
+    elif detail.due_ms:
+        yield f"It waits until {_clock(detail.due_ms / 1000)} (UTC) before the next attempt."
+    else:
+        yield "It waits for a free slot."
+    if detail.kills:
+        yield f"{detail.kills} workers died while they worked on its functions or its result."
+
+
+def _tried(result: Result) -> Iterator[str]:
+    for attempt in result.attempts:
+        yield _attempt(attempt)
+        began = result.steps_began_at(attempt.number)
+        for step in result.steps:
+            if step.attempt == attempt.number:
+                yield from _step(step, began)
+        yield ""
+    if not result.attempts:
+        reused = "the answer of an equal row was taken" if result.answer else "no run was made"
+        yield from (f"No attempt: {reused}.", "")
+
+
+def _attempt(attempt: Attempt) -> str:
+    parts = [f"Attempt {attempt.number}: {attempt.status}"]
+    if attempt.error and attempt.error != attempt.status:
+        parts.append(attempt.error)
+    if attempt.started_at is not None:
+        parts.append(f"at {_clock(attempt.started_at)} UTC")
+        if attempt.finished_at is not None:
+            parts.append(f"for {duration(attempt.finished_at - attempt.started_at)}")
+    parts += _tokens(attempt.usage.prompt_tokens, attempt.usage.completion_tokens)
+    if attempt.cost_usd is not None:
+        parts.append(usd(attempt.cost_usd))
+    ids = " ".join(name for name in (attempt.thread_id, attempt.run_id) if name)
+    return ", ".join(parts) + (f"\n{INDENT}{ids}" if ids else "")
+
+
+def _tokens(prompt: int | None, completion: int | None) -> list[str]:
+    if prompt is None and completion is None:
+        return []
+    return [f"{prompt or 0:,} tokens in, {completion or 0:,} out"]
+
+
+def _step(step: Step, began: float | None) -> Iterator[str]:
+    parts = [step.type.replace("_", " "), step.status]
+    if step.started_at is not None and began is not None:
+        parts.append(f"+{max(0.0, step.started_at - began):.1f} s")
+    parts += _tokens(step.usage.prompt_tokens, step.usage.completion_tokens)
+    yield f"{INDENT}• {', '.join(parts)}"
+    for name, value in step.details.items():
+        text = value if isinstance(value, str) else None
+        if text is not None and "\n" in text.strip():
+            yield f"{INDENT * 2}{name}:"
+            yield textwrap.indent(text.strip("\n"), INDENT * 3)
+        elif value not in (None, "", [], {}):
+            yield f"{INDENT * 2}{name}: {text if text is not None else _short(value)}"
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(orjson.dumps(value, default=str).decode(), 2000, placeholder=" …")
+
+
+def _extras(result: Result) -> Iterator[str]:
+    for citation in result.citations:
+        yield f"Citation: {_short(citation)}"
+    for file in result.files:
+        yield f"File: {_short(file)}"
+
+
+def _clock(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,1 @@
+"""The user's Python functions: loaded, described to the model, called."""

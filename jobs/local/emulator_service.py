@@ -1,0 +1,75 @@
+"""The emulator of `run --offline`: one per data directory, its objects in DATA_DIR/emulator.
+
+A batch freezes the API's address, so the first start's port is kept in DATA_DIR/emulator.json and used again.
+"""
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from askmill.jobs.local import data_dir as folders
+from askmill.jobs.local.ports import HOST, free_port
+from askmill.jobs.local.shared_service import Answer, share
+
+API_KEY = "offline"
+"""The emulator takes any key; this one tells a reader of a process list that none was needed."""
+
+
+@contextmanager
+def emulator_process(data_dir: Path) -> Iterator[str]:
+    """`http://127.0.0.1:PORT/v1`, for as long as the block runs.
+
+    Raises:
+        LocalFault: it does not start; quotes its log.
+        UsageError: the data directory cannot be used.
+    """
+    with share(EmulatorService(data_dir)) as url:
+        yield url
+
+
+@dataclass
+class EmulatorService:
+    """`emulator` with its state in DATA_DIR/emulator."""
+
+    data_dir: Path
+    name: ClassVar[str] = "emulator"
+    title: ClassVar[str] = "emulator"
+    instead: ClassVar[str] = "Or set OPENAI_API_KEY and run without --offline."
+
+    def configure(self) -> list[str]:
+        port = free_port(self._port())
+        folders.write_private(self._file, json.dumps({"port": port}))
+        command = [sys.executable, "-P", "-m", "askmill.emulator"]
+        command += ["--host", HOST, "--port", str(port)]
+        return [*command, "--state", str((self.data_dir / self.name).resolve())]
+
+    def address(self) -> str:
+        return f"http://{HOST}:{self._port()}/v1"
+
+    def probe(self) -> Answer:
+        # It listens before it has read its state: an answer counts, not a connection.
+        try:
+            with socket.create_connection((HOST, self._port()), 1) as connection:
+                connection.sendall(b"GET /emulator/stats HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                return Answer.READY if b" 200 " in connection.recv(64) else Answer.NONE
+        except OSError:
+            return Answer.NONE
+
+    def ask_to_end(self) -> bool:
+        return False
+
+    @property
+    def _file(self) -> Path:
+        return self.data_dir / "emulator.json"
+
+    def _port(self) -> int:
+        """0 when none is known."""
+        try:
+            return int(json.loads(self._file.read_text(encoding="utf-8"))["port"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return 0

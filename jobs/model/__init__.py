@@ -1,0 +1,1 @@
+"""Statuses, profiles and result fields: data without I/O."""

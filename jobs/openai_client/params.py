@@ -1,0 +1,170 @@
+"""A profile as the parameters of each API's requests; what is not said is not sent.
+
+profile                   Assistants                                  Responses
+instructions, model, …    on the assistant and again on each run      on each response
+tools                     on the assistant                            on each response
+max_completion_tokens     max_completion_tokens                       max_output_tokens
+response_schema           response_format.json_schema                 text.format
+truncation                truncation_strategy                         truncation
+"""
+
+from typing import Any
+
+from askmill.jobs.model.profile import Profile, Resources
+
+Params = dict[str, Any]
+INCLUDES = {
+    "code_interpreter": "code_interpreter_call.outputs",
+    "file_search": "file_search_call.results",
+    "web_search": "web_search_call.action.sources",
+}
+"""What a response leaves out unless asked (openai-python: types/responses/response_includable.py)."""
+
+
+def said(**params: Any) -> Params:
+    """The parameters that have a value."""
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def assistant_params(profile: Profile, resources: Resources) -> Params:
+    """The assistant of a profile. Some compatible servers fail without instructions: they are always sent."""
+    return said(
+        model=profile.model,
+        name=profile.name,
+        description=profile.description,
+        instructions=profile.instructions or "",
+        tools=assistant_tools(profile),
+        tool_resources=tool_resources(resources, profile),
+        metadata={"askmill_profile": profile.sha256()},
+        **sampling(profile),
+    )
+
+
+def sampling(profile: Profile) -> Params:
+    """How answers are drawn and formed, for an assistant as for a run."""
+    return said(
+        temperature=profile.temperature,
+        top_p=profile.top_p,
+        reasoning_effort=profile.reasoning_effort,
+        response_format=_wrapped_schema(profile.response_schema),
+    )
+
+
+def run_settings(profile: Profile) -> Params:
+    """What the Assistants API is told again with each run; what a row may override stands here."""
+    return said(
+        model=profile.model,
+        instructions=profile.instructions,
+        tool_choice=_tool_choice(profile, nested=True),
+        parallel_tool_calls=profile.parallel_tool_calls,
+        max_prompt_tokens=profile.max_prompt_tokens,
+        max_completion_tokens=profile.max_completion_tokens,
+        truncation_strategy=_truncation_strategy(profile.truncation),
+        **sampling(profile),
+    )
+
+
+def response_settings(profile: Profile, resources: Resources, row_files: tuple[str, ...] = ()) -> Params:
+    """What the Responses API is told with each response. `row_files`: ids for the code interpreter."""
+    return said(
+        model=profile.model,
+        instructions=profile.instructions,
+        max_output_tokens=profile.max_completion_tokens,
+        temperature=profile.temperature,
+        top_p=profile.top_p,
+        tools=_response_tools(profile, resources, row_files) or None,
+        tool_choice=_tool_choice(profile, nested=False),
+        parallel_tool_calls=profile.parallel_tool_calls,
+        reasoning={"effort": profile.reasoning_effort} if profile.reasoning_effort else None,
+        text={"format": _flat_schema(profile.response_schema)} if profile.response_schema else None,
+        truncation=profile.truncation,
+        service_tier=profile.service_tier,
+        include=includes(profile) or None,
+    )
+
+
+def includes(profile: Profile) -> list[str]:
+    """What to ask for with a response's tool calls."""
+    return [INCLUDES[tool] for tool in profile.tools]
+
+
+def assistant_tools(profile: Profile) -> list[Params]:
+    """The tools of an assistant."""
+    tools: list[Params] = [{"type": tool} for tool in profile.tools if tool != "file_search"]
+    if "file_search" in profile.tools:
+        options = _file_search_options(profile)
+        tools.append({"type": "file_search", **({"file_search": options} if options else {})})
+    return [*tools, *({"type": "function", "function": function} for function in _functions(profile))]
+
+
+def _response_tools(profile: Profile, resources: Resources, row_files: tuple[str, ...]) -> list[Params]:
+    tools: list[Params] = []
+    if "code_interpreter" in profile.tools:
+        file_ids = [*resources.code_interpreter_files, *row_files]
+        container = {"type": "auto", **({"file_ids": file_ids} if file_ids else {})}
+        tools.append({"type": "code_interpreter", "container": container})
+    if "file_search" in profile.tools:
+        stores = [resources.vector_store_id] if resources.vector_store_id else []
+        tools.append({"type": "file_search", "vector_store_ids": stores, **_file_search_options(profile)})
+    if "web_search" in profile.tools:
+        tools.append({"type": "web_search"})
+    return [*tools, *({"type": "function", "strict": False, **function} for function in _functions(profile))]
+
+
+def _functions(profile: Profile) -> list[Params]:
+    tools = profile.functions.tools if profile.functions else ()
+    nothing = {"type": "object", "properties": {}}
+    return [{**tool.model_dump(), "parameters": tool.parameters or nothing} for tool in tools]
+
+
+def _file_search_options(profile: Profile) -> Params:
+    options = profile.file_search
+    threshold = options.score_threshold
+    ranking = None if threshold is None else {"ranker": "auto", "score_threshold": threshold}
+    return said(max_num_results=options.max_num_results, ranking_options=ranking)
+
+
+def tool_resources(resources: Resources, profile: Profile) -> Params | None:
+    """The files of an assistant's tools."""
+    found: Params = {}
+    if resources.code_interpreter_files and "code_interpreter" in profile.tools:
+        found["code_interpreter"] = {"file_ids": list(resources.code_interpreter_files)}
+    if resources.vector_store_id:
+        found["file_search"] = {"vector_store_ids": [resources.vector_store_id]}
+    return found or None
+
+
+def _tool_choice(profile: Profile, *, nested: bool) -> str | Params | None:
+    choice = profile.tool_choice
+    if choice is None or choice in {"none", "auto", "required"}:
+        return choice
+    if choice in INCLUDES:
+        return {"type": choice}
+    return {"type": "function", **({"function": {"name": choice}} if nested else {"name": choice})}
+
+
+def _truncation_strategy(truncation: str | None) -> Params | None:
+    if truncation is None:
+        return None
+    kind, _, count = truncation.partition(":")
+    return {"type": kind, "last_messages": int(count)} if count else {"type": kind}
+
+
+def window(profile: Profile) -> Params | None:
+    """When a background response must be there, for a lower price."""
+    return {"completion_window": profile.completion_window} if profile.completion_window else None
+
+
+def _named_schema(schema: Params) -> Params:
+    """A plain JSON schema with a name, or one that already has it: {"name", "schema", "strict"?}."""
+    if isinstance(schema.get("schema"), dict) and isinstance(schema.get("name"), str):
+        return {"strict": True, **schema}
+    return {"name": "answer", "schema": schema, "strict": True}
+
+
+def _wrapped_schema(schema: Params | None) -> Params | None:
+    return {"type": "json_schema", "json_schema": _named_schema(schema)} if schema else None
+
+
+def _flat_schema(schema: Params | None) -> Params | None:
+    return {"type": "json_schema", **_named_schema(schema)} if schema else None

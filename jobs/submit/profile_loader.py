@@ -1,0 +1,233 @@
+"""From what a person wrote to a checked Profile: the TOML file first, the options over it, then the defaults.
+
+Every fault names the file and the field, and all are reported together.
+"""
+
+import dataclasses
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from askmill.jobs.model.errors import ProfileError
+from askmill.jobs.model.file_rules import file_fault, type_fault
+from askmill.jobs.model.models import EMULATOR_MODEL, Api
+from askmill.jobs.model.profile import Profile
+from askmill.jobs.openai_client.capabilities import unsupported
+
+TUTOR = {
+    "name": "Math Tutor",
+    "instructions": "You are a personal math tutor. Write and run code to answer math questions.",
+    "tools": ("code_interpreter",),
+}
+"""The assistant of OpenAI's own Assistants quickstart: what answers offline unless said otherwise."""
+
+FILE_SEARCH_PROMPT_TOKENS = 20_000
+"""Below this, file_search leaves hardly room for what it finds (OpenAI's Assistants deep dive)."""
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """The command line's say on the profile; None and () mean not said. Paths: from the working folder."""
+
+    assistant_id: str | None = None
+    model: str | None = None
+    instructions: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    reasoning_effort: str | None = None
+    tools: tuple[str, ...] = ()
+    functions: str | None = None
+    files: tuple[str, ...] = ()
+    max_prompt_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    truncation: str | None = None
+    response_schema: Path | None = None
+
+    def said(self) -> dict[str, Any]:
+        """The fields that were given."""
+        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in named.items() if value not in {None, ()}}
+
+
+def build_profile(file: Path | None, options: ProfileOptions, model: str, *, offline: bool) -> Profile:
+    """The profile of a batch: `file`, then `options`, then the defaults, `model` among them.
+
+    Without either, offline the mathematics tutor and otherwise a bare model. Offline the model is always the
+    emulator's. Raises ProfileError naming the file or the options, the field and what it may be.
+    """
+    faults = list[str]()
+    said = _with_schema(_read(file), file.parent, faults) if file is not None else {}
+    said |= _with_schema(options.said(), Path(), faults)
+    if offline:
+        said = (TUTOR if file is None else {}) | said | {"model": EMULATOR_MODEL}
+    if "assistant_id" not in said:
+        said.setdefault("model", model)
+    if isinstance(said.get("files"), list | tuple):
+        said["files"] = tuple(file for path in said["files"] for file in _in_folder(path))
+    _describe_functions(said, faults)
+    return _checked(said, str(file) if file is not None else "the profile", faults)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        said = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ProfileError(f"{file}: {error.strerror or error}. Name a TOML file with --profile.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{file} is not TOML: {error}.") from None
+    if isinstance(functions := said.get("functions"), str) and functions.endswith(".py"):
+        said["functions"] = str(_beside(file, functions))
+    if isinstance(said.get("files"), list):
+        said["files"] = [str(_beside(file, str(path))) for path in said["files"]]
+    return said
+
+
+def _beside(file: Path, path: str) -> Path:
+    """A path in a profile file is relative to that file."""
+    return file.parent / Path(path).expanduser()
+
+
+def _in_folder(path: Any) -> list[Any]:
+    """A folder stands for the files in it, sorted, but for hidden ones and those in folders below."""
+    if not isinstance(path, str) or not Path(path).expanduser().is_dir():
+        return [path]
+    inside = sorted(Path(path).expanduser().iterdir())
+    return [str(file) for file in inside if file.is_file() and not file.name.startswith(".")]
+
+
+def _describe_functions(said: dict[str, Any], faults: list[str]) -> None:
+    """`functions`, named by a module, as what is known of them; left out when they cannot be offered."""
+    module = said.pop("functions", None)
+    if module is None:
+        return
+    if not isinstance(module, str):
+        faults.append("functions: must be the path or name of a Python module.")
+        return
+    from askmill.jobs.functions.registry import describe  # noqa: PLC0415 -- few batches have functions
+
+    try:
+        said["functions"] = describe(module)
+    except ProfileError as unfit:
+        faults += str(unfit).splitlines()
+
+
+def _with_schema(said: dict[str, Any], folder: Path, faults: list[str]) -> dict[str, Any]:
+    """`response_schema` given as a path, read, or left out where it cannot be; given as a table, as it is."""
+    path = said.get("response_schema")
+    if not isinstance(path, str | Path):
+        return said
+    file = folder / Path(path).expanduser()
+    try:
+        schema = orjson.loads(file.read_bytes())
+    except OSError as error:
+        faults.append(f"response_schema: {file}: {error.strerror or error}.")
+    except orjson.JSONDecodeError as error:
+        faults.append(f"response_schema: {file} is not JSON: {error}.")
+    else:
+        return {**said, "response_schema": schema}
+    return {name: value for name, value in said.items() if name != "response_schema"}
+
+
+def _checked(said: Mapping[str, Any], where: str, before: list[str]) -> Profile:
+    """The profile. Raises ProfileError with the faults found `before` and all others."""
+    faults = [*before, *_more_faults(said)]
+    try:
+        profile = Profile.model_validate({**said, "tools": _once(said.get("tools"))})
+    except ValidationError as invalid:
+        faults = [_fault(dict(error)) for error in invalid.errors()] + faults
+    if faults:
+        raise ProfileError("\n".join(f"{where}: {fault}" for fault in faults))
+    return profile
+
+
+def _once(tools: Any) -> Any:
+    """A tool named twice is one tool."""
+    return tuple(dict.fromkeys(tools)) if isinstance(tools, list | tuple) else tools or ()
+
+
+def _fault(error: dict[str, Any]) -> str:
+    field = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{field}: there is no such field. The fields are {', '.join(sorted(Profile.model_fields))}."
+    if error["type"] == "string_pattern_mismatch":  # only `truncation` has one
+        return f"{field}: must be auto, disabled or last_messages:N (it is {error['input']!r:.80})."
+    return f"{field}: {error['msg'].removeprefix('Value error, ')} (it is {error['input']!r:.80})."
+
+
+def _more_faults(said: Mapping[str, Any]) -> Iterator[str]:
+    """What the field types do not say."""
+    if isinstance(schema := said.get("response_schema"), dict):
+        yield from _schema_faults(schema)
+    metadata = said.get("metadata")
+    if isinstance(metadata, dict) and len(metadata) > 13:
+        yield "metadata: at most 13 pairs (the API takes 16, three are askmill's own)."
+    yield from _file_faults(said)
+    if said.get("tools") and said.get("assistant_id"):
+        return
+    tools = said.get("tools") or ()
+    if said.get("file_search") and "file_search" not in tools:
+        yield "file_search: has options but is not among the tools; add it there."
+    if said.get("files") and not {"code_interpreter", "file_search"} & set(tools):
+        yield "files: no tool reads them; add --tool code_interpreter or --tool file_search."
+
+
+def _file_faults(said: Mapping[str, Any]) -> Iterator[str]:
+    tools = [tool for tool in said.get("tools") or () if isinstance(tool, str)]
+    for path in said.get("files") or ():
+        if isinstance(path, str) and (fault := file_fault(Path(path)) or type_fault(Path(path), tools)):
+            yield f"files: {fault}"
+
+
+def _schema_faults(schema: dict[str, Any]) -> Iterator[str]:
+    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 -- 100 ms that few batches need
+
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        yield f"response_schema: is not a JSON schema: {error.message}."
+
+
+def refuse_unsupported(profile: Profile, api: Api) -> None:
+    """Raises ProfileError with each thing that this API does not have, and why."""
+    if reasons := unsupported(profile, api):
+        raise ProfileError("\n".join(f"profile: {reason} (ASKMILL_API is {api})." for reason in reasons))
+
+
+def warnings(profile: Profile) -> list[str]:
+    """What is allowed but probably not meant."""
+    limit = profile.max_prompt_tokens
+    if "file_search" in profile.tools and limit is not None and limit < FILE_SEARCH_PROMPT_TOKENS:
+        least = f"the API's documentation asks for {FILE_SEARCH_PROMPT_TOKENS} at least"
+        return [f"max_prompt_tokens {limit} with file_search: {least}, or the answer may be cut."]
+    return []
+
+
+def profile_schema() -> dict[str, Any]:
+    """The JSON schema of a profile *file*, for editors: paths where the frozen profile has content."""
+    schema = Profile.model_json_schema()
+    fields = schema["properties"]
+    fields["functions"] = {
+        "type": "string",
+        "description": "Path or name of the Python module with the functions.",
+    }
+    fields["response_schema"] = {
+        "type": ["string", "object"],
+        "description": "A JSON schema, or the path of one.",
+    }
+    fields["files"]["description"] = "Paths of files, or of folders with files, relative to this file."
+    for unused in ("Functions", "FunctionTool"):
+        schema["$defs"].pop(unused, None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "askmill profile"}
+
+
+if __name__ == "__main__":
+    # `python -m askmill.jobs.submit.profile_loader > examples/profile.schema.json`; a test holds the two equal.
+    sys.stdout.buffer.write(
+        orjson.dumps(profile_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    )

@@ -1,0 +1,319 @@
+"""What a profile becomes on the wire is what OpenAI's own description of its API allows, for any profile."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from askmill.jobs.model.profile import FileSearch, Functions, FunctionTool, OpeningMessage, Profile, Resources
+from askmill.jobs.openai_client.capabilities import unsupported
+from askmill.jobs.openai_client.params import assistant_params
+from askmill.worker.backends.base import Ask
+from askmill.worker.backends.request_body import (
+    conversation_params,
+    response_params,
+    response_question,
+    run_params,
+    thread_params,
+)
+from tests.helpers.openapi import needs_description, validate_request
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+PLAIN = Profile(model="gpt-5-mini")
+maybe = st.none
+words = st.text(min_size=1, max_size=20)
+limits = maybe() | st.integers(256, 100_000)
+functions = maybe() | st.builds(
+    Functions,
+    module=st.just("weather"),
+    sha256=st.just("0" * 64),
+    tools=st.lists(
+        st.builds(
+            FunctionTool,
+            name=st.from_regex(r"[a-z_]{1,20}", fullmatch=True),
+            description=words,
+            parameters=st.just({}) | st.just(SCHEMA),
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+)
+search = st.builds(
+    FileSearch,
+    max_num_results=maybe() | st.integers(1, 50),
+    score_threshold=maybe() | st.floats(0, 1),
+)
+opening = st.builds(OpeningMessage, role=st.sampled_from(["user", "assistant"]), content=words)
+profiles = st.builds(
+    Profile,
+    name=maybe() | words,
+    description=maybe() | words,
+    model=st.just("gpt-5-mini"),
+    instructions=maybe() | words,
+    tools=st.lists(st.sampled_from(["code_interpreter", "file_search", "web_search"]), unique=True).map(
+        tuple
+    ),
+    functions=functions,
+    file_search=search,
+    image_detail=st.sampled_from(["auto", "low", "high"]),
+    max_prompt_tokens=limits,
+    max_completion_tokens=limits,
+    truncation=st.sampled_from([None, "auto", "disabled", "last_messages:3"]),
+    response_schema=st.sampled_from([None, SCHEMA, {"name": "mine", "schema": SCHEMA, "strict": False}]),
+    temperature=maybe() | st.floats(0, 2),
+    top_p=maybe() | st.floats(0, 1),
+    reasoning_effort=st.sampled_from([None, "none", "minimal", "low", "medium", "high", "xhigh"]),
+    tool_choice=st.sampled_from([None, "none", "auto", "required", "file_search", "get_weather"]),
+    parallel_tool_calls=maybe() | st.booleans(),
+    metadata=st.dictionaries(words, words, max_size=3),
+    messages=st.lists(opening, max_size=3).map(tuple),
+    assistant_id=maybe() | st.just("asst_7"),
+    service_tier=st.sampled_from([None, "auto", "default", "flex", "priority"]),
+)
+resources = st.builds(
+    Resources,
+    code_interpreter_files=st.sampled_from([(), ("file-1",)]),
+    vector_store_id=st.sampled_from([None, "vs_1"]),
+    row_files=st.just({"a.csv": "file-2", "b.png": "file-3"}),
+)
+
+
+def said_for(api):
+    return profiles.filter(lambda profile: not unsupported(profile, api))
+
+
+def ask_of(draw, profile):
+    return Ask(
+        batch="b_1",
+        row=7,
+        attempt=1,
+        question="Why?",
+        profile=profile,
+        resources=draw(resources),
+        assistant_id="asst_7",
+        image=draw(st.sampled_from([None, "https://example.com/a.png", "b.png"])),
+        file=draw(st.sampled_from([None, "a.csv"])),
+        follow_up=draw(st.booleans()),
+    )
+
+
+patient = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+class TestRequests:
+    """Against ../shared/data/openai-openapi.yaml."""
+
+    pytestmark = needs_description
+
+    @patient
+    @given(st.data())
+    def test_of_the_assistants_api(self, data):
+        """Assistant, thread and run."""
+        profile = data.draw(said_for("assistants"))
+        ask = ask_of(data.draw, profile)
+        validate_request("POST", "/assistants", assistant_params(profile, ask.resources))
+        validate_request("POST", "/threads", thread_params(ask))
+        validate_request("POST", "/threads/thread_1/runs", run_params(ask))
+
+    @patient
+    @given(st.data())
+    def test_of_the_responses_api(self, data):
+        """Conversation, response, and the response that brings functions' outputs."""
+        profile = data.draw(said_for("responses"))
+        ask = ask_of(data.draw, profile)
+        validate_request("POST", "/conversations", conversation_params(ask))
+        params = response_params(ask, "conv_1")
+        validate_request("POST", "/responses", {**params, "input": response_question(ask)})
+        given_back = [{"type": "function_call_output", "call_id": "call_1", "output": "rain"}]
+        validate_request("POST", "/responses", {**params, "input": given_back})
+
+
+@pytest.mark.parametrize(
+    ("api", "change", "named"),
+    [
+        ("assistants", {"tools": ("web_search",)}, "web_search"),
+        ("assistants", {"truncation": "disabled"}, "truncation disabled"),
+        ("assistants", {"service_tier": "flex"}, "service_tier"),
+        ("assistants", {"completion_window": "2h"}, "completion_window"),
+        ("responses", {"assistant_id": "asst_1"}, "stored assistants"),
+        ("responses", {"max_prompt_tokens": 300}, "max_prompt_tokens"),
+        ("responses", {"truncation": "last_messages:3"}, "last_messages"),
+        ("responses", {"completion_window": "8h", "service_tier": "flex"}, "completion_window"),
+        ("responses", {"metadata": {str(n): "x" for n in range(12)}}, "metadata"),
+        ("assistants", {"metadata": {str(n): "x" for n in range(14)}}, "metadata"),
+    ],
+)
+def test_what_an_api_cannot_do_is_said_before(api, change, named):
+    """One sentence a reason, which names the field; the other API may well do it."""
+    (reason,) = unsupported(Profile(model="gpt-5-mini", **change), api)
+    assert named in reason
+
+
+def test_a_plain_profile_suits_both():
+    """Nothing to object to."""
+    assert unsupported(Profile(model="gpt-5-mini"), "assistants") == []
+    assert unsupported(Profile(model="gpt-5-mini"), "responses") == []
+
+
+def test_our_metadata_wins_and_fits():
+    """A profile cannot pass for another batch's run, and 16 pairs are never exceeded."""
+    mine = {"askmill_batch": "b_other", **{str(n): "x" for n in range(10)}}
+    ask = Ask(batch="b_1", row=1, attempt=1, question="?", profile=Profile(metadata=mine))
+    assert ask.metadata["askmill_batch"] == "b_1"
+    assert len(ask.metadata) == 13
+
+
+EVERYTHING = Profile(
+    name="Tutor",
+    model="gpt-5-mini",
+    instructions="Be brief.",
+    tools=("code_interpreter", "file_search"),
+    functions=Functions(module="m", sha256="0" * 64, tools=(FunctionTool(name="f", description="F."),)),
+    file_search=FileSearch(max_num_results=3, score_threshold=0.5),
+    max_completion_tokens=512,
+    response_schema=SCHEMA,
+    temperature=0.5,
+    top_p=0.9,
+    reasoning_effort="low",
+    tool_choice="f",
+    parallel_tool_calls=False,
+    messages=(OpeningMessage(role="user", content="Hi."),),
+)
+NOTHING = {"type": "object", "properties": {}}
+SEARCH = {"max_num_results": 3, "ranking_options": {"ranker": "auto", "score_threshold": 0.5}}
+METADATA = {"askmill_batch": "b_1", "askmill_row": "7", "askmill_attempt": "1"}
+FULL = Ask(
+    batch="b_1",
+    row=7,
+    attempt=1,
+    question="Why?",
+    profile=EVERYTHING,
+    resources=Resources(
+        code_interpreter_files=("file-1",),
+        vector_store_id="vs_1",
+        row_files={"a.csv": "file-2", "b.png": "file-3"},
+    ),
+    assistant_id="asst_7",
+    image="b.png",
+    file="a.csv",
+    max_completion_tokens=1024,
+    follow_up=True,
+)
+
+
+def test_everything_said_to_the_assistants_api():
+    """Field by field; the attempt's raised limit wins, the assistant holds tools and files, the run the rest."""
+    profile = EVERYTHING.model_copy(update={"truncation": "last_messages:4", "max_prompt_tokens": 300})
+    sampling = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "reasoning_effort": "low",
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+        },
+    }
+    assert assistant_params(profile, FULL.resources) == {
+        "model": "gpt-5-mini",
+        "name": "Tutor",
+        "instructions": "Be brief.",
+        "tools": [
+            {"type": "code_interpreter"},
+            {"type": "file_search", "file_search": SEARCH},
+            {"type": "function", "function": {"name": "f", "description": "F.", "parameters": NOTHING}},
+        ],
+        "tool_resources": {
+            "code_interpreter": {"file_ids": ["file-1"]},
+            "file_search": {"vector_store_ids": ["vs_1"]},
+        },
+        "metadata": {"askmill_profile": profile.sha256()},
+        **sampling,
+    }
+    image = {"type": "image_file", "image_file": {"file_id": "file-3", "detail": "auto"}}
+    question = {
+        "role": "user",
+        "content": [{"type": "text", "text": "Why?"}, image],
+        "attachments": [
+            # file_search reads no CSV.
+            {"file_id": "file-2", "tools": [{"type": "code_interpreter"}]}
+        ],
+    }
+    ask = replace(FULL, profile=profile)
+    assert thread_params(ask) == {
+        "messages": [{"role": "user", "content": "Hi."}, question],
+        "metadata": METADATA,
+    }
+    assert run_params(ask) == {
+        "assistant_id": "asst_7",
+        "model": "gpt-5-mini",
+        "instructions": "Be brief.",
+        "additional_messages": [question],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "parallel_tool_calls": False,
+        "max_prompt_tokens": 300,
+        "max_completion_tokens": 1024,
+        "truncation_strategy": {"type": "last_messages", "last_messages": 4},
+        "metadata": METADATA,
+        **sampling,
+    }
+
+
+def test_everything_said_to_the_responses_api():
+    """Field by field; the row's file goes into the container beside the profile's."""
+    profile = EVERYTHING.model_copy(
+        update={"truncation": "auto", "service_tier": "default", "completion_window": "2h"}
+    )
+    ask = replace(FULL, profile=profile)
+    assert conversation_params(ask) == {
+        "items": [{"type": "message", "role": "user", "content": "Hi."}],
+        "metadata": METADATA,
+    }
+    assert response_params(ask, "conv_1") == {
+        "model": "gpt-5-mini",
+        "instructions": "Be brief.",
+        "conversation": "conv_1",
+        "background": True,
+        "store": True,
+        "background_options": {"completion_window": "2h"},
+        "metadata": METADATA,
+        "max_output_tokens": 1024,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "tools": [
+            {"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1", "file-2"]}},
+            {"type": "file_search", "vector_store_ids": ["vs_1"], **SEARCH},
+            {"type": "function", "strict": False, "name": "f", "description": "F.", "parameters": NOTHING},
+        ],
+        "tool_choice": {"type": "function", "name": "f"},
+        "parallel_tool_calls": False,
+        "reasoning": {"effort": "low"},
+        "text": {"format": {"type": "json_schema", "name": "answer", "schema": SCHEMA, "strict": True}},
+        "truncation": "auto",
+        "service_tier": "default",
+        "include": ["code_interpreter_call.outputs", "file_search_call.results"],
+    }
+    (message,) = response_question(ask)
+    assert message["content"] == [
+        {"type": "input_text", "text": "Why?"},
+        {"type": "input_image", "detail": "auto", "file_id": "file-3"},
+    ]
+    reader = replace(ask, profile=PLAIN)
+    assert response_question(reader)[0]["content"][-1] == {"type": "input_file", "file_id": "file-2"}
+
+
+def test_a_stored_assistant_keeps_what_the_profile_does_not_say():
+    """Only what was said overrides it; the profile's tools and files go with the run and the thread."""
+    stored = replace(FULL, profile=Profile(assistant_id="asst_7"), image=None, file=None, follow_up=False)
+    assert run_params(replace(stored, max_completion_tokens=None)) == {
+        "assistant_id": "asst_7",
+        "metadata": METADATA,
+    }
+    with_tools = replace(stored, profile=Profile(assistant_id="asst_7", tools=("code_interpreter",)))
+    assert run_params(with_tools)["tools"] == [{"type": "code_interpreter"}]
+    assert thread_params(with_tools)["tool_resources"]["code_interpreter"] == {"file_ids": ["file-1"]}

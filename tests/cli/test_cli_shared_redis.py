@@ -1,0 +1,267 @@
+"""One Redis, many terminals: submit here, work there, look and collect anywhere; steering a batch."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import redis
+
+from askmill.jobs.store import keys
+from tests.chaos.support import wait_for_workers
+from tests.helpers.command_line import Terminal, terminal
+from tests.stack import Mill
+from tests.support import wait_until
+
+STATUS_KEYS = [
+    "batch",
+    "name",
+    "file",
+    "state",
+    "rows",
+    "counts",
+    "runs",
+    "requests",
+    "tokens",
+    "cost_usd",
+    "submitted_at",
+    "started_at",
+    "finished_at",
+    "rows_per_s",
+    "eta_s",
+    "workers",
+    "paused_reason",
+    "unknown_creates",
+]
+
+
+@pytest.fixture
+def user(tmp_path: Path, mill: Mill) -> Terminal:
+    """With Redis and an API of the emulator's kind set, and no worker of their own."""
+    return terminal(tmp_path).with_settings(
+        ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="offline"
+    )
+
+
+def _state(user: Terminal, batch: str) -> str:
+    return str(json.loads(user.askmill("status", batch, "--json").stdout)["state"])
+
+
+def test_submit_work_status_and_collect_agree(user: Terminal, mill: Mill) -> None:
+    """The id alone on stdout; a worker started later answers; every terminal sees the same."""
+    file = user.write("sums.csv", "id,question,answer", "a,What is 1 + 1?,two", "b,What is 2 + 3?,five")
+    submitted = user.askmill("submit", file, "--id-column", "id", "--tool", "code_interpreter")
+    batch = submitted.stdout.strip()
+
+    assert submitted.returncode == 0, submitted.stderr
+    assert re.fullmatch(r"b_[a-z0-9]+\n", submitted.stdout)
+    assert "No worker is alive" in submitted.stderr
+    partial = user.askmill("collect", batch, "-o", "-")
+    assert [row["status"] for row in csv.DictReader(io.StringIO(partial.stdout))] == ["queued", "queued"]
+
+    mill.worker()
+    collected = user.askmill("collect", "--wait", "-o", "out.csv")
+
+    assert collected.returncode == 0, collected.stderr
+    text = (user.folder / "out.csv").read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [(row["id"], row["answer"]) for row in rows] == [("a", "two"), ("b", "five")]
+    assert ["2" in rows[0]["askmill_answer"], "5" in rows[1]["askmill_answer"]] == [True, True]
+    status = json.loads(user.askmill("status", "--json").stdout)
+    assert list(status) == STATUS_KEYS
+    assert status["state"] == "done"
+    assert status["counts"]["completed"] == 2
+    assert status["counts"]["rejected"] == 0
+    assert status["workers"] == 1
+    listed = json.loads(user.askmill("list", "--json").stdout)
+    assert {**listed, "rows_per_s": 0} == {**status, "rows_per_s": 0}
+    shown = user.askmill("show", batch, "b")
+    assert "What is 2 + 3?" in shown.stdout
+    assert "Attempt 1: completed" in shown.stdout
+    assert "code interpreter" in shown.stdout
+    told = json.loads(user.askmill("show", "2", "--json").stdout)
+    assert told["input"]["id"] == "b"
+    assert told["steps"]
+
+
+def test_run_uses_a_living_worker(user: Terminal, mill: Mill) -> None:
+    """Where a worker is alive, `run` starts none and asks with the worker's key."""
+    mill.worker()
+    wait_for_workers(mill, 1)
+    without_key = user.with_settings(OPENAI_API_KEY="")
+    file = user.write("sums.csv", "question", "What is 1 + 1?")
+
+    done = without_key.askmill("run", file, "-o", "-")
+
+    assert done.returncode == 0, done.stderr
+    assert "2" in done.stdout
+    log = Path(user.settings["ASKMILL_DATA_DIR"]) / "logs" / "worker.log"
+    assert not log.exists(), "no worker of its own"
+
+
+def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Mill) -> None:
+    """A batch is steered from any terminal; each command says what came of it."""
+    file = user.write("two.csv", "question", "What is 1 + 1?", '"Hm [emulate: failed(x), completed]"')
+    batch = user.askmill("submit", file).stdout.strip()
+
+    paused = user.askmill("pause")
+    assert f"askmill resume {batch}" in paused.stderr
+    assert _state(user, batch) == "paused"
+    assert user.askmill("status").stdout.count("Paused: by hand") == 1
+    assert user.askmill("collect", "--wait", "-o", "-").returncode == 3
+
+    mill.worker()
+    assert user.askmill("resume", batch).returncode == 0
+    assert user.askmill("status", batch, "--watch").returncode == 1
+    failed = user.askmill("collect", batch, "--status", "failed", "-o", "-", "--columns", "row,error")
+    assert failed.stdout.splitlines()[1].startswith("2,x")
+
+    assert "1 row" in user.askmill("retry", batch).stderr
+    assert user.askmill("collect", batch, "--wait", "-o", "-").returncode == 0
+    assert "nothing to ask again" in user.askmill("retry", batch).stderr
+
+    threads = mill.stats()["requests"].get("DELETE /threads/{id}", 0)
+    purged = user.askmill("purge", batch)
+    assert purged.returncode == 0, purged.stderr
+    assert "deleted here" in purged.stderr
+    assert user.askmill("status", batch).returncode == 2
+    assert threads == 0
+
+
+def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: Mill) -> None:
+    """Queued rows are cancelled at once; the runs of a dead worker are cancelled by the command, or it says why not.
+
+    The same `run` then sees to it that the rows end.
+    """
+    file = user.write(
+        "two.csv", "question", "Hm [emulate: completed after=120]", "Hm [emulate: completed after=120]"
+    )
+    batch = user.askmill("submit", file).stdout.strip()
+    worker = mill.worker()
+    wait_until(lambda: mill.stats()["runs_active"] == 2, "both run", timeout_s=30)
+    worker.kill()
+    with redis.Redis.from_url(mill.redis_url) as client:
+        wait_until(lambda: not client.keys(keys.worker("*")), "its heart has stopped", timeout_s=40)
+    assert "none is alive" in user.askmill("doctor").stdout
+
+    mill.emulator.kill()
+    unheard = user.askmill("cancel", batch)
+    assert unheard.returncode == 3, unheard.stderr
+    assert "2 runs may go on" in unheard.stderr
+    assert f"`askmill cancel {batch}` tries again" in unheard.stderr
+    mill.emulator.start()
+    mill.wait_for_servers()
+    cancelled = user.askmill("cancel", batch)
+
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert "No worker is alive to see how 2 rows ended" in cancelled.stderr
+    wait_until(lambda: mill.stats()["runs_active"] == 0, "the runs have ended")
+    assert _state(user, batch) == "cancelled"
+    seen = user.askmill("run", file, "-o", "-")
+    assert seen.returncode == 1, seen.stderr
+    assert [row["status"] for row in csv.DictReader(io.StringIO(seen.stdout))] == ["cancelled"] * 2
+    again = user.askmill("run", file, "-o", "-")
+    assert f"{batch} was cancelled already" in again.stderr
+    assert f"`askmill retry {batch} --status cancelled`" in again.stderr
+    assert mill.stats()["runs_created"] == 2
+
+
+def test_redis_that_is_not_there(user: Terminal) -> None:
+    """Exit 3 with the address, without the password, and how to start one."""
+    gone = user.with_settings(ASKMILL_REDIS_URL="redis://me:secret-word@127.0.0.1:1/0")
+
+    refused = gone.askmill("status")
+
+    assert refused.returncode == 3
+    assert "127.0.0.1:1" in refused.stderr
+    assert "secret-word" not in refused.stderr
+    assert "start" in refused.stderr
+
+
+def test_unknown_batches_and_rows_are_named(user: Terminal) -> None:
+    """Exit 2, with what there is."""
+    file = user.write("one.csv", "question", "What is 1 + 1?")
+    batch = user.askmill("submit", file).stdout.strip()
+
+    unknown = user.askmill("status", "b_nothere")
+    no_row = user.askmill("show", batch, "7")
+
+    assert unknown.returncode == no_row.returncode == 2
+    assert batch in unknown.stderr
+    assert "7" in no_row.stderr
+
+
+def test_doctor_names_each_fault(user: Terminal) -> None:
+    """A bad setting is exit 2 with the variable and a good value; something unreachable is exit 3."""
+    well = user.askmill("doctor")
+    assert well.returncode == 0, well.stdout
+    assert "none is alive" in well.stdout
+
+    bad = user.with_settings(ASKMILL_CONCURRENCY="many").askmill("doctor")
+    assert bad.returncode == 2
+    assert "ASKMILL_CONCURRENCY" in bad.stdout
+    assert "200" in bad.stdout
+
+    away = user.with_settings(OPENAI_BASE_URL="http://127.0.0.1:1/v1").askmill("doctor")
+    assert away.returncode == 3
+    assert "127.0.0.1:1" in away.stdout
+
+
+def test_worker_check_tells_whether_one_is_alive(user: Terminal, mill: Mill) -> None:
+    """Exit 1 without, 0 with a worker on this machine."""
+    assert user.askmill("worker", "--check").returncode == 1
+
+    mill.worker()
+    wait_for_workers(mill, 1)
+
+    assert user.askmill("worker", "--check").returncode == 0
+
+
+def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, mill: Mill) -> None:
+    """Exit 3, the reason and what to do; after the mend the same command finishes the batch."""
+    file = user.write("sums.csv", "question", *(f"What is {n} + 1?" for n in range(50)))
+    mill.scenario('[account]\nerror = "insufficient_quota"\n')
+
+    paused = user.askmill("run", file, "-o", "out.csv")
+
+    assert paused.returncode == 3, paused.stderr
+    assert "insufficient_quota" in paused.stderr
+    assert "askmill resume" in paused.stderr
+    assert not (user.folder / "out.csv").exists()
+    assert mill.stats()["runs_created"] == 0
+    pilot = user.askmill("estimate", file, "--pilot", "1")
+    assert pilot.returncode == 3, pilot.stderr
+    assert "insufficient_quota" in pilot.stderr.splitlines()[-1]
+    assert "Usage" not in pilot.stderr
+    mill.scenario("")
+    done = user.askmill("run", file, "-o", "out.csv")
+    assert done.returncode == 0, done.stderr
+    assert mill.stats()["runs_created"] == 50
+
+
+def test_many_paid_rows_are_asked_about_on_a_terminal(user: Terminal, mill: Mill) -> None:
+    """The estimate and a question; no means that nothing is submitted."""
+    file = user.write("many.csv", "question", *(f"What is {n} + 1?" for n in range(101)))
+    ours, terminals = pty.openpty()
+    command = user.script("run", file)
+    with subprocess.Popen(
+        command, cwd=user.folder, env=user.env(), stdin=terminals, stdout=subprocess.PIPE, stderr=terminals
+    ) as going:
+        os.close(terminals)
+        told = b""
+        while b"Go on?" not in told:
+            told += os.read(ours, 1024)
+        os.write(ours, b"n\n")
+        code = going.wait(30)
+    os.close(ours)
+
+    assert code == 2
+    assert b"101 rows for gpt-6-luna" in told
+    assert b"$" in told
+    assert user.askmill("list", "--json").stdout == ""
+    assert mill.stats()["runs_created"] == 0

@@ -1,0 +1,253 @@
+"""What a status says: shares that add up, advice for every pause, nothing that takes over a terminal."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from askmill.config.text import duration, harmless, line, usd
+from askmill.jobs.display.progress import panel
+from askmill.jobs.display.status_text import (
+    ask_again,
+    bar,
+    between,
+    last_word,
+    plain_line,
+    standstill,
+    status_lines,
+)
+from askmill.jobs.model.models import Api, BatchState, InputSpec, Limits
+from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.run.watch import exit_code, is_over
+from askmill.jobs.store.eta import TimeLeft
+from askmill.jobs.store.records import Batch, Counts, StatusView, WorkerCard
+
+BYTES = "qpwhrciefxj"
+COUNTS = st.lists(st.integers(0, 10**6), min_size=len(BYTES), max_size=len(BYTES)).filter(any)
+
+
+def _card(api: Api = "assistants") -> WorkerCard:
+    return WorkerCard("w", "host", 1, 10, api, "http://api")
+
+
+def _view(
+    counts: dict[str, int],
+    state: BatchState = BatchState.RUNNING,
+    reason: str | None = None,
+    workers: tuple[WorkerCard, ...] = (),
+    strangers: tuple[WorkerCard, ...] = (),
+) -> StatusView:
+    batch = Batch(
+        id="b_000001",
+        name="sums",
+        file="sums.csv",
+        rows=sum(counts.values()),
+        spec=InputSpec(("question",), "question"),
+        profile=Profile(),
+        resources=Resources(),
+        api="assistants",
+        base_url="http://api",
+        model="m",
+        limits=Limits(),
+        identity="",
+        options={},
+        state=state,
+        paused_reason=reason,
+        accepted=True,
+        submitted_at_ms=0,
+        started_at_ms=0,
+        finished_at_ms=None,
+    )
+    return StatusView(batch, Counts(counts, {}), workers, strangers, 1.0, 1.0)
+
+
+@given(COUNTS, st.integers(10, 200))
+def test_the_bar_is_as_wide_as_asked(numbers: list[int], width: int) -> None:
+    """Whatever the counts, no row is drawn twice and none beyond the end."""
+    view = _view(dict(zip(BYTES, numbers, strict=True)))
+
+    assert len(bar(view, width)) == width
+    assert all(status_lines(view, width))
+
+
+@given(st.text())
+def test_text_from_elsewhere_cannot_take_over_the_terminal(text: str) -> None:
+    """Neither escape codes nor direction marks get through; one line stays one line."""
+    assert not set("\x1b\x07\x08\r\x9b\u202e") & set(harmless(text))
+    assert "\n" not in line(text, 50)
+    assert len(line(text, 50)) <= 50
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("by hand", "resume b_000001"),
+        ("budget", "--budget"),
+        ("insufficient_quota: You exceeded your quota", "billing"),
+        ("429: Budget has been exceeded! Current cost: 26, Max budget: 25", "for want of money"),
+        ("402: Insufficient credits", "Add credit"),
+        ("project_spend_limit_exceeded", "resume b_000001"),
+        ("server_error: The model 'x' does not exist", "does not have the model m ("),
+        ("DeploymentNotFound: The API deployment for this resource does not exist", "ASKMILL_MODEL"),
+        ("invalid_api_key: Incorrect API key", "OPENAI_API_KEY"),
+        ("401", "the same `askmill run`"),
+        ("api_unreachable", "doctor"),
+        ("redirected: set OPENAI_BASE_URL to https://api.example.com/v1", "submit again with the new one"),
+        ("proxy_refused: the proxy wants a user", "the same `askmill run`"),
+        ("something new", "resume b_000001"),
+    ],
+)
+def test_a_paused_batch_says_what_to_do(reason: str, word: str) -> None:
+    """The reason, and the command or setting that mends it."""
+    told = standstill(_view({"q": 1}, BatchState.PAUSED, reason))
+
+    assert reason in told
+    assert word in told
+
+
+def test_nothing_moves_without_a_fitting_worker() -> None:
+    """None alive, or only such as ask another API: both are told, with the mend."""
+    assert "askmill worker" in standstill(_view({"q": 1}))
+    assert "ASKMILL_API=assistants" in standstill(_view({"q": 1}, strangers=(_card("responses"),)))
+    assert standstill(_view({"q": 1}, workers=(_card(),))) == ""
+    assert standstill(_view({"c": 1}, BatchState.DONE)) == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "state", "workers", "over", "code"),
+    [
+        ({"c": 2}, BatchState.DONE, 0, True, 0),
+        ({"c": 1, "f": 1}, BatchState.DONE, 0, True, 1),
+        ({"c": 1, "j": 1}, BatchState.DONE, 0, True, 1),
+        ({"c": 1, "x": 1}, BatchState.CANCELLED, 1, True, 1),
+        ({"x": 1, "r": 1}, BatchState.CANCELLED, 1, False, 1),
+        ({"x": 1, "r": 1}, BatchState.CANCELLED, 0, True, 1),
+        ({"q": 1, "r": 1}, BatchState.PAUSED, 1, False, 3),
+        ({"q": 2}, BatchState.PAUSED, 1, True, 3),
+        ({"q": 1, "c": 1}, BatchState.RUNNING, 0, False, 1),
+    ],
+)
+def test_when_waiting_ends_and_how(
+    counts: dict[str, int], state: BatchState, workers: int, over: bool, code: int
+) -> None:
+    """The contract's exit codes; what is in flight is waited for while somebody can end it."""
+    view = _view(counts, state, workers=(_card(),) * workers)
+
+    assert is_over(view) is over
+    assert exit_code(view) == code
+
+
+@pytest.mark.parametrize(
+    ("counts", "option"),
+    [
+        ({"c": 2}, ""),
+        ({"c": 1, "f": 1, "i": 1, "e": 1}, ""),
+        ({"f": 1, "j": 1}, ""),
+        ({"c": 1, "x": 1}, " --status cancelled"),
+        ({"f": 1, "x": 1}, " --status failed,cancelled"),
+    ],
+)
+def test_the_way_to_ask_again_names_what_retry_would_not_take_by_itself(
+    counts: dict[str, int], option: str
+) -> None:
+    """Plain `retry` passes over what was cancelled."""
+    view = _view(counts, BatchState.DONE)
+
+    assert ask_again(view.batch, view.counts) == f"askmill retry b_000001{option}"
+
+
+def test_who_starts_workers_waits_for_a_cancelled_batch_to_end() -> None:
+    """`run` brings somebody who reads how the runs ended; who only looks is told that nobody is there."""
+    left = _view({"x": 1, "w": 2}, BatchState.CANCELLED)
+
+    assert not is_over(left, manned=True)
+    assert is_over(_view({"x": 3}, BatchState.CANCELLED), manned=True)
+    assert "to see how 2 rows ended" in standstill(left)
+
+
+def test_numbers_read_well() -> None:
+    """Durations and sums as a person writes them; unknown is not 0."""
+    assert [duration(s) for s in (4.21, 185, 7800)] == ["4.2 s", "3 min 05 s", "2 h 10 min"]
+    assert [usd(x) for x in (None, 0.0, 0.00001, 0.0123, 1234.5)] == [
+        "no known price",
+        "$0.00",
+        "under $0.0001",
+        "$0.0123",
+        "$1,234.50",
+    ]
+
+
+def test_lines_for_logs_and_for_the_end() -> None:
+    """One line each, with the id, so that they can be found."""
+    view = _view({"c": 3, "f": 1}, BatchState.DONE)
+    for told in (plain_line(view), last_word(view)):
+        assert told.startswith("b_000001")
+        assert "3 completed · 1 failed" in told
+        assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("low_s", "high_s", "told"),
+    [
+        (0.2, 0.9, "under 1 s left"),
+        (40, 95, "40 to 95 s left"),
+        (30, 170, "under 3 min left"),
+        (185, 470, "3 to 8 min left"),
+        (7200, 9000, "2 to 3 h left"),
+        (86400 * 2, 86400 * 3.5, "2 to 4 days left"),
+    ],
+)
+def test_the_time_left_is_told_as_a_range(low_s: float, high_s: float, told: str) -> None:
+    """Rounded outwards, in one unit."""
+    assert between(TimeLeft(low_s, high_s)) == told
+
+
+TOTALS = {
+    "runs": 1234,
+    "requests": 98765,
+    "throttled": 17,
+    "retries:server_error": 12,
+    "retries:expired": 3,
+    "prompt": 1_234_567,
+    "completion": 234_567,
+    "cost_nano": 1_234_000_000,
+    "unknown_creates": 2,
+}
+
+
+def _panel(width: int, numbers: dict[str, int]) -> list[str]:
+    view = _view(numbers, workers=(_card(),))
+    view = replace(view, counts=Counts(numbers, TOTALS), left=TimeLeft(185, 470))
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(panel(view, width, 310.4))
+    return captured.get().splitlines()
+
+
+@given(COUNTS, st.sampled_from([80, 200]))
+def test_the_panel_fits_its_terminal(numbers: list[int], width: int) -> None:
+    """No line is wider, and the bar is one line, whatever the counts."""
+    drawn = _panel(width, dict(zip(BYTES, numbers, strict=True)))
+
+    assert max(map(len, drawn)) <= width
+    assert drawn[1].endswith(" %")
+
+
+def test_the_panel_tells_everything() -> None:
+    """Statuses, pace, a range of time, requests a minute, workers, tokens, money, waits and repeats by reason."""
+    told = "\n".join(_panel(200, {"c": 60, "f": 2, "r": 8, "q": 30}))
+
+    for part in (
+        "60 completed · 8 running · 30 queued · 2 failed",
+        "1.0 rows/s · 3 to 8 min left · 1,234 runs · 98,765 requests (310/min) · 1 worker",
+        "1,234,567 tokens in, 234,567 out · $1.23 · about $1.99 in all",
+        "asked to wait 17 times · repeated: expired 3, server_error 12 · 2 creates whose fate is unknown",
+    ):
+        assert part in told
+
+
+def test_a_line_in_a_pipe_says_why_nothing_moves() -> None:
+    """Who waits in CI for workers that nobody has started sees it in the log."""
+    assert "askmill worker" in plain_line(_view({"q": 1}))

@@ -1,0 +1,167 @@
+"""The documentation does what it says: every command and program is run, every option is in it, no link is dead.
+
+A page is one terminal: its blocks run one after the other in one shell, in a fresh folder with `examples/` in it;
+Python is a program of its own, SQL is DuckDB's. A block after `<!-- only checked: WHY -->` is not run; its syntax and
+its askmill options are checked.
+"""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import click
+import pytest
+
+from askmill.jobs.cli.root import MODULE_OF, askmill
+from askmill.jobs.local.ports import free_port
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+BLOCK = re.compile(r"(<!-- only checked: [^>]+ -->\n)?```(sh|python|sql)\n(.*?)```", re.DOTALL)
+IN_SHELL = {
+    "sh": "{}",
+    "python": "python - <<'PROGRAM'\n{}PROGRAM",
+    "sql": """python -c 'import duckdb, sys; duckdb.sql(sys.stdin.read()).show()' <<'QUERY'\n{}QUERY""",
+}
+PROGRAM = re.compile(r"<<'PROGRAM'\n(.*?)PROGRAM$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
+CHECKED_ONLY = {"README.md", "CONTRIBUTING.md"}
+"""README's first command is .ci's and test_cli_run's business: the rest needs a key."""
+LIMIT_S = 300
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def _blocks(page: Path, *, run: bool) -> list[str]:
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [
+        IN_SHELL[language].format(text)
+        for mark, language, text in found
+        if (not mark and page.name not in CHECKED_ONLY) == run
+    ]
+
+
+def _with(run: bool) -> list[str]:
+    return [_name(page) for page in PAGES if _blocks(page, run=run)]
+
+
+def _commands(script: str) -> Iterator[list[str]]:
+    """The words of each askmill command, also of those inside `$( )`."""
+    for line in script.replace("\\\n", " ").splitlines():
+        for found in re.finditer(r"(?:^|[\s(/])askmill ([^|&;)]*)", line.split(" #")[0]):
+            if words := shlex.split(re.split(r"(?:^|\s)\d?>|\"$", found[1])[0]):
+                yield words
+
+
+def _parsed(words: list[str]) -> None:
+    """Raises click's UsageError for a command or an option that there is not."""
+    context = click.Context(askmill)
+    command = askmill.get_command(context, words[0])
+    assert command is not None, f"there is no command {words[0]}"
+    command.make_context(words[0], [word for word in words[1:] if word != "--help"], resilient_parsing=False)
+
+
+@pytest.mark.timeout(LIMIT_S + 30)
+@pytest.mark.parametrize("page", _with(run=True))
+def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str) -> None:
+    """Word for word, but for the ports: a reader who types it sees it work."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "examples").symlink_to(ROOT / "examples")
+    script = "\n".join(["set -euo pipefail", *_blocks(ROOT / page, run=True)])
+    ports = {"6379": redis_url.rsplit(":", maxsplit=1)[-1].split("/", maxsplit=1)[0]}
+    for port in ("8080", "5555", "9464", "4318"):
+        ports[port] = str(free_port())
+    for written, free in ports.items():
+        script = script.replace(f":{written}", f":{free}").replace(f"port {written}", f"port {free}")
+        script = script.replace(f"port={written}", f"port={free}").replace(f"PORT={written}", f"PORT={free}")
+    bare = {k: v for k, v in os.environ.items() if not k.startswith(("ASKMILL_", "OPENAI_", "CELERY_"))}
+    env = {
+        **bare,
+        "ASKMILL_DATA_DIR": str(tmp_path / "data"),
+        "PATH": f"{Path(sys.executable).parent}:{bare['PATH']}",
+    }
+
+    with (tmp_path / "told").open("w+") as told:
+        shell = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=tmp_path / "work",
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=told,
+            stderr=told,
+            start_new_session=True,
+        )
+        try:
+            code = shell.wait(LIMIT_S)
+        finally:
+            # What the page left in the background goes with its terminal.
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGTERM)
+        told.seek(0)
+        assert code == 0, told.read()[-3000:]
+
+
+@pytest.mark.parametrize("page", _with(run=False))
+def test_commands_that_cannot_run_here_are_right_word_by_word(page: str) -> None:
+    """Those that need a key, containers or an installation: shell syntax, commands and options exist."""
+    for script in _blocks(ROOT / page, run=False):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        for program in PROGRAM.findall(script):
+            compile(program, page, "exec")
+        for words in _commands(script):
+            _parsed(words)
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    """Each option of each command stands in a page, so that nothing has to be guessed from the code."""
+    written = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    context = click.Context(askmill)
+    for name in MODULE_OF:
+        command = askmill.get_command(context, name)
+        assert command is not None
+        assert f"## askmill {name}\n" in written
+        for opt in (opt for parameter in command.params for opt in parameter.opts if opt.startswith("--")):
+            assert opt in written, f"{name} {opt}"
+
+
+def test_the_reference_is_made_from_the_code_as_it_is() -> None:
+    """`python docs/remake.py` was run after the last change of a command, a setting, a status or a column."""
+    command = [sys.executable, str(ROOT / "docs" / "remake.py"), "--check"]
+
+    made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
+def test_every_command_is_recorded() -> None:
+    """`python docs/record.py` shows each of them; the processes that stay are shown by their help."""
+    shown = set(
+        re.findall(r"^## askmill (\w+)", (ROOT / "docs/reference/screens.md").read_text(), re.MULTILINE)
+    )
+
+    assert set(MODULE_OF) <= shown
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [_name(page) for page in PAGES])
+def test_no_link_is_dead(page: str) -> None:
+    """Each link to a file or a heading of ours leads somewhere."""
+    here = ROOT / page
+    for link in LINK.findall(here.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = (here.parent / path) if path else here
+        assert target.exists(), f"{page}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in _anchors(target), f"{page}: {link}"

@@ -1,0 +1,223 @@
+"""Without a key: a local server is asked without Authorization, any other one is not asked at all.
+
+The emulator stands in for a model only where `--offline` says so, and its rows show it.
+"""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from askmill.jobs.local.ports import HOST, free_port
+from askmill.jobs.model.models import Api
+from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.local_commands import processes_in
+from tests.helpers.recording_server import Recording
+from tests.stack import Mill
+
+AMBIENT = {
+    "OPENAI_ADMIN_KEY": "sk-admin-0123456789",
+    "OPENAI_CUSTOM_HEADERS": "Authorization: Bearer sk-custom-0123456789",
+}
+"""What the SDK would send by itself."""
+NAMED = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "--offline")
+ELSEWHERE = "https://gpu.example.com/v1"
+PYTHON = [sys.executable, "-P"]
+CALL = "import askmill\ntry:\n    askmill.{}(['What is 6 * 7?'])\nexcept askmill.UsageError as error:\n    "
+CALL += "print(error, file=__import__('sys').stderr)\n    raise SystemExit(error.exit_code)\n"
+ASKS = {
+    "run": ["askmill", "run", "q.csv"],
+    "run to stdout": ["askmill", "run", "q.csv", "-o", "-", "--yes"],
+    "submit": ["askmill", "submit", "q.csv"],
+    "submit with an upload": ["askmill", "submit", "q.csv", "--tool", "file_search", "--file", "notes.txt"],
+    "pilot": ["askmill", "estimate", "q.csv", "--pilot", "1"],
+    "chat": ["askmill", "chat"],
+    "worker": ["askmill", "worker"],
+    "worker module": [*PYTHON, "-m", "askmill.own", "worker"],
+    "library run": [*PYTHON, "-c", CALL.format("run")],
+    "library submit": [*PYTHON, "-c", CALL.format("submit")],
+}
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Terminal:
+    made = terminal(tmp_path)
+    made.write("q.csv", "question", "What is 6 * 7?", "What is 1 + 1?")
+    made.write("notes.txt", "Iron is a metal.")
+    return made
+
+
+def _done(user: Terminal, words: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Any program of the user's, to its end."""
+    if words[0] == "askmill":
+        return user.askmill(*words[1:], given="What is 2 + 3?\n")
+    return subprocess.run(
+        words, cwd=user.folder, env=user.env(), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_without_key_address_or_offline_nobody_is_asked(
+    user: Terminal, tmp_path: Path, redis_url: str, name: str
+) -> None:
+    """Exit 2 with the three ways out; no process is started, no file is written, nothing is in Redis."""
+    before = sorted(user.folder.iterdir())
+
+    bare = _done(user, ASKS[name])
+    configured = _done(
+        user.with_settings(OPENAI_BASE_URL=ELSEWHERE, ASKMILL_REDIS_URL=redis_url, ASKMILL_API="responses"),
+        ASKS[name],
+    )
+
+    for refused in (bare, configured):
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert refused.stdout == ""
+        assert [word for word in NAMED if word not in refused.stderr] == []
+    assert "https://api.openai.com/v1" in bare.stderr
+    assert ELSEWHERE in configured.stderr
+    assert sorted(user.folder.iterdir()) == before
+    assert not (tmp_path / "data").exists()
+    assert processes_in(tmp_path) == []
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0
+
+
+def test_celery_starts_no_worker_without_a_key(user: Terminal) -> None:
+    """`celery -A askmill.worker.celery.celery_app worker` refuses with the same sentence."""
+    command = [
+        str(Path(sys.executable).with_name("celery")),
+        "-A",
+        "askmill.worker.celery.celery_app",
+        "worker",
+    ]
+    nowhere = user.with_settings(ASKMILL_REDIS_URL=f"redis://{HOST}:{free_port()}/0")
+
+    refused = _done(nowhere, command)
+
+    assert refused.returncode != 0
+    assert [word for word in NAMED if word not in refused.stderr] == []
+
+
+def test_what_asks_nothing_needs_no_key(user: Terminal) -> None:
+    """`estimate` prices the default model; `list` and `status` tell what is there; `doctor` names the fault."""
+    estimate = user.askmill("estimate", "q.csv")
+    listed = user.askmill("list")
+    status = user.askmill("status")
+    doctor = user.askmill("doctor")
+
+    assert estimate.returncode == 0, estimate.stderr
+    assert "gpt-6-luna" in estimate.stdout
+    assert "$" in estimate.stdout
+    assert listed.returncode == 0, listed.stderr
+    assert "OPENAI_API_KEY" not in listed.stderr + status.stderr
+    assert doctor.returncode == 2
+    assert [word for word in NAMED if word not in doctor.stdout] == []
+
+
+def test_offline_the_emulator_answers_though_a_key_is_set(user: Terminal) -> None:
+    """`model` is `askmill-emulator` in every row, whatever was named, and there is no cost anywhere.
+
+    The configured address is not asked, and the same work goes on whatever model is named.
+    """
+    file = user.write("own.csv", "question,model", "What is 6 * 7?,gpt-5", "What is 1 + 1?,")
+    keyed = user.with_settings(
+        OPENAI_API_KEY="any", OPENAI_BASE_URL=f"http://{HOST}:{free_port()}/v1", ASKMILL_MODEL="gpt-6-sol"
+    )
+    paid = ("--model", "gpt-6-sol", "--override", "model", "--budget", "0.000001")
+
+    done = keyed.askmill("run", file, "--offline", *paid, "-o", "-")
+
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["status"] for row in rows] == ["completed"] * 2
+    assert [row["model"] for row in rows] == ["gpt-5", ""], "the input is unchanged"
+    assert {row["askmill_model"] for row in rows} == {"askmill-emulator"}
+    assert {row["cost_usd"] for row in rows} == {""}
+    notes = [line for line in done.stderr.splitlines() if "ignored" in line]
+    assert len(notes) == 1
+    assert [word for word in ("--model", "--override model", "--budget") if word not in notes[0]] == []
+    assert "The offline emulator answered" in done.stderr
+    assert "$" not in done.stderr
+    status = json.loads(user.askmill("status", "--json").stdout)
+    assert status["cost_usd"] is None
+    report = user.askmill("report", "-o", "-").stdout
+    shown = user.askmill("status").stdout + user.askmill("list").stdout + user.askmill("show", "1").stdout
+    assert "$" not in shown + report
+    assert "price" not in shown + report
+    again = user.askmill("run", file, "--offline", "--override", "model", "-o", "-")
+    assert again.stdout == done.stdout, "a model that is ignored is no part of the batch's identity"
+    assert "ignored" in again.stderr
+
+
+def test_the_library_says_that_the_emulator_answered(user: Terminal) -> None:
+    """`Row.model`, `Row.cost_usd` and `Status.cost_usd`, also with a key, a model and a budget."""
+    program = """
+        import askmill
+        row = askmill.run(["What is 6 * 7?"], offline=True, model="gpt-6-sol", budget_usd=1e-6)[0]
+        print(row.answer, row.model, row.cost_usd, askmill.status().cost_usd)
+    """
+    words = [*PYTHON, "-c", "\n".join(line.strip() for line in program.splitlines())]
+
+    done = _done(user.with_settings(OPENAI_API_KEY="any"), words)
+
+    assert done.stdout == "6*7 = 42. askmill-emulator None None\n", done.stderr
+
+
+def test_chat_offline_names_the_emulator(user: Terminal) -> None:
+    """Though a key is set; a named model is ignored aloud."""
+    keyed = user.with_settings(OPENAI_API_KEY="any")
+
+    done = keyed.askmill("chat", "--offline", "--model", "gpt-6-sol", given="What is 2 + 3?\n")
+
+    assert done.returncode == 0, done.stderr
+    assert "5" in done.stdout
+    assert "offline emulator" in done.stderr
+    assert "--model is ignored" in done.stderr
+
+
+def test_a_key_in_plain_text_over_a_network_is_warned_of(user: Terminal) -> None:
+    """One line on stderr, once; not on this machine, not encrypted, not without a key."""
+    exposed, address = "without encryption", "http://192.168.178.20:8000/v1"
+
+    def said(base_url: str, key: str = "any") -> list[str]:
+        done = user.with_settings(OPENAI_BASE_URL=base_url, OPENAI_API_KEY=key).askmill("submit", "q.csv")
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stderr.splitlines() if exposed in line]
+
+    assert len(said(address)) == 1
+    assert address in said(address)[0]
+    assert said(address, key="") == []
+    assert said("http://localhost:8000/v1") == []
+    assert said("https://gpu.example.com/v1") == []
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+def test_a_local_server_without_a_key_gets_no_authorization(user: Terminal, tmp_path: Path, api: Api) -> None:
+    """Uploads, creates, polls, lists and deletions of `run`, `chat` and `purge`: none carries any.
+
+    The server is asked for the model of the settings, and the rows say so.
+    """
+    (tmp_path / "mill").mkdir()
+    with Mill(tmp_path / "mill", api=api) as mill, Recording(mill.base_url) as server:
+        settings = {"OPENAI_BASE_URL": server.base_url, "ASKMILL_API": api, **AMBIENT}
+        keyless = user.with_settings(ASKMILL_REDIS_URL=mill.redis_url, **settings)
+
+        done = keyless.askmill("run", "q.csv", "--tool", "file_search", "--file", "notes.txt", "-o", "-")
+        chat = keyless.askmill("chat", given="What is 2 + 3?\nexit\n")
+        batch = json.loads(keyless.askmill("status", "--json").stdout)["batch"]
+        purge = keyless.askmill("purge", batch)
+
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [(row["status"], row["model"]) for row in rows] == [("completed", "gpt-6-luna")] * 2
+    assert all(float(row["cost_usd"]) > 0 for row in rows)
+    assert chat.returncode == 0, chat.stderr
+    assert purge.returncode == 0, purge.stderr
+    methods = {request.method for request in server.requests}
+    assert methods == {"GET", "POST", "DELETE"}
+    assert [request for request in server.requests if "authorization" in request.headers] == []

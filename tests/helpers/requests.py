@@ -1,0 +1,79 @@
+"""A file asked through the real command over a mill: what a user types, and the rows that come back."""
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.helpers.command_line import Terminal
+from tests.stack import Mill
+
+Row = dict[str, Any]
+HEADERS = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A user whose Redis, API and worker are those of a mill."""
+
+    mill: Mill
+    user: Terminal
+
+    @classmethod
+    def of(cls, mill: Mill, folder: Path) -> "Asker":
+        folder.mkdir(exist_ok=True)
+        settings = {
+            "ASKMILL_REDIS_URL": mill.redis_url,
+            "ASKMILL_DATA_DIR": str(folder / "data"),
+            "OPENAI_BASE_URL": mill.base_url,
+            "OPENAI_API_KEY": "offline",
+            "ASKMILL_API": mill.api,
+        }
+        return cls(mill, Terminal(folder, settings))
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`askmill run` to its end, with results in `out.jsonl`."""
+        return self.user.askmill("run", *arguments, "-o", "out.jsonl")
+
+    def rows(self, file: str, *options: str, code: int = 0) -> list[Row]:
+        """What `run` wrote, row by row; fails unless it ended with `code`."""
+        done = self.run(file, *options)
+        assert done.returncode == code, done.stderr
+        return self.written()
+
+    def written(self, name: str = "out.jsonl") -> list[Row]:
+        text = (self.user.folder / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def table(self, name: str, header: Sequence[str], *rows: Sequence[str]) -> str:
+        """Writes a CSV; cells are quoted."""
+        quoted = (",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in [header, *rows])
+        return self.user.write(name, *quoted)
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """An object of the API."""
+        reply = httpx2.get(f"{self.mill.base_url}/{path}", headers=HEADERS, params=query).raise_for_status()
+        return dict(reply.json())
+
+    def said(self, thread_id: str) -> list[tuple[str, str]]:
+        """(role, text) of all that stands on a thread or conversation, oldest first."""
+        kind = "messages" if self.mill.api == "assistants" else "items"
+        where = "threads" if self.mill.api == "assistants" else "conversations"
+        listed = self.get(f"{where}/{thread_id}/{kind}", order="asc", limit="100")["data"]
+        return [(entry["role"], _text(entry)) for entry in listed if "role" in entry]
+
+    def requests(self, endpoint: str) -> int:
+        """How often the API was asked this."""
+        return int(self.mill.stats()["requests"].get(endpoint, 0))
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    texts = (part.get("text", "") for part in content)
+    return "".join(text if isinstance(text, str) else text["value"] for text in texts)

@@ -1,0 +1,135 @@
+"""Start and watch `tests/helpers/workers/pool_worker.py` from a test."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.result import AsyncResult
+from kombu import pools
+
+from askmill.jobs.store.broker import client_app
+from tests.support import wait_until
+
+TESTS = Path(__file__).parent
+PROGRAM = [sys.executable, "-P", str(TESTS / "pool_worker.py")]
+
+#: askmill's own settings for a worker, see docs/decisions/celery-version.md.
+SETTINGS: dict[str, Any] = {
+    "worker_pool": "askmill.worker.celery.greenlet_pool:TaskPool",
+    "task_acks_late": False,
+    "worker_disable_prefetch": True,
+    "worker_prefetch_multiplier": 1,
+    "task_ignore_result": True,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_transport_options": {
+        "socket_keepalive": True,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 10,
+    },
+}
+
+
+class PoolProcess:
+    """One worker process; `conf` changes Celery's settings, `options` those of `app.Worker`."""
+
+    def __init__(self, broker: str, folder: Path) -> None:
+        self.broker, self.folder = broker, folder
+        self.log = folder / "doings.jsonl"
+        self.log.touch()
+        self.client = Celery("pool_test_client", broker=broker, set_as_current=False)
+        self.client.conf.task_ignore_result = True
+
+    def start(
+        self,
+        concurrency: int = 10,
+        *,
+        guarded: bool = True,
+        program: list[str] = PROGRAM,
+        cwd: Path | None = None,
+        options: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+        **conf: Any,
+    ) -> "PoolProcess":
+        given = {
+            "broker": self.broker,
+            "log": str(self.log),
+            "guarded": guarded,
+            "conf": {**SETTINGS, "worker_concurrency": concurrency, **conf},
+            "options": {"without_gossip": True, "without_mingle": True, **(options or {})},
+        }
+        with (self.folder / "worker.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                program,
+                cwd=cwd or self.folder,
+                env={**os.environ, "POOL_TEST": json.dumps(given), **(env or {})},
+                stdout=output,
+                stderr=output,
+            )
+        wait_until(lambda: self.noted("ready") or self.process.poll() is not None, "the worker is ready", 20)
+        assert self.process.poll() is None, self.output
+        return self
+
+    def send(self, *names: str, seconds: float = 0.1) -> list[AsyncResult]:
+        return [self.client.send_task("nap", (name, seconds)) for name in names]
+
+    def noted(self, what: str) -> list[list[Any]]:
+        """What the worker noted under this word, in order, without the word."""
+        lines = [
+            json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line[-1] == "\n"
+        ]
+        return [details for word, *details in lines if word == what]
+
+    def names(self, what: str) -> Counter[str]:
+        return Counter(details[0] for details in self.noted(what))
+
+    def most_at_once(self) -> int:
+        """How many naps overlapped at most."""
+        running = most = 0
+        for word, *_ in (json.loads(line) for line in self.log.read_text().splitlines()):
+            running += {"begins": 1, "ends": -1, "cancelled": -1}.get(word, 0)
+            most = max(most, running)
+        return most
+
+    def ask(self, question: str) -> Any:
+        """The worker's reply to `celery inspect QUESTION`."""
+        replies = getattr(self.client.control.inspect(timeout=5, limit=1), question)()
+        assert replies, self.output
+        return next(iter(replies.values()))
+
+    def end(self, how: int, within_s: float = 20) -> int:
+        """Signal it; its exit code."""
+        self.process.send_signal(how)
+        return self.process.wait(within_s)
+
+    def close(self) -> None:
+        if hasattr(self, "process") and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+        self.client.close()
+        pools.reset()  # kombu keeps them for the whole process, by address
+        client_app.cache_clear()  # its pool is closed now, and a later Redis may have the same address
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "worker.log").read_text()
+
+
+@pytest.fixture
+def pool_process(redis_url: str, tmp_path: Path) -> Iterator[PoolProcess]:
+    """A worker, not yet started; killed at the end of the test."""
+    with ExitStack() as stack:
+        process = PoolProcess(redis_url, tmp_path)
+        stack.callback(process.close)
+        yield process

@@ -1,0 +1,602 @@
+"""CONTRACT, "Input" and the options that concern the file: each line of them as a promise."""
+
+import io
+import os
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from askmill.jobs.intake import IntakeOptions, check
+from askmill.jobs.model.errors import InputFaults, UsageError
+from askmill.jobs.store.records import NewRow
+
+GOOD = "id,question\n1,What is 2 + 2?\n2,What is 3 + 3?\n"
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Writes an input file, text as UTF-8, and gives its path."""
+
+    def _put(content, name="questions.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return _put
+
+
+def rows_of(path, **options):
+    with check(path, IntakeOptions(**options)) as intake:
+        rows = list(intake.rows_iter())
+        assert len(rows) == intake.rows
+        assert sum(row.reject is not None for row in rows) == intake.rejected
+        return rows
+
+
+def cells_of(path, **options):
+    return [row.cells for row in rows_of(path, **options)]
+
+
+def refusal(path, **options):
+    with pytest.raises(UsageError) as caught:
+        check(path, IntakeOptions(**options))
+    return str(caught.value)
+
+
+def fault_lines(path, **options):
+    with pytest.raises(InputFaults) as caught:
+        check(path, IntakeOptions(**options))
+    return [fault.line for fault in caught.value.faults]
+
+
+# --- encodings ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoding", "asked"),
+    [
+        ("utf-8", None),
+        ("utf-8-sig", None),
+        ("utf-16", None),
+        ("cp1252", "cp1252"),
+        ("utf-16-le", "UTF-16LE"),
+        ("utf-32", "utf-32"),
+    ],
+)
+def test_encodings(put, encoding, asked):
+    """UTF-8 with or without BOM and UTF-16 with BOM are read as they are; others with --encoding."""
+    path = put("id,question\r\n1,Größe und Zähler?\r\n".encode(encoding))
+    with check(path, IntakeOptions(encoding=asked)) as intake:
+        assert intake.spec.columns == ("id", "question")
+        assert [row.cells for row in intake.rows_iter()] == [["1", "Größe und Zähler?"]]
+
+
+def test_bom_beside_a_named_encoding(put):
+    """A BOM is no part of the first name, also where the encoding given does not take it off."""
+    with check(put("\ufeffquestion\na\n".encode("utf-16-le")), IntakeOptions(encoding="utf-16-le")) as intake:
+        assert intake.spec.columns == ("question",)
+
+
+def test_utf16_big_endian_with_bom(put):
+    """UTF-16 is read in either byte order."""
+    assert cells_of(put(b"\xfe\xff" + "question\na\n".encode("utf-16-be"))) == [["a"]]
+
+
+def test_undecodable_bytes_name_line_byte_and_the_way_out(put):
+    """Bytes that are not UTF-8 are refused with their line, and --encoding is named."""
+    path = put("id,question\n1,fine\n2,Größe?\n".encode("cp1252"))
+    assert fault_lines(path) == [3]
+    assert "0xF6" in refusal(path)
+    assert "--encoding" in refusal(path)
+
+
+def test_unknown_encoding(put):
+    """An --encoding that does not exist is refused with examples; so is a codec that is none of text."""
+    assert "cp1252" in refusal(put(GOOD), encoding="cp-12-52")
+    assert "--encoding" in refusal(put(GOOD), encoding="base64")
+
+
+# --- delimiters --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_delimiter_is_detected(put, delimiter):
+    """Comma, semicolon, tab and bar are told apart, whatever the cells hold inside quotes."""
+    header = delimiter.join(["id", "question", "note"])
+    row = delimiter.join(["1", '"a, b; c | d\te"', "x, y" if delimiter != "," else "x; y"])
+    assert cells_of(put(f"{header}\n{row}\n")) == [
+        ["1", "a, b; c | d\te", "x, y" if delimiter != "," else "x; y"]
+    ]
+
+
+def test_tsv_is_tabs(put):
+    """A .tsv is read with tabs, though its header has commas too."""
+    assert cells_of(put("a,b\tquestion\n1,2\tx\n", "q.tsv")) == [["1,2", "x"]]
+
+
+def test_one_column_with_quoted_commas(put):
+    """A file of one column needs no delimiter; quoted commas stay text."""
+    assert cells_of(put('question\n"One, two, what next?"\nplain; with | marks\n')) == [
+        ["One, two, what next?"],
+        ["plain; with | marks"],
+    ]
+
+
+def test_one_column_with_an_unquoted_comma_is_ragged(put):
+    """A second cell under a one-column header is refused, never guessed to be text."""
+    assert fault_lines(put("question\nOne, two?\n")) == [2]
+
+
+def test_header_with_two_candidates(put):
+    """Where the header has two delimiters, the rows decide."""
+    assert cells_of(put("id;question, please\n1;a\n2;b, c\n3;d\n"), question_column="question, please") == [
+        ["1", "a"],
+        ["2", "b, c"],
+        ["3", "d"],
+    ]
+
+
+def test_delimiter_option(put):
+    """--delimiter overrides detection, by sign or by name; two signs are refused."""
+    path = put("question,a\tid\nx,y\t1\n")
+    assert cells_of(path, delimiter="tab", question_column="question,a") == [["x,y", "1"]]
+    assert "--delimiter" in refusal(path, delimiter="::")
+
+
+# --- lines -------------------------------------------------------------------------------------------------
+
+
+def test_quotes_line_ends_and_blank_lines(put):
+    """Quoted line breaks, doubled quotes, CRLF and LF are understood; blank lines are passed over."""
+    path = put('\r\nid,question\r\n\r\n1,"two\r\nlines ""here"""\n  \n2,5" pipe\n\n')
+    assert cells_of(path) == [["1", 'two\r\nlines "here"'], ["2", '5" pipe']]
+
+
+def test_lines_are_physical(put):
+    """A fault is on the line where its row starts, as an editor counts, after blank and multi-line rows."""
+    assert fault_lines(put('id,question\r\n\r\n1,"a\r\nb\r\nc"\r\n2,\r\n3,"x\ny",z\r\n\r\n4\r\n')) == [
+        6,
+        7,
+        10,
+    ]
+
+
+def test_many_chunks_count_lines(put):
+    """Lines are right far into a file too."""
+    body = "".join(f'{i},"a\nb"\n' if i % 3 else f"{i},plain\n\n" for i in range(1500))
+    path = put(f"id,question\n{body}1500,\n")
+    assert fault_lines(path) == [3002]
+
+
+def test_last_line_without_end(put):
+    """The last row needs no line end."""
+    assert cells_of(put("question\na")) == [["a"]]
+
+
+# --- formats -----------------------------------------------------------------------------------------------
+
+
+def test_jsonl(put):
+    """.jsonl is one object a line; values keep their types, keys may change their order."""
+    path = put('{"question":"a","n":1}\n\n{"n":{"x":[1,2]},"question":"b"}\n', "q.jsonl")
+    assert cells_of(path) == [["a", 1], ["b", {"x": [1, 2]}]]
+
+
+def test_jsonl_numbers_are_not_rounded(put):
+    """A number that 64 bits cannot hold stays as written, as text."""
+    path = put('{"question":"a","n":123456789012345678901234567890,"f":1e999}\n', "q.jsonl")
+    assert cells_of(path) == [["a", "123456789012345678901234567890", "1e999"]]
+
+
+def test_jsonl_other_keys(put):
+    """An object with other keys than the first is ragged and names them; so is what is no object."""
+    path = put(
+        '{"question":"a","n":1}\n{"question":"b"}\n[1]\n{"question":\n{"question":"c","n":1,"z":2}\n',
+        "q.jsonl",
+    )
+    assert fault_lines(path) == [2, 3, 4, 5]
+    assert "lacks 'n'" in refusal(path)
+    assert "adds 'z'" in refusal(path)
+
+
+@pytest.mark.parametrize("content", ["[1]\n", "{}\n", "nonsense\n", '"a"\n', '[["question",1]]\n'])
+def test_jsonl_without_header(put, content):
+    """A first line that is no object with keys is no header."""
+    assert fault_lines(put(content, "q.jsonl")) == [1]
+
+
+def test_jsonl_duplicate_keys(put):
+    """A key that the first object has twice is a duplicate header name."""
+    assert "more than once" in refusal(put('{"question":"a","question":"b"}\n', "q.jsonl"))
+
+
+def test_parquet(tmp_path):
+    """.parquet is read; what JSON does not know becomes text, a missing number is empty."""
+    table = pa.table(
+        {
+            "question": ["a", "b"],
+            "when": pa.array([1, None], pa.timestamp("ns", tz="Europe/Berlin")),
+            "nested": [{"x": [1]}, None],
+            "number": [float("nan"), 2.5],
+        }
+    )
+    path = tmp_path / "q.parquet"
+    pq.write_table(table, path)
+    assert cells_of(str(path)) == [
+        ["a", "1970-01-01 00:00:00.000000001Z", {"x": [1]}, None],
+        ["b", None, None, 2.5],
+    ]
+
+
+def test_parquet_faults_name_rows(tmp_path):
+    """Parquet has no lines: its faults name row numbers."""
+    path = tmp_path / "q.parquet"
+    pq.write_table(pa.table({"question": ["a", "", None]}), path)
+    message = refusal(str(path))
+    assert "row 2:" in message
+    assert "row 3:" in message
+
+
+def test_damaged_parquet(put):
+    """What only begins like Parquet is refused with a sentence."""
+    assert "Parquet" in refusal(put(b"PAR1 no more", "q.parquet"))
+
+
+@pytest.mark.parametrize("name", ["q.xlsx", "q.xls", "q.csv"])
+def test_excel_is_refused_with_advice(put, name):
+    """A workbook is refused, under any name, with the way to a CSV."""
+    assert "CSV UTF-8" in refusal(put(b"PK\x03\x04 a workbook", name))
+
+
+@pytest.mark.parametrize(
+    "content", [GOOD, '{"id":"1","question":"What is 2 + 2?"}\n{"id":"2","question":"What is 3 + 3?"}\n']
+)
+def test_stdin_is_spooled(monkeypatch, content):
+    """`-` reads stdin, once, CSV or .jsonl, and both passes have it."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    assert cells_of("-") == [["1", "What is 2 + 2?"], ["2", "What is 3 + 3?"]]
+
+
+def test_pipe_is_spooled(tmp_path):
+    """A named pipe, as of a shell's <(…), can be read though it runs only once."""
+    reading, writing = os.pipe()
+    os.write(writing, GOOD.encode())
+    os.close(writing)
+    assert len(cells_of(f"/dev/fd/{reading}")) == 2
+    os.close(reading)
+
+
+# --- refused before anything is stored ---------------------------------------------------------------------
+
+FAULTS = {
+    "no header": ("", None, "no header"),
+    "only blank lines": ("\n\n  \n", None, "no header"),
+    "a question where the header should be": ("What is 2 + 2?\nWhat is 3 + 3?\n", None, "no header"),
+    "duplicate header names": ("question,a,a\nx,y,z\n", 1, "'a'"),
+    "empty header name": ("\nquestion,,b\nx,y,z\n", 2, "column 2"),
+    "fewer cells": ("id,question\n1,a\n2\n", 3, "1 cell"),
+    "more cells": ("id,question\n1,a,b\n", 2, "3 cells"),
+    "empty question": ("id,question\n1,\n", 2, "empty"),
+    "blank question": ('id,question\n1,"  \n "\n', 2, "empty"),
+    "question over the limit": ("id,question\n1," + "x" * 256_001 + "\n", 2, "256,000"),
+    "NUL byte": ("id,question\n1,a\0b\n", 2, "NUL"),
+    "unclosed quote": ('id,question\n1,a\n2,"b\n3,c\n4,d\n', 3, "never closed"),
+    "unclosed quote after a closed one": ('id,question\n1,a\n"2\n3","b\n3,c\n', 4, "never closed"),
+    "quote closed too early": ('id,question\n1,"a" b\n', 2, "double the quotes"),
+    "quote closed too early, lines below": ('id,question\n1,"a\n2,"b"\n', 2, "line 3"),
+    "nothing is guessed below it": ('id,question\n1,"a\n2,"b"\n3\n4,x,y\n', 2, "line 3"),
+    "carriage return alone": ("id,question\n1,a\rb\n", 2, "carriage return"),
+    "no rows": ("id,question\n\n", None, "no rows"),
+}
+
+
+@pytest.mark.parametrize(("content", "line", "word"), FAULTS.values(), ids=FAULTS)
+def test_faults(put, content, line, word):
+    """Each fault is refused with the file, its line and the reason."""
+    path = put(content)
+    assert fault_lines(path) == [line]
+    message = refusal(path)
+    assert path in message
+    assert word in message
+
+
+def test_question_at_the_limit(put):
+    """256,000 characters are still taken."""
+    assert len(cells_of(put("question\n" + "x" * 256_000 + "\n"))) == 1
+
+
+def test_long_cells_elsewhere(put):
+    """Only the question is bound by the API's limit."""
+    assert len(cells_of(put("question,text\nq," + "x" * 400_000 + "\n"))) == 1
+
+
+def test_undecodable_header(put):
+    """A header that cannot be decoded is refused as such, without guessing at columns."""
+    assert fault_lines(put(b"gr\xf6\xdfe,other\n1,2\n")) == [1]
+
+
+def test_all_faults_together(put):
+    """All faults of a file come in one report, in the order of their lines."""
+    path = put('id,question,question\n1,a,b\n2\n1,b,c\n3,,x\n4,d,"e\n')
+    assert fault_lines(path, id_column="id") == [1, 3, 4, 5, 6]
+
+
+def test_first_twenty_and_a_count(put):
+    """Of many faults the first 20 are shown, and the number of all, duplicates among them."""
+    body = "".join(f"{i},\n" for i in range(1000)) + "x,a\nx,b\n"
+    with pytest.raises(InputFaults) as caught:
+        check(put("id,question\n" + body), IntakeOptions(id_column="id"))
+    assert caught.value.total == 1001
+    assert [fault.line for fault in caught.value.faults] == list(range(2, 22))
+    assert "981 more" in str(caught.value)
+
+
+def test_duplicate_ids_name_both_lines(put):
+    """A repeated id names its own line and the first one."""
+    path = put("id,question\na,x\nb,y\na,z\na,w\n")
+    message = refusal(path, id_column="id")
+    assert fault_lines(path, id_column="id") == [4, 5]
+    assert message.count("line 2") == 2
+
+
+def test_duplicate_ids_far_apart(put):
+    """Ids are compared over the whole file."""
+    body = "".join(f"{i},x\n" for i in range(100_000))
+    assert fault_lines(put(f"id,question\n{body}17,x\n"), id_column="id") == [100_002]
+
+
+def test_blank_ids_are_no_ids(put):
+    """Rows without an id do not repeat one another."""
+    assert len(cells_of(put("id,question\n,x\n,y\n1,z\n"), id_column="id")) == 3
+
+
+def test_missing_file_folder_and_unreadable(put, tmp_path):
+    """What is no readable file is refused with a sentence."""
+    assert "no such file" in refusal(str(tmp_path / "none.csv"))
+    assert "folder" in refusal(str(tmp_path))
+    assert "gunzip" in refusal(put(b"\x1f\x8b\x08", "q.csv"))
+    assert ".jsonl" in refusal(put("[]", "q.json"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(put):
+    """A file that may not be read says so."""
+    path = put(GOOD)
+    Path(path).chmod(0)
+    assert "permission" in refusal(path)
+
+
+# --- where the question comes from -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("id,input,query,prompt,question", "question"),
+        ("id,input,query,Prompt", "Prompt"),
+        ("INPUT,query,x", "query"),
+        ("a,Input", "Input"),
+        ("Query,QUERY", "Query"),
+        ("anything", "anything"),
+    ],
+)
+def test_question_column_rule(put, header, expected):
+    """The first of question, prompt, query, input in any case, else the only column."""
+    cells = ",".join("x" for _ in header.split(","))
+    with check(put(f"{header}\n{cells}\n")) as intake:
+        assert intake.spec.question_column == expected
+
+
+def test_no_question_column(put):
+    """Several columns and none of the usual names: the columns are listed."""
+    message = refusal(put("id,text,answer\n1,x,y\n"))
+    assert "id, text, answer" in message
+    assert "--question-column" in message
+
+
+@pytest.mark.parametrize("option", ["question_column", "id_column", "conversation_column"])
+def test_unknown_columns(put, option):
+    """An option naming no column lists them and suggests the nearest."""
+    message = refusal(put("id,question,thread\n1,x,y\n"), **{option: "Qestion"})
+    assert "--" + option.replace("_", "-") in message
+    assert "id, question, thread" in message
+    assert "did you mean 'question'" in message
+
+
+def test_template(put):
+    """The question comes from several columns, braces that are text are doubled."""
+    path = put("text,language\ncat,German\ndog,\n")
+    with check(path, IntakeOptions(template="Translate {text} to {language} as {{json}}")) as intake:
+        assert [intake.spec.question(row.cells) for row in intake.rows_iter()] == [
+            "Translate cat to German as {json}",
+            "Translate dog to  as {json}",
+        ]
+
+
+def test_template_values_are_never_instructions(put):
+    """A cell with braces is text."""
+    with check(put("a,b\n{b},{{x}}\n"), IntakeOptions(template="{a}:{b}")) as intake:
+        assert [intake.spec.question(row.cells) for row in intake.rows_iter()] == ["{b}:{{x}}"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{a.b}",
+        "{a!r}",
+        "{a:>3}",
+        "{0}",
+        "{a[0]}",
+        "{c}",
+        "{}",
+        "{a",
+        "a}",
+        "plain",
+        "{{a}}",
+        "{a} {",
+        "{a} }",
+    ],
+)
+def test_template_faults(put, template):
+    """Only plain names of columns may stand in braces, and at least one must."""
+    assert "--template" in refusal(put("a,b\n1,2\n"), template=template)
+
+
+def test_template_without_any_value(put):
+    """A row whose named columns are all blank asks nothing: its question is empty."""
+    assert fault_lines(put("a,b,c\n1,,\n,,2\n"), template="Say {a} and {b}") == [3]
+
+
+def test_template_over_the_limit(put):
+    """The rendered question is what is measured."""
+    assert fault_lines(put("a\n" + "x" * 200_000 + "\n"), template="{a}{a}") == [2]
+
+
+def test_template_and_question_column(put):
+    """One question has one origin."""
+    assert "exclude each other" in refusal(put(GOOD), template="{id}", question_column="question")
+
+
+def test_conversations(put):
+    """Rows name their conversation; blank is a thread of their own."""
+    path = put("question,thread\na,t1\nb,\nc,t1\nd, \n")
+    assert [row.conversation for row in rows_of(path, conversation_column="thread")] == [
+        "t1",
+        None,
+        "t1",
+        None,
+    ]
+
+
+# --- overrides ---------------------------------------------------------------------------------------------
+
+
+def test_overrides_are_known_columns(put):
+    """--override takes six names, and the file must have the column."""
+    assert "top_p" in refusal(put("question,top_p\na,1\n"), overrides=("top_p",))
+    assert "'model'" in refusal(put("question,modell\na,x\n"), overrides=("model",))
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad"),
+    [
+        ("temperature", ["0", "2.0", "", " 1 "], ["2.1", "-1", "warm", "nan"]),
+        ("max_completion_tokens", ["256", ""], ["255", "1.5", "many", "-300", "1e4"]),
+        ("image", ["https://x.org/a", "", "pic.PNG"], ["none.png", "ftp://x/a.png", "text.txt"]),
+        ("file", ["text.txt", ""], ["none.txt", "/", "https://x.org/a"]),
+        ("model", ["gpt-x", ""], ["x" * 300]),
+        ("instructions", ["Be brief", ""], ["x" * 256_001]),
+    ],
+)
+def test_override_values(put, tmp_path, column, good, bad):
+    """Each value is checked before anything is paid for; blank is the profile's."""
+    (tmp_path / "pic.PNG").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "text.txt").write_text("x")
+    rows = "".join(f'q,"{value}"\n' for value in [*good, *bad])
+    path = put(f"question,{column}\n{rows}")
+    assert fault_lines(path, overrides=(column,)) == list(range(2 + len(good), 2 + len(good) + len(bad)))
+
+
+def test_all_faults_of_a_row_are_told(put):
+    """A row with an empty question and two bad values is corrected once, not three times."""
+    path = put("question,temperature,image\n ,9,gone.png\n")
+    said = refusal(path, overrides=("temperature", "image"))
+    for fault in ("the question is empty", "temperature '9'", "image 'gone.png'"):
+        assert fault in said
+    assert said.count("line 2") == 1
+
+
+def test_override_files_are_found(put, tmp_path, monkeypatch):
+    """A relative path begins beside the input file, then in the working folder; both are reported."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "there.pdf").write_text("x")
+    (tmp_path / "beside.png").write_bytes(b"\x89PNG\r\n")
+    monkeypatch.chdir(elsewhere)
+    path = put("question,file,image\na,there.pdf,beside.png\nb,there.pdf,https://x.org/i.png\n")
+    with check(path, IntakeOptions(overrides=("file", "image"))) as intake:
+        assert intake.files == {"there.pdf": elsewhere / "there.pdf"}
+        assert intake.images == {"beside.png": tmp_path / "beside.png"}
+
+
+# --- --skip-bad-rows, --limit ------------------------------------------------------------------------------
+
+
+def test_skip_bad_rows(put):
+    """Ragged, empty, too long, undecodable and duplicate rows come along rejected, with line and reason."""
+    long = "x" * 256_001
+    text = f"id,question\n1,a\n2\n3,b,c\n4,\n5,{long}\n1,d\n6,\xe9\n7,e\n"
+    rows = rows_of(put(text.encode("latin-1")), id_column="id", skip_bad_rows=True)
+    assert [row.reject is None for row in rows] == [True, False, False, False, False, False, False, True]
+    assert rows[1] == NewRow(["2", ""], rows[1].reject)
+    assert rows[2].cells == ["3", "b"]
+    assert rows[6].cells == ["6", "\ufffd"]
+    said = ["1 cell", "3 cells", "empty", "256,000", "line 2", "0xE9"]
+    assert all(word in (row.reject or "") for word, row in zip(said, rows[1:7], strict=True))
+    assert [(row.reject or "").split(":")[0] for row in rows[1:7]] == [f"line {n}" for n in range(3, 9)]
+
+
+@pytest.mark.parametrize(
+    "content", ["question,question\na,b\n\n", 'question\na\n"b\n', "a,b\n1,2\n", "question\n\n"]
+)
+def test_never_skipped(put, content):
+    """The header and an unclosed quote cannot be skipped, nor a file without rows."""
+    refusal(put(content), skip_bad_rows=True)
+
+
+def test_nothing_left(put):
+    """A file of which every row is bad is refused all the same, and that is the first fault."""
+    assert fault_lines(put("id,question\n1,\n2,\n"), skip_bad_rows=True) == [None, 2, 3]
+
+
+def test_rejected_rows_claim_no_id(put):
+    """A row that is never asked does not take its id from one that is."""
+    rows = rows_of(put("id,question\n1,\n1,a\n1,b\n"), id_column="id", skip_bad_rows=True)
+    assert [row.reject is None for row in rows] == [False, True, False]
+
+
+def test_limit(put):
+    """--limit reads the first rows only: faults below are not its business; the hash is of the whole."""
+    path = put("question\na\nb\n\nc\n,\n")
+    with check(path, IntakeOptions(limit=3)) as intake:
+        assert [row.cells for row in intake.rows_iter()] == [["a"], ["b"], ["c"]]
+        limited = intake.content_sha256
+    Path(path).write_text("question\na\nb\n\nc\n")
+    with check(path) as intake:
+        assert intake.content_sha256 != limited
+
+
+def test_changed_between_the_passes(put):
+    """A file that changes under the reading is noticed before it is submitted."""
+    path = put(GOOD)
+    with check(path) as intake:
+        Path(path).write_text(GOOD.replace("3 + 3", "4 + 4"))
+        with pytest.raises(UsageError, match="changed"):
+            list(intake.rows_iter())
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+
+def _peak_bytes(path):
+    tracemalloc.start()
+    with check(path, IntakeOptions(id_column="id", skip_bad_rows=True)) as intake:
+        for _ in intake.rows_iter():
+            pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_is_flat(put):
+    """A file of a hundred times the rows takes hardly more memory: far below 100 bytes a row."""
+
+    def body(count):
+        return "id,question\n" + "".join(f"row-{i},What is {i} and why?\n" for i in range(count))
+
+    small, large = _peak_bytes(put(body(1_000), "s.csv")), _peak_bytes(put(body(100_000), "l.csv"))
+    assert large - small < 20 * 99_000

@@ -1,0 +1,538 @@
+"""CONTRACT, "Results": each line of it as a promise."""
+
+import csv
+import errno
+import gc
+import io
+import os
+import stat
+import sys
+import tracemalloc
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from askmill.jobs.model.errors import UsageError, WriteFault
+from askmill.jobs.model.models import Attempt, InputSpec, JobStatus, Result, Step, Usage
+from askmill.jobs.results import FIELDS, Format, ResultOptions, plan_results, write_results
+from askmill.jobs.results.destination import whole
+from askmill.jobs.store.codec import pack_result
+from askmill.jobs.store.records import RowView
+
+SPEC = InputSpec(columns=("id", "question"), question_column="question")
+DONE = Result(
+    row=1,
+    status=JobStatus.COMPLETED,
+    answer='4, "four",\nor IV',
+    attempts=(Attempt(1, "t1", "r1", "failed"), Attempt(2, "t2", "r2", "completed")),
+    thread_id="t2",
+    run_id="r2",
+    model="gpt-x",
+    usage=Usage(120, 30),
+    cost_usd=0.0000125,
+    duration_s=1.5,
+    citations=({"n": 1, "url": "https://x.org"},),
+    steps=(
+        Step("r2", 2, "message", "completed", 10.0, 11.5, Usage(120, 30), {"text": "4"}),
+        Step("r1", 1, "reasoning", "failed"),
+    ),
+)
+
+
+def view(result=DONE, *, row=1, cells=("q1", "What is 2 + 2?"), status=None):
+    packed = None if result is None else pack_result(result)
+    return RowView(row, list(cells), status or result.status, packed)
+
+
+async def stream(views):
+    for each in views:
+        yield [each]
+
+
+async def write(out, views, spec=SPEC, fetch=None, **options):
+    plan = plan_results(str(out), spec, ResultOptions(**options))
+    return await write_results(stream(views), plan, fetch)
+
+
+def read_csv(path):
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file, strict=True))
+
+
+def json_lines(path):
+    return [orjson.loads(line) for line in Path(path).read_bytes().splitlines()]
+
+
+# --- rows and columns --------------------------------------------------------------------------------------
+
+
+async def test_csv_to_the_letter(tmp_path):
+    """UTF-8 without BOM, comma, CRLF; the input's columns first, unchanged, then ours in order."""
+    await write(tmp_path / "a.csv", [view(cells=("é", " a,\tb "))])
+    assert (tmp_path / "a.csv").read_bytes() == (
+        "id,question,row,status,answer,error,attempts,thread_id,run_id,model,prompt_tokens,completion_tokens,"
+        "cost_usd,duration_s,citations,files\r\n"
+        'é," a,\tb ",1,completed,"4, ""four"",\nor IV",,2,t2,r2,gpt-x,120,30,0.0000125,1.5,'
+        '"[{""n"":1,""url"":""https://x.org""}]",[]\r\n'
+    ).replace('" a,\tb "', '" a,\tb "').encode()
+
+
+async def test_every_row_once_in_order(tmp_path):
+    """Rows come as they are given, many more than a chunk; none is lost, none twice."""
+    written = await write(tmp_path / "a.csv", [view(row=n, cells=(str(n), "q")) for n in range(1, 1001)])
+    assert [row[0] for row in read_csv(tmp_path / "a.csv")[1:]] == [str(n) for n in range(1, 1001)]
+    assert written.rows == 1000
+
+
+async def test_no_rows(tmp_path):
+    """A selection without rows is a file with a header."""
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        await write(tmp_path / name, [])
+    assert read_csv(tmp_path / "a.csv") == [["id", "question", *FIELDS]]
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 0
+
+
+async def test_unknown_numbers_are_empty(tmp_path):
+    """What is not known is empty, never 0; a known 0 is 0."""
+    unknown = Result(row=1, status=JobStatus.FAILED, error="server_error: x", attempts_made=0)
+    reused = Result(
+        row=2, status=JobStatus.COMPLETED, answer="a", attempts_made=0, cost_usd=0.0, duration_s=0.0
+    )
+    await write(tmp_path / "a.csv", [view(unknown), view(reused, row=2)])
+    header, *rows = read_csv(tmp_path / "a.csv")
+    first, second = (dict(zip(header, row, strict=True)) for row in rows)
+    assert [first[name] for name in ("prompt_tokens", "completion_tokens", "cost_usd", "duration_s")] == [
+        ""
+    ] * 4
+    assert (first["attempts"], second["attempts"], second["cost_usd"], second["duration_s"]) == (
+        "0",
+        "0",
+        "0",
+        "0",
+    )
+
+
+async def test_unfinished_rows(tmp_path):
+    """A row that is queued or running is there, with its status and an empty answer; citations stay lists."""
+    await write(
+        tmp_path / "a.csv", [view(None, status=JobStatus.QUEUED), view(None, row=2, status=JobStatus.RUNNING)]
+    )
+    rows = read_csv(tmp_path / "a.csv")[1:]
+    assert [row[2:] for row in rows] == [
+        [str(n), status, *[""] * 10, "[]", "[]"] for n, status in ((1, "queued"), (2, "running"))
+    ]
+
+
+async def test_a_row_asked_again_shows_its_old_answer(tmp_path):
+    """Under a retry the old result stands, though the row is queued."""
+    await write(tmp_path / "a.csv", [view(status=JobStatus.QUEUED)])
+    assert read_csv(tmp_path / "a.csv")[1][3:5] == ["queued", DONE.answer]
+
+
+async def test_own_columns_never_hide_the_input(tmp_path):
+    """Ours is prefixed until free where the input has the name."""
+    spec = InputSpec(columns=("question", "answer", "askmill_answer", "status"), question_column="question")
+    await write(tmp_path / "a.csv", [view(cells=("q", "mine", "mine too", "x"))], spec)
+    header, row = read_csv(tmp_path / "a.csv")
+    assert header[:8] == [
+        *spec.columns,
+        "row",
+        "askmill_status",
+        "askmill_askmill_answer",
+        "error",
+    ]
+    assert row[:4] == ["q", "mine", "mine too", "x"]
+    assert row[6] == DONE.answer
+
+
+async def test_typed_cells_become_json_text(tmp_path):
+    """Nested values of .jsonl and .parquet are JSON text in a CSV; null is empty."""
+    await write(tmp_path / "a.csv", [view(cells=({"a": [1, None]}, None)), view(cells=(1.5, True), row=2)])
+    assert [row[:2] for row in read_csv(tmp_path / "a.csv")[1:]] == [['{"a":[1,null]}', ""], ["1.5", "true"]]
+
+
+async def test_columns_are_chosen_and_ordered(tmp_path):
+    """--columns takes and orders columns of either kind, in every format."""
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        await write(tmp_path / name, [view()], columns=("answer", "id"))
+    assert read_csv(tmp_path / "a.csv") == [["answer", "id"], [DONE.answer, "q1"]]
+    assert json_lines(tmp_path / "a.jsonl") == [{"answer": DONE.answer, "id": "q1"}]
+    assert pq.read_table(tmp_path / "a.parquet").to_pydict() == {"answer": [DONE.answer], "id": ["q1"]}
+
+
+def test_unknown_columns_are_listed():
+    """An unknown name, or one given twice, is refused before anything is paid for."""
+    with pytest.raises(UsageError, match=r"id, question, row, .* did you mean 'answer'"):
+        plan_results("a.csv", SPEC, ResultOptions(columns=("anser",)))
+    with pytest.raises(UsageError, match="twice"):
+        plan_results("a.csv", SPEC, ResultOptions(columns=("id", "id")))
+
+
+async def test_chosen_or_not_the_cells_are_the_same(tmp_path):
+    """A CSV copies what is stored; with every column named it is made of the fields: the same bytes."""
+    rows = [
+        view(),
+        view(None, row=2, status=JobStatus.QUEUED),
+        view(Result(row=3, status=JobStatus.FAILED, error='a, "b"', answer="\r", attempts_made=0), row=3),
+        view(with_files("é.png"), row=4, cells=('"', {"x": [1, None]})),
+        view(cells=("short",), row=5),
+        RowView(6, ["q", "r"], JobStatus.FAILED, b"!previous_turn\n" + pack_result(DONE)),
+    ]
+    for fetch in (None, kept):
+        await write(tmp_path / "a.csv", rows, fetch=fetch)
+        copied = (tmp_path / "a.csv").read_bytes()
+        await write(tmp_path / "a.csv", rows, fetch=fetch, columns=(*SPEC.columns, *FIELDS))
+        assert (tmp_path / "a.csv").read_bytes() == copied
+
+
+async def test_steps_are_the_same_in_every_format(tmp_path):
+    """What the steps file says of a row, .jsonl and .parquet say too, also behind the mark of a script."""
+    marked = RowView(2, ["q2", "q"], JobStatus.FAILED, b"!previous_turn\n" + pack_result(DONE))
+    rows = [view(), marked, view(None, row=3, status=JobStatus.RUNNING)]
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        await write(tmp_path / name, rows)
+    beside = [line["steps"] for line in json_lines(tmp_path / "a.steps.jsonl")]
+    assert [len(steps) for steps in beside] == [2, 2, 0]
+    assert [line["steps"] for line in json_lines(tmp_path / "a.jsonl")] == beside
+    read = pq.read_table(tmp_path / "a.parquet").to_pydict()
+    assert [orjson.loads(steps) for steps in read["steps"]] == beside
+    assert (read["status"], read["error"][1], read["answer"][1]) == (
+        ["completed", "failed", "running"],
+        "previous_turn",
+        "",
+    )
+
+
+async def test_spreadsheet_safe(tmp_path):
+    """Cells of ours that a spreadsheet would run get a quote before them; the input's stay."""
+    starts = ["=1", "+1", "-1", "@a", "\ta", "\ra", "1=", " =1"]
+    rows = [
+        view(Result(row=1, status=JobStatus.COMPLETED, answer=text), cells=("=x", "q")) for text in starts
+    ]
+    await write(tmp_path / "a.csv", rows, spreadsheet_safe=True)
+    got = read_csv(tmp_path / "a.csv")[1:]
+    assert [row[4] for row in got] == [f"'{text}" for text in starts[:6]] + starts[6:]
+    assert {row[0] for row in got} == {"=x"}
+    with pytest.raises(UsageError, match="CSV"):
+        plan_results("a.jsonl", SPEC, ResultOptions(spreadsheet_safe=True))
+
+
+# --- steps, formats ----------------------------------------------------------------------------------------
+
+
+async def test_steps_stand_beside_a_csv(tmp_path):
+    """Beside x.answers.csv stands x.answers.steps.jsonl, a line for each row, the same keys for each step."""
+    written = await write(tmp_path / "x.answers.csv", [view(), view(None, row=2, status=JobStatus.QUEUED)])
+    assert written.steps == tmp_path / "x.answers.steps.jsonl"
+    first, second = json_lines(written.steps)
+    assert second == {"row": 2, "steps": []}
+    assert first == {
+        "row": 1,
+        "steps": [
+            {
+                "run_id": "r2",
+                "attempt": 2,
+                "type": "message",
+                "status": "completed",
+                "started_at": 10.0,
+                "finished_at": 11.5,
+                "prompt_tokens": 120,
+                "completion_tokens": 30,
+                "details": {"text": "4"},
+            },
+            {
+                "run_id": "r1",
+                "attempt": 1,
+                "type": "reasoning",
+                "status": "failed",
+                "started_at": None,
+                "finished_at": None,
+                "prompt_tokens": None,
+                "completion_tokens": None,
+                "details": {},
+            },
+        ],
+    }
+
+
+async def test_jsonl(tmp_path):
+    """A line has the row, the input's values as they were, the result's fields and the steps."""
+    written = await write(tmp_path / "a.jsonl", [view(cells=({"x": 1}, "q"))])
+    [line] = json_lines(tmp_path / "a.jsonl")
+    assert list(line) == ["row", "input", *FIELDS[1:], "steps"]
+    assert line["input"] == {"id": {"x": 1}, "question": "q"}
+    assert (line["status"], line["attempts"], line["cost_usd"], line["error"]) == (
+        "completed",
+        2,
+        0.0000125,
+        None,
+    )
+    assert len(line["steps"]) == 2
+    assert written.steps is None
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.jsonl"]
+
+
+async def test_parquet(tmp_path):
+    """Flat, numbers typed, unknown ones null, lists and steps as JSON text."""
+    await write(
+        tmp_path / "a.parquet", [view(cells=("q1", {"x": 1})), view(None, row=2, status=JobStatus.RUNNING)]
+    )
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.column_names == ["id", "question", *FIELDS, "steps"]
+    types = {field.name: str(field.type) for field in table.schema}
+    assert (types["row"], types["prompt_tokens"], types["cost_usd"], types["question"]) == (
+        "int64",
+        "int64",
+        "double",
+        "string",
+    )
+    first, second = table.to_pylist()
+    assert (first["question"], first["completion_tokens"], first["duration_s"]) == ('{"x":1}', 30, 1.5)
+    assert orjson.loads(first["steps"])[0]["type"] == "message"
+    assert (second["answer"], second["prompt_tokens"], second["steps"]) == (None, None, "[]")
+
+
+@pytest.mark.parametrize(
+    ("out", "asked", "expected"),
+    [
+        ("a.csv", None, Format.CSV),
+        ("a.JSONL", None, Format.JSONL),
+        ("a.parquet", None, Format.PARQUET),
+        ("results", None, Format.CSV),
+        ("-", None, Format.CSV),
+        ("a.csv", Format.JSONL, Format.JSONL),
+    ],
+)
+def test_extension_picks_the_format(tmp_path, monkeypatch, out, asked, expected):
+    """OUT's extension decides, unless --format does; a name without one is CSV."""
+    monkeypatch.chdir(tmp_path)
+    assert plan_results(out, SPEC, ResultOptions(format=asked)).output.format is expected
+
+
+@pytest.mark.parametrize("out", ["a.xlsx", "a.tsv", "a.json", "none/a.csv", "."])
+def test_out_that_cannot_be_written(tmp_path, monkeypatch, out):
+    """A format that is not written, a missing folder or a folder is refused beforehand."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError):
+        plan_results(out, SPEC, ResultOptions())
+
+
+async def test_stdout_without_sidecars(tmp_path, monkeypatch):
+    """`-` writes the same bytes to stdout and nothing beside."""
+    monkeypatch.chdir(tmp_path)
+    await write("a.csv", [view()])
+    header = read_csv("a.csv")[0]
+    captured = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(captured))
+    written = await write("-", [view()])
+    assert written.path is None
+    assert captured.getvalue().decode().split("\r\n")[0] == ",".join(header)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.steps.jsonl"]
+
+
+async def test_parquet_to_stdout(tmp_path, monkeypatch):
+    """Parquet goes through a pipe as well."""
+    captured = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(captured))
+    await write("-", [view()], format=Format.PARQUET)
+    assert pq.read_table(io.BytesIO(captured.getvalue())).num_rows == 1
+
+
+# --- generated files ---------------------------------------------------------------------------------------
+
+
+def with_files(*names, **more):
+    return Result(row=1, status=JobStatus.COMPLETED, files=tuple({"name": name, **more} for name in names))
+
+
+async def kept(row, told):
+    return f"{row}:{told['name']}".encode()
+
+
+async def test_generated_files(tmp_path):
+    """They are written to OUT.files/ROW/NAME, and `files` says where."""
+    await write(tmp_path / "a.csv", [view(with_files("plot.png"), row=7)], fetch=kept)
+    assert (tmp_path / "a.files" / "7" / "plot.png").read_bytes() == b"7:plot.png"
+    [told] = orjson.loads(read_csv(tmp_path / "a.csv")[1][-1])
+    assert told == {"name": "plot.png", "path": "a.files/7/plot.png"}
+
+
+async def test_files_beyond_the_limit(tmp_path):
+    """A file that was not kept has its reason and no path; nothing is written for it."""
+
+    async def gone(row, told):
+        return None
+
+    rows = [view(with_files("big.bin", reason="over 10 MB")), view(with_files("lost.bin"), row=2)]
+    await write(tmp_path / "a.csv", rows, fetch=gone)
+    told = [orjson.loads(row[-1]) for row in read_csv(tmp_path / "a.csv")[1:]]
+    assert told == [[{"name": "big.bin", "reason": "over 10 MB"}], [{"name": "lost.bin"}]]
+    assert not (tmp_path / "a.files").exists()
+
+
+async def test_names_never_leave_the_folder(tmp_path):
+    """No name of the API escapes OUT.files/ROW/, and equal ones do not overwrite each other."""
+    names = [
+        "../../x",
+        "/etc/x",
+        "..\\..\\x",
+        "C:\\x",
+        "..",
+        ".",
+        "nul.txt",
+        ".hidden",
+        "a\0b",
+        "A/B/../../..",
+        "é" * 300 + ".png",
+    ]
+    out = tmp_path / "deep" / "deeper"
+    out.mkdir(parents=True)
+    await write(out / "a.csv", [view(with_files(*names))], fetch=kept)
+    folder = out / "a.files" / "1"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent for path in files} == {out, folder}
+    assert len(list(folder.iterdir())) == len(names)
+    told = orjson.loads(read_csv(out / "a.csv")[1][-1])
+    assert all((out / each["path"]).read_bytes().decode() == f"1:{each['name']}" for each in told)
+
+
+# --- files appear whole ------------------------------------------------------------------------------------
+
+
+class Broken(Exception):
+    """What ends a stream early."""
+
+
+async def breaking(views):
+    for each in views:
+        yield [each]
+    raise Broken
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+async def test_a_failure_leaves_the_old_files(tmp_path, name):
+    """Whatever ends the writing, OUT and its sidecar stay as they were and nothing else is left."""
+    out = tmp_path / name
+    await write(out, [view()])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(Broken):
+        await write_results(breaking([view()] * 500), plan_results(str(out), SPEC, ResultOptions()))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+async def test_out_is_never_seen_half_written(tmp_path):
+    """While rows are being written OUT still has its old content."""
+    out = tmp_path / "a.csv"
+    out.write_text("old")
+    seen = []
+
+    async def watched():
+        for n in range(1, 1001):
+            seen.append(out.read_text())
+            yield [view(row=n)]
+
+    await write_results(watched(), plan_results(str(out), SPEC, ResultOptions()))
+    assert set(seen) == {"old"}
+    assert len(read_csv(out)) == 1001
+
+
+async def test_modes(tmp_path):
+    """A new file has the mode of the umask; one that stood there keeps its own."""
+    old = os.umask(0o027)
+    try:
+        await write(tmp_path / "a.csv", [])
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.csv").stat().st_mode & 0o777 == 0o640
+    (tmp_path / "a.csv").chmod(0o600)
+    await write(tmp_path / "a.csv", [])
+    assert (tmp_path / "a.csv").stat().st_mode & 0o777 == 0o600
+
+
+async def test_links_stay_links(tmp_path):
+    """OUT that is a link stays one; what it names is replaced."""
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "a.csv").symlink_to(tmp_path / "real.csv")
+    await write(tmp_path / "a.csv", [view()])
+    assert (tmp_path / "a.csv").is_symlink()
+    assert len(read_csv(tmp_path / "real.csv")) == 2
+
+
+def is_device(path):
+    return stat.S_ISCHR(Path(path).stat().st_mode)
+
+
+async def test_devices_are_written_as_they_are(tmp_path):
+    """/dev/null and pipes are not replaced by files, and nothing stands beside them."""
+    written = await write("/dev/null", [view()])
+    assert (written.rows, written.steps) == (1, None)
+    assert is_device("/dev/null")
+
+
+async def test_a_full_disk_is_a_sentence(tmp_path):
+    """When there is no room the person reads what to do, and that nothing is lost."""
+    with pytest.raises(WriteFault, match=r"No space left.*collect") as full:
+        await write("/dev/full", [view()])
+    assert full.value.exit_code == 3, "rows were asked: not bad usage"
+
+
+def _fill(out):
+    with whole(out) as stream:
+        stream.write(b"new")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_no_room_leaves_the_old_file(tmp_path):
+    """A write that fails half-way does not touch the old file."""
+    out = tmp_path / "a.csv"
+    out.write_text("old")
+    with pytest.raises(OSError, match="No space"):
+        _fill(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    assert out.read_text() == "old"
+
+
+def test_the_input_behind_a_link_is_never_overwritten(tmp_path):
+    """Nor when the input is the one that was named by a link, of either kind."""
+    (tmp_path / "q.csv").write_text("x")
+    (tmp_path / "soft.csv").symlink_to(tmp_path / "q.csv")
+    (tmp_path / "hard.csv").hardlink_to(tmp_path / "q.csv")
+    for source in ("soft.csv", "hard.csv"):
+        with pytest.raises(UsageError, match="overwrite"):
+            plan_results(str(tmp_path / "q.csv"), SPEC, ResultOptions(), source=str(tmp_path / source))
+
+
+def test_the_input_is_never_overwritten(tmp_path):
+    """OUT equal to FILE, by any name, is refused; so is a sidecar that would fall on it."""
+    for name, out in (("q.csv", "q.csv"), ("q.csv", "link.csv"), ("a.steps.jsonl", "a.csv")):
+        (tmp_path / name).write_text("x")
+        if out == "link.csv":
+            (tmp_path / out).symlink_to(tmp_path / name)
+        with pytest.raises(UsageError, match="overwrite"):
+            plan_results(str(tmp_path / out), SPEC, ResultOptions(), source=str(tmp_path / name))
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+
+async def _peak_bytes(out, count):
+    packed = pack_result(DONE)
+
+    async def rows():
+        for n in range(1, count + 1):
+            yield [RowView(n, [f"{n}", "q"], JobStatus.COMPLETED, packed)]
+
+    gc.collect()
+    tracemalloc.start()
+    await write_results(rows(), plan_results(str(out), SPEC, ResultOptions()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+async def test_memory_is_flat(tmp_path):
+    """Ten times the rows take no more memory: 60 bytes a row would show."""
+    small = await _peak_bytes(tmp_path / "a.csv", 2_000)
+    assert await _peak_bytes(tmp_path / "b.csv", 10_000) < small + 8_000 * 60

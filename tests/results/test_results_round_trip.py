@@ -1,0 +1,145 @@
+"""Properties: what goes through our files comes back unchanged, and no name of the API escapes its folder."""
+
+import asyncio
+import csv
+import io
+import tempfile
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import orjson
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from askmill.jobs.intake import IntakeOptions, check
+from askmill.jobs.model.models import InputSpec, JobStatus
+from askmill.jobs.results import FIELDS, ResultOptions, plan_results, write_results
+from askmill.jobs.results.columns import Entry, columns_of
+from askmill.jobs.results.generated_files import LONGEST_NAME_BYTES, safe_name
+from askmill.jobs.results.writers import CsvWriter, csv_line
+from askmill.jobs.store.records import RowView
+
+# Text as any CSV cell may hold it: quotes, delimiters, line ends of each kind, no NUL.
+pieces = st.sampled_from(
+    ['"', '""', ",", ";", "\t", "|", "\r", "\n", "\r\n", "'", "=", " ", "\ufeff", "\u2028", "\x0b", "\x85"]
+)
+letters = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+cells = st.lists(st.one_of(pieces, st.text(letters, max_size=4)), max_size=8).map("".join)
+names = st.text(letters, min_size=1, max_size=8)
+
+
+@given(texts=st.lists(cells, min_size=1, max_size=5))
+@example(texts=[""])
+def test_a_line_is_what_python_reads(texts):
+    """Any record, also of one empty cell, is read back as it was by Python's strict reader."""
+    assert list(csv.reader(io.StringIO(csv_line(texts).decode(), newline=""), strict=True)) == [texts]
+
+
+def through_results(spec, rows, folder, out="out.csv"):
+    async def views():
+        for number, row in enumerate(rows, 1):
+            yield [RowView(number, row, JobStatus.QUEUED, None)]
+
+    path = Path(folder) / out
+    asyncio.run(write_results(views(), plan_results(str(path), spec, ResultOptions())))
+    return path
+
+
+@given(rows=st.lists(st.tuples(cells, cells), min_size=1, max_size=8))
+@settings(max_examples=150, deadline=None)
+@example(rows=[("", "")])
+@example(rows=[("\r", "a\rb")])
+def test_cells_through_our_writer(rows):
+    """Python's own reader finds every cell unchanged in our CSV."""
+    columns = columns_of(
+        InputSpec(columns=("question", "note"), question_column="question"), (), with_steps=False
+    )
+    written = io.BytesIO()
+    writer = CsvWriter(written, columns, spreadsheet_safe=False)
+    writer.add([Entry(number, "queued", list(row)) for number, row in enumerate(rows, 1)])
+    writer.close()
+    read = list(csv.reader(io.StringIO(written.getvalue().decode(), newline=""), strict=True))[1:]
+    assert [row[:2] for row in read] == [list(row) for row in rows]
+
+
+@given(
+    rows=st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=8), delimiter=st.sampled_from(",;\t|")
+)
+@settings(max_examples=60, deadline=None)
+def test_cells_through_intake_and_results(rows, delimiter):
+    """What another program wrote as CSV comes back from intake and results, cell by cell."""
+    rows = [[first, f"q{second}", third] for first, second, third in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        given_path = Path(folder) / "in.csv"
+        with given_path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, delimiter=delimiter).writerows([["a", "question", "b"], *rows])
+        with check(str(given_path), IntakeOptions(delimiter=delimiter)) as intake:
+            taken = [row.cells for row in intake.rows_iter()]
+            path = through_results(intake.spec, taken, folder)
+        with check(str(path)) as again:
+            assert [row.cells[:3] for row in again.rows_iter()] == rows
+    assert taken == rows
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(letters),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(letters, max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(values=st.lists(json_values, min_size=1, max_size=4))
+@settings(max_examples=50, deadline=None)
+def test_values_through_jsonl(values):
+    """Values of .jsonl come back from .jsonl results as they went in."""
+    with tempfile.TemporaryDirectory() as folder:
+        given_path = Path(folder) / "in.jsonl"
+        lines = [orjson.dumps({"question": "q", "value": value}) for value in values]
+        given_path.write_bytes(b"\n".join(lines))
+        with check(str(given_path)) as intake:
+            path = through_results(
+                intake.spec, [row.cells for row in intake.rows_iter()], folder, "out.jsonl"
+            )
+        back = [orjson.loads(line)["input"]["value"] for line in path.read_bytes().splitlines()]
+    assert back == values
+
+
+@given(
+    given_names=st.lists(
+        st.one_of(names, st.sampled_from([*FIELDS, "askmill_row", "askmill_askmill_row"])),
+        unique=True,
+        min_size=1,
+    )
+)
+def test_no_column_is_hidden(given_names):
+    """All columns have different names, the input's keep theirs, ours end in what they are called."""
+    columns = columns_of(InputSpec(tuple(given_names), None), (), with_steps=True).names
+    assert len(set(columns)) == len(columns)
+    assert list(columns[: len(given_names)]) == given_names
+    ours = columns[len(given_names) :]
+    assert all(name.endswith(field) for name, field in zip(ours, (*FIELDS, "steps"), strict=True))
+
+
+@given(
+    name=st.one_of(
+        st.text(), st.lists(st.sampled_from(["..", "/", "\\", ".", "con", "\0", " ", "a", ":"])).map("".join)
+    )
+)
+@example(name="CON.txt")
+@example(name="..\\..\\a")
+@example(name="x" * 500 + ".png")
+@example(name=". .")
+def test_safe_names(name):
+    """A name from the API becomes one plain part of a path, on any system."""
+    safe = safe_name(name)
+    assert safe not in {"", ".", ".."}
+    assert not safe.startswith(".")
+    assert PurePosixPath(safe).parts == (safe,)
+    assert PureWindowsPath(safe).parts == (safe,)
+    assert not PureWindowsPath(safe).is_reserved()
+    assert len(safe.encode()) <= LONGEST_NAME_BYTES

@@ -1,0 +1,218 @@
+"""A whole mill for a test: a Redis that survives kill -9, the emulator with its state, and real workers.
+
+Everything is a process that a test may kill, freeze and start again at the same address.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+import redis
+
+from askmill.jobs.local.ports import HOST, free_port
+from askmill.jobs.local.redis_service import server_binary
+from askmill.jobs.model.models import Api, InputSpec, Limits, OnIncomplete
+from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.store import Store
+from askmill.jobs.store.broker import publish
+from askmill.jobs.store.records import NewBatch, NewRow, RowView, StatusView
+from tests.helpers.key_leaks import assert_no_leaks
+from tests.support import wait_until, wait_until_async
+
+QUICK = {"BEAT_S": 0.5, "LIFETIME_S": 3.0, "MARGIN_S": 1.2, "SWEEP_S": 0.5, "CREATE_LIMIT_S": 4.0}
+"""Times of a worker whose death is seen after 3 s instead of 12, a lost create given up after 4 instead of 60."""
+TUTOR = Profile(name="Math Tutor", model="gpt-5-mini", tools=("code_interpreter",))
+
+
+@dataclass
+class Child:
+    """A process at a fixed address; its output goes to a file beside it."""
+
+    command: list[str]
+    log: Path
+    env: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **self.env}
+            )
+        return self
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """kill -9, and reap."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def leave(self, within_s: float = 10.0) -> int:
+        """SIGTERM, and its exit code; fails when it takes longer."""
+        assert self.process is not None
+        self.process.terminate()
+        code = self.process.wait(within_s)
+        self.process = None
+        return code
+
+
+class Mill:
+    """Redis, emulator and workers under one folder. `with Mill(folder) as mill:` ends all it started."""
+
+    def __init__(self, folder: Path, api: Api = "assistants", scenario: str = "") -> None:
+        self.folder, self.api = folder, api
+        redis_port, emulator_port = free_port(), free_port()
+        self.redis_url = f"redis://{HOST}:{redis_port}/0"
+        self.base_url = f"http://{HOST}:{emulator_port}/v1"
+        data = folder / "redis"
+        data.mkdir()
+        command = [str(server_binary()), "--port", str(redis_port), "--bind", HOST, "--dir", str(data)]
+        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+        self.redis = Child(command, folder / "redis.log")
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "askmill.emulator",
+            "--host",
+            HOST,
+            "--port",
+            str(emulator_port),
+        ]
+        command += ["--state", str(folder / "emulator"), "--seed", "7"]
+        if scenario:
+            (folder / "scenario.toml").write_text(scenario)
+            command += ["--scenario", str(folder / "scenario.toml")]
+        self.emulator = Child(command, folder / "emulator.log")
+        self.workers: list[Child] = []
+
+    def __enter__(self) -> Self:
+        self.redis.start()
+        self.emulator.start()
+        self.wait_for_servers()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Kill everything; after a test that went well, Redis must be as tests/helpers/key_leaks.py has it."""
+        try:
+            for worker in self.workers:
+                worker.kill()
+            if kind is None and self.redis.alive:
+                assert_no_leaks(self.redis_url)
+        finally:
+            for child in [*self.workers, self.emulator, self.redis]:
+                child.kill()
+
+    def wait_for_servers(self) -> None:
+        wait_until(self._redis_answers, "Redis answers")
+        wait_until(self._emulator_answers, "the emulator answers")
+
+    def settings(self) -> dict[str, str]:
+        """The environment of a process that works on this Redis and asks this emulator."""
+        return {
+            "ASKMILL_REDIS_URL": self.redis_url,
+            "OPENAI_BASE_URL": self.base_url,
+            "OPENAI_API_KEY": "offline",
+            "ASKMILL_API": self.api,
+            "ASKMILL_LOG_FORMAT": "json",
+        }
+
+    def worker(self, concurrency: int = 50, times: dict[str, float] | None = None, **env: str) -> Child:
+        """Start another worker; `times` replaces constants of worker/process/worker.py, as QUICK does."""
+        settings = {**self.settings(), **env}
+        program = ["-m", "askmill.worker"]
+        if times is not None:
+            program = [str(Path(__file__).parent / "helpers" / "workers" / "quick_worker.py")]
+            settings["MILL_TIMES"] = json.dumps(times)
+        command = [sys.executable, "-P", *program, "--concurrency", str(concurrency)]
+        child = Child(command, self.folder / f"worker-{len(self.workers)}.log", settings).start()
+        self.workers.append(child)
+        return child
+
+    async def submit(self, questions: Sequence[str], profile: Profile = TUTOR, **limits: Any) -> str:
+        """A batch of these questions; returns its id."""
+        if "on_incomplete" in limits:
+            limits["on_incomplete"] = OnIncomplete(limits["on_incomplete"])
+        async with await Store.open(self.redis_url) as store:
+            batch = await store.create_batch(
+                NewBatch(
+                    name="test",
+                    file="test.csv",
+                    spec=InputSpec(columns=("question",), question_column="question"),
+                    profile=profile,
+                    resources=Resources(),
+                    api=self.api,
+                    base_url=self.base_url,
+                    model=profile.model or "gpt-5-mini",
+                    limits=Limits(**limits),
+                    identity=os.urandom(32).hex(),
+                )
+            )
+            await store.add_rows(batch, 1, [NewRow([question]) for question in questions])
+            await store.seal_batch(batch)
+            publish(self.redis_url, await store.feed(20))
+        return batch
+
+    async def status(self, batch: str) -> StatusView:
+        async with await Store.open(self.redis_url) as store:
+            return await store.status(batch)
+
+    async def wait_for(
+        self, batch: str, states: Sequence[str] = ("done",), timeout_s: float = 60
+    ) -> StatusView:
+        """The batch's status once its state is one of these."""
+        async with await Store.open(self.redis_url) as store:
+
+            async def reached() -> StatusView | None:
+                status = await store.status(batch)
+                return status if status.batch.state in states else None
+
+            found = await wait_until_async(reached, f"batch {batch} is {' or '.join(states)}", timeout_s)
+            assert found is not None
+            return found
+
+    async def rows(self, batch: str) -> list[RowView]:
+        async with await Store.open(self.redis_url) as store:
+            return [row async for row in store.results(batch)]
+
+    def stats(self) -> dict[str, Any]:
+        """What the emulator has counted."""
+        return dict(httpx2.get(self.base_url.replace("/v1", "/emulator/stats")).json())
+
+    def scenario(self, toml: str) -> None:
+        """Change how the emulator behaves from now on."""
+        httpx2.put(self.base_url.replace("/v1", "/emulator/scenario"), content=toml).raise_for_status()
+
+    def _redis_answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.redis_url, retry=None) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def _emulator_answers(self) -> bool:
+        try:
+            return httpx2.get(self.base_url.replace("/v1", "/emulator/stats")).status_code == 200
+        except httpx2.HTTPError:
+            return False

@@ -1,0 +1,198 @@
+"""Limits of all workers together: requests and tokens a minute, runs in flight; the budget; fairness."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from askmill.jobs.functions.registry import describe
+from askmill.jobs.model.models import Api, InputSpec, JobStatus, Limits
+from askmill.jobs.store import Store
+from askmill.jobs.store.records import NewRow
+from tests.chaos.support import (
+    assert_each_paid_once,
+    bytes_of,
+    counter,
+    lasting,
+    wait_for_runs,
+    wait_for_workers,
+)
+from tests.helpers.batches import card, claimed, submitted
+from tests.stack import QUICK, TUTOR, Mill
+from tests.support import wait_until
+
+
+def asked(mill: Mill) -> int:
+    return sum(mill.stats()["requests"].values())
+
+
+async def test_requests_a_minute_hold_for_two_workers_together(tmp_path: Path) -> None:
+    """600 a minute: never more than 10 a second and a burst of one second, whoever asks."""
+    with Mill(tmp_path) as mill:
+        async with await Store.open(mill.redis_url) as store:
+            await store.set_limits(requests_per_minute=600)
+        mill.worker(20, QUICK)
+        mill.worker(20, QUICK)
+        batch = await mill.submit(["What is 1 + 1?"] * 20)
+        wait_until(lambda: asked(mill) > 0, "the first request", 30)
+        began_s, before = time.monotonic(), asked(mill)
+        await mill.wait_for(batch, timeout_s=60)
+        took_s = time.monotonic() - began_s
+
+        assert asked(mill) - before <= 10 * (took_s + 1) + 2
+        assert asked(mill) >= 80
+        assert took_s < 25
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_every_request_is_counted_and_takes_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: Api
+) -> None:
+    """Cleared turns, functions, files and their names too: the batch counts what the emulator was asked."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adding.py").write_text(
+        'def add(a: int, b: int) -> int:\n    """Adds."""\n    return a + b\n'
+    )
+    profile = TUTOR.model_copy(update={"functions": describe("adding.py")})
+    dies = "[emulate: failed(server_error, partial), completed(left_file)] What is 1 + 1?"
+    calls = '[emulate: requires_action(add, {"a": 1, "b": 2}) rounds=2] Go'
+    turns = [NewRow([text], conversation=name) for text in (dies, calls, dies) for name in "abcd"]
+    with Mill(tmp_path, api=api) as mill:
+        async with await Store.open(mill.redis_url) as store:
+            await store.set_limits(requests_per_minute=600)
+            asking = {"profile": profile, "api": api, "base_url": mill.base_url, "model": "gpt-5-mini"}
+            spec = InputSpec(("question", "chat"), "question", conversation_column="chat")
+            rows = [turn._replace(cells=[*turn.cells, turn.conversation]) for turn in turns]
+            batch = await submitted(store, rows, spec=spec, limits=Limits(attempts=3), **asking)
+            mill.worker(20, QUICK)
+            wait_until(lambda: asked(mill) > 0, "the first request", 30)
+            began_s, before, over, done = time.monotonic(), asked(mill), [], False
+            while not done:
+                done = (await store.status(batch)).batch.state == "done"
+                made = asked(mill) - before
+                over.append(made - 10 * (time.monotonic() - began_s + 1))
+        status = await mill.status(batch)
+
+        assert status.counts.by_status[JobStatus.COMPLETED] == len(turns)
+        assert counter(mill, batch, "requests") == asked(mill)
+        assert max(over) <= 5, "more than the limit at some moment, and half a second of a busy machine"
+
+
+async def test_tokens_a_minute_slow_the_starts(tmp_path: Path) -> None:
+    """Each run is booked at what runs take: 20 of them do not start within their first second."""
+    with Mill(tmp_path) as mill:
+        async with await Store.open(mill.redis_url) as store:
+            await store.set_limits(tokens_per_minute=20_000)
+        mill.worker(20, QUICK)
+        profile = TUTOR.model_copy(update={"max_completion_tokens": 256})
+        batch = await mill.submit(["What is 1 + 1?"] * 20, profile)
+        wait_for_runs(mill, 1)
+        began_s = time.monotonic()
+        status = await mill.wait_for(batch, timeout_s=60)
+        took_s = time.monotonic() - began_s
+        used = mill.stats()["tokens"]
+
+        assert used / (took_s + 2) * 60 <= 20_000 * 1.1
+        await assert_each_paid_once(mill, batch, status, 20)
+
+
+async def test_max_runs_hold_for_all_and_change_while_running(tmp_path: Path) -> None:
+    """Two workers of 30 slots, 8 runs allowed; raised in Redis to 16, and obeyed, through a hand-over too."""
+    with Mill(tmp_path) as mill:
+        async with await Store.open(mill.redis_url) as store:
+            await store.set_limits(max_runs=8)
+            first = mill.worker(30, QUICK)
+            mill.worker(30, QUICK)
+            batch = await mill.submit(lasting(1.5, 80))
+            other = await mill.submit(lasting(1.5, 40))
+            wait_for_runs(mill, 16)
+            first.leave()
+            wait_for_runs(mill, 30)
+            assert mill.stats()["runs_active_max"] <= 8
+            await store.set_limits(max_runs=16)
+            for name in (batch, other):
+                await mill.wait_for(name, timeout_s=60)
+            assert 8 < mill.stats()["runs_active_max"] <= 16
+
+
+async def test_limits_of_the_settings_go_with_the_workers_that_had_them(tmp_path: Path) -> None:
+    """Unset at the next start: none again. Changed by hand meanwhile: the change stays."""
+    with Mill(tmp_path) as mill:
+        async with await Store.open(mill.redis_url) as store:
+            first = mill.worker(2, QUICK, ASKMILL_MAX_RUNS="2", ASKMILL_REQUESTS_PER_MINUTE="300")
+            wait_for_workers(mill, 1)
+            assert await store.limits() == {"max_runs": 2, "requests_per_minute": 300}
+            beside = mill.worker(2, QUICK)
+            wait_for_workers(mill, 2)
+            assert (await store.limits())["max_runs"] == 2, "the first one works on under it"
+            await store.set_limits(max_runs=5)
+            first.leave()
+            beside.leave()
+
+            mill.worker(2, QUICK)
+            wait_for_workers(mill, 1)
+
+            assert await store.limits() == {"max_runs": 5}
+
+
+async def test_rows_between_two_workers_count_as_runs(store: Store) -> None:
+    """A row handed over has its run out at the API: its place under `max_runs` goes to nobody else."""
+    await store.set_limits(max_runs=2)
+    await store.beat(card())
+    first, second = await submitted(store, 1), await submitted(store, 3, identity="1" * 64)
+    claims = {fed.batch: await claimed(store, fed) for fed in await store.feed(0)}
+    for claim in claims.values():
+        await store.save(claim, b"{}", run_made=True)
+    await store.give_back(claims[first])
+
+    assert [(fed.batch, fed.row) for fed in await store.feed(0)] == [(first, 1)]
+    assert set(claims) == {first, second}
+
+
+async def test_a_429_halves_the_runs_in_flight_and_they_recover(tmp_path: Path) -> None:
+    """All workers start fewer runs after the API said 429; no attempt is used up."""
+    with Mill(tmp_path, scenario="[latency]\nmedian_s = 0.3\n") as mill:
+        mill.worker(40, QUICK)
+        batch = await mill.submit(["What is 1 + 1?"] * 400)
+        wait_for_runs(mill, 60)
+        mill.scenario("[latency]\nmedian_s = 0.3\n[http]\nrate_429 = 0.3\nretry_after_s = 0.5\n")
+        wait_until(lambda: counter(mill, batch, "throttled") >= 3, "some were throttled", 30)
+        mill.scenario("[latency]\nmedian_s = 0.3\n")
+        status = await mill.wait_for(batch, timeout_s=60)
+
+        await assert_each_paid_once(mill, batch, status, 400)
+
+
+async def test_a_budget_with_token_limits_is_never_exceeded(tmp_path: Path) -> None:
+    """Worst cases are reserved before each create: the batch pauses below its budget, having used most of it."""
+    profile = TUTOR.model_copy(
+        update={"tools": (), "max_prompt_tokens": 256, "max_completion_tokens": 256, "model": "gpt-5-mini"}
+    )
+    with Mill(tmp_path) as mill:
+        mill.worker(30, QUICK)
+        batch = await mill.submit(["What is 1 + 1?"] * 200, profile, budget_usd=0.004)
+        status = await mill.wait_for(batch, ["paused"], timeout_s=60)
+        wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what ran has ended", 30)
+        status = await mill.status(batch)
+
+        assert status.batch.paused_reason == "budget: a run may cost $0.0006, and less is left"
+        assert 0.003 < (status.counts.cost_usd or 0) <= 0.004
+        assert status.counts.by_status[JobStatus.COMPLETED] == mill.stats()["runs_created"]
+
+
+async def test_a_small_batch_behind_a_big_one_starts_at_once(tmp_path: Path) -> None:
+    """50 rows submitted behind 20,000: done in about their own time, long before the big one."""
+    with Mill(tmp_path, scenario="[latency]\nmedian_s = 0.5\n") as mill:
+        mill.worker(50)
+        big = await mill.submit(["What is 1 + 1?"] * 20_000)
+        wait_for_runs(mill, 100)
+        began_s = time.monotonic()
+        small = await mill.submit(["What is 1 + 1?"] * 50)
+        await mill.wait_for(small, timeout_s=30)
+        took_s = time.monotonic() - began_s
+        async with await Store.open(mill.redis_url) as store:
+            await store.cancel(big)
+        await mill.wait_for(big, ["cancelled"])
+        wait_until(lambda: set(bytes_of(mill, big)) <= set("cx"), "all have ended", 30)
+
+        assert took_s < 10

@@ -1,0 +1,141 @@
+"""Who may load a batch: one command at a time, as long as it renews its lease, each of its scripts sent once or twice."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+
+from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.models import Limits
+from askmill.jobs.model.profile import Resources
+from askmill.jobs.store import Store, keys
+from askmill.jobs.store.codec import limits_json
+from askmill.jobs.store.records import Found, LeaseLost, Loading, NewRow, Wanted
+from askmill.jobs.submit.load_lease import under_lease
+from tests.helpers.batches import new_batch, submitted
+from tests.store.loading_walk import SentTwice
+
+IDENTITY = "0" * 64
+
+
+class Always(random.Random):
+    def random(self) -> float:
+        return 1.0
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as opened:
+        yield opened
+
+
+def _lapse(client: redis.Redis, batch: str) -> None:
+    """As if its loader had been silent for as long as its lease."""
+    client.hset(keys.batch(batch), "lease_until", 0)
+
+
+def _other(store: Store) -> Store:
+    """Another command at the same Redis."""
+    return Store(store._at)
+
+
+async def test_each_script_of_a_load_may_be_sent_twice(store: Store, redis_url: str) -> None:
+    """A reply that was lost: the call is repeated under the same fence, and changes nothing more."""
+    twice = Store(replace(store._at, scripts=SentTwice(store._at.redis, redis_url, Always())))
+    rows = [NewRow([f"q{n}"], "bad" if n == 3 else None, "talk" if n % 2 else None) for n in range(20)]
+    taken = await twice.take(new_batch())
+    assert isinstance(taken, Loading)
+    batch = taken.batch
+    wanted = Wanted(batch, "file", "ab" * 32)
+    assert await twice.reserve(wanted) == (True, None)
+    await twice.remember(wanted, "file-1")
+    await twice.set_resources(batch, Resources(code_interpreter_files=("file-1",)))
+    await twice.renew(batch)
+    await twice.change_limits(batch, {"attempts": 7})
+    await twice.add_rows(batch, 1, rows[:16])
+    await twice.add_rows(batch, 17, rows[16:])
+    await twice.seal_batch(batch)
+    assert [view.cells for view in [v async for v in store.results(batch)]] == [row.cells for row in rows]
+    found = await store.batch(batch)
+    assert (found.rows, found.limits.attempts) == (20, 7)
+    assert await store.made(batch) == [("file", "file-1")]
+    dropped = await twice.create_batch(new_batch())
+    await twice.drop(dropped)
+    assert await store.look(IDENTITY) == Found(batch, loading=False)
+
+
+async def test_what_the_dead_has_uploaded_is_its_successors(store: Store, client: redis.Redis) -> None:
+    """Its turn to make something is void at once; what it still finishes stands in the batch's ledger."""
+    first, second = _other(store), _other(store)
+    batch = (await first.take(new_batch())).batch
+    known, slow = Wanted(batch, "file", "ab" * 32), Wanted(batch, "file", "cd" * 32)
+    assert await first.reserve(known) == (True, None)
+    await first.remember(known, "file-1")
+    assert await first.reserve(slow) == (True, None)
+    assert await second.take(new_batch()) == Found(batch, loading=True)
+    _lapse(client, batch)
+    assert await second.take(new_batch()) == Loading(batch, continued=True, options={})
+    assert await second.reserve(Wanted(batch, "file", "ab" * 32)) == (False, "file-1")
+    mine = Wanted(batch, "file", "cd" * 32)
+    assert await second.reserve(mine) == (True, None)
+    await first.remember(slow, "file-late")
+    with pytest.raises(LeaseLost):
+        await first.reserve(Wanted(batch, "file", "ef" * 32))
+    with pytest.raises(LeaseLost):
+        await first.set_resources(batch, Resources())
+    await second.remember(mine, "file-2")
+    assert await second.reserve(mine) == (False, "file-2")
+    assert sorted(await store.made(batch)) == [("file", "file-1"), ("file", "file-2"), ("file", "file-late")]
+
+
+async def test_limits_that_two_commands_change_at_once_both_hold(store: Store) -> None:
+    """Each changes only what it names, also while the batch is loading; limits of a dead loader stay."""
+    batch = (await store.take(new_batch(limits=Limits(budget_usd=2.5)))).batch
+    await store.change_limits(batch, {"attempts": 7})
+    older = Limits(budget_usd=2.5)
+    stale = await store._at.scripts.limits(batch, b"{}", "", limits_json(older))
+    assert stale == -1, "they are no longer those that were read"
+    await store.change_limits(batch, {"deadline_s": 9.0})
+    await store.add_rows(batch, 1, [NewRow(["why?"])])
+    await store.seal_batch(batch)
+    assert (await store.batch(batch)).limits == Limits(attempts=7, deadline_s=9.0, budget_usd=2.5)
+
+
+async def test_a_load_that_fails_frees_the_identity(store: Store, client: redis.Redis) -> None:
+    """At once, and nothing of it stays; after --new the batch before is the identity's again."""
+    whole = await submitted(store, 1)
+
+    async def load() -> None:
+        await store.add_rows(batch, 1, [NewRow(["why?"])])
+        raise UsageError("in.csv has changed while it was read")
+
+    for before in (Found(whole, loading=False), None):
+        if before is None:
+            await store.purge(whole)
+        batch = await store.create_batch(new_batch())
+        assert await store.look(IDENTITY) == Found(batch, loading=True)
+        with pytest.raises(UsageError):
+            await under_lease(store, batch, load())
+        assert await store.look(IDENTITY) == before
+        assert list(client.scan_iter(f"*{batch}*")) == []
+
+
+async def test_a_dead_loader_of_new_yields_to_the_batch_before(store: Store, client: redis.Redis) -> None:
+    """Whoever repeats the command without --new gets the answers there are, and pays for nothing."""
+    whole = await submitted(store, 1)
+    batch = await store.create_batch(new_batch())
+    assert await _other(store).take(new_batch()) == Found(batch, loading=True)
+    _lapse(client, batch)
+    assert await _other(store).take(new_batch()) == Found(whole, loading=False)
+
+
+async def test_a_loader_that_nobody_has_replaced_goes_on(store: Store, client: redis.Redis) -> None:
+    """It stood still for longer than its lease, but nobody wanted the batch meanwhile."""
+    batch = (await store.take(new_batch())).batch
+    _lapse(client, batch)
+    assert await store.look(IDENTITY) is None
+    await store.add_rows(batch, 1, [NewRow(["why?"])])
+    assert await _other(store).take(new_batch()) == Found(batch, loading=True)
+    await store.seal_batch(batch)

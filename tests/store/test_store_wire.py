@@ -1,0 +1,171 @@
+"""The way to Redis: shared by who asks at the same moment, and it outlives what happens to Redis."""
+
+import asyncio
+
+import pytest
+import redis
+
+from askmill.jobs.model.errors import RedisUnavailable
+from askmill.jobs.store import Store, connection
+from askmill.jobs.store.records import Claim
+from askmill.worker.runtime.context import patiently
+from tests.helpers.batches import card, claimed, ended, submitted
+from tests.support import RedisServer
+
+
+def reads(client: redis.Redis) -> int:
+    """How often the server found something to read: about one a round trip."""
+    return int(client.info("stats")["total_reads_processed"])
+
+
+async def test_five_hundred_jobs_at_once_share_their_trips(store: Store, redis_url: str) -> None:
+    """Each gets its own answer."""
+    batch = await submitted(store, 501)
+    await store.beat(card(slots=501))
+    first = await claimed(store, (await store.feed(0))[0])
+    await store.save(first, b"{}", run_made=True)
+    fed = await store.feed(0)
+    with redis.Redis.from_url(redis_url) as client:
+        before = reads(client)
+        claims = await asyncio.gather(*(store.claim(batch, one.row, "w1") for one in fed))
+        assert reads(client) - before < 50
+    assert [claim.row for claim in claims if isinstance(claim, Claim)] == list(range(2, 502))
+    assert all(claim.cells == [f"question {claim.row}"] for claim in claims if isinstance(claim, Claim))
+    assert all(await asyncio.gather(*(store.finish(claim, ended(claim.row)) for claim in [first, *claims])))
+
+
+async def test_a_server_that_forgot_the_scripts_is_taught_again(store: Store, redis_url: str) -> None:
+    """After SCRIPT FLUSH, or a restart, the same call goes on; each is carried out once."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    (fed,) = await store.feed(0)
+    claim = await claimed(store, fed)
+    with redis.Redis.from_url(redis_url) as client:
+        client.script_flush()
+    saved, refused = await asyncio.gather(
+        store.save(claim, b"{}", run_made=True), store.claim(batch, 1, "w1")
+    )
+    assert (saved.first, refused) == (True, "running")
+    assert (await store.status(batch)).to_json()["runs"] == 1
+
+
+async def test_whoever_stops_waiting_disturbs_nobody(store: Store) -> None:
+    """Of many asked at once some are cancelled; the others get their answers."""
+    await submitted(store, 1)
+    asked = [asyncio.create_task(store.beat(card(f"w{n}"))) for n in range(20)]
+    await asyncio.sleep(0)
+    for task in asked[::2]:
+        task.cancel()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [True, False] * 10
+    assert (await store.beat(card("later"))).alive
+
+
+async def test_a_fault_of_one_script_is_not_that_of_its_neighbours(store: Store) -> None:
+    """What travels together fails alone."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(0))[0])
+    wrong, right = await asyncio.gather(
+        store.save(claim, b"{}", counters={"requests": "many"}),  # type: ignore[dict-item]
+        store.beat(card(), [batch]),
+        return_exceptions=True,
+    )
+    assert isinstance(wrong, redis.ResponseError)
+    assert not isinstance(right, BaseException)
+    assert right.alive
+
+
+async def test_a_redis_that_freezes_for_a_moment_is_waited_for(
+    store: Store, redis_server: RedisServer
+) -> None:
+    """Nothing fails, nothing is done twice."""
+    batch = await submitted(store, 1)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(0))[0])
+    redis_server.freeze()
+    saving = asyncio.create_task(store.save(claim, b"{}", run_made=True, counters={"requests": 1}))
+    done, _ = await asyncio.wait({saving}, timeout=0.1)
+    assert not done
+    redis_server.thaw()
+    assert await saving
+    assert (await store.counts(batch)).totals["requests"] == 1
+
+
+async def test_a_redis_that_restarts_is_found_again(redis_server: RedisServer) -> None:
+    """The next call goes to the new one."""
+    async with await Store.open(redis_server.url) as store:
+        await submitted(store, 1)
+        redis_server.restart()
+        assert await store.newest() is None
+        assert (await store.beat(card())).alive
+
+
+async def test_a_redis_that_stays_away_is_said_so(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of call tells the address and what to do, once patience is over."""
+    monkeypatch.setattr(connection, "_RETRIES", 1)
+    async with await Store.open(redis_server.url) as store:
+        await submitted(store, 1)
+        redis_server.kill()
+        for call in (store.beat(card()), store.newest(), store.feed(1), store.lost_messages()):
+            with pytest.raises(RedisUnavailable, match="ASKMILL_REDIS_URL"):
+                await call
+
+
+async def test_a_full_redis_is_said_so(redis_server: RedisServer) -> None:
+    """Not an error of ours: raise its memory, or purge."""
+    async with await Store.open(redis_server.url) as store:
+        await submitted(store, 1)
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.config_set("maxmemory", 1)
+            try:
+                with pytest.raises(RedisUnavailable, match="is full"):
+                    await submitted(store, 1)
+            finally:
+                client.config_set("maxmemory", 0)
+
+
+async def test_what_redis_gets_over_is_waited_for(redis_server: RedisServer) -> None:
+    """A server that is a replica for a while takes no changes: told as what may pass, and patience goes on with it."""
+    async with await Store.open(redis_server.url) as store:
+        await submitted(store, 1)
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.replicaof("127.0.0.1", 9)
+            try:
+                with pytest.raises(RedisUnavailable, match="takes no changes just now"):
+                    await store.beat(card())
+                waiting = asyncio.create_task(patiently(lambda: store.beat(card())))
+                done, _ = await asyncio.wait([waiting], timeout=0.5)
+                assert not done
+            finally:
+                client.replicaof("NO", "ONE")
+        assert (await waiting).alive
+
+
+async def test_what_redis_refuses_for_good_is_not_asked_again(store: Store) -> None:
+    """A fault of ours comes out at once: asked again for ever, it would hold its row and count each time."""
+    await submitted(store, 1)
+    await store.beat(card())
+    claim = await claimed(store, (await store.feed(0))[0])
+    wrong = {"requests": 1, "prompt": 12.5}
+    async with asyncio.timeout(5):
+        with pytest.raises(redis.ResponseError):
+            await patiently(lambda: store.save(claim, b"{}", counters=wrong))  # type: ignore[arg-type]
+    assert (await store.status(claim.batch)).to_json()["requests"] == 1
+
+
+async def test_a_wrong_password_is_said_so(redis_server: RedisServer) -> None:
+    """The address is shown, neither password is."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.config_set("requirepass", "right")
+    try:
+        for given in (":wrong@", "me:wrong@", ""):
+            url = redis_server.url.replace("redis://", f"redis://{given}")
+            with pytest.raises(RedisUnavailable, match="refuses the user or password") as caught:
+                await Store.open(url)
+            assert "wrong" not in str(caught.value)
+    finally:
+        with redis.Redis.from_url(redis_server.url, password="right") as client:
+            client.config_set("requirepass", "")

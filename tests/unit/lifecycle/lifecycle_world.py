@@ -1,0 +1,378 @@
+"""A tiny API in memory that plays one row's whole history: faults, late creates, kills, cancels, by a script."""
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from askmill.jobs.model.models import Attempt, BatchState, JobStatus, OnIncomplete, Usage
+from askmill.worker.execution.request_builder import KNOWN
+from askmill.worker.execution.result_builder import attempts_of
+from askmill.worker.lifecycle.api_types import (
+    ENDED,
+    Answer,
+    ApiFault,
+    Found,
+    FoundKind,
+    Run,
+    ToolCall,
+    ToolOutput,
+)
+from askmill.worker.lifecycle.on_batch_state import redirected
+from askmill.worker.lifecycle.retry import On, RetryPolicy
+from askmill.worker.lifecycle.state import (
+    Action,
+    AnswerRead,
+    CallTools,
+    CancelRun,
+    Claimed,
+    ClearTurn,
+    Event,
+    Faulted,
+    FindRun,
+    FindSubmitted,
+    Finish,
+    GiveBack,
+    Known,
+    Look,
+    Looked,
+    MakeRun,
+    MakeThread,
+    NotSent,
+    PauseBatch,
+    ReadAnswer,
+    Reserve,
+    Reserved,
+    RunSeen,
+    Stop,
+    Submit,
+    ThreadMade,
+    ToolsCalled,
+    TurnCleared,
+    Wait,
+)
+from askmill.worker.lifecycle.transitions import advance, in_time
+from tests.unit.lifecycle.lifecycle_moments import REFUSED
+
+ON = {Reserve: On.THREAD, MakeThread: On.THREAD, MakeRun: On.CREATE, CancelRun: On.CANCEL, Submit: On.SUBMIT}
+FAULTS = {
+    "429": ApiFault(429, code="rate_limit_exceeded", retry_after_s=2.0),
+    "500": ApiFault(500, code="server_error"),
+    "503": ApiFault(503),
+    "timeout": ApiFault(None),
+    "unsent": ApiFault(None, sent=False),
+    "garbage": ApiFault(200, code="bad_reply"),
+    "away": ApiFault(503),
+}
+"""Faults that leave nothing carried out; "away" lasts 40 s."""
+NOT_THERE = ApiFault(404, message="Not Found")
+"""What "404" means to a request that reads: a server that comes up, and knows nothing for a moment."""
+LOST = {
+    "drop_after": ApiFault(None),
+    "500_after": ApiFault(502),
+    "garbage_after": ApiFault(200, code="bad_reply"),
+}
+"""Faults whose request was carried out all the same."""
+
+CALLS = (ToolCall("call_1", "add", "{}"), ToolCall("call_2", "add", "{}"))
+
+
+@dataclass
+class Thread:
+    """A thread with the runs on it and the creates that will still land."""
+
+    runs: list[str] = field(default_factory=list)
+    late: list[tuple[float, int]] = field(default_factory=list)
+
+
+@dataclass
+class World:
+    """One row and the API it is asked at. `script` names what the next requests meet; then all goes well.
+
+    "kill" strikes between what a decision stores and what it does, "kill_unstored" just before it is stored.
+    "held" keeps what was stored for a minute before it is done, and loses the reply of a create. "asleep" lets an
+    hour pass between a reply and its being read: the machine sleeps.
+
+    `outcomes`: how each run made ends, the last one repeating. `run_s`: how long a run takes. `earlier`: runs of
+    the conversation's earlier turns. `nameless`: the API keeps no metadata; a run is told by its id only.
+    """
+
+    script: deque[str]
+    outcomes: tuple[str, ...] = ("completed",)
+    run_s: float = 3.0
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    known: Known = field(default_factory=Known)
+    earlier: tuple[str, ...] = ()
+    nameless: bool = False
+    now: float = 1_000.0
+    threads: dict[str, Thread] = field(default_factory=dict)
+    runs: dict[str, dict[str, object]] = field(default_factory=dict)
+    attempts_of: dict[str, int] = field(default_factory=dict)
+    stored: Known = field(default_factory=Known)
+    finish: Finish | None = None
+    recorded: tuple[Attempt, ...] = ()
+    """The row's ledger, as its result has it."""
+    paused: bool = False
+    """The row's own trouble paused the batch."""
+    goes_on: bool = False
+    """Then it is resumed after three rests; else the play ends."""
+    state: BatchState = BatchState.RUNNING
+    sent_while: dict[BatchState, int] = field(default_factory=dict)
+    """Creates that were sent while the batch was in each state."""
+    submitted: list[tuple[str, int]] = field(default_factory=list)
+    """Each submission: the run, and how many outputs it brought."""
+    rests: int = 0
+    called: int = 0
+    """Rounds of functions called."""
+    looked_at: float | None = None
+    """When the last look at the run that showed it active was sent."""
+    cancelled_late: list[tuple[float, float | None]] = field(default_factory=list)
+    """For each run ended for its deadline: the deadline, and `looked_at` then."""
+    steps: int = 0
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stored = self.known
+        if self.known.thread_id is not None:
+            self.threads[self.known.thread_id] = Thread(runs=list(self.earlier))
+
+    def play(self, most_steps: int = 3_000) -> "World":
+        """Follow the row to its end; raises AssertionError when it has none."""
+        event: Event = Claimed(self.now)
+        while self.finish is None and (self.goes_on or not self.paused):
+            self.steps += 1
+            assert self.steps < most_steps, f"no end in sight: {self.log[-20:]}"
+            event = self._turn(event)
+        self.now += 100.0
+        self._land_late()
+        return self
+
+    def _turn(self, event: Event) -> Event:
+        decision = advance(self.known, event, self.policy)
+        meets = self._steered()
+        decision = redirected(decision, self.state, Claimed(self.now), self.policy)
+        action = decision.action
+        self.log.append(f"{type(event).__name__} -> {type(action).__name__}")
+        if meets == "kill_unstored":
+            return self._killed()
+        if decision.store or isinstance(action, GiveBack | PauseBatch):
+            self.stored = KNOWN.validate_json(KNOWN.dump_json(decision.known, exclude_defaults=True))
+        self.known = decision.known
+        for surplus in decision.surplus:
+            self.runs[surplus]["ends"] = "cancelled"
+        if isinstance(action, Finish):
+            self.finish, self.recorded = action, attempts_of(self.known, action, event)
+            return event
+        if isinstance(action, PauseBatch):
+            self.paused = True
+            if not self.goes_on:
+                return event
+            self.state = BatchState.PAUSED if self.state is BatchState.RUNNING else self.state
+        if self.state is BatchState.PAUSED and isinstance(action, GiveBack | PauseBatch):
+            self._rest()
+        if meets == "kill":
+            return self._killed()
+        return self._act(action, meets)
+
+    def _rest(self) -> None:
+        """A row in doubt is fed in a pause too; after three rests somebody resumes."""
+        self.rests += 1
+        if self.rests % 3 == 0:
+            self.state = BatchState.RUNNING
+
+    def _steered(self) -> str:
+        """What the next request meets; pauses, cancels and resumes before it take effect."""
+        while self.script:
+            meets = self.script.popleft()
+            if meets == "cancel":
+                self.state = BatchState.CANCELLED
+            elif meets == "pause" and self.state is BatchState.RUNNING:
+                self.state = BatchState.PAUSED
+            elif meets not in {"cancel", "pause"}:
+                return meets
+        return "ok"
+
+    def _killed(self) -> Event:
+        self.log.append("-- killed --")
+        self.known = self.stored
+        self.now += 15.0
+        return Claimed(self.now)
+
+    def _takes_s(self, action: Action) -> float:
+        if isinstance(action, Look) and action.after_s is None:
+            return 1.05
+        return 0.05 + float(getattr(action, "after_s", 0.0) or getattr(action, "wait_s", 0.0) or 0.0)
+
+    def _act(self, action: Action, meets: str) -> Event:
+        self.now += self._takes_s(action) + {"held": 70.0, "away": 40.0}.get(meets, 0.0)
+        self._land_late()
+        if isinstance(action, Wait | GiveBack | PauseBatch):
+            return Claimed(self.now)
+        if isinstance(action, Reserve):
+            return Reserved(self.now)
+        if isinstance(action, CallTools):
+            self.called += 1
+            return ToolsCalled(self.now, outputs=tuple(ToolOutput(call.id, "42") for call in action.calls))
+        if isinstance(action, MakeRun) and not in_time(self.known, self.now):
+            return NotSent(self.now)
+        if isinstance(action, MakeRun):
+            self.sent_while[self.state] = self.sent_while.get(self.state, 0) + 1
+        on = ON.get(type(action), On.READ)
+        if meets in FAULTS:
+            return Faulted(self.now, fault=replace(FAULTS[meets]), on=on)
+        if meets == "404" and on is On.READ:
+            return Faulted(self.now, fault=NOT_THERE, on=on)
+        if meets in {"late", "held"} and isinstance(action, MakeRun):
+            thread = self.threads[self.known.thread_id or ""]
+            thread.late.append((self.now + 20.0, self.known.attempt))
+            return Faulted(self.now, fault=ApiFault(None), on=on)
+        event = self._told(action, asleep=meets == "asleep")
+        if meets in LOST and not isinstance(event, Faulted):
+            return Faulted(self.now, fault=replace(LOST[meets]), on=on)
+        return event
+
+    def _told(self, action: Action, *, asleep: bool) -> Event:
+        """The reply, read an hour later where the machine sleeps; and when a look has shown the run active."""
+        event = self._carry_out(action)
+        if isinstance(action, Look) and isinstance(event, RunSeen):
+            self.looked_at = event.at if event.run.status not in ENDED else None
+        self.now += 3_600.0 if asleep else 0.0
+        return replace(event, at=self.now)
+
+    def _carry_out(self, action: Action) -> Event:
+        known = self.known
+        match action:
+            case MakeThread():
+                name = f"thread_{len(self.threads)}"
+                self.threads[name] = Thread()
+                return ThreadMade(self.now, thread_id=name)
+            case ClearTurn():
+                return TurnCleared(self.now)
+            case MakeRun():
+                return self._create(known.thread_id or "", known.attempt)
+            case FindRun():
+                return Looked(self.now, found=self._found())
+            case FindSubmitted():
+                run = self._run(known.run_id or "")
+                waits = run.status == "requires_action" and not self.runs[run.id]["acted"]
+                return Looked(self.now, found=Found(FoundKind.NOTHING if waits else FoundKind.RUN, run=run))
+            case Look():
+                return self._look(known.run_id or "")
+            case CancelRun():
+                return self._cancel(known.run_id or "")
+            case Submit():
+                return self._submit(known.run_id or "")
+            case ReadAnswer():
+                return AnswerRead(self.now, answer=self._answer(known.run_id or ""))
+        raise AssertionError(action)
+
+    # ── the API's side ──
+
+    def _land_late(self) -> None:
+        for name, thread in self.threads.items():
+            due = [attempt for at, attempt in thread.late if at <= self.now]
+            thread.late = [(at, attempt) for at, attempt in thread.late if at > self.now]
+            for attempt in due:
+                self._create(name, attempt)
+
+    def _create(self, thread: str, attempt: int) -> Event:
+        active = [
+            run
+            for run in self.threads[thread].runs
+            if self._run(run).status in {"queued", "in_progress", "requires_action"}
+        ]
+        if active:
+            text = f"Thread {thread} already has an active run {active[0]}."
+            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.CREATE)
+        name = f"run_{len(self.earlier) + len(self.runs)}"
+        ends = self.outcomes[min(attempt, len(self.outcomes)) - 1]
+        self.runs[name] = {"made": self.now, "ends": ends, "acted": False, "cancelled": False}
+        self.attempts_of[name] = attempt
+        self.threads[thread].runs.append(name)
+        return RunSeen(self.now, run=self._run(name))
+
+    def _run(self, name: str) -> Run:
+        if name in self.earlier:
+            return Run(name, "completed")
+        run = self.runs[name]
+        ends = str(run["ends"])
+        usage = Usage(10, 5)
+        if run["cancelled"]:
+            return Run(name, "cancelled", usage=usage)
+        if ends == "requires_action" and not run["acted"]:
+            return Run(name, "requires_action", tool_calls=CALLS)
+        if ends in {"always_acting", "too_late"}:
+            return Run(name, "requires_action", tool_calls=CALLS)
+        if ends == "stuck" or self.now < float(str(run["made"])) + self.run_s:
+            return Run(name, "in_progress")
+        if ends == "odd":
+            return Run(name, "dreaming")
+        if ends in REFUSED:
+            return Run(
+                name, "failed", error_code=REFUSED[ends][0], error_message=REFUSED[ends][1], usage=usage
+            )
+        if ends.startswith("failed"):
+            return Run(name, "failed", error_code=ends.partition(":")[2] or "server_error", usage=usage)
+        if ends.startswith("incomplete"):
+            return Run(name, "incomplete", incomplete_reason=ends.partition(":")[2], usage=usage)
+        return Run(name, "completed" if ends in {"requires_action", "silent"} else ends, usage=usage)
+
+    def _look(self, name: str) -> Event:
+        if self.runs[name]["ends"] == "gone" and self.now >= float(str(self.runs[name]["made"])) + self.run_s:
+            text = f"No run found with id '{name}'."
+            return Faulted(self.now, fault=ApiFault(404, message=text), on=On.READ)
+        return RunSeen(self.now, run=self._run(name))
+
+    def _submit(self, name: str) -> Event:
+        run = self._run(name)
+        if run.status == "requires_action" and self.runs[name]["ends"] == "too_late":
+            self.runs[name]["ends"] = "expired"
+            run = self._run(name)
+        if run.status != "requires_action":
+            text = f'Runs in status "{run.status}" do not accept tool outputs.'
+            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.SUBMIT)
+        self.submitted.append((name, len(self.known.outputs)))
+        self.runs[name]["acted"] = True
+        return RunSeen(self.now, run=self._run(name))
+
+    def _cancel(self, name: str) -> Event:
+        run = self._run(name)
+        if self.known.stop is Stop.DEADLINE and self.known.began_at is not None:
+            self.cancelled_late.append(
+                (self.known.began_at + (self.policy.deadline_s or 600.0), self.looked_at)
+            )
+        if run.status in {"completed", "failed", "incomplete", "expired", "cancelled"}:
+            text = f"Cannot cancel run with status '{run.status}'."
+            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.CANCEL)
+        self.runs[name]["cancelled"] = True
+        return RunSeen(self.now, run=self._run(name))
+
+    def _found(self) -> Found:
+        ours = [
+            run
+            for run in self.threads[self.known.thread_id or ""].runs
+            if (
+                run not in self.known.known_runs
+                if self.nameless
+                else self.attempts_of.get(run) == self.known.attempt
+            )
+        ]
+        if not ours:
+            return Found(FoundKind.NOTHING)
+        runs = [self._run(name) for name in ours]
+        best = next((run for run in runs if run.status == "completed"), runs[0])
+        surplus = tuple(run for run in runs if run.id != best.id and run.status in {"queued", "in_progress"})
+        return Found(FoundKind.RUN, run=best, surplus=surplus, listed=True)
+
+    def _answer(self, name: str) -> Answer:
+        wrote = self._run(name).status in {"completed", "incomplete"} and self.runs[name]["ends"] != "silent"
+        return Answer(text="42" if wrote else "", messages=int(wrote), run_id=name)
+
+    def status_of(self, name: str) -> str:
+        """How the API shows a run now."""
+        return self._run(name).status
+
+    def runs_of_attempt(self, attempt: int) -> int:
+        """How often an attempt was paid for."""
+        return sum(1 for made in self.attempts_of.values() if made == attempt)
+
+
+__all__ = ["CALLS", "FAULTS", "LOST", "JobStatus", "OnIncomplete", "World"]

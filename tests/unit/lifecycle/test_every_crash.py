@@ -1,0 +1,103 @@
+"""A worker killed at every point between two effects of a row's history: the promises hold in all of them.
+
+effects   what the worker asked of the API ─▶ [here] ─▶ what it stores of the reply ─▶ [here] ─▶ what it asks next
+
+The histories are not drawn but counted out, in virtual time: each outcome, each step, both points, alone, twice,
+and after each fault of an earlier step. What random kills of real processes seldom meet (tests/chaos) is met here.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+
+import pytest
+
+from askmill.jobs.model.models import OnIncomplete
+from askmill.worker.execution.request_builder import first_known, seed_of
+from askmill.worker.lifecycle.retry import RetryPolicy
+from askmill.worker.lifecycle.state import Known
+from tests.backends.test_asking import batch_of, claim_of
+from tests.unit.lifecycle.lifecycle_world import World
+from tests.unit.lifecycle.test_lifecycle_properties import PROMISES
+
+KILLS = ("kill", "kill_unstored")
+OUTCOMES = (
+    ("completed",),
+    ("failed:server_error", "completed"),
+    ("expired", "completed"),
+    ("incomplete:max_completion_tokens", "completed"),
+    ("requires_action",),
+    ("always_acting",),
+    ("too_late", "completed"),
+    ("stuck",),
+    ("cancelled",),
+    ("odd", "completed"),
+)
+POLICIES = {
+    OnIncomplete.KEEP: RetryPolicy(tool_rounds=2, deadline_s=20),
+    OnIncomplete.CONTINUE: RetryPolicy(tool_rounds=2, deadline_s=20, on_incomplete=OnIncomplete.CONTINUE),
+}
+FAULTY = ("429", "timeout", "drop_after", "late", "asleep")
+"""Refused; not carried out; its reply lost; carried out 20 s later; the machine asleep for an hour at its reply."""
+ODD_TIMES = (("held",), ("404",), ("503", "away", "404"), ("drop_after", "404"), ("late", "404"))
+"""Held up for a minute; a single 404 of a server that comes up, alone, after an outage, after a lost create."""
+Script = tuple[str, ...]
+
+
+def no_run_is_given_up_that_is_there(world: World) -> None:
+    """A single 404 is not believed: whatever stood before it."""
+    assert "gone" not in {attempt.status for attempt in world.recorded}
+
+
+def _unharmed_steps(outcomes: Script, policy: RetryPolicy) -> int:
+    return World(deque(), outcomes=outcomes, policy=policy).play().steps
+
+
+def _scripts(steps: int) -> Iterator[Script]:
+    """One kill; two; a kill in the step of a fault or any later one."""
+    ok = ("ok",)
+    for at, kill in product(range(steps), KILLS):
+        yield ok * at + (kill,)
+        for more, second in product(range(3), KILLS):
+            yield ok * at + (kill,) + ok * more + (second,)
+    for at, fault, after, kill in product(range(steps), FAULTY, range(3), KILLS):
+        yield ok * at + (fault,) + ok * after + (kill,)
+    for at, faults, kill in product(range(steps), ODD_TIMES, ((), (KILLS[0],))):
+        yield ok * at + faults + kill
+
+
+@pytest.mark.parametrize("on_incomplete", POLICIES)
+def test_a_kill_between_any_two_effects_breaks_no_promise(
+    on_incomplete: OnIncomplete, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ended once, no attempt paid for twice, each run in the ledger, no completed answer dropped."""
+    policy, tried = POLICIES[on_incomplete], 0
+    for outcomes in OUTCOMES:
+        for script in _scripts(_unharmed_steps(outcomes, policy)):
+            world = World(deque(script), outcomes=outcomes, policy=policy).play()
+            tried += 1
+            for promise in (*PROMISES, no_run_is_given_up_that_is_there):
+                promise(world)
+    with capsys.disabled():
+        print(f"\n{tried} histories with kills, on_incomplete={on_incomplete}: every promise held")
+    assert tried > 1_000
+
+
+def _second_turn() -> Known:
+    """What the second row of a conversation starts from, as the first one's end has left it."""
+    first = World(deque(), known=Known(shared=True)).play()
+    return first_known(claim_of("q", "anna", seed=seed_of(first.known)), batch_of())
+
+
+def test_a_later_turn_never_takes_an_earlier_ones_run_for_its_own() -> None:
+    """On a server that keeps no metadata, a kill at any point: the row's run is one that was made for it."""
+    known = _second_turn()
+    earlier = tuple(known.known_runs)
+    turn = partial(World, policy=POLICIES[OnIncomplete.KEEP], known=known, earlier=earlier, nameless=True)
+    assert earlier
+    for outcomes in OUTCOMES:
+        for at, kill in product(range(turn(deque(), outcomes).play().steps), KILLS):
+            world = turn(deque(("ok",) * at + (kill,)), outcomes).play()
+            for promise in PROMISES:
+                promise(world)

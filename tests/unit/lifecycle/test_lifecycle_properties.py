@@ -1,0 +1,158 @@
+"""Properties of the lifecycle over random histories: faults of every kind, kills, pauses, cancels at any time."""
+
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from askmill.jobs.model.models import FINISHED, BatchState, JobStatus, OnIncomplete
+from askmill.worker.lifecycle.retry import RetryPolicy
+from tests.unit.lifecycle.lifecycle_moments import REFUSED
+from tests.unit.lifecycle.lifecycle_world import CALLS, FAULTS, LOST, World
+
+ENDINGS = (
+    "completed",
+    "expired",
+    "failed:server_error",
+    "failed:rate_limit_exceeded",
+    "failed:other",
+    "incomplete:max_completion_tokens",
+    "incomplete:max_prompt_tokens",
+    "incomplete:content_filter",
+    "cancelled",
+    "requires_action",
+    "too_late",
+    "stuck",
+    "gone",
+    "odd",
+)
+scripts = st.lists(
+    st.sampled_from(["ok", "ok", "ok", "kill", "late", "asleep", "pause", "cancel", *FAULTS, *LOST]),
+    max_size=40,
+).map(deque)
+outcomes = st.lists(st.sampled_from(ENDINGS), min_size=1, max_size=4).map(tuple)
+policies = st.builds(
+    RetryPolicy,
+    attempts=st.integers(1, 4),
+    deadline_s=st.one_of(st.none(), st.just(40.0)),
+    on_incomplete=st.sampled_from(OnIncomplete),
+    completion_limit=st.one_of(st.none(), st.just(256)),
+    prompt_limit=st.one_of(st.none(), st.just(256)),
+)
+worlds = st.builds(
+    World, script=scripts, outcomes=outcomes, policy=policies, run_s=st.sampled_from([0.0, 3.0, 30.0])
+)
+
+
+def it_ends(world: World) -> None:
+    """Whatever the API does, a row ends, in a status that users know."""
+    assert world.finish is not None
+    assert world.finish.status in FINISHED
+
+
+def no_attempt_is_paid_for_twice(world: World) -> None:
+    """A run that exists is never made again: neither after a kill, nor after a lost reply, nor for a late one."""
+    for attempt in set(world.attempts_of.values()):
+        assert world.runs_of_attempt(attempt) == 1
+
+
+def attempts_keep_their_limit_and_are_all_counted(world: World) -> None:
+    """No more runs than `--attempts`, and the ledger knows every one of them."""
+    assert len(world.runs) <= world.policy.attempts
+    ledger = [attempt.run_id for attempt in world.recorded]
+    assert set(world.runs) == set(ledger)
+    assert len(set(ledger)) == len(ledger)
+    assert [attempt.number for attempt in world.known.past] == list(range(1, world.known.attempt))
+
+
+def a_completed_answer_is_never_dropped(world: World) -> None:
+    """If the last run completed, the row is completed, with its answer: even when it was being cancelled."""
+    last = world.known.run_id
+    if last in world.runs and world.status_of(last) == "completed":
+        assert world.finish is not None
+        assert world.finish.status is JobStatus.COMPLETED
+        assert world.finish.answer.endswith("42")
+
+
+def nothing_is_sent_while_paused_or_cancelled(world: World) -> None:
+    """No create leaves once the batch is paused or cancelled; a cancelled row asks for nothing more."""
+    assert not world.sent_while.get(BatchState.PAUSED)
+    assert not world.sent_while.get(BatchState.CANCELLED)
+
+
+def functions_keep_their_limit_and_answer_together(world: World) -> None:
+    """All outputs of a round come in one submission; rounds hold their limit."""
+    assert all(count == len(CALLS) for _, count in world.submitted)
+    assert world.known.rounds <= world.policy.tool_rounds
+
+
+def without_trouble_it_is_as_the_run_ended(world: World) -> None:
+    """A row is cancelled only by a cancel, here or at the API."""
+    assert world.finish is not None
+    if world.finish.status is JobStatus.CANCELLED:
+        assert world.state is BatchState.CANCELLED or "cancelled" in world.outcomes
+
+
+def a_run_is_looked_at_before_its_deadline_ends_it(world: World) -> None:
+    """After its deadline, however late: the row slept through may have been answered long ago."""
+    for deadline_at, looked_at in world.cancelled_late:
+        assert looked_at is not None
+        assert looked_at >= deadline_at
+
+
+PROMISES = (
+    it_ends,
+    no_attempt_is_paid_for_twice,
+    attempts_keep_their_limit_and_are_all_counted,
+    a_completed_answer_is_never_dropped,
+    nothing_is_sent_while_paused_or_cancelled,
+    functions_keep_their_limit_and_answer_together,
+    without_trouble_it_is_as_the_run_ended,
+    a_run_is_looked_at_before_its_deadline_ends_it,
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(worlds)
+def test_every_promise_holds_in_every_history(world: World) -> None:
+    """All of PROMISES, in thousands of histories of faults, kills, pauses and cancels."""
+    world.play()
+    for promise in PROMISES:
+        promise(world)
+
+
+@pytest.mark.parametrize("rounds", [1, 5])
+def test_functions_are_called_no_more_than_the_limit(rounds: int) -> None:
+    """A model that asks for functions for ever is stopped, and the row says so."""
+    world = World(deque(), outcomes=("always_acting",), policy=RetryPolicy(tool_rounds=rounds)).play()
+
+    assert world.finish is not None
+    assert world.finish.error is not None
+    assert world.finish.error.startswith("tool_rounds")
+    assert world.known.rounds == rounds
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.builds(
+        World,
+        script=scripts,
+        outcomes=st.lists(st.sampled_from([*REFUSED, *ENDINGS[:4]]), min_size=1, max_size=4).map(
+            lambda endings: (*endings, "completed")
+        ),
+        policy=policies,
+        goes_on=st.just(True),
+    )
+)
+def test_runs_refused_for_money_or_model_pause_and_count_against_no_limit(world: World) -> None:
+    """Such an ending pauses the batch: nothing is sent before `resume`, and the row's attempts are not used up."""
+    world.play()
+
+    refused = [name for name, run in world.runs.items() if run["ends"] in REFUSED and not run["cancelled"]]
+    it_ends(world)
+    no_attempt_is_paid_for_twice(world)
+    nothing_is_sent_while_paused_or_cancelled(world)
+    assert not world.finish or not (world.finish.error or "").startswith("rate_limit_exceeded: You exceeded")
+    assert len(world.runs) - len(refused) <= world.policy.attempts
+    assert {attempt.run_id for attempt in world.recorded if attempt.run_id} == set(world.runs)

@@ -1,0 +1,172 @@
+"""From the end of a job to its result: every attempt counted once, sums of what is known, ids of the last."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from askmill.jobs.model.models import Attempt, JobStatus, Step, Usage
+from askmill.worker.execution.result_builder import (
+    attempts_of,
+    line_of,
+    nano,
+    result_of,
+    total_cost,
+    total_usage,
+)
+from askmill.worker.lifecycle.api_types import Answer, Found, FoundKind, Run
+from askmill.worker.lifecycle.state import AnswerRead, Event, Finish, Known, Looked
+from askmill.worker.lifecycle.transitions import advance
+from tests.unit.lifecycle.lifecycle_moments import ENDED, FOLLOWING, NOW, READING, SAID, SENT, P
+
+FAILED = Finish(JobStatus.FAILED, error="deadline: too long")
+DEAD = Attempt(
+    number=1,
+    thread_id="thread_0",
+    run_id="run_0",
+    status="expired",
+    error="expired",
+    started_at=NOW - 100,
+    finished_at=NOW - 50,
+    usage=Usage(7, None),
+    cost_usd=0.25,
+)
+
+
+def ended_row(known: Known, finish: Finish = FAILED, event: Event | None = None):
+    """The result of a row that ends here."""
+    return result_of(3, known, finish, attempts_of(known, finish, event or Event(NOW)))
+
+
+def test_a_row_that_never_had_a_run_has_no_attempt() -> None:
+    """Refused before its create: no run, no tokens, no cost, no duration; unknown is empty, never 0."""
+    result = ended_row(SENT)
+
+    assert (result.attempts, result.run_id, result.thread_id) == ((), None, "thread_1")
+    assert (result.usage, result.cost_usd, result.duration_s, result.model) == (Usage(), None, None, None)
+    assert (result.row, result.status, result.error) == (3, JobStatus.FAILED, "deadline: too long")
+
+
+def test_the_last_run_is_counted_beside_the_earlier_ones() -> None:
+    """Tokens add up where they are known; the row's ids are the last run's, its time runs from first to last."""
+    known = replace(READING, attempt=2, past=(DEAD,), ended=replace(ENDED, model="m", usage=Usage(10, 5)))
+    result = ended_row(known)
+
+    assert [(one.number, one.run_id, one.status) for one in result.attempts] == [
+        (1, "run_0", "expired"),
+        (2, "run_1", "completed"),
+    ]
+    assert result.attempts[1].error == "deadline: too long"
+    assert (result.usage, result.cost_usd, result.model) == (Usage(17, 5), 0.25, "m")
+    assert (result.run_id, result.thread_id, result.duration_s) == ("run_1", "thread_1", 100.0)
+
+
+def test_a_row_refused_at_its_second_attempt_has_the_first_ones_ids() -> None:
+    """The attempt that was not made is not counted; what was paid for is."""
+    result = ended_row(Known(attempt=2, past=(DEAD,)))
+
+    assert (result.attempts, result.thread_id, result.run_id) == ((DEAD,), "thread_0", "run_0")
+
+
+def test_a_run_that_could_not_be_read_is_counted_as_unknown() -> None:
+    """It was paid for, whatever became of it."""
+    (attempt,) = ended_row(FOLLOWING).attempts
+
+    assert (attempt.run_id, attempt.status, attempt.started_at, attempt.finished_at) == (
+        "run_1",
+        "unknown",
+        NOW - 4,
+        NOW,
+    )
+
+
+def test_an_adopted_answer_has_an_attempt_without_a_run_id() -> None:
+    """After earlier attempts too: an unknown id is empty, never an earlier attempt's."""
+    adopted = advance(
+        replace(SENT, attempt=2, past=(DEAD,)), Looked(NOW, found=Found(FoundKind.ANSWER)), P
+    ).known
+    event = AnswerRead(NOW, answer=replace(SAID, run_id=None))
+    decision = advance(adopted, event, P)
+    assert isinstance(decision.action, Finish)
+    result = ended_row(decision.known, decision.action, event)
+
+    assert [attempt.run_id for attempt in result.attempts] == ["run_0", None]
+    assert (result.run_id, result.thread_id, result.answer) == (None, "thread_1", "42")
+
+
+def test_steps_of_every_attempt_are_kept_with_its_number() -> None:
+    """Those of dead attempts as they were stored, the last one's marked as its own."""
+    old = Step(run_id="run_0", attempt=1, type="message", status="completed")
+    new = Step(run_id="run_1", attempt=1, type="message", status="completed")
+    answer = Answer(steps=(new,), citations=({"a": 1},), files=({"name": "f"},))
+    result = ended_row(replace(READING, attempt=2, past=(DEAD,), steps=(old,), answer=answer))
+
+    assert [(step.run_id, step.attempt) for step in result.steps] == [("run_0", 1), ("run_1", 2)]
+    assert (result.citations, result.files) == (({"a": 1},), ({"name": "f"},))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "took"),
+    [(NOW, NOW + 1.2345678, 1.235), (NOW + 5, NOW, 0.0), (None, NOW, None), (NOW, None, None)],
+)
+def test_a_duration_is_known_when_both_ends_are(first, last, took) -> None:
+    """In milliseconds, and never negative: clocks may be set."""
+    known = replace(
+        READING, past=(replace(DEAD, started_at=first, finished_at=last),), run_id=None, ended=None
+    )
+
+    assert ended_row(known).duration_s == took
+
+
+def test_the_start_of_a_run_nobody_saw_begin_is_unknown() -> None:
+    """The API's `created_at` is by another clock than `finished_at`: their difference would mean nothing."""
+    seen = replace(READING, began_at=None, ended=Run("run_1", "completed", created_at=NOW - 9))
+    result = ended_row(seen)
+
+    assert (result.attempts[0].started_at, result.duration_s) == (None, None)
+
+
+tokens = st.one_of(st.none(), st.integers(0, 10**9))
+attempts = st.lists(
+    st.builds(
+        lambda usage, cost: replace(DEAD, usage=Usage(*usage), cost_usd=cost),
+        st.tuples(tokens, tokens),
+        st.one_of(st.none(), st.floats(0, 1e3)),
+    )
+).map(tuple)
+
+
+@given(attempts)
+def test_sums_take_what_is_known(made: tuple[Attempt, ...]) -> None:
+    """A sum is None exactly when nothing is known, and else counts each known number once."""
+    for total, given_ in (
+        (total_usage(made).prompt_tokens, [one.usage.prompt_tokens for one in made]),
+        (total_usage(made).completion_tokens, [one.usage.completion_tokens for one in made]),
+        (total_cost(made), [one.cost_usd for one in made]),
+    ):
+        known = [number for number in given_ if number is not None]
+        assert total == (sum(known) if known else None)
+
+
+def test_dollars_are_stored_in_billionths() -> None:
+    """Rounded, so that cents do not get lost; unknown stays unknown."""
+    assert [nano(usd) for usd in (None, 0.0, 0.1, 1.0000000006)] == [None, 0, 100_000_000, 1_000_000_001]
+
+
+def test_the_log_line_says_what_a_person_asks_first() -> None:
+    """Status, error, attempts, ids, time, tokens and money, all of the whole row."""
+    line = line_of(ended_row(replace(READING, attempt=2, past=(DEAD,))))
+
+    assert line == {
+        "status": "failed",
+        "error": "deadline: too long",
+        "attempts": 2,
+        "thread": "thread_1",
+        "run": "run_1",
+        "duration_s": 100.0,
+        "prompt_tokens": 17,
+        "completion_tokens": 5,
+        "cost_usd": 0.25,
+    }
+    assert line_of(ended_row(SENT))["duration_s"] is None

@@ -1,0 +1,133 @@
+"""Money refused, or the model unknown: each text as servers send it, with its source, and those that only look so."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from askmill.jobs.model.api_refusals import (
+    ErrorReport,
+    clears_by_itself,
+    model_missing,
+    money_refused,
+    reason_of,
+    report_of_text,
+)
+from askmill.worker.backends.errors import fault_of_reply, fault_within
+from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.lifecycle.retry import On, Verdict, classify, report_of
+from tests.unit.lifecycle.refusal_texts import MODEL, MONEY, NOT_MODEL, NOT_MONEY, error
+
+ERROR_OBJECTS = {
+    source: (status, body["error"])
+    for source, (status, body) in {**MONEY, **MODEL}.items()
+    if isinstance(body, dict) and isinstance(body.get("error"), dict)
+}
+
+
+def fault(reply: tuple[int, object], headers: Mapping[str, str] | None = None) -> ApiFault:
+    """The reply as a worker receives it."""
+    status, body = reply
+    return fault_of_reply(
+        status, headers or {}, body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    )
+
+
+@pytest.mark.parametrize("source", MONEY)
+def test_money_refused_is_seen_whatever_the_status_and_code(source: str) -> None:
+    """The batch pauses, at each kind of request; so does a run that ends with the same words."""
+    met = fault(MONEY[source])
+
+    assert {classify(met, on) for on in On} == {Verdict.BATCH}
+    assert not model_missing(report_of(met))
+    assert money_refused(report_of_text(reason_of(report_of(met)))), "the reason alone says what it is about"
+
+
+@pytest.mark.parametrize("source", NOT_MONEY)
+def test_what_only_sounds_like_money_pauses_no_batch(source: str) -> None:
+    """Rate limits, quotas a minute, and questions about money that an error repeats."""
+    met = fault(NOT_MONEY[source])
+
+    assert not money_refused(report_of(met))
+    assert classify(met, On.CREATE) is not Verdict.BATCH
+
+
+@pytest.mark.parametrize("source", MODEL)
+def test_an_unknown_model_is_seen_whatever_the_status_and_code(source: str) -> None:
+    """The profile's: the batch pauses. The row's own: the row fails."""
+    met = fault(MODEL[source])
+
+    assert classify(met, On.CREATE) is Verdict.BATCH
+    assert classify(met, On.CREATE, frozenset({"model"})) is Verdict.ROW
+    assert model_missing(report_of_text(reason_of(report_of(met)))), "the reason alone says what it is about"
+
+
+@pytest.mark.parametrize("source", NOT_MODEL)
+def test_what_only_sounds_like_an_unknown_model_is_not_one(source: str) -> None:
+    """Other things that are not there, models that are busy, and questions about models."""
+    met = fault(NOT_MODEL[source])
+
+    assert not model_missing(report_of(met))
+
+
+@pytest.mark.parametrize("source", ERROR_OBJECTS)
+def test_an_error_under_status_200_is_the_same_error(source: str) -> None:
+    """`{"error": …}` in a reply that says that all is well."""
+    status, told = ERROR_OBJECTS[source]
+    inside = {"code": status, **{name: value for name, value in told.items() if value is not None}}
+    met = fault_within({"error": inside}, {})
+
+    assert met is not None
+    assert classify(met, On.CREATE) is Verdict.BATCH
+
+
+def test_an_error_field_of_a_real_object_is_no_refusal() -> None:
+    """A response that failed has its error, and is an answer to the question how it ended."""
+    failed = {
+        "id": "resp_1",
+        "object": "response",
+        "status": "failed",
+        "error": {"code": "insufficient_quota"},
+    }
+
+    assert fault_within(failed, {}) is None
+    assert fault_within({**failed, "error": None}, {}) is None
+    assert fault_within({"id": "x", "error": {"code": 502, "message": "Bad Gateway"}}, {}) == ApiFault(
+        502, "502", message="Bad Gateway"
+    )
+
+
+def test_a_402_that_tells_a_wait_is_waited_for() -> None:
+    """OpenRouter's budget of requests in flight passes; words of money beside a wait do not."""
+    busy = fault((402, error(code=402, message="Too many requests in flight")), {"retry-after": "3"})
+    spent = fault((402, error(code=402, message="Insufficient credits")), {"retry-after": "3"})
+
+    assert clears_by_itself(report_of(busy))
+    assert classify(busy, On.CREATE) is Verdict.THROTTLED
+    assert classify(spent, On.CREATE) is Verdict.BATCH
+
+
+@given(st.text(max_size=300), st.text(max_size=40), st.text(max_size=40))
+def test_no_text_is_too_odd_to_be_read(message: str, code: str, kind: str) -> None:
+    """Whatever a server says, the answer is yes or no."""
+    for text in (message, "Error: " * 50 + message, "{" * 3000 + message, "[" * 3000 + "{'a': " * 90 + "}"):
+        report = ErrorReport(text, code, kind)
+        assert isinstance(money_refused(report), bool)
+        assert isinstance(model_missing(report), bool)
+        assert reason_of(report)
+
+
+def test_a_long_text_is_read_in_no_time() -> None:
+    """A page of a proxy, or one made to be slow to read, holds up no worker: 100 of them within a second or so."""
+    for text in (
+        "error: - " * 20_000,
+        "\n" * 200_000,
+        "' " * 100_000,
+        "litellm a" + " a" * 100_000,
+        "{" * 100_000 + "}",
+    ):
+        for _ in range(20):
+            money_refused(ErrorReport(text))
+            model_missing(ErrorReport(text))

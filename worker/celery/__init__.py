@@ -1,0 +1,1 @@
+"""The Celery application, its pool, transport and task."""
