@@ -32,7 +32,7 @@ from tests.chaos.driver import Chaos, Totals
 from tests.chaos.embedded import kill_everything, stats, stats_afterwards
 from tests.chaos.support import FINISHED, bytes_of, counter, wait_for_finished, wait_for_workers
 from tests.helpers.command_line import terminal
-from tests.stack import Child, Mill
+from tests.stack import Child, Stack
 from tests.support import wait_until
 
 ROUNDS_A_MILL = 10
@@ -44,7 +44,7 @@ async def rounds(options: argparse.Namespace) -> dict[str, Any]:
     for at in range(0, options.rounds, ROUNDS_A_MILL):
         number = at // ROUNDS_A_MILL
         api = "responses" if number % 2 else "assistants"
-        with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), api=api) as mill:
+        with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), api=api) as mill:
             chaos = Chaos(mill, options.seed + number, quick=number % 10 != 9)
             for _ in range(min(ROUNDS_A_MILL, options.rounds - at)):
                 await chaos.round(options.rows, options.accidents)
@@ -59,7 +59,7 @@ def _add(total: Totals, more: Totals) -> None:
         setattr(total, name, Counter(both) if isinstance(value, Counter) else both)
 
 
-def _told(mill: Mill, status: StatusView) -> dict[str, Any]:
+def _told(mill: Stack, status: StatusView) -> dict[str, Any]:
     """How a batch has ended, and what was paid for."""
     return {
         "rows": status.batch.rows,
@@ -72,7 +72,7 @@ def _told(mill: Mill, status: StatusView) -> dict[str, Any]:
 async def crash(options: argparse.Namespace) -> dict[str, Any]:
     """Everything killed at half; then not one run more than rows."""
     scenario = "[latency]\nmedian_s = 0.5\nsigma = 0.3\n"
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, scenario) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, scenario) as mill:
         worker = mill.worker(50)
         began_s = time.monotonic()
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
@@ -123,7 +123,7 @@ async def embedded(options: argparse.Namespace) -> dict[str, Any]:
 
 async def outages(options: argparse.Namespace) -> dict[str, Any]:
     """Each away for some minutes; told are the worker's CPU meanwhile and the time until a row ends again."""
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _FIVE_SECONDS) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, _FIVE_SECONDS) as mill:
         worker = mill.worker(200)
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
         told = dict[str, Any]()
@@ -141,7 +141,7 @@ async def outages(options: argparse.Namespace) -> dict[str, Any]:
 _FIVE_SECONDS = "[latency]\nmedian_s = 5\nsigma = 0.5\n"
 
 
-async def _outage(mill: Mill, batch: str, part: Child, worker: Child, seconds: float) -> dict[str, float]:
+async def _outage(mill: Stack, batch: str, part: Child, worker: Child, seconds: float) -> dict[str, float]:
     """Kill the part, start it again after so long; then until a row ends."""
     before_s = cpu_of(pid_of(worker))
     part.kill()
@@ -162,7 +162,7 @@ async def drops(options: argparse.Namespace) -> dict[str, Any]:
     """5 % of the creates are carried out and not answered."""
     http = '[http]\ndrop_after = 0.05\nonly = ["POST /threads/*/runs", "POST /responses"]\n'
     scenario = f"[latency]\nmedian_s = 0.5\n{http}"
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, scenario) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, scenario) as mill:
         mill.worker(100)
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
         status = await mill.wait_for(batch, timeout_s=3600)
@@ -171,7 +171,7 @@ async def drops(options: argparse.Namespace) -> dict[str, Any]:
 
 async def roll(options: argparse.Namespace) -> dict[str, Any]:
     """A pause is a time in which no row ended; the longest is told, beside that without a restart."""
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _FIVE_SECONDS) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, _FIVE_SECONDS) as mill:
         workers = [mill.worker(250), mill.worker(250)]
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
         wait_for_finished(mill, batch, 200, timeout_s=600)
@@ -186,7 +186,7 @@ async def roll(options: argparse.Namespace) -> dict[str, Any]:
         }
 
 
-def _replace(mill: Mill, workers: list[Child]) -> list[float]:
+def _replace(mill: Stack, workers: list[Child]) -> list[float]:
     """Each new worker is ready before the next old one is told to end. Returns how long each took to exit."""
     took_s = list[float]()
     for worker in workers:
@@ -199,7 +199,7 @@ def _replace(mill: Mill, workers: list[Child]) -> list[float]:
 
 
 async def _longest_pause_s(
-    mill: Mill, batch: str, rows: int, also: asyncio.Task[list[float]] | None = None
+    mill: Stack, batch: str, rows: int, also: asyncio.Task[list[float]] | None = None
 ) -> float:
     """Until so many rows have ended (and `also` has): the longest time in which none did."""
     ended, changed_s, longest_s = 0, time.monotonic(), 0.0
@@ -214,7 +214,7 @@ async def _longest_pause_s(
 
 async def fair(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds from a submit of 50 rows to its first run and its last row, alone and behind the big one."""
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _HALF_A_SECOND) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, _HALF_A_SECOND) as mill:
         mill.worker(50)
         await mill.wait_for(await mill.submit(["What is 1 + 1?"] * 50))
         alone = await _times_of(mill, await mill.submit(["What is 1 + 1?"] * 50))
@@ -232,11 +232,11 @@ async def fair(options: argparse.Namespace) -> dict[str, Any]:
 _HALF_A_SECOND = "[latency]\nmedian_s = 0.5\nsigma = 0\n"
 
 
-def _ended(mill: Mill, batch: str) -> int:
+def _ended(mill: Stack, batch: str) -> int:
     return sum(rows for byte, rows in bytes_of(mill, batch).items() if STATUS_OF_BYTE[byte] in FINISHED)
 
 
-async def _times_of(mill: Mill, batch: str) -> dict[str, float]:
+async def _times_of(mill: Stack, batch: str) -> dict[str, float]:
     about = (await mill.wait_for(batch, timeout_s=600)).batch
     assert about.started_at_ms
     assert about.finished_at_ms
@@ -247,7 +247,7 @@ async def _times_of(mill: Mill, batch: str) -> dict[str, float]:
 async def soak(options: argparse.Namespace) -> dict[str, Any]:
     """One batch after the other, each purged from Redis when it is done."""
     curve: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), options.api, _SOAK) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, _SOAK) as mill:
         worker = mill.worker(200)
         process, until = psutil.Process(pid_of(worker)), time.monotonic() + options.minutes * 60
         rows = 0
@@ -264,12 +264,12 @@ async def soak(options: argparse.Namespace) -> dict[str, Any]:
 _SOAK = "[latency]\nmedian_s = 1.0\nsigma = 0.5\n"
 
 
-async def _purge(mill: Mill, batch: str) -> None:
+async def _purge(mill: Stack, batch: str) -> None:
     async with await Store.open(mill.redis_url) as store:
         await store.purge(batch)
 
 
-def _measured(mill: Mill, process: psutil.Process, rows: int) -> dict[str, Any]:
+def _measured(mill: Stack, process: psutil.Process, rows: int) -> dict[str, Any]:
     with redis.Redis.from_url(mill.redis_url) as client:
         wait_until(lambda: not client.zcard(keys.FED), "nothing is fed")
         memory = client.info("memory")["used_memory"]

@@ -20,7 +20,7 @@ from askmill.jobs.store.codec import pack_result
 from askmill.jobs.store.records import NewRow
 from benchmarks.samples import computed
 from tests.helpers.batches import new_batch
-from tests.stack import Mill
+from tests.stack import Stack
 
 Used = tuple[float, float]
 """CPU seconds and peak MB."""
@@ -58,7 +58,7 @@ def _answered(file: Path) -> Iterator[NewRow]:
     chance = random.Random(7)
     with file.open(newline="") as rows:
         for row, cells in enumerate(itertools.islice(csv.reader(rows), 1, None), 1):
-            yield NewRow(cells, taken=pack_result(computed(row, chance)))
+            yield NewRow(cells, reused_result=pack_result(computed(row, chance)))
 
 
 async def _load(redis_url: str, file: Path) -> str:
@@ -100,7 +100,7 @@ def main(rows: int, rounds: int) -> dict[int, dict[str, Used]]:
 def _round(rows: int) -> dict[str, Used]:
     """On a Redis of its own: a file that was submitted before is not read in again."""
     ask = str(Path(sys.executable).with_name("askmill"))
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder)) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as mill:
         file, answers = _file(Path(folder) / "questions.csv", rows), f"{folder}/answers.csv"
         env = {**os.environ, **mill.settings()}
         used = {

@@ -6,7 +6,7 @@ from statistics import median
 
 import psutil
 
-from tests.stack import Child, Mill
+from tests.stack import Child, Stack
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def peak_of(pid: int) -> int:
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1])
 
 
-def asked(mill: Mill) -> int:
+def asked(mill: Stack) -> int:
     """Requests that the emulator has served."""
     return int(sum(mill.stats()["requests"].values()))
 

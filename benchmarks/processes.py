@@ -20,7 +20,7 @@ from openai import OpenAI
 
 from benchmarks.measure import Load, Run, asked, cpu_of, own_kb, pid_of
 from benchmarks.peers.loop import QUESTION
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.support import wait_until
 
 LONG = "[latency]\nmedian_s = 3600\nsigma = 0\n"
@@ -33,7 +33,7 @@ def main() -> dict[str, float]:
     The first waves pay for the connections of so many creates at once, whose memory the process keeps; the
     last one shows what a run alone takes.
     """
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), scenario=LONG) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=LONG) as mill:
         pid = pid_of(mill.worker(WAVES[-1]))
         sizes = [_in_flight(mill, pid, more - less) for less, more in pairwise((0, *WAVES))]
     for runs, size in zip(WAVES, sizes, strict=True):
@@ -46,7 +46,7 @@ def main() -> dict[str, float]:
     return {"kb_a_run": whole, "kb_a_run_last_wave": last}
 
 
-def _in_flight(mill: Mill, pid: int, more: int) -> int:
+def _in_flight(mill: Stack, pid: int, more: int) -> int:
     made = mill.stats()["runs_created"] + more
     asyncio.run(mill.submit([QUESTION] * more))
     wait_until(lambda: mill.stats()["runs_created"] >= made, f"{made} runs are in flight", 100)
@@ -56,7 +56,7 @@ def _in_flight(mill: Mill, pid: int, more: int) -> int:
 def prefork(processes: int = 8, jobs: int = 24, run_s: float = 5.0) -> dict[str, object]:
     """Celery prefork with so many processes beside one askmill worker, by CPU and memory a run."""
     load = Load(jobs, processes, run_s)
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), scenario=load.scenario) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=load.scenario) as mill:
         env = {**os.environ, "OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline"}
         env["PREFORK_BROKER"] = broker = mill.redis_url.removesuffix("0") + "1"
         command = [sys.executable, "-m", "benchmarks.peers.prefork", str(processes)]
@@ -71,7 +71,7 @@ def prefork(processes: int = 8, jobs: int = 24, run_s: float = 5.0) -> dict[str,
     return {**asdict(run), "kb_a_run": memory_kb / processes}
 
 
-def _preforked(mill: Mill, load: Load, broker: str, pid: int) -> Run:
+def _preforked(mill: Stack, load: Load, broker: str, pid: int) -> Run:
     app = Celery(broker=broker)
     client = OpenAI(base_url=mill.base_url, api_key="offline")
     assistant = client.beta.assistants.create(model="gpt-5-mini").id

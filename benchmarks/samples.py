@@ -14,7 +14,7 @@ from typing import Any
 import zstandard
 
 from askmill.jobs.model.models import Attempt, JobStatus, Result, Step, Usage
-from askmill.jobs.store.codec import texts_of
+from askmill.jobs.store.codec import pack_parts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 MODELS = ("gpt-5-mini", "gpt-5", "gpt-5-nano", "gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "o4-mini")
@@ -122,7 +122,7 @@ def main(into: Path) -> None:
     chance = random.Random(7)
     docs = "".join(page.read_text() for page in sorted(Path("docs").glob("*.md")))
     words = re.findall(r"[A-Za-z]{2,12}[.,]?", docs)
-    texts = [texts_of(varied(row, chance, words)) for row in range(1, TRAINED_ON + 1)]
+    texts = [pack_parts(varied(row, chance, words)) for row in range(1, TRAINED_ON + 1)]
     into.write_bytes(zstandard.train_dictionary(DICTIONARY_BYTES, texts, level=3).as_bytes())
 
 

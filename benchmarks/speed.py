@@ -20,16 +20,16 @@ import redis
 from askmill.jobs.model.models import JobStatus
 from benchmarks.measure import Load, Run, asked, cpu_of, peak_of, pid_of, table
 from benchmarks.peers.loop import QUESTION
-from tests.stack import Mill
+from tests.stack import Stack
 
-Measure = Callable[[Mill, Load], Run | None]
+Measure = Callable[[Stack, Load], Run | None]
 PATIENCE_S = 900
 
 
 def with_loop(kind: str) -> Measure:
     """A bare loop of benchmarks.peers.loop. One that ends with an error is told of, and has no figures."""
 
-    def measure(mill: Mill, load: Load) -> Run | None:
+    def measure(mill: Stack, load: Load) -> Run | None:
         before, served = cpu_of(pid_of(mill.emulator)), asked(mill)
         command = [sys.executable, "-m", "benchmarks.peers.loop", kind]
         numbers = [str(load.jobs), str(load.in_flight), str(load.run_s)]
@@ -51,12 +51,12 @@ def with_loop(kind: str) -> Measure:
     return measure
 
 
-def _commands(mill: Mill) -> int:
+def _commands(mill: Stack) -> int:
     with redis.Redis.from_url(mill.redis_url) as client:
         return int(client.info("stats")["total_commands_processed"])
 
 
-def askmill(mill: Mill, load: Load, workers: int = 1) -> Run:
+def askmill(mill: Stack, load: Load, workers: int = 1) -> Run:
     """Workers that share the slots, from the first run created to the last row done; 20 rows warm them up."""
     started = [mill.worker(-(-load.in_flight // workers)) for _ in range(workers)]
     try:
@@ -82,7 +82,7 @@ def askmill(mill: Mill, load: Load, workers: int = 1) -> Run:
             mill.workers.remove(worker)
 
 
-async def done(mill: Mill, jobs: int) -> float:
+async def done(mill: Stack, jobs: int) -> float:
     """Ask so many questions; seconds from the first run to the last row."""
     batch = await mill.submit([QUESTION] * jobs)
     status = await mill.wait_for(batch, timeout_s=PATIENCE_S / 3)  # tests.support is three times as patient
@@ -99,7 +99,7 @@ PEERS: dict[str, Measure] = {"floor": with_loop("floor"), "gather": with_loop("g
 def measured(load: Load, rounds: int, peers: dict[str, Measure]) -> list[Run]:
     """All in turn, `rounds` times, against one emulator."""
     runs = list[Run]()
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder), scenario=load.scenario) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=load.scenario) as mill:
         for _ in range(rounds):
             for measure in peers.values():
                 run = measure(mill, load)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.stack import Mill
+from tests.stack import Stack
 
 ASKMILL = (str(Path(sys.executable).with_name("askmill")),)
 IMPORT = (sys.executable, "-c", "import openai, celery")
@@ -34,7 +34,7 @@ def _wall_s(command: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
-def _cold_s(mill: Mill, folder: Path) -> float:
+def _cold_s(mill: Stack, folder: Path) -> float:
     """From the command to the run that the emulator has made: embedded Redis, worker, everything new."""
     made = mill.stats()["runs_created"]
     folder.mkdir()
@@ -61,7 +61,7 @@ def main(rounds: int) -> dict[str, float]:
     """The least of some rounds, taken in turn; seconds."""
     found: dict[str, list[float]] = {name: [] for name in COMMANDS}
     cold, wall = list[float](), list[float]()
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder)) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as mill:
         for number in range(rounds):
             for name, command in COMMANDS.items():
                 found[name].append(_cpu_s(command))

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from askmill.config.text import fit
+from askmill.config.text import safe_text
 
 log_secrets: set[str] = set()
 """Texts that no log may hold, whatever they look like: this process' own key and password."""
@@ -26,7 +26,7 @@ def _clean(value: Any) -> Any:
     text = value if isinstance(value, str) else repr(value)
     for secret in log_secrets:
         text = text.replace(secret, "***")
-    return fit(text)
+    return safe_text(text)
 
 
 def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

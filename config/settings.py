@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from askmill.config.env_file import EnvFile, ReadsEnvironment
-from askmill.config.text import masked
+from askmill.config.text import redact
 
 OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-6-luna"
@@ -274,6 +274,6 @@ def _sentence(error: dict[str, object]) -> str:
     variable = variable_of(name)
     fault = str(error["msg"]).removeprefix("Value error, ")
     hidden = variable in SECRETS or "OPENAI_API_KEY" in fault
-    shown = "" if hidden else f" (it is {masked(str(error['input']))!r})"
+    shown = "" if hidden else f" (it is {redact(str(error['input']))!r})"
     good = GOOD_EXAMPLES.get(variable)
     return f"{variable}{shown}: {fault}." + (f" A good value: {good}." if good else "")

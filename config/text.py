@@ -9,28 +9,28 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Codes that move a cursor, colour, or turn text around; tab and line feed stay."""
 
 
-def masked(text: str) -> str:
+def redact(text: str) -> str:
     """The text without keys, passwords and tokens."""
     return SECRET.sub(lambda found: f"{found[1] or found[3] or (found[2] or '') + ':'}***", text)
 
 
-def harmless(text: str) -> str:
+def strip_control(text: str) -> str:
     """The text without what could take over a terminal."""
     return CONTROL.sub("\ufffd", text)
 
 
-def fit(text: str) -> str:
+def safe_text(text: str) -> str:
     """Both: for what a person is told."""
-    return harmless(masked(text))
+    return strip_control(redact(text))
 
 
-def line(text: str, longest: int = 200) -> str:
+def one_line(text: str, longest: int = 200) -> str:
     """The text on one line, cut to `longest`."""
-    flat = " ".join(harmless(text).split())
+    flat = " ".join(strip_control(text).split())
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`4.2 s`, `3 min 05 s`, `2 h 10 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def usd(amount: float | None) -> str:
+def format_usd(amount: float | None) -> str:
     """Cents for large sums, as many digits as say something for small ones."""
     if amount is None:
         return "no known price"
@@ -50,11 +50,11 @@ def usd(amount: float | None) -> str:
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
-def counted(number: int, thing: str) -> str:
+def count_of(number: int, thing: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
-def short(raw: Any) -> str:
+def loggable(raw: Any) -> str:
     """What somebody else has written, fit for a log line."""
-    return line(masked(repr(raw)))
+    return one_line(redact(repr(raw)))

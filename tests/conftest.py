@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from askmill.jobs.store import Store
 from tests.helpers.key_leaks import assert_no_leaks
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.support import RedisServer
 
 # The same examples in every run, and no verdict by the clock: what a test says does not depend on the machine.
@@ -58,7 +58,7 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def mill(tmp_path: Path) -> Iterator[Mill]:
+def mill(tmp_path: Path) -> Iterator[Stack]:
     """Redis and the emulator; a test starts the workers it wants."""
-    with Mill(tmp_path) as made:
+    with Stack(tmp_path) as made:
         yield made

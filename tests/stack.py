@@ -77,7 +77,7 @@ class Child:
         return code
 
 
-class Mill:
+class Stack:
     """Redis, emulator and workers under one folder. `with Mill(folder) as mill:` ends all it started."""
 
     def __init__(self, folder: Path, api: Api = "assistants", scenario: str = "") -> None:
@@ -171,7 +171,7 @@ class Mill:
             )
             await store.add_rows(batch, 1, [NewRow([question]) for question in questions])
             await store.seal_batch(batch)
-            publish(self.redis_url, await store.feed(20))
+            publish(self.redis_url, await store.dispatch(20))
         return batch
 
     async def status(self, batch: str) -> StatusView:

@@ -13,7 +13,7 @@ import threading
 from contextlib import ExitStack, suppress
 
 from askmill.config.settings import BadSetting, load_settings
-from askmill.config.text import fit
+from askmill.config.text import safe_text
 from askmill.jobs.local import embedded_redis
 from askmill.jobs.model.api_target import target_of
 from askmill.jobs.model.errors import AskmillError
@@ -37,13 +37,13 @@ def main() -> int:
 
             telemetry.set_up(settings, held, options.concurrency or settings.concurrency)
         except SystemExit as refused:
-            print(fit(str(refused.code)), file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            print(safe_text(str(refused.code)), file=sys.stderr)  # noqa: T201 -- a sentence for a person
             return 2
         except BadSetting as bad:
-            print(fit(f"Error: {bad}"), file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            print(safe_text(f"Error: {bad}"), file=sys.stderr)  # noqa: T201 -- a sentence for a person
             return 2
         except AskmillError as fault:
-            print(fit(f"Error: {fault}"), file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            print(safe_text(f"Error: {fault}"), file=sys.stderr)  # noqa: T201 -- a sentence for a person
             return fault.exit_code
         worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
         worker.start()
@@ -66,7 +66,7 @@ def _join_embedded_redis(stack: ExitStack) -> None:
     with suppress(BadSetting):  # worker.celery.celery_app tells it
         settings = load_settings()
         if (warning := target_of(settings).exposed_key) is not None:
-            print(fit(warning), file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            print(safe_text(warning), file=sys.stderr)  # noqa: T201 -- a sentence for a person
         if settings.redis_url is None:
             os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))
 

@@ -127,7 +127,7 @@ class App:
             if found is None:
                 raise no_url(call.method, call.path)
             return found[0].handler(call)
-        self._world.store.count(f"requests {found[0].name if found else 'unknown'}")
+        self._world.store.incr_counters(f"requests {found[0].name if found else 'unknown'}")
         self._admit(call, found[0] if found else None)
         if found is None:
             path = f"/v1{call.path}"
@@ -153,7 +153,7 @@ class App:
     def _count(self, call: Call) -> None:
         """Count a request that is not carried out."""
         found = self._routes.find(call.method, call.path)
-        self._world.store.count(f"requests {found[0].name if found else 'unknown'}")
+        self._world.store.incr_counters(f"requests {found[0].name if found else 'unknown'}")
         self._world.store.commit()
 
     def _change_scenario(self, call: Call) -> Result:

@@ -109,7 +109,7 @@ class Engine:
 
     def begin(self, ask: Ask, outcomes: tuple[Outcome, ...], lot: Lot, now: float) -> Life:
         """A new life, its outcome directed or drawn."""
-        self._store.count("runs_created")
+        self._store.incr_counters("runs_created")
         row = lot.job.partition(":")[2] or str(self._store.counters["runs_created"])
         attempt = lot.attempt
         chance = random.Random(f"{self._seed}|{row}|{ask.question}|{attempt}")  # noqa: S311 - a rehearsal
@@ -130,7 +130,7 @@ class Engine:
 
     def count_run(self, job: str) -> None:
         if job:
-            self._store.count(f"runs_by_job {job}")
+            self._store.incr_counters(f"runs_by_job {job}")
 
     def track(self, run_id: str, life: Life, looker: Looker, now: float) -> None:
         """Follow a run that has begun, or goes on after a restart; its answer is sought at once."""
@@ -141,7 +141,7 @@ class Engine:
     def finish(self, run_id: str, life: Life, status: str, tokens: int) -> None:
         """The end has been written down."""
         life.final = status
-        self._store.count("tokens", tokens)
+        self._store.incr_counters("tokens", tokens)
         self.forget(run_id)
 
     def forget(self, run_id: str) -> None:

@@ -115,7 +115,7 @@ class Store:
         if self._journal_fd >= 0:
             self._pending.append(orjson.dumps(change))
 
-    def count(self, name: str, n: int = 1) -> None:
+    def incr_counters(self, name: str, n: int = 1) -> None:
         """Add to a counter that survives with the state."""
         self.counters[name] += n
         self.note(["+", name, n])

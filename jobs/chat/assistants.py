@@ -10,7 +10,7 @@ from openai.types.beta.threads.runs import ToolCall
 from typing_extensions import override
 
 from askmill.jobs.chat.render import Screen
-from askmill.jobs.chat.session import ROUNDS, Kept, Partner
+from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread
 from askmill.jobs.chat.thread_lock import once_free
 from askmill.jobs.functions.invoke import answers
 from askmill.jobs.openai_client.params import assistant_params, run_settings
@@ -56,11 +56,11 @@ class Handler(AsyncAssistantEventHandler):
 class AssistantsTalk:
     """A thread and its assistant."""
 
-    def __init__(self, partner: Partner, screen: Screen) -> None:
+    def __init__(self, partner: ChatTarget, screen: Screen) -> None:
         self._partner, self._screen = partner, screen
         self._beta = partner.client.beta
 
-    async def make(self, kept: Kept) -> Kept:
+    async def make(self, kept: SavedThread) -> SavedThread:
         """As the Protocol; a stored assistant is taken as it is."""
         profile = self._partner.profile
         assistant_id = profile.assistant_id or kept.assistant_id
@@ -73,7 +73,7 @@ class AssistantsTalk:
             thread_id = (await self._beta.threads.create(messages=opening)).id
         return replace(kept, assistant_id=assistant_id, thread_id=thread_id)
 
-    async def ask(self, kept: Kept, question: str) -> None:
+    async def ask(self, kept: SavedThread, question: str) -> None:
         """As the Protocol."""
         assert kept.thread_id
         assert kept.assistant_id

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from askmill.config.text import harmless, masked
+from askmill.config.text import redact, strip_control
 from askmill.jobs.model.api_refusals import next_step, report_of_text
 
 OPENS, CLOSES = "【", "】"
@@ -71,7 +71,7 @@ class Screen:
 
     def ended(self, what: str, status: str, error: str) -> None:
         """A run that did not complete: the API's words, and what to do about them where that is known."""
-        self.line(f"(the {what} ended {status}{error and ': '}{masked(error)})")
+        self.line(f"(the {what} ended {status}{error and ': '}{redact(error)})")
         if step := next_step(report_of_text(error)):
             self.line(step)
 
@@ -82,5 +82,5 @@ class Screen:
 
     def _put(self, text: str) -> None:
         if text:
-            self._write(harmless(text))
+            self._write(strip_control(text))
             self._at_start = text.endswith("\n")

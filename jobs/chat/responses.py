@@ -6,7 +6,7 @@ from typing import Any
 from openai.types.responses import Response, ResponseFunctionToolCall, ResponseOutputItem
 
 from askmill.jobs.chat.render import Screen
-from askmill.jobs.chat.session import ROUNDS, Kept, Partner
+from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread
 from askmill.jobs.chat.thread_lock import once_free
 from askmill.jobs.functions.invoke import answers
 from askmill.jobs.openai_client.params import response_settings
@@ -15,12 +15,12 @@ from askmill.jobs.openai_client.params import response_settings
 class ResponsesTalk:
     """A conversation; there is no assistant, its definition goes along with each response."""
 
-    def __init__(self, partner: Partner, screen: Screen) -> None:
+    def __init__(self, partner: ChatTarget, screen: Screen) -> None:
         self._partner, self._screen = partner, screen
         self._cited: list[str] = []
         self._made: list[str] = []
 
-    async def make(self, kept: Kept) -> Kept:
+    async def make(self, kept: SavedThread) -> SavedThread:
         """As the Protocol."""
         if kept.thread_id is not None:
             return kept
@@ -28,7 +28,7 @@ class ResponsesTalk:
         made = await self._partner.client.conversations.create(items=opening)
         return replace(kept, thread_id=made.id)
 
-    async def ask(self, kept: Kept, question: str) -> None:
+    async def ask(self, kept: SavedThread, question: str) -> None:
         """As the Protocol."""
         self._screen.begin()
         self._cited, self._made = [], []
@@ -41,7 +41,7 @@ class ResponsesTalk:
         self._screen.sources(self._cited)
         self._screen.made(self._made)
 
-    async def _respond(self, kept: Kept, given: list[Any]) -> list[ResponseFunctionToolCall]:
+    async def _respond(self, kept: SavedThread, given: list[Any]) -> list[ResponseFunctionToolCall]:
         """One response; the functions it calls."""
         settings: Any = response_settings(self._partner.profile, self._partner.resources)
         responses = self._partner.client.responses

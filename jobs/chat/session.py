@@ -25,7 +25,7 @@ ROUNDS = 16
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedThread:
     """What is kept between starts: ids at the API."""
 
     assistant_id: str | None = None
@@ -33,7 +33,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Partner:
+class ChatTarget:
     """Who is talked to: a client, the frozen profile and its files' ids."""
 
     client: AsyncOpenAI
@@ -43,14 +43,14 @@ class Partner:
     function_limit_s: float = LIMIT_S
 
 
-class Talk(Protocol):
+class ChatBackend(Protocol):
     """A conversation at one API."""
 
-    async def make(self, kept: Kept) -> Kept:
+    async def make(self, kept: SavedThread) -> SavedThread:
         """Make what `kept` lacks."""
         ...
 
-    async def ask(self, kept: Kept, question: str) -> None:
+    async def ask(self, kept: SavedThread, question: str) -> None:
         """One question and its answer, shown as it comes. Raises OpenAIError."""
         ...
 
@@ -58,16 +58,16 @@ class Talk(Protocol):
 class Memory:
     """DATA_DIR/chat.json: by content of profile and address, the assistant and thread of last time."""
 
-    def __init__(self, data_dir: Path, address: str, partner: Partner) -> None:
+    def __init__(self, data_dir: Path, address: str, partner: ChatTarget) -> None:
         self._file = data_dir / "chat.json"
         named = [partner.profile.sha256(), partner.api, address, partner.resources.model_dump()]
         self._key = hashlib.sha256(orjson.dumps(named)).hexdigest()
 
-    def recall(self) -> Kept:
+    def recall(self) -> SavedThread:
         """Nothing, when there is nothing or it cannot be read."""
-        return Kept(**self._all().get(self._key, {}))
+        return SavedThread(**self._all().get(self._key, {}))
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: SavedThread) -> None:
         """For the next start."""
         text = orjson.dumps({**self._all(), self._key: asdict(kept)}).decode()
         with folders.fit(self._file.parent):
@@ -81,12 +81,14 @@ class Memory:
             return {}
 
 
-async def begin(partner: Partner, talk: Talk, memory: Memory, *, new: bool) -> tuple[Kept, bool]:
+async def begin(
+    partner: ChatTarget, talk: ChatBackend, memory: Memory, *, new: bool
+) -> tuple[SavedThread, bool]:
     """The assistant and thread, and whether the thread is that of last time. Raises OpenAIError."""
     thread: Kind = "thread" if partner.api == "assistants" else "conversation"
     kept = memory.recall()
     if kept.assistant_id and not await still_there(partner.client, "assistant", kept.assistant_id):
-        kept = Kept()
+        kept = SavedThread()
     if kept.thread_id and (new or not await still_there(partner.client, thread, kept.thread_id)):
         kept = replace(kept, thread_id=None)
     again = kept.thread_id is not None
@@ -95,7 +97,7 @@ async def begin(partner: Partner, talk: Talk, memory: Memory, *, new: bool) -> t
     return kept, again
 
 
-def talk_of(partner: Partner, screen: Screen) -> Talk:
+def talk_of(partner: ChatTarget, screen: Screen) -> ChatBackend:
     """How one talks at the partner's API."""
     if partner.api == "assistants":
         from askmill.jobs.chat.assistants import AssistantsTalk  # noqa: PLC0415 -- one of the two

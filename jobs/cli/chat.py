@@ -14,7 +14,7 @@ from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.options import PROFILE, profile_options
 from askmill.jobs.cli.result_options import Command
 from askmill.jobs.cli.run import asked_target, without_paid
-from askmill.jobs.local import EmulatorService, Lease
+from askmill.jobs.local import EmulatorService, ServiceLease
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.profile import Profile, Resources
@@ -54,7 +54,7 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **given: Any) -
         say(f"Note: {warning}")
     with ExitStack() as stack:
         if offline:
-            emulator = stack.enter_context(Lease(EmulatorService(settings.data_dir)))
+            emulator = stack.enter_context(ServiceLease(EmulatorService(settings.data_dir)))
             target = replace(target, base_url=emulator.wait_ready())
         runner = stack.enter_context(asyncio.Runner())
         _talk(settings, target, profile, runner, new=new)
@@ -65,12 +65,12 @@ def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.
     from openai import OpenAIError  # noqa: PLC0415 -- half a second that `--help` does without
 
     from askmill.jobs.chat.render import Screen  # noqa: PLC0415
-    from askmill.jobs.chat.session import Memory, Partner, begin, talk_of  # noqa: PLC0415
-    from askmill.jobs.openai_client.client import sentence  # noqa: PLC0415
+    from askmill.jobs.chat.session import ChatTarget, Memory, begin, talk_of  # noqa: PLC0415
+    from askmill.jobs.openai_client.client import error_sentence  # noqa: PLC0415
 
     made = _client(target, ANSWER_S)
     resources = runner.run(_resources(settings, target, profile))
-    partner = Partner(made, target.api, profile, resources)
+    partner = ChatTarget(made, target.api, profile, resources)
     talk = talk_of(partner, Screen(_write))
     memory = Memory(settings.data_dir, target.address, partner)
     try:
@@ -80,18 +80,18 @@ def _talk(settings: Settings, target: Target, profile: Profile, runner: asyncio.
             try:
                 runner.run(talk.ask(kept, question))
             except OpenAIError as error:
-                say(f"Error: {sentence(error, partner.client, partner.api)}")
+                say(f"Error: {error_sentence(error, partner.client, partner.api)}")
     except OpenAIError as error:
-        raise ApiUnavailable(sentence(error, partner.client, partner.api)) from None
+        raise ApiUnavailable(error_sentence(error, partner.client, partner.api)) from None
     finally:
         runner.run(made.close())
 
 
 def _client(target: Target, timeout_s: float) -> "AsyncOpenAI":
-    from askmill.jobs.openai_client.client import client  # noqa: PLC0415
+    from askmill.jobs.openai_client.client import make_client  # noqa: PLC0415
 
     organization, project = target.organization, target.project
-    return client(target.key, target.base_url, organization, project, timeout_s, target.environ)
+    return make_client(target.key, target.base_url, organization, project, timeout_s, target.environ)
 
 
 ANSWER_S = 600.0

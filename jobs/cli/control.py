@@ -7,16 +7,16 @@ from dataclasses import replace
 import click
 
 from askmill.config.settings import load_settings
-from askmill.config.text import counted
+from askmill.config.text import count_of
 from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.query import statuses_of
-from askmill.jobs.display.status_text import BY_HAND, last_word, standstill
-from askmill.jobs.local.open_store import named_or_newest, redis_url
+from askmill.jobs.display.status_text import PAUSED_BY_USER, stall_reason, summary_line
+from askmill.jobs.local.open_store import redis_url, resolve_batch
 from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNFINISHED, JobStatus
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch
-from askmill.jobs.submit.submit import feed
+from askmill.jobs.submit.submit import dispatch_first_rows
 
 Change = Callable[[Store, Batch, str], Awaitable[str]]
 
@@ -27,7 +27,7 @@ def _changed(batch: str | None, change: Change) -> int:
 
     async def work(url: str) -> str:
         async with await Store.open(url) as store:
-            return await change(store, await store.batch(await named_or_newest(store, batch)), url)
+            return await change(store, await store.batch(await resolve_batch(store, batch)), url)
 
     with redis_url(settings) as url:
         say(asyncio.run(work(url)))
@@ -43,7 +43,7 @@ def pause_command(batch: str | None) -> int:
     """
 
     async def change(store: Store, found: Batch, _: str) -> str:
-        if await store.pause(found.id, BY_HAND):
+        if await store.pause(found.id, PAUSED_BY_USER):
             return f"{found.id} is paused; runs in flight end. `askmill resume {found.id}` goes on."
         return f"{found.id} is {found.state}: there is nothing to pause."
 
@@ -61,8 +61,8 @@ def resume_command(batch: str | None) -> int:
     async def change(store: Store, found: Batch, url: str) -> str:
         if not await store.resume(found.id):
             return f"{found.id} is {found.state}, not paused."
-        await feed(store, url)
-        return f"{found.id} goes on. {standstill(await store.status(found.id))}".rstrip()
+        await dispatch_first_rows(store, url)
+        return f"{found.id} goes on. {stall_reason(await store.status(found.id))}".rstrip()
 
     return _changed(batch, change)
 
@@ -87,10 +87,10 @@ def retry_command(batch: str | None, status: str | None, attempts: int | None) -
         rows = await store.retry(found.id, statuses)
         if not rows:
             none = f"No row of {found.id} is {' or '.join(sorted(statuses))}: there is nothing to ask again."
-            return f"{none} {standstill(await store.status(found.id))}".rstrip()
-        await feed(store, url)
-        told = f"{counted(rows, 'row')} of {found.id} will be asked again."
-        return f"{told} {standstill(await store.status(found.id))}".rstrip()
+            return f"{none} {stall_reason(await store.status(found.id))}".rstrip()
+        await dispatch_first_rows(store, url)
+        told = f"{count_of(rows, 'row')} of {found.id} will be asked again."
+        return f"{told} {stall_reason(await store.status(found.id))}".rstrip()
 
     return _changed(batch, change)
 
@@ -112,8 +112,8 @@ def cancel_command(batch: str, trust_env_file: bool) -> int:
 
             await end_runs(store, found, load_settings(), consent_of(trust_env_file))
         # Workers that are alive find what is left to end at their next heartbeat or sweep.
-        left = standstill(view)
-        return last_word(view) + (f". {left}" if left else "")
+        left = stall_reason(view)
+        return summary_line(view) + (f". {left}" if left else "")
 
     return _changed(batch, change)
 

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from askmill.config.text import fit
+from askmill.config.text import safe_text
 from askmill.jobs.model.api_target import Consent
 
 TRUST = click.option(
@@ -19,4 +19,4 @@ def consent_of(given: bool) -> Consent:
 
 
 def _confirmed(question: str) -> bool:
-    return click.confirm(fit(question), err=True)
+    return click.confirm(safe_text(question), err=True)

@@ -13,14 +13,14 @@ from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.options import job_options
 from askmill.jobs.cli.result_options import Given
 from askmill.jobs.cli.run import asked_target, estimate_text, estimated_of, order_of
-from askmill.jobs.display.status_text import standstill
+from askmill.jobs.display.status_text import stall_reason
 from askmill.jobs.model.api_target import target_of
 from askmill.jobs.model.errors import Unavailable
 from askmill.jobs.openai_client.pilot import Taken, extrapolated
 from askmill.jobs.openai_client.pricing import Estimate, Prices
 from askmill.jobs.results import Format, ResultOptions, plan_results
 from askmill.jobs.run.run import Job, run
-from askmill.jobs.submit.submit import Order, checked
+from askmill.jobs.submit.submit import SubmitRequest, checked
 
 
 @click.command("estimate")
@@ -51,7 +51,7 @@ def estimate_command(file: str, pilot: int | None, in_json: bool, **given: Any) 
     return 0
 
 
-def _piloted(settings: Settings, order: Order, file: str, rows: int) -> list[Taken]:
+def _piloted(settings: Settings, order: SubmitRequest, file: str, rows: int) -> list[Taken]:
     """Ask the first rows as a batch of their own; what each took that completed. `-` cannot be read twice."""
     if file == "-":
         raise click.UsageError("--pilot reads the file twice, so it cannot be stdin.")
@@ -69,7 +69,7 @@ def _piloted(settings: Settings, order: Order, file: str, rows: int) -> list[Tak
         )
         outcome = run(job)
         if outcome.code == 3:
-            raise Unavailable(f"The pilot cannot go on. {standstill(outcome.view)}")
+            raise Unavailable(f"The pilot cannot go on. {stall_reason(outcome.view)}")
         return [_taken(orjson.loads(line)) for line in Path(out).read_bytes().splitlines() if _told(line)]
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import click
 
-from askmill.config.text import fit, harmless
+from askmill.config.text import safe_text, strip_control
 from askmill.jobs.model.errors import AskmillError, InputFaults, Interrupted
 
 INTERRUPTED = 130
 
 
-def ending_of(ended: BaseException) -> int:
+def exit_code_for(ended: BaseException) -> int:
     """Say on stderr what happened, and return the exit code."""
     if isinstance(ended, click.Abort | KeyboardInterrupt):  # first: it may have cut off an import made below
         return _interrupted(ended)
@@ -35,21 +35,21 @@ def ending_of(ended: BaseException) -> int:
             return _said(str(ended.code), 1)
         case click.ClickException():
             ended.show(shown := StringIO())
-            click.echo(harmless(shown.getvalue()), err=True, nl=False)
+            click.echo(strip_control(shown.getvalue()), err=True, nl=False)
             return 2
         case AskmillError():
             return _said(str(ended), ended.exit_code)
         case BadSetting():
             return _said(str(ended), 2)
         case BaseExceptionGroup():
-            return ending_of(ended.exceptions[0])
+            return exit_code_for(ended.exceptions[0])
         case BrokenPipeError():
             return 141
         case _:
             return _said(_unexpected(ended), 1)
 
 
-def told_to_callers(ended: BaseException) -> dict[str, Any]:
+def error_to_json(ended: BaseException) -> dict[str, Any]:
     """The same for `import askmill`: the class of askmill/errors.py and what it is made of, as JSON."""
     from askmill.config.settings import BadSetting  # noqa: PLC0415
 
@@ -60,15 +60,15 @@ def told_to_callers(ended: BaseException) -> dict[str, Any]:
             faults = [(fault.line, fault.reason) for fault in ended.faults]
             return {"kind": "InputFaults", "file": ended.file, "faults": faults, "total": ended.total}
         case AskmillError():
-            return {"kind": type(ended).__name__, "said": fit(str(ended))}
+            return {"kind": type(ended).__name__, "said": safe_text(str(ended))}
         case click.ClickException():
-            return {"kind": "UsageError", "said": fit(ended.format_message())}
+            return {"kind": "UsageError", "said": safe_text(ended.format_message())}
         case BadSetting():
-            return {"kind": "UsageError", "said": fit(str(ended))}
+            return {"kind": "UsageError", "said": safe_text(str(ended))}
         case BaseExceptionGroup():
-            return told_to_callers(ended.exceptions[0])
+            return error_to_json(ended.exceptions[0])
         case _:
-            return {"kind": "AskmillError", "said": fit(_unexpected(ended))}
+            return {"kind": "AskmillError", "said": safe_text(_unexpected(ended))}
 
 
 def _interrupted(ended: BaseException) -> int:
@@ -93,12 +93,12 @@ def _said(sentence: str, code: int) -> int:
 
 def say(text: str) -> None:
     """To the person, beside the results: words of files and of the API too, so without secrets and codes."""
-    click.echo(fit(text), err=True)
+    click.echo(safe_text(text), err=True)
 
 
 def _unexpected(error: BaseException) -> str:
     """A short sentence; the traceback goes to the log, and to stderr only when debugging."""
-    text = fit("".join(traceback.format_exception(error)))
+    text = safe_text("".join(traceback.format_exception(error)))
     if os.environ.get("ASKMILL_LOG_LEVEL", "").lower() == "debug":
         click.echo(text, err=True)
     said = f"{type(error).__name__}: {error}".rstrip(": ")

@@ -10,7 +10,7 @@ import click
 import orjson
 
 from askmill.config.settings import Settings, load_settings
-from askmill.config.text import counted, line
+from askmill.config.text import count_of, one_line
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.result_options import (
     ON_DONE,
@@ -22,12 +22,12 @@ from askmill.jobs.cli.result_options import (
 )
 from askmill.jobs.display.progress import Progress
 from askmill.jobs.display.row_history import as_json, story
-from askmill.jobs.display.status_text import last_word, standstill, status_lines
-from askmill.jobs.local.open_store import find_row, named_or_newest, open_store
+from askmill.jobs.display.status_text import stall_reason, status_lines, summary_line
+from askmill.jobs.local.open_store import open_store, resolve_batch, resolve_row
 from askmill.jobs.model.models import BatchState, JobStatus
 from askmill.jobs.results import plan_results
 from askmill.jobs.results.collect import collect, default_out
-from askmill.jobs.run.watch import Answers, exit_code, follow
+from askmill.jobs.run.watch import Answers, exit_code, watch
 from askmill.jobs.store.records import Batch, StatusView
 
 SHELL_WIDTH = (80, 24)
@@ -59,16 +59,16 @@ def status_command(batch: str | None, watch: bool, as_json_: bool, **given: Any)
 
 async def _status(settings: Settings, batch: str | None, in_json: bool) -> int:
     async with open_store(settings) as store:
-        _print_status(await store.status(await named_or_newest(store, batch)), in_json)
+        _print_status(await store.status(await resolve_batch(store, batch)), in_json)
     return 0
 
 
 async def _watch(settings: Settings, batch: str | None, in_json: bool, given: Given) -> int:
     async with open_store(settings) as store:
-        found = await named_or_newest(store, batch)
+        found = await resolve_batch(store, batch)
         answers = Answers(store, found, since_start=False) if given["show_answers"] else None
         with Progress() as progress:
-            async for now in follow(store, found):
+            async for now in watch(store, found):
                 view = now
                 if in_json:
                     _print_json(view.to_json())
@@ -125,24 +125,24 @@ async def _collect(
 ) -> int:
     out, statuses, wait = wanted
     async with open_store(settings) as store:
-        found = await store.batch(await named_or_newest(store, batch))
+        found = await store.batch(await resolve_batch(store, batch))
         out = out or default_out(found.file, statuses)
         source = found.file if os.path.exists(found.file) else None  # noqa: PTH110, ASYNC240 -- one look
         plan = plan_results(out, found.spec, result_options(given), source)
         code = 0
         if wait:
             with Progress() as progress:
-                async for view in follow(store, found.id):
+                async for view in watch(store, found.id):
                     progress.show(view)
             code = exit_code(view)
-            say(last_word(view))
-            if stands := standstill(view):
+            say(summary_line(view))
+            if stands := stall_reason(view):
                 say(stands)
         written = await collect(store, found.id, plan, statuses)
     if wait:
         tell_on_done(given["on_done"], view)
     if written.path is not None:
-        say(f"{counted(written.rows, 'row')} → {written.path}")
+        say(f"{count_of(written.rows, 'row')} → {written.path}")
     return code
 
 
@@ -162,8 +162,8 @@ def show_command(batch_and_row: tuple[str, ...], in_json: bool) -> int:
 
 async def _show(settings: Settings, batch: str | None, row: str, in_json: bool) -> int:
     async with open_store(settings) as store:
-        found = await store.batch(await named_or_newest(store, batch))
-        detail = await store.row(found.id, await find_row(store, found, row))
+        found = await store.batch(await resolve_batch(store, batch))
+        detail = await store.row(found.id, await resolve_row(store, found, row))
     if in_json:
         _print_json(as_json(found, detail))
     else:
@@ -217,4 +217,4 @@ def _row_of_list(view: StatusView) -> str:
     batch, counts = view.batch, view.counts.by_status
     done = f"{counts[JobStatus.COMPLETED]:,}/{batch.rows:,}"
     submitted = str(view.to_json()["submitted_at"])[:16].replace("T", " ")
-    return f"{batch.id}  {batch.state:<9}  {done:>15} completed  {submitted}  {line(batch.name, 60)}"
+    return f"{batch.id}  {batch.state:<9}  {done:>15} completed  {submitted}  {one_line(batch.name, 60)}"

@@ -8,8 +8,8 @@ import click
 from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.display.html_report import page, tallied
-from askmill.jobs.local.open_store import named_or_newest, open_store
-from askmill.jobs.results.destination import spoken, whole
+from askmill.jobs.local.open_store import open_store, resolve_batch
+from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault
 
 
 @click.command("report")
@@ -25,7 +25,7 @@ def report_command(batch: str | None, out: str | None) -> int:
 
 async def _report(settings: Settings, batch: str | None, out: str | None) -> int:
     async with open_store(settings) as store:
-        view = await store.status(await named_or_newest(store, batch))
+        view = await store.status(await resolve_batch(store, batch))
         text = page(view, await tallied(view, store.results(view.batch.id)))
     if out == "-":
         click.echo(text, nl=False)
@@ -38,5 +38,5 @@ async def _report(settings: Settings, batch: str | None, out: str | None) -> int
 
 def _write(out: str, text: str) -> None:
     """Raises WriteFault where that cannot be written."""
-    with spoken(out), whole(Path(out)) as file:
+    with oserror_to_write_fault(out), atomic_write(Path(out)) as file:
         file.write(text.encode())

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from askmill.jobs.cli.exit_codes import ending_of
+from askmill.jobs.cli.exit_codes import exit_code_for
 
 FAMILIES = {
     "submitting": ("run", "submit"),
@@ -70,13 +70,13 @@ class Root(click.Group):
             code = super().main(args, prog_name, **extra)
             sys.stdout.flush()
         except BaseException as ended:  # noqa: BLE001 -- every ending has its code
-            code = ending_of(ended)
+            code = exit_code_for(ended)
         if code == BROKEN_PIPE:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def answer_of(words: Sequence[str]) -> int:
+def run_for_api(words: Sequence[str]) -> int:
     """Do one command for `import askmill`: its exit code, or what ended it as the exception it is."""
     code = click.Group.main(askmill, words, "askmill", standalone_mode=False)
     sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from askmill.config.settings import Settings, load_settings
-from askmill.config.text import usd
+from askmill.config.text import format_usd
 from askmill.jobs.cli.env_file_consent import consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.options import intake_options, job_options, limits_given, profile_options
@@ -19,7 +19,7 @@ from askmill.jobs.cli.result_options import (
     tell_on_done,
     with_result_options,
 )
-from askmill.jobs.display.status_text import ask_again, last_word, standstill
+from askmill.jobs.display.status_text import retry_command, stall_reason, summary_line
 from askmill.jobs.intake import Intake
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import Target, target_of
@@ -32,11 +32,11 @@ from askmill.jobs.run.run import Job, Outcome, run
 from askmill.jobs.store import Store
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 from askmill.jobs.submit.submit import (
-    Known,
-    Order,
+    ExistingBatch,
+    SubmitRequest,
     checked,
-    feed,
-    find_known,
+    dispatch_first_rows,
+    find_existing,
     find_or_store,
     identity_of,
     refuse_unpriced,
@@ -70,12 +70,12 @@ def without_paid(given: Given) -> Given:
     return {**given, "model": None, "budget_usd": None}
 
 
-def order_of(settings: Settings, given: Given, target: Target) -> Order:
+def order_of(settings: Settings, given: Given, target: Target) -> SubmitRequest:
     """What the options ask for, checked before the file is read."""
     given = without_paid(given) if target.offline else given
     profile = build_profile(given["profile"], profile_options(given), settings.model, offline=target.offline)
     refuse_unsupported(profile, target.api)
-    order = Order(
+    order = SubmitRequest(
         intake=intake_options(given),
         profile=profile,
         target=target,
@@ -130,7 +130,7 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
     return run(job).code
 
 
-def _agree(settings: Settings, order: Order, intake: Intake, agreed: bool) -> None:
+def _agree(settings: Settings, order: SubmitRequest, intake: Intake, agreed: bool) -> None:
     """Before a paid run of many rows on a terminal: the estimate, and a question."""
     paid = not order.target.offline and intake.rows > ASK_ABOVE_ROWS
     if agreed or not paid or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -144,20 +144,18 @@ def _tell(outcome: Outcome, offline: bool, on_done: str | None) -> None:
     view, known = outcome.view, outcome.known
     batch = view.batch.id
     if known is not None and known.finished:
-        again = (
-            f"`{ask_again(view.batch, view.counts)}` asks again what did not complete, --new starts afresh"
-        )
+        again = f"`{retry_command(view.batch, view.counts)}` asks again what did not complete, --new starts afresh"
         say(f"{batch} was {view.batch.state} already: nothing was asked ({again}).")
-    say(last_word(view) + (f" → {outcome.written}" if outcome.written else ""))
+    say(summary_line(view) + (f" → {outcome.written}" if outcome.written else ""))
     if outcome.code == 1 and not (known is not None and known.finished):
         counts = view.counts.by_status
         bad = ",".join(status for status in JobStatus if status in UNSUCCESSFUL and counts[status])
         hint = f"`askmill collect {batch} --status {bad} -o -` shows why"
         if bad != JobStatus.REJECTED:
-            hint += f", `{ask_again(view.batch, view.counts)}` asks again"
+            hint += f", `{retry_command(view.batch, view.counts)}` asks again"
         say(f"Not every row completed: {hint}.")
     if outcome.code == 3:
-        say(standstill(view))
+        say(stall_reason(view))
         say(f"What there is so far: askmill collect {batch}")
     if known is None or not known.finished:
         tell_on_done(on_done, view)
@@ -190,11 +188,11 @@ def submit_command(file: str, **given: Any) -> int:
     return 0
 
 
-async def _submit(url: str, intake: Intake, order: Order) -> tuple[str, Known | None, str]:
+async def _submit(url: str, intake: Intake, order: SubmitRequest) -> tuple[str, ExistingBatch | None, str]:
     """The batch, whether it was known, and why nothing moves, if so."""
     async with await Store.open(url) as store:
         identity = identity_of(intake, order)
-        known = await find_known(store, identity, order, say)
+        known = await find_existing(store, identity, order, say)
         if order.target.asked is not None and not (known is not None and known.finished):
             say(order.target.asked)
         if known is None:
@@ -202,29 +200,29 @@ async def _submit(url: str, intake: Intake, order: Order) -> tuple[str, Known | 
         else:
             batch = known.batch.id
         if known is None or not known.finished:
-            await feed(store, url)
+            await dispatch_first_rows(store, url)
         view = await store.status(batch)
-        return batch, known, standstill(view)
+        return batch, known, stall_reason(view)
 
 
-def _known_text(known: Known) -> str:
+def _known_text(known: ExistingBatch) -> str:
     batch = known.batch
     if known.finished:
         return (
             f"{batch.id} has this file and profile and is {batch.state}: nothing was submitted. "
-            f"`{ask_again(batch, known.counts)}` asks again what did not complete, --new starts afresh."
+            f"`{retry_command(batch, known.counts)}` asks again what did not complete, --new starts afresh."
         )
     resumed = "; it was paused and has been resumed" if known.resumed else ""
     return f"{batch.id} has this file and profile and goes on{resumed}."
 
 
-def estimated_of(prices: Prices, order: Order, intake: Intake) -> Estimate:
+def estimated_of(prices: Prices, order: SubmitRequest, intake: Intake) -> Estimate:
     """From the questions alone."""
     characters = sum(len(intake.spec.question(row.cells)) for row in intake.rows_iter() if row.reject is None)
     return estimate(prices, order.profile, intake.rows - intake.rejected, characters)
 
 
-def estimate_text(estimated: Estimate, order: Order) -> str:
+def estimate_text(estimated: Estimate, order: SubmitRequest) -> str:
     """For a person, with what it means for the budget."""
     model = order.profile.model or "the stored assistant's model"
     written = f"{estimated.completion_low:,} to {estimated.completion_high:,} out"
@@ -234,9 +232,9 @@ def estimate_text(estimated: Estimate, order: Order) -> str:
             f"The price of {model} is not known; put it into a file and name that in ASKMILL_PRICES."
         )
         return "\n".join(lines)
-    lines.append(f"About {usd(estimated.low_usd)} to {usd(estimated.high_usd)}.")
+    lines.append(f"About {format_usd(estimated.low_usd)} to {format_usd(estimated.high_usd)}.")
     budget = order.limits.get("budget_usd")
     if budget is not None:
         kept = "is enough" if budget >= estimated.high_usd else "may not be enough"
-        lines.append(f"The budget of {usd(budget)} {kept}.")
+        lines.append(f"The budget of {format_usd(budget)} {kept}.")
     return "\n".join(lines)

@@ -12,8 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from askmill.jobs.cli.exit_codes import told_to_callers
-from askmill.jobs.cli.root import answer_of
+from askmill.jobs.cli.exit_codes import error_to_json
+from askmill.jobs.cli.root import run_for_api
 
 LOOK_EVERY_S = 1.0
 
@@ -23,9 +23,9 @@ def main() -> int:
     fault_file, *words = sys.argv[1:]
     threading.Thread(target=_end_with, args=(os.getppid(),), name="askmill-caller", daemon=True).start()
     try:
-        return answer_of(words)
+        return run_for_api(words)
     except BaseException as ended:  # noqa: BLE001 -- every ending is told
-        Path(fault_file).write_text(json.dumps(told_to_callers(ended)), encoding="utf-8")
+        Path(fault_file).write_text(json.dumps(error_to_json(ended)), encoding="utf-8")
         return 1
 
 

@@ -12,10 +12,10 @@ from importlib.resources import files
 from statistics import median
 from typing import Any
 
-from askmill.config.text import counted, duration, harmless, usd
+from askmill.config.text import count_of, format_duration, format_usd, strip_control
 from askmill.jobs.display.svg_charts import COLOURS, bars, histogram, line, stacked
 from askmill.jobs.model.models import FINISHED, UNFINISHED, JobStatus
-from askmill.jobs.model.result_fields import shown
+from askmill.jobs.model.result_fields import result_values
 from askmill.jobs.store.records import RowView, StatusView, iso
 
 SHOWN_ROWS = 20
@@ -64,7 +64,7 @@ class Tally:
 
 def _numbers(told: dict[str, Any]) -> tuple[float | None, ...]:
     """Attempts, tokens in, tokens out, seconds; None where unknown."""
-    values = shown(told)
+    values = result_values(told)
     return values[2], values[6], values[7], values[9]
 
 
@@ -102,7 +102,7 @@ def page(view: StatusView, tally: Tally) -> str:
         f"<footer>askmill · <code>askmill show {batch.id} ROW</code> tells the story of a row</footer>",
         "</main></body></html>",
     ]
-    return harmless("\n".join(part for part in parts if part)) + "\n"
+    return strip_control("\n".join(part for part in parts if part)) + "\n"
 
 
 def _subtitle(view: StatusView) -> str:
@@ -117,7 +117,9 @@ def _cards(view: StatusView, tally: Tally) -> str:
     finished = sum(rows for status, rows in tally.statuses.items() if status not in UNFINISHED)
     cards = [(f"{tally.statuses[JobStatus.COMPLETED]:,} of {batch.rows:,}", "rows completed")]
     if not batch.options.get("offline"):
-        cards.append((usd(view.counts.cost_usd), "spent" if finished == batch.rows else "spent so far"))
+        cards.append(
+            (format_usd(view.counts.cost_usd), "spent" if finished == batch.rows else "spent so far")
+        )
     cards += [
         (f"{totals.get('prompt', 0):,}", "tokens in"),
         (f"{totals.get('completion', 0):,}", "tokens out"),
@@ -125,7 +127,9 @@ def _cards(view: StatusView, tally: Tally) -> str:
         (f"{totals.get('requests', 0):,}", "requests"),
     ]
     if batch.started_at_ms is not None and batch.finished_at_ms is not None:
-        cards.append((duration((batch.finished_at_ms - batch.started_at_ms) / 1000), "from first to last"))
+        cards.append(
+            (format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000), "from first to last")
+        )
     return (
         "<div class=cards>" + "".join(f"<div><b>{v}</b><span>{k}</span></div>" for v, k in cards) + "</div>"
     )
@@ -153,7 +157,7 @@ def _spread(values: Sequence[float], unit: str) -> str:
 
 
 def _times(tally: Tally) -> str:
-    slowest = ", ".join(f"{row} ({duration(took_s)})" for took_s, row in tally.slowest)
+    slowest = ", ".join(f"{row} ({format_duration(took_s)})" for took_s, row in tally.slowest)
     return f"{_spread(tally.durations_s, ' s')}<br>slowest rows: {slowest}"
 
 
@@ -178,9 +182,7 @@ def _bad_rows(tally: Tally) -> str:
         f"<p class=note>The first {len(tally.bad_rows)} of {bad:,}.</p>" if bad > len(tally.bad_rows) else ""
     )
     head = "<tr><th class=n>row<th>status<th>error<th>question"
-    return (
-        f"<section><h2>{counted(bad, 'row')} did not complete</h2><table>{head}{rows}</table>{more}</section>"
-    )
+    return f"<section><h2>{count_of(bad, 'row')} did not complete</h2><table>{head}{rows}</table>{more}</section>"
 
 
 def _cut(text: str) -> str:

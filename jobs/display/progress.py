@@ -74,7 +74,7 @@ class Progress:
             from rich.text import Text  # noqa: PLC0415
 
             width = shutil.get_terminal_size().columns
-            self._live.console.print(Text(plain_text.line(text, width)), soft_wrap=True)
+            self._live.console.print(Text(plain_text.one_line(text, width)), soft_wrap=True)
             return
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
@@ -94,7 +94,7 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, workers_sta
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    stands = status_text.standstill(view)
+    stands = status_text.stall_reason(view)
     if workers_start and status_text.waits_for_worker(view):
         stands = "A worker starts …"
     drawn = Text(status_text.bar(view, status_text.bar_width(view, width - 1)))
@@ -107,7 +107,7 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, workers_sta
         Text(status_text.by_status(view)),
         Text(status_text.pace(view, per_minute)),
         Text(status_text.money(view)),
-        Text(status_text.trouble(view)),
+        Text(status_text.anomalies(view)),
         Text(stands, style="bold"),
     ]
     return Group(*(line for line in lines if line.plain))

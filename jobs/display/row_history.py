@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from askmill.config.text import duration, harmless, usd
+from askmill.config.text import format_duration, format_usd, strip_control
 from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step
 from askmill.jobs.model.result_fields import FIELDS
 from askmill.jobs.results.columns import entry_of
@@ -36,7 +36,7 @@ def story(batch: Batch, detail: RowDetail) -> str:
         if result.error:
             parts += ["", f"Error: {result.error}"]
         parts += list(_extras(result))
-    return harmless("\n".join(parts).rstrip())
+    return strip_control("\n".join(parts).rstrip())
 
 
 def _own_id(batch: Batch, detail: RowDetail) -> list[str]:
@@ -79,10 +79,10 @@ def _attempt(attempt: Attempt) -> str:
     if attempt.started_at is not None:
         parts.append(f"at {_clock(attempt.started_at)} UTC")
         if attempt.finished_at is not None:
-            parts.append(f"for {duration(attempt.finished_at - attempt.started_at)}")
+            parts.append(f"for {format_duration(attempt.finished_at - attempt.started_at)}")
     parts += _tokens(attempt.usage.prompt_tokens, attempt.usage.completion_tokens)
     if attempt.cost_usd is not None:
-        parts.append(usd(attempt.cost_usd))
+        parts.append(format_usd(attempt.cost_usd))
     ids = " ".join(name for name in (attempt.thread_id, attempt.run_id) if name)
     return ", ".join(parts) + (f"\n{INDENT}{ids}" if ids else "")
 

@@ -6,7 +6,7 @@ Pure: from a StatusView to text. Whatever comes from a file or the API loses its
 from math import ceil, floor, inf
 from pathlib import Path
 
-from askmill.config.text import counted, duration, harmless, line, usd
+from askmill.config.text import count_of, format_duration, format_usd, one_line, strip_control
 from askmill.jobs.model.api_refusals import model_missing, money_refused, report_of_text
 from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNSUCCESSFUL, BatchState, JobStatus
 from askmill.jobs.store.eta import TimeLeft
@@ -15,7 +15,7 @@ from askmill.jobs.store.records import NANO, Batch, Counts, StatusView
 BAR = {JobStatus.COMPLETED: "█", JobStatus.RUNNING: "▒"}
 OTHER, NOT_YET = "▓", "░"
 SHOWN_FIRST = (JobStatus.COMPLETED, JobStatus.RUNNING, JobStatus.QUEUED)
-BY_HAND = "by hand"
+PAUSED_BY_USER = "by hand"
 """The reason that `askmill pause` gives."""
 SET_ANEW = (
     "run the same `askmill run` again; workers of your own: start them with it, then `askmill resume BATCH`."
@@ -31,7 +31,7 @@ OTHER_MODEL = (
     "`askmill resume BATCH`."
 )
 ADVICE = (
-    (BY_HAND, "`askmill resume BATCH` goes on."),
+    (PAUSED_BY_USER, "`askmill resume BATCH` goes on."),
     ("redirected", MOVED),
     ("proxy_refused", f"Then: {SET_ANEW}"),
     ("price", "Start the workers with an ASKMILL_PRICES that has it, then `askmill resume BATCH`."),
@@ -79,7 +79,7 @@ def by_status(view: StatusView) -> str:
     return " · ".join(f"{counts[status]:,} {status}" for status in order if counts[status])
 
 
-def ask_again(batch: Batch, counts: Counts) -> str:
+def retry_command(batch: Batch, counts: Counts) -> str:
     """The command that asks again what did not complete; it names statuses that are not its default."""
     ended = [status for status in JobStatus if status in UNSUCCESSFUL and counts.by_status[status]]
     asked = [status for status in ended if status is not JobStatus.REJECTED]
@@ -104,13 +104,13 @@ def pace(view: StatusView, requests_per_minute: float | None = None) -> str:
     """How fast it goes, how long it will go on, and who works."""
     runs, requests = view.counts.totals.get("runs", 0), view.counts.totals.get("requests", 0)
     parts = [f"{view.rows_per_s:.1f} rows/s"] if view.rows_per_s else []
-    if view.left is not None:
-        parts.append(between(view.left))
-    parts += [counted(runs, "run"), counted(requests, "request")]
+    if view.time_left is not None:
+        parts.append(between(view.time_left))
+    parts += [count_of(runs, "run"), count_of(requests, "request")]
     if requests_per_minute is not None:
         parts[-1] += f" ({requests_per_minute:,.0f}/min)"
     if view.counts.unfinished:
-        parts.append(counted(len(view.workers), "worker"))
+        parts.append(count_of(len(view.workers), "worker"))
     return " · ".join(parts)
 
 
@@ -121,27 +121,27 @@ def money(view: StatusView) -> str:
     parts = [f"{totals.get('prompt', 0):,} tokens in, {totals.get('completion', 0):,} out"] if known else []
     cost = view.counts.cost_usd
     if cost is not None:
-        parts.append(usd(cost))
+        parts.append(format_usd(cost))
         if done and view.counts.unfinished:
-            parts.append(f"about {usd(cost / done * view.batch.rows)} in all")
+            parts.append(f"about {format_usd(cost / done * view.batch.rows)} in all")
     if view.batch.limits.budget_usd is not None:
         assumed = totals.get("assumed_nano", 0) / NANO
-        untold = f" ({usd(assumed)} of it assumed for runs of unknown cost)" if assumed else ""
-        parts.append(f"budget {usd(view.batch.limits.budget_usd)}{untold}")
+        untold = f" ({format_usd(assumed)} of it assumed for runs of unknown cost)" if assumed else ""
+        parts.append(f"budget {format_usd(view.batch.limits.budget_usd)}{untold}")
     return " · ".join(parts)
 
 
-def trouble(view: StatusView) -> str:
+def anomalies(view: StatusView) -> str:
     """What went otherwise than planned; empty when nothing did."""
     totals = view.counts.totals
     retries = {name.partition(":")[2]: n for name, n in totals.items() if name.startswith("retries:") and n}
-    parts = [f"asked to wait {counted(totals['throttled'], 'time')}"] if totals.get("throttled") else []
+    parts = [f"asked to wait {count_of(totals['throttled'], 'time')}"] if totals.get("throttled") else []
     if retries:
         parts.append("repeated: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
     if totals.get("unknown_creates"):
-        parts.append(f"{counted(totals['unknown_creates'], 'create')} whose fate is unknown (docs/apis.md)")
+        parts.append(f"{count_of(totals['unknown_creates'], 'create')} whose fate is unknown (docs/apis.md)")
     if totals.get("late_runs"):
-        parts.append(f"{counted(totals['late_runs'], 'late run')} cancelled")
+        parts.append(f"{count_of(totals['late_runs'], 'late run')} cancelled")
     return " · ".join(parts)
 
 
@@ -150,25 +150,25 @@ def waits_for_worker(view: StatusView) -> bool:
     return view.batch.state in {BatchState.QUEUED, BatchState.RUNNING} and not view.workers
 
 
-def standstill(view: StatusView) -> str:
+def stall_reason(view: StatusView) -> str:
     """Why nothing moves and what to do; empty while something does."""
     batch = view.batch
     if batch.state is BatchState.PAUSED:
-        reason = line(batch.paused_reason or "no reason given", 400)
+        reason = one_line(batch.paused_reason or "no reason given", 400)
         return f"Paused: {_cause(batch, reason.rstrip('.'))}. {advice(batch.id, batch.paused_reason)}"
     if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
         return ""
     if view.workers:
         return ""
-    if view.strangers:
-        other = view.strangers[0]
-        return harmless(
+    if view.other_workers:
+        other = view.other_workers[0]
+        return strip_control(
             f"No worker asks {batch.api} at {batch.base_url}; one on {other.host} asks {other.api} at "
             f"{other.base_url}. Start one with ASKMILL_API={batch.api} and OPENAI_BASE_URL={batch.base_url}."
         )
     nobody = "No worker is alive"
     if batch.state is BatchState.CANCELLED:
-        nobody += f" to see how {counted(view.counts.unfinished, 'row')} ended"
+        nobody += f" to see how {count_of(view.counts.unfinished, 'row')} ended"
     if batch.options.get("offline"):
         return f"{nobody}: the same `askmill run` as before goes on."
     return f"{nobody}: start one with `askmill worker`, or `askmill run` the same file."
@@ -180,16 +180,16 @@ def _cause(batch: Batch, reason: str) -> str:
     if money_refused(report):
         return f"the API refuses to work for want of money ({reason})"
     if model_missing(report):
-        return f"the API does not have the model {line(batch.model, 80)} ({reason})"
+        return f"the API does not have the model {one_line(batch.model, 80)} ({reason})"
     return reason
 
 
 def head(view: StatusView) -> str:
     """Which batch it is, and its state."""
     batch = view.batch
-    named = f"{batch.id}  {line(batch.name, 60)}"
+    named = f"{batch.id}  {one_line(batch.name, 60)}"
     if Path(batch.file).name != batch.name:
-        named += f"  ({line(batch.file, 60)})"
+        named += f"  ({one_line(batch.file, 60)})"
     return f"{named}  {batch.state}"
 
 
@@ -212,8 +212,8 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
         by_status(view),
         pace(view),
         money(view),
-        trouble(view),
-        standstill(view),
+        anomalies(view),
+        stall_reason(view),
     ]
     return [text for text in lines if text]
 
@@ -222,15 +222,15 @@ def plain_line(view: StatusView) -> str:
     """The status for a log: one line, as it stands in a pipe now and then."""
     parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", by_status(view), pace(view)]
     cost = view.counts.cost_usd
-    parts += [usd(cost) if cost is not None else "", trouble(view), standstill(view)]
+    parts += [format_usd(cost) if cost is not None else "", anomalies(view), stall_reason(view)]
     return f"{view.batch.id}: " + " · ".join(part for part in parts if part)
 
 
-def last_word(view: StatusView) -> str:
+def summary_line(view: StatusView) -> str:
     """What came of a batch, in one line."""
     batch, totals = view.batch, view.counts.totals
     parts = [by_status(view)]
     if batch.started_at_ms is not None and batch.finished_at_ms is not None:
-        parts.append(f"in {duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
-    parts += [counted(totals.get("runs", 0), "run"), money(view)]
+        parts.append(f"in {format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
+    parts += [count_of(totals.get("runs", 0), "run"), money(view)]
     return f"{batch.id} {batch.state}: " + " · ".join(part for part in parts if part)

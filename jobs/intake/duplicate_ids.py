@@ -9,7 +9,7 @@ FALSE_ALARMS = 1e-7
 """Per filter; an id is some 34 bits in one of them, so a million ids take about 5 MB."""
 
 
-class FirstLook:
+class BloomPass:
     """Sees every id once. `suspects` holds those that may have been seen before: few, or truly repeated."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class FirstLook:
         self._filters[-1].update(fresh)
 
 
-class SecondLook:
+class ExactPass:
     """Sees the ids again and tells real duplicates from false alarms: by id, where it stood first."""
 
     def __init__(self, suspects: set[str]) -> None:

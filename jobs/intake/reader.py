@@ -6,12 +6,12 @@ from typing import NamedTuple, Self
 
 from askmill.jobs.intake.base import Chunk, Table
 from askmill.jobs.intake.csv_reader import CsvTable
-from askmill.jobs.intake.duplicate_ids import SecondLook
+from askmill.jobs.intake.duplicate_ids import ExactPass
 from askmill.jobs.intake.header import read_header
 from askmill.jobs.intake.jsonl_reader import JsonlTable
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.intake.overrides import ValueFault
-from askmill.jobs.intake.row_validator import Judge
+from askmill.jobs.intake.row_validator import RowValidator
 from askmill.jobs.intake.sniff import chosen, detected
 from askmill.jobs.intake.source import Kind, Source, Tally
 from askmill.jobs.model.errors import Fault
@@ -26,7 +26,7 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Passes:
+class PassFactory:
     """An input as every pass reads it; `delimiter` is set for a CSV."""
 
     source: Source
@@ -39,24 +39,24 @@ class Passes:
         return Reader(self)
 
 
-def passes_over(source: Source, options: IntakeOptions, model_fault: ValueFault | None = None) -> Passes:
+def passes_over(source: Source, options: IntakeOptions, model_fault: ValueFault | None = None) -> PassFactory:
     """Settles what all passes share. Raises UsageError."""
     if source.kind is not Kind.CSV:
-        return Passes(source, options, None, model_fault)
+        return PassFactory(source, options, None, model_fault)
     asked = options.delimiter
-    return Passes(source, options, detected(source) if asked is None else chosen(asked), model_fault)
+    return PassFactory(source, options, detected(source) if asked is None else chosen(asked), model_fault)
 
 
 class Reader:
     """A pass under way: the table, its judge, and what they yield. Raises InputFaults without a header."""
 
-    def __init__(self, passes: Passes) -> None:
+    def __init__(self, passes: PassFactory) -> None:
         self._limit = passes.options.limit
         self._tally = Tally(passes.source.open())
         try:
             self.table = _table(passes, self._tally)
             self.header = read_header(self.table.columns, passes.options)
-            self.judge = Judge(self.header.spec, self.table, passes.source.folder, passes.model_fault)
+            self.judge = RowValidator(self.header.spec, self.table, passes.source.folder, passes.model_fault)
         except BaseException:
             self._tally.close()
             raise
@@ -104,7 +104,7 @@ class Reader:
         ]
         return [(index, own_id) for index, own_id in found if own_id]
 
-    def repeated(self, judged: Judged, seen: SecondLook) -> dict[int, str]:
+    def repeated(self, judged: Judged, seen: ExactPass) -> dict[int, str]:
         """By index, which ids stand on an earlier row."""
         places = judged.chunk.places()
         firsts = ((at, own_id, seen.first_place(own_id, places[at])) for at, own_id in self._ids(judged))
@@ -132,7 +132,7 @@ class Reader:
         return Fault(place, reason) if self.table.by_line else Fault(None, f"row {place}: {reason}")
 
 
-def _table(passes: Passes, tally: Tally) -> Table:
+def _table(passes: PassFactory, tally: Tally) -> Table:
     if passes.delimiter is not None:
         return CsvTable(passes.source, tally, passes.delimiter)
     if passes.source.kind is Kind.JSONL:

@@ -10,7 +10,7 @@ from askmill.jobs.intake.render import LONGEST_TEXT, questions_of
 from askmill.jobs.model.models import InputSpec, as_text
 
 
-class Judge:
+class RowValidator:
     """Judges the rows of one pass."""
 
     def __init__(self, spec: InputSpec, table: Table, folder: Path, model_fault: ValueFault | None) -> None:

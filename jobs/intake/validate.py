@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from askmill.jobs.intake.duplicate_ids import FirstLook, SecondLook
+from askmill.jobs.intake.duplicate_ids import BloomPass, ExactPass
 from askmill.jobs.intake.encoding_faults import cleaned
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.intake.overrides import ValueFault
-from askmill.jobs.intake.reader import Judged, Passes, Reader, passes_over
+from askmill.jobs.intake.reader import Judged, PassFactory, Reader, passes_over
 from askmill.jobs.intake.source import Source
 from askmill.jobs.model.errors import Fault, InputFaults, UsageError
 from askmill.jobs.model.models import InputSpec, as_text
@@ -68,11 +68,11 @@ class Faults:
 class _FirstPass:
     """Judges everything before anything is stored."""
 
-    def __init__(self, passes: Passes) -> None:
+    def __init__(self, passes: PassFactory) -> None:
         self._passes = passes
         name = passes.source.name
         self._of_file, self._of_rows = Faults(name), Faults(name)
-        self._ids, self._rows = FirstLook(), 0
+        self._ids, self._rows = BloomPass(), 0
 
     def intake(self) -> "Intake":
         """What the second pass needs. Raises InputFaults."""
@@ -111,8 +111,8 @@ class _FirstPass:
         for fault in reader.faults(item.chunk, item.reasons).values():
             self._of_rows.add(fault)
 
-    def _second_look(self) -> SecondLook:
-        seen = SecondLook(self._ids.suspects)
+    def _second_look(self) -> ExactPass:
+        seen = ExactPass(self._ids.suspects)
         with self._passes.reader() as reader:
             for item in reader.judged():
                 if isinstance(item, Judged):
@@ -146,8 +146,8 @@ class Intake:
     content_sha256: str
     images: dict[str, Path]
     files: dict[str, Path]
-    passes: Passes
-    seen: SecondLook | None
+    passes: PassFactory
+    seen: ExactPass | None
 
     def __enter__(self) -> Self:
         return self

@@ -13,14 +13,14 @@ folders.py makes the folders, and sentences of what the file system refuses.
 
 from askmill.jobs.local.emulator_service import EmulatorService, emulator_process
 from askmill.jobs.local.redis_service import RedisService, embedded_redis
-from askmill.jobs.local.shared_service import Lease
+from askmill.jobs.local.shared_service import ServiceLease
 from askmill.jobs.local.worker_process import Child, interruptible, worker_process
 
 __all__ = [
     "Child",
     "EmulatorService",
-    "Lease",
     "RedisService",
+    "ServiceLease",
     "embedded_redis",
     "emulator_process",
     "interruptible",

@@ -28,7 +28,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             yield store
 
 
-async def named_or_newest(store: Store, batch: str | None) -> str:
+async def resolve_batch(store: Store, batch: str | None) -> str:
     """The batch that was named, else the newest. Raises NotFound."""
     if batch is not None:
         return (await store.batch(batch)).id
@@ -38,7 +38,7 @@ async def named_or_newest(store: Store, batch: str | None) -> str:
     return newest
 
 
-async def find_row(store: Store, batch: Batch, named: str) -> int:
+async def resolve_row(store: Store, batch: Batch, named: str) -> int:
     """The row of that number, else the one with that id of its own. Raises NotFound."""
     if (
         named.isascii()

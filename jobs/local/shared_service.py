@@ -70,7 +70,7 @@ class Service(Protocol):
         """Whether it has its own way of being told to end, and was told; else SIGTERM is sent."""
 
 
-class Lease:
+class ServiceLease:
     """The use of a service by this process, for as long as the `with` block runs.
 
     Entering starts the server if need be and does not wait for it, so that several start side by side:
@@ -223,7 +223,7 @@ class Lease:
 @contextmanager
 def share(service: Service) -> Iterator[str]:
     """The service's address, for as long as the block runs."""
-    with Lease(service) as lease:
+    with ServiceLease(service) as lease:
         yield lease.wait_ready()
 
 

@@ -31,11 +31,11 @@ def main(arguments: list[str]) -> None:
     """Leave the starter, which so need not reap us, and keep the server."""
     users, server_lock, *command = arguments
     if os.fork() == 0:
-        Keeper(users, int(server_lock), command).run()
+        ServerSupervisor(users, int(server_lock), command).run()
     os._exit(0)
 
 
-class Keeper:
+class ServerSupervisor:
     """The life of one server."""
 
     def __init__(self, users: str, server_lock: int, command: list[str]) -> None:

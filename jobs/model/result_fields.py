@@ -26,7 +26,7 @@ RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 SHORT_NUMBER = 11
 
 
-def shown(told: dict[str, Any]) -> list[Any]:
+def result_values(told: dict[str, Any]) -> list[Any]:
     """FIELDS behind `status` of a result's plain data; None where it is not known, lists as lists."""
     known = told.get
     usage = known("usage") or {}
@@ -49,8 +49,8 @@ def shown(told: dict[str, Any]) -> list[Any]:
     ]
 
 
-def texts(values: list[Any], *, spreadsheet_safe: bool = False) -> list[str]:
-    """The cells of a CSV for what `shown` says."""
+def result_cells(values: list[Any], *, spreadsheet_safe: bool = False) -> list[str]:
+    """The cells of a CSV for what `result_values` says."""
     *plain, cost_usd, duration_s, citations, files = values
     known = [*plain, _number(cost_usd), _number(duration_s), _json(citations), _json(files)]
     if spreadsheet_safe:
@@ -58,7 +58,7 @@ def texts(values: list[Any], *, spreadsheet_safe: bool = False) -> list[str]:
     return ["" if value is None else value if value.__class__ is str else str(value) for value in known]
 
 
-def record(cells: Sequence[str]) -> str:
+def csv_record(cells: Sequence[str]) -> str:
     """The cells of one record, or of a part of it, quoted where needed (RFC 4180)."""
     line = ",".join(cells)
     # Most rows need no quotes: one look at all cells, not one at each.

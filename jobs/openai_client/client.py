@@ -24,7 +24,7 @@ from openai import (
 from openai._types import RequestOptions
 
 from askmill.config.proxies import environment, proxy_for
-from askmill.config.text import masked
+from askmill.config.text import redact
 from askmill.jobs.model.api_refusals import ErrorReport, model_missing, money_refused, next_step
 from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.models import Api
@@ -45,7 +45,7 @@ QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}: ?)\S+", re.IGNORECASE)
 """The API's own 401 text quotes the key with only its middle masked."""
 
 
-def client(
+def make_client(
     api_key: str | None,
     base_url: str,
     organization: str | None = None,
@@ -111,11 +111,11 @@ def connection_limit() -> int:
     return max(10, min(MAX_CONNECTIONS, open_files // 3))
 
 
-def spoken(text: str, secret: str = "") -> str:
+def redact_api_text(text: str, secret: str = "") -> str:
     """The API's words, without anything that looks like a key."""
     if len(secret) >= SHORTEST_SECRET:
         text = text.replace(secret, "***")
-    return masked(QUOTED_KEY.sub(r"\1***", text))
+    return redact(QUOTED_KEY.sub(r"\1***", text))
 
 
 async def probe(api_client: AsyncOpenAI, api: Api) -> None:
@@ -128,7 +128,7 @@ async def probe(api_client: AsyncOpenAI, api: Api) -> None:
         await _probe_creates(api_client, api)
     except OpenAIError as error:
         if not isinstance(error, RateLimitError) or money_refused(report_of(error)):
-            raise ApiUnavailable(sentence(error, api_client, api)) from None
+            raise ApiUnavailable(error_sentence(error, api_client, api)) from None
 
 
 async def _probe_assistants(api_client: AsyncOpenAI) -> None:
@@ -173,7 +173,7 @@ CREATES: dict[Api, tuple[str, ...]] = {
 """Where a row's free and paid objects are created."""
 
 
-def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None) -> str:
+def error_sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None) -> str:
     """What the error means for the person and what to do. `api` is named where it is the API that lacks."""
     where = f"The API at {str(api_client.base_url).rstrip('/')}"
     if (fault := proxy_fault(error, api_client)) is not None:
@@ -186,7 +186,7 @@ def sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None
     if isinstance(error, APIConnectionError) or not isinstance(error, APIStatusError):
         return f"{where} does not answer: {_cause(error)}. Check OPENAI_BASE_URL and the network."
     if is_redirect(error.status_code):
-        return f"{where} answers with a redirect: {spoken(redirection_of(error, api_client))}."
+        return f"{where} answers with a redirect: {redact_api_text(redirection_of(error, api_client))}."
     said = f"({error.status_code}: {words})"
     match error.status_code:
         case 401:
@@ -236,10 +236,10 @@ def _other(api: Api) -> str:
 def words_of(error: OpenAIError, api_client: AsyncOpenAI) -> str:
     """The API's own words, without anything that looks like a key."""
     if isinstance(error, APIStatusError) and is_redirect(error.status_code):
-        return spoken(redirection_of(error, api_client), api_client.api_key)
+        return redact_api_text(redirection_of(error, api_client), api_client.api_key)
     body = error.body if isinstance(error, APIError) else None
     message = body.get("message") if isinstance(body, dict) else None
-    return spoken(str(message or error), api_client.api_key)
+    return redact_api_text(str(message or error), api_client.api_key)
 
 
 def _cause(error: BaseException) -> str:
@@ -247,4 +247,4 @@ def _cause(error: BaseException) -> str:
     while (below := error.__cause__ or error.__context__) is not None:
         error = below
     words = error.message if isinstance(error, APIError) else str(error)
-    return spoken(words or type(error).__name__)
+    return redact_api_text(words or type(error).__name__)

@@ -10,7 +10,7 @@ import aiohttp
 from openai import APIStatusError, AsyncOpenAI
 
 from askmill.config.proxies import environment, proxy_for
-from askmill.config.text import masked
+from askmill.config.text import redact
 
 REDIRECTED, PROXY_REFUSED = "redirected", "proxy_refused"
 """The codes of these faults; `worker.lifecycle.retry` and `jobs.display.status_text` know them."""
@@ -61,7 +61,7 @@ def proxy_fault(error: BaseException | None, api_client: AsyncOpenAI) -> str | N
                 return refused_by_proxy(error.status, api_client, error.message)
             case aiohttp.ClientProxyConnectionError():
                 proxy, variable = _proxy_of(api_client)
-                return f"{proxy} does not answer: {masked(str(error))}. Check {variable} and NO_PROXY."
+                return f"{proxy} does not answer: {redact(str(error))}. Check {variable} and NO_PROXY."
         error = error.__cause__ or error.__context__
     return None
 
@@ -74,7 +74,7 @@ def refused_by_proxy(status: int, api_client: AsyncOpenAI, words: str = "") -> s
             f"{proxy} wants a user and a password that it knows ({status}). Put them in front of the host in "
             f"{variable}."
         )
-    said = masked(f"{status} {words}".strip())
+    said = redact(f"{status} {words}".strip())
     return f"{proxy} refuses to connect ({said}). Check {variable} and NO_PROXY."
 
 

@@ -20,7 +20,7 @@ from askmill.jobs.model.api_refusals import money_refused
 from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.model.file_rules import file_fault
 from askmill.jobs.model.profile import Profile
-from askmill.jobs.openai_client.client import report_of, sentence, spoken, words_of
+from askmill.jobs.openai_client.client import error_sentence, redact_api_text, report_of, words_of
 
 RETRIES = 4
 BATCH_FILES = 500
@@ -69,7 +69,7 @@ async def still_there(client: AsyncOpenAI, kind: Kind, object_id: str) -> bool:
     except NotFoundError:
         return False
     except OpenAIError as error:
-        raise ApiUnavailable(f"{object_id}: {sentence(error, client)}") from None
+        raise ApiUnavailable(f"{object_id}: {error_sentence(error, client)}") from None
     return found.json().get("status") not in {"expired", "error"}
 
 
@@ -139,7 +139,7 @@ async def _refuse_failures(client: AsyncOpenAI, store_id: str, files: Mapping[st
         reason = (
             f"{file.last_error.code}: {file.last_error.message}" if file.last_error else "no reason given"
         )
-        found.append(f"  {files.get(file.id, file.id)}: {spoken(reason)}")
+        found.append(f"  {files.get(file.id, file.id)}: {redact_api_text(reason)}")
     if found:
         raise UsageError("\n".join([f"The API cannot search {len(found)} of {len(files)} files:", *found]))
 
@@ -207,7 +207,7 @@ async def _or_sentence(call: Awaitable[Made], client: AsyncOpenAI, about: str) -
         return await call
     except APIStatusError as refused:
         if refused.status_code not in REFUSES_INPUT or money_refused(report_of(refused)):
-            raise ApiUnavailable(f"{about}: {sentence(refused, client)}") from None
+            raise ApiUnavailable(f"{about}: {error_sentence(refused, client)}") from None
         raise UsageError(f"{about}: the API refuses it: {words_of(refused, client)}") from None
     except OpenAIError as error:
-        raise ApiUnavailable(f"{about}: {sentence(error, client)}") from None
+        raise ApiUnavailable(f"{about}: {error_sentence(error, client)}") from None

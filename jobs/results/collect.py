@@ -8,7 +8,7 @@ import orjson
 
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.results import Plan, Written, write_results
-from askmill.jobs.results.destination import spoken, whole
+from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch
 
@@ -45,5 +45,5 @@ def _write_profile(batch: Batch, path: Path, out: str) -> None:
         "profile": batch.profile.model_dump(exclude_defaults=True),
         "resources": batch.resources.model_dump(exclude_defaults=True),
     }
-    with spoken(out), whole(path) as stream:
+    with oserror_to_write_fault(out), atomic_write(path) as stream:
         stream.write(orjson.dumps(frozen, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -9,8 +9,8 @@ import orjson
 
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import InputSpec
-from askmill.jobs.model.result_fields import FIELDS, shown
-from askmill.jobs.store.codec import opened
+from askmill.jobs.model.result_fields import FIELDS, result_values
+from askmill.jobs.store.codec import unpack_parts
 from askmill.jobs.store.records import RowView
 
 PREFIX = "askmill_"
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
     def fields(self) -> list[Any]:
         """What FIELDS show of it; None where it is not known, lists as lists."""
-        return [self.row, self.status, *shown(orjson.loads(self.told))]
+        return [self.row, self.status, *result_values(orjson.loads(self.told))]
 
 
 def entry_of(view: RowView) -> Entry:
@@ -44,7 +44,7 @@ def entry_of(view: RowView) -> Entry:
     if packed is None:
         return Entry(row, status, cells)
     # Past the constructor, which takes longer than all else here but the unpacking.
-    return tuple.__new__(Entry, (row, status, cells, *opened(packed)))
+    return tuple.__new__(Entry, (row, status, cells, *unpack_parts(packed)))
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _refuse_unwritable(out: str, path: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path | None) -> Iterator[BinaryIO]:
+def atomic_write(path: Path | None) -> Iterator[BinaryIO]:
     """A file that appears only when the block ends well; until then, and after a fault, the old one stays.
 
     It is written beside its place, flushed to disk and renamed. None is stdout; a device or a pipe is
@@ -114,7 +114,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def spoken(out: str) -> Iterator[None]:
+def oserror_to_write_fault(out: str) -> Iterator[None]:
     """Turns what the file system refuses into a sentence; a closed pipe stays what it is."""
     try:
         yield

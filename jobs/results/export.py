@@ -10,7 +10,7 @@ from typing import BinaryIO
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import InputSpec
 from askmill.jobs.results.columns import Columns, columns_of, entry_of
-from askmill.jobs.results.destination import Format, Output, output_of, spoken, whole
+from askmill.jobs.results.destination import Format, Output, atomic_write, oserror_to_write_fault, output_of
 from askmill.jobs.results.generated_files import FetchBlob, saved
 from askmill.jobs.results.writers import CsvWriter, JsonlWriter, RowWriter, StepsWriter
 from askmill.jobs.store.records import RowView
@@ -67,7 +67,7 @@ async def write_results(
     Raises WriteFault when the file system refuses (a full disk).
     """
     count = 0
-    with spoken(plan.out), ExitStack() as stack:
+    with oserror_to_write_fault(plan.out), ExitStack() as stack:
         writers = _writers(plan, stack)
         folder = plan.output.files if fetch_blob else None
         async for chunk in chunks:
@@ -86,10 +86,10 @@ async def write_results(
 
 
 def _writers(plan: Plan, stack: ExitStack) -> list[RowWriter]:
-    stream = stack.enter_context(whole(plan.output.path))
+    stream = stack.enter_context(atomic_write(plan.output.path))
     if plan.output.steps is None:
         return [_writer(plan, stream)]
-    return [_writer(plan, stream), StepsWriter(stack.enter_context(whole(plan.output.steps)))]
+    return [_writer(plan, stream), StepsWriter(stack.enter_context(atomic_write(plan.output.steps)))]
 
 
 def _writer(plan: Plan, stream: BinaryIO) -> RowWriter:

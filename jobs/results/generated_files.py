@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from askmill.jobs.results.columns import Entry
-from askmill.jobs.results.destination import spoken, whole
-from askmill.jobs.store.codec import csv_end
+from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault
+from askmill.jobs.store.codec import csv_tail
 
 FetchBlob = Callable[[int, dict[str, Any]], Awaitable[bytes | None]]
 """The kept content of a row's file, as its result tells of it; None when it is not or no longer kept."""
@@ -25,7 +25,7 @@ async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
     taken: set[str] = set()
     told = orjson.loads(entry.told)
     told["files"] = [await _save(entry.row, file, folder, taken, fetch) for file in told["files"]]
-    return entry._replace(told=orjson.dumps(told), csv_end=csv_end(told))
+    return entry._replace(told=orjson.dumps(told), csv_end=csv_tail(told))
 
 
 async def _save(
@@ -36,9 +36,9 @@ async def _save(
         return told
     safe = _untaken(safe_name(str(told.get("name", ""))), taken)
     place = folder / str(row) / safe
-    with spoken(str(place)):
+    with oserror_to_write_fault(str(place)):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with whole(place) as stream:
+        with atomic_write(place) as stream:
             stream.write(content)
     return {**told, "path": f"{folder.name}/{row}/{safe}"}
 

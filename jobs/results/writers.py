@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 
 from askmill.jobs.model.models import as_text
-from askmill.jobs.model.result_fields import FIELDS, record, texts
+from askmill.jobs.model.result_fields import FIELDS, csv_record, result_cells
 from askmill.jobs.results.columns import STEPS, Columns, Entry
 
 _LONE_EMPTY = '""'
@@ -45,9 +45,9 @@ class CsvWriter(LineWriter):
     def _copied(self, entry: Entry) -> bytes:
         row, status, cells, _, _, csv_end = entry
         try:
-            given = record(self._columns.cells(cells))
+            given = csv_record(self._columns.cells(cells))
         except TypeError:  # typed cells of .jsonl and .parquet
-            given = record(self._given(cells))
+            given = csv_record(self._given(cells))
         return b"%b,%b\r\n" % (f"{given},{row},{status}".encode("utf-8", "backslashreplace"), csv_end)
 
     def _chosen(self, entry: Entry) -> bytes:
@@ -55,7 +55,12 @@ class CsvWriter(LineWriter):
 
     def _texts(self, entry: Entry) -> list[str]:
         row, status, *values = entry.fields()
-        return [*self._given(entry.cells), str(row), status, *texts(values, spreadsheet_safe=self._safe)]
+        return [
+            *self._given(entry.cells),
+            str(row),
+            status,
+            *result_cells(values, spreadsheet_safe=self._safe),
+        ]
 
     def _given(self, cells: list[Any]) -> list[str]:
         return [as_text(cell) for cell in self._columns.cells(cells)]
@@ -63,7 +68,7 @@ class CsvWriter(LineWriter):
 
 def csv_line(cells: list[str]) -> bytes:
     """One record. A lone empty cell is quoted: a blank line would be no record."""
-    return f"{record(cells) or _LONE_EMPTY}\r\n".encode("utf-8", "backslashreplace")
+    return f"{csv_record(cells) or _LONE_EMPTY}\r\n".encode("utf-8", "backslashreplace")
 
 
 class JsonlWriter(LineWriter):

@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 
 from askmill.config.proxies import environment, excepted, proxy_for
 from askmill.config.settings import BadSetting, Settings, load_settings
-from askmill.config.text import fit
+from askmill.config.text import safe_text
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, target_of
 from askmill.jobs.model.errors import AskmillError, UsageError
-from askmill.jobs.openai_client.client import client, probe
+from askmill.jobs.openai_client.client import make_client, probe
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.redis_errors import address
@@ -34,7 +34,7 @@ class Finding:
 
     def __str__(self) -> str:
         mark = "ok   " if self.code == 0 else "FAULT"
-        return fit(f"{mark} {self.what}: {self.said}")
+        return safe_text(f"{mark} {self.what}: {self.said}")
 
 
 async def examine(consent: Consent = NO_CONSENT) -> list[Finding]:
@@ -130,7 +130,7 @@ async def _api(settings: Settings, consent: Consent) -> Finding:
     except UsageError as refused:
         return Finding("api", str(refused), SETTING)
     key, organization, project = target.key, target.organization, target.project
-    async with client(
+    async with make_client(
         key, target.base_url, organization, project, PROBE_TIMEOUT_S, target.environ
     ) as api_client:
         try:

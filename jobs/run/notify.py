@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from askmill.config.proxies import environment, proxy_for
-from askmill.config.text import line, masked
+from askmill.config.text import one_line, redact
 from askmill.jobs.store.records import StatusView
 
 TIMEOUT_S = 30.0
@@ -27,7 +27,7 @@ def notify(target: str, view: StatusView) -> str | None:
             return _posted(target, body)
         return _run(target, body, view)
     except (OSError, ValueError) as fault:
-        return f"--on-done failed: {line(masked(str(fault)))}."
+        return f"--on-done failed: {one_line(redact(str(fault)))}."
 
 
 def _posted(url: str, body: bytes) -> str | None:
@@ -46,7 +46,7 @@ def _posted(url: str, body: bytes) -> str | None:
             reply = client.post(url, content=body, headers=headers)
     except httpx2.HTTPError as fault:
         way = "" if proxy is None else f" through {proxy}"
-        return f"--on-done: {host} did not take it{way}: {line(masked(str(fault)))}."
+        return f"--on-done: {host} did not take it{way}: {one_line(redact(str(fault)))}."
     if reply.is_success:
         return None
     redirected = ", a redirect, which is not followed" if reply.is_redirect else ""

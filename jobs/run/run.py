@@ -16,23 +16,30 @@ from askmill.config.settings import Settings
 from askmill.jobs.display.progress import Progress
 from askmill.jobs.display.status_text import finished_rows
 from askmill.jobs.intake import Intake
-from askmill.jobs.local import Child, EmulatorService, Lease, RedisService, interruptible, worker_process
+from askmill.jobs.local import (
+    Child,
+    EmulatorService,
+    RedisService,
+    ServiceLease,
+    interruptible,
+    worker_process,
+)
 from askmill.jobs.model.api_target import check_way
 from askmill.jobs.model.errors import Interrupted, LocalFault
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results import Plan
 from askmill.jobs.results.collect import collect
-from askmill.jobs.run.watch import Answers, exit_code, follow
-from askmill.jobs.run.worker_supervisor import Fleet
+from askmill.jobs.run.watch import Answers, exit_code, watch
+from askmill.jobs.run.worker_supervisor import WorkerSupervisor
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
 from askmill.jobs.submit.submit import (
-    Known,
-    Order,
+    ExistingBatch,
     Say,
+    SubmitRequest,
     checked,
-    feed,
-    find_known,
+    dispatch_first_rows,
+    find_existing,
     find_or_store,
     identity_of,
 )
@@ -47,7 +54,7 @@ class Outcome:
 
     view: StatusView
     written: Path | None
-    known: Known | None
+    known: ExistingBatch | None
     code: int
 
 
@@ -60,7 +67,7 @@ class Job:
     """One `run`: the order, where the results go, and what its own worker is told."""
 
     settings: Settings
-    order: Order
+    order: SubmitRequest
     file: str
     plan_of: Callable[[Intake], Plan]
     agree: Agree
@@ -87,7 +94,7 @@ class _Running:
         self._order = job.order
         self._batch: str | None = None
         self._outcome: Outcome | None = None
-        self._emulator: Lease | None = None
+        self._emulator: ServiceLease | None = None
 
     def run(self) -> Outcome:
         """From the start of the servers to their end."""
@@ -115,13 +122,13 @@ class _Running:
         assert settings.redis_url is not None
         return settings.redis_url.get_secret_value()
 
-    def _joined(self, service: RedisService | EmulatorService, stack: ExitStack) -> Lease:
-        return stack.enter_context(Lease(service))
+    def _joined(self, service: RedisService | EmulatorService, stack: ExitStack) -> ServiceLease:
+        return stack.enter_context(ServiceLease(service))
 
     async def _work(self, url: str, stack: ExitStack) -> Outcome:
         async with await Store.open(url) as store:
             identity = identity_of(self._intake, self._order)
-            known = await find_known(store, identity, self._order, self._job.say)
+            known = await find_existing(store, identity, self._order, self._job.say)
             self._batch = None if known is None else known.batch.id
             if known is not None and known.finished:
                 view = await store.status(known.batch.id)
@@ -141,7 +148,7 @@ class _Running:
                 written = (await collect(store, view.batch.id, self._plan)).path
             return Outcome(view, written, known, exit_code(view))
 
-    async def _manned(self, store: Store, known: Known | None, stack: ExitStack) -> Fleet:
+    async def _manned(self, store: Store, known: ExistingBatch | None, stack: ExitStack) -> WorkerSupervisor:
         """Somebody who can ask: the workers alive, else one of ours, which boots while the file is stored.
 
         Raises UsageError and LocalFault before anything is stored.
@@ -164,14 +171,14 @@ class _Running:
             raise LocalFault("The emulator's port was taken while it started; run the same command again.")
         return fleet
 
-    def _refuse_moved(self, known: Known | None) -> None:
+    def _refuse_moved(self, known: ExistingBatch | None) -> None:
         if known is not None and known.batch.base_url != self._order.target.base_url:
             raise LocalFault(
                 f"The emulator answered at {known.batch.base_url} when {known.batch.id} was submitted, and "
                 "another program has that port now. End it, or start afresh with --new."
             )
 
-    def _fleet(self, stack: ExitStack) -> Fleet:
+    def _fleet(self, stack: ExitStack) -> WorkerSupervisor:
         target, concurrency = self._order.target, self._job.concurrency
         arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
 
@@ -182,18 +189,18 @@ class _Running:
                 told |= without_proxy(target.base_url, environment())
             return worker_process(self._job.settings.data_dir, arguments, told)
 
-        return Fleet(start, stack, self._job.settings.data_dir / "logs" / "worker.log")
+        return WorkerSupervisor(start, stack, self._job.settings.data_dir / "logs" / "worker.log")
 
-    async def _followed(self, store: Store, url: str, fleet: Fleet, batch: str) -> StatusView:
+    async def _followed(self, store: Store, url: str, fleet: WorkerSupervisor, batch: str) -> StatusView:
         """Until nothing more is to come."""
         view = await store.status(batch)
         if view.workers:
-            await feed(store, url)
+            await dispatch_first_rows(store, url)
         answers = (
             Answers(store, batch, since_start=not finished_rows(view)) if self._job.show_answers else None
         )
         with Progress(workers_start=True) as progress:
-            async for now in follow(store, batch, manned=True):
+            async for now in watch(store, batch, manned=True):
                 view = now
                 progress.show(view, await answers.lines() if answers else ())
                 fleet.watch(view)

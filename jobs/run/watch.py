@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from itertools import zip_longest
 
-from askmill.config.text import line
+from askmill.config.text import one_line
 from askmill.jobs.model.models import FINISHED, STATUS_OF_BYTE, BatchState, JobStatus
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
@@ -12,7 +12,7 @@ from askmill.jobs.store.records import StatusView
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 1.0
 
 
-async def follow(store: Store, batch: str, *, manned: bool = False) -> AsyncIterator[StatusView]:
+async def watch(store: Store, batch: str, *, manned: bool = False) -> AsyncIterator[StatusView]:
     """Views of the batch, the last one when it `is_over`. Short batches are looked at more often."""
     wait_s = FIRST_LOOK_S
     while True:
@@ -47,9 +47,9 @@ class Answers:
 
     async def _line(self, row: int) -> str:
         view = (await self._store.row(self._batch, row)).view
-        question = line((await self._store.batch(self._batch)).spec.question(view.cells), 50)
+        question = one_line((await self._store.batch(self._batch)).spec.question(view.cells), 50)
         told = view.stored or {}
-        return line(f"{row} {view.status}: {question} → {told.get('answer') or told.get('error') or ''}")
+        return one_line(f"{row} {view.status}: {question} → {told.get('answer') or told.get('error') or ''}")
 
 
 def is_over(view: StatusView, *, manned: bool = False) -> bool:

@@ -17,7 +17,7 @@ BOOT_S = 60.0
 """Longest time a worker may take from its start to its first heartbeat."""
 
 
-class Fleet:
+class WorkerSupervisor:
     """`start` makes a worker that ends with `stack`."""
 
     def __init__(

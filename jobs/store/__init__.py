@@ -13,15 +13,15 @@ Keys: jobs/store/keys.py. Scripts: jobs/lua. A row's bytes: jobs/model/models.py
 from types import TracebackType
 from typing import Self
 
-from askmill.jobs.store.batch_control import Steering
-from askmill.jobs.store.claims import Claims
+from askmill.jobs.store.batch_control import ControlMixin
+from askmill.jobs.store.claims import ClaimMixin
 from askmill.jobs.store.connection import Connection, connect
-from askmill.jobs.store.ingest import Shelf
-from askmill.jobs.store.rate_limits import Pacing
-from askmill.jobs.store.scheduler import Upkeep
+from askmill.jobs.store.ingest import IngestMixin
+from askmill.jobs.store.rate_limits import RateLimitMixin
+from askmill.jobs.store.scheduler import SchedulerMixin
 
 
-class Store(Shelf, Claims, Upkeep, Steering, Pacing):
+class Store(IngestMixin, ClaimMixin, SchedulerMixin, ControlMixin, RateLimitMixin):
     """One for each process and event loop; `async with` closes it."""
 
     def __init__(self, at: Connection) -> None:

@@ -9,11 +9,11 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.codec import limits_json, limits_of
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.ingest import budget_nano, retention_ms
-from askmill.jobs.store.queries import Reading, not_found
+from askmill.jobs.store.queries import QueryMixin, not_found
 from askmill.jobs.store.records import Counts
 
 
-class Steering(Reading):
+class ControlMixin(QueryMixin):
     """Changes of a whole batch."""
 
     _at: Connection
@@ -45,7 +45,7 @@ class Steering(Reading):
 
     async def update_limits(self, batch: str, limits: Limits) -> None:
         """Workers see them at their next heartbeat."""
-        if not await self._at.scripts.limits(batch, limits_json(limits), budget_nano(limits), b""):
+        if not await self._at.scripts.set_batch_limits(batch, limits_json(limits), budget_nano(limits), b""):
             await not_found(self._at, batch)
 
     async def change_limits(self, batch: str, changed: dict[str, Any]) -> None:
@@ -54,17 +54,19 @@ class Steering(Reading):
         Two commands that change different limits at the same moment both succeed.
         """
         while True:
-            stored = await self._at.ask("HGET", keys.batch(batch), "limits")
+            stored = await self._at.execute("HGET", keys.batch(batch), "limits")
             if stored is None:
                 await not_found(self._at, batch)
             limits = replace(limits_of(stored), **changed)
-            found = await self._at.scripts.limits(batch, limits_json(limits), budget_nano(limits), stored)
+            found = await self._at.scripts.set_batch_limits(
+                batch, limits_json(limits), budget_nano(limits), stored
+            )
             if found == 1:
                 return
 
     async def update_retention(self, batch: str, days: float) -> None:
         """So long after its end it goes; one that has ended, so long from now."""
-        if not await self._at.scripts.retention(batch, retention_ms(days)):
+        if not await self._at.scripts.set_retention(batch, retention_ms(days)):
             await not_found(self._at, batch)
 
     async def purge(self, batch: str) -> None:

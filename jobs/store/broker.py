@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from askmill.jobs.model.errors import RedisUnavailable
-from askmill.jobs.store.records import Fed
+from askmill.jobs.store.records import DispatchedRow
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -88,7 +88,7 @@ def client_app(url: str) -> "Celery":
     return app
 
 
-def publish(app_or_url: "Celery | str", fed: Sequence[Fed]) -> None:
+def publish(app_or_url: "Celery | str", fed: Sequence[DispatchedRow]) -> None:
     """Send a task for each row. Blocks: call it in a thread, never on the event loop.
 
     Raises RedisUnavailable when the broker is away or full; the rows are then found by `Store.lost_messages`.
@@ -108,7 +108,7 @@ def publish(app_or_url: "Celery | str", fed: Sequence[Fed]) -> None:
         raise RedisUnavailable(f"the queue in Redis takes no messages ({fault})") from None
 
 
-def _send(app: "Celery", producer: Any, one: Fed) -> None:
+def _send(app: "Celery", producer: Any, one: DispatchedRow) -> None:
     app.send_task(
         TASK,
         args=(one.batch, one.row),

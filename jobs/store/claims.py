@@ -16,7 +16,7 @@ from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState, Result
 from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, limits_of, pack_result, result_of, unpack, unpack_result
 from askmill.jobs.store.connection import Connection
-from askmill.jobs.store.records import BatchNow, BeatReply, Claim, Refusal, Saved, WorkerCard
+from askmill.jobs.store.records import BatchUpdate, Claim, HeartbeatReply, Refusal, SaveReply, WorkerInfo
 
 
 def _flag(value: bool | None) -> str:
@@ -33,8 +33,8 @@ def _pairs(counters: Mapping[str, int] | None) -> list[Any]:
     return [part for pair in (counters or {}).items() for part in pair]
 
 
-def _batch_now(state: bytes, limits: bytes, paused_reason: bytes) -> BatchNow:
-    return BatchNow(BatchState(state.decode()), limits_of(limits), paused_reason.decode() or None)
+def _batch_now(state: bytes, limits: bytes, paused_reason: bytes) -> BatchUpdate:
+    return BatchUpdate(BatchState(state.decode()), limits_of(limits), paused_reason.decode() or None)
 
 
 def new_fence() -> str:
@@ -42,25 +42,25 @@ def new_fence() -> str:
     return secrets.token_hex(8)
 
 
-class Claims:
+class ClaimMixin:
     """What a worker does with rows."""
 
     _at: Connection
 
-    async def beat(self, card: WorkerCard, batches: Iterable[str] = ()) -> BeatReply:
+    async def heartbeat(self, card: WorkerInfo, batches: Iterable[str] = ()) -> HeartbeatReply:
         """Keep the worker and all its claims alive for another lifetime; ask about its batches."""
         asked = list(batches)
         values = _pairs({name: value for name, value in asdict(card).items() if name != "id"})
-        alive, now_ms, *about = await self._at.scripts.beat(card.id, self._at.lifetime_ms, values, asked)
+        alive, now_ms, *about = await self._at.scripts.heartbeat(card.id, self._at.lifetime_ms, values, asked)
         triples = zip(about[::3], about[1::3], about[2::3], strict=True)
         known = {
             batch: _batch_now(*now) if now[0] else None for batch, now in zip(asked, triples, strict=False)
         }
-        return BeatReply(bool(alive), now_ms, known)
+        return HeartbeatReply(bool(alive), now_ms, known)
 
-    async def leave(self, worker_id: str) -> int:
+    async def deregister_worker(self, worker_id: str) -> int:
         """Forget the worker at a clean end; rows it still held wait for others. Returns how many."""
-        return await self._at.scripts.leave(worker_id)
+        return await self._at.scripts.deregister_worker(worker_id)
 
     async def claim(self, batch: str, row: int, worker_id: str, fence: str | None = None) -> Claim | Refusal:
         """Take a published row, or learn why not. Asked again under the same fence, it is still ours."""
@@ -76,11 +76,11 @@ class Claims:
             fence=fence,
             cells=unpack(block)[(row - 1) % BLOCK_ROWS],
             state=state or None,
-            seed=seed or None,
+            previous_turn=seed or None,
             kills=kills,
             previous=result_of(unpack_result(row, older)) if older else None,
             now_ms=now_ms,
-            now=_batch_now(*now),
+            update=_batch_now(*now),
         )
 
     async def save(  # noqa: PLR0913 -- marks that are saved together or not at all
@@ -94,7 +94,7 @@ class Claims:
         reserve_nano: int | None = None,
         spent_nano: int | None = None,
         counters: Mapping[str, int] | None = None,
-    ) -> Saved:
+    ) -> SaveReply:
         """Store how far the row is, in the lifecycle's own words.
 
         Args:
@@ -113,7 +113,7 @@ class Claims:
         # Equal content is a repeat, sent again because a reply was lost: the script counts it once.
         nonce = blake2b(repr((values, amounts)).encode(), digest_size=8).hexdigest()
         saved = await self._at.scripts.save((claim.batch, claim.row, claim.fence), (nonce, *values), amounts)
-        return Saved(*map(bool, saved))
+        return SaveReply(*map(bool, saved))
 
     async def finish(
         self,
@@ -132,7 +132,7 @@ class Claims:
         held = (claim.batch, claim.row, claim.worker, claim.fence)
         return bool(await self._at.scripts.finish(held, values, _pairs(counters)))
 
-    async def give_back(
+    async def release(
         self,
         claim: Claim,
         state: bytes | None = None,
@@ -145,33 +145,33 @@ class Claims:
         """Let the row wait until `due_ms` on Redis's clock (0: the next free slot); False when not ours."""
         held = (claim.batch, claim.row, claim.worker, claim.fence)
         values = (state or b"", due_ms, _flag(run_out), _amount(spent_nano))
-        return bool(await self._at.scripts.give_back(held, values, _pairs(counters)))
+        return bool(await self._at.scripts.release_row(held, values, _pairs(counters)))
 
-    async def let_go(self, batch: str, row: int, worker_id: str, fence: str) -> None:
+    async def abandon_claim(self, batch: str, row: int, worker_id: str, fence: str) -> None:
         """Give back what a claim has taken, if it has, whose reply nobody waits for."""
-        await self._at.scripts.give_back((batch, row, worker_id, fence), (b"", 0, "", ""), [])
+        await self._at.scripts.release_row((batch, row, worker_id, fence), (b"", 0, "", ""), [])
 
-    async def keep_file(self, claim: Claim, number: int, content: bytes, budget_bytes: int) -> bool:
+    async def store_file(self, claim: Claim, number: int, content: bytes, budget_bytes: int) -> bool:
         """Keep a generated file; False when not ours, or all of the batch's would pass `budget_bytes`."""
         held = (claim.batch, claim.row, claim.fence)
-        return bool(await self._at.scripts.keep_file(held, number, content, budget_bytes))
+        return bool(await self._at.scripts.store_file(held, number, content, budget_bytes))
 
     async def pause_from_worker(self, batch: str, reason: str) -> bool:
         """Stop a batch that the API refuses; after `resume` one row goes alone until it is accepted again."""
         _, changed = await self._at.scripts.pause(batch, reason, fault=True)
         return bool(changed)
 
-    async def count(self, batch: str, counters: Mapping[str, int]) -> bool:
+    async def incr_counters(self, batch: str, counters: Mapping[str, int]) -> bool:
         """Add to the batch's counters without a claim. False for a batch that is gone."""
-        return bool(await self._at.scripts.count(batch, _pairs(counters)))
+        return bool(await self._at.scripts.incr_counters(batch, _pairs(counters)))
 
-    async def trouble(
+    async def record_create_failure(
         self, batch: str, reason: str = "api_unreachable", *, patience_s: float = 300.0
     ) -> bool:
         """A create has failed; True when that has gone on so long without one success: paused now."""
-        return bool(await self._at.scripts.trouble(batch, reason, int(patience_s * 1000)))
+        return bool(await self._at.scripts.create_failed(batch, reason, int(patience_s * 1000)))
 
     async def file(self, batch: str, row: int, number: int) -> bytes | None:
         """A generated file that was kept."""
-        content: bytes | None = await self._at.ask("HGET", keys.part(batch, "files"), f"{row}:{number}")
+        content: bytes | None = await self._at.execute("HGET", keys.part(batch, "files"), f"{row}:{number}")
         return content

@@ -19,7 +19,7 @@ import orjson
 import zstandard
 
 from askmill.jobs.model.models import Attempt, JobStatus, Limits, OnIncomplete, Result, Step, Usage
-from askmill.jobs.model.result_fields import record, shown, texts
+from askmill.jobs.model.result_fields import csv_record, result_cells, result_values
 
 _MARK = ord("!")
 BLOCK_ROWS = 16
@@ -51,19 +51,19 @@ def block_of(row: int) -> int:
 
 def pack_result(result: Result) -> bytes:
     """A result as it is stored."""
-    return _compress_result(texts_of(result))
+    return _compress_result(pack_parts(result))
 
 
-def texts_of(result: Result) -> bytes:
+def pack_parts(result: Result) -> bytes:
     """What is packed of it."""
     told = {**vars(result), "usage": vars(result.usage)}
     del told["row"], told["steps"]
     told["answer"] = told.pop("answer")  # nearer to its copies in the other texts: 7 % fewer bytes
     steps = orjson.dumps([_step_told(step) for step in result.steps])
-    return b"\n".join((orjson.dumps(told), steps, csv_end(told)))
+    return b"\n".join((orjson.dumps(told), steps, csv_tail(told)))
 
 
-def opened(packed: bytes) -> tuple[bytes, bytes, bytes]:
+def unpack_parts(packed: bytes) -> tuple[bytes, bytes, bytes]:
     """The three texts of a stored result."""
     if packed[0] == _MARK:
         return _marked(packed)
@@ -75,24 +75,24 @@ def opened(packed: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _marked(packed: bytes) -> tuple[bytes, bytes, bytes]:
     error, older = packed[1:].split(b"\n", 1)
-    before, steps, _ = opened(older) if older else (b'{"attempts_made":0}', b"[]", b"")
+    before, steps, _ = unpack_parts(older) if older else (b'{"attempts_made":0}', b"[]", b"")
     told = {
         **orjson.loads(before),
         "status": JobStatus.FAILED.value,
         "error": error.decode(),
         "answer": "",
     }
-    return orjson.dumps(told), steps, csv_end(told)
+    return orjson.dumps(told), steps, csv_tail(told)
 
 
-def csv_end(told: dict[str, Any]) -> bytes:
+def csv_tail(told: dict[str, Any]) -> bytes:
     """A CSV record behind the row's status, of a result's plain data."""
-    return record(texts(shown(told))).encode()
+    return csv_record(result_cells(result_values(told))).encode()
 
 
 def unpack_result(row: int, packed: bytes) -> dict[str, Any]:
     """A stored result as plain data with the names of `Result`; one that a script wrote has few of them."""
-    told, steps, _ = opened(packed)
+    told, steps, _ = unpack_parts(packed)
     return {"row": row, **orjson.loads(told), "steps": orjson.loads(steps)}
 
 

@@ -13,7 +13,7 @@ from redis.backoff import ExponentialBackoff
 
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import keys
-from askmill.jobs.store.redis_errors import address, reachable
+from askmill.jobs.store.redis_errors import address, translate_redis_errors
 from askmill.jobs.store.scripts import Scripts
 
 # About 8 s of trying: a restart of Redis passes unseen, and a claim (12 s) is still ours.
@@ -29,17 +29,17 @@ class Connection:
     scripts: Scripts
     lifetime_ms: int
 
-    async def ask(self, *command: Any) -> Any:
+    async def execute(self, *command: Any) -> Any:
         """One command; names and text come back as bytes."""
-        with reachable(self.url):
+        with translate_redis_errors(self.url):
             return await self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
 
-    async def together(self, *commands: tuple[Any, ...]) -> list[Any]:
+    async def pipeline(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Several commands in one round trip, as one transaction."""
         pipe = self.redis.pipeline(transaction=True)
         for command in commands:
             pipe.execute_command(*command)
-        with reachable(self.url):
+        with translate_redis_errors(self.url):
             return await pipe.execute()
 
 
@@ -47,7 +47,7 @@ async def connect(url: str, lifetime_s: float) -> Connection:
     """Connect and check that this Redis has a layout we know.
 
     Raises:
-        RedisUnavailable: see `reachable`.
+        RedisUnavailable: see `translate_redis_errors`.
         UsageError: the address cannot be read.
         UsageError: a newer askmill has written here.
     """
@@ -74,7 +74,7 @@ async def connect(url: str, lifetime_s: float) -> Connection:
 
 async def _check_schema(connection: Connection) -> None:
     await _answers(connection)
-    _, stored = await connection.together(
+    _, stored = await connection.pipeline(
         ("SET", keys.SCHEMA, keys.SCHEMA_VERSION, "NX"), ("GET", keys.SCHEMA)
     )
     layout, ours, where = int(stored), keys.SCHEMA_VERSION, f"Redis at {address(connection.url)}"
@@ -95,7 +95,7 @@ async def _answers(connection: Connection) -> None:
     """One try within seconds: who starts a command wants to know at once that Redis is not there."""
     probe = Redis.from_url(connection.url, retry=Retry(ExponentialBackoff(), 0), socket_connect_timeout=5)
     try:
-        with reachable(connection.url):
+        with translate_redis_errors(connection.url):
             async with asyncio.timeout(10):
                 await probe.ping()
     finally:

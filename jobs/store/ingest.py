@@ -23,7 +23,7 @@ from askmill.jobs.model.profile import Resources
 from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_json, pack, pack_result
 from askmill.jobs.store.connection import Connection
-from askmill.jobs.store.records import NANO, Found, LeaseLost, Loading, NewBatch, NewRow, Wanted
+from askmill.jobs.store.records import NANO, Found, LeaseLost, Loading, NewBatch, NewRow, ResourceKey
 
 LEASE_MS = 10_000
 """A loader that has been silent for so long may be replaced."""
@@ -76,18 +76,18 @@ def _chunk(first_row: int, rows: Sequence[NewRow], held: set[int]) -> _Chunk:
         if row.reject is not None:
             result = Result(number, JobStatus.REJECTED, error=row.reject, attempts_made=0)
             results += [number, pack_result(result)]
-        elif row.taken is not None:
-            results += [number, row.taken]
+        elif row.reused_result is not None:
+            results += [number, row.reused_result]
     return _Chunk(bytes(status), blocks, results)
 
 
 def _byte(row: NewRow, *, held: bool) -> bytes:
     if row.reject is not None:
         return b"j"
-    return b"c" if row.taken is not None else b"h" if held else b"q"
+    return b"c" if row.reused_result is not None else b"h" if held else b"q"
 
 
-class Shelf:
+class IngestMixin:
     """Batches and rows on their way in, and what can be found again by its content."""
 
     _at: Connection
@@ -148,7 +148,7 @@ class Shelf:
         Raises LeaseLost to a loader; a worker's batch may have been purged.
         """
         fence = self._fence(batch)
-        ours = await self._at.scripts.resources(batch, resources.model_dump_json(), fence)
+        ours = await self._at.scripts.set_resources(batch, resources.model_dump_json(), fence)
         if fence:
             _ours(ours)
 
@@ -188,7 +188,7 @@ class Shelf:
         if not turns:
             return {}, []
         names = list(dict.fromkeys(name for _, name in turns))
-        (stored,) = await self._at.together(("HMGET", keys.part(batch, "turns"), *names))
+        (stored,) = await self._at.pipeline(("HMGET", keys.part(batch, "turns"), *names))
         before = {name: _last_before(first_row, kept) for name, kept in zip(names, stored, strict=True)}
         following, last = {}, dict(before)
         for number, name in turns:
@@ -202,7 +202,9 @@ class Shelf:
         _ours(await self._at.scripts.seal(batch, self._fence(batch)))
         self._fences.pop(batch, None)
 
-    async def reserve(self, wanted: Wanted, gone: Collection[str] = ()) -> tuple[bool, str | None]:
+    async def acquire_resource(
+        self, wanted: ResourceKey, gone: Collection[str] = ()
+    ) -> tuple[bool, str | None]:
         """Whether it is this maker's turn to make it; else its id, or None while somebody else makes it.
 
         `gone` are ids that the API no longer has. Who has the turn says `remember`, or `forget` when it
@@ -210,34 +212,34 @@ class Shelf:
         A loader that has lost its batch loses its turns with it, and is told so by LeaseLost.
         """
         lifetimes_ms, fence = (_MAKING_MS, _UNUSED_MS, _UNSEALED_MS), self._fence(wanted.batch)
-        found = await self._at.scripts.reserve(self._named(wanted), lifetimes_ms, fence, list(gone))
+        found = await self._at.scripts.resource_acquire(self._named(wanted), lifetimes_ms, fence, list(gone))
         if found == -1:
             raise LeaseLost
         return (False, found.decode()) if isinstance(found, bytes) else (bool(found), None)
 
-    def _named(self, wanted: Wanted) -> tuple[str, str, str, str]:
+    def _named(self, wanted: ResourceKey) -> tuple[str, str, str, str]:
         """As the scripts take it: the maker of a loader names its batch and its fence."""
-        batch, kind, sha256, maker = wanted.named
+        batch, kind, sha256, maker = wanted.script_args
         fence = self._fence(batch)
         return batch, kind, sha256, f"{batch}/{fence}/{maker}" if fence else maker
 
-    async def remember(self, wanted: Wanted, made: str) -> None:
+    async def store_resource(self, wanted: ResourceKey, made: str) -> None:
         """It is made: found by its content for 90 days after its last use, and in the batch's ledger."""
-        await self._at.scripts.remember(self._named(wanted), made, _UNUSED_MS)
+        await self._at.scripts.resource_store(self._named(wanted), made, _UNUSED_MS)
 
-    async def forget(self, wanted: Wanted) -> None:
+    async def release_resource(self, wanted: ResourceKey) -> None:
         """It could not be made: the turn is another's, unless it is so already."""
         _, kind, sha256, maker = self._named(wanted)
-        await self._at.scripts.forget(kind, sha256, maker)
+        await self._at.scripts.resource_release(kind, sha256, maker)
 
-    async def made(self, batch: str) -> list[tuple[str, str]]:
+    async def list_resources(self, batch: str) -> list[tuple[str, str]]:
         """(kind, id) of all that the batch uses at the API beside its rows' own."""
-        names = await self._at.ask("HKEYS", keys.part(batch, "made"))
+        names = await self._at.execute("HKEYS", keys.part(batch, "made"))
         return [_kind_and_id(name) for name in names]
 
-    async def disown(self, batch: str, made: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    async def unlink_unused(self, batch: str, made: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Those that no other batch uses, nor one on its way in; nobody finds them by content any more."""
-        free = await self._at.scripts.disown(batch, [f"{kind}:{id_}" for kind, id_ in made])
+        free = await self._at.scripts.unlink_resources(batch, [f"{kind}:{id_}" for kind, id_ in made])
         return [_kind_and_id(name) for name in free]
 
 

@@ -24,7 +24,7 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.eta import PIECE_S, PIECES, time_left
-from askmill.jobs.store.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerCard
+from askmill.jobs.store.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerInfo
 
 _CHUNK_ROWS = 64 * BLOCK_ROWS
 """Rows a round trip: 1,024, about half a megabyte."""
@@ -34,8 +34,8 @@ _SHOWN = 5
 
 async def _names(at: Connection) -> list[str]:
     """The batches there are, newest first; one whose retention is over may be listed until a sweep."""
-    listed = [name.decode() for name in await at.ask("ZREVRANGE", keys.BATCHES, 0, -1)]
-    there = await at.together(*(("EXISTS", keys.batch(name)) for name in listed)) if listed else []
+    listed = [name.decode() for name in await at.execute("ZREVRANGE", keys.BATCHES, 0, -1)]
+    there = await at.pipeline(*(("EXISTS", keys.batch(name)) for name in listed)) if listed else []
     return [name for name, exists in zip(listed, there, strict=True) if exists]
 
 
@@ -79,11 +79,11 @@ def _batch(batch: str, stored: dict[bytes, bytes]) -> Batch:
     )
 
 
-def _card(worker: str, stored: dict[bytes, bytes]) -> WorkerCard:
+def _card(worker: str, stored: dict[bytes, bytes]) -> WorkerInfo:
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
     text.pop("heard_since", None)
     numbers = {name: int(text[name]) for name in ("pid", "slots", "started_at_ms")}
-    return WorkerCard(id=worker, **{**text, **numbers})
+    return WorkerInfo(id=worker, **{**text, **numbers})
 
 
 def _counts(stored: dict[bytes, bytes]) -> Counts:
@@ -132,7 +132,7 @@ def _views(
 _view = partial(tuple.__new__, RowView)
 
 
-class Reading:
+class QueryMixin:
     """What anybody may ask of the store."""
 
     _at: Connection
@@ -143,7 +143,7 @@ class Reading:
 
     async def batch(self, batch: str) -> Batch:
         """Raises NotFound for one that is not (or no longer) here."""
-        stored = await self._at.ask("HGETALL", keys.batch(batch))
+        stored = await self._at.execute("HGETALL", keys.batch(batch))
         if not stored or stored[b"state"] == b"loading":
             await not_found(self._at, batch)
         return _batch(batch, stored)
@@ -151,18 +151,18 @@ class Reading:
     async def list_batches(self) -> list[Batch]:
         """All of them, newest first."""
         names = await _names(self._at)
-        stored = await self._at.together(*(("HGETALL", keys.batch(name)) for name in names)) if names else []
+        stored = await self._at.pipeline(*(("HGETALL", keys.batch(name)) for name in names)) if names else []
         # One's retention may have ended since.
         return [_batch(name, values) for name, values in zip(names, stored, strict=True) if values]
 
     async def counts(self, batch: str) -> Counts:
-        stored = await self._at.ask("HGETALL", keys.part(batch, "n"))
+        stored = await self._at.execute("HGETALL", keys.part(batch, "n"))
         return _counts(stored) if stored else await not_found(self._at, batch)
 
     async def status(self, batch: str) -> StatusView:
         """How far it is; costs the same for any number of rows."""
         found = await self.batch(batch)
-        stored, pace, (seconds, _) = await self._at.together(
+        stored, pace, (seconds, _) = await self._at.pipeline(
             ("HGETALL", keys.part(batch, "n")), ("HGETALL", keys.part(batch, "pace")), ("TIME",)
         )
         counts = _counts(stored)
@@ -173,7 +173,7 @@ class Reading:
             batch=found,
             counts=counts,
             workers=ours,
-            strangers=tuple(card for card in alive if card not in ours),
+            other_workers=tuple(card for card in alive if card not in ours),
             rows_per_s=rows_per_s,
             eta_s=None,
         )
@@ -183,20 +183,20 @@ class Reading:
         at_once = min(found.rows, sum(card.slots for card in ours))
         pieces = _pieces(found.started_at_ms / 1000, pace, float(seconds))
         left = time_left(counts.unfinished, at_once, rows_per_s, pieces) if ours else None
-        return replace(view, eta_s=counts.unfinished / rows_per_s, left=left)
+        return replace(view, eta_s=counts.unfinished / rows_per_s, time_left=left)
 
     async def statuses(self, batch: str) -> str:
         """Every row's byte in file order (jobs/model/models.py): for who looks again and again what has ended."""
-        stored = await self._at.ask("GET", keys.part(batch, "status"))
+        stored = await self._at.execute("GET", keys.part(batch, "status"))
         return str(stored.decode()) if stored else await not_found(self._at, batch)
 
-    async def workers(self) -> tuple[WorkerCard, ...]:
+    async def workers(self) -> tuple[WorkerInfo, ...]:
         """The workers whose heart beats."""
-        (names,) = await self._at.together(("ZRANGE", keys.WORKERS, 0, -1))
+        (names,) = await self._at.pipeline(("ZRANGE", keys.WORKERS, 0, -1))
         if not names:
             return ()
         ids = [name.decode() for name in names]
-        cards = await self._at.together(*(("HGETALL", keys.worker(worker)) for worker in ids))
+        cards = await self._at.pipeline(*(("HGETALL", keys.worker(worker)) for worker in ids))
         return tuple(_card(worker, card) for worker, card in zip(ids, cards, strict=True) if b"slots" in card)
 
     async def results(
@@ -215,7 +215,7 @@ class Reading:
         wanted = {byte for byte, status in STATUS_OF_BYTE.items() if statuses is None or status in statuses}
         for first in range(1, rows + 1, _CHUNK_ROWS):
             last = min(first + _CHUNK_ROWS - 1, rows)
-            status, inputs, results = await self._at.scripts.rows_of(batch, first, last, BLOCK_ROWS)
+            status, inputs, results = await self._at.scripts.read_rows(batch, first, last, BLOCK_ROWS)
             if None in inputs:
                 await not_found(self._at, batch)
             yield _views(first, status.decode(), inputs, results, wanted)
@@ -229,7 +229,7 @@ class Reading:
         rows = (await self.batch(batch)).rows
         if not 1 <= row <= rows:
             raise NotFound(f"no row {row} in batch {batch}: it has the rows 1 to {rows}")
-        status, block, packed, live, due, orphaned = await self._at.together(
+        status, block, packed, live, due, orphaned = await self._at.pipeline(
             ("GETRANGE", keys.part(batch, "status"), row - 1, row - 1),
             ("HGET", keys.part(batch, "input"), block_of(row)),
             ("HGET", keys.part(batch, "results"), row),
@@ -268,7 +268,7 @@ class Reading:
             # With no attempt, an answer was taken from another batch, and all ids are that one's.
             known = [stored] if stored and stored.get("attempts_made") != 0 else []
             if view.status in UNFINISHED:
-                state = await self._at.ask("HGET", keys.live(batch, view.row), "state")
+                state = await self._at.execute("HGET", keys.live(batch, view.row), "state")
                 known += [orjson.loads(state)] if state else []
             for made in dict.fromkeys(_made_in(known)):
                 yield made

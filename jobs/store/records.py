@@ -68,7 +68,7 @@ class LeaseLost(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ResourceKey:
     """What a batch needs at the API and others may too, by its content; and who would make it.
 
     `kind`: `assistant`, `file`, `vector_store`. `batch` is empty for who has none (`chat`).
@@ -77,12 +77,12 @@ class Wanted:
     batch: str
     kind: str
     sha256: str
-    maker: str = field(default_factory=lambda: secrets.token_hex(8))
+    creator: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
-    def named(self) -> tuple[str, str, str, str]:
+    def script_args(self) -> tuple[str, str, str, str]:
         """As the scripts take it."""
-        return self.batch, self.kind, self.sha256, self.maker
+        return self.batch, self.kind, self.sha256, self.creator
 
 
 class NewRow(NamedTuple):
@@ -94,11 +94,11 @@ class NewRow(NamedTuple):
     cells: list[Any]
     reject: str | None = None
     conversation: str | None = None
-    taken: bytes | None = None
+    reused_result: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class BatchNow:
+class BatchUpdate:
     """What of a batch may change while it runs."""
 
     state: BatchState
@@ -131,7 +131,7 @@ class Batch:
     finished_at_ms: int | None
 
     @cached_property
-    def asked(self) -> Profile:
+    def effective_profile(self) -> Profile:
         """The profile with the model that was settled at submit; a stored assistant has one of its own."""
         model = self.profile.model if self.profile.assistant_id else self.model
         return self.profile.model_copy(update={"model": model})
@@ -164,7 +164,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class WorkerCard:
+class WorkerInfo:
     """A worker as it presents itself. `slots`: how many jobs it holds at most."""
 
     id: str
@@ -182,11 +182,11 @@ class StatusView:
 
     batch: Batch
     counts: Counts
-    workers: tuple[WorkerCard, ...]
-    strangers: tuple[WorkerCard, ...]
+    workers: tuple[WorkerInfo, ...]
+    other_workers: tuple[WorkerInfo, ...]
     rows_per_s: float | None
     eta_s: float | None
-    left: TimeLeft | None = None
+    time_left: TimeLeft | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `status --json` prints."""
@@ -250,7 +250,7 @@ class RowDetail:
     kills: int
 
 
-class Fed(NamedTuple):
+class DispatchedRow(NamedTuple):
     """A row to publish. `attempt` only makes the Celery task's id unique."""
 
     batch: str
@@ -285,15 +285,15 @@ class Claim:
     fence: str
     cells: list[Any]
     state: bytes | None
-    seed: bytes | None
+    previous_turn: bytes | None
     kills: int
     previous: Result | None
     now_ms: int
-    now: BatchNow
+    update: BatchUpdate
 
 
 @dataclass(frozen=True)
-class Saved:
+class SaveReply:
     """Truthy while we hold the row. `first`: the API's first run for this batch, so its window opens: feed.
 
     Before a create nothing is saved when the batch's budget has no room for the reservation (`affordable`
@@ -302,7 +302,7 @@ class Saved:
     """
 
     held: bool
-    first: bool = False
+    first_accepted: bool = False
     affordable: bool = True
     may_start: bool = True
     affordable_later: bool = True
@@ -312,16 +312,16 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class BeatReply:
+class HeartbeatReply:
     """`alive` False: our rows are with others; drop all, come back under a new id. None: a purged batch."""
 
     alive: bool
     now_ms: int
-    batches: dict[str, BatchNow | None]
+    batches: dict[str, BatchUpdate | None]
 
 
 @dataclass(frozen=True)
-class Swept:
+class ReapResult:
     """Dead workers found, and how many of their rows were given back."""
 
     workers: tuple[str, ...]

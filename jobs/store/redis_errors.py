@@ -35,7 +35,7 @@ def address(url: str) -> str:
 
 
 @contextmanager
-def reachable(url: str) -> Iterator[None]:
+def translate_redis_errors(url: str) -> Iterator[None]:
     """Says in our own words that Redis cannot be reached or takes no more.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from askmill.jobs.store.redis_errors import reachable
+from askmill.jobs.store.redis_errors import translate_redis_errors
 
 _TOGETHER = 200
 """At most so many scripts a pipeline, so that nobody waits long for the others."""
@@ -30,7 +30,7 @@ def _sha1(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-class Wire:
+class ScriptPipeline:
     """Carries scripts to one Redis; of one event loop."""
 
     def __init__(self, redis: "Redis", url: str) -> None:
@@ -48,7 +48,7 @@ class Wire:
         self._waiting.append((text, arguments, reply))
         if self._carrier is None:
             self._carrier = asyncio.create_task(self._carry(), name="askmill-wire")
-        with reachable(self._url):
+        with translate_redis_errors(self._url):
             return await reply
 
     async def _carry(self) -> None:

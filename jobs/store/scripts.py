@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from askmill.jobs.store.script_pipeline import Wire
+from askmill.jobs.store.script_pipeline import ScriptPipeline
 
 _INCLUDE = re.compile(r"^-- include: ([\w/]+\.lua)\n", re.MULTILINE)
 
@@ -27,10 +27,10 @@ class Scripts:
     """Each method runs the script of its name; arguments and replies stand at the top of the .lua file."""
 
     def __init__(self, redis: "Redis", url: str) -> None:
-        self._wire = Wire(redis, url)
+        self._pipeline = ScriptPipeline(redis, url)
 
     async def _run(self, name: str, *arguments: Any) -> Any:
-        return await self._wire.run(source(name), *arguments)
+        return await self._pipeline.run(source(name), *arguments)
 
     async def take(
         self,
@@ -68,10 +68,10 @@ class Scripts:
     async def drop(self, batch: str, fence: str) -> int:
         return cast("int", await self._run("drop_batch", batch, fence))
 
-    async def resources(self, batch: str, resources: str, fence: str) -> int:
+    async def set_resources(self, batch: str, resources: str, fence: str) -> int:
         return cast("int", await self._run("set_resources", batch, resources, fence))
 
-    async def reserve(
+    async def resource_acquire(
         self,
         wanted: tuple[str, str, str, str],
         lifetimes_ms: tuple[int, int, int],
@@ -81,13 +81,13 @@ class Scripts:
         """`wanted`: batch, kind, sha, maker. `lifetimes_ms`: turn, unused id, unsealed batch."""
         return cast("bytes | int", await self._run("resource_acquire", *wanted, *lifetimes_ms, fence, *gone))
 
-    async def remember(self, wanted: tuple[str, str, str, str], made: str, unused_ms: int) -> int:
+    async def resource_store(self, wanted: tuple[str, str, str, str], made: str, unused_ms: int) -> int:
         return cast("int", await self._run("resource_store", *wanted, made, unused_ms))
 
-    async def forget(self, kind: str, sha256: str, maker: str) -> int:
+    async def resource_release(self, kind: str, sha256: str, maker: str) -> int:
         return cast("int", await self._run("resource_release", kind, sha256, maker))
 
-    async def disown(self, batch: str, names: list[str]) -> list[bytes]:
+    async def unlink_resources(self, batch: str, names: list[str]) -> list[bytes]:
         return cast("list[bytes]", await self._run("unlink_resources", batch, *names))
 
     async def claim(self, batch: str, row: int, worker: str, fence: str) -> list[Any]:
@@ -105,41 +105,43 @@ class Scripts:
         """`values`: byte, result, seed."""
         return cast("int", await self._run("finish", *claimed, *values, *counters))
 
-    async def give_back(
+    async def release_row(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
     ) -> int:
         """`values`: state, due_ms, out, spent."""
         return cast("int", await self._run("release_row", *claimed, *values, *counters))
 
-    async def keep_file(
+    async def store_file(
         self, claimed: tuple[str, int, str], number: int, content: bytes, budget_bytes: int
     ) -> int:
         return cast("int", await self._run("store_file", *claimed, number, content, budget_bytes))
 
-    async def beat(self, worker: str, lifetime_ms: int, card: list[Any], batches: list[str]) -> list[Any]:
+    async def heartbeat(
+        self, worker: str, lifetime_ms: int, card: list[Any], batches: list[str]
+    ) -> list[Any]:
         return cast(
             "list[Any]", await self._run("heartbeat", worker, lifetime_ms, len(card), *card, *batches)
         )
 
-    async def leave(self, worker: str) -> int:
+    async def deregister_worker(self, worker: str) -> int:
         return cast("int", await self._run("deregister_worker", worker))
 
-    async def sweep(self, worker: str, lifetime_ms: int, limit: int, tombstone_ms: int) -> list[Any]:
+    async def reap_workers(self, worker: str, lifetime_ms: int, limit: int, tombstone_ms: int) -> list[Any]:
         return cast("list[Any]", await self._run("reap_workers", worker, lifetime_ms, limit, tombstone_ms))
 
-    async def feed(self, floor: int) -> list[Any]:
+    async def dispatch(self, floor: int) -> list[Any]:
         return cast("list[Any]", await self._run("dispatch", floor))
 
-    async def refeed(self, names_and_scores: list[Any]) -> list[Any]:
+    async def requeue(self, names_and_scores: list[Any]) -> list[Any]:
         return cast("list[Any]", await self._run("requeue", *names_and_scores))
 
-    async def book(self, kind: str, cost: int) -> int:
+    async def reserve_rate(self, kind: str, cost: int) -> int:
         return cast("int", await self._run("reserve_rate", kind, cost))
 
     async def throttle(self, wait_ms: int) -> int | None:
         return cast("int | None", await self._run("throttle", wait_ms))
 
-    async def count(self, batch: str, counters: list[Any]) -> int:
+    async def incr_counters(self, batch: str, counters: list[Any]) -> int:
         return cast("int", await self._run("incr_counters", batch, *counters))
 
     async def pause(self, batch: str, reason: str, fault: bool) -> list[Any]:
@@ -154,16 +156,16 @@ class Scripts:
     async def retry(self, batch: str, status_bytes: str) -> int:
         return cast("int", await self._run("retry", batch, status_bytes))
 
-    async def rows_of(self, batch: str, first: int, last: int, block_rows: int) -> list[Any]:
+    async def read_rows(self, batch: str, first: int, last: int, block_rows: int) -> list[Any]:
         return cast("list[Any]", await self._run("read_rows", batch, first, last, block_rows))
 
-    async def limits(self, batch: str, limits: bytes, budget_nano: int | str, before: bytes) -> int:
+    async def set_batch_limits(self, batch: str, limits: bytes, budget_nano: int | str, before: bytes) -> int:
         return cast("int", await self._run("set_batch_limits", batch, limits, budget_nano, before))
 
-    async def retention(self, batch: str, retention_ms: int) -> int:
+    async def set_retention(self, batch: str, retention_ms: int) -> int:
         return cast("int", await self._run("set_retention", batch, retention_ms))
 
-    async def trouble(self, batch: str, reason: str, patience_ms: int) -> int:
+    async def create_failed(self, batch: str, reason: str, patience_ms: int) -> int:
         return cast("int", await self._run("create_failed", batch, reason, patience_ms))
 
     async def purge(self, batch: str) -> int:

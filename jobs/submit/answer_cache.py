@@ -34,7 +34,7 @@ def key_of(spec: InputSpec, cells: list[Any], resources: Resources) -> bytes:
     return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
 
-class KnownAnswers:
+class AnswerCache:
     """Answers of `completed` rows in this Redis to rows of one file, packed as the store keeps them."""
 
     def __init__(self, spec: InputSpec, resources: Resources) -> None:
@@ -44,7 +44,7 @@ class KnownAnswers:
     @classmethod
     async def gather(
         cls, store: Store, intake: Intake, resources: Resources, equals: list[Batch]
-    ) -> "KnownAnswers":
+    ) -> "AnswerCache":
         """Look through the batches of an equal profile, the newest first."""
         known = cls(intake.spec, resources)
         # A whole pass over the file: in a thread, so that the loader's lease is renewed meanwhile.
@@ -68,7 +68,7 @@ class KnownAnswers:
     def applied(self, rows: list[NewRow]) -> list[NewRow]:
         """The rows, those that were answered with their answer."""
         return [
-            row._replace(taken=self._answers.get(key_of(self._spec, row.cells, self._resources)))
+            row._replace(reused_result=self._answers.get(key_of(self._spec, row.cells, self._resources)))
             if _single(row)
             else row
             for row in rows

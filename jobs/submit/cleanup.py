@@ -13,12 +13,12 @@ from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
 from askmill.config.address import is_local
 from askmill.config.settings import Settings
-from askmill.config.text import counted
-from askmill.jobs.local import EmulatorService, Lease
+from askmill.config.text import count_of
+from askmill.jobs.local import EmulatorService, ServiceLease
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, permitted
 from askmill.jobs.model.errors import Unavailable, UsageError
 from askmill.jobs.model.models import BatchState, JobStatus
-from askmill.jobs.openai_client.client import client, sentence
+from askmill.jobs.openai_client.client import error_sentence, make_client
 from askmill.jobs.openai_client.uploads import Kind, purge_objects
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, StatusView
@@ -49,11 +49,11 @@ async def api_of(
     if batch.base_url == settings.base_url and (has_key or is_local(batch.base_url)):
         allowed, _ = permitted(settings, consent)
         key = None if allowed.key is None else allowed.key.get_secret_value()
-        async with client(key, batch.base_url, allowed.organization, allowed.project) as made:
+        async with make_client(key, batch.base_url, allowed.organization, allowed.project) as made:
             yield made
     elif batch.base_url == EmulatorService(settings.data_dir).address():
-        with Lease(EmulatorService(settings.data_dir)) as emulator:
-            async with client("offline", emulator.wait_ready(), environ={}) as made:
+        with ServiceLease(EmulatorService(settings.data_dir)) as emulator:
+            async with make_client("offline", emulator.wait_ready(), environ={}) as made:
                 yield made
     else:
         yield None
@@ -92,7 +92,7 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
             for thread_id, run_id in runs:
                 group.create_task(end(thread_id, run_id), name=f"cancel {run_id}")
         if faults:
-            raise _still_running(batch, len(faults), sentence(faults[0], api_client).rstrip("."))
+            raise _still_running(batch, len(faults), error_sentence(faults[0], api_client).rstrip("."))
 
 
 @asynccontextmanager
@@ -113,7 +113,7 @@ def _still_running(batch: Batch, runs: int, fault: str) -> Unavailable:
 
 def _may_go_on(batch: Batch, runs: int, fault: str) -> str:
     return (
-        f"{batch.id} is cancelled, but {counted(runs, 'run')} may go on at {batch.base_url}: {fault}. "
+        f"{batch.id} is cancelled, but {count_of(runs, 'run')} may go on at {batch.base_url}: {fault}. "
         f"`askmill cancel {batch.id}` tries again."
     )
 
@@ -142,14 +142,14 @@ async def purge_batch(store: Store, batch: Batch, settings: Settings, consent: C
         return f"{batch.id} is deleted here; at {batch.base_url} there is nothing of it."
     if there is None:
         return f"{batch.id} is deleted here; what it made at {batch.base_url} is left (no key for it is set)."
-    return f"{batch.id} is deleted here, and {counted(there, 'object')} at {batch.base_url}."
+    return f"{batch.id} is deleted here, and {count_of(there, 'object')} at {batch.base_url}."
 
 
 async def _until_no_row_runs(store: Store, batch: Batch) -> None:
     """Nothing is deleted under a run, which nobody could cancel then. Workers end a cancelled one's."""
     until_s = time.monotonic() + ENDED_WITHIN_S
     while under_way := _under_way(status := await store.status(batch.id)):
-        state, rows = status.batch.state, counted(under_way, "row")
+        state, rows = status.batch.state, count_of(under_way, "row")
         if state is not BatchState.CANCELLED:
             cancel = f"cancel it first (`askmill cancel {batch.id}`)"
             raise UsageError(f"{batch.id} is {state}, {rows} of it are under way: {cancel}.")
@@ -179,9 +179,9 @@ async def _purge_there(store: Store, batch: Batch, api_client: AsyncOpenAI) -> i
             deleted += await _purge_some(batch, api_client, objects)
             objects = []
     deleted += await _purge_some(batch, api_client, objects)
-    shared = await store.made(batch.id)
+    shared = await store.list_resources(batch.id)
     for at in range(0, len(shared), DISOWNED_AT_ONCE):
-        free = await store.disown(batch.id, shared[at : at + DISOWNED_AT_ONCE])
+        free = await store.unlink_unused(batch.id, shared[at : at + DISOWNED_AT_ONCE])
         deleted += await _purge_some(batch, api_client, [(KINDS[kind], id_) for kind, id_ in free])
     return deleted
 
@@ -189,13 +189,13 @@ async def _purge_there(store: Store, batch: Batch, api_client: AsyncOpenAI) -> i
 async def _made_anything(store: Store, batch: Batch) -> bool:
     async for _ in _made_by_rows(store, batch):
         return True
-    return bool(await store.made(batch.id))
+    return bool(await store.list_resources(batch.id))
 
 
 async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[Made]) -> int:
     report = await purge_objects(api_client, objects)
     if report.faults:
-        left = counted(len(report.faults), "object")
+        left = count_of(len(report.faults), "object")
         raise Unavailable(
             f"{left} of {batch.id} could not be deleted at {batch.base_url}, the first: {report.faults[0]}. "
             "The batch stays until then; try again, or unset OPENAI_API_KEY to delete it only here."
@@ -206,7 +206,7 @@ async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[Made]
 async def _made_by_rows(store: Store, batch: Batch) -> AsyncIterator[Made]:
     """Threads, responses and generated files: a run of the Assistants API goes with its thread."""
     thread: Kind = "thread" if batch.api == "assistants" else "conversation"
-    uploads, last = {id_ for _, id_ in await store.made(batch.id)}, None
+    uploads, last = {id_ for _, id_ in await store.list_resources(batch.id)}, None
     async for kind, id_ in store.ledger(batch.id):
         if kind == "thread" and id_ != last:
             yield thread, id_

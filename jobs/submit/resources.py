@@ -32,8 +32,8 @@ from askmill.jobs.openai_client.uploads import (
     vector_store_key,
 )
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import LeaseLost, Wanted
-from askmill.jobs.store.single_flight import made_once
+from askmill.jobs.store.records import LeaseLost, ResourceKey
+from askmill.jobs.store.single_flight import single_flight
 
 TOOLS = {"code_interpreter": 20, "file_search": 10_000}
 """Tools that are given files, and how many at most (OpenAPI: AssistantToolResources; file search guide)."""
@@ -149,14 +149,14 @@ class Preparation:
         self, kind: Literal["file", "vector_store"], key: str, make: Callable[[], Awaitable[str]]
     ) -> str:
         """The one that is known, if the API has it still; else a new one, made by us or by another submit."""
-        wanted, fresh, gone = Wanted(self._batch, kind, key), set[str](), set[str]()
+        wanted, fresh, gone = ResourceKey(self._batch, kind, key), set[str](), set[str]()
 
         async def make_here() -> str:
             fresh.add(made := await make())
             return made
 
         while True:
-            found = await made_once(self._store, wanted, make_here, gone)
+            found = await single_flight(self._store, wanted, make_here, gone)
             if found in fresh or await still_there(self._client, kind, found):
                 return found
             gone.add(found)

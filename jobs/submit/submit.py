@@ -31,7 +31,7 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, Counts, LeaseLost, Loading, NewBatch, NewRow
-from askmill.jobs.submit.answer_cache import KnownAnswers
+from askmill.jobs.submit.answer_cache import AnswerCache
 from askmill.jobs.submit.load_lease import under_lease
 
 Say = Callable[[str], None]
@@ -48,7 +48,7 @@ FEED_FLOOR = 20
 
 
 @dataclass(frozen=True)
-class Order:
+class SubmitRequest:
     """What the person asked for, beside the file's content. `limits` has only what was said."""
 
     intake: IntakeOptions
@@ -62,7 +62,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Known:
+class ExistingBatch:
     """A batch of the same content, and what became of it by asking again."""
 
     batch: Batch
@@ -76,7 +76,7 @@ class Known:
         return over and not self.counts.unfinished
 
 
-def identity_of(intake: Intake, order: Order) -> str:
+def identity_of(intake: Intake, order: SubmitRequest) -> str:
     """Names the work: the contents of all files and what is read of them, the profile, who is asked.
 
     Options count as what they resolve to: one that says what is so anyway changes nothing.
@@ -109,7 +109,7 @@ def _content(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-async def find_known(store: Store, identity: str, order: Order, say: Say) -> Known | None:
+async def find_existing(store: Store, identity: str, order: SubmitRequest, say: Say) -> ExistingBatch | None:
     """The batch of the same work, unless `--new`; other limits are put into an unfinished one.
 
     A retention that is set is its retention from now on. Waits for a batch that another command is storing,
@@ -129,18 +129,18 @@ async def find_known(store: Store, identity: str, order: Order, say: Say) -> Kno
     return None
 
 
-async def _followed(store: Store, found: str, order: Order) -> Known:
+async def _followed(store: Store, found: str, order: SubmitRequest) -> ExistingBatch:
     batch = await store.batch(found)
-    known = Known(batch, await store.counts(found))
+    known = ExistingBatch(batch, await store.counts(found))
     if known.finished:
         await _change(store, found, replace(order, limits={}))
         return known
     await _change(store, found, order)
     resumed = batch.state is BatchState.PAUSED and await store.resume(found)
-    return Known(await store.batch(found), known.counts, resumed)
+    return ExistingBatch(await store.batch(found), known.counts, resumed)
 
 
-async def _change(store: Store, batch: str, order: Order) -> None:
+async def _change(store: Store, batch: str, order: SubmitRequest) -> None:
     """What a later command says of a batch that exists."""
     if order.retention_days is not None:
         await store.update_retention(batch, order.retention_days)
@@ -149,15 +149,15 @@ async def _change(store: Store, batch: str, order: Order) -> None:
 
 
 async def find_or_store(
-    store: Store, intake: Intake, order: Order, identity: str, say: Say
-) -> tuple[str, Known | None]:
+    store: Store, intake: Intake, order: SubmitRequest, identity: str, say: Say
+) -> tuple[str, ExistingBatch | None]:
     """The batch's id, and what is known of it unless this command has stored it.
 
     Until the last row is in, nobody sees any. `say` receives progress. Raises UsageError when a file cannot
     be uploaded or changes meanwhile, and ApiUnavailable; then the identity is free again.
     """
     while True:
-        known = await find_known(store, identity, order, say)
+        known = await find_existing(store, identity, order, say)
         if known is not None:
             return known.batch.id, known
         new = _new_batch(intake, order, identity)
@@ -174,7 +174,7 @@ async def find_or_store(
         order = replace(order, new=False)
 
 
-def _new_batch(intake: Intake, order: Order, identity: str) -> NewBatch:
+def _new_batch(intake: Intake, order: SubmitRequest, identity: str) -> NewBatch:
     files = [_content(Path(path)) for path in order.profile.files]
     options = {"reuse_answers": order.reuse_answers, "files": files}
     options["offline"] = order.target.offline
@@ -194,7 +194,7 @@ def _new_batch(intake: Intake, order: Order, identity: str) -> NewBatch:
     )
 
 
-async def _load(store: Store, loading: Loading, intake: Intake, order: Order, say: Say) -> None:
+async def _load(store: Store, loading: Loading, intake: Intake, order: SubmitRequest, say: Say) -> None:
     """Upload, store every row, seal. Raises LeaseLost, and as `find_or_store` does."""
     batch, options = loading.batch, loading.options
     if loading.continued:
@@ -210,19 +210,21 @@ async def _load(store: Store, loading: Loading, intake: Intake, order: Order, sa
     await store.seal_batch(batch)
 
 
-async def _prepared(store: Store, batch: str, intake: Intake, order: Order, say: Say) -> Resources:
+async def _prepared(store: Store, batch: str, intake: Intake, order: SubmitRequest, say: Say) -> Resources:
     """What the API holds for the batch."""
     if not (order.profile.files or intake.images or intake.files):
         return Resources()
     # Loading the SDK takes half a second of CPU, much longer on a busy machine: in a thread, so that the
     # lease is renewed meanwhile.
     await asyncio.to_thread(import_module, "askmill.jobs.submit.resources")
-    from askmill.jobs.openai_client.client import TIMEOUT_S, client  # noqa: PLC0415
+    from askmill.jobs.openai_client.client import TIMEOUT_S, make_client  # noqa: PLC0415
     from askmill.jobs.submit.resources import Preparation  # noqa: PLC0415
 
     target = order.target
     key, organization, project = target.key, target.organization, target.project
-    async with client(key, target.base_url, organization, project, TIMEOUT_S, target.environ) as api_client:
+    async with make_client(
+        key, target.base_url, organization, project, TIMEOUT_S, target.environ
+    ) as api_client:
         preparation = Preparation(store, batch, api_client, target.api, say)
         resources = await preparation.prepare(order.profile, intake.images, intake.files)
     await store.set_resources(batch, resources)
@@ -230,8 +232,8 @@ async def _prepared(store: Store, batch: str, intake: Intake, order: Order, say:
 
 
 async def _known_answers(
-    store: Store, intake: Intake, order: Order, resources: Resources, files: list[str]
-) -> KnownAnswers:
+    store: Store, intake: Intake, order: SubmitRequest, resources: Resources, files: list[str]
+) -> AnswerCache:
     """From the batches with the same API, address, profile and content of its files."""
     target, sha256 = order.target, order.profile.sha256()
     equals = [
@@ -241,7 +243,7 @@ async def _known_answers(
         and batch.profile.sha256() == sha256
         and batch.options.get("files", []) == files
     ]
-    return await KnownAnswers.gather(store, intake, resources, equals)
+    return await AnswerCache.gather(store, intake, resources, equals)
 
 
 def _calls(rows: Iterator[NewRow]) -> Iterator[list[NewRow]]:
@@ -249,9 +251,9 @@ def _calls(rows: Iterator[NewRow]) -> Iterator[list[NewRow]]:
         yield some
 
 
-async def feed(store: Store, url: str) -> None:
+async def dispatch_first_rows(store: Store, url: str) -> None:
     """Hand the first rows to the broker. When this fails, the next worker's sweep does it."""
-    fed = await store.feed(FEED_FLOOR)
+    fed = await store.dispatch(FEED_FLOOR)
     if fed:
         from askmill.jobs.store.broker import publish  # noqa: PLC0415 -- loads Celery
 
@@ -259,7 +261,7 @@ async def feed(store: Store, url: str) -> None:
             await asyncio.to_thread(publish, url, fed)
 
 
-def refuse_unpriced(order: Order, prices: Prices) -> None:
+def refuse_unpriced(order: SubmitRequest, prices: Prices) -> None:
     """Raises UsageError for a budget on a model whose price nobody knows."""
     model = order.profile.model
     if "budget_usd" in order.limits and prices.of(model) is None:
@@ -267,7 +269,7 @@ def refuse_unpriced(order: Order, prices: Prices) -> None:
         raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
 
 
-def checked(file: str, order: Order, settings: Settings) -> Intake:
+def checked(file: str, order: SubmitRequest, settings: Settings) -> Intake:
     """The file, judged by what was asked for: under a budget each row's own model needs a known price.
 
     Raises InputFaults and UsageError.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.client import client as make_client
-from askmill.worker.backends.base import Ask, Backend
+from askmill.jobs.openai_client.client import make_client as make_client
+from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.factory import backend_for
 from askmill.worker.lifecycle.api_types import Answer, Run
 from tests.support import wait_until_async
@@ -57,12 +57,12 @@ class Bench:
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/emulator/stats") as reply:
             return dict(json.load(reply))
 
-    async def ask(self, question: str, profile: Profile = TUTOR, **more: Any) -> Ask:
+    async def ask(self, question: str, profile: Profile = TUTOR, **more: Any) -> RunRequest:
         """What the runner would hand over for a new row of a batch."""
         self.asked += 1
         resources = more.get("resources", Resources())
         assistant_id = await self.backend.ready(profile, resources)
-        return Ask(
+        return RunRequest(
             batch=self.batch,
             row=self.asked,
             attempt=1,
@@ -72,13 +72,13 @@ class Bench:
             **more,
         )
 
-    async def begin(self, ask: Ask) -> tuple[str, Run]:
+    async def begin(self, ask: RunRequest) -> tuple[str, Run]:
         """Make the thread and the run."""
         thread_id = await self.backend.make_thread(ask)
         return thread_id, await self.backend.make_run(ask, thread_id)
 
     async def over(
-        self, ask: Ask, thread_id: str, run_id: str, until: Callable[[Run], bool] | None = None
+        self, ask: RunRequest, thread_id: str, run_id: str, until: Callable[[Run], bool] | None = None
     ) -> Run:
         """Look at the run until it has ended, or waits for outputs, or as said."""
 
@@ -97,7 +97,7 @@ class Bench:
         ended = await self.over(ask, thread_id, run.id)
         return ended, await self.backend.read(ask, thread_id, run.id)
 
-    def next_turn(self, ask: Ask, question: str, answer: Answer) -> Ask:
+    def next_turn(self, ask: RunRequest, question: str, answer: Answer) -> RunRequest:
         """The next question of the same conversation."""
         self.asked += 1
         return replace(ask, row=self.asked, question=question, follow_up=True, after=answer.last_message_id)

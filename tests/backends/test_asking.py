@@ -21,26 +21,26 @@ from askmill.jobs.model.models import (
 )
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.pricing import Price, Prices
-from askmill.jobs.store.records import Batch, BatchNow, Claim, RowDetail, RowView
+from askmill.jobs.store.records import Batch, BatchUpdate, Claim, RowDetail, RowView
 from askmill.worker.execution.request_builder import (
     GO_ON,
     KNOWN,
     RUNS_TOLD,
-    ask_for,
     assumed_nano,
     belongs_to,
     doubled,
-    first_known,
+    initial_state,
     overrides_of,
     policy_for,
+    previous_turn_of,
     priced,
     profile_of,
+    run_request_for,
     schema_error,
-    seed_of,
     spent_nano,
     worst_case_nano,
 )
-from askmill.worker.lifecycle.state import Known, Phase
+from askmill.worker.lifecycle.state import JobState, Phase
 from tests.unit.lifecycle.lifecycle_moments import ACTING, FOLLOWING, READING, SAID, SENT
 
 COLUMNS = (
@@ -94,11 +94,11 @@ def claim_of(*cells: str, **changed: Any) -> Claim:
         "fence": "f",
         "cells": list(cells or ("What is 2 + 2?",)),
         "state": None,
-        "seed": None,
+        "previous_turn": None,
         "kills": 0,
         "previous": None,
         "now_ms": 0,
-        "now": BatchNow(BatchState.RUNNING, Limits()),
+        "update": BatchUpdate(BatchState.RUNNING, Limits()),
     }
     return Claim(**{**known, **changed})
 
@@ -108,81 +108,92 @@ def claim_of(*cells: str, **changed: Any) -> Claim:
 
 def test_a_new_row_starts_from_nothing() -> None:
     """Its first attempt, on a thread yet to be made, all its own."""
-    assert first_known(claim_of(), batch_of()) == Known()
+    assert initial_state(claim_of(), batch_of()) == JobState()
 
 
 def test_a_row_left_by_another_worker_goes_on_from_its_state() -> None:
     """Whatever else the claim says."""
-    claim = claim_of(state=KNOWN.dump_json(FOLLOWING), seed=b'{"thread_id": "t"}', previous=BEFORE)
+    claim = claim_of(state=KNOWN.dump_json(FOLLOWING), previous_turn=b'{"thread_id": "t"}', previous=BEFORE)
 
-    assert first_known(claim, batch_of()) == FOLLOWING
+    assert initial_state(claim, batch_of()) == FOLLOWING
 
 
 @pytest.mark.parametrize(("cell", "shared"), [("anna", True), ("  ", False)])
 def test_a_row_with_a_conversation_shares_its_thread(cell: str, shared: bool) -> None:
     """A blank cell is a conversation of its own."""
-    assert first_known(claim_of("q", cell), batch_of()).shared is shared
+    assert initial_state(claim_of("q", cell), batch_of()).shared_thread is shared
 
 
 def test_a_later_turn_goes_on_behind_the_last_one() -> None:
     """On its thread, behind its last message; the question goes along with the run."""
-    known = first_known(claim_of("q", "anna", seed=b'{"thread_id": "t", "anchor": "m"}'), batch_of())
+    known = initial_state(
+        claim_of("q", "anna", previous_turn=b'{"thread_id": "t", "anchor": "m"}'), batch_of()
+    )
 
-    assert known == Known(shared=True, thread_id="t", anchor="m", follow_up=True)
+    assert known == JobState(shared_thread=True, thread_id="t", last_message_id_before="m", follow_up=True)
 
 
 @pytest.mark.parametrize("seed", [None, b'{"thread_id": "t", "anchor": null}'])
 def test_a_retried_row_counts_on_and_clears_a_shared_thread(seed: bytes | None) -> None:
     """Its limit counts from here, the ledger goes on; only on a thread that stood is there a turn to delete."""
-    known = first_known(claim_of("q", "anna", seed=seed, previous=BEFORE), batch_of())
+    known = initial_state(claim_of("q", "anna", previous_turn=seed, previous=BEFORE), batch_of())
 
-    assert (known.attempt, known.base, known.past, known.steps) == (2, 1, (DEAD,), (STEP,))
-    assert known.clear is (seed is not None)
-    assert not first_known(claim_of("q", "", seed=seed, previous=BEFORE), batch_of()).clear
+    assert (known.attempt, known.attempts_before_retry, known.past_attempts, known.steps) == (
+        2,
+        1,
+        (DEAD,),
+        (STEP,),
+    )
+    assert known.delete_failed_turn is (seed is not None)
+    assert not initial_state(
+        claim_of("q", "", previous_turn=seed, previous=BEFORE), batch_of()
+    ).delete_failed_turn
 
 
 def test_a_retried_row_that_never_had_a_run_starts_anew() -> None:
     """There is nothing to count on from."""
-    assert first_known(claim_of(previous=Result(1, JobStatus.CANCELLED)), batch_of()) == Known()
+    assert initial_state(claim_of(previous=Result(1, JobStatus.CANCELLED)), batch_of()) == JobState()
 
 
 @pytest.mark.parametrize(
     ("known", "seed"),
     [
         (
-            replace(READING, shared=True, answer=replace(SAID, last_message_id="m")),
+            replace(READING, shared_thread=True, answer=replace(SAID, last_message_id="m")),
             ("thread_1", "m", ["run_1"]),
         ),
-        (replace(READING, shared=True, run_id=None), ("thread_1", None, [])),
-        (Known(shared=True), None),
+        (replace(READING, shared_thread=True, run_id=None), ("thread_1", None, [])),
+        (JobState(shared_thread=True), None),
         (READING, None),
     ],
 )
-def test_a_turn_leaves_the_next_its_thread_last_message_and_runs(known: Known, seed: object) -> None:
+def test_a_turn_leaves_the_next_its_thread_last_message_and_runs(known: JobState, seed: object) -> None:
     """A row by itself leaves nothing."""
-    left = seed_of(known)
+    left = previous_turn_of(known)
 
     assert (left and tuple(orjson.loads(left).values())) == seed
 
 
 def test_a_turn_knows_the_last_runs_before_it() -> None:
     """Where nothing names a run, those are not taken for its own; a long conversation's old ones are left out."""
-    known = replace(READING, shared=True, past=(replace(DEAD, run_id="run_0"),), earlier_runs=("run_e",))
-    later = first_known(claim_of("q", "anna", seed=seed_of(known)), batch_of())
+    known = replace(
+        READING, shared_thread=True, past_attempts=(replace(DEAD, run_id="run_0"),), earlier_runs=("run_e",)
+    )
+    later = initial_state(claim_of("q", "anna", seed=previous_turn_of(known)), batch_of())
     assert later.earlier_runs == ("run_e", "run_0", "run_1")
-    assert later.known_runs == {"run_e", "run_0", "run_1"}
+    assert later.known_run_ids == {"run_e", "run_0", "run_1"}
 
     old = replace(known, earlier_runs=tuple(f"run_{n}" for n in range(10, 99)))
-    last = first_known(claim_of("q", "anna", seed=seed_of(old)), batch_of()).earlier_runs
+    last = initial_state(claim_of("q", "anna", seed=previous_turn_of(old)), batch_of()).earlier_runs
     assert (len(last), last[-3:]) == (RUNS_TOLD, ("run_98", "run_0", "run_1"))
 
 
 @given(
     st.sampled_from(
-        [Known(), SENT, FOLLOWING, ACTING, READING, replace(READING, past=(DEAD,), steps=(STEP,))]
+        [JobState(), SENT, FOLLOWING, ACTING, READING, replace(READING, past_attempts=(DEAD,), steps=(STEP,))]
     )
 )
-def test_what_is_known_survives_being_stored(known: Known) -> None:
+def test_what_is_known_survives_being_stored(known: JobState) -> None:
     """Short, too: what is as at the start is left out."""
     assert KNOWN.validate_json(KNOWN.dump_json(known, exclude_defaults=True)) == known
 
@@ -194,7 +205,7 @@ def test_what_is_known_survives_being_stored(known: Known) -> None:
     ("known", "attempt", "ours"),
     [
         (replace(FOLLOWING, run_id="run_9"), 1, True),
-        (replace(FOLLOWING, past=(replace(DEAD, run_id="run_9"),)), 1, True),
+        (replace(FOLLOWING, past_attempts=(replace(DEAD, run_id="run_9"),)), 1, True),
         (SENT, 1, True),
         (SENT, 2, False),
         (FOLLOWING, 1, False),
@@ -202,7 +213,7 @@ def test_what_is_known_survives_being_stored(known: Known) -> None:
     ],
 )
 def test_a_late_run_is_the_rows_while_it_follows_or_will_find_it(
-    known: Known | None, attempt: int, ours: bool
+    known: JobState | None, attempt: int, ours: bool
 ) -> None:
     """Any other is surplus, and cancelled."""
     state = None if known is None else KNOWN.dump_json(known)
@@ -248,8 +259,10 @@ def test_only_the_limits_that_were_raised_are_doubled() -> None:
 def test_an_attempt_is_asked_whole() -> None:
     """Question, files, place in its conversation, and the raised limit."""
     claim = claim_of("What?", "", "", "50", "", "a.png", "b.pdf")
-    known = Known(attempt=2, follow_up=True, anchor="m", doubled=("max_completion_tokens",))
-    ask = ask_for(batch_of(), claim, known, "asst_1")
+    known = JobState(
+        attempt=2, follow_up=True, last_message_id_before="m", doubled_limits=("max_completion_tokens",)
+    )
+    ask = run_request_for(batch_of(), claim, known, "asst_1")
 
     assert (ask.batch, ask.row, ask.attempt, ask.question) == ("b_1", 4, 2, "What?")
     assert (ask.image, ask.file, ask.assistant_id) == ("a.png", "b.pdf", "asst_1")
@@ -259,7 +272,9 @@ def test_an_attempt_is_asked_whole() -> None:
 
 def test_going_on_asks_for_the_rest_only() -> None:
     """The question and its files are on the thread already."""
-    ask = ask_for(batch_of(), claim_of("What?", "", "", "", "", "a.png", "b.pdf"), Known(going_on=True), None)
+    ask = run_request_for(
+        batch_of(), claim_of("What?", "", "", "", "", "a.png", "b.pdf"), JobState(continuing=True), None
+    )
 
     assert (ask.question, ask.image, ask.file) == (GO_ON, None, None)
 
@@ -306,42 +321,43 @@ ONE_RUN_NANO = 6_000_000
 
 def test_the_worst_case_is_exact_where_limits_bound_it() -> None:
     """In billionths of a dollar; raised limits count as raised."""
-    assert worst_case_nano(batch_of(LIMITED), claim_of(), Known(), PRICES) == ONE_RUN_NANO
-    raised = Known(doubled=("max_completion_tokens",))
+    assert worst_case_nano(batch_of(LIMITED), claim_of(), JobState(), PRICES) == ONE_RUN_NANO
+    raised = JobState(doubled_limits=("max_completion_tokens",))
     assert worst_case_nano(batch_of(LIMITED), claim_of(), raised, PRICES) == 11_000_000
 
 
 def test_an_unknown_price_bounds_nothing() -> None:
     """The row's own model counts, where it names one."""
     unheard = claim_of("q", "", "gpt-unheard-of")
-    assert worst_case_nano(batch_of(LIMITED), unheard, Known(), PRICES) is None
-    assert assumed_nano(batch_of(LIMITED), unheard, Known(), (DEAD,), PRICES) == 0
+    assert worst_case_nano(batch_of(LIMITED), unheard, JobState(), PRICES) is None
+    assert assumed_nano(batch_of(LIMITED), unheard, JobState(), (DEAD,), PRICES) == 0
 
 
 def test_attempts_that_the_batch_has_not_counted_yet_are_spent() -> None:
     """At their cost where it is known, else at the worst; those of before a retry have been counted."""
     cheap = replace(DEAD, usage=Usage(1000, 100))
-    known = Known(attempt=4, past=(DEAD, cheap, DEAD))
+    known = JobState(attempt=4, past_attempts=(DEAD, cheap, DEAD))
     claim = claim_of(previous=BEFORE)
 
     assert spent_nano(batch_of(LIMITED), claim, known, PRICES) == 2_000_000 + ONE_RUN_NANO
-    assert spent_nano(batch_of(LIMITED), claim, replace(known, past=(DEAD,)), PRICES) is None
+    assert spent_nano(batch_of(LIMITED), claim, replace(known, past_attempts=(DEAD,)), PRICES) is None
 
 
 def test_a_run_of_unknown_cost_is_assumed_at_its_worst() -> None:
     """Each run that was made and told no tokens; known costs are not touched."""
     told = replace(DEAD, cost_usd=0.5)
 
-    assert assumed_nano(batch_of(LIMITED), claim_of(), Known(), (told,), PRICES) == 0
+    assert assumed_nano(batch_of(LIMITED), claim_of(), JobState(), (told,), PRICES) == 0
     assert (
-        assumed_nano(batch_of(LIMITED), claim_of(), Known(), (DEAD, told, DEAD), PRICES) == 2 * ONE_RUN_NANO
+        assumed_nano(batch_of(LIMITED), claim_of(), JobState(), (DEAD, told, DEAD), PRICES)
+        == 2 * ONE_RUN_NANO
     )
 
 
 def test_without_limits_the_worst_case_is_an_estimate_from_the_question() -> None:
     """Twice its tokens and some for what the API adds; a thousand for the answer."""
-    short = worst_case_nano(batch_of(Profile()), claim_of("a"), Known(), PRICES)
-    long = worst_case_nano(batch_of(Profile()), claim_of("a" * 40_000), Known(), PRICES)
+    short = worst_case_nano(batch_of(Profile()), claim_of("a"), JobState(), PRICES)
+    long = worst_case_nano(batch_of(Profile()), claim_of("a" * 40_000), JobState(), PRICES)
 
     assert short is not None
     assert long is not None
@@ -367,5 +383,5 @@ def test_attempts_are_priced_once_and_by_the_model_that_ran() -> None:
 def test_a_phase_never_seen_is_refused_and_not_guessed() -> None:
     """A state of another version of askmill is a fault, not a fresh start that would pay twice."""
     with pytest.raises(ValueError, match="phase"):
-        first_known(claim_of(state=b'{"phase": "dreaming"}'), batch_of())
+        initial_state(claim_of(state=b'{"phase": "dreaming"}'), batch_of())
     assert {phase.value for phase in Phase} == {"new", "sent", "follow", "act", "read", "check"}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from askmill.jobs.model.profile import FileSearch, Functions, FunctionTool, OpeningMessage, Profile
-from askmill.worker.lifecycle.api_types import ENDED, ApiFault, FoundKind, ToolOutput
+from askmill.worker.lifecycle.api_types import ENDED, ApiError, LookupKind, ToolOutput
 from tests.backends.api_support import TUTOR
 from tests.support import wait_until_async
 
@@ -152,21 +152,21 @@ async def test_a_run_whose_reply_was_lost_is_found(api):
     """The create was carried out, its reply never came: found by what stands on the thread."""
     ask = await api.ask("What is 3 + 4?")
     thread_id = await api.backend.make_thread(ask)
-    assert (await api.backend.find_run(ask, thread_id, frozenset())).kind is FoundKind.NOTHING
+    assert (await api.backend.find_run(ask, thread_id, frozenset())).kind is LookupKind.NOTHING
 
     api.scenario('[http]\ndrop_after = 1.0\nonly = ["POST /threads/*/runs", "POST /responses"]')
-    with pytest.raises(ApiFault) as lost:
+    with pytest.raises(ApiError) as lost:
         await api.backend.make_run(ask, thread_id)
     api.scenario("")
     assert (lost.value.status, lost.value.sent) == (None, True)
 
     async def found():
         seen = await api.backend.find_run(ask, thread_id, frozenset())
-        return seen if seen.kind is not FoundKind.NOTHING else None
+        return seen if seen.kind is not LookupKind.NOTHING else None
 
     seen = await wait_until_async(found, "the lost run is found")
     run_id = seen.run.id if seen.run else None
-    assert seen.kind is (FoundKind.RUN if run_id else FoundKind.ANSWER)
+    assert seen.kind is (LookupKind.RUN if run_id else LookupKind.ANSWER)
     assert not seen.surplus
     if run_id:
         await api.over(ask, thread_id, run_id)
@@ -181,17 +181,17 @@ async def test_a_create_that_was_never_carried_out_leaves_nothing(api):
     ask = await api.ask("What is 3 + 4?")
     thread_id = await api.backend.make_thread(ask)
     api.scenario('[http]\ndrop_before = 1.0\nonly = ["POST /threads/*/runs", "POST /responses"]')
-    with pytest.raises(ApiFault):
+    with pytest.raises(ApiError):
         await api.backend.make_run(ask, thread_id)
     api.scenario("")
-    assert (await api.backend.find_run(ask, thread_id, frozenset())).kind is FoundKind.NOTHING
+    assert (await api.backend.find_run(ask, thread_id, frozenset())).kind is LookupKind.NOTHING
 
 
 async def test_a_second_run_meets_the_lock_of_the_first(api):
     """While ours runs, another create on its thread is refused, in words that the lifecycle knows."""
     ask = await api.ask("Hello [emulate: stuck]")
     thread_id, run = await api.begin(ask)
-    with pytest.raises(ApiFault) as locked:
+    with pytest.raises(ApiError) as locked:
         await api.backend.make_run(ask, thread_id)
     assert locked.value.status == 400
     assert locked.value.code == "conversation_locked" or run.id in locked.value.message
@@ -204,18 +204,18 @@ async def test_outputs_without_a_reply_are_looked_for(api):
     waiting = await api.over(ask, thread_id, run.id)
     outputs = (ToolOutput(waiting.tool_calls[0].id, "rain"),)
     before = await api.backend.find_submitted(ask, thread_id, waiting.id)
-    assert before.kind is FoundKind.NOTHING
+    assert before.kind is LookupKind.NOTHING
     assert before.run is not None
     assert before.run.tool_calls == waiting.tool_calls
 
     api.scenario('[http]\ndrop_after = 1.0\nonly = ["POST /threads/*/runs/*", "POST /responses"]')
-    with pytest.raises(ApiFault):
+    with pytest.raises(ApiError):
         await api.backend.submit(ask, thread_id, waiting.id, outputs)
     api.scenario("")
 
     async def found():
         seen = await api.backend.find_submitted(ask, thread_id, waiting.id)
-        return seen if seen.kind is not FoundKind.NOTHING else None
+        return seen if seen.kind is not LookupKind.NOTHING else None
 
     seen = await wait_until_async(found, "the outputs are found")
     run_id = seen.run.id if seen.run else None
@@ -270,7 +270,7 @@ async def test_a_later_turn_reads_only_its_own(api):
     first = await api.backend.read(ask, thread_id, run.id)
 
     later = api.next_turn(ask, "What is 5 + 6?", first)
-    assert (await api.backend.find_run(later, thread_id, frozenset({run.id}))).kind is FoundKind.NOTHING
+    assert (await api.backend.find_run(later, thread_id, frozenset({run.id}))).kind is LookupKind.NOTHING
     going = await api.backend.make_run(later, thread_id)
     assert going.id != run.id
     await api.over(later, thread_id, going.id)
@@ -314,7 +314,7 @@ async def test_clearing_a_turn_keeps_the_turns_before(api):
     assert kept.text == first.text
     again = replace(dead, attempt=2, question="What is 8 + 9?")
     found = await api.backend.find_run(again, thread_id, frozenset({run.id, made.id}))
-    assert found.kind is FoundKind.NOTHING
+    assert found.kind is LookupKind.NOTHING
     going = await api.backend.make_run(again, thread_id)
     await api.over(again, thread_id, going.id)
     answer = await api.backend.read(again, thread_id, going.id)
@@ -332,7 +332,7 @@ async def test_opening_messages_stand_before_the_question(api):
     )
     ask = await api.ask("What is 2 + 2?", profile)
     thread_id = await api.backend.make_thread(ask)
-    assert (await api.backend.find_run(ask, thread_id, frozenset())).kind is FoundKind.NOTHING
+    assert (await api.backend.find_run(ask, thread_id, frozenset())).kind is LookupKind.NOTHING
     run = await api.backend.make_run(ask, thread_id)
     await api.over(ask, thread_id, run.id)
     answer = await api.backend.read(ask, thread_id, run.id)
@@ -396,7 +396,7 @@ async def test_a_run_that_is_not_there_is_a_404(api):
     """The lifecycle gives it its grace; the backend says it plainly."""
     ask = await api.ask("What is 2 + 2?")
     thread_id = await api.backend.make_thread(ask)
-    with pytest.raises(ApiFault) as absent:
+    with pytest.raises(ApiError) as absent:
         await api.backend.look(
             ask, thread_id, "run_nowhere" if api.backend.api == "assistants" else "resp_no"
         )
@@ -409,7 +409,7 @@ async def test_a_rate_limit_tells_how_long_to_wait(api):
     thread_id, run = await api.begin(ask)
     api.scenario("[http]\nrate_429 = 1.0\nretry_after_s = 3.0")
     for request in (api.backend.look(ask, thread_id, run.id), api.backend.make_thread(ask)):
-        with pytest.raises(ApiFault) as limited:
+        with pytest.raises(ApiError) as limited:
             await request
         assert (limited.value.status, limited.value.retry_after_s) == (429, 3.0)
 

@@ -9,7 +9,7 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client import client as jobs_api
 from askmill.jobs.openai_client.client import probe
 from askmill.jobs.openai_client.uploads import content_key, make_vector_store, purge_objects, upload_file
-from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.api_support import KEY, TUTOR
 
 READER = Profile(model="gpt-5-mini", tools=("file_search",))
@@ -17,7 +17,7 @@ READER = Profile(model="gpt-5-mini", tools=("file_search",))
 
 @pytest.fixture
 async def client(emulator_url):
-    async with jobs_api.client(KEY, emulator_url) as made:
+    async with jobs_api.make_client(KEY, emulator_url) as made:
         yield made
 
 
@@ -62,9 +62,9 @@ async def test_a_file_that_is_too_large_is_not_read_on(api):
     (file,) = answer.files
     whole = await api.backend.fetch_file(file)
     assert await api.backend.fetch_file(file, len(whole)) == whole
-    with pytest.raises(ApiFault, match=f"too_large: {len(whole)} bytes"):
+    with pytest.raises(ApiError, match=f"too_large: {len(whole)} bytes"):
         await api.backend.fetch_file(file, len(whole) - 1)
-    with pytest.raises(ApiFault) as absent:
+    with pytest.raises(ApiError) as absent:
         await api.backend.fetch_file({**file, "file_id": "file-nowhere"})
     assert absent.value.status == 404
 
@@ -134,16 +134,16 @@ async def test_the_probe_is_silent_when_all_is_well(api, client):
 async def test_the_probe_says_what_to_do(api, emulator_url):
     """No answer, no such API, a refused key: one sentence each, without the key."""
     nowhere = emulator_url.replace("/v1", "/v7")
-    async with jobs_api.client(KEY, nowhere) as lost:
+    async with jobs_api.make_client(KEY, nowhere) as lost:
         with pytest.raises(
             ApiUnavailable, match=r"does not offer the (Assistants|Responses) API.*ASKMILL_API"
         ):
             await probe(lost, api.backend.api)
-    async with jobs_api.client(KEY, "http://127.0.0.1:9/v1") as dead:
+    async with jobs_api.make_client(KEY, "http://127.0.0.1:9/v1") as dead:
         with pytest.raises(ApiUnavailable, match=r"does not answer.*OPENAI_BASE_URL"):
             await probe(dead, api.backend.api)
     api.scenario('[account]\nerror = "invalid_api_key"')
-    async with jobs_api.client(KEY, emulator_url) as spent:
+    async with jobs_api.make_client(KEY, emulator_url) as spent:
         with pytest.raises(ApiUnavailable, match="OPENAI_API_KEY") as raised:
             await probe(spent, api.backend.api)
     assert KEY not in str(raised.value)

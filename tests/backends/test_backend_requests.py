@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from askmill.jobs.model.profile import FileSearch, Functions, FunctionTool, OpeningMessage, Profile, Resources
 from askmill.jobs.openai_client.capabilities import unsupported
 from askmill.jobs.openai_client.params import assistant_params
-from askmill.worker.backends.base import Ask
+from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.request_body import (
     conversation_params,
     response_params,
@@ -89,7 +89,7 @@ def said_for(api):
 
 
 def ask_of(draw, profile):
-    return Ask(
+    return RunRequest(
         batch="b_1",
         row=7,
         attempt=1,
@@ -164,7 +164,7 @@ def test_a_plain_profile_suits_both():
 def test_our_metadata_wins_and_fits():
     """A profile cannot pass for another batch's run, and 16 pairs are never exceeded."""
     mine = {"askmill_batch": "b_other", **{str(n): "x" for n in range(10)}}
-    ask = Ask(batch="b_1", row=1, attempt=1, question="?", profile=Profile(metadata=mine))
+    ask = RunRequest(batch="b_1", row=1, attempt=1, question="?", profile=Profile(metadata=mine))
     assert ask.metadata["askmill_batch"] == "b_1"
     assert len(ask.metadata) == 13
 
@@ -188,7 +188,7 @@ EVERYTHING = Profile(
 NOTHING = {"type": "object", "properties": {}}
 SEARCH = {"max_num_results": 3, "ranking_options": {"ranker": "auto", "score_threshold": 0.5}}
 METADATA = {"askmill_batch": "b_1", "askmill_row": "7", "askmill_attempt": "1"}
-FULL = Ask(
+FULL = RunRequest(
     batch="b_1",
     row=7,
     attempt=1,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from askmill.jobs.model.models import Usage
-from askmill.worker.lifecycle.api_types import ApiFault, FoundKind, ToolOutput
+from askmill.worker.lifecycle.api_types import ApiError, LookupKind, ToolOutput
 from tests.backends.api_support import bench
 from tests.backends.test_backend import CALL, WEATHER
 from tests.support import wait_until_async
@@ -25,7 +25,7 @@ async def lose(openai, ask):
     """Make the response, but never hear of it."""
     thread_id = await openai.backend.make_thread(ask)
     openai.scenario(LOSE)
-    with pytest.raises(ApiFault) as lost:
+    with pytest.raises(ApiError) as lost:
         await openai.backend.make_run(ask, thread_id)
     openai.scenario("")
     assert lost.value.sent
@@ -35,7 +35,7 @@ async def lose(openai, ask):
 async def found(openai, ask, thread_id):
     async def look():
         seen = await openai.backend.find_run(ask, thread_id, frozenset())
-        return seen if seen.kind is not FoundKind.NOTHING else None
+        return seen if seen.kind is not LookupKind.NOTHING else None
 
     return await wait_until_async(look, "the response's items are there")
 
@@ -44,12 +44,12 @@ async def test_while_it_runs_only_the_lock_shows_it(openai):
     """No items yet; a create is refused as locked and buys nothing; then the items are there, and adopted."""
     ask = await openai.ask("What is 17 * 23? [emulate: completed after=0.5]")
     thread_id = await lose(openai, ask)
-    assert (await openai.backend.find_run(ask, thread_id, frozenset())).kind is FoundKind.NOTHING
-    with pytest.raises(ApiFault) as locked:
+    assert (await openai.backend.find_run(ask, thread_id, frozenset())).kind is LookupKind.NOTHING
+    with pytest.raises(ApiError) as locked:
         await openai.backend.make_run(ask, thread_id)
     assert (locked.value.status, locked.value.code) == (400, "conversation_locked")
 
-    assert (await found(openai, ask, thread_id)).kind is FoundKind.ANSWER
+    assert (await found(openai, ask, thread_id)).kind is LookupKind.ANSWER
     answer = await openai.backend.read(ask, thread_id, None)
     assert "391" in answer.text
     assert answer.run_id is None
@@ -63,12 +63,12 @@ async def test_one_that_waits_for_functions_goes_on_without_its_id(openai):
     ask = await openai.ask(f"Weather? {CALL}", WEATHER)
     thread_id = await lose(openai, ask)
     seen = await found(openai, ask, thread_id)
-    assert seen.kind is FoundKind.RUN
+    assert seen.kind is LookupKind.RUN
     assert seen.run is not None
     assert seen.run.status == "requires_action"
     assert await openai.backend.look(ask, thread_id, seen.run.id) == seen.run
     waiting = await openai.backend.find_submitted(ask, thread_id, seen.run.id)
-    assert (waiting.kind, waiting.run) == (FoundKind.NOTHING, seen.run)
+    assert (waiting.kind, waiting.run) == (LookupKind.NOTHING, seen.run)
 
     outputs = (ToolOutput(seen.run.tool_calls[0].id, "rain"),)
     going = await openai.backend.submit(ask, thread_id, seen.run.id, outputs)
@@ -111,12 +111,12 @@ async def test_without_a_known_last_message_the_question_tells_the_turn(openai):
     first = await openai.backend.read(ask, thread_id, run.id)
     later = openai.next_turn(ask, "What is 5 + 6?", first)
     blind = replace(later, after=None)
-    assert (await openai.backend.find_run(blind, thread_id, frozenset())).kind is FoundKind.NOTHING
+    assert (await openai.backend.find_run(blind, thread_id, frozenset())).kind is LookupKind.NOTHING
     openai.scenario(LOSE)
-    with pytest.raises(ApiFault):
+    with pytest.raises(ApiError):
         await openai.backend.make_run(blind, thread_id)
     openai.scenario("")
-    assert (await found(openai, blind, thread_id)).kind is FoundKind.ANSWER
+    assert (await found(openai, blind, thread_id)).kind is LookupKind.ANSWER
     answer = await openai.backend.read(blind, thread_id, None)
     assert "11" in answer.text
     assert "391" not in answer.text

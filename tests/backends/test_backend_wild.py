@@ -16,9 +16,9 @@ from askmill.jobs.model.models import Api, Usage
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client import client as jobs_api
 from askmill.jobs.openai_client.uploads import make_vector_store, purge_objects
-from askmill.worker.backends.base import Ask, Backend
+from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.factory import backend_for
-from askmill.worker.lifecycle.api_types import ApiFault, FoundKind, ToolOutput
+from askmill.worker.lifecycle.api_types import ApiError, LookupKind, ToolOutput
 
 PLAIN = Profile(model="local-7b")
 
@@ -78,15 +78,15 @@ async def asking(
     routes: dict[str, Any], api: Api = "assistants", query: str = ""
 ) -> AsyncIterator[tuple[Backend, Wild]]:
     async with wild(routes) as (server, url):
-        backend = backend_for(api, jobs_api.client("local-key", url + query))
+        backend = backend_for(api, jobs_api.make_client("local-key", url + query))
         try:
             yield backend, server
         finally:
             await backend.close()
 
 
-def an_ask(**more: Any) -> Ask:
-    return Ask(
+def an_ask(**more: Any) -> RunRequest:
+    return RunRequest(
         **{
             "batch": "b_1",
             "row": 1,
@@ -123,7 +123,7 @@ async def test_a_run_without_status_is_a_bad_reply(reply, api):
     """A 200 that is no run: to be read again, never to be believed."""
     routes = {"GET /threads/t/runs/7": reply, "GET /responses/7": reply}
     async with asking(routes, api) as (backend, _):
-        with pytest.raises(ApiFault) as bad:
+        with pytest.raises(ApiError) as bad:
             await backend.look(an_ask(), "t", "7")
     assert (bad.value.status, bad.value.code) == (200, "bad_reply")
 
@@ -227,7 +227,7 @@ async def test_a_conversations_items_are_deleted_before_it():
         "DELETE /conversations/c/items/i1": {"deleted": True},
         "DELETE /conversations/c": {"deleted": True},
     }
-    async with wild(routes) as (server, url), jobs_api.client("k", url) as client:
+    async with wild(routes) as (server, url), jobs_api.make_client("k", url) as client:
         report = await purge_objects(client, [("conversation", "c")])
     assert (report.deleted, report.faults) == (1, [])
     names = [name for name, _ in server.asked if name.startswith("DELETE")]
@@ -249,11 +249,11 @@ async def test_without_metadata_a_run_that_nobody_knows_is_ours():
     async with asking({"GET /threads/t/runs": {"data": runs}}) as (backend, _):
         found = await backend.find_run(an_ask(), "t", frozenset({"a"}))
         nothing = await backend.find_run(an_ask(), "t", frozenset({"a", "b", "c", "d"}))
-    assert found.kind is FoundKind.RUN
+    assert found.kind is LookupKind.RUN
     assert found.run is not None
     assert found.run.id == "c"
-    assert [run.id for run in found.surplus] == ["b"]
-    assert nothing.kind is FoundKind.NOTHING
+    assert [run.id for run in found.duplicates] == ["b"]
+    assert nothing.kind is LookupKind.NOTHING
 
 
 async def test_without_metadata_nothing_older_than_a_known_run_is_ours():
@@ -262,7 +262,7 @@ async def test_without_metadata_nothing_older_than_a_known_run_is_ours():
     async with asking({"GET /threads/t/runs": {"data": runs[::-1]}}) as (backend, _):
         nothing = await backend.find_run(an_ask(), "t", frozenset("def"))
         found = await backend.find_run(an_ask(), "t", frozenset("de"))
-    assert nothing.kind is FoundKind.NOTHING
+    assert nothing.kind is LookupKind.NOTHING
     assert found.run is not None
     assert found.run.id == "f"
 
@@ -272,14 +272,14 @@ async def test_a_server_without_a_list_of_runs_shows_none(status):
     """Nothing is found, and that is not said to be all: a create without a reply stays unknown."""
     async with asking({"GET /threads/t/runs": (status, {"error": "no such method"})}) as (backend, _):
         found = await backend.find_run(an_ask(), "t", frozenset())
-    assert (found.kind, found.listed) == (FoundKind.NOTHING, False)
+    assert (found.kind, found.complete_list) == (LookupKind.NOTHING, False)
 
 
 @pytest.mark.parametrize("status", [404, 400, 500])
 async def test_a_list_of_runs_that_was_not_to_be_had_says_nothing(status):
     """Missing for a moment, refused or broken: what follows is for the lifecycle to decide."""
     async with asking({"GET /threads/t/runs": (status, {"error": "no"})}) as (backend, _):
-        with pytest.raises(ApiFault) as fault:
+        with pytest.raises(ApiError) as fault:
             await backend.find_run(an_ask(), "t", frozenset())
     assert fault.value.status == status
 
@@ -305,7 +305,7 @@ async def test_what_is_no_json_is_a_bad_reply(body):
     """However it is broken."""
     reply = web.Response(body=body, content_type="application/json")
     async with asking({"GET /threads/t/runs/7": lambda _: reply}) as (backend, _):
-        with pytest.raises(ApiFault) as fault:
+        with pytest.raises(ApiError) as fault:
             await backend.look(an_ask(), "t", "7")
     assert fault.value.code == "bad_reply"
 
@@ -321,8 +321,8 @@ async def test_another_attempts_run_is_not_ours():
         found = await backend.find_run(an_ask(attempt=2), "t", frozenset())
         third = await backend.find_run(an_ask(attempt=3), "t", frozenset())
     assert found.run is not None
-    assert (found.run.id, found.surplus) == ("b", ())
-    assert third.kind is FoundKind.NOTHING
+    assert (found.run.id, found.duplicates) == ("b", ())
+    assert third.kind is LookupKind.NOTHING
 
 
 async def test_a_second_cancel_may_be_a_conflict():
@@ -386,7 +386,7 @@ async def test_a_stored_assistant_is_looked_for_first():
     stored = PLAIN.model_copy(update={"assistant_id": "asst_7"})
     async with asking({"GET /assistants/asst_7": {"id": "asst_7"}}) as (backend, _):
         assert await backend.ready(stored, Resources()) == "asst_7"
-        with pytest.raises(ApiFault) as absent:
+        with pytest.raises(ApiError) as absent:
             await backend.ready(stored.model_copy(update={"assistant_id": "asst_8"}), Resources())
     assert absent.value.status == 404
 
@@ -458,7 +458,7 @@ async def test_a_file_that_cannot_be_searched_is_named():
         "GET /vector_stores/vs_1/files": {"data": [failed], "has_more": False},
         "DELETE /vector_stores/vs_1": {"deleted": True},
     }
-    async with wild(routes) as (server, url), jobs_api.client("k", url) as client:
+    async with wild(routes) as (server, url), jobs_api.make_client("k", url) as client:
         with pytest.raises(UsageError, match=r"(?s)1 of 2 files.*noise\.bin: unsupported_file: bin"):
             await make_vector_store(client, {"file-1": "good.txt", "file-2": "noise.bin"}, "askmill b_1")
     names = [name for name, _ in server.asked]
@@ -470,10 +470,10 @@ async def test_a_file_that_cannot_be_searched_is_named():
 async def test_a_spent_quota_is_not_taken_for_a_rate_limit():
     """The probe: 429 means alive, unless the account cannot pay."""
     body = {"error": {"message": "too fast", "type": "requests", "code": "rate_limit_exceeded"}}
-    async with wild({"GET /assistants": (429, body)}) as (_, url), jobs_api.client("k", url) as client:
+    async with wild({"GET /assistants": (429, body)}) as (_, url), jobs_api.make_client("k", url) as client:
         await jobs_api.probe(client, "assistants")
     spent = {"error": {"message": "pay", "type": "insufficient_quota", "code": "insufficient_quota"}}
-    async with wild({"GET /assistants": (429, spent)}) as (_, url), jobs_api.client("k", url) as client:
+    async with wild({"GET /assistants": (429, spent)}) as (_, url), jobs_api.make_client("k", url) as client:
         with pytest.raises(ApiUnavailable, match="billing"):
             await jobs_api.probe(client, "assistants")
 
@@ -502,7 +502,7 @@ async def test_doctor_and_uploads_read_money_and_model_by_the_workers_list(
 ):
     """Whatever the status: a sentence that says what to do, exit 3; a rate limit is still a sign of life."""
     routes = {"GET /assistants": (status, body), "POST /vector_stores": (status, body)}
-    async with wild(routes) as (_, url), jobs_api.client("k", url) as client:
+    async with wild(routes) as (_, url), jobs_api.make_client("k", url) as client:
         with pytest.raises(ApiUnavailable, match=told):
             await jobs_api.probe(client, "assistants")
         if told == "Add credit":
@@ -515,10 +515,10 @@ async def test_an_error_under_status_200_is_told_by_its_words_and_code(api: Api)
     """`{"error": …}` on the create that is paid for: the words and the code inside, not "no run"."""
     where = {"assistants": "POST /threads/t_1/runs", "responses": "POST /responses"}[api]
     spent = {"error": {"message": "Insufficient credits", "code": 402}}
-    async with wild({where: spent}) as (_, url), jobs_api.client("k", url) as client:
+    async with wild({where: spent}) as (_, url), jobs_api.make_client("k", url) as client:
         backend = backend_for(api, client)
-        with pytest.raises(ApiFault) as met:
-            await backend.make_run(Ask("b", 1, 1, "?", PLAIN, assistant_id="asst_1"), "t_1")
+        with pytest.raises(ApiError) as met:
+            await backend.make_run(RunRequest("b", 1, 1, "?", PLAIN, assistant_id="asst_1"), "t_1")
     assert (met.value.status, met.value.message) == (402, "Insufficient credits")
 
 

@@ -9,11 +9,11 @@ import pytest
 from openai import AsyncOpenAI
 
 from askmill.jobs.local.ports import HOST, free_port
-from askmill.jobs.openai_client.client import client as make_client
-from askmill.jobs.openai_client.client import spoken
+from askmill.jobs.openai_client.client import make_client as make_client
+from askmill.jobs.openai_client.client import redact_api_text
 from askmill.worker.backends.errors import fault_of_reply, retry_after_s
-from askmill.worker.backends.http import Wire
-from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.backends.http import HttpClient
+from askmill.worker.lifecycle.api_types import ApiError
 
 KEY = "sk-very-secret-0123456789"
 Answering = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -56,8 +56,8 @@ async def look(client: AsyncOpenAI) -> object:
     return await requesting(client, lambda wire: wire.get("responses/resp_1"))
 
 
-async def requesting(client: AsyncOpenAI, request: Callable[[Wire], Awaitable[object]]) -> object:
-    wire = Wire(client)
+async def requesting(client: AsyncOpenAI, request: Callable[[HttpClient], Awaitable[object]]) -> object:
+    wire = HttpClient(client)
     try:
         return await request(wire)
     finally:
@@ -66,9 +66,9 @@ async def requesting(client: AsyncOpenAI, request: Callable[[Wire], Awaitable[ob
 
 async def fault_at(
     url: str, ask: Callable[[AsyncOpenAI], Awaitable[object]], timeout_s: float = 5
-) -> ApiFault:
+) -> ApiError:
     async with make_client(KEY, url, timeout_s=timeout_s) as client:
-        with pytest.raises(ApiFault) as raised:
+        with pytest.raises(ApiError) as raised:
             await ask(client)
     return raised.value
 
@@ -204,10 +204,10 @@ async def test_no_fault_tells_the_key(ask):
 
 def test_a_stand_in_for_a_key_is_no_secret():
     """Servers that take any text are given "k" or "any"; to mask that would spoil every word that has it."""
-    assert spoken("The API has no key that can be known, any of them.", "k") == (
+    assert redact_api_text("The API has no key that can be known, any of them.", "k") == (
         "The API has no key that can be known, any of them."
     )
-    assert "12345678" not in spoken("You sent 12345678.", "12345678")
+    assert "12345678" not in redact_api_text("You sent 12345678.", "12345678")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client import client as jobs_api
 from askmill.jobs.openai_client.client import probe
 from askmill.jobs.openai_client.uploads import purge_objects, still_there, upload_file
-from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.api_support import KEY, bench
 from tests.helpers.recording_proxy import RecordingProxy, basic, over_tls
 
@@ -61,7 +61,7 @@ async def ask_everything(url: str, api: Api, folder: Path) -> None:
         await at.backend.close()
     notes = folder / "notes.txt"
     notes.write_text("The heron nests on the island.")
-    async with jobs_api.client(KEY, url) as client:
+    async with jobs_api.make_client(KEY, url) as client:
         await probe(client, api)
         file_id = await upload_file(client, notes, "assistants")
         assert await still_there(client, "file", file_id)
@@ -152,7 +152,7 @@ async def test_no_proxy_by_suffix_and_port(upstream, api, scheme, tmp_path, monk
         for far in (".test", "test", f"api.test:{urlsplit(url).port}"):
             monkeypatch.setenv("NO_PROXY", far)
             for ask in (create, read):
-                with pytest.raises(ApiFault, match=r"not_connected: Cannot connect to host api\.test"):
+                with pytest.raises(ApiError, match=r"not_connected: Cannot connect to host api\.test"):
                     await ask(url, api)
 
 
@@ -182,9 +182,9 @@ async def test_a_proxy_that_wants_a_password_is_named(upstream, ask, scheme, mon
     """The batch pauses with the variable's name: 407 is about the way, and no row fails for it."""
     with RecordingProxy(credentials=CREDENTIALS) as proxy:
         monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy.url.replace("://", "://mallory:wrong-word@"))
-        with pytest.raises(ApiFault) as refused:
+        with pytest.raises(ApiError) as refused:
             await ask(upstream.at(scheme), "responses")
-        async with jobs_api.client(KEY, upstream.at(scheme)) as client:
+        async with jobs_api.make_client(KEY, upstream.at(scheme)) as client:
             with pytest.raises(ApiUnavailable) as told:
                 await probe(client, "responses")
     fault = refused.value
@@ -202,7 +202,7 @@ async def test_a_proxy_that_opens_no_tunnel_is_named(upstream, ask, status, code
     """Nothing was sent: a refusal is a setting, a proxy in trouble may pass."""
     with RecordingProxy(refuses=status) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        with pytest.raises(ApiFault) as refused:
+        with pytest.raises(ApiError) as refused:
             await ask(upstream.at("https"), "responses")
     fault = refused.value
     assert (fault.code, fault.sent, fault.status) == (code, False, None)
@@ -216,7 +216,7 @@ async def test_a_proxy_that_is_away_is_named(upstream, ask, scheme, monkeypatch)
     """Nothing listens there: the request was never sent, and may be repeated without looking."""
     address = f"http://{HOST}:{free_port()}"
     monkeypatch.setenv("all_proxy", address)
-    with pytest.raises(ApiFault) as away:
+    with pytest.raises(ApiError) as away:
         await ask(upstream.at(scheme), "responses")
     assert (away.value.code, away.value.sent) == ("not_connected", False)
     assert f"the proxy {address} (all_proxy) does not answer" in str(away.value)

@@ -14,8 +14,8 @@ from askmill.jobs.openai_client.client import probe
 from askmill.jobs.openai_client.uploads import purge_objects, still_there, upload_file
 from askmill.worker.backends.base import Backend
 from askmill.worker.backends.factory import backend_for
-from askmill.worker.lifecycle.api_types import ApiFault
-from askmill.worker.lifecycle.retry import On, Verdict, classify
+from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.lifecycle.retry import ErrorClass, RequestKind, classify
 from tests.backends.test_backend_wild import Wild, an_ask, wild
 
 STATUSES = (301, 302, 303, 307, 308)
@@ -80,7 +80,7 @@ async def test_no_request_follows_a_redirect_to_another_host(api: Api, status: i
             redirecting(lambda asked: moved + asked.path_qs.removeprefix("/v1"), status) as (server, url),
             backend_of(api, url) as backend,
         ):
-            with pytest.raises(ApiFault) as redirected:
+            with pytest.raises(ApiError) as redirected:
                 await {**CREATES, **READS}[name](backend)
     fault = redirected.value
     assert other.asked == []
@@ -88,7 +88,7 @@ async def test_no_request_follows_a_redirect_to_another_host(api: Api, status: i
     assert (fault.status, fault.code) == (status, "redirected")
     assert f"is redirected ({status}) to {moved}/" in fault.message
     assert fault.message.endswith(f"which is not followed; set OPENAI_BASE_URL to {moved}")
-    assert {classify(fault, on) for on in On} == {Verdict.BATCH}
+    assert {classify(fault, on) for on in RequestKind} == {ErrorClass.BATCH}
 
 
 @both_apis
@@ -99,7 +99,7 @@ async def test_no_request_follows_a_redirect_to_another_path(api: Api, name: str
         redirecting(lambda _: "/login?state=secret-of-a-login", 302) as (server, url),
         backend_of(api, url) as backend,
     ):
-        with pytest.raises(ApiFault) as redirected:
+        with pytest.raises(ApiError) as redirected:
             await {**CREATES, **READS}[name](backend)
     assert len(server.asked) == 1
     words = str(redirected.value)
@@ -129,7 +129,7 @@ async def test_what_to_set_after_a_redirect(location: str, advice: str) -> None:
         redirecting(lambda _: location, 308) as (_, url),
         backend_of("assistants", f"{url}?api-version=7") as backend,
     ):
-        with pytest.raises(ApiFault) as redirected:
+        with pytest.raises(ApiError) as redirected:
             await backend.make_thread(an_ask())
     here = url.removeprefix("http://").removesuffix("/v1")
     assert redirected.value.message.endswith(advice.replace("HERE", here))
@@ -142,7 +142,7 @@ async def test_uploads_and_deletions_follow_none(tmp_path: Path) -> None:
     notes.write_text("secret words")
     async with wild({}) as (other, elsewhere):
         where = lambda asked: elsewhere + asked.path_qs.removeprefix("/v1")  # noqa: E731
-        async with redirecting(where, 307) as (_, url), jobs_api.client(KEY, url) as client:
+        async with redirecting(where, 307) as (_, url), jobs_api.make_client(KEY, url) as client:
             with pytest.raises(ApiUnavailable, match=f"POST is redirected .307. to {elsewhere}/files"):
                 await upload_file(client, notes, "assistants")
             with pytest.raises(ApiUnavailable, match=f"GET is redirected .307. to {elsewhere}/files/file-1"):
@@ -163,7 +163,7 @@ async def test_doctor_finds_a_redirect(api: Api, methods: tuple[str, ...], statu
     """Also that of a POST alone, with a body from which nobody can create anything."""
     async with (
         redirecting(lambda _: "https://other.test/v1/x", status, methods) as (server, url),
-        jobs_api.client(KEY, url) as client,
+        jobs_api.make_client(KEY, url) as client,
     ):
         with pytest.raises(ApiUnavailable) as told:
             await probe(client, api)
@@ -177,7 +177,7 @@ async def test_doctor_finds_a_redirect(api: Api, methods: tuple[str, ...], statu
 
 @asynccontextmanager
 async def backend_of(api: Api, url: str) -> AsyncIterator[Backend]:
-    backend = backend_for(api, jobs_api.client(KEY, url))
+    backend = backend_for(api, jobs_api.make_client(KEY, url))
     try:
         yield backend
     finally:

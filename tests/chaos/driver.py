@@ -20,7 +20,7 @@ from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import keys
 from tests.chaos.support import counter
 from tests.helpers.key_leaks import assert_no_leaks
-from tests.stack import QUICK, Child, Mill
+from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until
 
 CREATES = '["POST /threads/*/runs", "POST /responses"]'
@@ -77,7 +77,7 @@ class Totals:
 class Chaos:
     """One mill, ill-treated round after round. `quick`: hearts that beat fast, else the real times."""
 
-    def __init__(self, mill: Mill, seed: int, *, quick: bool = True, slots: int = 20) -> None:
+    def __init__(self, mill: Stack, seed: int, *, quick: bool = True, slots: int = 20) -> None:
         self.mill, self.chance, self.quick, self.slots = mill, random.Random(seed), quick, slots
         self.totals = Totals()
         self.workers: list[Child] = []

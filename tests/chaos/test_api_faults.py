@@ -19,7 +19,7 @@ from tests.chaos.support import (
     wait_for_runs,
 )
 from tests.chaos.test_redis_faults import outage
-from tests.stack import QUICK, Mill
+from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
@@ -33,7 +33,7 @@ CREATES = {"assistants": "POST /threads/*/runs", "responses": "POST /responses"}
 async def test_an_outage_of_the_api(tmp_path: Path, api: Api, how: str) -> None:
     """Gone, or silent, for a while with runs in flight: they are followed afterwards."""
     rows = 40
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker(20, QUICK)
         batch = await mill.submit(lasting(1, rows))
         wait_for_finished(mill, batch, 5)
@@ -53,7 +53,7 @@ async def test_an_outage_of_the_api(tmp_path: Path, api: Api, how: str) -> None:
 
 async def test_a_name_that_is_not_found_for_a_while(tmp_path: Path) -> None:
     """DNS fails while runs are in flight: the API is back long before its name, and then asked for the same runs."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.base_url = mill.base_url.replace("127.0.0.1", "localhost")
         nameless = tmp_path / "no-dns"
         mill.worker(20, QUICK, MILL_NO_DNS=str(nameless))
@@ -99,7 +99,7 @@ class _Server(ThreadingHTTPServer):
 
 async def test_replies_that_are_not_json(tmp_path: Path) -> None:
     """For a while something else answers at the API's address: its 200s are believed by nobody."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(20, QUICK)
         batch = await mill.submit(lasting(2, 40))
         wait_for_runs(mill, 20)
@@ -121,7 +121,7 @@ async def test_replies_that_are_not_json(tmp_path: Path) -> None:
 async def test_lost_replies_of_creates_cost_no_run_on_assistants(tmp_path: Path) -> None:
     """Every fifth create is carried out and its reply lost: each is found on its thread."""
     scenario = f'[latency]\nmedian_s = 0.2\n[http]\ndrop_after = 0.2\nonly = ["{CREATES["assistants"]}"]\n'
-    with Mill(tmp_path, scenario=scenario) as mill:
+    with Stack(tmp_path, scenario=scenario) as mill:
         mill.worker(30, QUICK)
         batch = await mill.submit(["What is 1 + 1?"] * 200)
         status = await mill.wait_for(batch, timeout_s=60)
@@ -132,7 +132,7 @@ async def test_lost_replies_of_creates_cost_no_run_on_assistants(tmp_path: Path)
 async def test_lost_replies_of_creates_are_adopted_or_counted_on_responses(tmp_path: Path) -> None:
     """The answer is taken from the conversation; what is made twice is at most what `unknown_creates` says."""
     scenario = f'[latency]\nmedian_s = 0.2\n[http]\ndrop_after = 0.2\nonly = ["{CREATES["responses"]}"]\n'
-    with Mill(tmp_path, api="responses", scenario=scenario) as mill:
+    with Stack(tmp_path, api="responses", scenario=scenario) as mill:
         mill.worker(30, QUICK)
         batch = await mill.submit(["What is 1 + 1?"] * 200)
         status = await mill.wait_for(batch, timeout_s=60)
@@ -144,7 +144,7 @@ async def test_lost_replies_of_creates_are_adopted_or_counted_on_responses(tmp_p
 async def test_creates_carried_out_late_cost_no_run_on_assistants(tmp_path: Path) -> None:
     """Carried out a second after the connection broke: within the create's time limit it is found."""
     scenario = f'[latency]\nmedian_s = 0.2\n[http]\ndrop_after = 0.2\nlate_s = 1.0\nonly = ["{CREATES["assistants"]}"]\n'
-    with Mill(tmp_path, scenario=scenario) as mill:
+    with Stack(tmp_path, scenario=scenario) as mill:
         mill.worker(30, QUICK)
         batch = await mill.submit(["What is 1 + 1?"] * 100)
         status = await mill.wait_for(batch, timeout_s=60)
@@ -157,7 +157,7 @@ async def test_creates_carried_out_after_every_limit_are_cancelled_and_counted(t
     rows = 10
     latency = "[latency]\nmedian_s = 0.5\nsigma = 0\n"
     lost = f'[http]\ndrop_after = 1.0\nlate_s = 7\nonly = ["{CREATES["assistants"]}"]\n'
-    with Mill(tmp_path, scenario=latency + lost) as mill:
+    with Stack(tmp_path, scenario=latency + lost) as mill:
         batch = await mill.submit(["What is 1 + 1? [emulate: completed after=2, completed after=60]"] * rows)
         with redis.Redis.from_url(mill.redis_url) as client:
             client.hset(keys.batch(batch), "accepted", 1)  # else one row would go alone first
@@ -183,7 +183,7 @@ async def test_creates_carried_out_after_every_limit_are_cancelled_and_counted(t
 
 async def test_creates_that_fail_for_too_long_pause_the_batch(tmp_path: Path) -> None:
     """`api_unreachable` after 5 minutes without one success (here 3 s); `resume` goes on."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(10, {**QUICK, "TROUBLE_S": 3.0})
         mill.emulator.kill()
         batch = await mill.submit(lasting(0.1, 30))

@@ -9,7 +9,7 @@ import redis
 
 from askmill.jobs.model.models import Api
 from tests.chaos.support import assert_each_paid_once, lasting, wait_for_runs, wait_for_workers
-from tests.stack import QUICK, Child, Mill
+from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until
 
 HOUR_S = 3600
@@ -29,14 +29,14 @@ class WallClock:
         new.write_text(f"{ahead_s:+g}\n")
         new.replace(self.file)
 
-    def worker(self, mill: Mill, concurrency: int) -> Child:
+    def worker(self, mill: Stack, concurrency: int) -> Child:
         """A worker whose wall clock it is."""
         worker = mill.worker(concurrency, MILL_WALL_CLOCK=str(self.file))
         worker.kill()
         worker.command[2:4] = [str(Path(__file__).parents[1] / "stepped_worker.py")]
         return worker.start()
 
-    def redis(self, mill: Mill) -> None:
+    def redis(self, mill: Stack) -> None:
         """The mill's Redis, not yet started, goes by it."""
         mill.redis.env = {
             "LD_PRELOAD": str(faketime()),
@@ -57,7 +57,7 @@ def faketime() -> Path:
     pytest.skip(absent)
 
 
-async def assert_sane(mill: Mill, batch: str, began_s: float) -> None:
+async def assert_sane(mill: Stack, batch: str, began_s: float) -> None:
     """Each row took some time, and no longer than the whole test."""
     results = [row.result for row in await mill.rows(batch) if row.result]
     took_s = time.monotonic() - began_s
@@ -70,7 +70,7 @@ async def assert_sane(mill: Mill, batch: str, began_s: float) -> None:
 async def test_a_workers_wall_clock_may_be_set_in_mid_run(tmp_path: Path, api: Api, ahead_s: float) -> None:
     """An hour ahead or back while all runs are in flight: each row completes with one run, and in seconds."""
     clock, began_s = WallClock(tmp_path), time.monotonic()
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         clock.worker(mill, ROWS)
         batch = await mill.submit(lasting(6, ROWS))
         wait_for_runs(mill, ROWS)
@@ -86,7 +86,7 @@ async def test_a_workers_wall_clock_may_be_set_in_mid_run(tmp_path: Path, api: A
 async def test_the_servers_clock_may_be_wrong(tmp_path: Path, api: Api, ahead_s: float) -> None:
     """17 minutes behind, every `expires_at` lies in our past: each row completes with one run all the same."""
     began_s = time.monotonic()
-    with Mill(tmp_path, api=api, scenario=f"[clock]\noffset_s = {ahead_s}") as mill:
+    with Stack(tmp_path, api=api, scenario=f"[clock]\noffset_s = {ahead_s}") as mill:
         mill.worker(20)
         batch = await mill.submit(lasting(1, 20))
         status = await mill.wait_for(batch, timeout_s=60)
@@ -99,7 +99,7 @@ async def test_the_servers_clock_may_be_wrong(tmp_path: Path, api: Api, ahead_s:
 async def test_redis_clock_may_be_set_in_mid_run(tmp_path: Path, ahead_s: float) -> None:
     """Runs in flight, rows that wait for another attempt: no living worker is taken for dead, nothing made twice."""
     clock, rows, began_s = WallClock(tmp_path), 40, time.monotonic()
-    mill = Mill(tmp_path)
+    mill = Stack(tmp_path)
     clock.redis(mill)
     with mill:
         workers = [mill.worker(20), mill.worker(20)]
@@ -121,7 +121,7 @@ async def test_redis_clock_may_be_set_in_mid_run(tmp_path: Path, ahead_s: float)
 async def test_a_worker_that_dies_as_redis_clock_is_set_is_noticed(tmp_path: Path, ahead_s: float) -> None:
     """Its heartbeat would outlive it by an hour: within seconds others have its rows, and its runs."""
     clock, rows = WallClock(tmp_path), 20
-    mill = Mill(tmp_path)
+    mill = Stack(tmp_path)
     clock.redis(mill)
     with mill:
         doomed, heir = mill.worker(rows, QUICK), mill.worker(rows, QUICK)
@@ -137,7 +137,7 @@ async def test_a_worker_that_dies_as_redis_clock_is_set_is_noticed(tmp_path: Pat
         await assert_each_paid_once(mill, batch, status, rows)
 
 
-def set_redis(mill: Mill, clock: WallClock, ahead_s: float) -> None:
+def set_redis(mill: Stack, clock: WallClock, ahead_s: float) -> None:
     """Set it, and see that it goes by it."""
     clock.set(ahead_s)
     with redis.Redis.from_url(mill.redis_url) as client:

@@ -13,9 +13,9 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.broker import QUEUE, TASK
 from askmill.jobs.store.records import POISON_KILLS
 from askmill.worker.execution.request_builder import KNOWN
-from askmill.worker.lifecycle.state import Known
+from askmill.worker.lifecycle.state import JobState
 from tests.chaos.support import assert_each_paid_once, lasting, wait_for_runs, wait_for_workers
-from tests.stack import QUICK, Mill
+from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
 SLOTS = 6
@@ -107,7 +107,7 @@ def of_batch(batch: str) -> list[bytes]:
 async def test_no_message_ends_a_worker_or_costs_a_row(tmp_path: Path, full: bool) -> None:
     """Each of them many times over, before and amid the rows of a batch: dropped, and every row paid once."""
     rows = 12
-    with Mill(tmp_path) as mill, redis.Redis.from_url(mill.redis_url) as client:
+    with Stack(tmp_path) as mill, redis.Redis.from_url(mill.redis_url) as client:
         workers = [mill.worker(SLOTS, QUICK), mill.worker(SLOTS, QUICK)]
         wait_for_workers(mill, 2)
         if not full:
@@ -140,7 +140,7 @@ def write(client: "redis.Redis", messages: list[bytes]) -> None:
 
 async def test_what_a_loop_meets_in_redis_does_not_end_the_worker(tmp_path: Path) -> None:
     """A name among the fed rows that is no text fails each sweep: told, without haste, and the rows go on."""
-    with Mill(tmp_path) as mill, redis.Redis.from_url(mill.redis_url) as client:
+    with Stack(tmp_path) as mill, redis.Redis.from_url(mill.redis_url) as client:
         client.zadd(keys.FED, {b"\xff\xff": 1})
         worker = mill.worker(SLOTS, QUICK)
         batch = await mill.submit(lasting(0.2, 4))
@@ -156,8 +156,8 @@ async def test_a_row_whose_result_cannot_be_counted_ends_all_the_same(tmp_path: 
     """Redis refuses its counters whenever it is finished: at the third crash it fails, bare, and says why."""
     spent = Usage(prompt_tokens=2**62)
     past = tuple(Attempt(number, "t", f"run_{number}", "failed", usage=spent) for number in (1, 2, 3))
-    state = KNOWN.dump_json(Known(crashes=POISON_KILLS - 1, attempt=4, past=past))
-    with Mill(tmp_path) as mill, redis.Redis.from_url(mill.redis_url) as client:
+    state = KNOWN.dump_json(JobState(crashes=POISON_KILLS - 1, attempt=4, past_attempts=past))
+    with Stack(tmp_path) as mill, redis.Redis.from_url(mill.redis_url) as client:
         batch = await mill.submit(["What is 1 + 1?"])
         client.hset(keys.live(batch, 1), mapping={"state": state, "kills": POISON_KILLS})
         worker = mill.worker(1, QUICK)

@@ -17,7 +17,7 @@ from tests.chaos.support import (
     wait_for_runs,
     wait_for_workers,
 )
-from tests.stack import QUICK, Mill
+from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
 @BOTH
 async def test_another_worker_goes_on_with_the_runs_of_a_killed_one(tmp_path: Path, api: Api) -> None:
     """kill -9 with runs in flight: the next worker follows those very runs."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         first = mill.worker(30, QUICK)
         batch = await mill.submit(lasting(6, 30))
         wait_for_runs(mill, 30)
@@ -40,7 +40,7 @@ async def test_another_worker_goes_on_with_the_runs_of_a_killed_one(tmp_path: Pa
 
 async def test_with_its_real_heartbeat_a_dead_worker_is_replaced_within_30_s(tmp_path: Path) -> None:
     """CONTRACT: a worker killed at any moment is replaced within 30 s; measured from the kill to the claim."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         first = mill.worker(10)
         batch = await mill.submit(lasting(60, 5), deadline_s=300)
         wait_until(lambda: counter(mill, batch, "runs") == 5, "all runs are out", 20)
@@ -53,7 +53,7 @@ async def test_with_its_real_heartbeat_a_dead_worker_is_replaced_within_30_s(tmp
         await _cancelled(mill, batch)
 
 
-async def _cancelled(mill: Mill, batch: str) -> None:
+async def _cancelled(mill: Stack, batch: str) -> None:
     async with await Store.open(mill.redis_url) as store:
         await store.cancel(batch)
     await mill.wait_for(batch, ["cancelled"])
@@ -64,7 +64,7 @@ async def _cancelled(mill: Mill, batch: str) -> None:
 async def test_everything_killed_at_half(tmp_path: Path, api: Api) -> None:
     """Worker, emulator and Redis die together and come back: not one run more than rows."""
     rows = 60
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         worker = mill.worker(20, QUICK)
         batch = await mill.submit(lasting(1, rows))
         wait_for_finished(mill, batch, rows // 2)
@@ -84,7 +84,7 @@ async def test_everything_killed_at_half(tmp_path: Path, api: Api) -> None:
 @BOTH
 async def test_a_frozen_worker_neither_overwrites_nor_pays(tmp_path: Path, api: Api) -> None:
     """SIGSTOP beyond its lifetime, others finish its rows, SIGCONT: it drops them and takes new ones."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         frozen = mill.worker(20, QUICK)
         batch = await mill.submit(lasting(2, 40))
         wait_for_runs(mill, 20)
@@ -104,7 +104,7 @@ async def test_a_frozen_worker_neither_overwrites_nor_pays(tmp_path: Path, api: 
 
 async def test_sigterm_hands_50_long_runs_over_within_5_s(tmp_path: Path) -> None:
     """However long the runs are, the worker is gone in 5 s and another goes on with the same runs."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         first = mill.worker(50)
         batch = await mill.submit(lasting(8, 50))
         wait_until(lambda: counter(mill, batch, "runs") == 50, "all runs are out", 20)
@@ -121,7 +121,7 @@ async def test_sigterm_hands_50_long_runs_over_within_5_s(tmp_path: Path) -> Non
 async def test_a_rolling_restart_costs_no_run(tmp_path: Path) -> None:
     """Two workers replaced one after the other under load: every row has one run."""
     rows = 150
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         old = [mill.worker(30), mill.worker(30)]
         wait_for_workers(mill, 2)
         batch = await mill.submit(lasting(1.5, rows))
@@ -137,7 +137,7 @@ async def test_a_rolling_restart_costs_no_run(tmp_path: Path) -> None:
 
 async def test_messages_lost_on_the_way_are_found_again(tmp_path: Path) -> None:
     """The broker's queue deleted with messages nobody has claimed: their rows are published again."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(5, QUICK)
         batch = await mill.submit(lasting(2, 30))
         with redis.Redis.from_url(mill.redis_url) as client:
@@ -150,7 +150,7 @@ async def test_messages_lost_on_the_way_are_found_again(tmp_path: Path) -> None:
 
 async def test_a_row_delivered_twice_is_asked_once(tmp_path: Path) -> None:
     """Forced redelivery: every message three times in the queue."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(5, QUICK)
         batch = await mill.submit(lasting(1, 30))
         with redis.Redis.from_url(mill.redis_url) as client:

@@ -7,7 +7,7 @@ import pytest
 
 from askmill.jobs.model.models import Api
 from tests.chaos.driver import Chaos
-from tests.stack import Mill
+from tests.stack import Stack
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
@@ -15,7 +15,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 async def test_random_accidents_lose_no_row_and_pay_none_twice(tmp_path: Path, api: Api) -> None:
     """Two rounds of ten accidents each; `CHAOS_SEED` chooses others."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         chaos = Chaos(mill, SEED)
         for _ in range(2):
             await chaos.round(rows=60, accidents=10)

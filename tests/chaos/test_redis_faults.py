@@ -16,10 +16,10 @@ from tests.chaos.support import (
     wait_for_workers,
 )
 from tests.helpers.tcp_relay import Relay
-from tests.stack import QUICK, Mill
+from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
-Fault = Callable[[Mill], None]
+Fault = Callable[[Stack], None]
 
 
 def outage(seconds: float) -> None:
@@ -28,25 +28,25 @@ def outage(seconds: float) -> None:
     wait_until(lambda: time.monotonic() >= until, "the outage has lasted", seconds + 5)
 
 
-def killed(mill: Mill) -> None:
+def killed(mill: Stack) -> None:
     mill.redis.kill()
     outage(2)
     mill.redis.start()
 
 
-def killed_for_longer_than_a_worker_lives(mill: Mill) -> None:
+def killed_for_longer_than_a_worker_lives(mill: Stack) -> None:
     mill.redis.kill()
     outage(4.5)
     mill.redis.start()
 
 
-def frozen(mill: Mill) -> None:
+def frozen(mill: Stack) -> None:
     mill.redis.freeze()
     outage(4.5)
     mill.redis.thaw()
 
 
-def cut_off(mill: Mill) -> None:
+def cut_off(mill: Stack) -> None:
     with redis.Redis.from_url(mill.redis_url) as client:
         for _ in range(5):
             for kind in ("normal", "pubsub"):
@@ -54,14 +54,14 @@ def cut_off(mill: Mill) -> None:
             outage(0.2)
 
 
-def full(mill: Mill) -> None:
+def full(mill: Stack) -> None:
     with redis.Redis.from_url(mill.redis_url) as client:
         client.config_set("maxmemory", 1)
         outage(2)
         client.config_set("maxmemory", 0)
 
 
-def slow(mill: Mill) -> None:
+def slow(mill: Stack) -> None:
     with redis.Redis.from_url(mill.redis_url) as client:
         for _ in range(6):
             client.execute_command("CLIENT", "PAUSE", "400", "ALL")
@@ -74,7 +74,7 @@ def slow(mill: Mill) -> None:
 async def test_the_mill_goes_on_after_redis(tmp_path: Path, fault: Fault) -> None:
     """Creates, runs and finishes are all going on when it strikes; afterwards every row has one run."""
     rows = 60
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         worker = mill.worker(20, QUICK)
         batch = await mill.submit(lasting(0.7, rows))
         wait_for_finished(mill, batch, 10)
@@ -91,7 +91,7 @@ async def test_the_mill_goes_on_after_redis(tmp_path: Path, fault: Fault) -> Non
 
 async def test_an_outage_of_redis_buries_no_living_worker(tmp_path: Path) -> None:
     """All keys of workers are gone after a long outage: nobody takes the others for dead before they are heard."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         workers = [mill.worker(10, QUICK), mill.worker(10, QUICK)]
         batch = await mill.submit(lasting(8, 20))
         wait_for_runs(mill, 20)
@@ -108,7 +108,7 @@ async def test_an_outage_of_redis_buries_no_living_worker(tmp_path: Path) -> Non
 async def test_claims_whose_replies_are_lost_are_still_ours(tmp_path: Path) -> None:
     """Taken, and not told, in an outage longer than a call's own patience, shorter than a worker's life: no row hangs."""
     claimed = b"*10\r\n$0\r\n"  # as `claim` begins its answer: no refusal
-    with Mill(tmp_path) as mill, Relay(mill.redis_url) as wire:
+    with Stack(tmp_path) as mill, Relay(mill.redis_url) as wire:
         worker = mill.worker(10, ASKMILL_REDIS_URL=wire.url)
         wait_for_workers(mill, 1)
         wire.cut_at(claimed, 9.5)

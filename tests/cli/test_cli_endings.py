@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from askmill.jobs.cli.exit_codes import ending_of
+from askmill.jobs.cli.exit_codes import exit_code_for
 from askmill.jobs.model.errors import UsageError, WriteFault
 
 
@@ -24,5 +24,5 @@ def test_each_ending_has_its_code_and_its_words(
     ended: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A module that exits with a sentence has not done what was asked."""
-    assert ending_of(ended) == code
+    assert exit_code_for(ended) == code
     assert capsys.readouterr().err == said

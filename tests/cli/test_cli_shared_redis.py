@@ -15,7 +15,7 @@ import redis
 from askmill.jobs.store import keys
 from tests.chaos.support import wait_for_workers
 from tests.helpers.command_line import Terminal, terminal
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.support import wait_until
 
 STATUS_KEYS = [
@@ -41,7 +41,7 @@ STATUS_KEYS = [
 
 
 @pytest.fixture
-def user(tmp_path: Path, mill: Mill) -> Terminal:
+def user(tmp_path: Path, mill: Stack) -> Terminal:
     """With Redis and an API of the emulator's kind set, and no worker of their own."""
     return terminal(tmp_path).with_settings(
         ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="offline"
@@ -52,7 +52,7 @@ def _state(user: Terminal, batch: str) -> str:
     return str(json.loads(user.askmill("status", batch, "--json").stdout)["state"])
 
 
-def test_submit_work_status_and_collect_agree(user: Terminal, mill: Mill) -> None:
+def test_submit_work_status_and_collect_agree(user: Terminal, mill: Stack) -> None:
     """The id alone on stdout; a worker started later answers; every terminal sees the same."""
     file = user.write("sums.csv", "id,question,answer", "a,What is 1 + 1?,two", "b,What is 2 + 3?,five")
     submitted = user.askmill("submit", file, "--id-column", "id", "--tool", "code_interpreter")
@@ -89,7 +89,7 @@ def test_submit_work_status_and_collect_agree(user: Terminal, mill: Mill) -> Non
     assert told["steps"]
 
 
-def test_run_uses_a_living_worker(user: Terminal, mill: Mill) -> None:
+def test_run_uses_a_living_worker(user: Terminal, mill: Stack) -> None:
     """Where a worker is alive, `run` starts none and asks with the worker's key."""
     mill.worker()
     wait_for_workers(mill, 1)
@@ -104,7 +104,7 @@ def test_run_uses_a_living_worker(user: Terminal, mill: Mill) -> None:
     assert not log.exists(), "no worker of its own"
 
 
-def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Mill) -> None:
+def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Stack) -> None:
     """A batch is steered from any terminal; each command says what came of it."""
     file = user.write("two.csv", "question", "What is 1 + 1?", '"Hm [emulate: failed(x), completed]"')
     batch = user.askmill("submit", file).stdout.strip()
@@ -133,7 +133,7 @@ def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Mill) -> None
     assert threads == 0
 
 
-def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: Mill) -> None:
+def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: Stack) -> None:
     """Queued rows are cancelled at once; the runs of a dead worker are cancelled by the command, or it says why not.
 
     The same `run` then sees to it that the rows end.
@@ -212,7 +212,7 @@ def test_doctor_names_each_fault(user: Terminal) -> None:
     assert "127.0.0.1:1" in away.stdout
 
 
-def test_worker_check_tells_whether_one_is_alive(user: Terminal, mill: Mill) -> None:
+def test_worker_check_tells_whether_one_is_alive(user: Terminal, mill: Stack) -> None:
     """Exit 1 without, 0 with a worker on this machine."""
     assert user.askmill("worker", "--check").returncode == 1
 
@@ -222,7 +222,7 @@ def test_worker_check_tells_whether_one_is_alive(user: Terminal, mill: Mill) -> 
     assert user.askmill("worker", "--check").returncode == 0
 
 
-def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, mill: Mill) -> None:
+def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, mill: Stack) -> None:
     """Exit 3, the reason and what to do; after the mend the same command finishes the batch."""
     file = user.write("sums.csv", "question", *(f"What is {n} + 1?" for n in range(50)))
     mill.scenario('[account]\nerror = "insufficient_quota"\n')
@@ -244,7 +244,7 @@ def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, 
     assert mill.stats()["runs_created"] == 50
 
 
-def test_many_paid_rows_are_asked_about_on_a_terminal(user: Terminal, mill: Mill) -> None:
+def test_many_paid_rows_are_asked_about_on_a_terminal(user: Terminal, mill: Stack) -> None:
     """The estimate and a question; no means that nothing is submitted."""
     file = user.write("many.csv", "question", *(f"What is {n} + 1?" for n in range(101)))
     ours, terminals = pty.openpty()

@@ -7,37 +7,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from askmill.config.text import duration, harmless, line, usd
+from askmill.config.text import format_duration, format_usd, one_line, strip_control
 from askmill.jobs.display.progress import panel
 from askmill.jobs.display.status_text import (
-    ask_again,
     bar,
     between,
-    last_word,
     plain_line,
-    standstill,
+    retry_command,
+    stall_reason,
     status_lines,
+    summary_line,
 )
 from askmill.jobs.model.models import Api, BatchState, InputSpec, Limits
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.run.watch import exit_code, is_over
 from askmill.jobs.store.eta import TimeLeft
-from askmill.jobs.store.records import Batch, Counts, StatusView, WorkerCard
+from askmill.jobs.store.records import Batch, Counts, StatusView, WorkerInfo
 
 BYTES = "qpwhrciefxj"
 COUNTS = st.lists(st.integers(0, 10**6), min_size=len(BYTES), max_size=len(BYTES)).filter(any)
 
 
-def _card(api: Api = "assistants") -> WorkerCard:
-    return WorkerCard("w", "host", 1, 10, api, "http://api")
+def _card(api: Api = "assistants") -> WorkerInfo:
+    return WorkerInfo("w", "host", 1, 10, api, "http://api")
 
 
 def _view(
     counts: dict[str, int],
     state: BatchState = BatchState.RUNNING,
     reason: str | None = None,
-    workers: tuple[WorkerCard, ...] = (),
-    strangers: tuple[WorkerCard, ...] = (),
+    workers: tuple[WorkerInfo, ...] = (),
+    strangers: tuple[WorkerInfo, ...] = (),
 ) -> StatusView:
     batch = Batch(
         id="b_000001",
@@ -75,9 +75,9 @@ def test_the_bar_is_as_wide_as_asked(numbers: list[int], width: int) -> None:
 @given(st.text())
 def test_text_from_elsewhere_cannot_take_over_the_terminal(text: str) -> None:
     """Neither escape codes nor direction marks get through; one line stays one line."""
-    assert not set("\x1b\x07\x08\r\x9b\u202e") & set(harmless(text))
-    assert "\n" not in line(text, 50)
-    assert len(line(text, 50)) <= 50
+    assert not set("\x1b\x07\x08\r\x9b\u202e") & set(strip_control(text))
+    assert "\n" not in one_line(text, 50)
+    assert len(one_line(text, 50)) <= 50
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_text_from_elsewhere_cannot_take_over_the_terminal(text: str) -> None:
 )
 def test_a_paused_batch_says_what_to_do(reason: str, word: str) -> None:
     """The reason, and the command or setting that mends it."""
-    told = standstill(_view({"q": 1}, BatchState.PAUSED, reason))
+    told = stall_reason(_view({"q": 1}, BatchState.PAUSED, reason))
 
     assert reason in told
     assert word in told
@@ -109,10 +109,10 @@ def test_a_paused_batch_says_what_to_do(reason: str, word: str) -> None:
 
 def test_nothing_moves_without_a_fitting_worker() -> None:
     """None alive, or only such as ask another API: both are told, with the mend."""
-    assert "askmill worker" in standstill(_view({"q": 1}))
-    assert "ASKMILL_API=assistants" in standstill(_view({"q": 1}, strangers=(_card("responses"),)))
-    assert standstill(_view({"q": 1}, workers=(_card(),))) == ""
-    assert standstill(_view({"c": 1}, BatchState.DONE)) == ""
+    assert "askmill worker" in stall_reason(_view({"q": 1}))
+    assert "ASKMILL_API=assistants" in stall_reason(_view({"q": 1}, strangers=(_card("responses"),)))
+    assert stall_reason(_view({"q": 1}, workers=(_card(),))) == ""
+    assert stall_reason(_view({"c": 1}, BatchState.DONE)) == ""
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_way_to_ask_again_names_what_retry_would_not_take_by_itself(
     """Plain `retry` passes over what was cancelled."""
     view = _view(counts, BatchState.DONE)
 
-    assert ask_again(view.batch, view.counts) == f"askmill retry b_000001{option}"
+    assert retry_command(view.batch, view.counts) == f"askmill retry b_000001{option}"
 
 
 def test_who_starts_workers_waits_for_a_cancelled_batch_to_end() -> None:
@@ -164,13 +164,13 @@ def test_who_starts_workers_waits_for_a_cancelled_batch_to_end() -> None:
 
     assert not is_over(left, manned=True)
     assert is_over(_view({"x": 3}, BatchState.CANCELLED), manned=True)
-    assert "to see how 2 rows ended" in standstill(left)
+    assert "to see how 2 rows ended" in stall_reason(left)
 
 
 def test_numbers_read_well() -> None:
     """Durations and sums as a person writes them; unknown is not 0."""
-    assert [duration(s) for s in (4.21, 185, 7800)] == ["4.2 s", "3 min 05 s", "2 h 10 min"]
-    assert [usd(x) for x in (None, 0.0, 0.00001, 0.0123, 1234.5)] == [
+    assert [format_duration(s) for s in (4.21, 185, 7800)] == ["4.2 s", "3 min 05 s", "2 h 10 min"]
+    assert [format_usd(x) for x in (None, 0.0, 0.00001, 0.0123, 1234.5)] == [
         "no known price",
         "$0.00",
         "under $0.0001",
@@ -182,7 +182,7 @@ def test_numbers_read_well() -> None:
 def test_lines_for_logs_and_for_the_end() -> None:
     """One line each, with the id, so that they can be found."""
     view = _view({"c": 3, "f": 1}, BatchState.DONE)
-    for told in (plain_line(view), last_word(view)):
+    for told in (plain_line(view), summary_line(view)):
         assert told.startswith("b_000001")
         assert "3 completed · 1 failed" in told
         assert "\n" not in told
@@ -219,7 +219,7 @@ TOTALS = {
 
 def _panel(width: int, numbers: dict[str, int]) -> list[str]:
     view = _view(numbers, workers=(_card(),))
-    view = replace(view, counts=Counts(numbers, TOTALS), left=TimeLeft(185, 470))
+    view = replace(view, counts=Counts(numbers, TOTALS), time_left=TimeLeft(185, 470))
     console = Console(width=width, force_terminal=True, color_system=None)
     with console.capture() as captured:
         console.print(panel(view, width, 310.4))

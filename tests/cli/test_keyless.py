@@ -18,7 +18,7 @@ from askmill.jobs.model.models import Api
 from tests.helpers.command_line import Terminal, terminal
 from tests.helpers.local_commands import processes_in
 from tests.helpers.recording_server import Recording
-from tests.stack import Mill
+from tests.stack import Stack
 
 AMBIENT = {
     "OPENAI_ADMIN_KEY": "sk-admin-0123456789",
@@ -203,7 +203,7 @@ def test_a_local_server_without_a_key_gets_no_authorization(user: Terminal, tmp_
     The server is asked for the model of the settings, and the rows say so.
     """
     (tmp_path / "mill").mkdir()
-    with Mill(tmp_path / "mill", api=api) as mill, Recording(mill.base_url) as server:
+    with Stack(tmp_path / "mill", api=api) as mill, Recording(mill.base_url) as server:
         settings = {"OPENAI_BASE_URL": server.base_url, "ASKMILL_API": api, **AMBIENT}
         keyless = user.with_settings(ASKMILL_REDIS_URL=mill.redis_url, **settings)
 

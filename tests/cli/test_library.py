@@ -20,7 +20,7 @@ from askmill.jobs.results.columns import FIELDS
 from askmill.options import FLAGS, Options, words_of
 from askmill.types import BatchState, RowStatus
 from tests.helpers.command_line import Terminal, terminal
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.support import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def test_a_file_is_submitted_looked_at_and_collected(tmp_path: Path, user: Termi
         "q.csv", "id,question", "a,What is 2 + 2?", "b,What is 3 * 3? [emulate: failed(content_policy)]"
     )
     (tmp_path / "mill").mkdir()
-    with Mill(tmp_path / "mill") as mill:
+    with Stack(tmp_path / "mill") as mill:
         mill.worker()
         asker = user.with_settings(
             ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="any"
@@ -183,7 +183,7 @@ def test_errors_are_those_of_the_command_line(user: Terminal) -> None:
     assert "row 1 cannot be written as JSON" in told
 
 
-def test_a_batch_that_paused_itself_says_why(user: Terminal, mill: Mill) -> None:
+def test_a_batch_that_paused_itself_says_why(user: Terminal, mill: Stack) -> None:
     """No rows come back: an exception with the reason and what to do."""
     told = _printed(
         user.with_settings(OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="any"),

@@ -250,8 +250,8 @@ async def test_cancel_says_which_runs_go_on(
     """The batch is cancelled all the same; its runs are ended by the command only with consent."""
     user = user.with_settings(ASKMILL_REDIS_URL=redis_url, ASKMILL_API="responses")
     batch = await submitted(store, 1, base_url=PLANTED, api="responses")
-    await store.beat(replace(card(), base_url=PLANTED, api="responses"))
-    claim = await claimed(store, (await store.feed(1))[0])
+    await store.heartbeat(replace(card(), base_url=PLANTED, api="responses"))
+    claim = await claimed(store, (await store.dispatch(1))[0])
     await store.save(claim, orjson.dumps({"thread_id": "conv_1", "run_id": "resp_1"}), run_made=True)
     stop_heart(redis_url, "w1")
 

@@ -8,15 +8,15 @@ import redis
 from askmill.jobs.model.models import Attempt, InputSpec, JobStatus, Limits, Result
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Claim, Fed, NewBatch, NewRow, WorkerCard
+from askmill.jobs.store.records import Claim, DispatchedRow, NewBatch, NewRow, WorkerInfo
 
 BASE_URL = "http://127.0.0.1:9/v1"
 
 
-def card(worker_id: str = "w1", slots: int = 100, **changed: Any) -> WorkerCard:
+def card(worker_id: str = "w1", slots: int = 100, **changed: Any) -> WorkerInfo:
     """A worker of the API that `new_batch` speaks to."""
     known: dict[str, Any] = {"host": "here", "pid": 1, "api": "assistants", "base_url": BASE_URL}
-    return WorkerCard(worker_id, slots=slots, **{**known, **changed})
+    return WorkerInfo(worker_id, slots=slots, **{**known, **changed})
 
 
 def new_batch(**changed: Any) -> NewBatch:
@@ -46,7 +46,7 @@ async def submitted(store: Store, rows: int | Sequence[NewRow], **changed: Any) 
     return batch
 
 
-async def claimed(store: Store, fed: Fed, worker_id: str = "w1") -> Claim:
+async def claimed(store: Store, fed: DispatchedRow, worker_id: str = "w1") -> Claim:
     """The claim of a fed row, which must succeed."""
     claim = await store.claim(fed.batch, fed.row, worker_id)
     assert isinstance(claim, Claim), claim
@@ -68,7 +68,7 @@ def ended(row: int, status: JobStatus = JobStatus.COMPLETED, **changed: Any) -> 
 async def work_off(store: Store, status: JobStatus = JobStatus.COMPLETED, worker_id: str = "w1") -> list[int]:
     """Feed, claim and finish until nothing is fed; the rows in the order they were asked."""
     asked = []
-    while fed := await store.feed(10):
+    while fed := await store.dispatch(10):
         for one in fed:
             claim = await claimed(store, one, worker_id)
             await store.save(claim, b'{"phase": "follow"}', run_made=True)

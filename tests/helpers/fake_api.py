@@ -18,7 +18,7 @@ import pytest
 
 from askmill.jobs.model.models import Api, Attempt, JobStatus, Result
 from askmill.jobs.store.records import StatusView
-from tests.stack import Child, Mill
+from tests.stack import Child, Stack
 from tests.support import wait_until
 
 KINDS = ("rate_429", "rate_500", "rate_503", "drop_before", "drop_after")
@@ -106,7 +106,7 @@ class Played:
         return int(self.status.to_json()["unknown_creates"])
 
 
-def hasty_worker(mill: Mill, scene: Scene, concurrency: int) -> Child:
+def hasty_worker(mill: Stack, scene: Scene, concurrency: int) -> Child:
     """A real worker that tells everything in its log, and looks for lost creates as long as the scene says."""
     worker = mill.worker(concurrency, ASKMILL_LOG_LEVEL="debug")
     if scene.create_limit_s is None:
@@ -121,7 +121,7 @@ async def play(
     folder: Path, api: Api, questions: Sequence[str], scene: Scene, timeout_s: float = 100
 ) -> Played:
     """Ask the questions amid the scene's faults, to the end of the batch; then peace, and a look at the truth."""
-    with Mill(folder, api=api, scenario=scene.toml(api)) as mill:
+    with Stack(folder, api=api, scenario=scene.toml(api)) as mill:
         started = time.monotonic()
         hasty_worker(mill, scene, concurrency=400)
         batch = await mill.submit(questions)
@@ -136,7 +136,7 @@ async def play(
         return Played(api, batch, results, status, mill.stats(), logs, runs, took_s)
 
 
-def _truth(mill: Mill, results: Sequence[Result]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _truth(mill: Stack, results: Sequence[Result]) -> Iterator[tuple[str, dict[str, Any]]]:
     headers = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
     with httpx2.Client(headers=headers) as client:
         for attempt in (attempt for result in results for attempt in result.attempts if attempt.run_id):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 from tests.helpers.command_line import Terminal
-from tests.stack import Mill
+from tests.stack import Stack
 
 Row = dict[str, Any]
 HEADERS = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
@@ -20,11 +20,11 @@ HEADERS = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
 class Asker:
     """A user whose Redis, API and worker are those of a mill."""
 
-    mill: Mill
+    mill: Stack
     user: Terminal
 
     @classmethod
-    def of(cls, mill: Mill, folder: Path) -> "Asker":
+    def of(cls, mill: Stack, folder: Path) -> "Asker":
         folder.mkdir(exist_ok=True)
         settings = {
             "ASKMILL_REDIS_URL": mill.redis_url,

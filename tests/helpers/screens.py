@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.helpers.requests import Asker
-from tests.stack import Mill
+from tests.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "features.md"
@@ -56,7 +56,7 @@ def blocks() -> Iterator[tuple[str, str]]:
 
 def main() -> None:
     """Writes the page anew."""
-    with tempfile.TemporaryDirectory() as folder, Mill(Path(folder)) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as mill:
         mill.worker()
         mill.worker(ASKMILL_API="responses")
         asker = Asker.of(mill, Path(folder) / "work")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from askmill.jobs.intake import IntakeOptions, check
 from askmill.jobs.intake.base import Chunk
 from askmill.jobs.intake.csv_reader import open_quote_line
-from askmill.jobs.intake.duplicate_ids import FIRST_CAPACITY, FirstLook, SecondLook
+from askmill.jobs.intake.duplicate_ids import FIRST_CAPACITY, BloomPass, ExactPass
 from askmill.jobs.intake.render import questions_of
 from askmill.jobs.model.errors import InputFaults, UsageError
 from askmill.jobs.model.models import InputSpec
@@ -158,10 +158,10 @@ def test_open_quote(text):
 @given(ids=st.lists(st.text(max_size=2), max_size=200), chunk=st.integers(1, 50))
 def test_duplicate_ids(ids, chunk):
     """The two looks find exactly what a dictionary finds; blank ids are none."""
-    first_look = FirstLook()
+    first_look = BloomPass()
     for at in range(0, len(ids), chunk):
         first_look.note(ids[at : at + chunk])
-    second = SecondLook(first_look.suspects)
+    second = ExactPass(first_look.suspects)
     firsts: dict[str, int] = {}
     for place, own_id in enumerate(ids, 1):
         if own_id:
@@ -170,7 +170,7 @@ def test_duplicate_ids(ids, chunk):
 
 def test_many_ids():
     """Filters grow with the file: nothing is forgotten, and false alarms stay rare."""
-    look = FirstLook()
+    look = BloomPass()
     count = 4 * FIRST_CAPACITY
     for at in range(0, count, 256):
         look.note([f"id-{n}" for n in range(at, at + 256)])

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from askmill.jobs.local import EmulatorService, Lease, RedisService, emulator_process
+from askmill.jobs.local import EmulatorService, RedisService, ServiceLease, emulator_process
 from askmill.jobs.model.errors import LocalFault
 from tests.helpers.local_commands import Command, kill_all, processes_in
 from tests.support import wait_until
@@ -108,7 +108,7 @@ def test_an_emulator_that_cannot_start_is_quoted(tmp_path: Path) -> None:
 
 def test_both_services_start_side_by_side(tmp_path: Path) -> None:
     """Entering waits for neither; the emulator's address is known, and right, before it is ready."""
-    with Lease(RedisService(tmp_path)) as redis, Lease(EmulatorService(tmp_path)) as emulator:
+    with ServiceLease(RedisService(tmp_path)) as redis, ServiceLease(EmulatorService(tmp_path)) as emulator:
         early = emulator.address()
 
         assert redis.wait_ready().startswith("redis://")

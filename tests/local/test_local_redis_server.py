@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from askmill.jobs.local import Lease, RedisService
+from askmill.jobs.local import RedisService, ServiceLease
 from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.local.redis_service import server_binary
 from askmill.jobs.local.shared_service import Answer
@@ -51,7 +51,7 @@ def test_no_server_is_a_sentence(
     """Exit 3: what is missing, how to install it, and the setting that does without."""
     if version:
         install(no_wheel, "redis-server", version)
-    lease = Lease(RedisService(tmp_path_factory.mktemp("data")))
+    lease = ServiceLease(RedisService(tmp_path_factory.mktemp("data")))
 
     with pytest.raises(LocalFault, match=r"No Redis server .*apt install.*ASKMILL_REDIS_URL") as fault, lease:
         pass

@@ -17,7 +17,7 @@ import pytest
 from askmill.jobs.model.errors import UsageError, WriteFault
 from askmill.jobs.model.models import Attempt, InputSpec, JobStatus, Result, Step, Usage
 from askmill.jobs.results import FIELDS, Format, ResultOptions, plan_results, write_results
-from askmill.jobs.results.destination import whole
+from askmill.jobs.results.destination import atomic_write
 from askmill.jobs.store.codec import pack_result
 from askmill.jobs.store.records import RowView
 
@@ -479,7 +479,7 @@ async def test_a_full_disk_is_a_sentence(tmp_path):
 
 
 def _fill(out):
-    with whole(out) as stream:
+    with atomic_write(out) as stream:
         stream.write(b"new")
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -9,7 +9,7 @@ import redis
 
 from askmill.jobs.model.models import BYTE_OF_FINISHED, JobStatus
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Claim, Fed, Refusal
+from askmill.jobs.store.records import Claim, DispatchedRow, Refusal
 from tests.helpers.batches import card, claimed, ended
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.store.loading_walk import LoadingWalk
@@ -30,7 +30,7 @@ class Walk(LoadingWalk):
         self.batches: dict[str, ModelBatch] = {}
         self.alive: set[str] = set()
         self.dead: set[str] = set()
-        self.messages: list[Fed] = []
+        self.messages: list[DispatchedRow] = []
         self.claims: list[Claim] = []
         self.counter = 0
         self.story: list[str] = []
@@ -103,7 +103,7 @@ class Walk(LoadingWalk):
         """A new worker, or one of those alive."""
         known = sorted(self.alive)
         worker = self.any_of(*known, None if len(known) < 3 else known[0]) or f"w{self.fresh()}"
-        reply = self.run(self.store.beat(card(worker, self.chance.randint(1, 30)), list(self.batches)))
+        reply = self.run(self.store.heartbeat(card(worker, self.chance.randint(1, 30)), list(self.batches)))
         assert reply.alive
         assert {batch: now.state for batch, now in reply.batches.items()} == {
             batch: model.state for batch, model in self.batches.items()
@@ -119,23 +119,25 @@ class Walk(LoadingWalk):
             self.dead.add(worker)
 
     def sweep(self) -> None:
-        swept = self.run(self.store.sweep("sweeper"))
+        swept = self.run(self.store.reap_dead_workers("sweeper"))
         assert set(swept.workers) == self.dead
         expected = sum(model.bury(worker) for worker in self.dead for model in self.batches.values())
         assert swept.rows == expected
         for worker in self.dead:
-            assert not self.run(self.store.beat(card(worker))).alive, "a swept worker must not come back"
+            assert not self.run(self.store.heartbeat(card(worker))).alive, "a swept worker must not come back"
         self.dead.clear()
 
     def leave(self) -> None:
         if self.alive:
             worker = self.any_of(*sorted(self.alive))
-            assert self.run(self.store.leave(worker)) == sum(m.bury(worker) for m in self.batches.values())
+            assert self.run(self.store.deregister_worker(worker)) == sum(
+                m.bury(worker) for m in self.batches.values()
+            )
             self.alive.remove(worker)
 
     def feed(self, floor: int | None = None) -> None:
         floor = self.any_of(0, 1, 3, 40) if floor is None else floor
-        fed: list[Fed] = self.run(self.store.feed(floor))
+        fed: list[DispatchedRow] = self.run(self.store.dispatch(floor))
         wanted = {(name, number) for name, model in self.batches.items() for number in model.feedable()}
         probing = {name: model.probing() for name, model in self.batches.items()}
         assert {(one.batch, one.row) for one in fed} <= wanted
@@ -154,8 +156,8 @@ class Walk(LoadingWalk):
         """This test's broker holds no message at all: what is fed is proved lost, at the second look."""
         fed = self.redis.zcard(keys.FED)
         self.store._suspects = {}
-        assert self.run(self.store.lost_messages(-1)) == []
-        again: list[Fed] = self.run(self.store.lost_messages(-1))
+        assert self.run(self.store.requeue_lost(-1)) == []
+        again: list[DispatchedRow] = self.run(self.store.requeue_lost(-1))
         assert len(again) == fed
         self.messages += again
 
@@ -174,7 +176,7 @@ class Walk(LoadingWalk):
         for message in self.messages[known:][: self.chance.randint(1, 6)]:
             self.claim_one(message, self.any_of(*sorted(self.alive)))
 
-    def claim_one(self, message: Fed, name: str) -> None:
+    def claim_one(self, message: DispatchedRow, name: str) -> None:
         got = self.run(self.store.claim(message.batch, message.row, name))
         model = self.batches.get(message.batch)
         if model is None:
@@ -187,7 +189,7 @@ class Walk(LoadingWalk):
         row = model.rows[message.row]
         assert isinstance(got, Claim), got
         assert got.cells == [f"question {message.row - 1}"]
-        assert (got.state, got.kills, got.seed) == (row.state, row.kills, row.seed)
+        assert (got.state, got.kills, got.previous_turn) == (row.state, row.kills, row.seed)
         assert (got.previous.status if got.previous else None) == row.result
         row.fence = got.fence
         self.claims.append(got)
@@ -261,7 +263,7 @@ class Walk(LoadingWalk):
         # What is spent is known from the attempts in the state, so it never comes without one.
         state, spent = (None, None) if keep else (str(self.fresh()).encode(), self.any_of(None, None, 4))
         due_ms = claim.now_ms + FAR_MS if later else 0
-        given = self.store.give_back(claim, state, due_ms=due_ms, run_out=out, spent_nano=spent)
+        given = self.store.release(claim, state, due_ms=due_ms, run_out=out, spent_nano=spent)
         assert self.run(given) == (row is not None)
         if row:
             row.spent = row.spent if spent is None else spent
@@ -307,21 +309,21 @@ class Walk(LoadingWalk):
         for batch in self.batches:
             await self.store.resume(batch)
         for worker in self.alive:
-            await self.store.leave(worker)
-        await self.store.sweep("sweeper")
-        await self.store.beat(card("last", 1000))
+            await self.store.deregister_worker(worker)
+        await self.store.reap_dead_workers("sweeper")
+        await self.store.heartbeat(card("last", 1000))
         rounds = 0
         while OPEN & set("".join([await self.bytes_of(batch) for batch in self.batches])):
             assert rounds < 60, "a row that nobody can ever finish"
             rounds += 1
             self.time_passes()
-            await self.store.lost_messages(-1)
-            for one in [*await self.store.lost_messages(-1), *await self.store.feed(0)]:
+            await self.store.requeue_lost(-1)
+            for one in [*await self.store.requeue_lost(-1), *await self.store.dispatch(0)]:
                 claim = await claimed(self.store, one, "last")
                 assert await self.store.save(claim, b"{}", run_made=True)
                 assert await self.store.finish(claim, ended(one.row))
         await self.store.close()
 
     async def bytes_of(self, batch: str) -> str:
-        content: bytes = await self.store._at.ask("GET", keys.part(batch, "status"))
+        content: bytes = await self.store._at.execute("GET", keys.part(batch, "status"))
         return content.decode()

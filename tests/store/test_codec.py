@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askmill.jobs.model.models import Attempt, JobStatus, Result, Step, Usage
-from askmill.jobs.model.result_fields import record, shown, texts
-from askmill.jobs.store.codec import opened, pack_result, result_of, unpack_result
+from askmill.jobs.model.result_fields import csv_record, result_cells, result_values
+from askmill.jobs.store.codec import pack_result, result_of, unpack_parts, unpack_result
 from askmill.jobs.store.keys import SCHEMA_VERSION
 from benchmarks.samples import computed
 
@@ -65,8 +65,8 @@ def test_a_result_comes_back(result: Result) -> None:
 @settings(deadline=None)
 def test_what_a_csv_copies_is_what_the_fields_say(result: Result) -> None:
     """The stored end of the record is the one that would be made of the fields."""
-    rest, _, csv_end = opened(pack_result(result))
-    assert csv_end.decode() == record(texts(shown(orjson.loads(rest))))
+    rest, _, csv_end = unpack_parts(pack_result(result))
+    assert csv_end.decode() == csv_record(result_cells(result_values(orjson.loads(rest))))
 
 
 @given(result=results, times=st.integers(1, 3))
@@ -78,13 +78,13 @@ def test_a_mark_hides_the_answer_only(result: Result, times: int) -> None:
     assert (found.status, found.error, found.answer) == (JobStatus.FAILED, "previous_turn", "")
     assert (found.attempts, found.usage, found.steps) == (result.attempts, result.usage, result.steps)
     assert found.attempt_count == result.attempt_count
-    rest, _, csv_end = opened(packed)
-    assert csv_end.decode() == record(texts(shown(orjson.loads(rest))))
+    rest, _, csv_end = unpack_parts(packed)
+    assert csv_end.decode() == csv_record(result_cells(result_values(orjson.loads(rest))))
 
 
 def test_a_mark_without_an_older_result() -> None:
     """A turn that was never asked: no attempt, nothing known, no step."""
-    rest, told_steps, csv_end = opened(b"!previous_turn\n")
+    rest, told_steps, csv_end = unpack_parts(b"!previous_turn\n")
     assert csv_end == b",previous_turn,0,,,,,,,,[],[]"
     assert told_steps == b"[]"
     assert orjson.loads(rest)["status"] == "failed"

@@ -18,17 +18,17 @@ from tests.chaos.support import (
     wait_for_workers,
 )
 from tests.helpers.batches import card, claimed, submitted
-from tests.stack import QUICK, TUTOR, Mill
+from tests.stack import QUICK, TUTOR, Stack
 from tests.support import wait_until
 
 
-def asked(mill: Mill) -> int:
+def asked(mill: Stack) -> int:
     return sum(mill.stats()["requests"].values())
 
 
 async def test_requests_a_minute_hold_for_two_workers_together(tmp_path: Path) -> None:
     """600 a minute: never more than 10 a second and a burst of one second, whoever asks."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         async with await Store.open(mill.redis_url) as store:
             await store.set_limits(requests_per_minute=600)
         mill.worker(20, QUICK)
@@ -57,7 +57,7 @@ async def test_every_request_is_counted_and_takes_its_turn(
     dies = "[emulate: failed(server_error, partial), completed(left_file)] What is 1 + 1?"
     calls = '[emulate: requires_action(add, {"a": 1, "b": 2}) rounds=2] Go'
     turns = [NewRow([text], conversation=name) for text in (dies, calls, dies) for name in "abcd"]
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         async with await Store.open(mill.redis_url) as store:
             await store.set_limits(requests_per_minute=600)
             asking = {"profile": profile, "api": api, "base_url": mill.base_url, "model": "gpt-5-mini"}
@@ -80,7 +80,7 @@ async def test_every_request_is_counted_and_takes_its_turn(
 
 async def test_tokens_a_minute_slow_the_starts(tmp_path: Path) -> None:
     """Each run is booked at what runs take: 20 of them do not start within their first second."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         async with await Store.open(mill.redis_url) as store:
             await store.set_limits(tokens_per_minute=20_000)
         mill.worker(20, QUICK)
@@ -98,7 +98,7 @@ async def test_tokens_a_minute_slow_the_starts(tmp_path: Path) -> None:
 
 async def test_max_runs_hold_for_all_and_change_while_running(tmp_path: Path) -> None:
     """Two workers of 30 slots, 8 runs allowed; raised in Redis to 16, and obeyed, through a hand-over too."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         async with await Store.open(mill.redis_url) as store:
             await store.set_limits(max_runs=8)
             first = mill.worker(30, QUICK)
@@ -117,7 +117,7 @@ async def test_max_runs_hold_for_all_and_change_while_running(tmp_path: Path) ->
 
 async def test_limits_of_the_settings_go_with_the_workers_that_had_them(tmp_path: Path) -> None:
     """Unset at the next start: none again. Changed by hand meanwhile: the change stays."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         async with await Store.open(mill.redis_url) as store:
             first = mill.worker(2, QUICK, ASKMILL_MAX_RUNS="2", ASKMILL_REQUESTS_PER_MINUTE="300")
             wait_for_workers(mill, 1)
@@ -138,20 +138,20 @@ async def test_limits_of_the_settings_go_with_the_workers_that_had_them(tmp_path
 async def test_rows_between_two_workers_count_as_runs(store: Store) -> None:
     """A row handed over has its run out at the API: its place under `max_runs` goes to nobody else."""
     await store.set_limits(max_runs=2)
-    await store.beat(card())
+    await store.heartbeat(card())
     first, second = await submitted(store, 1), await submitted(store, 3, identity="1" * 64)
-    claims = {fed.batch: await claimed(store, fed) for fed in await store.feed(0)}
+    claims = {fed.batch: await claimed(store, fed) for fed in await store.dispatch(0)}
     for claim in claims.values():
         await store.save(claim, b"{}", run_made=True)
-    await store.give_back(claims[first])
+    await store.release(claims[first])
 
-    assert [(fed.batch, fed.row) for fed in await store.feed(0)] == [(first, 1)]
+    assert [(fed.batch, fed.row) for fed in await store.dispatch(0)] == [(first, 1)]
     assert set(claims) == {first, second}
 
 
 async def test_a_429_halves_the_runs_in_flight_and_they_recover(tmp_path: Path) -> None:
     """All workers start fewer runs after the API said 429; no attempt is used up."""
-    with Mill(tmp_path, scenario="[latency]\nmedian_s = 0.3\n") as mill:
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.3\n") as mill:
         mill.worker(40, QUICK)
         batch = await mill.submit(["What is 1 + 1?"] * 400)
         wait_for_runs(mill, 60)
@@ -168,7 +168,7 @@ async def test_a_budget_with_token_limits_is_never_exceeded(tmp_path: Path) -> N
     profile = TUTOR.model_copy(
         update={"tools": (), "max_prompt_tokens": 256, "max_completion_tokens": 256, "model": "gpt-5-mini"}
     )
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(30, QUICK)
         batch = await mill.submit(["What is 1 + 1?"] * 200, profile, budget_usd=0.004)
         status = await mill.wait_for(batch, ["paused"], timeout_s=60)
@@ -182,7 +182,7 @@ async def test_a_budget_with_token_limits_is_never_exceeded(tmp_path: Path) -> N
 
 async def test_a_small_batch_behind_a_big_one_starts_at_once(tmp_path: Path) -> None:
     """50 rows submitted behind 20,000: done in about their own time, long before the big one."""
-    with Mill(tmp_path, scenario="[latency]\nmedian_s = 0.5\n") as mill:
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.5\n") as mill:
         mill.worker(50)
         big = await mill.submit(["What is 1 + 1?"] * 20_000)
         wait_for_runs(mill, 100)

@@ -14,12 +14,12 @@ from tests.helpers.batches import card, claimed, ended, stop_heart, submitted
 async def test_a_row_goes_from_claim_to_result(store: Store) -> None:
     """Cells in, result out, every counter told, the batch done."""
     batch = await submitted(store, 1)
-    assert (await store.beat(card(), [batch])).batches[batch].state is BatchState.QUEUED
-    (fed,) = await store.feed(1)
+    assert (await store.heartbeat(card(), [batch])).batches[batch].state is BatchState.QUEUED
+    (fed,) = await store.dispatch(1)
     claim = await claimed(store, fed)
     assert (claim.cells, claim.state, claim.previous, claim.kills) == (["question 1"], None, None, 0)
     saved = await store.save(claim, b"{}", run_made=True, counters={"requests": 3})
-    assert saved.first
+    assert saved.first_accepted
     assert (await store.batch(batch)).state is BatchState.RUNNING
     spent = {"requests": 2, "prompt": 10, "completion": 5, "cost_nano": 1_500_000}
     assert await store.finish(claim, ended(1), counters=spent)
@@ -34,8 +34,8 @@ async def test_a_row_goes_from_claim_to_result(store: Store) -> None:
 async def test_the_same_message_twice_is_one_claim(store: Store) -> None:
     """Of a hundred deliveries at once one gets the row; afterwards it is finished for all."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    (fed,) = await store.feed(1)
+    await store.heartbeat(card())
+    (fed,) = await store.dispatch(1)
     got = await asyncio.gather(*(store.claim(batch, fed.row, "w1") for _ in range(100)))
     claims = [claim for claim in got if isinstance(claim, Claim)]
     assert len(claims) == 1
@@ -47,37 +47,37 @@ async def test_the_same_message_twice_is_one_claim(store: Store) -> None:
 async def test_a_claim_whose_reply_was_lost_is_answered_again(store: Store) -> None:
     """The same call sent again by the client library gets the same row, not a refusal by itself."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    await store.feed(1)
+    await store.heartbeat(card())
+    await store.dispatch(1)
     scripts = store._at.scripts
     first = await scripts.claim(batch, 1, "w1", "fence")
     again = await scripts.claim(batch, 1, "w1", "fence")
     assert (first[0], again[0]) == (b"", b"")
     assert (await scripts.claim(batch, 1, "w1", "other"))[0] == b"running"
-    await store.leave("w1")
+    await store.deregister_worker("w1")
 
 
 @pytest.mark.parametrize("swept", [False, True])
 async def test_a_worker_that_was_only_slow_changes_nothing(store: Store, redis_url: str, swept: bool) -> None:
     """Once swept, its beat says so and its saves, results and hand-backs are refused; before that it lives on."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    slow = await claimed(store, (await store.feed(1))[0])
+    await store.heartbeat(card())
+    slow = await claimed(store, (await store.dispatch(1))[0])
     await store.save(slow, b"mine", run_out=True)
     stop_heart(redis_url, "w1")
     if not swept:
-        assert (await store.beat(card())).alive
+        assert (await store.heartbeat(card())).alive
         assert await store.save(slow, b"still mine")
         return
-    assert (await store.sweep("sweeper")).workers == ("w1",)
-    assert not (await store.beat(card())).alive
-    await store.beat(card("w2"))
-    heir = await claimed(store, (await store.feed(1))[0], "w2")
+    assert (await store.reap_dead_workers("sweeper")).workers == ("w1",)
+    assert not (await store.heartbeat(card())).alive
+    await store.heartbeat(card("w2"))
+    heir = await claimed(store, (await store.dispatch(1))[0], "w2")
     assert heir.state == b"mine"
     assert not await store.save(slow, b"late", counters={"requests": 9})
-    assert not await store.give_back(slow, b"late")
+    assert not await store.release(slow, b"late")
     assert not await store.finish(slow, ended(1, JobStatus.FAILED))
-    assert not await store.keep_file(slow, 0, b"late", 100)
+    assert not await store.store_file(slow, 0, b"late", 100)
     assert (await store.row(batch, 1)).state == b"mine"
     assert await store.finish(heir, ended(1))
     assert (await store.status(batch)).to_json()["requests"] == 0
@@ -87,8 +87,8 @@ async def test_a_worker_that_was_only_slow_changes_nothing(store: Store, redis_u
 async def test_a_row_outside_the_batch_is_refused(store: Store, redis_url: str, row: int) -> None:
     """And leaves no trace: the batch's own row is answered as if nobody had asked for another."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    (fed,) = await store.feed(0)
+    await store.heartbeat(card())
+    (fed,) = await store.dispatch(0)
     assert await store.claim(batch, row, "w1") is Refusal.NO_SUCH_ROW
     with redis.Redis.from_url(redis_url) as client:
         assert not client.exists(keys.live(batch, row), keys.held("w1"))
@@ -99,16 +99,16 @@ async def test_a_row_outside_the_batch_is_refused(store: Store, redis_url: str, 
 async def test_only_deaths_in_a_dangerous_moment_count(store: Store, redis_url: str) -> None:
     """A row that kills its workers is told as poison; one whose workers die while waiting is not."""
     batch = await submitted(store, 2)
-    await store.beat(card("w0"))
-    first = await claimed(store, (await store.feed(0))[0], "w0")
+    await store.heartbeat(card("w0"))
+    first = await claimed(store, (await store.dispatch(0))[0], "w0")
     await store.save(first, b"1", run_made=True)
-    second = await claimed(store, (await store.feed(0))[0], "w0")
+    second = await claimed(store, (await store.dispatch(0))[0], "w0")
     await store.save(second, b"2", run_made=True, danger=True)
     for death in range(1, POISON_KILLS + 1):
         stop_heart(redis_url, f"w{death - 1}")
-        await store.sweep("sweeper")
-        await store.beat(card(f"w{death}"))
-        claims = [await claimed(store, fed, f"w{death}") for fed in await store.feed(0)]
+        await store.reap_dead_workers("sweeper")
+        await store.heartbeat(card(f"w{death}"))
+        claims = [await claimed(store, fed, f"w{death}") for fed in await store.dispatch(0)]
         assert {claim.row: claim.kills for claim in claims} == {1: 0, 2: death}
         for claim in claims:
             await store.save(claim, b"again", danger=claim.row == 2)
@@ -118,23 +118,23 @@ async def test_only_deaths_in_a_dangerous_moment_count(store: Store, redis_url: 
 async def test_a_worker_that_leaves_hands_its_rows_over(store: Store) -> None:
     """A clean end is no death: the rows wait at once, with all that is known of them."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(1))[0])
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(1))[0])
     await store.save(claim, b"known", run_made=True, danger=True)
-    assert await store.leave("w1") == 1
+    assert await store.deregister_worker("w1") == 1
     assert await store.workers() == ()
-    await store.beat(card("w2"))
-    heir = await claimed(store, (await store.feed(1))[0], "w2")
+    await store.heartbeat(card("w2"))
+    heir = await claimed(store, (await store.dispatch(1))[0], "w2")
     assert (heir.batch, heir.state) == (batch, b"known")
 
 
 async def test_a_row_given_back_waits_for_its_time(store: Store) -> None:
     """Not fed before it is due, nor claimable by an old message; then with its state."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(1))[0])
-    assert await store.give_back(claim, b"resting", due_ms=claim.now_ms + 60_000, counters={"requests": 1})
-    assert await store.feed(5) == []
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(1))[0])
+    assert await store.release(claim, b"resting", due_ms=claim.now_ms + 60_000, counters={"requests": 1})
+    assert await store.dispatch(5) == []
     assert await store.claim(batch, 1, "w1") is Refusal.WAITING
     detail = await store.row(batch, 1)
     assert (detail.view.status, detail.due_ms, detail.state) == (
@@ -142,8 +142,8 @@ async def test_a_row_given_back_waits_for_its_time(store: Store) -> None:
         claim.now_ms + 60_000,
         b"resting",
     )
-    await store._at.ask("ZADD", keys.part(batch, "due"), 0, 1)
-    again = await claimed(store, (await store.feed(5))[0])
+    await store._at.execute("ZADD", keys.part(batch, "due"), 0, 1)
+    again = await claimed(store, (await store.dispatch(5))[0])
     assert again.state == b"resting"
     assert again.fence != claim.fence
 
@@ -151,33 +151,33 @@ async def test_a_row_given_back_waits_for_its_time(store: Store) -> None:
 async def test_a_worker_of_another_api_is_refused_and_the_row_waits_for_the_right_one(store: Store) -> None:
     """It goes back with a pause, so that the two kinds do not pass it round as fast as they can."""
     batch = await submitted(store, 1)
-    await store.beat(card("right"))
-    await store.beat(card("wrong", base_url="https://elsewhere/v1"))
-    (fed,) = await store.feed(1)
+    await store.heartbeat(card("right"))
+    await store.heartbeat(card("wrong", base_url="https://elsewhere/v1"))
+    (fed,) = await store.dispatch(1)
     assert await store.claim(batch, fed.row, "wrong") is Refusal.MISMATCH
-    assert await store.feed(1) == []
+    assert await store.dispatch(1) == []
     status = await store.status(batch)
     assert [worker.id for worker in status.workers] == ["right"]
-    assert [worker.id for worker in status.strangers] == ["wrong"]
+    assert [worker.id for worker in status.other_workers] == ["wrong"]
 
 
 async def test_who_never_beat_gets_no_row(store: Store) -> None:
     """Nobody could tell when such a worker dies."""
     batch = await submitted(store, 1)
-    await store.feed(1)
+    await store.dispatch(1)
     assert await store.claim(batch, 1, "ghost") is Refusal.STRANGER
-    assert [fed.row for fed in await store.feed(1)] == [1]
+    assert [fed.row for fed in await store.dispatch(1)] == [1]
 
 
 async def test_generated_files_are_kept_up_to_a_size(store: Store) -> None:
     """Storing one again replaces it and counts once."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(1))[0])
-    assert await store.keep_file(claim, 0, b"x" * 60, 100)
-    assert await store.keep_file(claim, 0, b"y" * 70, 100)
-    assert not await store.keep_file(claim, 1, b"z" * 31, 100)
-    assert await store.keep_file(claim, 1, b"z" * 30, 100)
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(1))[0])
+    assert await store.store_file(claim, 0, b"x" * 60, 100)
+    assert await store.store_file(claim, 0, b"y" * 70, 100)
+    assert not await store.store_file(claim, 1, b"z" * 31, 100)
+    assert await store.store_file(claim, 1, b"z" * 30, 100)
     assert await store.file(batch, 1, 0) == b"y" * 70
     assert await store.file(batch, 1, 2) is None
 
@@ -185,72 +185,72 @@ async def test_generated_files_are_kept_up_to_a_size(store: Store) -> None:
 async def test_five_minutes_of_failing_creates_pause_the_batch(store: Store) -> None:
     """Not one failure, and not when one create succeeded in between."""
     batch = await submitted(store, 2)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(1))[0])
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(1))[0])
     long_ago = claim.now_ms - 301_000
 
     async def began(at_ms: int) -> None:
-        await store._at.ask("HSET", keys.batch(batch), "trouble_since", at_ms)
+        await store._at.execute("HSET", keys.batch(batch), "trouble_since", at_ms)
 
-    assert not await store.trouble(batch)
-    since = await store._at.ask("HGET", keys.batch(batch), "trouble_since")
+    assert not await store.record_create_failure(batch)
+    since = await store._at.execute("HGET", keys.batch(batch), "trouble_since")
     assert int(since) >= claim.now_ms
     await began(long_ago)
     await store.save(claim, b"{}", run_made=True)
-    assert not await store.trouble(batch)
+    assert not await store.record_create_failure(batch)
     await began(long_ago)
-    assert await store.trouble(batch)
+    assert await store.record_create_failure(batch)
     paused = await store.batch(batch)
     assert (paused.state, paused.paused_reason, paused.accepted) == (
         BatchState.PAUSED,
         "api_unreachable",
         False,
     )
-    assert not await store.trouble(batch)
+    assert not await store.record_create_failure(batch)
 
 
 async def test_a_pause_lets_runs_in_flight_end_and_starts_none(store: Store) -> None:
     """A row whose run may be out at the API is fed and claimed all the same; one whose run has ended is not."""
     batch = await submitted(store, 3)
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"following", run_made=True)
-    ended_run, unasked = [await claimed(store, fed) for fed in await store.feed(0)]
+    ended_run, unasked = [await claimed(store, fed) for fed in await store.dispatch(0)]
     await store.save(ended_run, b"sent", run_out=True)
     await store.save(ended_run, b"expired", run_out=False)
     await store.pause(batch, "asked")
     for claim in (first, ended_run, unasked):
-        assert await store.give_back(claim)
-    fed = await store.feed(10)
+        assert await store.release(claim)
+    fed = await store.dispatch(10)
     assert [one.row for one in fed] == [first.row]
     again = await claimed(store, fed[0])
-    assert (again.state, again.now.state, again.now.paused_reason) == (
+    assert (again.state, again.update.state, again.update.paused_reason) == (
         b"following",
         BatchState.PAUSED,
         "asked",
     )
     await store.finish(again, ended(first.row))
     await store.resume(batch)
-    assert {one.row for one in await store.feed(10)} == {ended_run.row, unasked.row}
+    assert {one.row for one in await store.dispatch(10)} == {ended_run.row, unasked.row}
 
 
 async def test_a_message_of_a_paused_batch_is_put_back(store: Store) -> None:
     """A row that was published before the pause waits for the resume."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    await store.feed(0)
+    await store.heartbeat(card())
+    await store.dispatch(0)
     await store.pause(batch, "asked")
     assert await store.claim(batch, 1, "w1") is Refusal.PAUSED
-    assert await store.feed(10) == []
+    assert await store.dispatch(10) == []
     await store.resume(batch)
-    assert [fed.row for fed in await store.feed(10)] == [1]
+    assert [fed.row for fed in await store.dispatch(10)] == [1]
 
 
 async def test_nothing_is_started_once_the_batch_is_paused_or_cancelled(store: Store) -> None:
     """The mark before a create is the last word: refused, nothing saved."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(0))[0])
     for stop in (store.pause(batch, "asked"), store.cancel(batch)):
         await stop
         saved = await store.save(claim, b"sending", run_out=True, counters={"requests": 1})
@@ -266,52 +266,52 @@ async def test_everything_a_large_dead_worker_held_waits_after_one_sweep(
 ) -> None:
     """However many rows: several scripts, none of them long."""
     await submitted(store, 2500)
-    await store.beat(card(slots=3000))
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card(slots=3000))
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
-    fed = await store.feed(0)
+    fed = await store.dispatch(0)
     await asyncio.gather(*(claimed(store, one) for one in fed))
     stop_heart(redis_url, "w1")
-    swept = await store.sweep("sweeper")
+    swept = await store.reap_dead_workers("sweeper")
     assert (swept.workers, swept.rows) == (("w1",), 2500)
-    assert (await store.sweep("sweeper")).workers == ()
+    assert (await store.reap_dead_workers("sweeper")).workers == ()
 
 
 async def test_a_beat_that_comes_after_the_end_brings_no_worker_back(store: Store) -> None:
     """Sent before its worker left, carried out after: `cancel` must not count on a worker that is gone."""
-    await store.beat(card())
-    await store.leave("w1")
-    assert not (await store.beat(card())).alive
+    await store.heartbeat(card())
+    await store.deregister_worker("w1")
+    assert not (await store.heartbeat(card())).alive
     assert await store.workers() == ()
 
 
 async def test_a_worker_back_from_an_outage_takes_nobody_for_dead(store: Store, redis_url: str) -> None:
     """Away together, heard one by one: who is heard first waits a lifetime before it calls others dead."""
     await submitted(store, 1)
-    await store.beat(card())
-    await store.beat(card("w2"))
-    await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    await store.heartbeat(card("w2"))
+    await claimed(store, (await store.dispatch(0))[0])
     stop_heart(redis_url, "w1")
     stop_heart(redis_url, "w2")
     with redis.Redis.from_url(redis_url) as client:
         client.zadd(keys.WORKERS, {"w2": 0})
-    assert (await store.sweep("w2")).workers == (), "it has not been heard itself"
-    await store.beat(card("w2"))
-    assert (await store.sweep("w2")).workers == (), "w1 may be heard any moment"
-    await store.beat(card())
-    assert (await store.sweep("sweeper")).workers == ()
+    assert (await store.reap_dead_workers("w2")).workers == (), "it has not been heard itself"
+    await store.heartbeat(card("w2"))
+    assert (await store.reap_dead_workers("w2")).workers == (), "w1 may be heard any moment"
+    await store.heartbeat(card())
+    assert (await store.reap_dead_workers("sweeper")).workers == ()
 
 
 async def test_keys_deleted_by_hand_are_not_made_again(store: Store, redis_url: str) -> None:
     """What a dead worker held of a batch that is gone is forgotten, not put back."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    await claimed(store, (await store.dispatch(0))[0])
     with redis.Redis.from_url(redis_url) as client:
         client.delete(*client.scan_iter(f"askmill:b:{batch}*"), keys.identity("0" * 64))
         client.zrem(keys.OPEN, batch)
         client.zrem(keys.BATCHES, batch)
     stop_heart(redis_url, "w1")
-    assert (await store.sweep("sweeper")).workers == ("w1",)
+    assert (await store.reap_dead_workers("sweeper")).workers == ("w1",)
     with redis.Redis.from_url(redis_url) as client:
         assert list(client.scan_iter(f"askmill:b:{batch}*")) == []

@@ -22,22 +22,22 @@ def now_ms(client: "redis.Redis[bytes]") -> int:
 async def test_a_row_that_waits_is_due_when_it_was_to_be(store: Store, redis_url: str) -> None:
     """Not an hour later; nor do requests wait that are limited, nor messages that are lost."""
     batch = await submitted(store, 2)
-    await store.beat(card())
+    await store.heartbeat(card())
     await store.set_limits(requests_per_minute=600)
-    claim = await claimed(store, (await store.feed(1))[0])
-    await store.beat(card())
+    claim = await claimed(store, (await store.dispatch(1))[0])
+    await store.heartbeat(card())
     with redis.Redis.from_url(redis_url) as client:
         due, tat = keys.part(batch, "due"), "askmill:tat:requests_per_minute"
-        await store.give_back(claim, due_ms=now_ms(client) + 20_000)
-        await store.feed(1)
-        await store.book("requests_per_minute", 1)
+        await store.release(claim, due_ms=now_ms(client) + 20_000)
+        await store.dispatch(1)
+        await store.reserve_rate("requests_per_minute", 1)
         for zset in (due, keys.WORKERS, keys.FED):
             an_hour_ahead(client, zset)
         client.set(tat, float(client.get(tat) or 0) + HOUR_MS, keepttl=True)
         for _ in range(2):
-            await store.beat(card())
+            await store.heartbeat(card())
             (_, due_at), now = client.zrange(due, 0, -1, withscores=True)[0], now_ms(client)
             assert abs(due_at - now) < 60_000
             assert all(at <= now + 1000 for _, at in client.zrange(keys.FED, 0, -1, withscores=True))
             assert float(client.get(tat) or 0) < now + 60_000
-    assert await store.book("requests_per_minute", 1) < 60
+    assert await store.reserve_rate("requests_per_minute", 1) < 60

@@ -12,7 +12,7 @@ from askmill.jobs.model.models import Limits
 from askmill.jobs.model.profile import Resources
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.codec import limits_json
-from askmill.jobs.store.records import Found, LeaseLost, Loading, NewRow, Wanted
+from askmill.jobs.store.records import Found, LeaseLost, Loading, NewRow, ResourceKey
 from askmill.jobs.submit.load_lease import under_lease
 from tests.helpers.batches import new_batch, submitted
 from tests.store.loading_walk import SentTwice
@@ -48,9 +48,9 @@ async def test_each_script_of_a_load_may_be_sent_twice(store: Store, redis_url: 
     taken = await twice.take(new_batch())
     assert isinstance(taken, Loading)
     batch = taken.batch
-    wanted = Wanted(batch, "file", "ab" * 32)
-    assert await twice.reserve(wanted) == (True, None)
-    await twice.remember(wanted, "file-1")
+    wanted = ResourceKey(batch, "file", "ab" * 32)
+    assert await twice.acquire_resource(wanted) == (True, None)
+    await twice.store_resource(wanted, "file-1")
     await twice.set_resources(batch, Resources(code_interpreter_files=("file-1",)))
     await twice.renew(batch)
     await twice.change_limits(batch, {"attempts": 7})
@@ -60,7 +60,7 @@ async def test_each_script_of_a_load_may_be_sent_twice(store: Store, redis_url: 
     assert [view.cells for view in [v async for v in store.results(batch)]] == [row.cells for row in rows]
     found = await store.batch(batch)
     assert (found.rows, found.limits.attempts) == (20, 7)
-    assert await store.made(batch) == [("file", "file-1")]
+    assert await store.list_resources(batch) == [("file", "file-1")]
     dropped = await twice.create_batch(new_batch())
     await twice.drop(dropped)
     assert await store.look(IDENTITY) == Found(batch, loading=False)
@@ -70,24 +70,28 @@ async def test_what_the_dead_has_uploaded_is_its_successors(store: Store, client
     """Its turn to make something is void at once; what it still finishes stands in the batch's ledger."""
     first, second = _other(store), _other(store)
     batch = (await first.take(new_batch())).batch
-    known, slow = Wanted(batch, "file", "ab" * 32), Wanted(batch, "file", "cd" * 32)
-    assert await first.reserve(known) == (True, None)
-    await first.remember(known, "file-1")
-    assert await first.reserve(slow) == (True, None)
+    known, slow = ResourceKey(batch, "file", "ab" * 32), ResourceKey(batch, "file", "cd" * 32)
+    assert await first.acquire_resource(known) == (True, None)
+    await first.store_resource(known, "file-1")
+    assert await first.acquire_resource(slow) == (True, None)
     assert await second.take(new_batch()) == Found(batch, loading=True)
     _lapse(client, batch)
     assert await second.take(new_batch()) == Loading(batch, continued=True, options={})
-    assert await second.reserve(Wanted(batch, "file", "ab" * 32)) == (False, "file-1")
-    mine = Wanted(batch, "file", "cd" * 32)
-    assert await second.reserve(mine) == (True, None)
-    await first.remember(slow, "file-late")
+    assert await second.acquire_resource(ResourceKey(batch, "file", "ab" * 32)) == (False, "file-1")
+    mine = ResourceKey(batch, "file", "cd" * 32)
+    assert await second.acquire_resource(mine) == (True, None)
+    await first.store_resource(slow, "file-late")
     with pytest.raises(LeaseLost):
-        await first.reserve(Wanted(batch, "file", "ef" * 32))
+        await first.acquire_resource(ResourceKey(batch, "file", "ef" * 32))
     with pytest.raises(LeaseLost):
         await first.set_resources(batch, Resources())
-    await second.remember(mine, "file-2")
-    assert await second.reserve(mine) == (False, "file-2")
-    assert sorted(await store.made(batch)) == [("file", "file-1"), ("file", "file-2"), ("file", "file-late")]
+    await second.store_resource(mine, "file-2")
+    assert await second.acquire_resource(mine) == (False, "file-2")
+    assert sorted(await store.list_resources(batch)) == [
+        ("file", "file-1"),
+        ("file", "file-2"),
+        ("file", "file-late"),
+    ]
 
 
 async def test_limits_that_two_commands_change_at_once_both_hold(store: Store) -> None:
@@ -95,7 +99,7 @@ async def test_limits_that_two_commands_change_at_once_both_hold(store: Store) -
     batch = (await store.take(new_batch(limits=Limits(budget_usd=2.5)))).batch
     await store.change_limits(batch, {"attempts": 7})
     older = Limits(budget_usd=2.5)
-    stale = await store._at.scripts.limits(batch, b"{}", "", limits_json(older))
+    stale = await store._at.scripts.set_batch_limits(batch, b"{}", "", limits_json(older))
     assert stale == -1, "they are no longer those that were read"
     await store.change_limits(batch, {"deadline_s": 9.0})
     await store.add_rows(batch, 1, [NewRow(["why?"])])

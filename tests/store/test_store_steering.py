@@ -20,15 +20,15 @@ def commands(redis_url: str) -> int:
 async def test_cancel_ends_at_once_what_nothing_was_begun_for(store: Store) -> None:
     """Running rows stay for their workers, and the batch ends with the last of them; an answer is kept."""
     batch = await submitted(store, 5)
-    await store.beat(card(slots=3))
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card(slots=3))
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"following", run_made=True)
-    second = await claimed(store, (await store.feed(0))[0])
+    second = await claimed(store, (await store.dispatch(0))[0])
     counts = (await store.cancel(batch)).by_status
     assert (counts[JobStatus.CANCELLED], counts[JobStatus.RUNNING], counts[JobStatus.QUEUED]) == (3, 2, 0)
     cancelled = await store.batch(batch)
     assert (cancelled.state, cancelled.finished_at_ms) == (BatchState.CANCELLED, None)
-    assert (await store.beat(card(), [batch])).batches[batch] is not None
+    assert (await store.heartbeat(card(), [batch])).batches[batch] is not None
     await store.finish(first, ended(1))
     await store.finish(second, ended(2, JobStatus.CANCELLED))
     over = await store.batch(batch)
@@ -47,21 +47,21 @@ async def test_cancel_ends_at_once_what_nothing_was_begun_for(store: Store) -> N
 async def test_cancel_leaves_begun_rows_to_a_worker(store: Store) -> None:
     """A waiting row with a thread, a run or paid attempts is fed at once, to be ended with all of them."""
     batch = await submitted(store, 4)
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"run out", run_made=True)
-    resting, published, untouched = [await claimed(store, fed) for fed in await store.feed(0)]
-    await store.give_back(first, due_ms=first.now_ms + 60_000)
-    await store.give_back(resting, b"one attempt", due_ms=first.now_ms + 60_000)
-    await store.give_back(published, b"another")
-    await store.give_back(untouched)
-    assert len(await store.feed(0)) == 2
+    resting, published, untouched = [await claimed(store, fed) for fed in await store.dispatch(0)]
+    await store.release(first, due_ms=first.now_ms + 60_000)
+    await store.release(resting, b"one attempt", due_ms=first.now_ms + 60_000)
+    await store.release(published, b"another")
+    await store.release(untouched)
+    assert len(await store.dispatch(0)) == 2
     assert (await store.cancel(batch)).by_status[JobStatus.CANCELLED] == 1
-    assert {one.row for one in await store.feed(0)} == {first.row, resting.row}
+    assert {one.row for one in await store.dispatch(0)} == {first.row, resting.row}
     for row, state in ((first.row, b"run out"), (resting.row, b"one attempt"), (published.row, b"another")):
         claim = await store.claim(batch, row, "w1")
         assert claim.state == state
-        assert claim.now.state is BatchState.CANCELLED
+        assert claim.update.state is BatchState.CANCELLED
         await store.finish(claim, ended(row, JobStatus.CANCELLED))
     assert (await store.batch(batch)).finished_at_ms is not None
 
@@ -69,11 +69,11 @@ async def test_cancel_leaves_begun_rows_to_a_worker(store: Store) -> None:
 async def test_a_cancelled_row_that_is_handed_over_is_fed_again(store: Store) -> None:
     """A worker that leaves in the middle of cancelling passes the row on."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(0))[0])
     await store.cancel(batch)
-    await store.give_back(claim, b"cancelling")
-    again = await claimed(store, (await store.feed(0))[0])
+    await store.release(claim, b"cancelling")
+    again = await claimed(store, (await store.dispatch(0))[0])
     assert again.state == b"cancelling"
     await store.finish(again, ended(1, JobStatus.CANCELLED))
 
@@ -82,7 +82,7 @@ async def test_what_is_over_cannot_be_paused_resumed_or_cancelled(store: Store) 
     """It says so by changing nothing."""
     batch = await submitted(store, 1)
     assert not await store.resume(batch)
-    await store.beat(card())
+    await store.heartbeat(card())
     await work_off(store)
     assert not await store.pause(batch, "asked")
     assert not await store.pause_from_worker(batch, "insufficient_quota")
@@ -99,10 +99,10 @@ async def test_what_is_over_cannot_be_paused_resumed_or_cancelled(store: Store) 
 async def test_a_refusing_api_pauses_the_batch_and_a_resume_tries_with_one_row(store: Store) -> None:
     """The reason is shown; the first run goes alone again until the API has accepted it."""
     batch = await submitted(store, 5)
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
-    assert len(await store.feed(0)) == 4
+    assert len(await store.dispatch(0)) == 4
     assert await store.pause_from_worker(batch, "insufficient_quota")
     assert not await store.pause_from_worker(batch, "insufficient_quota")
     told = (await store.status(batch)).to_json()
@@ -110,30 +110,30 @@ async def test_a_refusing_api_pauses_the_batch_and_a_resume_tries_with_one_row(s
     for row in range(2, 6):
         await store.claim(batch, row, "w1")
     assert await store.resume(batch)
-    (probe,) = await store.feed(0)
-    assert await store.feed(0) == []
-    assert (await store.save(await claimed(store, probe), b"{}", run_made=True)).first
-    assert len(await store.feed(0)) == 3
+    (probe,) = await store.dispatch(0)
+    assert await store.dispatch(0) == []
+    assert (await store.save(await claimed(store, probe), b"{}", run_made=True)).first_accepted
+    assert len(await store.dispatch(0)) == 3
 
 
 async def test_a_persons_pause_keeps_the_window_open(store: Store) -> None:
     """The API refused nothing: after the resume everything goes on at once, runs in flight or not."""
     batch = await submitted(store, 5)
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
     await store.pause(batch, "asked")
     await store.resume(batch)
-    assert len(await store.feed(0)) == 4
+    assert len(await store.dispatch(0)) == 4
 
 
 async def test_retry_asks_the_chosen_rows_again_and_keeps_their_results_meanwhile(store: Store) -> None:
     """Other rows stay; the older attempts are handed to whoever claims; a task id is never used twice."""
     batch = await submitted(store, 3)
-    await store.beat(card())
+    await store.heartbeat(card())
     ids = []
     for status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.EXPIRED):
-        (fed,) = await store.feed(0)
+        (fed,) = await store.dispatch(0)
         ids.append(fed)
         await store.finish(await claimed(store, fed), ended(fed.row, status))
     assert (await store.batch(batch)).state is BatchState.DONE
@@ -143,7 +143,7 @@ async def test_retry_asks_the_chosen_rows_again_and_keeps_their_results_meanwhil
     views = [view async for view in store.results(batch)]
     assert [view.status for view in views] == [JobStatus.COMPLETED, JobStatus.QUEUED, JobStatus.QUEUED]
     assert [view.result for view in views[1:]] == [ended(2, JobStatus.FAILED), ended(3, JobStatus.EXPIRED)]
-    (fed,) = await store.feed(0)
+    (fed,) = await store.dispatch(0)
     assert fed not in ids
     claim = await claimed(store, fed)
     assert claim.previous == ended(2, JobStatus.FAILED)
@@ -164,8 +164,8 @@ async def test_a_rejected_row_cannot_be_retried(store: Store) -> None:
 async def test_retry_of_a_turn_whose_earlier_turn_failed_is_left_out(store: Store) -> None:
     """Without the earlier turn it has no thread to go on."""
     batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(2)])
-    await store.beat(card())
-    await store.finish(await claimed(store, (await store.feed(0))[0]), ended(1, JobStatus.EXPIRED))
+    await store.heartbeat(card())
+    await store.finish(await claimed(store, (await store.dispatch(0))[0]), ended(1, JobStatus.EXPIRED))
     assert await store.retry(batch, [JobStatus.FAILED]) == 0
     assert await store.retry(batch, [JobStatus.EXPIRED]) == 2
 
@@ -173,38 +173,38 @@ async def test_retry_of_a_turn_whose_earlier_turn_failed_is_left_out(store: Stor
 async def test_retry_while_an_earlier_turn_still_runs_waits_for_it(store: Store) -> None:
     """Cancelled in the middle of a conversation, then retried: the rest follows the turn that was running."""
     batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(3)])
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.cancel(batch)
     assert await store.retry(batch, [JobStatus.CANCELLED]) == 2
-    assert await store.feed(0) == []
+    assert await store.dispatch(0) == []
     await store.finish(first, ended(1), seed=b"the thread")
-    second = await claimed(store, (await store.feed(0))[0])
-    assert (second.row, second.seed) == (2, b"the thread")
+    second = await claimed(store, (await store.dispatch(0))[0])
+    assert (second.row, second.previous_turn) == (2, b"the thread")
 
 
 async def test_limits_changed_on_the_way_reach_workers_with_the_next_beat(store: Store) -> None:
     """And every claim after it."""
     batch = await submitted(store, 1)
     await store.update_limits(batch, Limits(attempts=9))
-    now = (await store.beat(card(), [batch])).batches[batch]
+    now = (await store.heartbeat(card(), [batch])).batches[batch]
     assert now is not None
     assert now.limits.attempts == 9
-    assert (await claimed(store, (await store.feed(0))[0])).now.limits.attempts == 9
+    assert (await claimed(store, (await store.dispatch(0))[0])).update.limits.attempts == 9
 
 
 async def test_a_purged_batch_is_gone_and_its_workers_are_told(store: Store, redis_url: str) -> None:
     """Not a key stays, whatever its rows were doing."""
     rows = [NewRow([str(n)], None, "talk" if n in {1, 2} else None) for n in range(6)]
     batch = await submitted(store, rows)
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True, reserve_nano=5)
-    fed = await store.feed(0)
+    fed = await store.dispatch(0)
     held = await claimed(store, fed[0])
     resting = await claimed(store, fed[1])
-    await store.keep_file(held, 0, b"file", 100)
-    await store.give_back(resting, b"{}")
+    await store.store_file(held, 0, b"file", 100)
+    await store.release(resting, b"{}")
     await store.finish(first, ended(1))
     await store.purge(batch)
     with redis.Redis.from_url(redis_url) as client:
@@ -213,7 +213,7 @@ async def test_a_purged_batch_is_gone_and_its_workers_are_told(store: Store, red
         assert client.zrange(keys.FED, 0, -1) == []
     assert not await store.save(held, b"late")
     assert not await store.finish(held, ended(held.row))
-    assert (await store.beat(card(), [batch])).batches == {batch: None}
+    assert (await store.heartbeat(card(), [batch])).batches == {batch: None}
     assert await store.look("0" * 64) is None
     with pytest.raises(NotFound):
         await store.status(batch)
@@ -231,8 +231,8 @@ async def test_rows_are_shown_by_number_and_by_own_id(store: Store) -> None:
     spec = InputSpec(("id", "question"), "question", id_column="id")
     batch = await submitted(store, [NewRow([f"r{n}", "why?"]) for n in range(40)], spec=spec)
     assert await store.find_row_by_id(batch, "r37") == 38
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(0))[0])
     await store.save(claim, b"following")
     detail = await store.row(batch, 1)
     assert (detail.view.cells, detail.view.status) == (["r0", "why?"], JobStatus.RUNNING)
@@ -251,12 +251,12 @@ async def test_the_ledger_names_every_thread_and_run_ever_made(store: Store) -> 
     """Of finished rows, of retried ones and of those under way: what a purge deletes at the API."""
     taken = pack_result(ended(4, thread_id="thread_other", attempts=(), attempts_made=0))
     batch = await submitted(
-        store, [*(NewRow([f"question {row}"]) for row in (1, 2, 3)), NewRow(["?"], taken=taken)]
+        store, [*(NewRow([f"question {row}"]) for row in (1, 2, 3)), NewRow(["?"], reused_result=taken)]
     )
-    await store.beat(card())
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
-    second = await claimed(store, (await store.feed(0))[0])
+    second = await claimed(store, (await store.dispatch(0))[0])
     state = b'{"thread_id":"thread_b","run_id":null,"past":[{"thread_id":"thread_a","run_id":"items:c"}]}'
     await store.save(second, state)
     steps = (Step("run_0", 1, "function", "completed"), Step("run_1", 1, "message", "completed"))
@@ -273,11 +273,11 @@ async def test_the_ledger_names_every_thread_and_run_ever_made(store: Store) -> 
 async def test_only_the_wanted_rows_are_read(store: Store) -> None:
     """Over borders of blocks and chunks, in file order."""
     batch = await submitted(store, 2500)
-    await store.beat(card(slots=3000))
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card(slots=3000))
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
     await store.finish(first, ended(1, JobStatus.FAILED))
-    for fed in await store.feed(0):
+    for fed in await store.dispatch(0):
         if fed.row in {16, 17, 1024, 1025, 2500}:
             await store.finish(await claimed(store, fed), ended(fed.row, JobStatus.FAILED))
     views = [view async for view in store.results(batch, [JobStatus.FAILED])]
@@ -316,20 +316,20 @@ async def test_status_is_told_in_the_words_of_the_contract(store: Store) -> None
     assert told["submitted_at"].endswith("Z")
     assert (told["cost_usd"], told["tokens"]) == (None, {"prompt": None, "completion": None})
     assert (told["rows_per_s"], told["eta_s"], told["workers"]) == (None, None, 0)
-    await store.beat(card(slots=3, base_url=BASE_URL))
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card(slots=3, base_url=BASE_URL))
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
     await store.finish(first, ended(1))
-    assert await store._at.ask("HSET", keys.part(batch, "pace"), 1, 1_000_000) == 1
+    assert await store._at.execute("HSET", keys.part(batch, "pace"), 1, 1_000_000) == 1
     told = (await store.status(batch)).to_json()
     assert 0 < told["rows_per_s"] <= 1
     assert told["eta_s"] == pytest.approx(1 / told["rows_per_s"])
     assert told["workers"] == 1
-    second = await claimed(store, (await store.feed(0))[0])
-    await store._at.ask("DEL", keys.part(batch, "pace"))
-    await store._at.ask("HSET", keys.part(batch, "pace"), 1, 1_000_000)
+    second = await claimed(store, (await store.dispatch(0))[0])
+    await store._at.execute("DEL", keys.part(batch, "pace"))
+    await store._at.execute("HSET", keys.part(batch, "pace"), 1, 1_000_000)
     await store.finish(second, ended(2))
-    assert await store._at.ask("HLEN", keys.part(batch, "pace")) == 1, "only the last minutes are kept"
+    assert await store._at.execute("HLEN", keys.part(batch, "pace")) == 1, "only the last minutes are kept"
 
 
 async def test_a_batch_purged_while_it_is_read_is_not_found(store: Store) -> None:
@@ -345,6 +345,6 @@ async def test_a_batch_purged_while_it_is_read_is_not_found(store: Store) -> Non
 async def test_a_submit_that_stood_still_for_an_hour_is_told(store: Store) -> None:
     """Its keys have expired: sealing it says to submit again."""
     batch = await store.create_batch(new_batch())
-    await store._at.ask("DEL", keys.batch(batch))
+    await store._at.execute("DEL", keys.batch(batch))
     with pytest.raises(Unavailable, match="submit it again"):
         await store.seal_batch(batch)

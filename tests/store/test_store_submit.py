@@ -7,7 +7,7 @@ from askmill.jobs.model.errors import NotFound, RedisUnavailable, UsageError
 from askmill.jobs.model.models import BatchState, InputSpec, JobStatus, Limits, OnIncomplete
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Found, NewRow, Wanted
+from askmill.jobs.store.records import Found, NewRow, ResourceKey
 from tests.helpers.batches import new_batch, submitted
 
 
@@ -17,14 +17,14 @@ async def test_nobody_sees_a_batch_before_it_is_sealed(store: Store) -> None:
     await store.add_rows(batch, 1, [NewRow(["why?"])])
     assert await store.list_batches() == []
     assert await store.newest() is None
-    assert await store.feed(10) == []
+    assert await store.dispatch(10) == []
     assert await store.look("0" * 64) == Found(batch, loading=True)
     with pytest.raises(NotFound, match="there is none in this Redis"):
         await store.batch(batch)
     await store.seal_batch(batch)
     assert [found.id for found in await store.list_batches()] == [batch]
     assert (await store.newest(), await store.look("0" * 64)) == (batch, Found(batch, loading=False))
-    assert [fed.row for fed in await store.feed(10)] == [1]
+    assert [fed.row for fed in await store.dispatch(10)] == [1]
 
 
 async def test_a_submit_that_dies_half_way_leaves_nothing_for_ever(store: Store, redis_url: str) -> None:
@@ -98,7 +98,7 @@ async def test_a_rejected_row_is_finished_and_says_why(store: Store) -> None:
     assert view.result is not None
     assert (view.result.error, view.result.attempt_count) == ("the question is empty", 0)
     assert (await store.batch(batch)).state is BatchState.DONE
-    assert await store.feed(10) == []
+    assert await store.dispatch(10) == []
 
 
 async def test_typed_cells_come_back_typed(store: Store) -> None:
@@ -110,12 +110,12 @@ async def test_typed_cells_come_back_typed(store: Store) -> None:
 
 async def test_ids_of_resources_are_found_by_content(store: Store, redis_url: str) -> None:
     """What was made at the API once is used again, as long as somebody does within 90 days."""
-    wanted = Wanted("", "file", "ab" * 32)
-    await store.remember(wanted, "file-1")
+    wanted = ResourceKey("", "file", "ab" * 32)
+    await store.store_resource(wanted, "file-1")
     key = keys.resource("file", "ab" * 32)
     with redis.Redis.from_url(redis_url) as client:
         client.expire(key, 5)
-        assert await store.reserve(wanted) == (False, "file-1")
+        assert await store.acquire_resource(wanted) == (False, "file-1")
         assert client.ttl(key) > 89 * 86400
 
 
@@ -175,7 +175,7 @@ async def test_an_older_layout_is_left_alone(redis_url: str) -> None:
 async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store, redis_url: str) -> None:
     """With ASKMILL_RETENTION_DAYS set nothing of it stays; a retry makes it stay again until it is done."""
     batch = await submitted(store, 1, retention_days=2)
-    await store.remember(Wanted(batch, "file", "ab" * 32), "file-1")
+    await store.store_resource(ResourceKey(batch, "file", "ab" * 32), "file-1")
     with redis.Redis.from_url(redis_url) as client:
 
         def lifetimes() -> set[bool]:
@@ -196,7 +196,7 @@ async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store,
         await store.cancel(batch)
         expire(client, batch)
     assert await store.list_batches() == []
-    await store.sweep("sweeper")
+    await store.reap_dead_workers("sweeper")
     assert await store.newest() is None
 
 
@@ -235,60 +235,60 @@ async def test_batches_whose_retention_is_over_are_named_nowhere(store: Store, r
             await store.batch("b_nobody")
         assert not [batch for batch in over if batch in str(caught.value)]
         for _ in range(100):
-            await store.sweep("sweeper")
+            await store.reap_dead_workers("sweeper")
         assert client.zcard(keys.BATCHES) == len(older)
 
 
 async def test_one_maker_at_a_time(store: Store) -> None:
     """The first asks for the turn and gets it, again if its reply was lost; others wait, then have its id."""
-    one, two, three = (Wanted("", "assistant", "cd" * 32, maker) for maker in ("one", "two", "three"))
-    assert await store.reserve(one) == (True, None)
-    assert await store.reserve(one) == (True, None)
-    assert await store.reserve(two) == (False, None)
-    await store.remember(one, "asst_1")
-    assert await store.reserve(two) == (False, "asst_1")
+    one, two, three = (ResourceKey("", "assistant", "cd" * 32, maker) for maker in ("one", "two", "three"))
+    assert await store.acquire_resource(one) == (True, None)
+    assert await store.acquire_resource(one) == (True, None)
+    assert await store.acquire_resource(two) == (False, None)
+    await store.store_resource(one, "asst_1")
+    assert await store.acquire_resource(two) == (False, "asst_1")
 
-    assert await store.reserve(two, {"asst_1"}) == (True, None)
-    await store.forget(one)
-    assert await store.reserve(three) == (False, None), "a turn is given up by who has it"
-    await store.forget(two)
-    assert await store.reserve(three) == (True, None)
+    assert await store.acquire_resource(two, {"asst_1"}) == (True, None)
+    await store.release_resource(one)
+    assert await store.acquire_resource(three) == (False, None), "a turn is given up by who has it"
+    await store.release_resource(two)
+    assert await store.acquire_resource(three) == (True, None)
 
 
 async def test_a_maker_whose_turn_ran_out_takes_nothing_from_the_next(store: Store, redis_url: str) -> None:
     """It was silent too long: the next one's turn, and later its id, stand whatever becomes of the first."""
-    slow, next_ = (Wanted("", "file", "ef" * 32, maker) for maker in ("slow", "next"))
-    assert await store.reserve(slow) == (True, None)
+    slow, next_ = (ResourceKey("", "file", "ef" * 32, maker) for maker in ("slow", "next"))
+    assert await store.acquire_resource(slow) == (True, None)
     with redis.Redis.from_url(redis_url) as client:
         client.delete(keys.resource("file", "ef" * 32))
-    assert await store.reserve(next_) == (True, None)
-    await store.remember(slow, "file-slow")
-    assert await store.reserve(next_) == (True, None)
-    await store.remember(next_, "file-next")
-    await store.forget(slow)
-    await store.remember(slow, "file-slow")
-    assert await store.reserve(slow) == (False, "file-next")
+    assert await store.acquire_resource(next_) == (True, None)
+    await store.store_resource(slow, "file-slow")
+    assert await store.acquire_resource(next_) == (True, None)
+    await store.store_resource(next_, "file-next")
+    await store.release_resource(slow)
+    await store.store_resource(slow, "file-slow")
+    assert await store.acquire_resource(slow) == (False, "file-next")
 
 
 async def test_what_another_batch_uses_is_not_disowned(store: Store) -> None:
     """A batch on its way in counts, from the moment it is told an id; what nobody uses is found no more."""
     older = await submitted(store, 1)
-    uploaded, other = Wanted(older, "file", "ab" * 32), Wanted(older, "file", "cd" * 32)
-    await store.remember(uploaded, "file-1")
-    await store.remember(other, "file-2")
+    uploaded, other = ResourceKey(older, "file", "ab" * 32), ResourceKey(older, "file", "cd" * 32)
+    await store.store_resource(uploaded, "file-1")
+    await store.store_resource(other, "file-2")
     newer = await store.create_batch(new_batch())
-    assert await store.reserve(Wanted(newer, "file", "ab" * 32)) == (False, "file-1")
+    assert await store.acquire_resource(ResourceKey(newer, "file", "ab" * 32)) == (False, "file-1")
 
     made = [("file", "file-1"), ("file", "file-2")]
-    assert sorted(await store.made(older)) == made
-    assert await store.disown(older, made) == [("file", "file-2")]
-    assert await store.reserve(Wanted(newer, "file", "cd" * 32)) == (True, None)
+    assert sorted(await store.list_resources(older)) == made
+    assert await store.unlink_unused(older, made) == [("file", "file-2")]
+    assert await store.acquire_resource(ResourceKey(newer, "file", "cd" * 32)) == (True, None)
 
     await store.add_rows(newer, 1, [NewRow(["why?"])])
     await store.seal_batch(newer)
-    assert await store.disown(older, made) == [("file", "file-2")], "a purge may be repeated"
+    assert await store.unlink_unused(older, made) == [("file", "file-2")], "a purge may be repeated"
     await store.purge(newer)
-    assert await store.disown(older, made) == made
+    assert await store.unlink_unused(older, made) == made
 
 
 async def test_a_batch_that_dies_on_its_way_in_keeps_nobody_from_purging(
@@ -296,14 +296,14 @@ async def test_a_batch_that_dies_on_its_way_in_keeps_nobody_from_purging(
 ) -> None:
     """Its keys expire within the hour, what it took from others with them; then a sweep forgets it."""
     batch = await store.create_batch(new_batch())
-    wanted = Wanted(batch, "file", "ab" * 32)
-    assert await store.reserve(wanted) == (True, None)
-    await store.remember(wanted, "file-1")
+    wanted = ResourceKey(batch, "file", "ab" * 32)
+    assert await store.acquire_resource(wanted) == (True, None)
+    await store.store_resource(wanted, "file-1")
     with redis.Redis.from_url(redis_url) as client:
         assert 0 < client.ttl(keys.part(batch, "made")) <= 3600
         client.expire(keys.batch(batch), 5)
-        assert await store.reserve(wanted, ["file-1"]) == (True, None)
+        assert await store.acquire_resource(wanted, ["file-1"]) == (True, None)
         assert client.ttl(keys.batch(batch)) > 3500, "an upload may take longer"
         expire(client, batch)
-        await store.sweep("sweeper")
+        await store.reap_dead_workers("sweeper")
         assert client.smembers(keys.LOADING) == set()

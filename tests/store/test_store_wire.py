@@ -8,7 +8,7 @@ import redis
 from askmill.jobs.model.errors import RedisUnavailable
 from askmill.jobs.store import Store, connection
 from askmill.jobs.store.records import Claim
-from askmill.worker.runtime.context import patiently
+from askmill.worker.runtime.context import retry_on_outage
 from tests.helpers.batches import card, claimed, ended, submitted
 from tests.support import RedisServer
 
@@ -21,10 +21,10 @@ def reads(client: redis.Redis) -> int:
 async def test_five_hundred_jobs_at_once_share_their_trips(store: Store, redis_url: str) -> None:
     """Each gets its own answer."""
     batch = await submitted(store, 501)
-    await store.beat(card(slots=501))
-    first = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card(slots=501))
+    first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
-    fed = await store.feed(0)
+    fed = await store.dispatch(0)
     with redis.Redis.from_url(redis_url) as client:
         before = reads(client)
         claims = await asyncio.gather(*(store.claim(batch, one.row, "w1") for one in fed))
@@ -37,38 +37,38 @@ async def test_five_hundred_jobs_at_once_share_their_trips(store: Store, redis_u
 async def test_a_server_that_forgot_the_scripts_is_taught_again(store: Store, redis_url: str) -> None:
     """After SCRIPT FLUSH, or a restart, the same call goes on; each is carried out once."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    (fed,) = await store.feed(0)
+    await store.heartbeat(card())
+    (fed,) = await store.dispatch(0)
     claim = await claimed(store, fed)
     with redis.Redis.from_url(redis_url) as client:
         client.script_flush()
     saved, refused = await asyncio.gather(
         store.save(claim, b"{}", run_made=True), store.claim(batch, 1, "w1")
     )
-    assert (saved.first, refused) == (True, "running")
+    assert (saved.first_accepted, refused) == (True, "running")
     assert (await store.status(batch)).to_json()["runs"] == 1
 
 
 async def test_whoever_stops_waiting_disturbs_nobody(store: Store) -> None:
     """Of many asked at once some are cancelled; the others get their answers."""
     await submitted(store, 1)
-    asked = [asyncio.create_task(store.beat(card(f"w{n}"))) for n in range(20)]
+    asked = [asyncio.create_task(store.heartbeat(card(f"w{n}"))) for n in range(20)]
     await asyncio.sleep(0)
     for task in asked[::2]:
         task.cancel()
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [True, False] * 10
-    assert (await store.beat(card("later"))).alive
+    assert (await store.heartbeat(card("later"))).alive
 
 
 async def test_a_fault_of_one_script_is_not_that_of_its_neighbours(store: Store) -> None:
     """What travels together fails alone."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(0))[0])
     wrong, right = await asyncio.gather(
         store.save(claim, b"{}", counters={"requests": "many"}),  # type: ignore[dict-item]
-        store.beat(card(), [batch]),
+        store.heartbeat(card(), [batch]),
         return_exceptions=True,
     )
     assert isinstance(wrong, redis.ResponseError)
@@ -81,8 +81,8 @@ async def test_a_redis_that_freezes_for_a_moment_is_waited_for(
 ) -> None:
     """Nothing fails, nothing is done twice."""
     batch = await submitted(store, 1)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(0))[0])
     redis_server.freeze()
     saving = asyncio.create_task(store.save(claim, b"{}", run_made=True, counters={"requests": 1}))
     done, _ = await asyncio.wait({saving}, timeout=0.1)
@@ -98,7 +98,7 @@ async def test_a_redis_that_restarts_is_found_again(redis_server: RedisServer) -
         await submitted(store, 1)
         redis_server.restart()
         assert await store.newest() is None
-        assert (await store.beat(card())).alive
+        assert (await store.heartbeat(card())).alive
 
 
 async def test_a_redis_that_stays_away_is_said_so(
@@ -109,7 +109,7 @@ async def test_a_redis_that_stays_away_is_said_so(
     async with await Store.open(redis_server.url) as store:
         await submitted(store, 1)
         redis_server.kill()
-        for call in (store.beat(card()), store.newest(), store.feed(1), store.lost_messages()):
+        for call in (store.heartbeat(card()), store.newest(), store.dispatch(1), store.requeue_lost()):
             with pytest.raises(RedisUnavailable, match="ASKMILL_REDIS_URL"):
                 await call
 
@@ -135,8 +135,8 @@ async def test_what_redis_gets_over_is_waited_for(redis_server: RedisServer) -> 
             client.replicaof("127.0.0.1", 9)
             try:
                 with pytest.raises(RedisUnavailable, match="takes no changes just now"):
-                    await store.beat(card())
-                waiting = asyncio.create_task(patiently(lambda: store.beat(card())))
+                    await store.heartbeat(card())
+                waiting = asyncio.create_task(retry_on_outage(lambda: store.heartbeat(card())))
                 done, _ = await asyncio.wait([waiting], timeout=0.5)
                 assert not done
             finally:
@@ -147,12 +147,12 @@ async def test_what_redis_gets_over_is_waited_for(redis_server: RedisServer) -> 
 async def test_what_redis_refuses_for_good_is_not_asked_again(store: Store) -> None:
     """A fault of ours comes out at once: asked again for ever, it would hold its row and count each time."""
     await submitted(store, 1)
-    await store.beat(card())
-    claim = await claimed(store, (await store.feed(0))[0])
+    await store.heartbeat(card())
+    claim = await claimed(store, (await store.dispatch(0))[0])
     wrong = {"requests": 1, "prompt": 12.5}
     async with asyncio.timeout(5):
         with pytest.raises(redis.ResponseError):
-            await patiently(lambda: store.save(claim, b"{}", counters=wrong))  # type: ignore[arg-type]
+            await retry_on_outage(lambda: store.save(claim, b"{}", counters=wrong))  # type: ignore[arg-type]
     assert (await store.status(claim.batch)).to_json()["requests"] == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.models import Api, Result
 from tests.helpers.fake_api import gsm8k
-from tests.stack import TUTOR, Mill
+from tests.stack import TUTOR, Stack
 
 COMMON = [
     "What is 20 + 22?",
@@ -40,7 +40,7 @@ def broken() -> str:
 
 async def asked(folder: Path, api: Api, questions: list[str]) -> list[Result]:
     """The results of the questions over one API."""
-    with Mill(folder, api=api) as mill:
+    with Stack(folder, api=api) as mill:
         mill.worker()
         batch = await mill.submit(questions)
         await mill.wait_for(batch, timeout_s=60)
@@ -76,7 +76,7 @@ async def test_functions_are_called_and_answered_together(
     (tmp_path / "mine.py").write_text(FUNCTIONS)
     profile = TUTOR.model_copy(update={"functions": describe("mine.py")})
     calls = 'add, {"a": 20, "b": 22}, later, {"word": "ab"}, broken, {}, nobody, {}'
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker()
         batch = await mill.submit([f"[emulate: requires_action({calls})] Go"], profile)
         await mill.wait_for(batch)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from askmill.jobs.display.status_text import money, standstill
+from askmill.jobs.display.status_text import money, stall_reason
 from askmill.jobs.model.models import Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store, keys
 from tests.chaos.support import bytes_of, counter, wait_for_runs
-from tests.stack import QUICK, Child, Mill
+from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until
 
 PRICES = '["gpt-5-mini"]\nprompt_usd_per_million = 1\ncompletion_usd_per_million = 1\n'
@@ -31,7 +31,7 @@ async def test_whatever_is_killed_all_runs_together_cost_no_more_than_the_budget
 ) -> None:
     """Attempts die, workers are killed or sent away, the batch is paused and resumed: the money is the limit."""
     chance, budget = random.Random(seed), 30 * WORST
-    with Mill(tmp_path, scenario="[latency]\nmedian_s = 0.7\nsigma = 0.5\n") as mill:
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.7\nsigma = 0.5\n") as mill:
         workers = [_worker(mill), _worker(mill)]
         batch = await mill.submit([DIES_TWICE + LONG] * 60, PROFILE, budget_usd=budget / 1e6)
         async with await Store.open(mill.redis_url) as store:
@@ -55,7 +55,7 @@ async def test_a_budget_set_under_way_counts_the_runs_that_are_out(tmp_path: Pat
     """Twenty runs were begun without any; then there is money for them and one more, however many slots come."""
     budget = 21 * WORST
     asked = [f"{LONG}[emulate: completed after={seconds}] What is 1 + 1?" for seconds in [6] * 20 + [1] * 20]
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         _worker(mill)
         batch = await mill.submit(asked, PROFILE)
         wait_for_runs(mill, 20)
@@ -74,7 +74,7 @@ async def test_runs_of_unknown_cost_use_the_budget_up(tmp_path: Path) -> None:
     """Every create's reply is lost, every answer adopted without its tokens: assumed at the worst, and said."""
     lost = '[http]\ndrop_after = 1.0\nonly = ["POST /responses"]\n'
     profile = Profile(model="gpt-5-mini", max_completion_tokens=256)
-    with Mill(tmp_path, "responses", lost) as mill:
+    with Stack(tmp_path, "responses", lost) as mill:
         _worker(mill)
         batch = await mill.submit(["What is 1 + 1?"] * 20, profile, budget_usd=5 * 500 / 1e6)
         status = await mill.wait_for(batch, ["paused"], timeout_s=60)
@@ -90,7 +90,7 @@ async def test_a_create_whose_fate_is_unknown_is_assumed_to_cost(tmp_path: Path)
     """It left no trace and is made again: nobody can tell whether the first was carried out, so it may have cost."""
     lost = '[http]\ndrop_before = 1.0\nonly = ["POST /responses"]\n'
     profile = Profile(model="gpt-5-mini", max_completion_tokens=256)
-    with Mill(tmp_path, "responses", lost) as mill:
+    with Stack(tmp_path, "responses", lost) as mill:
         _worker(mill)
         batch = await mill.submit(["What is 1 + 1?"], profile, budget_usd=1)
         wait_until(lambda: counter(mill, batch, "unknown_creates") == 1, "it is made again", 45)
@@ -104,21 +104,21 @@ async def test_a_create_whose_fate_is_unknown_is_assumed_to_cost(tmp_path: Path)
 async def test_a_worker_that_knows_no_price_starts_nothing_under_a_budget(tmp_path: Path) -> None:
     """What cannot be bounded is not begun: the batch pauses and says what to do."""
     profile = PROFILE.model_copy(update={"model": "gpt-unheard-of"})
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(5, QUICK)
         batch = await mill.submit(["What is 1 + 1?"], profile, budget_usd=1)
         status = await mill.wait_for(batch, ["paused"])
 
         assert mill.stats()["runs_created"] == 0
-        assert "ASKMILL_PRICES" in standstill(status)
+        assert "ASKMILL_PRICES" in stall_reason(status)
 
 
-def _moved(mill: Mill, batch: str, made: int) -> bool:
+def _moved(mill: Stack, batch: str, made: int) -> bool:
     with redis.Redis.from_url(mill.redis_url) as client:
         paused = client.hget(keys.batch(batch), "state") == b"paused"
     return paused or mill.stats()["runs_created"] > made
 
 
-def _worker(mill: Mill) -> Child:
+def _worker(mill: Stack) -> Child:
     (mill.folder / "prices.toml").write_text(PRICES)
     return mill.worker(20, QUICK, ASKMILL_PRICES=str(mill.folder / "prices.toml"))

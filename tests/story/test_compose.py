@@ -17,7 +17,7 @@ import yaml
 from askmill.config.settings import Settings, variable_of
 from askmill.jobs.cli.root import askmill
 from askmill.jobs.local.ports import free_port
-from tests.stack import Child, Mill
+from tests.stack import Child, Stack
 from tests.support import wait_until, wait_until_async
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ async def test_flower_shows_the_questions(tmp_path: Path, compose: dict[str, Any
         word.replace("0.0.0.0", "127.0.0.1").replace("5555", str(port))
         for word in compose["services"]["flower"]["command"]
     ]
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         flower = Child(
             [str(Path(sys.executable).with_name("celery")), *words],
             tmp_path / "flower.log",

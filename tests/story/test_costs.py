@@ -11,14 +11,14 @@ import pytest
 import redis
 
 from askmill.jobs.model.models import JobStatus
-from tests.stack import Mill
+from tests.stack import Stack
 
 JOBS = 60
 ROWS_COUNTED, ROWS_HELD = 50, 250
 SCENARIO = "[latency]\nmedian_s = 3.0\nsigma = 0\n"
 
 
-def _commands(mill: Mill) -> dict[str, int]:
+def _commands(mill: Stack) -> dict[str, int]:
     """Calls by command, as Redis counts them; what a script calls counts as well."""
     with redis.Redis.from_url(mill.redis_url) as client:
         told = client.info("commandstats")
@@ -28,7 +28,7 @@ def _commands(mill: Mill) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """Requests, round trips of scripts, and messages a job of a batch on one warm worker."""
-    with Mill(Path(tmp_path_factory.mktemp("costs")), scenario=SCENARIO) as mill:
+    with Stack(Path(tmp_path_factory.mktemp("costs")), scenario=SCENARIO) as mill:
         mill.worker(20)
 
         async def batch(jobs: int) -> None:
@@ -56,7 +56,7 @@ def test_a_job_costs_few_scripts(costs: dict[str, float]) -> None:
 
 def test_a_job_costs_few_calls(tmp_path: Path) -> None:
     """Functions called, Python's and C's, from a row's claim to its stored end: 12,400 to 12,800 measured."""
-    with Mill(tmp_path, scenario="[latency]\nmedian_s = 0\nsigma = 0\n") as mill:
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0\nsigma = 0\n") as mill:
         asyncio.run(mill.submit(["What is 1 + 1?"] * ROWS_COUNTED))
         calls = _counted(mill, "calls", ROWS_COUNTED)
 
@@ -65,14 +65,14 @@ def test_a_job_costs_few_calls(tmp_path: Path) -> None:
 
 def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
     """Bytes of Python's objects, its connection included, Celery's not: 12,400 to 12,800 measured."""
-    with Mill(tmp_path, scenario="[latency]\nmedian_s = 3600\nsigma = 0\n") as mill:
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 3600\nsigma = 0\n") as mill:
         asyncio.run(mill.submit(["What is 1 + 1?"] * ROWS_HELD))
         held = _counted(mill, "bytes", ROWS_HELD)
 
     assert 10_000 <= held <= 13_300
 
 
-def _counted(mill: Mill, what: str, rows: int) -> int:
+def _counted(mill: Stack, what: str, rows: int) -> int:
     command = [sys.executable, "-m", "tests.helpers.workers.counted_worker", what, str(rows)]
     env = {**os.environ, **mill.settings()}
     told = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=200)

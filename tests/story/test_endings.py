@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from askmill.jobs.model.models import Api, JobStatus, Result
-from tests.stack import TUTOR, Mill
+from tests.stack import TUTOR, Stack
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ QUESTION = "What is 20 + 22?"
 class Played:
     """One batch of all endings, played."""
 
-    mill: Mill
+    mill: Stack
     batch: str
     results: dict[str, Result]
 
@@ -70,7 +70,7 @@ async def played(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Played]:
     """All endings in one batch, on each API. Runs may take 3 s; a stuck one is cancelled then."""
-    with Mill(tmp_path_factory.mktemp("mill"), api=request.param) as mill:
+    with Stack(tmp_path_factory.mktemp("mill"), api=request.param) as mill:
         mill.worker()
         questions = [f"[emulate: {ending.plays}] {QUESTION}" for ending in ENDINGS]
         batch = await mill.submit(questions, deadline_s=3.0)
@@ -143,7 +143,7 @@ async def test_on_incomplete_is_a_choice(
     tmp_path: Path, api: Api, policy: str, status: JobStatus, attempts: int
 ) -> None:
     """`keep` stops; `raise-limit` asks once more with twice the limit; `continue` asks on, and joins the answers."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker()
         profile = TUTOR.model_copy(update={"max_completion_tokens": 256})
         batch = await mill.submit([LONG], profile, on_incomplete=policy)
@@ -159,7 +159,7 @@ async def test_on_incomplete_is_a_choice(
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 async def test_a_new_attempt_is_looked_at_by_its_own_age(tmp_path: Path, api: Api) -> None:
     """A quick run after a slow one that failed is noticed at once, not when it is as old as the slow one was."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker()
         batch = await mill.submit(
             [f"[emulate: failed(server_error) after=6, completed after=0.2] {QUESTION}"]

@@ -7,7 +7,7 @@ import pytest
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.models import Api, JobStatus, Result
 from askmill.jobs.model.profile import Profile
-from tests.stack import TUTOR, Mill
+from tests.stack import TUTOR, Stack
 
 FUNCTIONS = '''
 import threading
@@ -45,7 +45,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     return TUTOR.model_copy(update={"functions": describe("mine.py")})
 
 
-async def answered(mill: Mill, question: str, profile: Profile, **limits: object) -> Result:
+async def answered(mill: Stack, question: str, profile: Profile, **limits: object) -> Result:
     """The result of one question."""
     batch = await mill.submit([question], profile, **limits)
     await mill.wait_for(batch)
@@ -60,7 +60,7 @@ async def test_several_rounds_of_functions_are_one_attempt(
 ) -> None:
     """Each round is called once and answered; the steps of all are kept, in order; one run is paid for."""
     calls = 'add, {"a": 20, "b": 22}, add, {"a": 1, "b": 2}'
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker()
         result = await answered(mill, f"[emulate: requires_action({calls}) rounds=3] Go", profile)
         (made,) = mill.stats()["runs_by_job"].values()
@@ -78,7 +78,7 @@ async def test_a_function_that_never_returns_is_told_to_the_model(
 ) -> None:
     """Its time limit is the model's answer; the call beside it is answered, and the row completes."""
     calls = 'hang, {}, add, {"a": 20, "b": 22}'
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker(times={"FUNCTION_LIMIT_S": 1.0})
         result = await answered(mill, f"[emulate: requires_action({calls})] Go", profile)
 
@@ -92,7 +92,7 @@ async def test_a_model_that_asks_for_functions_for_ever_is_stopped(
     tmp_path: Path, profile: Profile, api: Api
 ) -> None:
     """After 64 rounds the run is ended and the row says why; it is not asked again."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker()
         direction = '[emulate: requires_action(add, {"a": 1, "b": 1}) rounds=70]'
         result = await answered(mill, f"{direction} Go", profile)
@@ -107,7 +107,7 @@ async def test_outputs_refused_because_the_run_expired_lead_to_a_new_attempt(
     tmp_path: Path, profile: Profile
 ) -> None:
     """The refusal ends nothing: the run says `expired`, and the next one gets its outputs in time."""
-    with Mill(tmp_path, scenario="[run]\nexpires_s = 1.5") as mill:
+    with Stack(tmp_path, scenario="[run]\nexpires_s = 1.5") as mill:
         mill.worker()
         result = await answered(mill, "[emulate: requires_action(slow_at_first, {})] Go", profile)
         requests = mill.stats()["requests"]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from askmill.jobs.chat.render import Screen
-from askmill.jobs.chat.session import Kept, Partner, talk_of
+from askmill.jobs.chat.session import ChatTarget, SavedThread, talk_of
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.client import client
+from askmill.jobs.openai_client.client import make_client
 from tests.helpers.command_line import terminal
 from tests.helpers.requests import Asker
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.support import wait_until
 
 TUTOR = str(Path(__file__).parents[2] / "examples" / "tutor.toml")
@@ -25,7 +25,7 @@ THREADS = {"assistants": "POST /threads", "responses": "POST /conversations"}
 def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     """One emulator an API; chat needs no worker."""
     folder = tmp_path_factory.mktemp("mill")
-    with Mill(folder, api=request.param) as mill:
+    with Stack(folder, api=request.param) as mill:
         yield Asker.of(mill, folder / "work")
 
 
@@ -100,10 +100,10 @@ async def test_a_function_that_never_returns_holds_up_nothing(
         "    return 'never'",
     )
     profile, shown = Profile(model="gpt-5-mini", functions=describe("endless.py")), list[str]()
-    async with client("offline", asker.mill.base_url) as api_client:
-        partner = Partner(api_client, asker.mill.api, profile, Resources(), function_limit_s=0.3)
+    async with make_client("offline", asker.mill.base_url) as api_client:
+        partner = ChatTarget(api_client, asker.mill.api, profile, Resources(), function_limit_s=0.3)
         talk = talk_of(partner, Screen(shown.append))
-        kept = await talk.make(Kept())
+        kept = await talk.make(SavedThread())
 
         await talk.ask(kept, "Wait. [emulate: requires_action(wait_for_ever, {}), completed]")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.helpers.requests import Asker, Row
-from tests.stack import QUICK, Mill
+from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
 HEADER = ("chat", "question")
@@ -15,7 +15,7 @@ HEADER = ("chat", "question")
 def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     """One mill an API, with a worker."""
     folder = tmp_path_factory.mktemp("mill")
-    with Mill(folder, api=request.param) as mill:
+    with Stack(folder, api=request.param) as mill:
         mill.worker(times=QUICK)
         yield Asker.of(mill, folder / "work")
 

@@ -7,14 +7,14 @@ import httpx2
 import pytest
 
 from tests.helpers.requests import HEADERS, Asker
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.support import wait_until
 
 ASSISTANTS, UPLOADS = "POST /assistants", "POST /files"
 
 
 def _asker(folder, api: str, concurrency: int = 50) -> Iterator[Asker]:
-    with Mill(folder, api=api) as mill:
+    with Stack(folder, api=api) as mill:
         mill.worker(concurrency)
         yield Asker.of(mill, folder / "work")
 
@@ -72,7 +72,7 @@ def test_an_assistant_deleted_under_a_running_batch_is_made_again_once(narrow: A
 
 async def test_batches_that_begin_together_make_one_assistant(tmp_path: Path) -> None:
     """Six batches of one profile, waiting when two workers start: the profile never makes a second assistant."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         batches = [await mill.submit([f"What is {n} + 1?"] * 3) for n in range(6)]
         mill.worker()
         mill.worker()

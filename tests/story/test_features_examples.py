@@ -10,13 +10,13 @@ from askmill.jobs.cli.run import run_command
 from askmill.jobs.model.profile import Profile
 from tests.helpers.requests import Asker
 from tests.helpers.screens import PAGE, ROOT, blocks, printed
-from tests.stack import Mill
+from tests.stack import Stack
 
 
 def test_every_example_prints_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page, in one folder, as a reader would type them."""
     monkeypatch.chdir(ROOT)  # the worker looks for examples/weather.py from where it was started
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker()
         mill.worker(ASKMILL_API="responses")
         asker = Asker.of(mill, tmp_path / "work")

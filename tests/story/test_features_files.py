@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.requests import Asker
-from tests.stack import Mill
+from tests.stack import Stack
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 UPLOAD, STORE = "POST /files", "POST /vector_stores"
@@ -17,7 +17,7 @@ COUNT_FILES = 50
 def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     """One mill an API, with a worker."""
     folder = tmp_path_factory.mktemp("mill")
-    with Mill(folder, api=request.param) as mill:
+    with Stack(folder, api=request.param) as mill:
         mill.worker()
         yield Asker.of(mill, folder / "work")
 

@@ -7,14 +7,14 @@ import pytest
 
 from tests.helpers.requests import Asker
 from tests.helpers.screens import ROOT
-from tests.stack import Mill
+from tests.stack import Stack
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
 def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     """One mill an API, with a worker; `examples` stands in the working folder."""
     folder = tmp_path_factory.mktemp("mill")
-    with Mill(folder, api=request.param) as mill:
+    with Stack(folder, api=request.param) as mill:
         mill.worker()
         asker = Asker.of(mill, folder / "work")
         (asker.user.folder / "examples").symlink_to(ROOT / "examples")

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.requests import Asker
-from tests.stack import Mill
+from tests.stack import Stack
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
 def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     """One mill an API, with a worker."""
     folder = tmp_path_factory.mktemp("mill")
-    with Mill(folder, api=request.param) as mill:
+    with Stack(folder, api=request.param) as mill:
         mill.worker()
         yield Asker.of(mill, folder / "work")
 

@@ -9,7 +9,7 @@ from askmill.jobs.model.models import Api, JobStatus
 from askmill.jobs.store import Store
 from tests.chaos.support import bytes_of
 from tests.helpers.command_line import Terminal, terminal
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.support import wait_until
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
@@ -41,7 +41,7 @@ async def test_runs_that_end_for_money_or_model_cost_what_was_in_flight(
     tmp_path: Path, api: Api, code: str, message: str, told: str
 ) -> None:
     """200 rows: at most the runs in flight are spent, no row fails, `resume` answers all; each attempt is kept."""
-    with Mill(tmp_path, api=api, scenario=ends(code, message)) as mill:
+    with Stack(tmp_path, api=api, scenario=ends(code, message)) as mill:
         mill.worker(IN_FLIGHT)
         batch = await mill.submit(["What is 1 + 1?"] * ROWS)
         status = await mill.wait_for(batch, ["paused", "done"])
@@ -70,7 +70,7 @@ async def test_runs_that_end_for_money_or_model_cost_what_was_in_flight(
 @BOTH
 async def test_money_that_ends_under_way_spends_what_was_in_flight(tmp_path: Path, api: Api) -> None:
     """Some rows are answered, then every run is refused: those answers stand, and each row has one answer at last."""
-    with Mill(tmp_path, api=api, scenario="[latency]\nmedian_s = 0.2\n") as mill:
+    with Stack(tmp_path, api=api, scenario="[latency]\nmedian_s = 0.2\n") as mill:
         mill.worker(IN_FLIGHT)
         batch = await mill.submit(["What is 1 + 1?"] * ROWS)
         wait_until(lambda: bytes_of(mill, batch)["c"] > 10, "some rows are answered", 30)
@@ -91,7 +91,7 @@ async def test_money_that_ends_under_way_spends_what_was_in_flight(tmp_path: Pat
 
 
 @pytest.fixture
-def user(tmp_path: Path, mill: Mill) -> Terminal:
+def user(tmp_path: Path, mill: Stack) -> Terminal:
     """With Redis and an API of the emulator's kind set, and no worker of their own."""
     return terminal(tmp_path).with_settings(
         ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="offline"
@@ -108,7 +108,7 @@ def user(tmp_path: Path, mill: Mill) -> Terminal:
     ],
 )
 def test_the_last_line_says_what_is_refused_and_the_same_command_goes_on(
-    user: Terminal, mill: Mill, scenario: str, words: tuple[str, ...]
+    user: Terminal, mill: Stack, scenario: str, words: tuple[str, ...]
 ) -> None:
     """Exit 3 with a sentence and the next step, no secret in it; the pilot says the same; mended, all complete."""
     file = user.write("sums.csv", "question", *(f"What is {n} + 1?" for n in range(30)))
@@ -127,7 +127,7 @@ def test_the_last_line_says_what_is_refused_and_the_same_command_goes_on(
     assert done.returncode == 0, done.stderr
 
 
-def test_a_rows_own_unknown_model_fails_that_row_alone(user: Terminal, mill: Mill) -> None:
+def test_a_rows_own_unknown_model_fails_that_row_alone(user: Terminal, mill: Stack) -> None:
     """`--override model`, told by a run's ending: one attempt, the others complete."""
     unknown = json.dumps("The model 'gpt-9' does not exist")
     direct = f"[emulate: failed(server_error, {unknown})] What is 1 + 1?".replace('"', '""')

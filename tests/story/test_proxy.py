@@ -13,7 +13,7 @@ from tests.backends.api_support import emulator_running
 from tests.backends.test_redirects import redirecting
 from tests.helpers.command_line import Terminal, terminal
 from tests.helpers.recording_proxy import RecordingProxy, basic, over_tls
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.story.test_secrets import tattling
 
 KEY = "sk-Zq7.distinctive.KEY.0123456789"
@@ -143,7 +143,7 @@ async def test_an_address_that_redirects_pauses_the_batch(user: Terminal, api: s
 
 async def test_a_redirect_in_mid_run_costs_no_row(user: Terminal, tmp_path: Path) -> None:
     """A look that is redirected pauses the batch; the same command then follows the same runs to their end."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         async with tattling(mill.base_url, ("GET", "/runs/[^/]+$", 302, "moved")) as (_, url):
             at = user.with_settings(OPENAI_BASE_URL=url)
             paused = await run(at, "run", "q.csv")

@@ -8,13 +8,13 @@ import httpx2
 import pytest
 
 from askmill.jobs.model.profile import Profile
-from askmill.jobs.openai_client.client import client
+from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import NewRow
 from askmill.jobs.submit.resources import Preparation
 from tests.helpers.batches import new_batch
 from tests.helpers.requests import HEADERS, Asker
-from tests.stack import QUICK, Mill
+from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
 SEARCHING = ("--tool", "file_search", "--file", "notes.txt")
@@ -23,7 +23,7 @@ NOTES = "In Bergen it rains on 230 days of the year."
 
 @pytest.fixture(params=["assistants", "responses"])
 def asker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Asker]:
-    with Mill(tmp_path, api=request.param) as mill:
+    with Stack(tmp_path, api=request.param) as mill:
         mill.worker(times=QUICK)
         yield Asker.of(mill, tmp_path / "work")
 
@@ -69,7 +69,10 @@ async def test_a_batch_on_its_way_in_keeps_what_it_was_told(asker: Asker) -> Non
     await asyncio.to_thread(asker.rows, asker.table("a.csv", ("question",), ("Does it rain?",)), *SEARCHING)
     older = asker.user.askmill("list").stdout.split()[0]
     profile = Profile(tools=("file_search",), files=(str(asker.user.folder / "notes.txt"),))
-    async with await Store.open(asker.mill.redis_url) as store, client("offline", asker.mill.base_url) as api:
+    async with (
+        await Store.open(asker.mill.redis_url) as store,
+        make_client("offline", asker.mill.base_url) as api,
+    ):
         loading = await store.create_batch(new_batch(base_url=asker.mill.base_url, api=asker.mill.api))
         prepared = Preparation(store, loading, api, asker.mill.api, lambda _: None)
         resources = await prepared.prepare(profile, {}, {})
@@ -91,7 +94,10 @@ async def test_submits_at_the_same_moment_upload_a_file_once(asker: Asker) -> No
     """Five of them with the same three new files: three uploads, one vector store, the same ids for all."""
     files = tuple(str(asker.user.folder / asker.user.write(f"{n}.txt", f"Number {n}.")) for n in range(3))
     profile = Profile(tools=("file_search",), files=files)
-    async with await Store.open(asker.mill.redis_url) as store, client("offline", asker.mill.base_url) as api:
+    async with (
+        await Store.open(asker.mill.redis_url) as store,
+        make_client("offline", asker.mill.base_url) as api,
+    ):
         batches = [await store.create_batch(new_batch(base_url=asker.mill.base_url)) for _ in range(5)]
         found = await asyncio.gather(
             *(
@@ -101,7 +107,7 @@ async def test_submits_at_the_same_moment_upload_a_file_once(asker: Asker) -> No
         )
         assert len({one.model_dump_json() for one in found}) == 1
         for batch in batches:
-            assert len(await store.made(batch)) == 4
+            assert len(await store.list_resources(batch)) == 4
     assert (asker.requests("POST /files"), asker.requests("POST /vector_stores")) == (3, 1)
 
 

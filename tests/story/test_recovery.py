@@ -20,7 +20,7 @@ from tests.chaos.support import (
 )
 from tests.chaos.test_redis_faults import outage
 from tests.helpers.command_line import Terminal
-from tests.stack import QUICK, TUTOR, Mill
+from tests.stack import QUICK, TUTOR, Stack
 from tests.support import wait_until, wait_until_async
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
@@ -39,7 +39,7 @@ def poison() -> str:
 '''
 
 
-def _settings(mill: Mill, folder: Path) -> Terminal:
+def _settings(mill: Stack, folder: Path) -> Terminal:
     known = {
         "ASKMILL_REDIS_URL": mill.redis_url,
         "OPENAI_BASE_URL": mill.base_url,
@@ -55,7 +55,7 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
     functions = describe("deadly.py")
     ask = "[emulate: requires_action({}), completed] What is 1 + 1?"
     questions = [ask.format('harmless, {"seconds": 0.5}')] * 5 + [ask.format("poison, {}")]
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         profile = TUTOR.model_copy(update={"functions": functions})
         batch = await mill.submit([*questions, *lasting(2, 5)], profile)
         deaths = 0
@@ -78,7 +78,7 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
 
 async def test_deaths_while_waiting_are_no_poison(tmp_path: Path) -> None:
     """Four workers killed while the rows' runs take their time: every row completes, on its one run."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         batch = await mill.submit(lasting(14, 5))
         for _ in range(4):
             worker = mill.worker(10, QUICK)
@@ -97,7 +97,7 @@ async def test_what_is_refused_to_all_costs_a_handful_of_requests(
     tmp_path: Path, api: Api, error: str
 ) -> None:
     """1,000 rows, and the account is refused: paused with the reason; mended and resumed, rows are answered."""
-    with Mill(tmp_path, api=api, scenario=f'[account]\nerror = "{error}"\n') as mill:
+    with Stack(tmp_path, api=api, scenario=f'[account]\nerror = "{error}"\n') as mill:
         mill.worker(100)
         batch = await mill.submit(["What is 1 + 1?"] * 1000)
         status = await mill.wait_for(batch, ["paused"])
@@ -121,7 +121,7 @@ async def test_what_is_refused_to_all_costs_a_handful_of_requests(
 
 async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
     """50 runs out when every request is refused: each row asks once, then rests until `resume`."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(50, QUICK)
         batch = await mill.submit(lasting(5, 100))
         wait_for_runs(mill, 50)
@@ -143,7 +143,7 @@ async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
 @BOTH
 async def test_an_unknown_model_pauses_the_batch(tmp_path: Path, api: Api) -> None:
     """The profile's model is nobody's: every row would meet the same. The refused create is not out, and rests."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker(50)
         batch = await mill.submit(["?"] * 1000, TUTOR.model_copy(update={"model": "no-such-model"}))
         status = await mill.wait_for(batch, ["paused"])
@@ -158,7 +158,7 @@ async def test_an_unknown_model_pauses_the_batch(tmp_path: Path, api: Api) -> No
 @pytest.mark.parametrize("by", ["worker", "command"])
 async def test_cancel_ends_runs_at_the_api(tmp_path: Path, api: Api, by: str) -> None:
     """Queued rows end at once, running runs at the API: by a worker, or by the command when none is alive."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         worker = mill.worker(20, QUICK)
         batch = await mill.submit(lasting(60, 40))
         wait_for_runs(mill, 20)
@@ -177,7 +177,7 @@ async def test_cancel_ends_runs_at_the_api(tmp_path: Path, api: Api, by: str) ->
 
 async def test_pause_lets_runs_end_and_starts_none(tmp_path: Path) -> None:
     """Paused with 20 in flight: those complete, nothing else begins; resume does the rest."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(20, QUICK)
         batch = await mill.submit(lasting(3, 60))
         wait_until(lambda: counter(mill, batch, "runs") >= 20, "20 are out", 30)
@@ -195,7 +195,7 @@ async def test_pause_lets_runs_end_and_starts_none(tmp_path: Path) -> None:
 
 async def test_retry_asks_again_what_failed(tmp_path: Path) -> None:
     """Failed rows are asked again and counted on; completed ones keep their one run."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(20, QUICK)
         failing = "[emulate: failed(invalid_prompt), completed] What is 1 + 1?"
         batch = await mill.submit([failing] * 5 + ["What is 1 + 1?"] * 5)
@@ -212,7 +212,7 @@ async def test_retry_asks_again_what_failed(tmp_path: Path) -> None:
 @BOTH
 async def test_purge_deletes_what_no_other_batch_uses(tmp_path: Path, api: Api) -> None:
     """The threads of the purged batch are gone at the API; the other batch's are there."""
-    with Mill(tmp_path, api=api) as mill:
+    with Stack(tmp_path, api=api) as mill:
         mill.worker(20, QUICK)
         gone, kept = await mill.submit(["What is 1 + 1?"] * 6), await mill.submit(["What is 2 + 2?"] * 6)
         await mill.wait_for(gone)
@@ -225,7 +225,7 @@ async def test_purge_deletes_what_no_other_batch_uses(tmp_path: Path, api: Api) 
         assert {_status_of(mill, thread) for thread in threads[kept]} == {200}
 
 
-def _status_of(mill: Mill, thread: str) -> int:
+def _status_of(mill: Stack, thread: str) -> int:
     where = "threads" if mill.api == "assistants" else "conversations"
     headers = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
     return int(httpx2.get(f"{mill.base_url}/{where}/{thread}", headers=headers).status_code)

@@ -10,7 +10,7 @@ import redis
 
 from tests.helpers.command_line import Terminal, terminal
 from tests.helpers.tcp_relay import encrypted
-from tests.stack import QUICK, Mill
+from tests.stack import QUICK, Stack
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to/own-redis.md"
 RULES = re.compile(r"ACL SETUSER mill on (.+)")
@@ -33,19 +33,19 @@ STEPS = (
 
 
 @pytest.fixture
-def user(tmp_path: Path, mill: Mill) -> Terminal:
+def user(tmp_path: Path, mill: Stack) -> Terminal:
     settings = {**mill.settings(), "ASKMILL_RETENTION_DAYS": "1"}
     return terminal(tmp_path).with_settings(**settings)
 
 
-def _allow(mill: Mill, rules: str) -> str:
+def _allow(mill: Stack, rules: str) -> str:
     """The one user but the tests' own; returns its address."""
     with redis.Redis.from_url(mill.redis_url) as client:
         client.execute_command("ACL", "SETUSER", "mill", "reset", "on", *rules.split())
     return mill.redis_url.replace("://", f"://mill:{PASSWORD}@")
 
 
-def _denied(mill: Mill) -> list[object]:
+def _denied(mill: Stack) -> list[object]:
     with redis.Redis.from_url(mill.redis_url) as client:
         return list(client.acl_log())
 
@@ -56,7 +56,7 @@ def _sums(user: Terminal) -> str:
     )
 
 
-def _answer_by(user: Terminal, mill: Mill, url: str, **env: str) -> str:
+def _answer_by(user: Terminal, mill: Stack, url: str, **env: str) -> str:
     """Submit at this address, have a worker there answer, collect; returns the batch."""
     mill.worker(5, QUICK, ASKMILL_REDIS_URL=url, ASKMILL_REQUESTS_PER_MINUTE="6000", **env)
     submitted = user.askmill("submit", _sums(user), "--conversation-column", "ticket", "--budget", "1")
@@ -68,7 +68,7 @@ def _answer_by(user: Terminal, mill: Mill, url: str, **env: str) -> str:
     return submitted.stdout.strip()
 
 
-def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: Terminal, mill: Mill) -> None:
+def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: Terminal, mill: Stack) -> None:
     """The line of docs/how-to/own-redis.md, word for word: every command and a worker, and nothing was denied."""
     found = RULES.search(HOW_TO.read_text())
     assert found, "the guide has the rule"
@@ -87,7 +87,7 @@ def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: Terminal, m
     assert batch not in user.askmill("list").stdout
 
 
-def test_a_user_with_too_few_rights_is_told_which(user: Terminal, mill: Mill) -> None:
+def test_a_user_with_too_few_rights_is_told_which(user: Terminal, mill: Stack) -> None:
     """One sentence with what Redis said and where the rights stand; exit code 3; the password is not in it."""
     url = _allow(mill, f">{PASSWORD} ~askmill* +@all -evalsha")
 
@@ -100,7 +100,7 @@ def test_a_user_with_too_few_rights_is_told_which(user: Terminal, mill: Mill) ->
     assert PASSWORD not in refused.stderr
 
 
-def test_a_wrong_password_is_told_and_not_repeated(user: Terminal, mill: Mill) -> None:
+def test_a_wrong_password_is_told_and_not_repeated(user: Terminal, mill: Stack) -> None:
     url = _allow(mill, ">another ~* &* +@all")
 
     refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("status")
@@ -110,7 +110,7 @@ def test_a_wrong_password_is_told_and_not_repeated(user: Terminal, mill: Mill) -
     assert PASSWORD not in refused.stderr
 
 
-def test_all_goes_through_tls(user: Terminal, mill: Mill, tmp_path: Path) -> None:
+def test_all_goes_through_tls(user: Terminal, mill: Stack, tmp_path: Path) -> None:
     """`rediss://` with an authority of one's own, named in the address: client, worker and Celery's broker."""
     with encrypted(mill.redis_url, tmp_path) as (bare, authority):
         url = f"{bare}?ssl_ca_certs={authority}"
@@ -118,7 +118,7 @@ def test_all_goes_through_tls(user: Terminal, mill: Mill, tmp_path: Path) -> Non
         mill.workers[0].leave()
 
 
-def test_an_authority_may_be_trusted_by_the_environment(user: Terminal, mill: Mill, tmp_path: Path) -> None:
+def test_an_authority_may_be_trusted_by_the_environment(user: Terminal, mill: Stack, tmp_path: Path) -> None:
     """`SSL_CERT_FILE`, as OpenSSL reads it, when the address says nothing."""
     with encrypted(mill.redis_url, tmp_path) as (url, authority):
         trusting = {"SSL_CERT_FILE": str(authority)}
@@ -126,7 +126,7 @@ def test_an_authority_may_be_trusted_by_the_environment(user: Terminal, mill: Mi
         mill.workers[0].leave()
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(user: Terminal, mill: Mill, tmp_path: Path) -> None:
+def test_a_certificate_nobody_vouches_for_is_refused(user: Terminal, mill: Stack, tmp_path: Path) -> None:
     """Nothing is sent to it, the password least of all; the sentence says what is the matter with it."""
     with encrypted(mill.redis_url, tmp_path) as (bare, _):
         url = bare.replace("://", f"://mill:{PASSWORD}@")

@@ -23,9 +23,9 @@ from askmill.jobs.store.records import Claim
 from askmill.worker.backends.factory import backend_for
 from askmill.worker.execution.job_runner import JobRunner
 from askmill.worker.lifecycle.transitions import SEND_WITHIN_S
-from askmill.worker.runtime.batch_cache import BatchRoom
-from askmill.worker.runtime.context import Desk, elapsed_clock_s
-from askmill.worker.runtime.interrupts import Signals
+from askmill.worker.runtime.batch_cache import BatchContext
+from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
+from askmill.worker.runtime.interrupts import Interrupts
 from askmill.worker.runtime.rate_limiter import SharedLimits
 from tests.backends.test_backend_wild import Wild, wild
 from tests.helpers.batches import card, claimed, stop_heart, submitted
@@ -73,28 +73,28 @@ class Scene:
         return card(worker, base_url=self.url)
 
     async def take(self, worker: str = "w1") -> Claim:
-        await self.store.beat(self.card(worker))
-        return await claimed(self.store, (await self.store.feed(1))[0], worker)
+        await self.store.heartbeat(self.card(worker))
+        return await claimed(self.store, (await self.store.dispatch(1))[0], worker)
 
     @asynccontextmanager
     async def runner(self, claim: Claim) -> AsyncIterator[JobRunner]:
-        client = jobs_api.client("local-key", self.url)
-        desk = Desk(
+        client = jobs_api.make_client("local-key", self.url)
+        desk = WorkerContext(
             store=self.store,
             backend=backend_for("assistants", client),
             limits=SharedLimits(self.store),
             prices=Prices.read(None),
-            card=self.card(claim.worker),
+            worker=self.card(claim.worker),
             lifetime_s=12,
             margin_s=5,
-            acknowledged_s=elapsed_clock_s(),
+            heartbeat_acknowledged_s=elapsed_clock_s(),
         )
         sent_s = elapsed_clock_s()
-        told = await self.store.beat(self.card(claim.worker))
+        told = await self.store.heartbeat(self.card(claim.worker))
         desk.clock.learn(sent_s, elapsed_clock_s(), told.now_ms / 1000)
-        room = BatchRoom(await self.store.batch(claim.batch), claim.now, claim.now_ms)
+        room = BatchContext(await self.store.batch(claim.batch), claim.update, claim.now_ms)
         try:
-            yield JobRunner(desk, room, claim, Signals())
+            yield JobRunner(desk, room, claim, Interrupts())
         finally:
             await desk.backend.close()
 
@@ -118,10 +118,10 @@ class Scene:
     async def taken_over(self) -> None:
         """The worker is taken for dead, and another one follows a run of its own."""
         stop_heart(self.redis_url, "w1")
-        await self.store.beat(self.card("w2"))
+        await self.store.heartbeat(self.card("w2"))
 
         async def swept() -> bool:
-            return bool((await self.store.sweep("w2")).rows)
+            return bool((await self.store.reap_dead_workers("w2")).rows)
 
         await wait_until_async(swept, "the row waits again")
         claim = await self.take("w2")
@@ -135,7 +135,7 @@ async def scene(store: Store, redis_url: str) -> AsyncIterator[Scene]:
         batch = await submitted(store, 1, base_url=url)
         yield Scene(store, redis_url, server, url, batch)
         for worker in ("w1", "w2"):
-            await store.leave(worker)
+            await store.deregister_worker(worker)
 
 
 async def _finished(scene: Scene) -> Any:
@@ -154,7 +154,7 @@ async def test_a_run_that_ended_in_its_creates_reply_is_handed_over(scene: Scene
     async with scene.runner(claim) as runner:
 
         def create(_: web.Request) -> Any:
-            runner.signals.leaving = True
+            runner.interrupts.shutting_down = True
             return {**DONE, "status": status}
 
         scene.server.routes[f"POST {RUNS}"] = create
@@ -175,12 +175,12 @@ async def test_tokens_are_booked_by_who_made_the_run(scene: Scene, redis_url: st
         claim = await scene.take()
         async with scene.runner(claim) as runner:
 
-            def create(_: web.Request, signals: Signals = runner.signals) -> Any:
-                signals.leaving = True
+            def create(_: web.Request, signals: Interrupts = runner.interrupts) -> Any:
+                signals.shutting_down = True
                 return {**DONE, "status": "in_progress"}
 
             scene.server.routes[f"POST {RUNS}"] = create
-            await runner.desk.limits.refresh()
+            await runner.context.limits.refresh()
             await runner.run()
         with redis.Redis.from_url(redis_url) as client:
             booked.append(client.get(keys.tat("tokens_per_minute")) or b"")
@@ -221,7 +221,7 @@ async def test_a_late_run_is_ended_although_the_api_is_in_trouble(scene: Scene) 
 
         async def create(_: web.Request) -> Any:
             await scene.taken_over()
-            runner.signals.lost = True
+            runner.interrupts.claim_lost = True
             return {**DONE, "id": "late", "status": "requires_action"}
 
         def cancel(_: web.Request) -> Any:

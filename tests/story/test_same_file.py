@@ -14,7 +14,7 @@ from tests.helpers.command_line import Terminal
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.helpers.requests import Asker
 from tests.helpers.tcp_relay import Relay
-from tests.stack import QUICK, Mill
+from tests.stack import QUICK, Stack
 from tests.support import RedisServer, wait_until
 
 ROWS = 20_000
@@ -176,7 +176,7 @@ def test_options_of_a_command_that_waits_are_the_batchs(
 
 def test_two_runs_at_once_ask_each_row_once(tmp_path: Path) -> None:
     """Both write all results; the API was asked for each row once, and was given one upload."""
-    with Mill(tmp_path, api="responses") as mill:
+    with Stack(tmp_path, api="responses") as mill:
         mill.worker(times=QUICK)
         asker = Asker.of(mill, tmp_path / "work")
         asker.user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
@@ -194,7 +194,7 @@ def test_two_runs_at_once_ask_each_row_once(tmp_path: Path) -> None:
 def test_uploads_of_a_killed_loader_are_used_and_purged(tmp_path: Path) -> None:
     """Killed while it uploads: its successor uses what is known, waits for no turn of a dead command, and `purge`
     deletes all of it."""
-    with Mill(tmp_path, api="responses") as mill:
+    with Stack(tmp_path, api="responses") as mill:
         asker = Asker.of(mill, tmp_path / "work")
         asker.user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
         file = asker.table("in.csv", ("question",), ("Does it rain? [emulate: completed]",))

@@ -21,7 +21,7 @@ from askmill.jobs.local import embedded_redis
 from askmill.jobs.local.ports import HOST
 from askmill.jobs.store.codec import unpack, unpack_result
 from tests.helpers.command_line import Terminal, terminal
-from tests.stack import Mill
+from tests.stack import Stack
 
 KEY = "Zq7.distinctive.KEY.0123456789"
 """Nothing about it looks like a key."""
@@ -91,7 +91,7 @@ async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, for
     user.write("q.csv", "question", *(f"What is {row} + 1?" for row in range(6)))
     data = Path(user.settings["ASKMILL_DATA_DIR"])
     said = []
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         faults = [
             ("POST", "/threads$", 401, REFUSED),
             ("POST", "/threads$", 500, BROKEN),

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from askmill.jobs.local.ports import free_port
-from tests.stack import Mill
+from tests.stack import Stack
 from tests.support import wait_until
 
 
@@ -59,7 +59,7 @@ async def test_a_worker_tells_both_when_asked(tmp_path: Path, collector: _Collec
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         mill.worker(concurrency=7, **settings)
         batch = await mill.submit(["What is 6 * 7?", "1 [emulate: failed(content_policy)]"])
         await mill.wait_for(batch)
@@ -84,7 +84,7 @@ async def test_a_worker_tells_both_when_asked(tmp_path: Path, collector: _Collec
 
 def test_a_taken_port_is_told_before_any_row_is_taken(tmp_path: Path, collector: _Collector) -> None:
     """Exit code 2 and a sentence that names the variable; no traceback."""
-    with Mill(tmp_path) as mill:
+    with Stack(tmp_path) as mill:
         child = mill.worker(ASKMILL_METRICS_PORT=str(collector.server_port))
 
         wait_until(lambda: not child.alive, "the worker has ended", timeout_s=60)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askmill.worker.execution.stored_times import MOMENTS, stored, taken_over
-from askmill.worker.lifecycle.state import Known
+from askmill.worker.lifecycle.state import JobState
 from askmill.worker.runtime.redis_clock import RedisClock
 from tests.unit.lifecycle.lifecycle_moments import FOLLOWING, NOW
 
@@ -77,7 +77,7 @@ def test_a_deadline_is_as_long_as_it_was_over_a_step_and_a_take_over(step_s: flo
     clock = RedisClock()
     heard(clock, 100, UNIX)
     now_s = 103 + clock.ahead_s
-    young = replace(FOLLOWING, sent_at=now_s - 5, began_at=now_s - 4)
+    young = replace(FOLLOWING, create_sent_at=now_s - 5, began_at=now_s - 4)
     before = stored(young, clock)
     heard(clock, 103, UNIX + step_s)
     after = stored(young, clock)
@@ -118,6 +118,6 @@ def test_nothing_is_rewritten_where_redis_has_not_stepped() -> None:
 def test_every_moment_of_a_job_is_told_by_the_right_clock() -> None:
     """A field of Known that is a point in time is in the list; one that is a span is not."""
     named = {
-        field.name for field in fields(Known) if field.name.endswith("_at") or field.name.endswith("since")
+        field.name for field in fields(JobState) if field.name.endswith("_at") or field.name.endswith("since")
     }
     assert set(MOMENTS) == named

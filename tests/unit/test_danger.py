@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askmill.worker.runtime.crash_isolation import Danger
+from askmill.worker.runtime.crash_isolation import CrashIsolation
 
 
 async def _all_through(steps: Sequence[tuple[bool, int]]) -> None:
     """Everybody enters once, stays some turns of the loop, and leaves; raises when a suspect had company."""
-    danger, inside = Danger(), list[bool]()
+    danger, inside = CrashIsolation(), list[bool]()
 
     async def one(alone: bool, turns: int) -> None:
-        async with danger.entered(alone=alone):
+        async with danger.section(alone=alone):
             inside.append(alone)
             assert len(inside) == 1 or not any(inside)
             for _ in range(turns):
@@ -37,16 +37,16 @@ def test_a_suspect_is_always_alone_and_everybody_gets_through(steps: list[tuple[
 
 async def test_a_suspect_that_is_cancelled_while_it_waits_blocks_nobody() -> None:
     """The end of its worker's patience is not the end of the others."""
-    danger = Danger()
-    async with danger.entered(alone=False):
+    danger = CrashIsolation()
+    async with danger.section(alone=False):
         waiting = asyncio.create_task(_enter(danger), name="suspect")
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        async with asyncio.timeout(5), danger.entered(alone=False):
+        async with asyncio.timeout(5), danger.section(alone=False):
             assert danger.suspects == 0
 
 
-async def _enter(danger: Danger) -> None:
-    async with danger.entered(alone=True):
+async def _enter(danger: CrashIsolation) -> None:
+    async with danger.section(alone=True):
         raise AssertionError("it entered beside somebody")

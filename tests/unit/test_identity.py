@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from askmill.jobs.intake import IntakeOptions, check
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.profile import Profile
-from askmill.jobs.submit.submit import Order, identity_of
+from askmill.jobs.submit.submit import SubmitRequest, identity_of
 
 TARGET = Target("assistants", "http://api", SecretStr("k"), offline=False)
 
@@ -18,7 +18,7 @@ TARGET = Target("assistants", "http://api", SecretStr("k"), offline=False)
 def _identity(file: Path, **options: Any) -> str:
     asked = IntakeOptions(**options)
     with check(str(file), asked) as intake:
-        return identity_of(intake, Order(asked, Profile(), TARGET))
+        return identity_of(intake, SubmitRequest(asked, Profile(), TARGET))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_an_option_that_asks_something_else_is_other_work(file: Path, options: d
 def test_rows_that_were_not_asked_are_other_work(file: Path) -> None:
     """What was judged bad then and is good now is asked."""
     with check(str(file)) as intake:
-        order = Order(IntakeOptions(), Profile(), TARGET)
+        order = SubmitRequest(IntakeOptions(), Profile(), TARGET)
         assert identity_of(replace(intake, rejected=1), order) != identity_of(intake, order)
 
 
@@ -74,5 +74,7 @@ def test_another_account_is_other_work(file: Path) -> None:
     """Organisation and project are who pays; without them a batch is named as it always was."""
     with check(str(file)) as intake:
         accounts: list[dict[str, str]] = [{}, {"organization": "o"}, {"project": "o"}]
-        orders = [Order(IntakeOptions(), Profile(), replace(TARGET, **account)) for account in accounts]
+        orders = [
+            SubmitRequest(IntakeOptions(), Profile(), replace(TARGET, **account)) for account in accounts
+        ]
         assert len({identity_of(intake, order) for order in orders}) == 3

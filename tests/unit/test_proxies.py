@@ -10,7 +10,7 @@ from yarl import URL
 
 from askmill.config.proxies import Proxy, excepted, proxy_for, without_proxy
 from askmill.config.settings import BadSetting
-from askmill.jobs.openai_client.client import client
+from askmill.jobs.openai_client.client import make_client
 
 PROXY = "http://proxy.test:3128"
 API = "https://api.test/v1"
@@ -250,6 +250,6 @@ def test_a_child_goes_to_our_emulator_directly():
 async def test_a_client_of_our_emulator_takes_no_proxy(monkeypatch):
     """`environ={}`: not even an unusable one matters."""
     monkeypatch.setenv("ALL_PROXY", "socks5://proxy.test")
-    await client("offline", "http://127.0.0.1:4711/v1", environ={}).close()
+    await make_client("offline", "http://127.0.0.1:4711/v1", environ={}).close()
     with pytest.raises(BadSetting, match="ALL_PROXY"):
-        client("offline", "http://127.0.0.1:4711/v1")
+        make_client("offline", "http://127.0.0.1:4711/v1")

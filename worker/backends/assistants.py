@@ -29,12 +29,12 @@ from askmill.worker.backends.assistants_parse import (
     unknown_of,
     worth_of,
 )
-from askmill.worker.backends.base import Ask
+from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.errors import bad_reply
 from askmill.worker.backends.files import Files
-from askmill.worker.backends.http import Reply, Wire, path
+from askmill.worker.backends.http import HttpClient, Reply, path
 from askmill.worker.backends.request_body import run_params, thread_params
-from askmill.worker.lifecycle.api_types import ENDED, Answer, ApiFault, Found, FoundKind, Run, ToolOutput
+from askmill.worker.lifecycle.api_types import ENDED, Answer, ApiError, LookupKind, Run, RunLookup, ToolOutput
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 SEARCH_RESULTS = ("include[]", "step_details.tool_calls[*].file_search.results[*].content")
@@ -50,7 +50,7 @@ class AssistantsBackend:
     api: Api = "assistants"
 
     def __init__(self, client: AsyncOpenAI) -> None:
-        self._wire = Wire(client, BETA)
+        self._wire = HttpClient(client, BETA)
         self._files = Files(self._wire)
 
     async def ready(self, profile: Profile, resources: Resources) -> str | None:
@@ -62,35 +62,35 @@ class AssistantsBackend:
     async def make_store(self, files: tuple[str, ...], name: str) -> str:
         return await self._files.searchable(files, name)
 
-    async def make_thread(self, ask: Ask) -> str:
+    async def make_thread(self, ask: RunRequest) -> str:
         return _id(await self._wire.post("threads", thread_params(ask)))
 
-    async def make_run(self, ask: Ask, thread_id: str) -> Run:
+    async def make_run(self, ask: RunRequest, thread_id: str) -> Run:
         return run_of(await self._wire.post(path("threads", thread_id, "runs"), run_params(ask)))
 
-    async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:
+    async def find_run(self, ask: RunRequest, thread_id: str, known: frozenset[str]) -> RunLookup:
         """Our attempt's run by its metadata; without any, one on our thread of no earlier attempt or turn.
 
         Of several, the one that completed counts, else one that still runs, else the oldest. A server that
         does not list runs shows none: nothing is found, and nothing is said by that.
         """
         try:
-            listed = await self._wire.everything(path("threads", thread_id, "runs"), [("order", "asc")])
-        except ApiFault as fault:
+            listed = await self._wire.list_all(path("threads", thread_id, "runs"), [("order", "asc")])
+        except ApiError as fault:
             if fault.status not in NOT_LISTED:
                 raise
-            return Found(FoundKind.NOTHING)
+            return RunLookup(LookupKind.NOTHING)
         listed.sort(key=age_of)
         named = [run for run in listed if is_ours(run, ask.metadata)]
         nameless = [run for run in unknown_of(listed, known) if is_ours(run, ask.metadata) is None]
         ours = [listed_run(run) for run in named or nameless]
         if not ours:
-            return Found(FoundKind.NOTHING, listed=True)
+            return RunLookup(LookupKind.NOTHING, complete_list=True)
         best = min(ours, key=worth_of)
         surplus = tuple(run for run in ours if run is not best and run.status not in ENDED)
-        return Found(FoundKind.RUN, best, surplus, listed=True)
+        return RunLookup(LookupKind.RUN, best, surplus, complete_list=True)
 
-    async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- Responses needs it
+    async def look(self, ask: RunRequest, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- Responses needs it
         return await self._look(thread_id, run_id)
 
     async def cancel(self, thread_id: str, run_id: str) -> Run:
@@ -99,26 +99,28 @@ class AssistantsBackend:
             return run_of(
                 await self._wire.post(path("threads", thread_id, "runs", run_id, "cancel"), {}), run_id
             )
-        except ApiFault as fault:
+        except ApiError as fault:
             if fault.status not in NOT_CANCELLABLE:
                 raise
             return await self._look(thread_id, run_id)
 
-    async def submit(self, ask: Ask, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]) -> Run:  # noqa: ARG002
+    async def submit(
+        self, ask: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
+    ) -> Run:
         given = [{"tool_call_id": output.call_id, "output": output.output} for output in outputs]
         where = path("threads", thread_id, "runs", run_id, "submit_tool_outputs")
         return run_of(await self._wire.post(where, {"tool_outputs": given}), run_id)
 
-    async def find_submitted(self, ask: Ask, thread_id: str, run_id: str) -> Found:
+    async def find_submitted(self, ask: RunRequest, thread_id: str, run_id: str) -> RunLookup:
         """As the Protocol; with NOTHING, `run` tells which calls still wait for their outputs."""
         run = await self.look(ask, thread_id, run_id)
-        return Found(FoundKind.NOTHING if run.status == "requires_action" else FoundKind.RUN, run)
+        return RunLookup(LookupKind.NOTHING if run.status == "requires_action" else LookupKind.RUN, run)
 
-    async def read(self, ask: Ask, thread_id: str, run_id: str | None) -> Answer:
+    async def read(self, ask: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         if run_id is None:
             raise bad_reply(200, "a run of the Assistants API is never without its id")
         of_run = [("order", "asc"), ("run_id", run_id)]
-        listed = await self._wire.everything(path("threads", thread_id, "messages"), of_run)
+        listed = await self._wire.list_all(path("threads", thread_id, "messages"), of_run)
         draft = draft_of(messages_of_run(listed, run_id))
         names = await self._files.names(draft.unnamed())
         answer, texts = finished(draft, names, footnotes=ask.profile.response_schema is None)
@@ -128,7 +130,7 @@ class AssistantsBackend:
         return replace(answer, run_id=run_id, steps=tuple(steps))
 
     async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
-        listed = await self._wire.everything(
+        listed = await self._wire.list_all(
             path("threads", thread_id, "messages"), [("order", "asc")], after=after
         )
         for message in listed[0 if after else opening :]:
@@ -140,12 +142,12 @@ class AssistantsBackend:
     async def close(self) -> None:
         await self._wire.close()
 
-    async def _steps(self, ask: Ask, thread_id: str, run_id: str) -> list[Json]:
+    async def _steps(self, ask: RunRequest, thread_id: str, run_id: str) -> list[Json]:
         """The run's steps; none from a server that has no such list, which is no reason to lose an answer."""
         query = [("order", "asc"), *([SEARCH_RESULTS] if "file_search" in ask.profile.tools else [])]
         try:
-            return await self._wire.everything(path("threads", thread_id, "runs", run_id, "steps"), query)
-        except ApiFault as fault:
+            return await self._wire.list_all(path("threads", thread_id, "runs", run_id, "steps"), query)
+        except ApiError as fault:
             if fault.status not in NO_SUCH_LIST:
                 raise
             return []

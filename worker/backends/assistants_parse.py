@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from askmill.jobs.model.models import Step, Usage
-from askmill.jobs.openai_client.client import spoken
+from askmill.jobs.openai_client.client import redact_api_text
 from askmill.worker.backends.answer_builder import Draft, Passage, marks_of
 from askmill.worker.backends.coerce import count_of, moment_of
 from askmill.worker.backends.errors import bad_reply
@@ -41,7 +41,7 @@ def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Ru
         id=run_id,
         status=status,
         error_code=_text(error.get("code")),
-        error_message=spoken(str(error.get("message") or "")) or None,
+        error_message=redact_api_text(str(error.get("message") or "")) or None,
         incomplete_reason=_text(incomplete.get("reason")),
         tool_calls=_tool_calls(data),
         created_at=moment_of(data.get("created_at")),

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.worker.lifecycle.api_types import Answer, Found, Run, ToolOutput
+from askmill.worker.lifecycle.api_types import Answer, Run, RunLookup, ToolOutput
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RunRequest:
     """One attempt of one job: all a backend needs to make its thread and run."""
 
     batch: str
@@ -58,22 +58,22 @@ class Backend(Protocol):
         """Make a vector store of these files and wait until it is ready. Returns its id."""
         ...
 
-    async def make_thread(self, ask: Ask) -> str:
+    async def make_thread(self, ask: RunRequest) -> str:
         """Make the thread, with the question on it; costs nothing. Returns its id."""
         ...
 
-    async def make_run(self, ask: Ask, thread_id: str) -> Run:
+    async def make_run(self, ask: RunRequest, thread_id: str) -> Run:
         """Make the run: this is what is paid for."""
         ...
 
-    async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:
+    async def find_run(self, ask: RunRequest, thread_id: str, known: frozenset[str]) -> RunLookup:
         """Look for the run of this attempt, whose create got no reply.
 
         `known`: runs of earlier attempts, and the last ones of earlier turns on this thread.
         """
         ...
 
-    async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:
+    async def look(self, ask: RunRequest, thread_id: str, run_id: str) -> Run:
         """Read the run once."""
         ...
 
@@ -81,15 +81,17 @@ class Backend(Protocol):
         """Ask the API to end the run; it may complete all the same."""
         ...
 
-    async def submit(self, ask: Ask, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]) -> Run:
+    async def submit(
+        self, ask: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
+    ) -> Run:
         """Give the outputs of all calls at once. The run that goes on may have another id (Responses)."""
         ...
 
-    async def find_submitted(self, ask: Ask, thread_id: str, run_id: str) -> Found:
+    async def find_submitted(self, ask: RunRequest, thread_id: str, run_id: str) -> RunLookup:
         """After a `submit` without a reply: the run that goes on, or NOTHING when outputs did not arrive."""
         ...
 
-    async def read(self, ask: Ask, thread_id: str, run_id: str | None) -> Answer:
+    async def read(self, ask: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         """All messages of the run and all its steps. `run_id` None: adopt what stands on the thread."""
         ...
 

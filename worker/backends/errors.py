@@ -1,4 +1,4 @@
-"""Every way a request can go wrong, as one `ApiFault`: what was said, how long to wait, whether it was sent.
+"""Every way a request can go wrong, as one `ApiError`: what was said, how long to wait, whether it was sent.
 
     reply with a status ≥ 400                     status, code, type, message, param, retry_after_s
     reply with 200 that is not JSON               status 200, code bad_reply
@@ -23,7 +23,7 @@ import aiohttp
 import openai
 import orjson
 
-from askmill.jobs.openai_client.client import spoken
+from askmill.jobs.openai_client.client import redact_api_text
 from askmill.jobs.openai_client.redirects_and_proxies import (
     PROXY_REFUSED,
     PROXY_WANTS_PASSWORD,
@@ -34,7 +34,7 @@ from askmill.jobs.openai_client.redirects_and_proxies import (
     redirection_of,
     refused_by_proxy,
 )
-from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.lifecycle.api_types import ApiError
 
 Told = TypeVar("Told")
 SPAN = regex(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -51,7 +51,7 @@ NEVER_SENT = (
 
 
 async def told(call: Awaitable[Told], secret: str = "", api_client: openai.AsyncOpenAI | None = None) -> Told:
-    """Await a request of the SDK or of aiohttp; whatever it raises comes out as `ApiFault`.
+    """Await a request of the SDK or of aiohttp; whatever it raises comes out as `ApiError`.
 
     With `api_client`, the one that asks, faults of its proxy and redirects are told in full.
     """
@@ -62,9 +62,9 @@ async def told(call: Awaitable[Told], secret: str = "", api_client: openai.Async
         raise (_fault_on_the_way(error, api_client) or fault_of(error, secret)) from None
 
 
-def _fault_on_the_way(error: BaseException, api_client: openai.AsyncOpenAI | None) -> ApiFault | None:
+def _fault_on_the_way(error: BaseException, api_client: openai.AsyncOpenAI | None) -> ApiError | None:
     """A redirect or a fault of the proxy: about the way to the API, not about what was asked."""
-    if api_client is None or isinstance(error, ApiFault):
+    if api_client is None or isinstance(error, ApiError):
         return None
     if isinstance(error, openai.APIStatusError) and is_redirect(error.status_code):
         return _redirected(error.status_code, redirection_of(error, api_client), api_client)
@@ -75,27 +75,27 @@ def _fault_on_the_way(error: BaseException, api_client: openai.AsyncOpenAI | Non
         _network_error(error), "status", 407 if isinstance(error, openai.APIStatusError) else None
     )
     code = PROXY_REFUSED if refused is not None and refused < 500 else "not_connected"
-    return ApiFault(None, code=code, message=spoken(words, api_client.api_key), sent=False)
+    return ApiError(None, code=code, message=redact_api_text(words, api_client.api_key), sent=False)
 
 
 def fault_without_answer(
     status: int, asked: str, location: str | None, api_client: openai.AsyncOpenAI
-) -> ApiFault | None:
+) -> ApiError | None:
     """The fault of a GET that got a redirect, or a proxy's refusal in the API's place; None for any other."""
     if is_redirect(status):
         return _redirected(status, redirection(api_client, "GET", asked, status, location), api_client)
     if status == PROXY_WANTS_PASSWORD:
-        return ApiFault(None, code=PROXY_REFUSED, message=refused_by_proxy(status, api_client), sent=False)
+        return ApiError(None, code=PROXY_REFUSED, message=refused_by_proxy(status, api_client), sent=False)
     return None
 
 
-def _redirected(status: int, words: str, api_client: openai.AsyncOpenAI) -> ApiFault:
-    return ApiFault(status, code=REDIRECTED, message=spoken(words, api_client.api_key))
+def _redirected(status: int, words: str, api_client: openai.AsyncOpenAI) -> ApiError:
+    return ApiError(status, code=REDIRECTED, message=redact_api_text(words, api_client.api_key))
 
 
-def fault_of(error: BaseException, secret: str = "") -> ApiFault:
+def fault_of(error: BaseException, secret: str = "") -> ApiError:
     """The fault that an exception of the SDK or of aiohttp stands for."""
-    if isinstance(error, ApiFault):
+    if isinstance(error, ApiError):
         return error
     if isinstance(error, openai.APIStatusError):
         reply = error.response
@@ -103,12 +103,12 @@ def fault_of(error: BaseException, secret: str = "") -> ApiFault:
     if isinstance(error, openai.APIResponseValidationError | JSONDecodeError):
         return bad_reply(getattr(error, "status_code", 200), str(error), secret)
     network = _network_error(error)
-    words = spoken(str(network) or type(network).__name__, secret)
+    words = redact_api_text(str(network) or type(network).__name__, secret)
     sent = not isinstance(network, NEVER_SENT)
-    return ApiFault(status=None, code=_network_code(network), message=words, sent=sent)
+    return ApiError(status=None, code=_network_code(network), message=words, sent=sent)
 
 
-def fault_of_reply(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> ApiFault:
+def fault_of_reply(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> ApiError:
     """The fault that a reply with an error status stands for.
 
     `body` is OpenAI's `{"error": {message, type, param, code}}`, or whatever a proxy or another server sends.
@@ -119,7 +119,7 @@ def fault_of_reply(status: int, headers: Mapping[str, str], body: bytes, secret:
     )
 
 
-def fault_within(reply: Mapping[str, Any], headers: Mapping[str, str], secret: str = "") -> ApiFault | None:
+def fault_within(reply: Mapping[str, Any], headers: Mapping[str, str], secret: str = "") -> ApiError | None:
     """The fault that an error object in a reply with status 200 stands for; None where the reply is none.
 
     A number as its code is the status that the server behind has answered with.
@@ -134,20 +134,20 @@ def fault_within(reply: Mapping[str, Any], headers: Mapping[str, str], secret: s
 
 def _fault(
     status: int, error: Mapping[str, Any], message: Any, headers: Mapping[str, str], secret: str
-) -> ApiFault:
-    return ApiFault(
+) -> ApiError:
+    return ApiError(
         status=status,
         code=_text(error.get("code")),
         type=_text(error.get("type")),
-        message=spoken(str(message).strip(), secret),
+        message=redact_api_text(str(message).strip(), secret),
         param=_text(error.get("param")),
         retry_after_s=retry_after_s(headers, limited=status == 429),
     )
 
 
-def bad_reply(status: int, what: str, secret: str = "") -> ApiFault:
+def bad_reply(status: int, what: str, secret: str = "") -> ApiError:
     """A reply that cannot be understood although its status says that all is well."""
-    return ApiFault(status=status, code="bad_reply", message=spoken(what[:300], secret))
+    return ApiError(status=status, code="bad_reply", message=redact_api_text(what[:300], secret))
 
 
 def retry_after_s(headers: Mapping[str, str], *, limited: bool) -> float | None:

@@ -10,8 +10,8 @@ from openai import APIStatusError
 from askmill.jobs.model.errors import ApiUnavailable, AskmillError
 from askmill.jobs.openai_client.uploads import make_vector_store
 from askmill.worker.backends.coerce import moment_of
-from askmill.worker.backends.http import Wire, path
-from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.backends.http import HttpClient, path
+from askmill.worker.lifecycle.api_types import ApiError
 
 REMEMBERED = 10_000
 """Names kept: a batch cites the same few knowledge files in every row."""
@@ -30,12 +30,12 @@ def _may_pass(error: AskmillError) -> bool:
 class Files:
     """Reads files by id."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: HttpClient) -> None:
         self._wire = wire
         self._names: OrderedDict[str, str] = OrderedDict()
 
     async def names(self, file_ids: Iterable[str]) -> dict[str, str]:
-        """The name of each file; its id where it has none. Raises ApiFault only where asking again helps."""
+        """The name of each file; its id where it has none. Raises ApiError only where asking again helps."""
         return {file_id: await self._name(file_id) for file_id in file_ids}
 
     async def content(self, file: dict[str, Any], limit_bytes: int | None) -> bytes:
@@ -45,16 +45,16 @@ class Files:
             where = path("containers", container_id, "files", file_id, "content")
         else:
             where = path("files", file_id, "content")
-        return await self._wire.content(where, limit_bytes)
+        return await self._wire.download(where, limit_bytes)
 
     async def searchable(self, file_ids: tuple[str, ...], name: str) -> str:
-        """A vector store of these files, ready. Raises ApiFault, which pauses the batch or may pass."""
+        """A vector store of these files, ready. Raises ApiError, which pauses the batch or may pass."""
         try:
             return await make_vector_store(self._wire.client, {id_: id_ for id_ in file_ids}, name)
         except AskmillError as error:
             if _may_pass(error):
-                raise ApiFault(None, code="no_vector_store_yet", message=str(error), sent=False) from None
-            raise ApiFault(404, code="vector_store", message=f"not made again: {error}") from None
+                raise ApiError(None, code="no_vector_store_yet", message=str(error), sent=False) from None
+            raise ApiError(404, code="vector_store", message=f"not made again: {error}") from None
 
     async def left_in(self, container_id: str, since: float) -> list[dict[str, str]]:
         """What code has left in a container from then on, cited or not: {"file_id", "name"}, in its order.
@@ -62,8 +62,8 @@ class Files:
         A container that has ended, or a server without such a list, has nothing; other faults are raised.
         """
         try:
-            listed = await self._wire.everything(path("containers", container_id, "files"))
-        except ApiFault as fault:
+            listed = await self._wire.list_all(path("containers", container_id, "files"))
+        except ApiError as fault:
             if fault.status not in NO_LIST:
                 raise
             return []
@@ -79,7 +79,7 @@ class Files:
             return known
         try:
             told_name = (await self._wire.get(path("files", file_id))).data.get("filename")
-        except ApiFault as fault:
+        except ApiError as fault:
             # A deleted file, or one that may not be read, has no name any more; anything else may pass.
             if fault.status not in {400, 403, 404}:
                 raise

@@ -29,7 +29,7 @@ from askmill.jobs.openai_client.client import connection_limit, sends_key
 from askmill.worker.backends.before_request import next_turn
 from askmill.worker.backends.coerce import number_of
 from askmill.worker.backends.errors import bad_reply, fault_of_reply, fault_within, fault_without_answer, told
-from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.lifecycle.api_types import ApiError
 
 KEEP_ALIVE_S = 60.0
 """Longer than for creates: aiohttp repeats a GET by itself when it met a connection that was just closed."""
@@ -56,7 +56,7 @@ class Reply:
 
 
 def reply_of(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Reply:
-    """A reply's JSON object. Raises ApiFault: an error, also under status 200; `bad_reply` for no object."""
+    """A reply's JSON object. Raises ApiError: an error, also under status 200; `bad_reply` for no object."""
     if status >= 400:
         raise fault_of_reply(status, headers, body, secret)
     try:
@@ -87,7 +87,7 @@ def path(*parts: str) -> str:
     return "/".join(quote(part, safe="") for part in parts)
 
 
-class Wire:
+class HttpClient:
     """All requests of one backend, each after its turn (`worker.backends.before_request`).
 
     It owns the client and a pool of connections for reading; close it.
@@ -103,20 +103,20 @@ class Wire:
         self._headers = dict[str, str]()
 
     async def post(self, where: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
-        """POST one object, exactly once. Raises ApiFault."""
+        """POST one object, exactly once. Raises ApiError."""
         await next_turn()
         options: RequestOptions = {"headers": {**self._extra, **(headers or {})}}
         call = self.client.post(f"/{where}", cast_to=httpx2.Response, body=body, options=options)
         return self._reply(await told(call, self.client.api_key, self.client))
 
     async def delete(self, where: str) -> Reply:
-        """DELETE one object. Raises ApiFault."""
+        """DELETE one object. Raises ApiError."""
         await next_turn()
         call = self.client.delete(f"/{where}", cast_to=httpx2.Response, options={"headers": self._extra})
         return self._reply(await told(call, self.client.api_key, self.client))
 
     async def get(self, where: str, query: Query = ()) -> Reply:
-        """GET one object. Raises ApiFault."""
+        """GET one object. Raises ApiError."""
         await next_turn()
         return await told(self._get(where, query), self.client.api_key, self.client)
 
@@ -140,17 +140,15 @@ class Wire:
                 return
             after = last
 
-    async def everything(
-        self, where: str, query: Query = (), after: str | None = None
-    ) -> list[dict[str, Any]]:
+    async def list_all(self, where: str, query: Query = (), after: str | None = None) -> list[dict[str, Any]]:
         """All objects of a list."""
         found: list[dict[str, Any]] = []
         async for page in self.pages(where, query, after):
             found += [entry for entry in page if isinstance(entry, dict)]
         return found
 
-    async def content(self, where: str, limit_bytes: int | None) -> bytes:
-        """GET a file's bytes. Raises ApiFault, `too_large` without reading on past `limit_bytes`."""
+    async def download(self, where: str, limit_bytes: int | None) -> bytes:
+        """GET a file's bytes. Raises ApiError, `too_large` without reading on past `limit_bytes`."""
         await next_turn()
         return await told(self._content(where, limit_bytes), self.client.api_key, self.client)
 
@@ -177,7 +175,7 @@ class Wire:
                 found += piece
                 if limit_bytes is not None and max(len(found), answer.content_length or 0) > limit_bytes:
                     size = f"{answer.content_length:,}" if answer.content_length else f"over {limit_bytes:,}"
-                    raise ApiFault(
+                    raise ApiError(
                         200, code="too_large", message=f"{size} bytes, of which {limit_bytes:,} fit"
                     )
             return bytes(found)
@@ -186,7 +184,7 @@ class Wire:
     async def _asked(
         self, where: str, query: Query, patience: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET, with the credentials of this request. Raises ApiFault for a redirect and a proxy's refusal."""
+        """GET, with the credentials of this request. Raises ApiError for a redirect and a proxy's refusal."""
         session, url, proxy = self._open(), self._url(where, query), self._proxy
         async with session.get(
             url,

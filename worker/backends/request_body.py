@@ -17,10 +17,10 @@ from askmill.jobs.openai_client.params import (
     tool_resources,
     window,
 )
-from askmill.worker.backends.base import Ask
+from askmill.worker.backends.base import RunRequest
 
 
-def thread_params(ask: Ask) -> Params:
+def thread_params(ask: RunRequest) -> Params:
     """The thread with the opening messages and the question."""
     opening = [{"role": message.role, "content": message.content} for message in ask.profile.messages]
     stored = ask.profile.assistant_id is not None
@@ -32,12 +32,12 @@ def thread_params(ask: Ask) -> Params:
     )
 
 
-def thread_question(ask: Ask) -> Params:
+def thread_question(ask: RunRequest) -> Params:
     """The question as a message, with its image and its file."""
     return said(role="user", content=_thread_content(ask), attachments=_attachments(ask))
 
 
-def _thread_content(ask: Ask) -> str | list[Params]:
+def _thread_content(ask: RunRequest) -> str | list[Params]:
     if not ask.image:
         return ask.question
     text = {"type": "text", "text": ask.question}
@@ -48,7 +48,7 @@ def _thread_content(ask: Ask) -> str | list[Params]:
     return [text, {"type": "image_file", "image_file": {"file_id": file_id, "detail": detail}}]
 
 
-def _attachments(ask: Ask) -> list[Params] | None:
+def _attachments(ask: RunRequest) -> list[Params] | None:
     if not ask.file:
         return None
     # A stored assistant's tools are not known here: file_search is what reads most files.
@@ -56,7 +56,7 @@ def _attachments(ask: Ask) -> list[Params] | None:
     return [{"file_id": _row_file(ask, ask.file), "tools": [{"type": tool} for tool in tools]}]
 
 
-def run_params(ask: Ask) -> Params:
+def run_params(ask: RunRequest) -> Params:
     """The run. What a row may override stands here, so one assistant serves all rows of a batch."""
     profile = ask.profile
     stored = profile.assistant_id is not None
@@ -71,7 +71,7 @@ def run_params(ask: Ask) -> Params:
     )
 
 
-def conversation_params(ask: Ask) -> Params:
+def conversation_params(ask: RunRequest) -> Params:
     """The conversation with the opening messages; the question goes along with the response."""
     opening = [
         {"type": "message", "role": words.role, "content": words.content} for words in ask.profile.messages
@@ -79,7 +79,7 @@ def conversation_params(ask: Ask) -> Params:
     return said(items=opening or None, metadata=ask.metadata)
 
 
-def response_params(ask: Ask, thread_id: str) -> Params:
+def response_params(ask: RunRequest, thread_id: str) -> Params:
     """The response, but for its input."""
     row_files = (_row_file(ask, ask.file),) if ask.file else ()
     limit = said(max_output_tokens=ask.max_completion_tokens)
@@ -93,7 +93,7 @@ def response_params(ask: Ask, thread_id: str) -> Params:
     )
 
 
-def response_question(ask: Ask) -> list[Params]:
+def response_question(ask: RunRequest) -> list[Params]:
     """The question as a response's input."""
     parts: list[Params] = [{"type": "input_text", "text": ask.question}]
     if ask.image:
@@ -108,11 +108,11 @@ def _is_url(image: str) -> bool:
     return image.startswith(("http://", "https://", "data:image/"))
 
 
-def _row_file(ask: Ask, path: str) -> str:
+def _row_file(ask: RunRequest, path: str) -> str:
     """The id of a file that a row names: uploaded at submit, or already an id."""
     return ask.resources.row_files.get(path, path)
 
 
-def _row_image(ask: Ask, path: str) -> str:
+def _row_image(ask: RunRequest, path: str) -> str:
     """The same of an image, which has an upload of its own: as a file it has another purpose."""
     return ask.resources.row_files.get(f"{IMAGE}{path}") or _row_file(ask, path)

@@ -22,11 +22,11 @@ from askmill.jobs.model.models import BY_ITEMS, Api, Step, Usage
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.params import includes
 from askmill.worker.backends.answer_builder import finished
-from askmill.worker.backends.base import Ask
+from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.coerce import moment_of
 from askmill.worker.backends.errors import bad_reply
 from askmill.worker.backends.files import Files
-from askmill.worker.backends.http import Reply, Wire, path
+from askmill.worker.backends.http import HttpClient, Reply, path
 from askmill.worker.backends.request_body import conversation_params, response_params, response_question
 from askmill.worker.backends.responses_parse import (
     Json,
@@ -42,7 +42,15 @@ from askmill.worker.backends.responses_parse import (
     tool_calls,
     written,
 )
-from askmill.worker.lifecycle.api_types import Answer, ApiFault, Found, FoundKind, Run, RunStatus, ToolOutput
+from askmill.worker.lifecycle.api_types import (
+    Answer,
+    ApiError,
+    LookupKind,
+    Run,
+    RunLookup,
+    RunStatus,
+    ToolOutput,
+)
 
 NOT_CANCELLABLE = frozenset({400, 409})
 ENDED = frozenset({"completed", "failed", "cancelled", "incomplete"})
@@ -56,7 +64,7 @@ class ResponsesBackend:
     api: Api = "responses"
 
     def __init__(self, client: AsyncOpenAI) -> None:
-        self._wire = Wire(client)
+        self._wire = HttpClient(client)
         self._files = Files(self._wire)
         self._ended: OrderedDict[str, Json] = OrderedDict()
 
@@ -66,21 +74,21 @@ class ResponsesBackend:
     async def make_store(self, files: tuple[str, ...], name: str) -> str:
         return await self._files.searchable(files, name)
 
-    async def make_thread(self, ask: Ask) -> str:
+    async def make_thread(self, ask: RunRequest) -> str:
         made = (await self._wire.post("conversations", conversation_params(ask))).data.get("id")
         if not made:
             raise bad_reply(200, "the conversation that was made has no id")
         return str(made)
 
-    async def make_run(self, ask: Ask, thread_id: str) -> Run:
+    async def make_run(self, ask: RunRequest, thread_id: str) -> Run:
         params = {**response_params(ask, thread_id), "input": response_question(ask)}
         return await self._create(params, f"{ask.batch}-{ask.row}-{ask.attempt}")
 
-    async def find_run(self, ask: Ask, thread_id: str, known: frozenset[str]) -> Found:  # noqa: ARG002 -- items
+    async def find_run(self, ask: RunRequest, thread_id: str, known: frozenset[str]) -> RunLookup:  # noqa: ARG002 -- items
         """As the Protocol; a lock is not seen here: only the next create can tell (`conversation_locked`)."""
         return _found(await self._turn(ask, thread_id), thread_id)
 
-    async def look(self, ask: Ask, thread_id: str, run_id: str) -> Run:
+    async def look(self, ask: RunRequest, thread_id: str, run_id: str) -> Run:
         if run_id.startswith(BY_ITEMS):
             return _run_by_items(await self._turn(ask, thread_id), thread_id)
         reply = await self._get(ask, run_id)
@@ -93,12 +101,14 @@ class ResponsesBackend:
             return Run(id=run_id, status=RunStatus.CANCELLED)
         try:
             return _over(run_of((await self._wire.post(path("responses", run_id, "cancel"), {})).data))
-        except ApiFault as fault:
+        except ApiError as fault:
             if fault.status not in NOT_CANCELLABLE:
                 raise
             return _over(run_of((await self._wire.get(path("responses", run_id))).data))
 
-    async def submit(self, ask: Ask, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]) -> Run:
+    async def submit(
+        self, ask: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
+    ) -> Run:
         """As the Protocol: a new response; its metadata tells the one before and tokens till then."""
         spent = Usage() if run_id.startswith(BY_ITEMS) else (await self._seen(ask, run_id)).usage
         given = [
@@ -110,16 +120,16 @@ class ResponsesBackend:
         calls = hashlib.sha256("/".join(output.call_id for output in outputs).encode()).hexdigest()[:16]
         return await self._create(params, f"{ask.batch}-{ask.row}-{ask.attempt}-{calls}")
 
-    async def find_submitted(self, ask: Ask, thread_id: str, run_id: str) -> Found:
+    async def find_submitted(self, ask: RunRequest, thread_id: str, run_id: str) -> RunLookup:
         """As the Protocol, from the conversation: outputs are there once the next has completed."""
         items = await self._turn(ask, thread_id)
         run = await self.look(ask, thread_id, run_id)
         waiting = {call.id for call in tool_calls(items)}
         if {call.id for call in run.tool_calls} & waiting:
-            return Found(FoundKind.NOTHING, run)
+            return RunLookup(LookupKind.NOTHING, run)
         return _found(items, thread_id)
 
-    async def read(self, ask: Ask, thread_id: str, run_id: str | None) -> Answer:
+    async def read(self, ask: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         if run_id is None or run_id.startswith(BY_ITEMS):
             items = written(await self._turn(ask, thread_id))
             steps = [step_of(item, None, ask.attempt, outputs_of(items)) for item in items]
@@ -151,11 +161,11 @@ class ResponsesBackend:
         self._keep(reply.data)
         return run_of(reply.data, reply.poll_after_s)
 
-    async def _get(self, ask: Ask, run_id: str) -> Reply:
+    async def _get(self, ask: RunRequest, run_id: str) -> Reply:
         query = [("include[]", name) for name in includes(ask.profile)]
         return await self._wire.get(path("responses", run_id), query)
 
-    async def _seen(self, ask: Ask, run_id: str) -> Run:
+    async def _seen(self, ask: RunRequest, run_id: str) -> Run:
         known = self._ended.get(run_id)
         return run_of(known) if known else await self.look(ask, "", run_id)
 
@@ -165,7 +175,7 @@ class ResponsesBackend:
             if len(self._ended) > KEPT:
                 self._ended.popitem(last=False)
 
-    async def _chain(self, ask: Ask, run_id: str) -> list[Json]:
+    async def _chain(self, ask: RunRequest, run_id: str) -> list[Json]:
         """The response and those that it goes on from, oldest first."""
         chain: list[Json] = []
         link: str | None = run_id
@@ -176,7 +186,7 @@ class ResponsesBackend:
         return chain
 
     async def _answer(
-        self, ask: Ask, items: list[Json], steps: list[Step | None], since: float | None
+        self, ask: RunRequest, items: list[Json], steps: list[Step | None], since: float | None
     ) -> Answer:
         """`since`: files left in a container from then on (Unix seconds) are this turn's; None: unknown."""
         draft = draft_of(items)
@@ -188,13 +198,13 @@ class ResponsesBackend:
         last = str(items[-1].get("id")) if items else None
         return replace(answer, last_message_id=last, steps=tuple(step for step in steps if step))
 
-    async def _outputs(self, ask: Ask, thread_id: str, items: list[Json]) -> dict[str, Any]:
+    async def _outputs(self, ask: RunRequest, thread_id: str, items: list[Json]) -> dict[str, Any]:
         """What the functions gave back: we sent it, so it stands only in the conversation."""
         if not tool_calls(items):
             return {}
         return outputs_of(await self._turn(ask, thread_id))
 
-    async def _turn(self, ask: Ask, thread_id: str) -> list[Json]:
+    async def _turn(self, ask: RunRequest, thread_id: str) -> list[Json]:
         """The conversation's items that belong to this turn, oldest first, without its question."""
         items = await self._items(thread_id, tuple(includes(ask.profile)), ask.after)
         if ask.after is None and ask.follow_up:
@@ -204,7 +214,7 @@ class ResponsesBackend:
 
     async def _items(self, thread_id: str, include: tuple[str, ...], after: str | None) -> list[Json]:
         query = [("order", "asc"), *(("include[]", name) for name in include)]
-        return await self._wire.everything(path("conversations", thread_id, "items"), query, after)
+        return await self._wire.list_all(path("conversations", thread_id, "items"), query, after)
 
 
 def _over(run: Run) -> Run:
@@ -212,15 +222,15 @@ def _over(run: Run) -> Run:
     return replace(run, status=RunStatus.CANCELLED) if run.status == RunStatus.REQUIRES_ACTION else run
 
 
-def _found(items: list[Json], thread_id: str) -> Found:
+def _found(items: list[Json], thread_id: str) -> RunLookup:
     """What the items of a turn show of a response whose id is not known."""
     if not written(items):
-        return Found(FoundKind.NOTHING)
+        return RunLookup(LookupKind.NOTHING)
     if tool_calls(items):
-        return Found(FoundKind.RUN, _run_by_items(items, thread_id))
+        return RunLookup(LookupKind.RUN, _run_by_items(items, thread_id))
     if any(item.get("status") == RunStatus.INCOMPLETE for item in written(items)):
-        return Found(FoundKind.ANSWER, Run(id="", status=RunStatus.INCOMPLETE))
-    return Found(FoundKind.ANSWER)
+        return RunLookup(LookupKind.ANSWER, Run(id="", status=RunStatus.INCOMPLETE))
+    return RunLookup(LookupKind.ANSWER)
 
 
 def _run_by_items(items: list[Json], thread_id: str) -> Run:

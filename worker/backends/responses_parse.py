@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from askmill.jobs.model.models import Step, Usage
-from askmill.jobs.openai_client.client import spoken
+from askmill.jobs.openai_client.client import redact_api_text
 from askmill.worker.backends.answer_builder import Draft, Passage, marks_of
 from askmill.worker.backends.coerce import count_of, moment_of
 from askmill.worker.backends.errors import bad_reply
@@ -48,7 +48,7 @@ def run_of(data: Json, poll_after_s: float | None = None) -> Run:
         id=str(run_id),
         status=RunStatus.REQUIRES_ACTION if calls else str(status),
         error_code=_text(error.get("code")),
-        error_message=spoken(str(error.get("message") or original or "")) or None,
+        error_message=redact_api_text(str(error.get("message") or original or "")) or None,
         incomplete_reason=reason,
         tool_calls=calls,
         created_at=moment_of(data.get("created_at")),

@@ -119,4 +119,4 @@ def _without_heart(ended: "Future[None]") -> None:
 @worker_shutting_down.connect
 def _hand_over(**_: Any) -> None:
     if _process is not None:
-        submit(_process.hand_over())
+        submit(_process.shut_down())

@@ -33,7 +33,7 @@ import greenlet
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
 
-__all__ = ("TaskPool", "await_", "loop", "submit")
+__all__ = ("TaskPool", "await_coroutine", "loop", "submit")
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 STOP_GRACE_S = 10.0
 
 
-def await_(coro: Coroutine[Any, Any, T]) -> T:
+def await_coroutine(coro: Coroutine[Any, Any, T]) -> T:
     """Run `coro` on the pool's loop from inside a task body; the body's greenlet is parked meanwhile.
 
     Raises RuntimeError outside a task body of this pool; else what `coro` raises (CancelledError when
@@ -52,10 +52,10 @@ def await_(coro: Coroutine[Any, Any, T]) -> T:
     if not isinstance(body, _Body):
         coro.close()
         raise RuntimeError(  # noqa: TRY004 - what is wrong is the place of the call
-            f"await_() works only in a Celery task's body that askmill.worker.celery.greenlet_pool:TaskPool runs; this is thread "
+            f"await_coroutine() works only in a Celery task's body that askmill.worker.celery.greenlet_pool:TaskPool runs; this is thread "
             f"{threading.current_thread().name!r}. Start the worker with worker_pool='askmill.worker.celery.greenlet_pool:TaskPool'."
         )
-    return body.flight.park(coro)
+    return body.flight.await_coroutine(coro)
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -111,7 +111,7 @@ class InFlight:
         if self.awaited is not None:
             self.awaited.cancel()
 
-    def park(self, coro: Coroutine[Any, Any, T]) -> T:
+    def await_coroutine(self, coro: Coroutine[Any, Any, T]) -> T:
         """In the body's greenlet: let the loop run until `coro` has ended, then give its result."""
         body = self.body
         assert body is not None

@@ -21,16 +21,16 @@ from typing import Any
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
 
-from askmill.config.text import line, short
+from askmill.config.text import loggable, one_line
 from askmill.worker.celery.request import Message
 
-__all__ = ("Channel", "Transport", "install", "short")
+__all__ = ("Channel", "Transport", "install")
 
 log = structlog.get_logger()
 
 
 def _dropped(fault: Exception, raw: Any) -> None:
-    log.warning("message.dropped", reason=line(f"{type(fault).__name__}: {fault}"), message=short(raw))
+    log.warning("message.dropped", reason=one_line(f"{type(fault).__name__}: {fault}"), message=loggable(raw))
 
 
 class Channel(redis.Channel):

@@ -2,10 +2,10 @@
 
 from askmill.jobs.store.broker import TASK
 from askmill.worker.celery.celery_app import app, process
-from askmill.worker.celery.greenlet_pool import await_
+from askmill.worker.celery.greenlet_pool import await_coroutine
 
 
 @app.task(name=TASK, Request="askmill.worker.celery.request:Request")
 def answer(batch: str, row: int) -> None:
     """Claim the row, follow its run to the end, keep the result (worker.execution.job_runner)."""
-    await_(process().answer(batch, row))
+    await_coroutine(process().answer(batch, row))

@@ -10,12 +10,12 @@ from askmill.jobs.model.models import EMULATOR_MODEL, Attempt, Limits, Usage
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.pricing import Prices, tokens_of
 from askmill.jobs.store.records import Batch, Claim, RowDetail
-from askmill.worker.backends.base import Ask
+from askmill.worker.backends.base import RunRequest
 from askmill.worker.execution.result_builder import nano
 from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import Known
+from askmill.worker.lifecycle.state import JobState
 
-KNOWN = TypeAdapter(Known)
+KNOWN = TypeAdapter(JobState)
 """Reads and writes what is known of a job, as JSON."""
 
 RUNS_TOLD = 8
@@ -24,16 +24,16 @@ RUNS_TOLD = 8
 GO_ON = "Your answer was cut off. Go on exactly where it stopped, repeating nothing."
 
 
-def first_known(claim: Claim, batch: Batch) -> Known:
+def initial_state(claim: Claim, batch: Batch) -> JobState:
     """What is known at the claim: the last worker's state, or the start, after earlier attempts and turns."""
     if claim.state:
         return KNOWN.validate_json(claim.state)
     shared = bool(batch.spec.cell(batch.spec.conversation_column, claim.cells).strip())
-    seed: dict[str, Any] = orjson.loads(claim.seed) if claim.seed else {}
-    known = Known(
-        shared=shared,
+    seed: dict[str, Any] = orjson.loads(claim.previous_turn) if claim.previous_turn else {}
+    known = JobState(
+        shared_thread=shared,
         thread_id=seed.get("thread_id"),
-        anchor=seed.get("anchor"),
+        last_message_id_before=seed.get("anchor"),
         earlier_runs=tuple(seed.get("runs", ())),
         follow_up=bool(seed),
     )
@@ -42,15 +42,22 @@ def first_known(claim: Claim, batch: Batch) -> Known:
         return known
     made = len(before.attempts)
     again = shared and seed.get("thread_id") is not None
-    return replace(known, attempt=made + 1, base=made, past=before.attempts, steps=before.steps, clear=again)
+    return replace(
+        known,
+        attempt=made + 1,
+        attempts_before_retry=made,
+        past_attempts=before.attempts,
+        steps=before.steps,
+        delete_failed_turn=again,
+    )
 
 
-def seed_of(known: Known) -> bytes | None:
+def previous_turn_of(known: JobState) -> bytes | None:
     """What the next turn of a conversation starts from."""
-    if not known.shared or known.thread_id is None:
+    if not known.shared_thread or known.thread_id is None:
         return None
     anchor = known.answer.last_message_id if known.answer else None
-    made = (*known.earlier_runs, *(attempt.run_id for attempt in known.past), known.run_id)
+    made = (*known.earlier_runs, *(attempt.run_id for attempt in known.past_attempts), known.run_id)
     runs = [run for run in made if run][-RUNS_TOLD:]
     return orjson.dumps({"thread_id": known.thread_id, "anchor": anchor, "runs": runs})
 
@@ -62,7 +69,7 @@ def belongs_to(detail: RowDetail, run_id: str, attempt: int) -> bool:
     if detail.state is None:
         return False
     known = KNOWN.validate_json(detail.state)
-    if run_id == known.run_id or run_id in known.known_runs:
+    if run_id == known.run_id or run_id in known.known_run_ids:
         return True
     return known.run_id is None and known.attempt == attempt
 
@@ -85,7 +92,7 @@ def profile_of(batch: Batch, claim: Claim) -> Profile:
         chosen["temperature"] = float(numbers["temperature"])
     if batch.options.get("offline"):
         chosen["model"] = EMULATOR_MODEL
-    return batch.asked.model_copy(update=chosen) if chosen else batch.asked
+    return batch.effective_profile.model_copy(update=chosen) if chosen else batch.effective_profile
 
 
 def doubled(profile: Profile, limits: tuple[str, ...]) -> Profile:
@@ -95,23 +102,23 @@ def doubled(profile: Profile, limits: tuple[str, ...]) -> Profile:
     return profile.model_copy(update={name: 2 * getattr(profile, name) for name in limits})
 
 
-def ask_for(batch: Batch, claim: Claim, known: Known, assistant_id: str | None) -> Ask:
+def run_request_for(batch: Batch, claim: Claim, known: JobState, assistant_id: str | None) -> RunRequest:
     """This attempt, for a backend."""
-    profile = doubled(profile_of(batch, claim), known.doubled)
+    profile = doubled(profile_of(batch, claim), known.doubled_limits)
     chosen = overrides_of(batch, claim)
-    return Ask(
+    return RunRequest(
         batch=batch.id,
         row=claim.row,
         attempt=known.attempt,
-        question=GO_ON if known.going_on else batch.spec.question(claim.cells),
+        question=GO_ON if known.continuing else batch.spec.question(claim.cells),
         profile=profile,
         resources=batch.resources,
         assistant_id=assistant_id,
-        image=None if known.going_on else chosen.get("image"),
-        file=None if known.going_on else chosen.get("file"),
+        image=None if known.continuing else chosen.get("image"),
+        file=None if known.continuing else chosen.get("file"),
         max_completion_tokens=profile.max_completion_tokens,
         follow_up=known.follow_up,
-        after=known.anchor,
+        after=known.last_message_id_before,
     )
 
 
@@ -145,12 +152,12 @@ def schema_error(profile: Profile, text: str) -> str | None:
     return None
 
 
-def worst_case_nano(batch: Batch, claim: Claim, known: Known, prices: Prices) -> int | None:
+def worst_case_nano(batch: Batch, claim: Claim, known: JobState, prices: Prices) -> int | None:
     """Nano-dollars this attempt's run may cost: exact where token limits bound it, else an estimate.
 
     None where the model's price is not known.
     """
-    profile = doubled(profile_of(batch, claim), known.doubled)
+    profile = doubled(profile_of(batch, claim), known.doubled_limits)
     asked = batch.spec.question(claim.cells) + (profile.instructions or "")
     usage = Usage(
         prompt_tokens=profile.max_prompt_tokens or 2 * tokens_of(asked) + 200,
@@ -159,12 +166,12 @@ def worst_case_nano(batch: Batch, claim: Claim, known: Known, prices: Prices) ->
     return nano(prices.cost_usd(profile.model, usage, profile.completion_window))
 
 
-def spent_nano(batch: Batch, claim: Claim, known: Known, prices: Prices) -> int | None:
+def spent_nano(batch: Batch, claim: Claim, known: JobState, prices: Prices) -> int | None:
     """Nano-dollars of earlier attempts that the batch has not counted yet: it does at the row's end.
 
     An attempt whose cost nobody told is assumed at its worst. None where there is no such attempt.
     """
-    attempts = uncounted(claim, known.past)
+    attempts = uncounted(claim, known.past_attempts)
     if not attempts:
         return None
     told = priced(attempts, None, profile_of(batch, claim), prices)
@@ -172,7 +179,7 @@ def spent_nano(batch: Batch, claim: Claim, known: Known, prices: Prices) -> int 
 
 
 def assumed_nano(
-    batch: Batch, claim: Claim, known: Known, attempts: tuple[Attempt, ...], prices: Prices
+    batch: Batch, claim: Claim, known: JobState, attempts: tuple[Attempt, ...], prices: Prices
 ) -> int:
     """Nano-dollars for those of the attempts whose cost nobody told: their runs were made all the same."""
     untold = sum(attempt.cost_usd is None for attempt in attempts)

@@ -5,13 +5,13 @@ from dataclasses import replace
 from askmill.jobs.model.models import Attempt, Result, Usage
 from askmill.worker.lifecycle.api_types import Answer, Run
 from askmill.worker.lifecycle.on_run_ended import attempt_of
-from askmill.worker.lifecycle.state import Event, Finish, Known
+from askmill.worker.lifecycle.state import Event, Finish, JobState
 
 
-def result_of(row: int, known: Known, finish: Finish, attempts: tuple[Attempt, ...]) -> Result:
+def result_of(row: int, known: JobState, finish: Finish, attempts: tuple[Attempt, ...]) -> Result:
     """The row's result: every attempt counted, tokens and cost the sum of what is known."""
     answer = known.answer or Answer()
-    model = known.ended.model if known.ended else None
+    model = known.ended_run.model if known.ended_run else None
     return Result(
         row=row,
         status=finish.status,
@@ -44,12 +44,12 @@ def total_cost(attempts: tuple[Attempt, ...]) -> float | None:
     return sum(known) if known else None
 
 
-def attempts_of(known: Known, finish: Finish, event: Event) -> tuple[Attempt, ...]:
+def attempts_of(known: JobState, finish: Finish, event: Event) -> tuple[Attempt, ...]:
     """Every attempt ever made for the row, the last one included if its run was made."""
-    if known.run_id is None and known.ended is None:
-        return known.past
-    run = known.ended or Run(id=known.run_id or "", status="unknown")
-    return (*known.past, attempt_of(known, run, finish.error, event))
+    if known.run_id is None and known.ended_run is None:
+        return known.past_attempts
+    run = known.ended_run or Run(id=known.run_id or "", status="unknown")
+    return (*known.past_attempts, attempt_of(known, run, finish.error, event))
 
 
 def _duration_s(attempts: tuple[Attempt, ...]) -> float | None:

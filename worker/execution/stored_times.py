@@ -5,22 +5,22 @@ from dataclasses import replace
 from typing import Any
 
 from askmill.jobs.model.models import Attempt
-from askmill.worker.lifecycle.state import Known
+from askmill.worker.lifecycle.state import JobState
 from askmill.worker.runtime.redis_clock import RedisClock
 
-MOMENTS = ("sent_at", "began_at", "locked_since", "stopped_at", "since", "gone_since")
+MOMENTS = ("create_sent_at", "began_at", "locked_since", "cancel_requested_at", "failing_since", "gone_since")
 """The fields of Known that are points in time; tests/unit/test_clock.py holds the list complete."""
 ToClock = Callable[[float], float]
 
 
-def stored(known: Known, clock: RedisClock) -> Known:
+def stored(known: JobState, clock: RedisClock) -> JobState:
     """As the next holder of the row is to read it."""
     return _told(known, clock.to_redis) if clock.stepped_s else known
 
 
-def taken_over(known: Known, clock: RedisClock, now_s: float) -> Known:
+def taken_over(known: JobState, clock: RedisClock, now_s: float) -> JobState:
     """As it was stored, told by our time."""
-    return _told(known, lambda at: clock.from_redis(at, now_s)) if known != Known() else known
+    return _told(known, lambda at: clock.from_redis(at, now_s)) if known != JobState() else known
 
 
 def timed(attempts: Iterable[Attempt], to_clock: ToClock) -> tuple[Attempt, ...]:
@@ -35,8 +35,8 @@ def timed(attempts: Iterable[Attempt], to_clock: ToClock) -> tuple[Attempt, ...]
     )
 
 
-def _told(known: Known, to_clock: ToClock) -> Known:
+def _told(known: JobState, to_clock: ToClock) -> JobState:
     moments: dict[str, Any] = {
         name: to_clock(at) for name in MOMENTS if (at := getattr(known, name)) is not None
     }
-    return replace(known, past=timed(known.past, to_clock), **moments)
+    return replace(known, past_attempts=timed(known.past_attempts, to_clock), **moments)

@@ -100,7 +100,7 @@ class Answer:
     run_id: str | None = None
 
 
-class FoundKind(StrEnum):
+class LookupKind(StrEnum):
     """What a look for a run whose create got no reply has shown."""
 
     RUN = "run"
@@ -111,18 +111,18 @@ class FoundKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RunLookup:
     """The result of `find_run`. `surplus` are further runs of the same attempt, to be cancelled."""
 
-    kind: FoundKind
+    kind: LookupKind
     run: Run | None = None
-    surplus: tuple[Run, ...] = ()
-    listed: bool = False
+    duplicates: tuple[Run, ...] = ()
+    complete_list: bool = False
     """The API lists every run: one that is not found was not made (Assistants)."""
 
 
 @dataclass
-class ApiFault(Exception):
+class ApiError(Exception):
     """A request that did not succeed, in plain words; carries no credentials.
 
     `status` None: no reply. `sent` False: the request certainly never left (refused connection, DNS), so a

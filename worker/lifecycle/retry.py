@@ -11,10 +11,10 @@ from enum import StrEnum
 
 from askmill.jobs.model.api_refusals import ErrorReport, clears_by_itself, model_missing, money_refused
 from askmill.jobs.model.models import OnIncomplete
-from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.lifecycle.api_types import ApiError
 
 
-class On(StrEnum):
+class RequestKind(StrEnum):
     """Which request met the fault."""
 
     THREAD = "thread"
@@ -26,16 +26,16 @@ class On(StrEnum):
     SUBMIT = "submit"
 
 
-class Verdict(StrEnum):
+class ErrorClass(StrEnum):
     """What a fault means."""
 
     THROTTLED = "throttled"
     """Wait as told, slow all workers; nothing was done."""
-    UNSENT = "unsent"
+    NOT_SENT = "unsent"
     """The request never left: repeat it."""
-    LOST = "lost"
+    REPLY_LOST = "lost"
     """No reply: it may have been carried out."""
-    AGAIN = "again"
+    RETRY = "again"
     """Reading went wrong: read again."""
     LOCKED = "locked"
     """Another run is active on this thread."""
@@ -61,17 +61,17 @@ NO_STORE = re.compile(r"vector store[^.]*not found|No vector store found", re.IG
 ACTIVE_RUN = re.compile(r"(?:already has an active run|while a run) (run_\w+|[\w-]+)?")
 """FORUM 511382, openai-python #1023: status 400, code null, the run's id in the text."""
 
-MAKING = frozenset({On.THREAD, On.CREATE})
-ANY = frozenset(On)
+MAKING = frozenset({RequestKind.THREAD, RequestKind.CREATE})
+ANY = frozenset(RequestKind)
 
 
 @dataclass(frozen=True)
 class Rule:
     """One row of the table. Empty `codes`, `statuses`, `text`, `param` and `about` fit anything."""
 
-    verdict: Verdict
+    verdict: ErrorClass
     source: str
-    on: frozenset[On] = ANY
+    on: frozenset[RequestKind] = ANY
     statuses: frozenset[int | None] = frozenset()
     codes: frozenset[str] = frozenset()
     text: str = ""
@@ -80,7 +80,7 @@ class Rule:
     about: Callable[[ErrorReport], bool] | None = None
     """What the error is about, whatever its status and code (`jobs.model.api_refusals`)."""
 
-    def fits(self, fault: ApiFault, on: On) -> bool:
+    def fits(self, fault: ApiError, on: RequestKind) -> bool:
         """Whether this row of the table is about that fault."""
         return (
             on in self.on
@@ -93,7 +93,7 @@ class Rule:
         )
 
 
-def report_of(fault: ApiFault) -> ErrorReport:
+def report_of(fault: ApiError) -> ErrorReport:
     """The fault as `jobs.model.api_refusals` reads it."""
     return ErrorReport(fault.message, fault.code, fault.type, fault.param, fault.status, fault.retry_after_s)
 
@@ -107,94 +107,98 @@ UNCLEAR = _statuses(None, 200, 408, 409, *(status for status in range(500, 600) 
 
 TABLE: tuple[Rule, ...] = (
     Rule(
-        Verdict.BATCH,
+        ErrorClass.BATCH,
         "a redirect or a proxy's refusal: about the way to the API, which every row takes",
         codes=frozenset({"redirected", "proxy_refused"}),
     ),
-    Rule(Verdict.BATCH, "anchors.md pain 4: money, whatever the status or code", about=money_refused),
+    Rule(ErrorClass.BATCH, "anchors.md pain 4: money, whatever the status or code", about=money_refused),
     Rule(
-        Verdict.THROTTLED, "OpenRouter: a budget of requests in flight, told to wait", about=clears_by_itself
+        ErrorClass.THROTTLED,
+        "OpenRouter: a budget of requests in flight, told to wait",
+        about=clears_by_itself,
     ),
-    Rule(Verdict.BATCH, "OpenAI error guide: key, permission, region", statuses=_statuses(401, 403)),
-    Rule(Verdict.BATCH, "every server's words for an unknown model: the profile's", about=model_missing),
-    Rule(Verdict.BATCH, "issues: the stored assistant is unknown", text=NO_ASSISTANT.pattern),
-    Rule(Verdict.BATCH, "a create that names a deleted vector store", text=NO_STORE.pattern),
+    Rule(ErrorClass.BATCH, "OpenAI error guide: key, permission, region", statuses=_statuses(401, 403)),
+    Rule(ErrorClass.BATCH, "every server's words for an unknown model: the profile's", about=model_missing),
+    Rule(ErrorClass.BATCH, "issues: the stored assistant is unknown", text=NO_ASSISTANT.pattern),
+    Rule(ErrorClass.BATCH, "a create that names a deleted vector store", text=NO_STORE.pattern),
     Rule(
-        Verdict.BATCH,
+        ErrorClass.BATCH,
         "and that cannot be made again (worker/backends/files.py)",
         codes=frozenset({"vector_store"}),
     ),
-    Rule(Verdict.BATCH, "Assistants v2 guide: beta header refused", text=r"OpenAI-Beta"),
+    Rule(ErrorClass.BATCH, "Assistants v2 guide: beta header refused", text=r"OpenAI-Beta"),
     Rule(
-        Verdict.LOCKED,
+        ErrorClass.LOCKED,
         "careme #379, FORUM 1367791: a conversation's lock",
         codes=frozenset({"conversation_locked"}),
     ),
-    Rule(Verdict.LOCKED, "FORUM 511382, openai-python #1023", text=ACTIVE_RUN.pattern),
-    Rule(Verdict.THROTTLED, "FORUM 1366574: rate limit", statuses=_statuses(429)),
+    Rule(ErrorClass.LOCKED, "FORUM 511382, openai-python #1023", text=ACTIVE_RUN.pattern),
+    Rule(ErrorClass.THROTTLED, "FORUM 1366574: rate limit", statuses=_statuses(429)),
     Rule(
-        Verdict.ENDED,
+        ErrorClass.ENDED,
         'Azure reports: Runs in status "expired" do not accept tool outputs',
         text=r"do not accept tool outputs",
     ),
     Rule(
-        Verdict.ENDED,
+        ErrorClass.ENDED,
         "issues: Cannot cancel run with status 'completed'; a 2nd cancel answered 409 by compatible servers",
-        on=frozenset({On.CANCEL}),
+        on=frozenset({RequestKind.CANCEL}),
         statuses=_statuses(400, 404, 409, 422),
     ),
-    Rule(Verdict.UNSENT, "refused connection, DNS: nothing left this machine", sent=False),
+    Rule(ErrorClass.NOT_SENT, "refused connection, DNS: nothing left this machine", sent=False),
     Rule(
-        Verdict.GONE,
+        ErrorClass.GONE,
         "a 404 right after a create has been seen (dotnet/extensions #7704): grace first",
-        on=frozenset({On.READ, On.SUBMIT}),
+        on=frozenset({RequestKind.READ, RequestKind.SUBMIT}),
         statuses=_statuses(404),
     ),
     Rule(
-        Verdict.GONE,
+        ErrorClass.GONE,
         "api-semantics A3: the thread is gone",
-        on=frozenset({On.CREATE}),
+        on=frozenset({RequestKind.CREATE}),
         statuses=_statuses(404),
         text=r"No (thread|conversation) found|(thread|conversation)[^.]* not found",
     ),
     Rule(
-        Verdict.ROW,
+        ErrorClass.ROW,
         "CONTRACT: HTTP 404 that names this row's input, such as a file that the API no longer has",
         on=MAKING,
         statuses=_statuses(404),
         param=ROW_PARAMS.pattern,
     ),
     Rule(
-        Verdict.BATCH,
+        ErrorClass.BATCH,
         "langroid 0.68.0: 404 on every endpoint, a server without this API",
         on=MAKING,
         statuses=_statuses(404, 405, 501),
     ),
     Rule(
-        Verdict.LOST,
+        ErrorClass.REPLY_LOST,
         "openai-python #1727: a create without a reply may have been carried out",
-        on=frozenset({On.CREATE, On.SUBMIT}),
+        on=frozenset({RequestKind.CREATE, RequestKind.SUBMIT}),
         statuses=UNCLEAR,
     ),
     Rule(
-        Verdict.AGAIN,
+        ErrorClass.RETRY,
         "reading, cancelling and free creates can be repeated",
         statuses=UNCLEAR,
     ),
     Rule(
-        Verdict.AGAIN, "a read that is refused says nothing about the run", on=frozenset({On.READ, On.CANCEL})
+        ErrorClass.RETRY,
+        "a read that is refused says nothing about the run",
+        on=frozenset({RequestKind.READ, RequestKind.CANCEL}),
     ),
-    Rule(Verdict.ROW, "OpenAI error guide: invalid_request_error about this input"),
+    Rule(ErrorClass.ROW, "OpenAI error guide: invalid_request_error about this input"),
 )
 
 
-def classify(fault: ApiFault, on: On, row_fields: frozenset[str] = frozenset()) -> Verdict:
+def classify(fault: ApiError, on: RequestKind, row_fields: frozenset[str] = frozenset()) -> ErrorClass:
     """What `fault` means when request `on` met it. `row_fields`: what the row chose itself (`--override`)."""
     if "model" in row_fields and model_missing(report_of(fault)) and not money_refused(report_of(fault)):
-        return Verdict.ROW
+        return ErrorClass.ROW
     verdict = next(rule.verdict for rule in TABLE if rule.fits(fault, on))
-    if verdict is Verdict.ROW and _names_profile(fault.param, row_fields):
-        return Verdict.BATCH
+    if verdict is ErrorClass.ROW and _names_profile(fault.param, row_fields):
+        return ErrorClass.BATCH
     return verdict
 
 
@@ -202,23 +206,23 @@ def _names_profile(param: str | None, row_fields: frozenset[str]) -> bool:
     return bool(param and not ROW_PARAMS.match(param) and param not in row_fields)
 
 
-def assistant_gone(fault: ApiFault) -> bool:
+def assistant_gone(fault: ApiError) -> bool:
     """Whether the create was refused because its assistant is not there any more."""
     return fault.status == 404 and NO_ASSISTANT.search(fault.message) is not None
 
 
-def store_gone(fault: ApiFault, store_id: str | None) -> bool:
+def store_gone(fault: ApiError, store_id: str | None) -> bool:
     """Whether it was refused because just this vector store is not there any more."""
     named = store_id is not None and store_id in fault.message
     return named and fault.status in {400, 404} and NO_STORE.search(fault.message) is not None
 
 
-def may_pass(fault: ApiFault) -> bool:
+def may_pass(fault: ApiError) -> bool:
     """Whether reading again may help: no reply, too many requests, or a server in trouble."""
     return fault.code != "too_large" and fault.status in UNCLEAR | {429}
 
 
-def blocking_run(fault: ApiFault) -> str | None:
+def blocking_run(fault: ApiError) -> str | None:
     """The id of the run that a lock's text names, if it does."""
     found = ACTIVE_RUN.search(fault.message)
     return found[1] if found else None

@@ -1,6 +1,6 @@
 """What a worker knows of one job, what it may observe, and what it may do: the data of the lifecycle.
 
-`Known` is what survives a kill: it is stored with the job as JSON before anything that costs money is sent.
+`JobState` is what survives a kill: it is stored with the job as JSON before anything that costs money is sent.
 All times are Unix seconds of a time that never jumps (`worker.runtime.redis_clock`); stored, they are by Redis' clock.
 """
 
@@ -8,8 +8,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from askmill.jobs.model.models import Attempt, JobStatus, Step
-from askmill.worker.lifecycle.api_types import Answer, ApiFault, Found, FoundKind, Run, ToolCall, ToolOutput
-from askmill.worker.lifecycle.retry import On
+from askmill.worker.lifecycle.api_types import (
+    Answer,
+    ApiError,
+    LookupKind,
+    Run,
+    RunLookup,
+    ToolCall,
+    ToolOutput,
+)
+from askmill.worker.lifecycle.retry import RequestKind
 
 
 class Phase(StrEnum):
@@ -17,19 +25,19 @@ class Phase(StrEnum):
 
     NEW = "new"
     """Nothing paid for yet: a thread perhaps, no run."""
-    SENT = "sent"
+    CREATE_SENT = "sent"
     """A create has been or is about to be sent; its reply is not known."""
-    FOLLOW = "follow"
+    POLLING = "follow"
     """The run's id is stored; look at it until it ends."""
-    ACT = "act"
+    CALLING_TOOLS = "act"
     """The run waits for functions; their outputs, once stored, are submitted."""
-    READ = "read"
+    READING = "read"
     """The run has ended; its messages and steps are to be read."""
-    CHECK = "check"
+    CHECKING_DUPLICATES = "check"
     """The answer is read; a create was repeated in doubt, so look for a surplus run."""
 
 
-class Stop(StrEnum):
+class CancelReason(StrEnum):
     """Why we asked the API to end a run."""
 
     DEADLINE = "deadline"
@@ -39,70 +47,72 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class JobState:
     """All that is known of a job whose row is claimed. Fields marked (memory) need not survive a kill."""
 
     phase: Phase = Phase.NEW
     attempt: int = 1
-    base: int = 0
+    attempts_before_retry: int = 0
     """Attempts made before `askmill retry`: the limit counts from here."""
     thread_id: str | None = None
     run_id: str | None = None
-    shared: bool = False
+    shared_thread: bool = False
     """The thread belongs to a conversation of several rows."""
-    anchor: str | None = None
+    last_message_id_before: str | None = None
     """The last message of the conversation's previous turn."""
     earlier_runs: tuple[str, ...] = ()
     """The last runs of the conversation's earlier turns."""
     follow_up: bool = False
     """The thread stood before this attempt: the question goes along with the run."""
-    clear: bool = False
+    delete_failed_turn: bool = False
     """A dead run's turn is to be deleted from the shared thread first."""
-    going_on: bool = False
+    continuing: bool = False
     """This attempt asks the model to go on with a truncated answer."""
-    sent_at: float | None = None
+    create_sent_at: float | None = None
     began_at: float | None = None
     """When we first saw the run."""
     lifetime_s: float | None = None
     """How long the API lets the run live, by its own clock, from its start."""
     locked_since: float | None = None
-    doubled: tuple[str, ...] = ()
+    doubled_limits: tuple[str, ...] = ()
     """Token limits that `raise-limit` has doubled."""
-    pieces: tuple[str, ...] = ()
+    partial_answers: tuple[str, ...] = ()
     """Truncated answers that `continue` goes on from."""
     outputs: tuple[ToolOutput, ...] = ()
-    rounds: int = 0
-    doubt: bool = False
+    tool_rounds: int = 0
+    create_unconfirmed: bool = False
     """A create without a reply was not found: look once more before creating again."""
-    repeated: bool = False
+    create_repeated: bool = False
     """A create was repeated in doubt."""
-    past: tuple[Attempt, ...] = ()
+    past_attempts: tuple[Attempt, ...] = ()
     steps: tuple[Step, ...] = ()
     """Steps of earlier attempts."""
-    ended: Run | None = None
+    ended_run: Run | None = None
     """The run as it ended, while it is being read."""
     answer: Answer | None = None
     schema_error: str | None = None
     crashes: int = 0
     """How often following this row has raised what nobody expected."""
-    stop: Stop | None = None
-    stop_error: str | None = None
-    stopped_at: float | None = None
-    odd_status: str | None = None
+    cancel_reason: CancelReason | None = None
+    cancel_error: str | None = None
+    cancel_requested_at: float | None = None
+    unknown_status: str | None = None
     """A status never seen before (memory)."""
     overdue: bool = False
     """Its deadline has passed: one more look, and only then is it asked to end (memory)."""
-    tries: int = 0
+    failures: int = 0
     """Faults in a row at the present step (memory)."""
-    since: float | None = None
+    failing_since: float | None = None
     """When those faults began (memory)."""
     gone_since: float | None = None
     """Since when the server has answered nothing but 404 (memory)."""
 
     @property
-    def known_runs(self) -> frozenset[str]:
+    def known_run_ids(self) -> frozenset[str]:
         """Runs of earlier attempts and, the last of them, of earlier turns."""
-        return frozenset((*self.earlier_runs, *(attempt.run_id for attempt in self.past if attempt.run_id)))
+        return frozenset(
+            (*self.earlier_runs, *(attempt.run_id for attempt in self.past_attempts if attempt.run_id))
+        )
 
 
 # ── what may be observed ──
@@ -127,34 +137,34 @@ class Reserved(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TurnCleared(Event):
+class FailedTurnDeleted(Event):
     """A dead run's messages are gone from the shared thread."""
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadMade(Event):
+class ThreadCreated(Event):
     """The thread stands, with the question on it."""
 
     thread_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class NotSent(Event):
+class CreateSkipped(Event):
     """The create was held up for so long that it was not sent: its mark is to be stored anew."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunSeen(Event):
+class RunObserved(Event):
     """A run as a create, a look, a cancel or a submit showed it."""
 
     run: Run = field(default_factory=lambda: Run(id="", status=""))
 
 
 @dataclass(frozen=True, slots=True)
-class Looked(Event):
+class LookupDone(Event):
     """What a look for a run whose create (or submit) got no reply has shown."""
 
-    found: Found = field(default_factory=lambda: Found(kind=FoundKind.NOTHING))
+    lookup: RunLookup = field(default_factory=lambda: RunLookup(kind=LookupKind.NOTHING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,28 +185,28 @@ class AnswerRead(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Faulted(Event):
+class RequestFailed(Event):
     """The last request did not succeed."""
 
-    fault: ApiFault = field(default_factory=lambda: ApiFault(status=None))
-    on: On = On.READ
+    error: ApiError = field(default_factory=lambda: ApiError(status=None))
+    request: RequestKind = RequestKind.READ
     """Which request it was."""
     row_fields: frozenset[str] = frozenset()
     """What the row chose itself (`--override`)."""
 
 
 @dataclass(frozen=True, slots=True)
-class CancelAsked(Event):
+class CancelRequested(Event):
     """The user cancels the batch."""
 
 
 @dataclass(frozen=True, slots=True)
-class PauseAsked(Event):
+class PauseRequested(Event):
     """The batch is paused: start nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class NoRoom(Event):
+class BudgetFull(Event):
     """The budget has no room while other runs are in flight: it may, once they have ended."""
 
 
@@ -214,36 +224,36 @@ class Reserve(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class ClearTurn(Action):
+class DeleteFailedTurn(Action):
     """Delete what a dead run left on the shared thread."""
 
 
 @dataclass(frozen=True, slots=True)
-class MakeThread(Action):
+class CreateThread(Action):
     """Make the thread."""
 
 
 @dataclass(frozen=True, slots=True)
-class MakeRun(Action):
-    """Make the run; `Known` is stored with phase SENT first."""
+class CreateRun(Action):
+    """Make the run; `JobState` is stored with phase SENT first."""
 
 
 @dataclass(frozen=True, slots=True)
-class FindRun(Action):
+class RecoverRun(Action):
     """Look for the run of a create without a reply, after a wait."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class FindSubmitted(Action):
+class RecoverSubmit(Action):
     """Look whether outputs whose submission got no reply have arrived, after a wait."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look(Action):
+class PollRun(Action):
     """Look at the run. `after_s` None: when the polling plan says, but no later than `by`."""
 
     after_s: float | None = None
@@ -265,7 +275,7 @@ class CallTools(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class Submit(Action):
+class SubmitOutputs(Action):
     """Submit the stored outputs, after a wait."""
 
     after_s: float = 0.0
@@ -286,7 +296,7 @@ class Wait(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class GiveBack(Action):
+class ReleaseRow(Action):
     """Give the row and its slot back; it is due again after a while."""
 
     wait_s: float = 0.0
@@ -318,11 +328,11 @@ class Decision:
     `retried`: why a new attempt begins. `unknown_create`: a create left no trace and is repeated.
     """
 
-    known: Known
+    state: JobState
     action: Action
     store: bool = False
     throttled_s: float | None = None
     create_failed: bool = False
-    surplus: tuple[str, ...] = ()
-    retried: str | None = None
+    duplicate_run_ids: tuple[str, ...] = ()
+    retry_reason: str | None = None
     unknown_create: bool = False

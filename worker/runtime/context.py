@@ -13,9 +13,9 @@ import structlog
 from askmill.jobs.model.errors import Unavailable
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import WorkerCard
+from askmill.jobs.store.records import WorkerInfo
 from askmill.worker.backends.base import Backend
-from askmill.worker.runtime.crash_isolation import Danger
+from askmill.worker.runtime.crash_isolation import CrashIsolation
 from askmill.worker.runtime.rate_limiter import SharedLimits
 from askmill.worker.runtime.redis_clock import RedisClock
 
@@ -35,7 +35,9 @@ def elapsed_clock_s() -> float:
     return time.clock_gettime(BOOTTIME)
 
 
-async def patiently(call: Callable[[], Awaitable[T]], last_try_s: Callable[[], float] = lambda: inf) -> T:
+async def retry_on_outage(
+    call: Callable[[], Awaitable[T]], last_try_s: Callable[[], float] = lambda: inf
+) -> T:
     """Do it, and again as long as Redis is away, full or loading. Every script may be sent twice."""
     tries = 0
     while True:
@@ -51,29 +53,29 @@ async def patiently(call: Callable[[], Awaitable[T]], last_try_s: Callable[[], f
 
 
 @dataclass
-class Desk:
+class WorkerContext:
     """One per worker process. `acknowledged_s` is when the last acknowledged heartbeat was sent."""
 
     store: Store
     backend: Backend
     limits: SharedLimits
     prices: Prices
-    card: WorkerCard
+    worker: WorkerInfo
     lifetime_s: float
     margin_s: float
     function_limit_s: float = 60.0
     file_limit_bytes: int = 10_000_000
     fetch_within_s: float = 120.0
     """How long a generated file is asked for again; its container lives 20 minutes."""
-    trouble_s: float = 300.0
+    create_failure_patience_s: float = 300.0
     """CONTRACT: creates that fail so long without one success pause their batch."""
-    acknowledged_s: float = -inf
+    heartbeat_acknowledged_s: float = -inf
     last_try_s: float = inf
     """When, at the end of the process, Redis is no longer waited for (see `elapsed_clock_s`)."""
     clock: RedisClock = field(default_factory=RedisClock)
     """Every stored time is Redis'; jobs count on a time that its steps do not move."""
-    danger: Danger = field(default_factory=Danger)
-    poke: asyncio.Event = field(default_factory=asyncio.Event)
+    crash_isolation: CrashIsolation = field(default_factory=CrashIsolation)
+    dispatch_needed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when slots or rows have come free: feed."""
 
     def now_s(self) -> float:
@@ -84,10 +86,10 @@ class Desk:
         """So long from now, by Redis' clock."""
         return int((elapsed_clock_s() + self.clock.redis_ahead_s + wait_s) * 1000)
 
-    def may_spend(self) -> bool:
+    def lease_is_fresh(self) -> bool:
         """Whether our claims surely still stand: no create is written unless they do."""
-        return elapsed_clock_s() - self.acknowledged_s < self.lifetime_s - self.margin_s
+        return elapsed_clock_s() - self.heartbeat_acknowledged_s < self.lifetime_s - self.margin_s
 
-    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def retry_on_outage(self, call: Callable[[], Awaitable[T]]) -> T:
         """The same, until `last_try_s`."""
-        return await patiently(call, lambda: self.last_try_s)
+        return await retry_on_outage(call, lambda: self.last_try_s)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Danger:
+class CrashIsolation:
     """Many may be inside at once; a suspect waits until nobody is, and until it leaves nobody enters."""
 
     inside: int = 0
@@ -19,7 +19,7 @@ class Danger:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
-    async def entered(self, *, alone: bool) -> AsyncIterator[None]:
+    async def section(self, *, alone: bool) -> AsyncIterator[None]:
         """Be inside; `alone`: as a suspect."""
         if alone:
             async with self._suspect():

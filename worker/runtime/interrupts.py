@@ -4,45 +4,45 @@ import asyncio
 from dataclasses import dataclass
 
 
-class Stale(Exception):
+class ClaimLost(Exception):
     """Another worker holds the row now, or the row is gone: nothing of ours counts any more."""
 
 
-class HandOver(Exception):
+class ShuttingDown(Exception):
     """The process is to end: give the row back with all that is known."""
 
 
 @dataclass(slots=True)
-class Signals:
+class Interrupts:
     """One a job. `wake` ends its wait; `leaving` and `lost` say that there is no use in going on."""
 
-    leaving: bool = False
-    lost: bool = False
+    shutting_down: bool = False
+    claim_lost: bool = False
     task: asyncio.Task[object] | None = None
     """What follows the row, to be cut off when it does not leave in time."""
-    woken: bool = False
+    wake_pending: bool = False
     """Something has changed that no wait has heard of yet."""
     waiting: asyncio.Future[None] | None = None
 
     def raise_if_ending(self) -> None:
-        """Raises Stale or HandOver when there is no use in going on."""
-        if self.lost:
-            raise Stale
-        if self.leaving:
-            raise HandOver
+        """Raises Stale or ShuttingDown when there is no use in going on."""
+        if self.claim_lost:
+            raise ClaimLost
+        if self.shutting_down:
+            raise ShuttingDown
 
     def wake(self) -> None:
         """Something has changed: end the wait, or the next one."""
-        self.woken = True
+        self.wake_pending = True
         self._end_wait()
 
     async def sleep(self, seconds: float) -> None:
         """Wait, or less when something has changed. Raises as `raise_if_ending`."""
         self.raise_if_ending()
         if seconds > 0:
-            if not self.woken:
+            if not self.wake_pending:
                 await self._wait(seconds)
-            self.woken = False
+            self.wake_pending = False
         self.raise_if_ending()
 
     async def _wait(self, seconds: float) -> None:

@@ -26,17 +26,17 @@ class SharedLimits:
     async def request(self, sleep: Sleep) -> None:
         """Wait for the turn of one request."""
         if "requests_per_minute" in self.set_now:
-            await sleep(await self.store.book("requests_per_minute", 1))
+            await sleep(await self.store.reserve_rate("requests_per_minute", 1))
 
     async def tokens(self, expected: int, sleep: Sleep) -> None:
         """Wait for the turn of a run that will take about so many tokens."""
         if "tokens_per_minute" in self.set_now:
-            await sleep(await self.store.book("tokens_per_minute", expected))
+            await sleep(await self.store.reserve_rate("tokens_per_minute", expected))
 
     async def settle(self, expected: int, used: int | None) -> None:
         """The run took so many tokens: what was booked too much is given back, or more is taken."""
         if used is not None and used != expected and "tokens_per_minute" in self.set_now:
-            await self.store.book("tokens_per_minute", used - expected)
+            await self.store.reserve_rate("tokens_per_minute", used - expected)
 
     async def throttle(self, wait_s: float) -> None:
         """The API told us to wait: everybody does, with half as many runs in flight."""

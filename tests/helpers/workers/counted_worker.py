@@ -22,7 +22,7 @@ import redis
 from askmill.config.logs import set_up_logs
 from askmill.config.settings import load_settings
 from askmill.jobs.store.broker import QUEUE
-from askmill.jobs.store.records import Fed
+from askmill.jobs.store.records import DispatchedRow
 from askmill.worker.process import worker as process
 from tests.support import wait_until_async
 
@@ -46,18 +46,18 @@ class Counted:
         process.publish = self.publish  # type: ignore[assignment]
         with redis.Redis.from_url(url) as client:
             names = [json.loads(raw)["headers"]["id"].split(":") for raw in client.lrange(QUEUE, 0, -1)]
-        self._begin([Fed(batch, int(row), int(attempt)) for batch, row, attempt in names])
+        self._begin([DispatchedRow(batch, int(row), int(attempt)) for batch, row, attempt in names])
 
     def start(self) -> None:
         self.heart = self.loop.create_task(self.worker.run())
 
-    def publish(self, _: str, fed: Sequence[Fed]) -> None:
+    def publish(self, _: str, fed: Sequence[DispatchedRow]) -> None:
         self.loop.call_soon_threadsafe(self._begin, list(fed))
 
-    def _begin(self, fed: list[Fed]) -> None:
+    def _begin(self, fed: list[DispatchedRow]) -> None:
         self.begun += [self.loop.create_task(self._answer(one)) for one in fed]
 
-    async def _answer(self, one: Fed) -> None:
+    async def _answer(self, one: DispatchedRow) -> None:
         async with self.free:
             await self.worker.answer(one.batch, one.row)
         self.done += 1

@@ -14,7 +14,7 @@ from celery import Celery, current_task
 from celery.signals import worker_ready
 
 from askmill.worker.celery import kombu_transport as transport
-from askmill.worker.celery.greenlet_pool import await_
+from askmill.worker.celery.greenlet_pool import await_coroutine
 
 given: dict[str, Any] = json.loads(os.environ["POOL_TEST"])
 if given["guarded"]:
@@ -40,7 +40,7 @@ async def hold(name: str, seconds: float) -> None:
 
 @app.task(name="nap")
 def nap(name: str, seconds: float) -> str:
-    await_(hold(name, seconds))
+    await_coroutine(hold(name, seconds))
     return name
 
 
@@ -49,7 +49,7 @@ def who_am_i(self: Any) -> None:
     """Notes its id between awaits, as its request and Celery's current task have it."""
     seen = [self.request.id]
     for _ in range(2):
-        await_(asyncio.sleep(0.01))
+        await_coroutine(asyncio.sleep(0.01))
         seen += [self.request.id, current_task.request.id]
     note("ends", *seen)
 

@@ -17,7 +17,7 @@ from askmill.worker import __main__ as worker
 from askmill.worker.execution import request_builder as asking
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.process import worker as process
-from askmill.worker.runtime.context import Desk
+from askmill.worker.runtime.context import WorkerContext
 
 
 def _unless(nameless: Path, known: Any) -> Any:
@@ -37,7 +37,7 @@ times = json.loads(os.environ["MILL_TIMES"])
 if limit_s := times.pop("CREATE_LIMIT_S", None):
     asking.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]
 if limit_s := times.pop("FUNCTION_LIMIT_S", None):
-    process.Desk = functools.partial(Desk, function_limit_s=limit_s)  # type: ignore[misc,assignment]
+    process.WorkerContext = functools.partial(WorkerContext, function_limit_s=limit_s)  # type: ignore[misc,assignment]
 for name, seconds in times.items():
     assert hasattr(process, name), f"askmill.worker.process.worker has no {name}"
     setattr(process, name, seconds)

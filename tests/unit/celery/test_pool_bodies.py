@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from askmill.worker.celery import greenlet_pool as pool
-from askmill.worker.celery.greenlet_pool import await_
+from askmill.worker.celery.greenlet_pool import await_coroutine
 from tests.helpers.workers.pool_driver import driven
 
 PLACE: contextvars.ContextVar[str] = contextvars.ContextVar("place", default="nowhere")
@@ -20,13 +20,13 @@ async def echo(value: Any) -> Any:
 
 
 def waits_for(gate: asyncio.Event) -> None:
-    await_(gate.wait())
+    await_coroutine(gate.wait())
 
 
 def test_a_body_gets_what_its_coroutine_returns() -> None:
-    """`await_` reads as `await` does, any number of times in one body."""
+    """`await_coroutine` reads as `await` does, any number of times in one body."""
     with driven() as driver:
-        told = driver.apply(lambda: [await_(echo(n)) for n in range(3)])
+        told = driver.apply(lambda: [await_coroutine(echo(n)) for n in range(3)])
         driver.until(lambda: len(told.events) == 2, "the task has ended")
 
         assert told.events == [("accepted", None), ("value", [0, 1, 2])]
@@ -40,13 +40,13 @@ def test_a_body_gets_what_its_coroutine_raises() -> None:
 
     def catches() -> str:
         try:
-            await_(fail())
+            await_coroutine(fail())
         except LookupError as error:
             return f"caught {error}"
         return "nothing raised"
 
     with driven() as driver:
-        caught, uncaught = driver.apply(catches), driver.apply(lambda: await_(fail()))
+        caught, uncaught = driver.apply(catches), driver.apply(lambda: await_coroutine(fail()))
         driver.until(lambda: len(caught.events) == len(uncaught.events) == 2, "both have ended")
 
         assert caught.outcome == "caught gone"
@@ -57,17 +57,17 @@ def test_a_body_gets_what_its_coroutine_raises() -> None:
 def test_await_outside_the_pool_names_the_pool() -> None:
     """In a worker with another pool, in eager mode or in a script, the mistake is told, and nothing leaks."""
     with pytest.raises(RuntimeError, match=r"worker\.pool:TaskPool.*'MainThread'"):
-        await_(echo(1))
+        await_coroutine(echo(1))
 
 
 def test_await_inside_a_coroutine_names_the_pool() -> None:
     """A coroutine must use `await`: parking it would stop the loop."""
 
     async def confused() -> None:
-        await_(echo(1))
+        await_coroutine(echo(1))
 
     with driven() as driver:
-        told = driver.apply(lambda: await_(confused()))
+        told = driver.apply(lambda: await_coroutine(confused()))
         driver.until(lambda: len(told.events) == 2, "the task has ended")
 
         assert "askmill-loop" in str(told.outcome)
@@ -100,7 +100,7 @@ def test_no_more_bodies_run_than_the_limit(limit: int) -> None:
         running -= 1
 
     with driven(limit) as driver:
-        told = [driver.apply(lambda: await_(count())) for _ in range(20)]
+        told = [driver.apply(lambda: await_coroutine(count())) for _ in range(20)]
         driver.until(lambda: all(len(t.events) == 2 for t in told), "all have ended")
 
         assert most == limit
@@ -147,7 +147,7 @@ def test_a_terminated_body_is_cancelled_and_frees_its_slot() -> None:
             seen.append("cancelled")
 
     with driven(1) as driver:
-        told, following = driver.apply(lambda: await_(forever())), driver.apply(lambda: "next")
+        told, following = driver.apply(lambda: await_coroutine(forever())), driver.apply(lambda: "next")
         driver.until(lambda: seen, "it runs")
         assert told.flight is not None
         told.flight.terminate("TERM")
@@ -176,8 +176,8 @@ def test_a_body_terminated_while_it_waits_never_runs() -> None:
 def test_a_hard_time_limit_cancels_and_says_so() -> None:
     """Celery hears `timeout` and no outcome; a body in time hears nothing of its limit."""
     with driven(2, timeout=0.04) as driver:
-        punctual = driver.apply(lambda: await_(echo("in time")), timeout=0.03)
-        late = driver.apply(lambda: await_(asyncio.Event().wait()))
+        punctual = driver.apply(lambda: await_coroutine(echo("in time")), timeout=0.03)
+        late = driver.apply(lambda: await_coroutine(asyncio.Event().wait()))
         driver.until(lambda: not driver.pool.info["running"] and len(late.events) == 2, "both have ended")
 
         assert late.events[1] == ("timeout", (False, 0.04))
@@ -195,8 +195,8 @@ def test_no_exception_ends_the_loop(exception: type[BaseException], caplog: pyte
         raise exception
 
     with driven() as driver:
-        bystander = driver.apply(lambda: await_(asyncio.sleep(0.02, "unharmed")))
-        told = [driver.apply(lambda: await_(leave())), driver.apply(leaves)]
+        bystander = driver.apply(lambda: await_coroutine(asyncio.sleep(0.02, "unharmed")))
+        told = [driver.apply(lambda: await_coroutine(leave())), driver.apply(leaves)]
         driver.until(lambda: all(len(t.events) == 2 for t in [*told, bystander]), "all have ended")
 
         assert [type(t.outcome) for t in told] == [exception, exception]
@@ -213,10 +213,10 @@ def test_context_variables_stay_in_their_task() -> None:
 
     def body(n: int) -> tuple[str, str, str]:
         before = PLACE.get()
-        await_(move(f"coroutine {n}"))
+        await_coroutine(move(f"coroutine {n}"))
         between = PLACE.get()
         PLACE.set(f"body {n}")
-        await_(asyncio.sleep(0.001))
+        await_coroutine(asyncio.sleep(0.001))
         return before, between, PLACE.get()
 
     PLACE.set("start")
@@ -233,7 +233,7 @@ def test_celery_is_told_on_the_main_thread() -> None:
     threads: set[str] = set()
     with driven() as driver:
         driver.pool.apply_async(
-            lambda: await_(echo(1)),
+            lambda: await_coroutine(echo(1)),
             accept_callback=lambda *_: threads.add("accepted by " + threading.current_thread().name),
             callback=lambda _: threads.add("ended by " + threading.current_thread().name),
             error_callback=None,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from askmill.worker.celery import greenlet_pool as pool
-from askmill.worker.celery.greenlet_pool import TaskPool, await_
+from askmill.worker.celery.greenlet_pool import TaskPool, await_coroutine
 from tests.helpers.workers.pool_driver import driven
 
 
@@ -28,7 +28,7 @@ def test_stop_waits_for_what_runs_and_drops_what_waits() -> None:
 
     with driven(1) as driver:
         hold = asyncio.Event()
-        running = driver.apply(lambda: (await_(hold.wait()), await_(until_none_waits()))[1])
+        running = driver.apply(lambda: (await_coroutine(hold.wait()), await_coroutine(until_none_waits()))[1])
         waiting = driver.apply(lambda: "never")
         driver.until(lambda: driver.pool.info["waiting"] == 1, "one runs, one waits")
         pool.loop().call_soon_threadsafe(hold.set)
@@ -53,7 +53,7 @@ def test_terminate_cancels_what_runs() -> None:
 
     with driven() as driver:
         for number in range(5):
-            driver.apply(lambda n=number: await_(hold(n)))
+            driver.apply(lambda n=number: await_coroutine(hold(n)))
         driver.until(lambda: len(begun) == 5, "all run")
         driver.pool.terminate()
         driver.pool.terminate()
@@ -72,7 +72,7 @@ def test_what_was_submitted_ends_after_the_last_task() -> None:
             order.append("client closed")
 
     def body() -> None:
-        await_(asyncio.sleep(0.02))
+        await_coroutine(asyncio.sleep(0.02))
         order.append("task ended")
 
     with driven() as driver:
@@ -97,9 +97,9 @@ def test_nothing_is_kept_of_an_ended_task(request: pytest.FixtureRequest) -> Non
     def body() -> None:
         held = Held()
         alive.add(held)
-        await_(echo(held))
+        await_coroutine(echo(held))
         with suppress(ValueError):
-            await_(fail(held))
+            await_coroutine(fail(held))
 
     alive: weakref.WeakSet[Held] = weakref.WeakSet()
     request.addfinalizer(gc.enable)

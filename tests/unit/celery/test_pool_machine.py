@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from askmill.worker.celery import greenlet_pool as pool
-from askmill.worker.celery.greenlet_pool import await_
+from askmill.worker.celery.greenlet_pool import await_coroutine
 from tests.helpers.workers.pool_driver import Driver, Told
 
 
@@ -24,7 +24,7 @@ class Modelled:
 
 
 def parked(task: Modelled) -> None:
-    await_(task.gate.wait())
+    await_coroutine(task.gate.wait())
     if task.fails:
         raise ValueError
 

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 from kombu import Connection
-from worker import transport
+from askmill.worker.celery import kombu_transport as transport
 {before}
 transport.install()
 for url in {urls}:

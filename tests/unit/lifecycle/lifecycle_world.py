@@ -9,66 +9,72 @@ from askmill.worker.execution.result_builder import attempts_of
 from askmill.worker.lifecycle.api_types import (
     ENDED,
     Answer,
-    ApiFault,
-    Found,
-    FoundKind,
+    ApiError,
+    LookupKind,
     Run,
+    RunLookup,
     ToolCall,
     ToolOutput,
 )
-from askmill.worker.lifecycle.on_batch_state import redirected
-from askmill.worker.lifecycle.retry import On, RetryPolicy
+from askmill.worker.lifecycle.on_batch_state import apply_batch_state
+from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
 from askmill.worker.lifecycle.state import (
     Action,
     AnswerRead,
     CallTools,
+    CancelReason,
     CancelRun,
     Claimed,
-    ClearTurn,
+    CreateRun,
+    CreateSkipped,
+    CreateThread,
+    DeleteFailedTurn,
     Event,
-    Faulted,
-    FindRun,
-    FindSubmitted,
+    FailedTurnDeleted,
     Finish,
-    GiveBack,
-    Known,
-    Look,
-    Looked,
-    MakeRun,
-    MakeThread,
-    NotSent,
+    JobState,
+    LookupDone,
     PauseBatch,
+    PollRun,
     ReadAnswer,
+    RecoverRun,
+    RecoverSubmit,
+    ReleaseRow,
+    RequestFailed,
     Reserve,
     Reserved,
-    RunSeen,
-    Stop,
-    Submit,
-    ThreadMade,
+    RunObserved,
+    SubmitOutputs,
+    ThreadCreated,
     ToolsCalled,
-    TurnCleared,
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance, in_time
 from tests.unit.lifecycle.lifecycle_moments import REFUSED
 
-ON = {Reserve: On.THREAD, MakeThread: On.THREAD, MakeRun: On.CREATE, CancelRun: On.CANCEL, Submit: On.SUBMIT}
+ON = {
+    Reserve: RequestKind.THREAD,
+    CreateThread: RequestKind.THREAD,
+    CreateRun: RequestKind.CREATE,
+    CancelRun: RequestKind.CANCEL,
+    SubmitOutputs: RequestKind.SUBMIT,
+}
 FAULTS = {
-    "429": ApiFault(429, code="rate_limit_exceeded", retry_after_s=2.0),
-    "500": ApiFault(500, code="server_error"),
-    "503": ApiFault(503),
-    "timeout": ApiFault(None),
-    "unsent": ApiFault(None, sent=False),
-    "garbage": ApiFault(200, code="bad_reply"),
-    "away": ApiFault(503),
+    "429": ApiError(429, code="rate_limit_exceeded", retry_after_s=2.0),
+    "500": ApiError(500, code="server_error"),
+    "503": ApiError(503),
+    "timeout": ApiError(None),
+    "unsent": ApiError(None, sent=False),
+    "garbage": ApiError(200, code="bad_reply"),
+    "away": ApiError(503),
 }
 """Faults that leave nothing carried out; "away" lasts 40 s."""
-NOT_THERE = ApiFault(404, message="Not Found")
+NOT_THERE = ApiError(404, message="Not RunLookup")
 """What "404" means to a request that reads: a server that comes up, and knows nothing for a moment."""
 LOST = {
-    "drop_after": ApiFault(None),
-    "500_after": ApiFault(502),
-    "garbage_after": ApiFault(200, code="bad_reply"),
+    "drop_after": ApiError(None),
+    "500_after": ApiError(502),
+    "garbage_after": ApiError(200, code="bad_reply"),
 }
 """Faults whose request was carried out all the same."""
 
@@ -99,14 +105,14 @@ class World:
     outcomes: tuple[str, ...] = ("completed",)
     run_s: float = 3.0
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    known: Known = field(default_factory=Known)
+    known: JobState = field(default_factory=JobState)
     earlier: tuple[str, ...] = ()
     nameless: bool = False
     now: float = 1_000.0
     threads: dict[str, Thread] = field(default_factory=dict)
     runs: dict[str, dict[str, object]] = field(default_factory=dict)
     attempts_of: dict[str, int] = field(default_factory=dict)
-    stored: Known = field(default_factory=Known)
+    stored: JobState = field(default_factory=JobState)
     finish: Finish | None = None
     recorded: tuple[Attempt, ...] = ()
     """The row's ledger, as its result has it."""
@@ -148,15 +154,15 @@ class World:
     def _turn(self, event: Event) -> Event:
         decision = advance(self.known, event, self.policy)
         meets = self._steered()
-        decision = redirected(decision, self.state, Claimed(self.now), self.policy)
+        decision = apply_batch_state(decision, self.state, Claimed(self.now), self.policy)
         action = decision.action
         self.log.append(f"{type(event).__name__} -> {type(action).__name__}")
         if meets == "kill_unstored":
             return self._killed()
-        if decision.store or isinstance(action, GiveBack | PauseBatch):
-            self.stored = KNOWN.validate_json(KNOWN.dump_json(decision.known, exclude_defaults=True))
-        self.known = decision.known
-        for surplus in decision.surplus:
+        if decision.store or isinstance(action, ReleaseRow | PauseBatch):
+            self.stored = KNOWN.validate_json(KNOWN.dump_json(decision.state, exclude_defaults=True))
+        self.known = decision.state
+        for surplus in decision.duplicate_run_ids:
             self.runs[surplus]["ends"] = "cancelled"
         if isinstance(action, Finish):
             self.finish, self.recorded = action, attempts_of(self.known, action, event)
@@ -166,7 +172,7 @@ class World:
             if not self.goes_on:
                 return event
             self.state = BatchState.PAUSED if self.state is BatchState.RUNNING else self.state
-        if self.state is BatchState.PAUSED and isinstance(action, GiveBack | PauseBatch):
+        if self.state is BatchState.PAUSED and isinstance(action, ReleaseRow | PauseBatch):
             self._rest()
         if meets == "kill":
             return self._killed()
@@ -197,42 +203,42 @@ class World:
         return Claimed(self.now)
 
     def _takes_s(self, action: Action) -> float:
-        if isinstance(action, Look) and action.after_s is None:
+        if isinstance(action, PollRun) and action.after_s is None:
             return 1.05
         return 0.05 + float(getattr(action, "after_s", 0.0) or getattr(action, "wait_s", 0.0) or 0.0)
 
     def _act(self, action: Action, meets: str) -> Event:
         self.now += self._takes_s(action) + {"held": 70.0, "away": 40.0}.get(meets, 0.0)
         self._land_late()
-        if isinstance(action, Wait | GiveBack | PauseBatch):
+        if isinstance(action, Wait | ReleaseRow | PauseBatch):
             return Claimed(self.now)
         if isinstance(action, Reserve):
             return Reserved(self.now)
         if isinstance(action, CallTools):
             self.called += 1
             return ToolsCalled(self.now, outputs=tuple(ToolOutput(call.id, "42") for call in action.calls))
-        if isinstance(action, MakeRun) and not in_time(self.known, self.now):
-            return NotSent(self.now)
-        if isinstance(action, MakeRun):
+        if isinstance(action, CreateRun) and not in_time(self.known, self.now):
+            return CreateSkipped(self.now)
+        if isinstance(action, CreateRun):
             self.sent_while[self.state] = self.sent_while.get(self.state, 0) + 1
-        on = ON.get(type(action), On.READ)
+        on = ON.get(type(action), RequestKind.READ)
         if meets in FAULTS:
-            return Faulted(self.now, fault=replace(FAULTS[meets]), on=on)
-        if meets == "404" and on is On.READ:
-            return Faulted(self.now, fault=NOT_THERE, on=on)
-        if meets in {"late", "held"} and isinstance(action, MakeRun):
+            return RequestFailed(self.now, error=replace(FAULTS[meets]), request=on)
+        if meets == "404" and on is RequestKind.READ:
+            return RequestFailed(self.now, error=NOT_THERE, request=on)
+        if meets in {"late", "held"} and isinstance(action, CreateRun):
             thread = self.threads[self.known.thread_id or ""]
             thread.late.append((self.now + 20.0, self.known.attempt))
-            return Faulted(self.now, fault=ApiFault(None), on=on)
+            return RequestFailed(self.now, error=ApiError(None), request=on)
         event = self._told(action, asleep=meets == "asleep")
-        if meets in LOST and not isinstance(event, Faulted):
-            return Faulted(self.now, fault=replace(LOST[meets]), on=on)
+        if meets in LOST and not isinstance(event, RequestFailed):
+            return RequestFailed(self.now, error=replace(LOST[meets]), request=on)
         return event
 
     def _told(self, action: Action, *, asleep: bool) -> Event:
         """The reply, read an hour later where the machine sleeps; and when a look has shown the run active."""
         event = self._carry_out(action)
-        if isinstance(action, Look) and isinstance(event, RunSeen):
+        if isinstance(action, PollRun) and isinstance(event, RunObserved):
             self.looked_at = event.at if event.run.status not in ENDED else None
         self.now += 3_600.0 if asleep else 0.0
         return replace(event, at=self.now)
@@ -240,25 +246,27 @@ class World:
     def _carry_out(self, action: Action) -> Event:
         known = self.known
         match action:
-            case MakeThread():
+            case CreateThread():
                 name = f"thread_{len(self.threads)}"
                 self.threads[name] = Thread()
-                return ThreadMade(self.now, thread_id=name)
-            case ClearTurn():
-                return TurnCleared(self.now)
-            case MakeRun():
+                return ThreadCreated(self.now, thread_id=name)
+            case DeleteFailedTurn():
+                return FailedTurnDeleted(self.now)
+            case CreateRun():
                 return self._create(known.thread_id or "", known.attempt)
-            case FindRun():
-                return Looked(self.now, found=self._found())
-            case FindSubmitted():
+            case RecoverRun():
+                return LookupDone(self.now, lookup=self._found())
+            case RecoverSubmit():
                 run = self._run(known.run_id or "")
                 waits = run.status == "requires_action" and not self.runs[run.id]["acted"]
-                return Looked(self.now, found=Found(FoundKind.NOTHING if waits else FoundKind.RUN, run=run))
-            case Look():
+                return LookupDone(
+                    self.now, lookup=RunLookup(LookupKind.NOTHING if waits else LookupKind.RUN, run=run)
+                )
+            case PollRun():
                 return self._look(known.run_id or "")
             case CancelRun():
                 return self._cancel(known.run_id or "")
-            case Submit():
+            case SubmitOutputs():
                 return self._submit(known.run_id or "")
             case ReadAnswer():
                 return AnswerRead(self.now, answer=self._answer(known.run_id or ""))
@@ -281,13 +289,13 @@ class World:
         ]
         if active:
             text = f"Thread {thread} already has an active run {active[0]}."
-            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.CREATE)
+            return RequestFailed(self.now, error=ApiError(400, message=text), request=RequestKind.CREATE)
         name = f"run_{len(self.earlier) + len(self.runs)}"
         ends = self.outcomes[min(attempt, len(self.outcomes)) - 1]
         self.runs[name] = {"made": self.now, "ends": ends, "acted": False, "cancelled": False}
         self.attempts_of[name] = attempt
         self.threads[thread].runs.append(name)
-        return RunSeen(self.now, run=self._run(name))
+        return RunObserved(self.now, run=self._run(name))
 
     def _run(self, name: str) -> Run:
         if name in self.earlier:
@@ -318,8 +326,8 @@ class World:
     def _look(self, name: str) -> Event:
         if self.runs[name]["ends"] == "gone" and self.now >= float(str(self.runs[name]["made"])) + self.run_s:
             text = f"No run found with id '{name}'."
-            return Faulted(self.now, fault=ApiFault(404, message=text), on=On.READ)
-        return RunSeen(self.now, run=self._run(name))
+            return RequestFailed(self.now, error=ApiError(404, message=text), request=RequestKind.READ)
+        return RunObserved(self.now, run=self._run(name))
 
     def _submit(self, name: str) -> Event:
         run = self._run(name)
@@ -328,39 +336,39 @@ class World:
             run = self._run(name)
         if run.status != "requires_action":
             text = f'Runs in status "{run.status}" do not accept tool outputs.'
-            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.SUBMIT)
+            return RequestFailed(self.now, error=ApiError(400, message=text), request=RequestKind.SUBMIT)
         self.submitted.append((name, len(self.known.outputs)))
         self.runs[name]["acted"] = True
-        return RunSeen(self.now, run=self._run(name))
+        return RunObserved(self.now, run=self._run(name))
 
     def _cancel(self, name: str) -> Event:
         run = self._run(name)
-        if self.known.stop is Stop.DEADLINE and self.known.began_at is not None:
+        if self.known.cancel_reason is CancelReason.DEADLINE and self.known.began_at is not None:
             self.cancelled_late.append(
                 (self.known.began_at + (self.policy.deadline_s or 600.0), self.looked_at)
             )
         if run.status in {"completed", "failed", "incomplete", "expired", "cancelled"}:
             text = f"Cannot cancel run with status '{run.status}'."
-            return Faulted(self.now, fault=ApiFault(400, message=text), on=On.CANCEL)
+            return RequestFailed(self.now, error=ApiError(400, message=text), request=RequestKind.CANCEL)
         self.runs[name]["cancelled"] = True
-        return RunSeen(self.now, run=self._run(name))
+        return RunObserved(self.now, run=self._run(name))
 
-    def _found(self) -> Found:
+    def _found(self) -> RunLookup:
         ours = [
             run
             for run in self.threads[self.known.thread_id or ""].runs
             if (
-                run not in self.known.known_runs
+                run not in self.known.known_run_ids
                 if self.nameless
                 else self.attempts_of.get(run) == self.known.attempt
             )
         ]
         if not ours:
-            return Found(FoundKind.NOTHING)
+            return RunLookup(LookupKind.NOTHING)
         runs = [self._run(name) for name in ours]
         best = next((run for run in runs if run.status == "completed"), runs[0])
         surplus = tuple(run for run in runs if run.id != best.id and run.status in {"queued", "in_progress"})
-        return Found(FoundKind.RUN, run=best, surplus=surplus, listed=True)
+        return RunLookup(LookupKind.RUN, run=best, duplicates=surplus, complete_list=True)
 
     def _answer(self, name: str) -> Answer:
         wrote = self._run(name).status in {"completed", "incomplete"} and self.runs[name]["ends"] != "silent"

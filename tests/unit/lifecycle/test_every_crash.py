@@ -14,9 +14,9 @@ from itertools import product
 import pytest
 
 from askmill.jobs.model.models import OnIncomplete
-from askmill.worker.execution.request_builder import first_known, seed_of
+from askmill.worker.execution.request_builder import initial_state, previous_turn_of
 from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import Known
+from askmill.worker.lifecycle.state import JobState
 from tests.backends.test_asking import batch_of, claim_of
 from tests.unit.lifecycle.lifecycle_world import World
 from tests.unit.lifecycle.test_lifecycle_properties import PROMISES
@@ -84,16 +84,16 @@ def test_a_kill_between_any_two_effects_breaks_no_promise(
     assert tried > 1_000
 
 
-def _second_turn() -> Known:
+def _second_turn() -> JobState:
     """What the second row of a conversation starts from, as the first one's end has left it."""
-    first = World(deque(), known=Known(shared=True)).play()
-    return first_known(claim_of("q", "anna", seed=seed_of(first.known)), batch_of())
+    first = World(deque(), known=JobState(shared_thread=True)).play()
+    return initial_state(claim_of("q", "anna", previous_turn=previous_turn_of(first.known)), batch_of())
 
 
 def test_a_later_turn_never_takes_an_earlier_ones_run_for_its_own() -> None:
     """On a server that keeps no metadata, a kill at any point: the row's run is one that was made for it."""
     known = _second_turn()
-    earlier = tuple(known.known_runs)
+    earlier = tuple(known.known_run_ids)
     turn = partial(World, policy=POLICIES[OnIncomplete.KEEP], known=known, earlier=earlier, nameless=True)
     assert earlier
     for outcomes in OUTCOMES:

@@ -5,24 +5,24 @@ from dataclasses import replace
 import pytest
 
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete, Step, Usage
-from askmill.worker.lifecycle.api_types import Answer, ApiFault, Found, FoundKind, Run
-from askmill.worker.lifecycle.retry import On, RetryPolicy
+from askmill.worker.lifecycle.api_types import Answer, ApiError, LookupKind, Run, RunLookup
+from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
 from askmill.worker.lifecycle.state import (
     AnswerRead,
+    CancelReason,
     Claimed,
-    Faulted,
-    FindRun,
+    CreateRun,
     Finish,
-    GiveBack,
-    Known,
-    Look,
-    Looked,
-    MakeRun,
+    JobState,
+    LookupDone,
     Phase,
+    PollRun,
     ReadAnswer,
+    RecoverRun,
+    ReleaseRow,
+    RequestFailed,
     Reserve,
     Reserved,
-    Stop,
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
@@ -59,17 +59,21 @@ def test_a_completed_run_makes_a_row_that_says_what_it_is(answer, schema_error, 
     finish = finish_of(decision)
 
     assert (finish.status, finish.error, finish.answer) == (status, error, answer.text)
-    assert (decision.known.ended, decision.known.answer) == (ENDED, answer)
+    assert (decision.state.ended_run, decision.state.answer) == (ENDED, answer)
 
 
 def test_an_adopted_answer_is_completed_without_a_run() -> None:
     """Responses: items are there, their response is not known."""
-    adopting = Looked(NOW, found=Found(FoundKind.ANSWER))
-    decision = advance(replace(SENT, doubt=True), adopting, P)
+    adopting = LookupDone(NOW, lookup=RunLookup(LookupKind.ANSWER))
+    decision = advance(replace(SENT, create_unconfirmed=True), adopting, P)
     assert isinstance(decision.action, ReadAnswer)
-    assert (decision.known.phase, decision.known.doubt, decision.store) == (Phase.READ, False, True)
+    assert (decision.state.phase, decision.state.create_unconfirmed, decision.store) == (
+        Phase.READING,
+        False,
+        True,
+    )
 
-    finish = finish_of(advance(decision.known, AnswerRead(NOW, answer=replace(SAID, run_id=None)), P))
+    finish = finish_of(advance(decision.state, AnswerRead(NOW, answer=replace(SAID, run_id=None)), P))
     assert (finish.status, finish.answer) == (JobStatus.COMPLETED, "42")
 
 
@@ -77,66 +81,81 @@ def test_a_create_repeated_in_doubt_is_looked_for_once_more_at_the_end() -> None
     """The first create's run, if it came late, is surplus: cancelled, whatever the look calls it."""
     step = Step(run_id="run_1", attempt=1, type="message", status="completed")
     answer = replace(SAID, steps=(step,))
-    checking = advance(replace(READING, repeated=True), AnswerRead(NOW, answer=answer, schema_error="x"), P)
-    assert isinstance(checking.action, FindRun)
-    assert (checking.known.phase, checking.store, checking.known.tries) == (Phase.CHECK, True, 0)
+    checking = advance(
+        replace(READING, create_repeated=True), AnswerRead(NOW, answer=answer, schema_error="x"), P
+    )
+    assert isinstance(checking.action, RecoverRun)
+    assert (checking.state.phase, checking.store, checking.state.failures) == (
+        Phase.CHECKING_DUPLICATES,
+        True,
+        0,
+    )
 
     late = Run("run_0", "in_progress")
     for found in (
-        Found(FoundKind.RUN, run=late, listed=True),
-        Found(FoundKind.RUN, run=ENDED, surplus=(late,), listed=True),
+        RunLookup(LookupKind.RUN, run=late, complete_list=True),
+        RunLookup(LookupKind.RUN, run=ENDED, duplicates=(late,), complete_list=True),
     ):
-        decision = advance(checking.known, Looked(NOW, found=found), P)
-        assert decision.surplus == ("run_0",)
+        decision = advance(checking.state, LookupDone(NOW, lookup=found), P)
+        assert decision.duplicate_run_ids == ("run_0",)
         assert finish_of(decision).error == "schema: x"
         assert finish_of(decision).answer == "42"
-    alone = advance(checking.known, Looked(NOW, found=Found(FoundKind.RUN, run=ENDED, listed=True)), P)
-    assert alone.surplus == ()
+    alone = advance(
+        checking.state, LookupDone(NOW, lookup=RunLookup(LookupKind.RUN, run=ENDED, complete_list=True)), P
+    )
+    assert alone.duplicate_run_ids == ()
 
 
 @pytest.mark.parametrize("run", [Run("", "incomplete"), Run("items:conv_1", "requires_action")])
 def test_a_rows_own_items_are_no_surplus_run(run: Run) -> None:
     """Responses lists none: what the last look finds is what the row's own response has left."""
-    checking = replace(READING, phase=Phase.CHECK, answer=SAID, repeated=True)
-    for kind in (FoundKind.RUN, FoundKind.ANSWER):
-        decision = advance(checking, Looked(NOW, found=Found(kind, run=run)), P)
-        assert decision.surplus == ()
+    checking = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True)
+    for kind in (LookupKind.RUN, LookupKind.ANSWER):
+        decision = advance(checking, LookupDone(NOW, lookup=RunLookup(kind, run=run)), P)
+        assert decision.duplicate_run_ids == ()
         assert finish_of(decision).answer == "42"
 
 
 def test_a_row_that_ends_in_doubt_says_so() -> None:
     """Cancelled, or unreadable for an hour, after a create whose fate nobody knows: it may have cost."""
-    lost = advance(replace(SENT, sent_at=NOW), Faulted(NOW, fault=LOST, on=On.CREATE), P).known
+    lost = advance(
+        replace(SENT, create_sent_at=NOW), RequestFailed(NOW, error=LOST, request=RequestKind.CREATE), P
+    ).state
     late = NOW + P.unreadable_s + P.create_limit_s + 1
-    unreadable = advance(lost, Faulted(late, fault=LOST, on=On.READ), P)
+    unreadable = advance(lost, RequestFailed(late, error=LOST, request=RequestKind.READ), P)
     assert (finish_of(unreadable).status, unreadable.unknown_create) == (JobStatus.FAILED, True)
     for listed in (True, False):
-        nothing = Looked(late, found=Found(FoundKind.NOTHING, listed=listed))
-        cancelled = advance(replace(lost, stop=Stop.USER), nothing, P)
+        nothing = LookupDone(late, lookup=RunLookup(LookupKind.NOTHING, complete_list=listed))
+        cancelled = advance(replace(lost, cancel_reason=CancelReason.USER), nothing, P)
         assert (finish_of(cancelled).status, cancelled.unknown_create) == (JobStatus.CANCELLED, not listed)
-    followed = replace(READING, since=NOW)
-    assert not advance(followed, Faulted(late, fault=LOST, on=On.READ), P).unknown_create
+    followed = replace(READING, failing_since=NOW)
+    assert not advance(followed, RequestFailed(late, error=LOST, request=RequestKind.READ), P).unknown_create
 
 
 def test_a_run_that_has_told_its_tokens_keeps_them_when_it_is_gone() -> None:
     """Its messages are gone before they were read: what it has cost is known all the same."""
     ended = replace(ENDED, usage=Usage(100, 50))
     reading, missing = (
-        replace(READING, ended=ended),
-        ApiFault(404, message="No thread found with id 'thread_1'."),
+        replace(READING, ended_run=ended),
+        ApiError(404, message="No thread found with id 'thread_1'."),
     )
-    grace = advance(reading, Faulted(NOW, fault=missing, on=On.READ), P).known
-    given_up = advance(grace, Faulted(NOW + P.gone_grace_s, fault=missing, on=On.READ), P).known
-    assert [(one.status, one.usage) for one in given_up.past] == [("gone", Usage(100, 50))]
+    grace = advance(reading, RequestFailed(NOW, error=missing, request=RequestKind.READ), P).state
+    given_up = advance(
+        grace, RequestFailed(NOW + P.gone_grace_s, error=missing, request=RequestKind.READ), P
+    ).state
+    assert [(one.status, one.usage) for one in given_up.past_attempts] == [("gone", Usage(100, 50))]
 
 
 def test_the_last_look_for_a_late_run_is_given_up_after_a_few_faults() -> None:
     """An answer that is there is not held back for ever by a check that cannot be made."""
-    known, decision = replace(READING, phase=Phase.CHECK, answer=SAID, repeated=True), None
+    known, decision = (
+        replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True),
+        None,
+    )
     for tries in range(P.attempts + 1):
-        decision = advance(known, Faulted(NOW, fault=LOST, on=On.READ), P)
-        assert isinstance(decision.action, FindRun if tries < P.attempts else Finish)
-        known = decision.known
+        decision = advance(known, RequestFailed(NOW, error=LOST, request=RequestKind.READ), P)
+        assert isinstance(decision.action, RecoverRun if tries < P.attempts else Finish)
+        known = decision.state
     assert decision is not None
     assert finish_of(decision).answer == "42"
 
@@ -146,63 +165,85 @@ def test_the_last_look_for_a_late_run_is_given_up_after_a_few_faults() -> None:
 
 def test_a_lost_create_is_looked_for_until_its_time_limit_then_reserved_looked_for_and_repeated() -> None:
     """The wait ends with the limit; the repeat goes through the shared limits; a last look comes before it."""
-    nothing = Looked(NOW, draw=1.0, found=Found(FoundKind.NOTHING))
+    nothing = LookupDone(NOW, draw=1.0, lookup=RunLookup(LookupKind.NOTHING))
     early = advance(SENT, nothing, P)
-    assert early.action == FindRun(after_s=0.5)
-    assert advance(replace(SENT, tries=16, sent_at=NOW - 58), nothing, P).action == FindRun(after_s=2.0)
+    assert early.action == RecoverRun(after_s=0.5)
+    assert advance(replace(SENT, failures=16, create_sent_at=NOW - 58), nothing, P).action == RecoverRun(
+        after_s=2.0
+    )
 
-    over = advance(replace(SENT, sent_at=NOW - 60, tries=9, since=1.0), nothing, P)
+    over = advance(replace(SENT, create_sent_at=NOW - 60, failures=9, failing_since=1.0), nothing, P)
     assert over.action == Reserve()
-    assert (over.known.phase, over.known.doubt, over.known.tries, over.known.since) == (
+    assert (
+        over.state.phase,
+        over.state.create_unconfirmed,
+        over.state.failures,
+        over.state.failing_since,
+    ) == (
         Phase.NEW,
         True,
         0,
         None,
     )
-    look = advance(over.known, Reserved(NOW), P)
-    assert (look.action, look.known.phase) == (FindRun(), Phase.SENT)
-    again = advance(replace(look.known, tries=3, since=1.0), nothing, P)
-    assert isinstance(again.action, MakeRun)
+    look = advance(over.state, Reserved(NOW), P)
+    assert (look.action, look.state.phase) == (RecoverRun(), Phase.CREATE_SENT)
+    again = advance(replace(look.state, failures=3, failing_since=1.0), nothing, P)
+    assert isinstance(again.action, CreateRun)
     assert (again.store, again.unknown_create) == (True, True)
-    known = again.known
-    assert (known.phase, known.sent_at, known.doubt, known.repeated) == (Phase.SENT, NOW, False, True)
-    assert (known.tries, known.since) == (0, None)
+    known = again.state
+    assert (known.phase, known.create_sent_at, known.create_unconfirmed, known.create_repeated) == (
+        Phase.CREATE_SENT,
+        NOW,
+        False,
+        True,
+    )
+    assert (known.failures, known.failing_since) == (0, None)
 
 
 @pytest.mark.parametrize(("repeated", "listed"), [(True, False), (False, True)])
 def test_unknown_creates_are_counted_once_and_only_where_nothing_lists_runs(repeated, listed) -> None:
     """A list that does not show the run knows; a second repeat of the same attempt is the same unknown."""
-    nothing = Looked(NOW, found=Found(FoundKind.NOTHING, listed=listed))
-    decision = advance(replace(SENT, doubt=True, repeated=repeated), nothing, P)
+    nothing = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING, complete_list=listed))
+    decision = advance(replace(SENT, create_unconfirmed=True, create_repeated=repeated), nothing, P)
 
-    assert isinstance(decision.action, MakeRun)
+    assert isinstance(decision.action, CreateRun)
     assert not decision.unknown_create
 
 
 @pytest.mark.parametrize("sent_at", [NOW - 60, NOW - 59])
 def test_a_cancelled_row_in_doubt_waits_for_its_run_no_longer_than_the_create_may_take(sent_at) -> None:
     """Before the limit it looks on; then the row is cancelled. In doubt already, it is cancelled at once."""
-    nothing = Looked(NOW, found=Found(FoundKind.NOTHING))
-    stopping = replace(SENT, stop=Stop.USER, sent_at=sent_at)
+    nothing = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING))
+    stopping = replace(SENT, cancel_reason=CancelReason.USER, create_sent_at=sent_at)
     decision = advance(stopping, nothing, P)
 
-    assert isinstance(decision.action, Finish if sent_at == NOW - 60 else FindRun)
-    assert finish_of(advance(replace(stopping, doubt=True), nothing, P)).status is JobStatus.CANCELLED
+    assert isinstance(decision.action, Finish if sent_at == NOW - 60 else RecoverRun)
+    assert (
+        finish_of(advance(replace(stopping, create_unconfirmed=True), nothing, P)).status
+        is JobStatus.CANCELLED
+    )
 
 
 def test_a_found_run_is_followed_and_its_doubles_are_ended() -> None:
     """Of several runs of one attempt one is followed; the others are surplus."""
     late = Run("run_2", "queued")
-    found = Found(FoundKind.RUN, run=Run("run_1", "in_progress"), surplus=(late,))
+    found = RunLookup(LookupKind.RUN, run=Run("run_1", "in_progress"), duplicates=(late,))
     decision = advance(
-        replace(SENT, doubt=True, tries=2, since=1.0, locked_since=1.0), Looked(NOW, found=found), P
+        replace(SENT, create_unconfirmed=True, failures=2, failing_since=1.0, locked_since=1.0),
+        LookupDone(NOW, lookup=found),
+        P,
     )
 
-    assert isinstance(decision.action, Look)
-    assert (decision.surplus, decision.store) == (("run_2",), True)
-    known = decision.known
-    assert (known.phase, known.run_id, known.began_at) == (Phase.FOLLOW, "run_1", NOW)
-    assert (known.doubt, known.tries, known.since, known.locked_since) == (False, 0, None, None)
+    assert isinstance(decision.action, PollRun)
+    assert (decision.duplicate_run_ids, decision.store) == (("run_2",), True)
+    known = decision.state
+    assert (known.phase, known.run_id, known.began_at) == (Phase.POLLING, "run_1", NOW)
+    assert (known.create_unconfirmed, known.failures, known.failing_since, known.locked_since) == (
+        False,
+        0,
+        None,
+        None,
+    )
 
 
 # ── gone ──
@@ -210,32 +251,38 @@ def test_a_found_run_is_followed_and_its_doubles_are_ended() -> None:
 
 def test_a_run_gone_for_30_s_is_gone() -> None:
     """404 has a grace of 30 s, counted from the first; a row of its last attempt fails, else it is asked again."""
-    first = advance(FOLLOWING, Faulted(NOW, fault=GONE, on=On.READ), P)
-    assert isinstance(first.action, Look)
-    assert (first.known.since, first.known.tries) == (NOW, 1)
-    still = advance(first.known, Faulted(NOW + 29.9, fault=GONE, on=On.READ), P)
-    assert isinstance(still.action, Look)
+    first = advance(FOLLOWING, RequestFailed(NOW, error=GONE, request=RequestKind.READ), P)
+    assert isinstance(first.action, PollRun)
+    assert (first.state.failing_since, first.state.failures) == (NOW, 1)
+    still = advance(first.state, RequestFailed(NOW + 29.9, error=GONE, request=RequestKind.READ), P)
+    assert isinstance(still.action, PollRun)
 
-    gone = Faulted(NOW + 30, fault=GONE, on=On.READ)
-    again = advance(still.known, gone, P)
-    assert (again.retried, again.known.attempt, again.store) == ("run_gone", 2, True)
-    assert again.known.past[0].status == "gone"
-    finish = finish_of(advance(replace(still.known, attempt=3), gone, P))
+    gone = RequestFailed(NOW + 30, error=GONE, request=RequestKind.READ)
+    again = advance(still.state, gone, P)
+    assert (again.retry_reason, again.state.attempt, again.store) == ("run_gone", 2, True)
+    assert again.state.past_attempts[0].status == "gone"
+    finish = finish_of(advance(replace(still.state, attempt=3), gone, P))
     assert finish.status is JobStatus.FAILED
     assert (finish.error or "").startswith("run_gone")
-    cancelled = finish_of(advance(replace(still.known, stop=Stop.USER), gone, P))
+    cancelled = finish_of(advance(replace(still.state, cancel_reason=CancelReason.USER), gone, P))
     assert cancelled.status is JobStatus.CANCELLED
 
 
 def test_a_thread_gone_before_the_run_is_made_anew() -> None:
     """A single row gets another thread, a few times; a conversation has lost its turns and fails."""
-    fault = Faulted(NOW, fault=ApiFault(404, message="No thread found with id 'thread_1'."), on=On.CREATE)
-    again = advance(replace(SENT, doubt=True), fault, P)
+    fault = RequestFailed(
+        NOW, error=ApiError(404, message="No thread found with id 'thread_1'."), request=RequestKind.CREATE
+    )
+    again = advance(replace(SENT, create_unconfirmed=True), fault, P)
     assert isinstance(again.action, Wait)
-    assert (again.known.phase, again.known.thread_id, again.known.doubt) == (Phase.NEW, None, False)
-    assert again.known.tries == 1
+    assert (again.state.phase, again.state.thread_id, again.state.create_unconfirmed) == (
+        Phase.NEW,
+        None,
+        False,
+    )
+    assert again.state.failures == 1
 
-    for known in (replace(SENT, shared=True), replace(SENT, tries=3)):
+    for known in (replace(SENT, shared_thread=True), replace(SENT, failures=3)):
         assert (finish_of(advance(known, fault, P)).error or "").startswith("thread_gone: No thread")
 
 
@@ -244,27 +291,29 @@ def test_a_thread_gone_before_the_run_is_made_anew() -> None:
 
 def test_a_lock_that_names_a_run_of_a_row_of_its_own_is_ours() -> None:
     """It is followed from now on, and stored at once."""
-    busy = ApiFault(400, message="Thread thread_1 already has an active run run_9.")
-    ours = advance(replace(SENT, tries=2), Faulted(NOW, fault=busy, on=On.CREATE), P)
-    assert ours.action == Look(after_s=0.0)
-    assert (ours.known.run_id, ours.known.phase, ours.known.began_at) == ("run_9", Phase.FOLLOW, NOW)
-    assert (ours.store, ours.known.tries) == (True, 0)
+    busy = ApiError(400, message="Thread thread_1 already has an active run run_9.")
+    ours = advance(replace(SENT, failures=2), RequestFailed(NOW, error=busy, request=RequestKind.CREATE), P)
+    assert ours.action == PollRun(after_s=0.0)
+    assert (ours.state.run_id, ours.state.phase, ours.state.began_at) == ("run_9", Phase.POLLING, NOW)
+    assert (ours.store, ours.state.failures) == (True, 0)
 
-    stranger = advance(replace(SENT, shared=True), Faulted(NOW, fault=busy, on=On.CREATE), P)
+    stranger = advance(
+        replace(SENT, shared_thread=True), RequestFailed(NOW, error=busy, request=RequestKind.CREATE), P
+    )
     assert isinstance(stranger.action, Wait)
-    assert (stranger.known.phase, stranger.known.locked_since) == (Phase.NEW, NOW)
+    assert (stranger.state.phase, stranger.state.locked_since) == (Phase.NEW, NOW)
 
 
 @pytest.mark.parametrize(("deadline_s", "most_s"), [(None, 600.0), (40.0, 40.0)])
 def test_a_strangers_lock_is_waited_for_within_the_deadline(deadline_s, most_s) -> None:
     """Waits grow, a long one gives the slot back; in the end the row fails with the reason."""
-    lock = ApiFault(400, code="conversation_locked")
+    lock = ApiError(400, code="conversation_locked")
     policy = RetryPolicy(deadline_s=deadline_s)
-    locked = Faulted(NOW + most_s, draw=1.0, fault=lock, on=On.CREATE)
-    waiting = advance(replace(SENT, locked_since=NOW, tries=1), locked, policy)
+    locked = RequestFailed(NOW + most_s, draw=1.0, error=lock, request=RequestKind.CREATE)
+    waiting = advance(replace(SENT, locked_since=NOW, failures=1), locked, policy)
     assert waiting.action == Wait(wait_s=1.0)
-    assert (waiting.known.tries, waiting.known.locked_since) == (2, NOW)
-    assert isinstance(advance(replace(SENT, tries=6, locked_since=NOW), locked, policy).action, GiveBack)
+    assert (waiting.state.failures, waiting.state.locked_since) == (2, NOW)
+    assert isinstance(advance(replace(SENT, failures=6, locked_since=NOW), locked, policy).action, ReleaseRow)
 
     over = advance(replace(SENT, locked_since=NOW), replace(locked, at=NOW + most_s + 1), policy)
     assert finish_of(over).error == "deadline: the thread stayed locked"
@@ -272,31 +321,37 @@ def test_a_strangers_lock_is_waited_for_within_the_deadline(deadline_s, most_s) 
 
 def test_a_lock_met_by_a_repeated_create_is_the_first_ones() -> None:
     """Ours is running: look for it on the thread, do not create again."""
-    lock = Faulted(NOW, draw=1.0, fault=ApiFault(400, code="conversation_locked"), on=On.CREATE)
-    decision = advance(replace(SENT, repeated=True), lock, P)
+    lock = RequestFailed(
+        NOW, draw=1.0, error=ApiError(400, code="conversation_locked"), request=RequestKind.CREATE
+    )
+    decision = advance(replace(SENT, create_repeated=True), lock, P)
 
-    assert decision.action == FindRun(after_s=0.5)
-    assert (decision.known.phase, decision.known.locked_since) == (Phase.SENT, NOW)
+    assert decision.action == RecoverRun(after_s=0.5)
+    assert (decision.state.phase, decision.state.locked_since) == (Phase.CREATE_SENT, NOW)
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed", "expired", "incomplete"])
 def test_a_row_that_the_user_cancelled_is_cancelled_unless_it_completed(status: str) -> None:
     """However the run ended when it was asked to, nothing is asked again."""
-    known = replace(READING, stop=Stop.USER, ended=Run("run_1", status, error_code="server_error"))
+    known = replace(
+        READING, cancel_reason=CancelReason.USER, ended_run=Run("run_1", status, error_code="server_error")
+    )
 
     assert finish_of(advance(known, AnswerRead(NOW), P)).status is JobStatus.CANCELLED
 
 
 def test_an_incomplete_run_without_a_reason_says_incomplete() -> None:
     """Some servers leave the reason out."""
-    known = replace(READING, ended=Run("run_1", "incomplete"))
+    known = replace(READING, ended_run=Run("run_1", "incomplete"))
 
     assert finish_of(advance(known, AnswerRead(NOW, answer=SAID), P)).error == "incomplete"
 
 
 def test_an_answer_is_read_as_often_as_it_takes() -> None:
     """A paid answer is not given up for a few faults in reading it."""
-    decision = advance(replace(READING, tries=9), Faulted(NOW, fault=LOST, on=On.READ), P)
+    decision = advance(
+        replace(READING, failures=9), RequestFailed(NOW, error=LOST, request=RequestKind.READ), P
+    )
 
     assert isinstance(decision.action, ReadAnswer)
 
@@ -304,18 +359,20 @@ def test_an_answer_is_read_as_often_as_it_takes() -> None:
 def test_an_earlier_attempts_run_that_still_locks_the_thread_is_waited_for() -> None:
     """It has been given up: its answer is not taken for the new attempt's."""
     dead = Attempt(number=1, thread_id="thread_1", run_id="run_9", status="in_progress")
-    busy = ApiFault(400, message="Thread thread_1 already has an active run run_9.")
-    decision = advance(replace(SENT, past=(dead,)), Faulted(NOW, fault=busy, on=On.CREATE), P)
+    busy = ApiError(400, message="Thread thread_1 already has an active run run_9.")
+    decision = advance(
+        replace(SENT, past_attempts=(dead,)), RequestFailed(NOW, error=busy, request=RequestKind.CREATE), P
+    )
 
     assert isinstance(decision.action, Wait)
-    assert decision.known.run_id is None
+    assert decision.state.run_id is None
 
 
 @pytest.mark.parametrize(
     ("known", "action"),
-    [(Known(), Reserve), (SENT, FindRun), (FOLLOWING, Look), (READING, ReadAnswer)],
+    [(JobState(), Reserve), (SENT, RecoverRun), (FOLLOWING, PollRun), (READING, ReadAnswer)],
 )
-def test_the_next_worker_goes_on_from_where_the_last_one_was(known: Known, action: type) -> None:
+def test_the_next_worker_goes_on_from_where_the_last_one_was(known: JobState, action: type) -> None:
     """What may have been paid for is looked for, what exists is followed, what has ended is read."""
     assert isinstance(advance(known, Claimed(NOW), P).action, action)
 
@@ -323,7 +380,7 @@ def test_the_next_worker_goes_on_from_where_the_last_one_was(known: Known, actio
 @pytest.mark.parametrize("limit", ["max_completion_tokens", "max_prompt_tokens"])
 def test_only_the_limit_that_was_met_can_be_raised(limit: str) -> None:
     """A profile that limits the other tokens has nothing to double."""
-    known = replace(READING, ended=Run("run_1", "incomplete", incomplete_reason=limit))
+    known = replace(READING, ended_run=Run("run_1", "incomplete", incomplete_reason=limit))
     other = {"prompt_limit": 256} if limit == "max_completion_tokens" else {"completion_limit": 256}
     policy = RetryPolicy(on_incomplete=OnIncomplete.RAISE_LIMIT, **other)
 

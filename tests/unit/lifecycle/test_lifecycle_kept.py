@@ -5,30 +5,30 @@ from dataclasses import replace
 import pytest
 
 from askmill.jobs.model.models import JobStatus
-from askmill.worker.lifecycle.api_types import ApiFault, Found, FoundKind, Run
-from askmill.worker.lifecycle.retry import On, RetryPolicy
+from askmill.worker.lifecycle.api_types import ApiError, LookupKind, Run, RunLookup
+from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
 from askmill.worker.lifecycle.state import (
     Action,
     AnswerRead,
-    CancelAsked,
+    BudgetFull,
+    CancelReason,
+    CancelRequested,
     CancelRun,
     Claimed,
     Event,
-    Faulted,
-    FindRun,
-    FindSubmitted,
-    GiveBack,
-    Known,
-    Look,
-    Looked,
-    NoRoom,
+    JobState,
+    LookupDone,
     PauseBatch,
     Phase,
+    PollRun,
     ReadAnswer,
+    RecoverRun,
+    RecoverSubmit,
+    ReleaseRow,
+    RequestFailed,
     Reserve,
-    RunSeen,
-    Stop,
-    Submit,
+    RunObserved,
+    SubmitOutputs,
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
@@ -47,88 +47,92 @@ from tests.unit.lifecycle.lifecycle_moments import (
     finish_of,
 )
 
-NOTHING = Looked(NOW, draw=1.0, found=Found(FoundKind.NOTHING))
-BUSY = ApiFault(503)
+NOTHING = LookupDone(NOW, draw=1.0, lookup=RunLookup(LookupKind.NOTHING))
+BUSY = ApiError(503)
 RUNNING = Run("run_1", "in_progress")
-CHECKING = replace(READING, phase=Phase.CHECK, answer=SAID, repeated=True)
-STOPPING = replace(FOLLOWING, stop=Stop.DEADLINE, stopped_at=NOW)
+CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True)
+STOPPING = replace(FOLLOWING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
 
 
-def faulted(fault: ApiFault, on: On = On.READ) -> Faulted:
-    return Faulted(NOW, draw=1.0, fault=fault, on=on)
+def faulted(fault: ApiError, on: RequestKind = RequestKind.READ) -> RequestFailed:
+    return RequestFailed(NOW, draw=1.0, error=fault, request=on)
 
 
 GOES_ON = [
-    (Known(), Claimed(NOW), Reserve()),
-    (SENT, Claimed(NOW), FindRun()),
-    (FOLLOWING, Claimed(NOW), Look(after_s=0.0)),
-    (ACTING, Claimed(NOW), FindSubmitted()),
+    (JobState(), Claimed(NOW), Reserve()),
+    (SENT, Claimed(NOW), RecoverRun()),
+    (FOLLOWING, Claimed(NOW), PollRun(after_s=0.0)),
+    (ACTING, Claimed(NOW), RecoverSubmit()),
     (READING, Claimed(NOW), ReadAnswer()),
-    (CHECKING, Claimed(NOW), FindRun()),
-    (Known(attempt=2), NoRoom(NOW, draw=1.0), GiveBack(wait_s=3.0)),
-    (STOPPING, RunSeen(NOW + 1, draw=1.0, run=RUNNING), CancelRun(after_s=1.0)),
-    (ACTING, NOTHING, Submit(after_s=0.0)),
-    (replace(FOLLOWING, stop=Stop.USER), CancelAsked(NOW), Look(after_s=0.0)),
+    (CHECKING, Claimed(NOW), RecoverRun()),
+    (JobState(attempt=2), BudgetFull(NOW, draw=1.0), ReleaseRow(wait_s=3.0)),
+    (STOPPING, RunObserved(NOW + 1, draw=1.0, run=RUNNING), CancelRun(after_s=1.0)),
+    (ACTING, NOTHING, SubmitOutputs(after_s=0.0)),
+    (replace(FOLLOWING, cancel_reason=CancelReason.USER), CancelRequested(NOW), PollRun(after_s=0.0)),
 ]
 """What is known, what happens, what is done: and what is known stays as it was."""
 
 
 @pytest.mark.parametrize(("known", "event", "action"), GOES_ON)
-def test_going_on_changes_nothing_that_is_known(known: Known, event: Event, action: Action) -> None:
+def test_going_on_changes_nothing_that_is_known(known: JobState, event: Event, action: Action) -> None:
     """A claim, a wait or a look that shows nothing new leaves the job as it was."""
     decision = advance(known, event, P)
 
-    assert (decision.action, decision.known) == (action, known)
+    assert (decision.action, decision.state) == (action, known)
 
 
 REPEATED = [
-    (Known(), faulted(BUSY, On.THREAD), Wait(wait_s=0.5)),
-    (SENT, NOTHING, FindRun(after_s=0.5)),
-    (SENT, faulted(LOST, On.CREATE), FindRun(after_s=0.5)),
-    (SENT, faulted(BUSY), FindRun(after_s=0.5)),
-    (FOLLOWING, faulted(BUSY), Look(after_s=0.5)),
-    (ACTING, faulted(LOST, On.SUBMIT), FindSubmitted(after_s=0.5)),
-    (ACTING, faulted(ApiFault(None, sent=False), On.SUBMIT), Submit(after_s=0.5)),
-    (ACTING, faulted(BUSY), FindSubmitted(after_s=0.5)),
+    (JobState(), faulted(BUSY, RequestKind.THREAD), Wait(wait_s=0.5)),
+    (SENT, NOTHING, RecoverRun(after_s=0.5)),
+    (SENT, faulted(LOST, RequestKind.CREATE), RecoverRun(after_s=0.5)),
+    (SENT, faulted(BUSY), RecoverRun(after_s=0.5)),
+    (FOLLOWING, faulted(BUSY), PollRun(after_s=0.5)),
+    (ACTING, faulted(LOST, RequestKind.SUBMIT), RecoverSubmit(after_s=0.5)),
+    (ACTING, faulted(ApiError(None, sent=False), RequestKind.SUBMIT), SubmitOutputs(after_s=0.5)),
+    (ACTING, faulted(BUSY), RecoverSubmit(after_s=0.5)),
     (READING, faulted(BUSY), ReadAnswer(after_s=0.5)),
-    (CHECKING, faulted(BUSY), FindRun(after_s=0.5)),
+    (CHECKING, faulted(BUSY), RecoverRun(after_s=0.5)),
 ]
 
 
 @pytest.mark.parametrize(("known", "event", "action"), REPEATED)
-def test_a_fault_is_counted_and_nothing_else_changes(known: Known, event: Event, action: Action) -> None:
+def test_a_fault_is_counted_and_nothing_else_changes(known: JobState, event: Event, action: Action) -> None:
     """The step is repeated after the policy's wait; tries and their begin are all that is new."""
     decision = advance(known, event, P)
 
-    assert (decision.action, decision.known) == (action, replace(known, tries=1, since=NOW))
+    assert (decision.action, decision.state) == (action, replace(known, failures=1, failing_since=NOW))
 
 
 FAILED = [
-    (SENT, faulted(ApiFault(400, code="invalid_prompt"), On.CREATE), "invalid_prompt"),
-    (replace(SENT, shared=True), faulted(ApiFault(404, message="No thread found"), On.CREATE), "thread_gone"),
+    (SENT, faulted(ApiError(400, code="invalid_prompt"), RequestKind.CREATE), "invalid_prompt"),
+    (
+        replace(SENT, shared_thread=True),
+        faulted(ApiError(404, message="No thread found"), RequestKind.CREATE),
+        "thread_gone",
+    ),
     (
         replace(SENT, locked_since=0.0),
-        faulted(ApiFault(400, code="conversation_locked"), On.CREATE),
+        faulted(ApiError(400, code="conversation_locked"), RequestKind.CREATE),
         "deadline",
     ),
-    (replace(FOLLOWING, since=1.0, began_at=1.0), faulted(BUSY), "unreadable"),
+    (replace(FOLLOWING, failing_since=1.0, began_at=1.0), faulted(BUSY), "unreadable"),
 ]
 
 
 @pytest.mark.parametrize(("known", "event", "error"), FAILED)
-def test_a_row_that_fails_on_the_way_keeps_what_was_known(known: Known, event: Event, error: str) -> None:
+def test_a_row_that_fails_on_the_way_keeps_what_was_known(known: JobState, event: Event, error: str) -> None:
     """Its thread and run are in the row, whatever ended it."""
     decision = advance(known, event, P)
     finish = finish_of(decision)
 
     assert (finish.status, (finish.error or "").split(":")[0]) == (JobStatus.FAILED, error)
-    assert (decision.known.thread_id, decision.known.run_id) == (known.thread_id, known.run_id)
+    assert (decision.state.thread_id, decision.state.run_id) == (known.thread_id, known.run_id)
 
 
 def test_an_unknown_model_is_the_rows_fault_when_the_row_chose_it() -> None:
     """`--override model`: the row fails, the batch goes on."""
     event = replace(
-        faulted(ApiFault(404, code="model_not_found"), On.CREATE), row_fields=frozenset({"model"})
+        faulted(ApiError(404, code="model_not_found"), RequestKind.CREATE), row_fields=frozenset({"model"})
     )
 
     assert finish_of(advance(SENT, event, P)).error == "model_not_found"
@@ -137,14 +141,14 @@ def test_an_unknown_model_is_the_rows_fault_when_the_row_chose_it() -> None:
 
 def test_a_thread_made_anew_waits_first() -> None:
     """The policy's wait, as for any fault."""
-    gone = faulted(ApiFault(404, message="No thread found with id 'thread_1'."), On.CREATE)
+    gone = faulted(ApiError(404, message="No thread found with id 'thread_1'."), RequestKind.CREATE)
 
     assert advance(SENT, gone, P).action == Wait(wait_s=0.5)
 
 
 def test_a_long_grace_for_a_run_that_is_not_there_waits_here() -> None:
     """A run that is out is never given back for a 404: its next look is."""
-    assert advance(replace(FOLLOWING, tries=9), faulted(GONE), P).action == Look(after_s=30.0)
+    assert advance(replace(FOLLOWING, failures=9), faulted(GONE), P).action == PollRun(after_s=30.0)
 
 
 # ── what a look shows ──
@@ -152,80 +156,90 @@ def test_a_long_grace_for_a_run_that_is_not_there_waits_here() -> None:
 
 def test_a_look_that_shows_nothing_new_is_not_stored() -> None:
     """A write for each of a thousand looks would be a thousand writes for nothing."""
-    decision = advance(FOLLOWING, RunSeen(NOW, run=RUNNING), P)
+    decision = advance(FOLLOWING, RunObserved(NOW, run=RUNNING), P)
 
     assert not decision.store
-    assert decision.known == FOLLOWING
+    assert decision.state == FOLLOWING
 
 
 def test_a_run_seen_for_the_first_time_is_stored_with_its_times() -> None:
     """Its id, when it began and how long it lives; the row's own state is otherwise new."""
-    decision = advance(SENT, RunSeen(NOW, run=replace(RUNNING, created_at=77.0, expires_at=677.0)), P)
+    decision = advance(SENT, RunObserved(NOW, run=replace(RUNNING, created_at=77.0, expires_at=677.0)), P)
 
     assert decision.store
-    known = decision.known
-    assert (known.run_id, known.began_at, known.lifetime_s, known.rounds) == ("run_1", NOW, 600.0, 0)
-    later = advance(known, RunSeen(NOW + 1, run=RUNNING), P)
-    assert (later.known.began_at, later.known.lifetime_s) == (NOW, 600.0)
+    known = decision.state
+    assert (known.run_id, known.began_at, known.lifetime_s, known.tool_rounds) == ("run_1", NOW, 600.0, 0)
+    later = advance(known, RunObserved(NOW + 1, run=RUNNING), P)
+    assert (later.state.began_at, later.state.lifetime_s) == (NOW, 600.0)
 
 
 def test_outputs_that_arrived_are_stored_as_done() -> None:
     """The same run goes on: the outputs are gone, the round is counted, and a kill does not submit them twice."""
-    decision = advance(ACTING, RunSeen(NOW, run=RUNNING), P)
+    decision = advance(ACTING, RunObserved(NOW, run=RUNNING), P)
 
     assert decision.store
-    assert (decision.known.outputs, decision.known.rounds, decision.known.phase) == ((), 1, Phase.FOLLOW)
+    assert (decision.state.outputs, decision.state.tool_rounds, decision.state.phase) == (
+        (),
+        1,
+        Phase.POLLING,
+    )
 
 
 def test_a_run_that_has_ended_is_stored_before_it_is_read() -> None:
     """With how it ended: the next worker reads it and looks no more."""
-    decision = advance(FOLLOWING, RunSeen(NOW, run=ENDED), P)
+    decision = advance(FOLLOWING, RunObserved(NOW, run=ENDED), P)
 
     assert (decision.action, decision.store) == (ReadAnswer(), True)
-    assert decision.known == replace(FOLLOWING, phase=Phase.READ, ended=ENDED)
+    assert decision.state == replace(FOLLOWING, phase=Phase.READING, ended_run=ENDED)
 
 
 @pytest.mark.parametrize(("rounds", "more"), [(1, True), (2, False)])
 def test_rounds_of_functions_hold_their_limit(rounds: int, more: bool) -> None:
     """The model that asks once more is stopped, and the row says why."""
     policy = RetryPolicy(tool_rounds=2)
-    decision = advance(replace(FOLLOWING, rounds=rounds), RunSeen(NOW, run=WAITING), policy)
+    decision = advance(replace(FOLLOWING, tool_rounds=rounds), RunObserved(NOW, run=WAITING), policy)
 
     assert isinstance(decision.action, CancelRun) is not more
     if not more:
-        known = decision.known
-        assert (known.stop, known.stopped_at, known.run_id) == (Stop.ROW, NOW, "run_1")
-        assert known.stop_error == "tool_rounds: the model asked for functions more than 2 times"
+        known = decision.state
+        assert (known.cancel_reason, known.cancel_requested_at, known.run_id) == (
+            CancelReason.ROW,
+            NOW,
+            "run_1",
+        )
+        assert known.cancel_error == "tool_rounds: the model asked for functions more than 2 times"
         assert decision.store
 
 
 def test_what_an_api_finds_beside_nothing_is_not_taken_for_the_run() -> None:
     """Only a run that is said to be found is followed."""
-    beside = Looked(NOW, found=Found(FoundKind.NOTHING, run=Run("run_9", "in_progress")))
+    beside = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING, run=Run("run_9", "in_progress")))
 
-    assert advance(SENT, beside, P).known.run_id is None
+    assert advance(SENT, beside, P).state.run_id is None
 
 
 # ── adopted answers ──
 
 
-@pytest.mark.parametrize("known", [replace(SENT, doubt=True), ACTING], ids=["create", "submit"])
+@pytest.mark.parametrize("known", [replace(SENT, create_unconfirmed=True), ACTING], ids=["create", "submit"])
 @pytest.mark.parametrize(
     ("run", "status"), [(None, JobStatus.COMPLETED), (Run("", "incomplete"), JobStatus.INCOMPLETE)]
 )
-def test_an_adopted_answer_is_what_its_items_show(known: Known, run: Run | None, status: JobStatus) -> None:
+def test_an_adopted_answer_is_what_its_items_show(
+    known: JobState, run: Run | None, status: JobStatus
+) -> None:
     """After a lost create or a lost submission: one that was cut short is incomplete; no id is made up."""
-    adopted = advance(known, Looked(NOW, found=Found(FoundKind.ANSWER, run=run)), P)
-    assert (adopted.known.phase, adopted.known.run_id, adopted.known.ended) == (Phase.READ, None, run)
-    assert (adopted.known.doubt, adopted.store) == (False, True)
+    adopted = advance(known, LookupDone(NOW, lookup=RunLookup(LookupKind.ANSWER, run=run)), P)
+    assert (adopted.state.phase, adopted.state.run_id, adopted.state.ended_run) == (Phase.READING, None, run)
+    assert (adopted.state.create_unconfirmed, adopted.store) == (False, True)
 
-    end = advance(adopted.known, AnswerRead(NOW, answer=replace(SAID, run_id=None)), P)
+    end = advance(adopted.state, AnswerRead(NOW, answer=replace(SAID, run_id=None)), P)
     assert finish_of(end).status is status
-    assert end.known.ended == (run or Run("", "completed"))
+    assert end.state.ended_run == (run or Run("", "completed"))
 
 
 def test_an_answer_that_names_its_run_says_so() -> None:
     """Where only the answer tells the run, the row has its id."""
-    end = advance(replace(READING, ended=None), AnswerRead(NOW, answer=SAID), P)
+    end = advance(replace(READING, ended_run=None), AnswerRead(NOW, answer=SAID), P)
 
-    assert end.known.ended == Run("run_1", "completed")
+    assert end.state.ended_run == Run("run_1", "completed")

@@ -5,32 +5,32 @@ from dataclasses import replace
 import pytest
 
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete, Usage
-from askmill.worker.lifecycle.api_types import ApiFault, Found, FoundKind, Run
+from askmill.worker.lifecycle.api_types import ApiError, LookupKind, Run, RunLookup
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import (
     AnswerRead,
-    CancelAsked,
+    CancelReason,
+    CancelRequested,
+    CreateRun,
     Event,
-    Faulted,
-    Known,
-    Looked,
-    MakeRun,
+    FailedTurnDeleted,
+    JobState,
+    LookupDone,
     PauseBatch,
     Phase,
-    RunSeen,
-    Stop,
-    TurnCleared,
+    RequestFailed,
+    RunObserved,
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.lifecycle_moments import FOLLOWING, GONE, NOW, READING, SAID, SENT, P, finish_of
 
-NOTHING = Looked(NOW, draw=1.0, found=Found(FoundKind.NOTHING))
+NOTHING = LookupDone(NOW, draw=1.0, lookup=RunLookup(LookupKind.NOTHING))
 RUNNING = Run("run_1", "in_progress")
-CHECKING = replace(READING, phase=Phase.CHECK, answer=SAID, repeated=True)
-STOPPING = replace(FOLLOWING, stop=Stop.DEADLINE, stopped_at=NOW)
-BUSY = Faulted(NOW, draw=1.0, fault=ApiFault(503))
-NOT_THERE = Faulted(NOW, draw=1.0, fault=GONE)
+CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True)
+STOPPING = replace(FOLLOWING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
+BUSY = RequestFailed(NOW, draw=1.0, error=ApiError(503))
+NOT_THERE = RequestFailed(NOW, draw=1.0, error=GONE)
 
 
 @pytest.mark.parametrize(
@@ -39,49 +39,49 @@ NOT_THERE = Faulted(NOW, draw=1.0, fault=GONE)
         (READING, Run("run_1", "cancelled", usage=Usage(7, 3))),
         (READING, Run("run_1", "incomplete", usage=Usage(7, 3))),
         (READING, Run("run_1", "failed", usage=Usage(7, 3))),
-        (replace(READING, stop=Stop.USER), Run("run_1", "expired", usage=Usage(7, 3))),
+        (replace(READING, cancel_reason=CancelReason.USER), Run("run_1", "expired", usage=Usage(7, 3))),
     ],
 )
-def test_a_run_that_did_not_complete_is_in_the_ledger_as_it_ended(known: Known, run: Run) -> None:
+def test_a_run_that_did_not_complete_is_in_the_ledger_as_it_ended(known: JobState, run: Run) -> None:
     """Its tokens count, whatever became of the row."""
-    assert advance(replace(known, ended=run), AnswerRead(NOW), P).known.ended == run
+    assert advance(replace(known, ended_run=run), AnswerRead(NOW), P).state.ended_run == run
 
 
-@pytest.mark.parametrize("stop", [None, Stop.USER])
-def test_a_run_that_is_gone_is_in_the_ledger_as_gone(stop: Stop | None) -> None:
+@pytest.mark.parametrize("stop", [None, CancelReason.USER])
+def test_a_run_that_is_gone_is_in_the_ledger_as_gone(stop: CancelReason | None) -> None:
     """It was paid for."""
-    over = replace(FOLLOWING, attempt=3, gone_since=NOW - 30, stop=stop)
+    over = replace(FOLLOWING, attempt=3, gone_since=NOW - 30, cancel_reason=stop)
 
-    assert advance(over, NOT_THERE, P).known.ended == Run("run_1", "gone")
+    assert advance(over, NOT_THERE, P).state.ended_run == Run("run_1", "gone")
 
 
 def test_an_adopted_answer_that_is_gone_has_no_id_in_the_ledger() -> None:
     """None is made up."""
-    adopted = replace(READING, run_id=None, ended=None, attempt=3, gone_since=NOW - 30)
+    adopted = replace(READING, run_id=None, ended_run=None, attempt=3, gone_since=NOW - 30)
 
-    assert advance(adopted, NOT_THERE, P).known.ended == Run("", "gone")
+    assert advance(adopted, NOT_THERE, P).state.ended_run == Run("", "gone")
 
 
 def test_a_conversation_deleted_at_the_api_costs_no_attempt() -> None:
     """Its dead turn cannot be cleared: after the grace the row fails, and no run is counted that was not made."""
-    clearing = Known(attempt=2, shared=True, thread_id="thread_1", clear=True)
+    clearing = JobState(attempt=2, shared_thread=True, thread_id="thread_1", delete_failed_turn=True)
     first = advance(clearing, NOT_THERE, P)
-    assert (first.action, first.known) == (
+    assert (first.action, first.state) == (
         Wait(wait_s=0.5),
-        replace(clearing, tries=1, since=NOW, gone_since=NOW),
+        replace(clearing, failures=1, failing_since=NOW, gone_since=NOW),
     )
 
-    over = advance(replace(first.known, gone_since=NOW - 30), NOT_THERE, P)
+    over = advance(replace(first.state, gone_since=NOW - 30), NOT_THERE, P)
     finish = finish_of(over)
     assert (finish.status, finish.error) == (JobStatus.FAILED, f"thread_gone: {GONE.message}")
-    assert (over.known.attempt, over.known.past, over.known.ended) == (2, (), None)
+    assert (over.state.attempt, over.state.past_attempts, over.state.ended_run) == (2, (), None)
 
 
 def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
     """A run that is gone counts as one attempt."""
     again = advance(replace(FOLLOWING, attempt=2, gone_since=NOW - 30), NOT_THERE, P)
 
-    assert (again.known.attempt, again.retried) == (3, "run_gone")
+    assert (again.state.attempt, again.retry_reason) == (3, "run_gone")
 
 
 @pytest.mark.parametrize(
@@ -97,30 +97,34 @@ def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
 )
 def test_a_new_attempt_says_why_and_keeps_the_rows_own(run: Run, error: str, reason: str) -> None:
     """The whole text in the ledger, the code in the counters; conversation and earlier attempts stay."""
-    known = replace(READING, ended=run, attempt=2, base=1, shared=True)
+    known = replace(READING, ended_run=run, attempt=2, attempts_before_retry=1, shared_thread=True)
     again = advance(known, AnswerRead(NOW), P)
 
-    assert (again.retried, again.known.past[-1].error) == (reason, error)
-    assert (again.known.attempt, again.known.base, again.known.shared) == (3, 1, True)
+    assert (again.retry_reason, again.state.past_attempts[-1].error) == (reason, error)
+    assert (again.state.attempt, again.state.attempts_before_retry, again.state.shared_thread) == (3, 1, True)
 
 
 def test_going_on_says_why_in_the_ledger() -> None:
     """The cut attempt's error is the limit that cut it."""
     cut = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens")
     policy = RetryPolicy(on_incomplete=OnIncomplete.CONTINUE)
-    again = advance(replace(READING, ended=cut), AnswerRead(NOW, answer=SAID), policy)
+    again = advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=SAID), policy)
 
-    assert again.known.past[-1].error == "max_completion_tokens"
+    assert again.state.past_attempts[-1].error == "max_completion_tokens"
 
 
 def test_want_of_money_costs_no_attempt_and_pauses_with_the_apis_words() -> None:
     """The ledger has the attempt, the row's limit moves on, the reason is what the API said."""
     broke = Run("run_1", "failed", error_code="insufficient_quota", error_message="pay: now")
-    decision = advance(replace(READING, ended=broke), AnswerRead(NOW), P)
+    decision = advance(replace(READING, ended_run=broke), AnswerRead(NOW), P)
 
     assert decision.action == PauseBatch(reason="insufficient_quota: pay: now")
-    assert (decision.retried, decision.known.attempt, decision.known.base) == ("insufficient_quota", 2, 1)
-    assert decision.known.past[-1].error == "insufficient_quota: pay: now"
+    assert (decision.retry_reason, decision.state.attempt, decision.state.attempts_before_retry) == (
+        "insufficient_quota",
+        2,
+        1,
+    )
+    assert decision.state.past_attempts[-1].error == "insufficient_quota: pay: now"
 
 
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
@@ -143,27 +147,31 @@ NO_MODEL = "The model 'gpt-9' does not exist"
         (Run("run_1", "incomplete", incomplete_reason="budget_exceeded"), "budget_exceeded"),
     ],
 )
-@pytest.mark.parametrize("stop", [None, Stop.DEADLINE])
+@pytest.mark.parametrize("stop", [None, CancelReason.DEADLINE])
 def test_words_of_money_or_of_an_unknown_model_pause_whatever_the_code(
-    run: Run, reason: str, stop: Stop | None
+    run: Run, reason: str, stop: CancelReason | None
 ) -> None:
     """The last attempt too: it is kept, the limit moves on, nothing is marked failed."""
-    decision = advance(replace(READING, ended=run, attempt=3, stop=stop), AnswerRead(NOW), P)
+    decision = advance(replace(READING, ended_run=run, attempt=3, cancel_reason=stop), AnswerRead(NOW), P)
 
     assert decision.action == PauseBatch(reason=reason)
-    assert (decision.known.attempt, decision.known.base, decision.known.phase) == (4, 1, Phase.NEW)
-    assert decision.known.past[-1].error == reason
+    assert (decision.state.attempt, decision.state.attempts_before_retry, decision.state.phase) == (
+        4,
+        1,
+        Phase.NEW,
+    )
+    assert decision.state.past_attempts[-1].error == reason
 
 
 def test_a_row_whose_own_model_is_unknown_fails_at_once() -> None:
     """`--override model`: one attempt, and the batch goes on; money is still everybody's."""
     unknown = Run("run_1", "failed", error_code="server_error", error_message=NO_MODEL)
     own = RetryPolicy(row_fields=frozenset({"model"}))
-    finish = finish_of(advance(replace(READING, ended=unknown), AnswerRead(NOW), own))
+    finish = finish_of(advance(replace(READING, ended_run=unknown), AnswerRead(NOW), own))
     assert (finish.status, finish.error) == (JobStatus.FAILED, f"server_error: {NO_MODEL}")
 
     broke = replace(unknown, error_message=QUOTA)
-    assert isinstance(advance(replace(READING, ended=broke), AnswerRead(NOW), own).action, PauseBatch)
+    assert isinstance(advance(replace(READING, ended_run=broke), AnswerRead(NOW), own).action, PauseBatch)
 
 
 def test_a_rate_limit_that_ends_a_run_is_another_attempt() -> None:
@@ -171,19 +179,19 @@ def test_a_rate_limit_that_ends_a_run_is_another_attempt() -> None:
     limited = Run(
         "run_1", "failed", error_code="rate_limit_exceeded", error_message="Please try again in 20s."
     )
-    assert isinstance(advance(replace(READING, ended=limited), AnswerRead(NOW), P).action, Wait)
+    assert isinstance(advance(replace(READING, ended_run=limited), AnswerRead(NOW), P).action, Wait)
 
 
 def test_an_incomplete_answer_is_kept_although_money_ended_it() -> None:
     """What was paid for is the row's; the next row meets the refusal."""
     cut = Run("run_1", "incomplete", incomplete_reason="budget_exceeded")
-    finish = finish_of(advance(replace(READING, ended=cut), AnswerRead(NOW, answer=SAID), P))
+    finish = finish_of(advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=SAID), P))
     assert (finish.status, finish.answer) == (JobStatus.INCOMPLETE, "42")
 
 
 def test_a_wait_of_exactly_the_slots_patience_is_waited_here() -> None:
     """Only longer ones give the slot back."""
-    dead = replace(READING, ended=Run("run_1", "expired"))
+    dead = replace(READING, ended_run=Run("run_1", "expired"))
 
     assert advance(dead, AnswerRead(NOW, draw=1.0), RetryPolicy(attempt_base_s=5.0)).action == Wait(
         wait_s=5.0
@@ -196,40 +204,44 @@ def test_a_wait_of_exactly_the_slots_patience_is_waited_here() -> None:
 @pytest.mark.parametrize(
     ("known", "event"),
     [
-        (replace(CHECKING, ended=Run("run_1", "expired")), Looked(NOW, draw=1.0)),
-        (replace(CHECKING, ended=Run("run_1", "expired"), tries=3), BUSY),
-        (STOPPING, RunSeen(NOW + 30, draw=1.0, run=RUNNING)),
+        (replace(CHECKING, ended_run=Run("run_1", "expired")), LookupDone(NOW, draw=1.0)),
+        (replace(CHECKING, ended_run=Run("run_1", "expired"), failures=3), BUSY),
+        (STOPPING, RunObserved(NOW + 30, draw=1.0, run=RUNNING)),
     ],
 )
-def test_a_new_attempt_after_a_last_look_is_timed_as_any(known: Known, event: Event) -> None:
+def test_a_new_attempt_after_a_last_look_is_timed_as_any(known: JobState, event: Event) -> None:
     """The attempt ends when it is given up, and the next waits as the policy and the draw say."""
     again = advance(known, event, P)
 
     assert again.action == Wait(wait_s=1.0)
-    assert (again.known.attempt, again.known.past[-1].finished_at) == (2, event.at)
+    assert (again.state.attempt, again.state.past_attempts[-1].finished_at) == (2, event.at)
 
 
 def test_a_last_look_counts_its_own_faults() -> None:
     """Those of reading the answer are over."""
-    checking = advance(replace(READING, repeated=True, tries=9), AnswerRead(NOW, answer=SAID), P)
+    checking = advance(replace(READING, create_repeated=True, failures=9), AnswerRead(NOW, answer=SAID), P)
 
-    assert (checking.known.phase, checking.known.tries) == (Phase.CHECK, 0)
+    assert (checking.state.phase, checking.state.failures) == (Phase.CHECKING_DUPLICATES, 0)
 
 
-@pytest.mark.parametrize("known", [Known(attempt=2), replace(SENT, stop=Stop.USER, doubt=True)])
-def test_a_cancelled_row_keeps_what_was_known(known: Known) -> None:
+@pytest.mark.parametrize(
+    "known", [JobState(attempt=2), replace(SENT, cancel_reason=CancelReason.USER, create_unconfirmed=True)]
+)
+def test_a_cancelled_row_keeps_what_was_known(known: JobState) -> None:
     """Its earlier attempts and its thread are in the row."""
     dead = Attempt(number=1, thread_id="thread_0", run_id="run_0", status="expired")
-    event = CancelAsked(NOW) if known.phase is Phase.NEW else NOTHING
-    decision = advance(replace(known, past=(dead,)), event, P)
+    event = CancelRequested(NOW) if known.phase is Phase.NEW else NOTHING
+    decision = advance(replace(known, past_attempts=(dead,)), event, P)
 
     assert finish_of(decision).status is JobStatus.CANCELLED
-    assert decision.known == replace(known, past=(dead,))
+    assert decision.state == replace(known, past_attempts=(dead,))
 
 
 def test_a_turn_cleared_is_clear_for_good() -> None:
     """What is stored next says that nothing of the dead run is left."""
-    decision = advance(Known(shared=True, thread_id="thread_1", clear=True), TurnCleared(NOW), P)
+    decision = advance(
+        JobState(shared_thread=True, thread_id="thread_1", delete_failed_turn=True), FailedTurnDeleted(NOW), P
+    )
 
-    assert isinstance(decision.action, MakeRun)
-    assert decision.known.clear is False
+    assert isinstance(decision.action, CreateRun)
+    assert decision.state.delete_failed_turn is False

@@ -63,7 +63,7 @@ def attempts_keep_their_limit_and_are_all_counted(world: World) -> None:
     ledger = [attempt.run_id for attempt in world.recorded]
     assert set(world.runs) == set(ledger)
     assert len(set(ledger)) == len(ledger)
-    assert [attempt.number for attempt in world.known.past] == list(range(1, world.known.attempt))
+    assert [attempt.number for attempt in world.known.past_attempts] == list(range(1, world.known.attempt))
 
 
 def a_completed_answer_is_never_dropped(world: World) -> None:
@@ -84,7 +84,7 @@ def nothing_is_sent_while_paused_or_cancelled(world: World) -> None:
 def functions_keep_their_limit_and_answer_together(world: World) -> None:
     """All outputs of a round come in one submission; rounds hold their limit."""
     assert all(count == len(CALLS) for _, count in world.submitted)
-    assert world.known.rounds <= world.policy.tool_rounds
+    assert world.known.tool_rounds <= world.policy.tool_rounds
 
 
 def without_trouble_it_is_as_the_run_ended(world: World) -> None:
@@ -130,7 +130,7 @@ def test_functions_are_called_no_more_than_the_limit(rounds: int) -> None:
     assert world.finish is not None
     assert world.finish.error is not None
     assert world.finish.error.startswith("tool_rounds")
-    assert world.known.rounds == rounds
+    assert world.known.tool_rounds == rounds
 
 
 @settings(max_examples=300, deadline=None)

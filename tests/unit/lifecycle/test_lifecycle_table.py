@@ -104,7 +104,7 @@ def test_a_run_that_died_for_want_of_money_pauses_the_batch(code: str) -> None:
 
     assert world.paused
     assert world.finish is None
-    assert [attempt.status for attempt in world.known.past] == ["failed"]
+    assert [attempt.status for attempt in world.known.past_attempts] == ["failed"]
 
     world.paused = False
     world.play()

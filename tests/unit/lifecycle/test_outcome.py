@@ -15,8 +15,8 @@ from askmill.worker.execution.result_builder import (
     total_cost,
     total_usage,
 )
-from askmill.worker.lifecycle.api_types import Answer, Found, FoundKind, Run
-from askmill.worker.lifecycle.state import AnswerRead, Event, Finish, Known, Looked
+from askmill.worker.lifecycle.api_types import Answer, LookupKind, Run, RunLookup
+from askmill.worker.lifecycle.state import AnswerRead, Event, Finish, JobState, LookupDone
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.lifecycle_moments import ENDED, FOLLOWING, NOW, READING, SAID, SENT, P
 
@@ -34,7 +34,7 @@ DEAD = Attempt(
 )
 
 
-def ended_row(known: Known, finish: Finish = FAILED, event: Event | None = None):
+def ended_row(known: JobState, finish: Finish = FAILED, event: Event | None = None):
     """The result of a row that ends here."""
     return result_of(3, known, finish, attempts_of(known, finish, event or Event(NOW)))
 
@@ -50,7 +50,9 @@ def test_a_row_that_never_had_a_run_has_no_attempt() -> None:
 
 def test_the_last_run_is_counted_beside_the_earlier_ones() -> None:
     """Tokens add up where they are known; the row's ids are the last run's, its time runs from first to last."""
-    known = replace(READING, attempt=2, past=(DEAD,), ended=replace(ENDED, model="m", usage=Usage(10, 5)))
+    known = replace(
+        READING, attempt=2, past_attempts=(DEAD,), ended_run=replace(ENDED, model="m", usage=Usage(10, 5))
+    )
     result = ended_row(known)
 
     assert [(one.number, one.run_id, one.status) for one in result.attempts] == [
@@ -64,7 +66,7 @@ def test_the_last_run_is_counted_beside_the_earlier_ones() -> None:
 
 def test_a_row_refused_at_its_second_attempt_has_the_first_ones_ids() -> None:
     """The attempt that was not made is not counted; what was paid for is."""
-    result = ended_row(Known(attempt=2, past=(DEAD,)))
+    result = ended_row(JobState(attempt=2, past_attempts=(DEAD,)))
 
     assert (result.attempts, result.thread_id, result.run_id) == ((DEAD,), "thread_0", "run_0")
 
@@ -84,12 +86,14 @@ def test_a_run_that_could_not_be_read_is_counted_as_unknown() -> None:
 def test_an_adopted_answer_has_an_attempt_without_a_run_id() -> None:
     """After earlier attempts too: an unknown id is empty, never an earlier attempt's."""
     adopted = advance(
-        replace(SENT, attempt=2, past=(DEAD,)), Looked(NOW, found=Found(FoundKind.ANSWER)), P
-    ).known
+        replace(SENT, attempt=2, past_attempts=(DEAD,)),
+        LookupDone(NOW, lookup=RunLookup(LookupKind.ANSWER)),
+        P,
+    ).state
     event = AnswerRead(NOW, answer=replace(SAID, run_id=None))
     decision = advance(adopted, event, P)
     assert isinstance(decision.action, Finish)
-    result = ended_row(decision.known, decision.action, event)
+    result = ended_row(decision.state, decision.action, event)
 
     assert [attempt.run_id for attempt in result.attempts] == ["run_0", None]
     assert (result.run_id, result.thread_id, result.answer) == (None, "thread_1", "42")
@@ -100,7 +104,7 @@ def test_steps_of_every_attempt_are_kept_with_its_number() -> None:
     old = Step(run_id="run_0", attempt=1, type="message", status="completed")
     new = Step(run_id="run_1", attempt=1, type="message", status="completed")
     answer = Answer(steps=(new,), citations=({"a": 1},), files=({"name": "f"},))
-    result = ended_row(replace(READING, attempt=2, past=(DEAD,), steps=(old,), answer=answer))
+    result = ended_row(replace(READING, attempt=2, past_attempts=(DEAD,), steps=(old,), answer=answer))
 
     assert [(step.run_id, step.attempt) for step in result.steps] == [("run_0", 1), ("run_1", 2)]
     assert (result.citations, result.files) == (({"a": 1},), ({"name": "f"},))
@@ -113,7 +117,10 @@ def test_steps_of_every_attempt_are_kept_with_its_number() -> None:
 def test_a_duration_is_known_when_both_ends_are(first, last, took) -> None:
     """In milliseconds, and never negative: clocks may be set."""
     known = replace(
-        READING, past=(replace(DEAD, started_at=first, finished_at=last),), run_id=None, ended=None
+        READING,
+        past_attempts=(replace(DEAD, started_at=first, finished_at=last),),
+        run_id=None,
+        ended_run=None,
     )
 
     assert ended_row(known).duration_s == took
@@ -121,7 +128,7 @@ def test_a_duration_is_known_when_both_ends_are(first, last, took) -> None:
 
 def test_the_start_of_a_run_nobody_saw_begin_is_unknown() -> None:
     """The API's `created_at` is by another clock than `finished_at`: their difference would mean nothing."""
-    seen = replace(READING, began_at=None, ended=Run("run_1", "completed", created_at=NOW - 9))
+    seen = replace(READING, began_at=None, ended_run=Run("run_1", "completed", created_at=NOW - 9))
     result = ended_row(seen)
 
     assert (result.attempts[0].started_at, result.duration_s) == (None, None)
@@ -156,7 +163,7 @@ def test_dollars_are_stored_in_billionths() -> None:
 
 def test_the_log_line_says_what_a_person_asks_first() -> None:
     """Status, error, attempts, ids, time, tokens and money, all of the whole row."""
-    line = line_of(ended_row(replace(READING, attempt=2, past=(DEAD,))))
+    line = line_of(ended_row(replace(READING, attempt=2, past_attempts=(DEAD,))))
 
     assert line == {
         "status": "failed",

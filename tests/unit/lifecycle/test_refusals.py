@@ -16,8 +16,8 @@ from askmill.jobs.model.api_refusals import (
     report_of_text,
 )
 from askmill.worker.backends.errors import fault_of_reply, fault_within
-from askmill.worker.lifecycle.api_types import ApiFault
-from askmill.worker.lifecycle.retry import On, Verdict, classify, report_of
+from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.lifecycle.retry import ErrorClass, RequestKind, classify, report_of
 from tests.unit.lifecycle.refusal_texts import MODEL, MONEY, NOT_MODEL, NOT_MONEY, error
 
 ERROR_OBJECTS = {
@@ -27,7 +27,7 @@ ERROR_OBJECTS = {
 }
 
 
-def fault(reply: tuple[int, object], headers: Mapping[str, str] | None = None) -> ApiFault:
+def fault(reply: tuple[int, object], headers: Mapping[str, str] | None = None) -> ApiError:
     """The reply as a worker receives it."""
     status, body = reply
     return fault_of_reply(
@@ -40,7 +40,7 @@ def test_money_refused_is_seen_whatever_the_status_and_code(source: str) -> None
     """The batch pauses, at each kind of request; so does a run that ends with the same words."""
     met = fault(MONEY[source])
 
-    assert {classify(met, on) for on in On} == {Verdict.BATCH}
+    assert {classify(met, on) for on in RequestKind} == {ErrorClass.BATCH}
     assert not model_missing(report_of(met))
     assert money_refused(report_of_text(reason_of(report_of(met)))), "the reason alone says what it is about"
 
@@ -51,7 +51,7 @@ def test_what_only_sounds_like_money_pauses_no_batch(source: str) -> None:
     met = fault(NOT_MONEY[source])
 
     assert not money_refused(report_of(met))
-    assert classify(met, On.CREATE) is not Verdict.BATCH
+    assert classify(met, RequestKind.CREATE) is not ErrorClass.BATCH
 
 
 @pytest.mark.parametrize("source", MODEL)
@@ -59,8 +59,8 @@ def test_an_unknown_model_is_seen_whatever_the_status_and_code(source: str) -> N
     """The profile's: the batch pauses. The row's own: the row fails."""
     met = fault(MODEL[source])
 
-    assert classify(met, On.CREATE) is Verdict.BATCH
-    assert classify(met, On.CREATE, frozenset({"model"})) is Verdict.ROW
+    assert classify(met, RequestKind.CREATE) is ErrorClass.BATCH
+    assert classify(met, RequestKind.CREATE, frozenset({"model"})) is ErrorClass.ROW
     assert model_missing(report_of_text(reason_of(report_of(met)))), "the reason alone says what it is about"
 
 
@@ -80,7 +80,7 @@ def test_an_error_under_status_200_is_the_same_error(source: str) -> None:
     met = fault_within({"error": inside}, {})
 
     assert met is not None
-    assert classify(met, On.CREATE) is Verdict.BATCH
+    assert classify(met, RequestKind.CREATE) is ErrorClass.BATCH
 
 
 def test_an_error_field_of_a_real_object_is_no_refusal() -> None:
@@ -94,7 +94,7 @@ def test_an_error_field_of_a_real_object_is_no_refusal() -> None:
 
     assert fault_within(failed, {}) is None
     assert fault_within({**failed, "error": None}, {}) is None
-    assert fault_within({"id": "x", "error": {"code": 502, "message": "Bad Gateway"}}, {}) == ApiFault(
+    assert fault_within({"id": "x", "error": {"code": 502, "message": "Bad Gateway"}}, {}) == ApiError(
         502, "502", message="Bad Gateway"
     )
 
@@ -105,8 +105,8 @@ def test_a_402_that_tells_a_wait_is_waited_for() -> None:
     spent = fault((402, error(code=402, message="Insufficient credits")), {"retry-after": "3"})
 
     assert clears_by_itself(report_of(busy))
-    assert classify(busy, On.CREATE) is Verdict.THROTTLED
-    assert classify(spent, On.CREATE) is Verdict.BATCH
+    assert classify(busy, RequestKind.CREATE) is ErrorClass.THROTTLED
+    assert classify(spent, RequestKind.CREATE) is ErrorClass.BATCH
 
 
 @given(st.text(max_size=300), st.text(max_size=40), st.text(max_size=40))

@@ -2,12 +2,12 @@
 
 import pytest
 
-from askmill.worker.lifecycle.api_types import ApiFault
+from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.retry import (
     TABLE,
-    On,
+    ErrorClass,
+    RequestKind,
     RetryPolicy,
-    Verdict,
     assistant_gone,
     blocking_run,
     classify,
@@ -35,124 +35,124 @@ LONG = "Invalid 'input': string too long. Expected a string with maximum length 
 
 FAULTS = [
     # ── money, key, model, server: the batch ──
-    (ApiFault(429, code="insufficient_quota", message=QUOTA), On.CREATE, Verdict.BATCH),
-    (ApiFault(429, type="insufficient_quota", message=QUOTA), On.READ, Verdict.BATCH),
-    (ApiFault(400, code="billing_hard_limit_reached"), On.THREAD, Verdict.BATCH),
-    (ApiFault(429, code="billing_not_active"), On.CREATE, Verdict.BATCH),
-    (ApiFault(402, code="credit_balance_exhausted"), On.CREATE, Verdict.BATCH),
-    (ApiFault(403, code="organization_spend_limit_exceeded"), On.CREATE, Verdict.BATCH),
-    (ApiFault(429, code="project_spend_limit_exceeded"), On.CREATE, Verdict.BATCH),
-    (ApiFault(429, code="organization_usage_limit_exceeded"), On.CREATE, Verdict.BATCH),
-    (ApiFault(401, code="invalid_api_key", message="Incorrect API key provided"), On.READ, Verdict.BATCH),
-    (ApiFault(403, code="unsupported_country_region_territory"), On.CREATE, Verdict.BATCH),
-    (ApiFault(404, code="model_not_found", message=MODEL), On.CREATE, Verdict.BATCH),
-    (ApiFault(400, code="model_not_found", message=MODEL), On.CREATE, Verdict.BATCH),
-    (ApiFault(400, message=NO_ASSISTANT), On.CREATE, Verdict.BATCH),
-    (ApiFault(404, message=NO_ASSISTANT), On.THREAD, Verdict.BATCH),
-    (ApiFault(404, message=NO_STORE), On.SUBMIT, Verdict.BATCH),
-    (ApiFault(400, message=NO_STORE), On.CREATE, Verdict.BATCH),
-    (ApiFault(404, message="No vector store found with id 'vs_1'."), On.THREAD, Verdict.BATCH),
-    (ApiFault(404, "vector_store", message="not made again: no such file"), On.SUBMIT, Verdict.BATCH),
-    (ApiFault(None, "no_vector_store_yet", sent=False), On.CREATE, Verdict.UNSENT),
-    (ApiFault(400, code="invalid_beta", message=BETA), On.READ, Verdict.BATCH),
-    (ApiFault(404, message=URL), On.THREAD, Verdict.BATCH),
-    (ApiFault(405), On.CREATE, Verdict.BATCH),
-    (ApiFault(501), On.CREATE, Verdict.BATCH),
-    (ApiFault(400, code="organization_spend_limit_exceeded"), On.CREATE, Verdict.BATCH),
+    (ApiError(429, code="insufficient_quota", message=QUOTA), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(429, type="insufficient_quota", message=QUOTA), RequestKind.READ, ErrorClass.BATCH),
+    (ApiError(400, code="billing_hard_limit_reached"), RequestKind.THREAD, ErrorClass.BATCH),
+    (ApiError(429, code="billing_not_active"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(402, code="credit_balance_exhausted"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(403, code="organization_spend_limit_exceeded"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(429, code="project_spend_limit_exceeded"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(429, code="organization_usage_limit_exceeded"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(401, code="invalid_api_key", message="Incorrect API key provided"), RequestKind.READ, ErrorClass.BATCH),
+    (ApiError(403, code="unsupported_country_region_territory"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(404, code="model_not_found", message=MODEL), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(400, code="model_not_found", message=MODEL), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(400, message=NO_ASSISTANT), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(404, message=NO_ASSISTANT), RequestKind.THREAD, ErrorClass.BATCH),
+    (ApiError(404, message=NO_STORE), RequestKind.SUBMIT, ErrorClass.BATCH),
+    (ApiError(400, message=NO_STORE), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(404, message="No vector store found with id 'vs_1'."), RequestKind.THREAD, ErrorClass.BATCH),
+    (ApiError(404, "vector_store", message="not made again: no such file"), RequestKind.SUBMIT, ErrorClass.BATCH),
+    (ApiError(None, "no_vector_store_yet", sent=False), RequestKind.CREATE, ErrorClass.NOT_SENT),
+    (ApiError(400, code="invalid_beta", message=BETA), RequestKind.READ, ErrorClass.BATCH),
+    (ApiError(404, message=URL), RequestKind.THREAD, ErrorClass.BATCH),
+    (ApiError(405), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(501), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(400, code="organization_spend_limit_exceeded"), RequestKind.CREATE, ErrorClass.BATCH),
     # ── the way to the API: the batch ──
-    (ApiFault(302, code="redirected", message=MOVED), On.CREATE, Verdict.BATCH),
-    (ApiFault(307, code="redirected", message=MOVED), On.READ, Verdict.BATCH),
-    (ApiFault(303, code="redirected", message=MOVED), On.CANCEL, Verdict.BATCH),
-    (ApiFault(None, code="proxy_refused", message="the proxy wants a user", sent=False), On.CREATE, Verdict.BATCH),
-    (ApiFault(404, message="Invalid URL (POST /v1/threads/thread_1/runs)"), On.CREATE, Verdict.BATCH),
-    (ApiFault(404, message=NO_THREAD), On.THREAD, Verdict.BATCH),
-    (ApiFault(404, message=NO_FILE), On.THREAD, Verdict.BATCH),
-    (ApiFault(404, message=NO_FILE, param=""), On.CREATE, Verdict.BATCH),
-    (ApiFault(404, message=NO_FILE, param="tool_resources.code_interpreter.file_ids"), On.CREATE, Verdict.BATCH),
-    (ApiFault(405, param="messages"), On.THREAD, Verdict.BATCH),
+    (ApiError(302, code="redirected", message=MOVED), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(307, code="redirected", message=MOVED), RequestKind.READ, ErrorClass.BATCH),
+    (ApiError(303, code="redirected", message=MOVED), RequestKind.CANCEL, ErrorClass.BATCH),
+    (ApiError(None, code="proxy_refused", message="the proxy wants a user", sent=False), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(404, message="Invalid URL (POST /v1/threads/thread_1/runs)"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(404, message=NO_THREAD), RequestKind.THREAD, ErrorClass.BATCH),
+    (ApiError(404, message=NO_FILE), RequestKind.THREAD, ErrorClass.BATCH),
+    (ApiError(404, message=NO_FILE, param=""), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(404, message=NO_FILE, param="tool_resources.code_interpreter.file_ids"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(405, param="messages"), RequestKind.THREAD, ErrorClass.BATCH),
     # ── locks ──
-    (ApiFault(400, message=BUSY), On.CREATE, Verdict.LOCKED),
-    (ApiFault(400, message=WHILE), On.THREAD, Verdict.LOCKED),
-    (ApiFault(400, code="conversation_locked", message=LOCK, param="conversation"), On.CREATE, Verdict.LOCKED),
-    (ApiFault(409, code="conversation_locked", message=LOCK), On.SUBMIT, Verdict.LOCKED),
+    (ApiError(400, message=BUSY), RequestKind.CREATE, ErrorClass.LOCKED),
+    (ApiError(400, message=WHILE), RequestKind.THREAD, ErrorClass.LOCKED),
+    (ApiError(400, code="conversation_locked", message=LOCK, param="conversation"), RequestKind.CREATE, ErrorClass.LOCKED),
+    (ApiError(409, code="conversation_locked", message=LOCK), RequestKind.SUBMIT, ErrorClass.LOCKED),
     # ── wait ──
-    (ApiFault(429, code="rate_limit_exceeded", message=RATE), On.CREATE, Verdict.THROTTLED),
-    (ApiFault(429), On.READ, Verdict.THROTTLED),
-    (ApiFault(402, message="Too many requests in flight", retry_after_s=3.0), On.CREATE, Verdict.THROTTLED),
+    (ApiError(429, code="rate_limit_exceeded", message=RATE), RequestKind.CREATE, ErrorClass.THROTTLED),
+    (ApiError(429), RequestKind.READ, ErrorClass.THROTTLED),
+    (ApiError(402, message="Too many requests in flight", retry_after_s=3.0), RequestKind.CREATE, ErrorClass.THROTTLED),
     # ── the run has ended meanwhile ──
-    (ApiFault(400, message=LATE), On.SUBMIT, Verdict.ENDED),
-    (ApiFault(409, message=LATE), On.SUBMIT, Verdict.ENDED),
-    (ApiFault(400, message=OVER), On.CANCEL, Verdict.ENDED),
-    (ApiFault(409), On.CANCEL, Verdict.ENDED),
-    (ApiFault(404, message=NO_RUN), On.CANCEL, Verdict.ENDED),
-    (ApiFault(422), On.CANCEL, Verdict.ENDED),
+    (ApiError(400, message=LATE), RequestKind.SUBMIT, ErrorClass.ENDED),
+    (ApiError(409, message=LATE), RequestKind.SUBMIT, ErrorClass.ENDED),
+    (ApiError(400, message=OVER), RequestKind.CANCEL, ErrorClass.ENDED),
+    (ApiError(409), RequestKind.CANCEL, ErrorClass.ENDED),
+    (ApiError(404, message=NO_RUN), RequestKind.CANCEL, ErrorClass.ENDED),
+    (ApiError(422), RequestKind.CANCEL, ErrorClass.ENDED),
     # ── gone ──
-    (ApiFault(404, message=NO_RUN), On.READ, Verdict.GONE),
-    (ApiFault(404, message=NO_RUN), On.SUBMIT, Verdict.GONE),
-    (ApiFault(404, message=NO_THREAD), On.CREATE, Verdict.GONE),
-    (ApiFault(404, message="Conversation with id 'conv_1' not found."), On.CREATE, Verdict.GONE),
+    (ApiError(404, message=NO_RUN), RequestKind.READ, ErrorClass.GONE),
+    (ApiError(404, message=NO_RUN), RequestKind.SUBMIT, ErrorClass.GONE),
+    (ApiError(404, message=NO_THREAD), RequestKind.CREATE, ErrorClass.GONE),
+    (ApiError(404, message="Conversation with id 'conv_1' not found."), RequestKind.CREATE, ErrorClass.GONE),
     # ── never sent, lost, again ──
-    (ApiFault(None, code="not_connected", sent=False), On.CREATE, Verdict.UNSENT),
-    (ApiFault(None, code="not_connected", sent=False), On.READ, Verdict.UNSENT),
-    *[(ApiFault(status), On.CREATE, Verdict.LOST) for status in (None, 200, 408, 409, 500, 502, 503, 504, 529)],
-    *[(ApiFault(status), On.SUBMIT, Verdict.LOST) for status in (None, 200, 408, 500, 503)],
-    *[(ApiFault(status), On.READ, Verdict.AGAIN) for status in (None, 200, 408, 409, 500, 502, 503, 504)],
-    *[(ApiFault(status), On.THREAD, Verdict.AGAIN) for status in (None, 200, 408, 409, 500, 503)],
-    *[(ApiFault(status), On.CANCEL, Verdict.AGAIN) for status in (None, 200, 408, 500, 503)],
-    (ApiFault(400, message="what a look cannot mean"), On.READ, Verdict.AGAIN),
-    (ApiFault(418), On.CANCEL, Verdict.AGAIN),
+    (ApiError(None, code="not_connected", sent=False), RequestKind.CREATE, ErrorClass.NOT_SENT),
+    (ApiError(None, code="not_connected", sent=False), RequestKind.READ, ErrorClass.NOT_SENT),
+    *[(ApiError(status), RequestKind.CREATE, ErrorClass.REPLY_LOST) for status in (None, 200, 408, 409, 500, 502, 503, 504, 529)],
+    *[(ApiError(status), RequestKind.SUBMIT, ErrorClass.REPLY_LOST) for status in (None, 200, 408, 500, 503)],
+    *[(ApiError(status), RequestKind.READ, ErrorClass.RETRY) for status in (None, 200, 408, 409, 500, 502, 503, 504)],
+    *[(ApiError(status), RequestKind.THREAD, ErrorClass.RETRY) for status in (None, 200, 408, 409, 500, 503)],
+    *[(ApiError(status), RequestKind.CANCEL, ErrorClass.RETRY) for status in (None, 200, 408, 500, 503)],
+    (ApiError(400, message="what a look cannot mean"), RequestKind.READ, ErrorClass.RETRY),
+    (ApiError(418), RequestKind.CANCEL, ErrorClass.RETRY),
     # ── this row's input ──
-    (ApiFault(400, code="invalid_prompt"), On.CREATE, Verdict.ROW),
-    (ApiFault(400, message=LONG, param="input"), On.CREATE, Verdict.ROW),
-    (ApiFault(422, param="messages[0].content"), On.THREAD, Verdict.ROW),
-    (ApiFault(400, message="No tool output found for function call call_1.", param="input"), On.SUBMIT, Verdict.ROW),
-    (ApiFault(404, message=NO_FILE, param="messages[0].attachments[0].file_id"), On.THREAD, Verdict.ROW),
-    (ApiFault(404, message=NO_FILE, param="input[0].content[1].file_id"), On.CREATE, Verdict.ROW),
-    (ApiFault(413), On.CREATE, Verdict.ROW),
-    (ApiFault(400, message=NO_THREAD), On.CREATE, Verdict.ROW),
-    (ApiFault(422), On.SUBMIT, Verdict.ROW),
-    (ApiFault(405), On.SUBMIT, Verdict.ROW),
+    (ApiError(400, code="invalid_prompt"), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(400, message=LONG, param="input"), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(422, param="messages[0].content"), RequestKind.THREAD, ErrorClass.ROW),
+    (ApiError(400, message="No tool output found for function call call_1.", param="input"), RequestKind.SUBMIT, ErrorClass.ROW),
+    (ApiError(404, message=NO_FILE, param="messages[0].attachments[0].file_id"), RequestKind.THREAD, ErrorClass.ROW),
+    (ApiError(404, message=NO_FILE, param="input[0].content[1].file_id"), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(413), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(400, message=NO_THREAD), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(422), RequestKind.SUBMIT, ErrorClass.ROW),
+    (ApiError(405), RequestKind.SUBMIT, ErrorClass.ROW),
     # ── a setting of the profile ──
-    (ApiFault(400, param="temperature"), On.CREATE, Verdict.BATCH),
-    (ApiFault(400, param="tools[0].container"), On.CREATE, Verdict.BATCH),
+    (ApiError(400, param="temperature"), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(400, param="tools[0].container"), RequestKind.CREATE, ErrorClass.BATCH),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("fault", "on", "verdict"), FAULTS, ids=str)
-def test_each_fault_means_one_thing(fault: ApiFault, on: On, verdict: Verdict) -> None:
+def test_each_fault_means_one_thing(fault: ApiError, on: RequestKind, verdict: ErrorClass) -> None:
     """What the fault is taken for, by the request that met it."""
     assert classify(fault, on) is verdict
 
 
-@pytest.mark.parametrize("on", On)
+@pytest.mark.parametrize("on", RequestKind)
 @pytest.mark.parametrize(
     ("fault", "verdict"),
     [
-        (ApiFault(429, code="insufficient_quota", message=QUOTA), Verdict.BATCH),
-        (ApiFault(401, code="invalid_api_key"), Verdict.BATCH),
-        (ApiFault(404, code="model_not_found", message=MODEL), Verdict.BATCH),
-        (ApiFault(404, message=NO_ASSISTANT), Verdict.BATCH),
-        (ApiFault(400, code="invalid_beta", message=BETA), Verdict.BATCH),
-        (ApiFault(400, code="conversation_locked", message=LOCK), Verdict.LOCKED),
-        (ApiFault(400, message=BUSY), Verdict.LOCKED),
-        (ApiFault(429, code="rate_limit_exceeded", message=RATE), Verdict.THROTTLED),
-        (ApiFault(409, message=LATE), Verdict.ENDED),
-        (ApiFault(None, code="not_connected", sent=False), Verdict.UNSENT),
+        (ApiError(429, code="insufficient_quota", message=QUOTA), ErrorClass.BATCH),
+        (ApiError(401, code="invalid_api_key"), ErrorClass.BATCH),
+        (ApiError(404, code="model_not_found", message=MODEL), ErrorClass.BATCH),
+        (ApiError(404, message=NO_ASSISTANT), ErrorClass.BATCH),
+        (ApiError(400, code="invalid_beta", message=BETA), ErrorClass.BATCH),
+        (ApiError(400, code="conversation_locked", message=LOCK), ErrorClass.LOCKED),
+        (ApiError(400, message=BUSY), ErrorClass.LOCKED),
+        (ApiError(429, code="rate_limit_exceeded", message=RATE), ErrorClass.THROTTLED),
+        (ApiError(409, message=LATE), ErrorClass.ENDED),
+        (ApiError(None, code="not_connected", sent=False), ErrorClass.NOT_SENT),
     ],
 )
 def test_some_faults_mean_the_same_whichever_request_meets_them(
-    fault: ApiFault, on: On, verdict: Verdict
+    fault: ApiError, on: RequestKind, verdict: ErrorClass
 ) -> None:
     """Key, money, lock, rate and network are nobody's own: every request learns of them alike."""
     assert classify(fault, on) is verdict
 
 
-@pytest.mark.parametrize("on", On)
-def test_every_trouble_of_a_server_is_trouble(on: On) -> None:
+@pytest.mark.parametrize("on", RequestKind)
+def test_every_trouble_of_a_server_is_trouble(on: RequestKind) -> None:
     """Whatever number a proxy makes up: read again, or look first where a run may have been made."""
-    paid = Verdict.LOST if on in {On.CREATE, On.SUBMIT} else Verdict.AGAIN
+    paid = ErrorClass.REPLY_LOST if on in {RequestKind.CREATE, RequestKind.SUBMIT} else ErrorClass.RETRY
 
-    assert {classify(ApiFault(status), on) for status in range(500, 600) if status != 501} == {paid}
+    assert {classify(ApiError(status), on) for status in range(500, 600) if status != 501} == {paid}
 
 
 def test_every_row_of_the_table_is_met_and_names_its_source() -> None:
@@ -166,20 +166,20 @@ def test_every_row_of_the_table_is_met_and_names_its_source() -> None:
 @pytest.mark.parametrize(
     ("fault", "chosen"),
     [
-        (ApiFault(404, code="model_not_found", message=MODEL), "model"),
-        (ApiFault(400, param="temperature"), "temperature"),
-        (ApiFault(400, param="max_completion_tokens"), "max_completion_tokens"),
+        (ApiError(404, code="model_not_found", message=MODEL), "model"),
+        (ApiError(400, param="temperature"), "temperature"),
+        (ApiError(400, param="max_completion_tokens"), "max_completion_tokens"),
     ],
 )
-def test_what_the_row_chose_itself_fails_the_row(fault: ApiFault, chosen: str) -> None:
+def test_what_the_row_chose_itself_fails_the_row(fault: ApiError, chosen: str) -> None:
     """An `--override` that the API refuses is the row's fault; from the profile it would be the batch's."""
-    assert classify(fault, On.CREATE, frozenset({chosen})) is Verdict.ROW
-    assert classify(fault, On.CREATE, frozenset({"other"})) is Verdict.BATCH
+    assert classify(fault, RequestKind.CREATE, frozenset({chosen})) is ErrorClass.ROW
+    assert classify(fault, RequestKind.CREATE, frozenset({"other"})) is ErrorClass.BATCH
 
 
 def test_a_row_with_its_own_model_still_meets_the_batchs_faults() -> None:
     """Only an unknown model is its own; a wrong key is everybody's."""
-    assert classify(ApiFault(401), On.CREATE, frozenset({"model"})) is Verdict.BATCH
+    assert classify(ApiError(401), RequestKind.CREATE, frozenset({"model"})) is ErrorClass.BATCH
 
 
 @pytest.mark.parametrize(
@@ -193,18 +193,18 @@ def test_a_row_with_its_own_model_still_meets_the_batchs_faults() -> None:
 )
 def test_the_lock_names_the_run(text: str, run: str | None) -> None:
     """The id of the blocking run is in the text, whatever ids the server makes."""
-    assert blocking_run(ApiFault(400, message=text)) == run
+    assert blocking_run(ApiError(400, message=text)) == run
 
 
 @pytest.mark.parametrize(
     ("fault", "gone"),
     [
-        (ApiFault(404, message=NO_ASSISTANT), True),
-        (ApiFault(400, message=NO_ASSISTANT), False),
-        (ApiFault(404, message=NO_THREAD), False),
+        (ApiError(404, message=NO_ASSISTANT), True),
+        (ApiError(400, message=NO_ASSISTANT), False),
+        (ApiError(404, message=NO_THREAD), False),
     ],
 )
-def test_a_deleted_assistant_is_told_from_a_deleted_thread(fault: ApiFault, gone: bool) -> None:
+def test_a_deleted_assistant_is_told_from_a_deleted_thread(fault: ApiError, gone: bool) -> None:
     """By status and text: only then is another made."""
     assert assistant_gone(fault) is gone
 
@@ -212,15 +212,15 @@ def test_a_deleted_assistant_is_told_from_a_deleted_thread(fault: ApiFault, gone
 @pytest.mark.parametrize(
     ("fault", "gone"),
     [
-        (ApiFault(404, message=NO_STORE), True),
-        (ApiFault(400, message=NO_STORE), True),
-        (ApiFault(404, message="No vector store found with id 'vs_1'."), True),
-        (ApiFault(500, message=NO_STORE), False),
-        (ApiFault(404, message="Vector store with id ['vs_2'] not found."), False),
-        (ApiFault(404, message="No thread found with id 'vs_1'."), False),
+        (ApiError(404, message=NO_STORE), True),
+        (ApiError(400, message=NO_STORE), True),
+        (ApiError(404, message="No vector store found with id 'vs_1'."), True),
+        (ApiError(500, message=NO_STORE), False),
+        (ApiError(404, message="Vector store with id ['vs_2'] not found."), False),
+        (ApiError(404, message="No thread found with id 'vs_1'."), False),
     ],
 )
-def test_a_deleted_vector_store_is_known_by_its_name(fault: ApiFault, gone: bool) -> None:
+def test_a_deleted_vector_store_is_known_by_its_name(fault: ApiError, gone: bool) -> None:
     """Only the batch's own is made again, and only when the API says that it is not there."""
     assert store_gone(fault, "vs_1") is gone
     assert not store_gone(fault, None)
@@ -229,12 +229,12 @@ def test_a_deleted_vector_store_is_known_by_its_name(fault: ApiFault, gone: bool
 @pytest.mark.parametrize(
     ("fault", "again"),
     [
-        *[(ApiFault(status), True) for status in (None, 200, 408, 429, 500, 503)],
-        *[(ApiFault(status), False) for status in (400, 403, 404, 501)],
-        (ApiFault(200, code="too_large"), False),
+        *[(ApiError(status), True) for status in (None, 200, 408, 429, 500, 503)],
+        *[(ApiError(status), False) for status in (400, 403, 404, 501)],
+        (ApiError(200, code="too_large"), False),
     ],
 )
-def test_a_file_is_fetched_again_where_that_may_help(fault: ApiFault, again: bool) -> None:
+def test_a_file_is_fetched_again_where_that_may_help(fault: ApiError, again: bool) -> None:
     """Trouble passes; a file that is gone or too large stays so."""
     assert may_pass(fault) is again
 
