@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.client import make_client as make_client
+from askmill.jobs.openai_client.client import make_client
 from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.factory import backend_for
 from askmill.worker.lifecycle.api_types import Answer, Run

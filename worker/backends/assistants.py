@@ -105,7 +105,11 @@ class AssistantsBackend:
             return await self._look(thread_id, run_id)
 
     async def submit(
-        self, ask: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
+        self,
+        ask: RunRequest,
+        thread_id: str,
+        run_id: str,
+        outputs: tuple[ToolOutput, ...],  # noqa: ARG002
     ) -> Run:
         given = [{"tool_call_id": output.call_id, "output": output.output} for output in outputs]
         where = path("threads", thread_id, "runs", run_id, "submit_tool_outputs")
