@@ -9,8 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from askmill.jobs.local.ports import HOST, free_port
-from askmill.jobs.openai_client.client import make_client
-from askmill.jobs.openai_client.client import redact_api_text
+from askmill.jobs.openai_client.client import make_client, redact_api_text
 from askmill.worker.backends.errors import fault_of_reply, retry_after_s
 from askmill.worker.backends.http import HttpClient
 from askmill.worker.lifecycle.api_types import ApiError

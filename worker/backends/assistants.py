@@ -106,10 +106,10 @@ class AssistantsBackend:
 
     async def submit(
         self,
-        ask: RunRequest,
+        ask: RunRequest,  # noqa: ARG002
         thread_id: str,
         run_id: str,
-        outputs: tuple[ToolOutput, ...],  # noqa: ARG002
+        outputs: tuple[ToolOutput, ...],
     ) -> Run:
         given = [{"tool_call_id": output.call_id, "output": output.output} for output in outputs]
         where = path("threads", thread_id, "runs", run_id, "submit_tool_outputs")
