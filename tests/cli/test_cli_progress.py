@@ -18,7 +18,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @pytest.fixture
 def user(tmp_path: Path) -> Terminal:
-    return terminal(tmp_path, offline=True)
+    return terminal(tmp_path)
 
 
 def _on_terminal(user: Terminal, columns: int, *arguments: str) -> tuple[int, str]:
