@@ -21,8 +21,9 @@
     askmill:window             HASH    minutes after a 429    runs the API bears, hold_until; throttle
     askmill:tat:{kind}         STRING  a minute past its end  when the next booking is due, ms; book
     askmill:b:{b}              HASH    to purge or retention  the batch itself; every change of its state.
-                                                             While it loads: `loader`, a fence; `lease_until`,
-                                                             ms; `before`: the batch that a --new replaces
+                                                             While it loads: `loader`, a fence; `lease_from`,
+                                                             `lease_until`, ms; `before`: the batch that a
+                                                             --new replaces
     askmill:b:{b}:n            HASH    as the batch           rows a status byte, runs, tokens, money, …
     askmill:b:{b}:status       STRING  as the batch           one byte a row (jobs/model/models.py), row 1 first
     askmill:b:{b}:input        HASH    as the batch           block number → 16 rows, packed; add_rows

@@ -143,3 +143,11 @@ async def test_a_loader_that_nobody_has_replaced_goes_on(store: Store, client: r
     await store.add_rows(batch, 1, [NewRow(["why?"])])
     assert await _other(store).take(new_batch()) == Found(batch, loading=True)
     await store.seal_batch(batch)
+
+
+async def test_a_clock_that_is_set_back_keeps_nobody_waiting(store: Store, client: redis.Redis) -> None:
+    """A lease that begins in the future has run out: nobody waits an hour for a loader that has died."""
+    batch = (await store.take(new_batch())).batch
+    for field in ("lease_from", "lease_until"):
+        client.hincrby(keys.batch(batch), field, 3_600_000)
+    assert await _other(store).take(new_batch()) == Loading(batch, continued=True, options={})

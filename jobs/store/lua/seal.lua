@@ -19,7 +19,7 @@ end
 
 local now = now_ms()
 redis.call('HSET', batch_key(batch), 'state', 'queued', 'rows', rows, 'submitted_at', now)
-redis.call('HDEL', batch_key(batch), 'lease_until', 'before')
+redis.call('HDEL', batch_key(batch), 'lease_from', 'lease_until', 'before')
 redis.call('DEL', part(batch, 'turns'))
 redis.call('SREM', LOADING, batch)
 -- Of two in one millisecond, or when Redis' clock was set back, the later is the newest all the same.

@@ -20,7 +20,8 @@ end
 -- The lease goes on, and the batch stays for another `unsealed_ms`: its hash, its identity and these parts.
 local function renew(batch, lease_ms, unsealed_ms, parts)
   local identity = redis.call('HGET', batch_key(batch), 'identity')
-  redis.call('HSET', batch_key(batch), 'lease_until', now_ms() + lease_ms)
+  local now = now_ms()
+  redis.call('HSET', batch_key(batch), 'lease_from', now, 'lease_until', now + lease_ms)
   redis.call('PEXPIRE', batch_key(batch), unsealed_ms)
   if redis.call('GET', identity_key(identity)) == batch then redis.call('PEXPIRE', identity_key(identity), unsealed_ms) end
   for _, name in ipairs(parts) do redis.call('PEXPIRE', part(batch, name), unsealed_ms) end
@@ -31,12 +32,13 @@ end
 local function newest(identity)
   local batch = redis.call('GET', identity_key(identity))
   for _ = 1, 1000 do
-    local about = batch and redis.call('HMGET', batch_key(batch), 'state', 'lease_until', 'before') or {}
-    if not about[1] then return nil end
-    local lapsed = about[1] == 'loading' and now_ms() >= (tonumber(about[2]) or 0)
-    if not (lapsed and about[3] and redis.call('EXISTS', batch_key(about[3])) == 1) then
-      return batch, about[1], lapsed
-    end
-    batch = about[3]
+    local state, from, till, before =
+      unpack(batch and redis.call('HMGET', batch_key(batch), 'state', 'lease_from', 'lease_until', 'before') or {})
+    if not state then return nil end
+    -- A lease from the future: the clock was set back, and nobody waits until it is there again.
+    local now = now_ms()
+    local lapsed = state == 'loading' and (now >= (tonumber(till) or 0) or now < (tonumber(from) or 0))
+    if not (lapsed and before and redis.call('EXISTS', batch_key(before)) == 1) then return batch, state, lapsed end
+    batch = before
   end
 end
