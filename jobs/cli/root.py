@@ -11,12 +11,12 @@ import click
 from askmill.jobs.cli.exit_codes import exit_code_for
 
 FAMILIES = {
-    "submitting": ("run", "submit"),
-    "estimating": ("estimate",),
-    "reading": ("status", "collect", "show", "list"),
-    "reporting": ("report",),
-    "steering": ("cancel", "retry", "pause", "resume", "purge"),
-    "chatting": ("chat",),
+    "run": ("run", "submit"),
+    "estimate": ("estimate",),
+    "query": ("status", "collect", "show", "list"),
+    "report": ("report",),
+    "control": ("cancel", "retry", "pause", "resume", "purge"),
+    "chat": ("chat",),
     "processes": ("worker", "emulator", "doctor"),
 }
 """Module → its commands, in the order of the help."""

@@ -179,12 +179,12 @@ def test_a_turn_knows_the_last_runs_before_it() -> None:
     known = replace(
         READING, shared_thread=True, past_attempts=(replace(DEAD, run_id="run_0"),), earlier_runs=("run_e",)
     )
-    later = initial_state(claim_of("q", "anna", seed=previous_turn_of(known)), batch_of())
+    later = initial_state(claim_of("q", "anna", previous_turn=previous_turn_of(known)), batch_of())
     assert later.earlier_runs == ("run_e", "run_0", "run_1")
     assert later.known_run_ids == {"run_e", "run_0", "run_1"}
 
     old = replace(known, earlier_runs=tuple(f"run_{n}" for n in range(10, 99)))
-    last = initial_state(claim_of("q", "anna", seed=previous_turn_of(old)), batch_of()).earlier_runs
+    last = initial_state(claim_of("q", "anna", previous_turn=previous_turn_of(old)), batch_of()).earlier_runs
     assert (len(last), last[-3:]) == (RUNS_TOLD, ("run_98", "run_0", "run_1"))
 
 

@@ -167,7 +167,7 @@ async def test_a_run_whose_reply_was_lost_is_found(api):
     seen = await wait_until_async(found, "the lost run is found")
     run_id = seen.run.id if seen.run else None
     assert seen.kind is (LookupKind.RUN if run_id else LookupKind.ANSWER)
-    assert not seen.surplus
+    assert not seen.duplicates
     if run_id:
         await api.over(ask, thread_id, run_id)
     answer = await api.backend.read(ask, thread_id, run_id)

@@ -19,7 +19,7 @@ return told
 def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
     """jobs/store/lua/lib/keys.lua and jobs/store/keys.py are twins."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        told = client.eval(source("keys") + TOLD, 0)
+        told = client.eval(source("lib/keys") + TOLD, 0)
     assert told == [
         keys.BATCHES,
         keys.LOADING,
