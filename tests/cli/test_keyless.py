@@ -38,7 +38,7 @@ ASKS = {
     "pilot": ["askmill", "estimate", "q.csv", "--pilot", "1"],
     "chat": ["askmill", "chat"],
     "worker": ["askmill", "worker"],
-    "worker module": [*PYTHON, "-m", "askmill.own", "worker"],
+    "worker module": [*PYTHON, "-m", "askmill.worker"],
     "library run": [*PYTHON, "-c", CALL.format("run")],
     "library submit": [*PYTHON, "-c", CALL.format("submit")],
 }
