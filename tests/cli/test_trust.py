@@ -87,7 +87,7 @@ def test_a_worker_decides_for_itself_however_it_was_started(user: Terminal, serv
     """A batch of that address waits; `python -m askmill.worker` and Celery's own command line refuse as well."""
     submitted = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv")
     assert submitted.returncode == 0, submitted.stderr
-    celery = ["-m", "celery", "-A", "askmill.app", "worker"]
+    celery = ["-m", "celery", "-A", "askmill.worker.celery.celery_app", "worker"]
     redis = {"ASKMILL_REDIS_URL": "redis://127.0.0.1:9/0"}
     for words, settings in ((["-P", "-m", "worker"], {}), (celery, redis)):
         done = subprocess.run(
