@@ -49,7 +49,7 @@ def server_pid(client: redis.Redis) -> int:
 def keeper_of(pid: int) -> psutil.Process:
     keeper = psutil.Process(pid).parent()
     assert keeper is not None
-    assert any("keeper.py" in part for part in keeper.cmdline())
+    assert any("supervisor.py" in part for part in keeper.cmdline())
     return keeper
 
 

@@ -74,7 +74,7 @@ class EmbeddedRedis(RuleBasedStateMachine):
 
     @invariant()
     def one_server_at_most(self) -> None:
-        servers = [p for p in processes_in(self._home) if not any("keeper.py" in a for a in p.cmdline())]
+        servers = [p for p in processes_in(self._home) if not any("supervisor.py" in a for a in p.cmdline())]
         assert len(servers) <= 1
 
     def teardown(self) -> None:
@@ -88,7 +88,7 @@ class EmbeddedRedis(RuleBasedStateMachine):
     def _keeper(self) -> psutil.Process | None:
         """None once it was killed: then the server has another parent, and is not started again."""
         keeper = psutil.Process(self._server()).parent()
-        return keeper if keeper and any("keeper.py" in part for part in keeper.cmdline()) else None
+        return keeper if keeper and any("supervisor.py" in part for part in keeper.cmdline()) else None
 
     def _server(self) -> int:
         return int((self._home / "data" / "locks" / "redis.server").read_text())

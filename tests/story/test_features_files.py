@@ -206,7 +206,7 @@ def test_rows_choose_model_instructions_and_numbers(asker: Asker) -> None:
         300,
         0.5,
     )
-    assert (second["model"], second["instructions"], second[limit]) == ("gpt-5-mini", "Be kind.", None)
+    assert (second["model"], second["instructions"], second[limit]) == ("gpt-6-luna", "Be kind.", None)
 
 
 def _run(asker: Asker, row: dict[str, str]) -> dict[str, object]:
