@@ -1,6 +1,7 @@
-"""A file of questions, checked as a whole, then handed out row by row in flat memory.
+"""Input files: validate a file as a whole, then iterate over its rows in constant memory.
 
-`check(path, IntakeOptions(...))` refuses with all faults or gives an `Intake`; its `rows_iter()` is lazy.
+`check(path, IntakeOptions(...))` raises InputFaults with all faults of the file, or returns an `Intake`.
+Its `rows_iter()` yields the rows lazily.
 """
 
 from askmill.jobs.intake.options import IntakeOptions

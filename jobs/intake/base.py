@@ -1,4 +1,4 @@
-"""What every format becomes: a header and chunks of rows that know their lines."""
+"""The protocol of the three file readers (CSV, JSON lines, Parquet): a header and chunks of rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,60 +6,72 @@ from typing import Any, Protocol
 
 from askmill.jobs.model.errors import Fault
 
-ROWS_A_CHUNK = 256
-"""Small enough that 256 questions of the greatest length stay within 64 MB."""
+CHUNK_ROWS = 256
+"""Rows in a chunk: 256 questions of the maximum length stay within 64 MB."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive rows. `broken` has, by index, why a row could not be read at all.
+    """Consecutive rows and what is needed to compute their positions.
 
-    `first_line` is the line of the first entry of `raw`; `raw` has the rows with their blank lines, where
-    lines are counted from line feeds, else `lines` has them. Where neither is given, places are row numbers.
+    A position is a physical line (CSV, JSON lines) or a row number (Parquet); both count from 1.
+
+    - `first_line`: the line of `records[0]`, or the number of the first row.
+    - `records`: a CSV's records, blank lines included; lines are counted from the line feeds in them.
+    - `lines`: the line of each row, where the reader knows it.
+    - `unreadable`: by row index, why a row could not be parsed.
     """
 
     rows: list[list[Any]]
     first_line: int
-    raw: list[list[str]] | None = None
+    records: list[list[str]] | None = None
     lines: list[int] | None = None
-    broken: dict[int, str] = field(default_factory=dict)
+    unreadable: dict[int, str] = field(default_factory=dict)
 
-    def places(self) -> list[int]:
-        """The physical line where each row starts, from 1."""
+    def positions(self) -> list[int]:
+        """The position of each row."""
         if self.lines is not None:
             return self.lines
-        if self.raw is None:
+        if self.records is None:
             return list(range(self.first_line, self.first_line + len(self.rows)))
         line, lines = self.first_line, []
-        for row in self.raw:
-            if row:
+        for record in self.records:
+            if record:
                 lines.append(line)
-            line += 1 + sum(cell.count("\n") for cell in row)
+            line += line_count(record)
         return lines[: len(self.rows)]
 
-    def upto(self, count: int) -> "Chunk":
+    def head(self, count: int) -> "Chunk":
         """The first `count` rows."""
-        broken = {at: reason for at, reason in self.broken.items() if at < count}
-        return Chunk(self.rows[:count], self.first_line, self.raw, self.lines, broken)
+        unreadable = {index: reason for index, reason in self.unreadable.items() if index < count}
+        return Chunk(self.rows[:count], self.first_line, self.records, self.lines, unreadable)
 
 
-class Table(Protocol):
-    """A header and, once, its rows. A Fault among the chunks is one that --skip-bad-rows cannot skip."""
+def line_count(record: list[str]) -> int:
+    """How many physical lines a CSV record takes."""
+    return 1 + sum(cell.count("\n") for cell in record)
+
+
+class TableReader(Protocol):
+    """A header and one iteration over the rows.
+
+    A Fault among the chunks concerns the file's structure: `--skip-bad-rows` does not skip it.
+    """
 
     @property
     def columns(self) -> list[str]: ...
     @property
     def header_line(self) -> int | None: ...
     @property
-    def by_line(self) -> bool:
-        """Whether places are lines of a text, not row numbers."""
+    def has_line_numbers(self) -> bool:
+        """Whether positions are physical lines; False: row numbers."""
 
     @property
-    def separator(self) -> str | None:
-        """The delimiter of a CSV; None where cells have types."""
+    def delimiter(self) -> str | None:
+        """The delimiter of a CSV; None for formats with typed cells."""
 
     @property
-    def unsure(self) -> bool:
-        """Whether bytes were met so far that make a look at each text necessary."""
+    def must_check_text(self) -> bool:
+        """Whether the bytes read so far contain NUL or undecodable bytes: then each cell is checked."""
 
     def chunks(self) -> Iterator[Chunk | Fault]: ...

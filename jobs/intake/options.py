@@ -1,13 +1,13 @@
-"""What the command line says about reading a file."""
+"""The command line's options for reading an input file."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class IntakeOptions:
-    """The options of `run`, `submit` and `estimate` that concern the file; None means detected or absent.
+    """The input options of `run`, `submit` and `estimate`; None means not set or detected.
 
-    `limit` counts rows, the rejected ones too.
+    `limit` is the number of rows to read, rejected rows included.
     """
 
     question_column: str | None = None

@@ -1,25 +1,24 @@
-"""One pass over an input: its rows as they are judged, up to the limit."""
+"""One pass over an input: chunks of validated rows, up to the limit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from askmill.jobs.intake.base import Chunk, Table
-from askmill.jobs.intake.csv_reader import CsvTable
+from askmill.jobs.intake.base import Chunk, TableReader
+from askmill.jobs.intake.csv_reader import CsvReader
 from askmill.jobs.intake.duplicate_ids import ExactPass
 from askmill.jobs.intake.header import read_header
-from askmill.jobs.intake.jsonl_reader import JsonlTable
+from askmill.jobs.intake.jsonl_reader import JsonlReader
 from askmill.jobs.intake.options import IntakeOptions
-from askmill.jobs.intake.overrides import ValueFault
+from askmill.jobs.intake.overrides import ValueCheck
 from askmill.jobs.intake.row_validator import RowValidator
-from askmill.jobs.intake.sniff import chosen, detected
-from askmill.jobs.intake.source import Kind, Source, Tally
+from askmill.jobs.intake.source import HashingReader, InputFormat, InputSource
 from askmill.jobs.model.errors import Fault
 from askmill.jobs.model.models import as_text
 
 
-class Judged(NamedTuple):
-    """A chunk with, by index, why rows of it cannot be asked."""
+class ValidatedChunk(NamedTuple):
+    """A chunk and, by row index, why rows of it are rejected."""
 
     chunk: Chunk
     reasons: dict[int, str]
@@ -27,116 +26,107 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True)
 class PassFactory:
-    """An input as every pass reads it; `delimiter` is set for a CSV."""
+    """What all passes over an input share. `delimiter` is None unless the input is a CSV."""
 
-    source: Source
+    source: InputSource
     options: IntakeOptions
     delimiter: str | None
-    model_fault: ValueFault | None = None
+    check_model: ValueCheck | None = None
 
-    def reader(self) -> "Reader":
-        """A new pass, from the start."""
-        return Reader(self)
-
-
-def passes_over(source: Source, options: IntakeOptions, model_fault: ValueFault | None = None) -> PassFactory:
-    """Settles what all passes share. Raises UsageError."""
-    if source.kind is not Kind.CSV:
-        return PassFactory(source, options, None, model_fault)
-    asked = options.delimiter
-    return PassFactory(source, options, detected(source) if asked is None else chosen(asked), model_fault)
+    def open_pass(self) -> "InputPass":
+        """Start a pass at the beginning of the input. Raises InputFaults if there is no readable header."""
+        return InputPass(self)
 
 
-class Reader:
-    """A pass under way: the table, its judge, and what they yield. Raises InputFaults without a header."""
+class InputPass:
+    """A pass in progress: the open table, its header, its validator, the hash of the bytes read."""
 
-    def __init__(self, passes: PassFactory) -> None:
-        self._limit = passes.options.limit
-        self._tally = Tally(passes.source.open())
+    def __init__(self, factory: PassFactory) -> None:
+        self._limit = factory.options.limit
+        self._bytes = HashingReader(factory.source.open())
         try:
-            self.table = _table(passes, self._tally)
-            self.header = read_header(self.table.columns, passes.options)
-            self.judge = RowValidator(self.header.spec, self.table, passes.source.folder, passes.model_fault)
+            self.table = _open_table(factory, self._bytes)
+            self.header = read_header(self.table.columns, factory.options)
+            self.validator = RowValidator(
+                self.header.spec, self.table, factory.source.folder, factory.check_model
+            )
         except BaseException:
-            self._tally.close()
+            self._bytes.close()
             raise
         spec = self.header.spec
-        self._id_place = spec.columns.index(spec.id_column) if spec.id_column in spec.columns else None
+        self._id_index = spec.columns.index(spec.id_column) if spec.id_column in spec.columns else None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tally.close()
+        self._bytes.close()
 
-    def judged(self) -> Iterator[Judged | Fault]:
-        """All rows with their reasons, and the faults that no option can skip."""
-        left = self._limit
+    def chunks(self) -> Iterator[ValidatedChunk | Fault]:
+        """All chunks up to the limit, and the faults that `--skip-bad-rows` does not skip."""
+        rows_left = self._limit
         for item in self.table.chunks():
             if isinstance(item, Fault):
                 yield item
                 continue
-            chunk = item if left is None or len(item.rows) <= left else item.upto(left)
+            chunk = item if rows_left is None or len(item.rows) <= rows_left else item.head(rows_left)
             if chunk.rows:
-                yield Judged(chunk, self.judge.reasons(chunk))
-            if left is not None:
-                left -= len(chunk.rows)
-                if left <= 0:
+                yield ValidatedChunk(chunk, self.validator.reasons(chunk))
+            if rows_left is not None:
+                rows_left -= len(chunk.rows)
+                if rows_left <= 0:
                     return
 
-    def id_texts(self, judged: Judged) -> list[str]:
-        """The own ids of the rows that will be asked, blank ones too."""
-        at = self._id_place
-        if at is None:
+    def ids(self, validated: ValidatedChunk) -> list[str]:
+        """The input's own ids of the rows that are not rejected; some may be blank."""
+        if self._id_index is None:
             return []
-        if judged.reasons:
-            return [own_id for _, own_id in self._ids(judged)]
-        return [as_text(row[at]) for row in judged.chunk.rows]
+        if validated.reasons:
+            return [own_id for _, own_id in self._indexed_ids(validated)]
+        return [as_text(row[self._id_index]) for row in validated.chunk.rows]
 
-    def _ids(self, judged: Judged) -> list[tuple[int, str]]:
-        at = self._id_place
-        if at is None:
+    def _indexed_ids(self, validated: ValidatedChunk) -> list[tuple[int, str]]:
+        if self._id_index is None:
             return []
-        found = [
-            (index, as_text(row[at]))
-            for index, row in enumerate(judged.chunk.rows)
-            if index not in judged.reasons
+        ids = [
+            (index, as_text(row[self._id_index]))
+            for index, row in enumerate(validated.chunk.rows)
+            if index not in validated.reasons
         ]
-        return [(index, own_id) for index, own_id in found if own_id]
+        return [(index, own_id) for index, own_id in ids if own_id]
 
-    def repeated(self, judged: Judged, seen: ExactPass) -> dict[int, str]:
-        """By index, which ids stand on an earlier row."""
-        places = judged.chunk.places()
-        firsts = ((at, own_id, seen.first_place(own_id, places[at])) for at, own_id in self._ids(judged))
-        return {
-            at: f"the id {own_id[:80]!r} stands already on {self._where(first)}; ids must differ"
-            for at, own_id, first in firsts
-            if first != places[at]
-        }
+    def duplicate_ids(self, validated: ValidatedChunk, exact_pass: ExactPass) -> dict[int, str]:
+        """By row index, the reason for each row whose id occurs on an earlier row."""
+        positions = validated.chunk.positions()
+        reasons: dict[int, str] = {}
+        for index, own_id in self._indexed_ids(validated):
+            first = exact_pass.first_position(own_id, positions[index])
+            if first != positions[index]:
+                unit = "line" if self.table.has_line_numbers else "row"
+                reasons[index] = (
+                    f"the id {own_id[:80]!r} already occurs on {unit} {first}; give each row its own id"
+                )
+        return reasons
 
     def faults(self, chunk: Chunk, reasons: dict[int, str]) -> dict[int, Fault]:
-        """The reasons with the places of their rows."""
+        """The reasons as faults with the positions of their rows."""
         if not reasons:
             return {}
-        places = chunk.places()
-        return {at: self._fault(places[at], reason) for at, reason in reasons.items()}
+        positions = chunk.positions()
+        if self.table.has_line_numbers:
+            return {index: Fault(positions[index], reason) for index, reason in reasons.items()}
+        return {index: Fault(None, f"row {positions[index]}: {reason}") for index, reason in reasons.items()}
 
     def sha256(self) -> str:
-        """Of the whole content, whatever the limit."""
-        return self._tally.sha256()
-
-    def _where(self, place: int) -> str:
-        return f"line {place}" if self.table.by_line else f"row {place}"
-
-    def _fault(self, place: int, reason: str) -> Fault:
-        return Fault(place, reason) if self.table.by_line else Fault(None, f"row {place}: {reason}")
+        """The hash of the whole content, also of what lies beyond the limit."""
+        return self._bytes.sha256()
 
 
-def _table(passes: PassFactory, tally: Tally) -> Table:
-    if passes.delimiter is not None:
-        return CsvTable(passes.source, tally, passes.delimiter)
-    if passes.source.kind is Kind.JSONL:
-        return JsonlTable(passes.source, tally)
-    from askmill.jobs.intake.parquet_reader import ParquetTable  # noqa: PLC0415 -- pyarrow takes a quarter second
+def _open_table(factory: PassFactory, hashing_reader: HashingReader) -> TableReader:
+    if factory.delimiter is not None:
+        return CsvReader(factory.source, hashing_reader, factory.delimiter)
+    if factory.source.format is InputFormat.JSONL:
+        return JsonlReader(factory.source, hashing_reader)
+    from askmill.jobs.intake.parquet_reader import ParquetReader  # noqa: PLC0415 -- pyarrow takes a quarter second
 
-    return ParquetTable(passes.source)
+    return ParquetReader(factory.source)

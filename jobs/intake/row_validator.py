@@ -1,77 +1,81 @@
-"""Which rows cannot be asked, and why; whole chunks are cleared at once, only suspicious ones row by row."""
+"""Validates rows: a fast check of the whole chunk first, row by row only where that fails."""
 
 from pathlib import Path
 from typing import Any
 
-from askmill.jobs.intake.base import Chunk, Table
-from askmill.jobs.intake.encoding_faults import unsound
-from askmill.jobs.intake.overrides import KNOWN, Overrides, ValueFault
-from askmill.jobs.intake.render import LONGEST_TEXT, questions_of
+from askmill.jobs.intake.base import Chunk, TableReader
+from askmill.jobs.intake.overrides import OVERRIDE_COLUMNS, Overrides, ValueCheck
+from askmill.jobs.intake.render import MAX_TEXT_CHARACTERS, question_renderer
+from askmill.jobs.intake.source import encoding_fault
 from askmill.jobs.model.models import InputSpec, as_text
 
 
 class RowValidator:
-    """Judges the rows of one pass."""
+    """Validates the rows of one pass."""
 
-    def __init__(self, spec: InputSpec, table: Table, folder: Path, model_fault: ValueFault | None) -> None:
+    def __init__(
+        self, spec: InputSpec, table: TableReader, folder: Path, check_model: ValueCheck | None
+    ) -> None:
         self._spec, self._width, self._table = spec, len(spec.columns), table
-        self._questions = questions_of(spec, typed=table.separator is None)
-        self.overrides = Overrides(folder, model_fault)
-        self._checked = [
+        self._render = question_renderer(spec, typed=table.delimiter is None)
+        self.overrides = Overrides(folder, check_model)
+        self._override_columns = [
             (name, spec.columns.index(name))
             for name in spec.overrides
-            if name in KNOWN and name in spec.columns
+            if name in OVERRIDE_COLUMNS and name in spec.columns
         ]
 
     def reasons(self, chunk: Chunk) -> dict[int, str]:
-        """By index, why rows of the chunk cannot be asked."""
-        if self._clear(chunk):
+        """By row index, why rows of the chunk are rejected."""
+        if self._all_valid(chunk):
             return {}
-        bad = ((at, chunk.broken.get(at) or self._reason(row)) for at, row in enumerate(chunk.rows))
-        return {at: reason for at, reason in bad if reason is not None}
+        reasons = (
+            (index, chunk.unreadable.get(index) or self._reason(row)) for index, row in enumerate(chunk.rows)
+        )
+        return {index: reason for index, reason in reasons if reason is not None}
 
-    def _clear(self, chunk: Chunk) -> bool:
-        if chunk.broken or self._checked or self._table.unsure or self._questions is None:
+    def _all_valid(self, chunk: Chunk) -> bool:
+        """Whether the whole chunk is valid, as far as a cheap check can tell."""
+        if chunk.unreadable or self._override_columns or self._table.must_check_text or self._render is None:
             return False
         if set(map(len, chunk.rows)) != {self._width}:
             return not chunk.rows
-        questions = self._questions(chunk.rows)
-        return all(map(str.strip, questions)) and max(map(len, questions)) <= LONGEST_TEXT
+        questions = self._render(chunk.rows)
+        return all(map(str.strip, questions)) and max(map(len, questions)) <= MAX_TEXT_CHARACTERS
 
     def _reason(self, row: list[Any]) -> str | None:
-        if reason := self._unsound(row) or self._ragged(row):
+        text = "\n".join(cell for cell in row if isinstance(cell, str))
+        if reason := encoding_fault(text) or self._width_fault(row):
             return reason
-        faults = [self._question_fault(row), *self._override_faults(row)]
+        faults = [
+            self._question_fault(row),
+            *(self.overrides.fault(name, as_text(row[index])) for name, index in self._override_columns),
+        ]
         return "; ".join(fault.removesuffix(".") for fault in faults if fault is not None) or None
 
-    def _unsound(self, row: list[Any]) -> str | None:
-        return unsound("\n".join(cell for cell in row if isinstance(cell, str)))
-
-    def _ragged(self, row: list[Any]) -> str | None:
+    def _width_fault(self, row: list[Any]) -> str | None:
         if len(row) == self._width:
             return None
         cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
+        columns = "1 column" if self._width == 1 else f"{self._width} columns"
         advice = (
-            "a cell that holds the delimiter or a quote must be quoted"
+            "quote cells that contain the delimiter or a quote"
             if len(row) > self._width
-            else ("a line break inside a cell needs quotes around the cell")
+            else "quote cells that contain a line break"
         )
-        header = "1 column" if self._width == 1 else f"{self._width} columns"
-        return f"{cells} under a header of {header} (delimiter {self._table.separator!r}); {advice}"
+        return f"{cells}, but the header has {columns} (delimiter {self._table.delimiter!r}); {advice}"
 
     def _question_fault(self, row: list[Any]) -> str | None:
-        if self._questions is None:
+        if self._render is None:
             return None
-        [question] = self._questions([row])
+        [question] = self._render([row])
         if not question.strip():
-            return f"the question is empty ({self._origin()}); fill it in, or take the row out"
-        if len(question) > LONGEST_TEXT:
-            return f"the question has {len(question):,} characters; the API takes {LONGEST_TEXT:,}"
+            column = self._spec.question_column
+            origin = "all columns of the template are blank" if column is None else f"column {column!r}"
+            return f"the question is empty ({origin}); fill it in or delete the row"
+        if len(question) > MAX_TEXT_CHARACTERS:
+            return (
+                f"the question has {len(question):,} characters, but the API accepts at most "
+                f"{MAX_TEXT_CHARACTERS:,}; shorten it"
+            )
         return None
-
-    def _origin(self) -> str:
-        name = self._spec.question_column
-        return "all columns of the template are blank" if name is None else f"column {name!r}"
-
-    def _override_faults(self, row: list[Any]) -> list[str | None]:
-        return [self.overrides.fault(name, as_text(row[place])) for name, place in self._checked]

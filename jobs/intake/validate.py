@@ -1,9 +1,9 @@
-"""The first pass, which refuses a bad file with all its faults, and the second, which hands out its rows.
+"""Validates an input file in a first pass and iterates over its rows in a second.
 
-check(path) ── first pass: header, every row, ids into a Bloom filter, hash ──▶ faults? InputFaults
-     │                └─ only if ids are suspect: a look at those alone
+check(path) ── first pass: header, every row, ids into a Bloom filter, hash ──▶ InputFaults, if any
+     │                └─ only if ids may be duplicates: one more pass that compares these ids
      ▼
-Intake.rows_iter() ── second pass: the same judgement, row by row ──▶ NewRow, NewRow, …
+Intake.rows_iter() ── second pass: the same validation, row by row ──▶ NewRow, NewRow, …
 """
 
 from collections.abc import Iterator
@@ -12,131 +12,138 @@ from pathlib import Path
 from typing import Any, Self
 
 from askmill.jobs.intake.duplicate_ids import BloomPass, ExactPass
-from askmill.jobs.intake.encoding_faults import cleaned
 from askmill.jobs.intake.options import IntakeOptions
-from askmill.jobs.intake.overrides import ValueFault
-from askmill.jobs.intake.reader import Judged, PassFactory, Reader, passes_over
-from askmill.jobs.intake.source import Source
+from askmill.jobs.intake.overrides import ValueCheck
+from askmill.jobs.intake.reader import InputPass, PassFactory, ValidatedChunk
+from askmill.jobs.intake.sniff import choose_delimiter
+from askmill.jobs.intake.source import InputFormat, InputSource, replace_undecodable
 from askmill.jobs.model.errors import Fault, InputFaults, UsageError
 from askmill.jobs.model.models import InputSpec, as_text
 from askmill.jobs.store.records import NewRow
 
 
-def check(path: str, options: IntakeOptions | None = None, model_fault: ValueFault | None = None) -> "Intake":
-    """Read the whole input once and judge it; `-` is stdin. `model_fault` judges a model that a row names.
+def check(path: str, options: IntakeOptions | None = None, check_model: ValueCheck | None = None) -> "Intake":
+    """Read and validate the whole input once.
 
-    Raises InputFaults with all faults of the file, UsageError for a file or an option that cannot be used.
-    Under `skip_bad_rows` faults of single rows become rows with a reason, unless no row is left.
+    With `skip_bad_rows`, rows with faults become rejected rows with a reason, unless no row is left.
+
+    Args:
+        path: the input file; `-` is stdin.
+        options: the input options; None for the defaults.
+        check_model: says why a model named by a row (`--override model`) is not allowed; None to allow all.
+
+    Raises:
+        InputFaults: all faults of the file.
+        UsageError: the file cannot be read, or an option is invalid.
     """
     options = options or IntakeOptions()
-    source = Source(path, options.encoding)
+    source = InputSource(path, options.encoding)
     try:
-        return _FirstPass(passes_over(source, options, model_fault)).intake()
-    except UnicodeError as fault:
+        delimiter = choose_delimiter(source, options.delimiter) if source.format is InputFormat.CSV else None
+        return _ValidationPass(PassFactory(source, options, delimiter, check_model)).run()
+    except UnicodeError as error:
         source.close()
-        raise UsageError(f"{source.name} cannot be read as {source.encoding}; name its --encoding") from fault
+        raise UsageError(
+            f"{source.name} is not text in {source.encoding}; name its encoding with --encoding"
+        ) from error
     except BaseException:
         source.close()
         raise
 
 
-class Faults:
+class FaultList:
     """The first faults of a file by line, and the number of all."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.first, self.total = name, list[Fault](), 0
+    def __init__(self) -> None:
+        self.first, self.total = list[Fault](), 0
 
     def add(self, fault: Fault) -> None:
+        """Count the fault, and keep it while it may be among the first."""
         self.total += 1
         self.first.append(fault)
-        # Duplicates come last, so which are the first by line is known only at the end.
+        # Duplicate ids are found last, so the first faults by line are only known at the end.
         if len(self.first) > 10 * InputFaults.SHOWN:
-            self._cut()
+            self.first = self.sorted()[: InputFaults.SHOWN]
 
-    def take_in(self, other: "Faults") -> None:
-        self.first += other.first
-        self.total += other.total
-
-    def error(self) -> InputFaults:
-        self._cut()
-        return InputFaults(self.name, self.first, self.total)
-
-    def _cut(self) -> None:
-        self.first = sorted(self.first, key=lambda fault: fault.line or 0)[: InputFaults.SHOWN]
+    def sorted(self) -> list[Fault]:
+        """The faults by line; those of the whole file first."""
+        return sorted(self.first, key=lambda fault: fault.line or 0)
 
 
-class _FirstPass:
-    """Judges everything before anything is stored."""
+class _ValidationPass:
+    """Validates everything before anything is stored."""
 
     def __init__(self, passes: PassFactory) -> None:
         self._passes = passes
-        name = passes.source.name
-        self._of_file, self._of_rows = Faults(name), Faults(name)
+        self._file_faults, self._row_faults = FaultList(), FaultList()
         self._ids, self._rows = BloomPass(), 0
 
-    def intake(self) -> "Intake":
-        """What the second pass needs. Raises InputFaults."""
-        with self._passes.reader() as reader:
-            self._take_header(reader)
-            for item in reader.judged():
-                self._take(reader, item)
-            sha256 = reader.sha256()
-            spec, overrides = reader.header.spec, reader.judge.overrides
-        seen = self._second_look() if self._ids.suspects else None
-        self._refuse()
+    def run(self) -> "Intake":
+        """Validate the input. Raises InputFaults."""
+        with self._passes.open_pass() as input_pass:
+            header = input_pass.header
+            for reason in header.name_faults:
+                self._file_faults.add(Fault(input_pass.table.header_line, reason))
+            for reason in header.faults:
+                self._file_faults.add(Fault(None, reason))
+            for item in input_pass.chunks():
+                self._add(input_pass, item)
+            sha256 = input_pass.sha256()
+            overrides = input_pass.validator.overrides
+        exact_pass = self._find_duplicate_ids() if self._ids.candidates else None
+        self._raise_faults()
         return Intake(
             name=self._passes.source.name,
-            spec=spec,
+            spec=header.spec,
             rows=self._rows,
-            rejected=self._of_rows.total,
+            rejected=self._row_faults.total,
             content_sha256=sha256,
             images=overrides.images,
             files=overrides.files,
             passes=self._passes,
-            seen=seen,
+            exact_pass=exact_pass,
         )
 
-    def _take_header(self, reader: Reader) -> None:
-        for reason in reader.header.name_faults:
-            self._of_file.add(Fault(reader.table.header_line, reason))
-        for reason in reader.header.faults:
-            self._of_file.add(Fault(None, reason))
-
-    def _take(self, reader: Reader, item: Judged | Fault) -> None:
+    def _add(self, input_pass: InputPass, item: ValidatedChunk | Fault) -> None:
         if isinstance(item, Fault):
-            self._of_file.add(item)
+            self._file_faults.add(item)
             return
         self._rows += len(item.chunk.rows)
-        self._ids.note(reader.id_texts(item))
-        for fault in reader.faults(item.chunk, item.reasons).values():
-            self._of_rows.add(fault)
+        self._ids.add(input_pass.ids(item))
+        for fault in input_pass.faults(item.chunk, item.reasons).values():
+            self._row_faults.add(fault)
 
-    def _second_look(self) -> ExactPass:
-        seen = ExactPass(self._ids.suspects)
-        with self._passes.reader() as reader:
-            for item in reader.judged():
-                if isinstance(item, Judged):
-                    for fault in reader.faults(item.chunk, reader.repeated(item, seen)).values():
-                        self._of_rows.add(fault)
-        return seen
+    def _find_duplicate_ids(self) -> ExactPass:
+        exact_pass = ExactPass(self._ids.candidates)
+        with self._passes.open_pass() as input_pass:
+            for item in input_pass.chunks():
+                if isinstance(item, ValidatedChunk):
+                    reasons = input_pass.duplicate_ids(item, exact_pass)
+                    for fault in input_pass.faults(item.chunk, reasons).values():
+                        self._row_faults.add(fault)
+        return exact_pass
 
-    def _refuse(self) -> None:
-        if not self._rows and not self._of_file.total:
-            self._of_file.add(Fault(None, "there are no rows under the header; add a row for each question"))
-        skip = self._passes.options.skip_bad_rows and self._of_rows.total < self._rows
-        if self._passes.options.skip_bad_rows and self._rows and not skip:
-            self._of_file.add(Fault(None, "every row is bad, so --skip-bad-rows leaves none to ask"))
-        if self._of_file.total or (self._of_rows.total and not skip):
-            self._of_file.take_in(self._of_rows)
-            raise self._of_file.error()
+    def _raise_faults(self) -> None:
+        if not self._rows and not self._file_faults.total:
+            self._file_faults.add(Fault(None, "there are no rows below the header; add a row per question"))
+        skip_bad_rows = self._passes.options.skip_bad_rows
+        if skip_bad_rows and self._rows and self._row_faults.total >= self._rows:
+            skip_bad_rows = False
+            reason = "every row has a fault, so --skip-bad-rows leaves no row; correct the rows"
+            self._file_faults.add(Fault(None, reason))
+        if self._file_faults.total or (self._row_faults.total and not skip_bad_rows):
+            faults = FaultList()
+            faults.first = self._file_faults.first + self._row_faults.first
+            total = self._file_faults.total + self._row_faults.total
+            raise InputFaults(self._passes.source.name, faults.sorted(), total)
 
 
 @dataclass(frozen=True)
 class Intake:
-    """A file that may be submitted: `rows` of it, `rejected` of them never to be asked.
+    """A validated input, ready to submit. Close it, or use it as a context manager.
 
-    `content_sha256` names its bytes. `images` and `files` lead from a path as a row has it to the file
-    found. Close it, or use it as a context: stdin's temporary copy goes with it.
+    `rows` counts all rows, `rejected` those that will never be asked. `content_sha256` is the hash of the
+    file's bytes. `images` and `files` map each path that a row names to the local file.
     """
 
     name: str
@@ -147,7 +154,7 @@ class Intake:
     images: dict[str, Path]
     files: dict[str, Path]
     passes: PassFactory
-    seen: ExactPass | None
+    exact_pass: ExactPass | None
 
     def __enter__(self) -> Self:
         return self
@@ -156,41 +163,41 @@ class Intake:
         self.close()
 
     def close(self) -> None:
-        """Remove the temporary copy of stdin, if there is one."""
+        """Delete the temporary copy of stdin, if there is one."""
         self.passes.source.close()
 
     @property
     def read_as(self) -> tuple[str | None, str]:
-        """The delimiter and the encoding, said or detected."""
+        """The delimiter (None unless CSV) and the encoding that are in use, set or detected."""
         return self.passes.delimiter, self.passes.source.encoding.removesuffix("-sig")
 
     def rows_iter(self) -> Iterator[NewRow]:
-        """Every row in file order. Raises UsageError if the file is no longer what was checked."""
-        with self.passes.reader() as reader:
-            for item in reader.judged():
-                if isinstance(item, Judged):
-                    yield from self._new_rows(reader, item)
-            if reader.sha256() != self.content_sha256:
+        """Every row in file order. Raises UsageError if the file has changed since it was validated."""
+        with self.passes.open_pass() as input_pass:
+            for item in input_pass.chunks():
+                if isinstance(item, ValidatedChunk):
+                    yield from self._new_rows(input_pass, item)
+            if input_pass.sha256() != self.content_sha256:
                 raise UsageError(f"{self.name} has changed while it was read; submit it again")
 
-    def _new_rows(self, reader: Reader, judged: Judged) -> Iterator[NewRow]:
-        reasons = judged.reasons
-        if self.seen is not None:
-            reasons = {**reasons, **reader.repeated(judged, self.seen)}
-        thread = self.spec.conversation_column
-        if not reasons and thread is None:
-            yield from map(NewRow, judged.chunk.rows)
+    def _new_rows(self, input_pass: InputPass, validated: ValidatedChunk) -> Iterator[NewRow]:
+        reasons = validated.reasons
+        if self.exact_pass is not None:
+            reasons = {**reasons, **input_pass.duplicate_ids(validated, self.exact_pass)}
+        column = self.spec.conversation_column
+        if not reasons and column is None:
+            yield from map(NewRow, validated.chunk.rows)
             return
-        place = None if thread is None else self.spec.columns.index(thread)
-        faults = reader.faults(judged.chunk, reasons)
-        for at, row in enumerate(judged.chunk.rows):
-            if at in faults:
-                yield self._rejected(row, str(faults[at]))
+        column_index = None if column is None else self.spec.columns.index(column)
+        faults = input_pass.faults(validated.chunk, reasons)
+        for index, row in enumerate(validated.chunk.rows):
+            if index in faults:
+                yield self._rejected_row(row, str(faults[index]))
             else:
-                named = "" if place is None else as_text(row[place])
-                yield NewRow(row, None, named if named.strip() else None)
+                conversation = "" if column_index is None else as_text(row[column_index])
+                yield NewRow(row, None, conversation if conversation.strip() else None)
 
-    def _rejected(self, row: list[Any], reason: str) -> NewRow:
+    def _rejected_row(self, row: list[Any], reason: str) -> NewRow:
         width = len(self.spec.columns)
-        cells = [cleaned(cell) if isinstance(cell, str) else cell for cell in row[:width]]
+        cells = [replace_undecodable(cell) if isinstance(cell, str) else cell for cell in row[:width]]
         return NewRow(cells + [""] * (width - len(cells)), reason)

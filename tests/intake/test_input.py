@@ -1,4 +1,4 @@
-"""CONTRACT, "Input" and the options that concern the file: each line of them as a promise."""
+"""Reading input files: every rule of CONTRACT, "Input", and the input options."""
 
 import io
 import os
@@ -19,14 +19,14 @@ GOOD = "id,question\n1,What is 2 + 2?\n2,What is 3 + 3?\n"
 
 @pytest.fixture
 def put(tmp_path):
-    """Writes an input file, text as UTF-8, and gives its path."""
+    """A function that writes an input file (text as UTF-8) and returns its path."""
 
-    def _put(content, name="questions.csv"):
+    def write(content, name="questions.csv"):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return str(path)
 
-    return _put
+    return write
 
 
 def rows_of(path, **options):
@@ -57,7 +57,7 @@ def fault_lines(path, **options):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "asked"),
+    ("encoding", "option"),
     [
         ("utf-8", None),
         ("utf-8-sig", None),
@@ -67,16 +67,16 @@ def fault_lines(path, **options):
         ("utf-32", "utf-32"),
     ],
 )
-def test_encodings(put, encoding, asked):
+def test_encodings(put, encoding, option):
     """UTF-8 with or without BOM and UTF-16 with BOM are read as they are; others with --encoding."""
     path = put("id,question\r\n1,Größe und Zähler?\r\n".encode(encoding))
-    with check(path, IntakeOptions(encoding=asked)) as intake:
+    with check(path, IntakeOptions(encoding=option)) as intake:
         assert intake.spec.columns == ("id", "question")
         assert [row.cells for row in intake.rows_iter()] == [["1", "Größe und Zähler?"]]
 
 
 def test_bom_beside_a_named_encoding(put):
-    """A BOM is no part of the first name, also where the encoding given does not take it off."""
+    """A BOM is not part of the first column name, even where the named encoding does not remove it."""
     with check(put("\ufeffquestion\na\n".encode("utf-16-le")), IntakeOptions(encoding="utf-16-le")) as intake:
         assert intake.spec.columns == ("question",)
 
@@ -86,8 +86,8 @@ def test_utf16_big_endian_with_bom(put):
     assert cells_of(put(b"\xfe\xff" + "question\na\n".encode("utf-16-be"))) == [["a"]]
 
 
-def test_undecodable_bytes_name_line_byte_and_the_way_out(put):
-    """Bytes that are not UTF-8 are refused with their line, and --encoding is named."""
+def test_undecodable_bytes_name_line_byte_and_option(put):
+    """Bytes that are not UTF-8 are refused with their line and value, and --encoding is named."""
     path = put("id,question\n1,fine\n2,Größe?\n".encode("cp1252"))
     assert fault_lines(path) == [3]
     assert "0xF6" in refusal(path)
@@ -95,7 +95,7 @@ def test_undecodable_bytes_name_line_byte_and_the_way_out(put):
 
 
 def test_unknown_encoding(put):
-    """An --encoding that does not exist is refused with examples; so is a codec that is none of text."""
+    """An unknown --encoding, or a codec that is not for text, is refused with examples."""
     assert "cp1252" in refusal(put(GOOD), encoding="cp-12-52")
     assert "--encoding" in refusal(put(GOOD), encoding="base64")
 
@@ -105,7 +105,7 @@ def test_unknown_encoding(put):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_delimiter_is_detected(put, delimiter):
-    """Comma, semicolon, tab and bar are told apart, whatever the cells hold inside quotes."""
+    """Comma, semicolon, tab and bar are detected, whatever quoted cells contain."""
     header = delimiter.join(["id", "question", "note"])
     row = delimiter.join(["1", '"a, b; c | d\te"', "x, y" if delimiter != "," else "x; y"])
     assert cells_of(put(f"{header}\n{row}\n")) == [
@@ -114,12 +114,12 @@ def test_delimiter_is_detected(put, delimiter):
 
 
 def test_tsv_is_tabs(put):
-    """A .tsv is read with tabs, though its header has commas too."""
+    """A .tsv is read with tabs even if its header contains commas."""
     assert cells_of(put("a,b\tquestion\n1,2\tx\n", "q.tsv")) == [["1,2", "x"]]
 
 
 def test_one_column_with_quoted_commas(put):
-    """A file of one column needs no delimiter; quoted commas stay text."""
+    """A file with one column needs no delimiter; quoted commas are text."""
     assert cells_of(put('question\n"One, two, what next?"\nplain; with | marks\n')) == [
         ["One, two, what next?"],
         ["plain; with | marks"],
@@ -127,12 +127,12 @@ def test_one_column_with_quoted_commas(put):
 
 
 def test_one_column_with_an_unquoted_comma_is_ragged(put):
-    """A second cell under a one-column header is refused, never guessed to be text."""
+    """A second cell below a one-column header is a fault, never taken for text."""
     assert fault_lines(put("question\nOne, two?\n")) == [2]
 
 
 def test_header_with_two_candidates(put):
-    """Where the header has two delimiters, the rows decide."""
+    """If the header contains two delimiters, the rows decide."""
     assert cells_of(put("id;question, please\n1;a\n2;b, c\n3;d\n"), question_column="question, please") == [
         ["1", "a"],
         ["2", "b, c"],
@@ -141,7 +141,7 @@ def test_header_with_two_candidates(put):
 
 
 def test_delimiter_option(put):
-    """--delimiter overrides detection, by sign or by name; two signs are refused."""
+    """--delimiter overrides detection, as a character or by name; two characters are refused."""
     path = put("question,a\tid\nx,y\t1\n")
     assert cells_of(path, delimiter="tab", question_column="question,a") == [["x,y", "1"]]
     assert "--delimiter" in refusal(path, delimiter="::")
@@ -151,13 +151,13 @@ def test_delimiter_option(put):
 
 
 def test_quotes_line_ends_and_blank_lines(put):
-    """Quoted line breaks, doubled quotes, CRLF and LF are understood; blank lines are passed over."""
+    """Quoted line breaks, doubled quotes, CRLF and LF are parsed; blank lines are skipped."""
     path = put('\r\nid,question\r\n\r\n1,"two\r\nlines ""here"""\n  \n2,5" pipe\n\n')
     assert cells_of(path) == [["1", 'two\r\nlines "here"'], ["2", '5" pipe']]
 
 
 def test_lines_are_physical(put):
-    """A fault is on the line where its row starts, as an editor counts, after blank and multi-line rows."""
+    """A fault has the line where its row starts, as an editor counts, after blank and multi-line rows."""
     assert fault_lines(put('id,question\r\n\r\n1,"a\r\nb\r\nc"\r\n2,\r\n3,"x\ny",z\r\n\r\n4\r\n')) == [
         6,
         7,
@@ -166,14 +166,14 @@ def test_lines_are_physical(put):
 
 
 def test_many_chunks_count_lines(put):
-    """Lines are right far into a file too."""
+    """Line numbers stay correct across chunks."""
     body = "".join(f'{i},"a\nb"\n' if i % 3 else f"{i},plain\n\n" for i in range(1500))
     path = put(f"id,question\n{body}1500,\n")
     assert fault_lines(path) == [3002]
 
 
 def test_last_line_without_end(put):
-    """The last row needs no line end."""
+    """The last row needs no line ending."""
     assert cells_of(put("question\na")) == [["a"]]
 
 
@@ -181,19 +181,19 @@ def test_last_line_without_end(put):
 
 
 def test_jsonl(put):
-    """.jsonl is one object a line; values keep their types, keys may change their order."""
+    """.jsonl has one object per line; values keep their types, keys may come in any order."""
     path = put('{"question":"a","n":1}\n\n{"n":{"x":[1,2]},"question":"b"}\n', "q.jsonl")
     assert cells_of(path) == [["a", 1], ["b", {"x": [1, 2]}]]
 
 
 def test_jsonl_numbers_are_not_rounded(put):
-    """A number that 64 bits cannot hold stays as written, as text."""
+    """A number that 64 bits cannot hold becomes text, as written."""
     path = put('{"question":"a","n":123456789012345678901234567890,"f":1e999}\n', "q.jsonl")
     assert cells_of(path) == [["a", "123456789012345678901234567890", "1e999"]]
 
 
 def test_jsonl_other_keys(put):
-    """An object with other keys than the first is ragged and names them; so is what is no object."""
+    """An object with other keys than the first is a fault that names them; so is a line that is no object."""
     path = put(
         '{"question":"a","n":1}\n{"question":"b"}\n[1]\n{"question":\n{"question":"c","n":1,"z":2}\n',
         "q.jsonl",
@@ -205,17 +205,17 @@ def test_jsonl_other_keys(put):
 
 @pytest.mark.parametrize("content", ["[1]\n", "{}\n", "nonsense\n", '"a"\n', '[["question",1]]\n'])
 def test_jsonl_without_header(put, content):
-    """A first line that is no object with keys is no header."""
+    """A first line that is not an object with keys is a fault on line 1."""
     assert fault_lines(put(content, "q.jsonl")) == [1]
 
 
 def test_jsonl_duplicate_keys(put):
-    """A key that the first object has twice is a duplicate header name."""
+    """A key that the first object has twice is a duplicate column name."""
     assert "more than once" in refusal(put('{"question":"a","question":"b"}\n', "q.jsonl"))
 
 
 def test_parquet(tmp_path):
-    """.parquet is read; what JSON does not know becomes text, a missing number is empty."""
+    """Types that JSON does not have become text; NaN becomes None."""
     table = pa.table(
         {
             "question": ["a", "b"],
@@ -233,7 +233,7 @@ def test_parquet(tmp_path):
 
 
 def test_parquet_faults_name_rows(tmp_path):
-    """Parquet has no lines: its faults name row numbers."""
+    """Faults of a Parquet file name row numbers."""
     path = tmp_path / "q.parquet"
     pq.write_table(pa.table({"question": ["a", "", None]}), path)
     message = refusal(str(path))
@@ -242,13 +242,13 @@ def test_parquet_faults_name_rows(tmp_path):
 
 
 def test_damaged_parquet(put):
-    """What only begins like Parquet is refused with a sentence."""
+    """A file that only begins like Parquet is refused with a message."""
     assert "Parquet" in refusal(put(b"PAR1 no more", "q.parquet"))
 
 
 @pytest.mark.parametrize("name", ["q.xlsx", "q.xls", "q.csv"])
 def test_excel_is_refused_with_advice(put, name):
-    """A workbook is refused, under any name, with the way to a CSV."""
+    """A workbook is refused under any name, with advice on how to export a CSV."""
     assert "CSV UTF-8" in refusal(put(b"PK\x03\x04 a workbook", name))
 
 
@@ -256,13 +256,13 @@ def test_excel_is_refused_with_advice(put, name):
     "content", [GOOD, '{"id":"1","question":"What is 2 + 2?"}\n{"id":"2","question":"What is 3 + 3?"}\n']
 )
 def test_stdin_is_spooled(monkeypatch, content):
-    """`-` reads stdin, once, CSV or .jsonl, and both passes have it."""
+    """`-` reads stdin (CSV or .jsonl) once; both passes read the copy."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
     assert cells_of("-") == [["1", "What is 2 + 2?"], ["2", "What is 3 + 3?"]]
 
 
 def test_pipe_is_spooled(tmp_path):
-    """A named pipe, as of a shell's <(…), can be read though it runs only once."""
+    """A pipe, such as a shell's <(…), is copied, so that both passes can read it."""
     reading, writing = os.pipe()
     os.write(writing, GOOD.encode())
     os.close(writing)
@@ -270,7 +270,7 @@ def test_pipe_is_spooled(tmp_path):
     os.close(reading)
 
 
-# --- refused before anything is stored ---------------------------------------------------------------------
+# --- faults are refused before anything is stored ---------------------------------------------------------------------
 
 FAULTS = {
     "no header": ("", None, "no header"),
@@ -296,7 +296,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("content", "line", "word"), FAULTS.values(), ids=FAULTS)
 def test_faults(put, content, line, word):
-    """Each fault is refused with the file, its line and the reason."""
+    """The message of each fault names the file, the line and the reason."""
     path = put(content)
     assert fault_lines(path) == [line]
     message = refusal(path)
@@ -305,28 +305,28 @@ def test_faults(put, content, line, word):
 
 
 def test_question_at_the_limit(put):
-    """256,000 characters are still taken."""
+    """A question of 256,000 characters is accepted."""
     assert len(cells_of(put("question\n" + "x" * 256_000 + "\n"))) == 1
 
 
 def test_long_cells_elsewhere(put):
-    """Only the question is bound by the API's limit."""
+    """The API's limit applies to the question only."""
     assert len(cells_of(put("question,text\nq," + "x" * 400_000 + "\n"))) == 1
 
 
 def test_undecodable_header(put):
-    """A header that cannot be decoded is refused as such, without guessing at columns."""
+    """A header that cannot be decoded is one fault, without faults about columns."""
     assert fault_lines(put(b"gr\xf6\xdfe,other\n1,2\n")) == [1]
 
 
 def test_all_faults_together(put):
-    """All faults of a file come in one report, in the order of their lines."""
+    """All faults of a file are in one error, ordered by line."""
     path = put('id,question,question\n1,a,b\n2\n1,b,c\n3,,x\n4,d,"e\n')
     assert fault_lines(path, id_column="id") == [1, 3, 4, 5, 6]
 
 
 def test_first_twenty_and_a_count(put):
-    """Of many faults the first 20 are shown, and the number of all, duplicates among them."""
+    """The first 20 of many faults are shown with the total, duplicate ids included."""
     body = "".join(f"{i},\n" for i in range(1000)) + "x,a\nx,b\n"
     with pytest.raises(InputFaults) as caught:
         check(put("id,question\n" + body), IntakeOptions(id_column="id"))
@@ -336,7 +336,7 @@ def test_first_twenty_and_a_count(put):
 
 
 def test_duplicate_ids_name_both_lines(put):
-    """A repeated id names its own line and the first one."""
+    """A duplicate id names its own line and the line where the id occurs first."""
     path = put("id,question\na,x\nb,y\na,z\na,w\n")
     message = refusal(path, id_column="id")
     assert fault_lines(path, id_column="id") == [4, 5]
@@ -350,12 +350,12 @@ def test_duplicate_ids_far_apart(put):
 
 
 def test_blank_ids_are_no_ids(put):
-    """Rows without an id do not repeat one another."""
+    """Blank ids are not duplicates of each other."""
     assert len(cells_of(put("id,question\n,x\n,y\n1,z\n"), id_column="id")) == 3
 
 
 def test_missing_file_folder_and_unreadable(put, tmp_path):
-    """What is no readable file is refused with a sentence."""
+    """A path that is not a readable file of a supported format is refused with advice."""
     assert "no such file" in refusal(str(tmp_path / "none.csv"))
     assert "folder" in refusal(str(tmp_path))
     assert "gunzip" in refusal(put(b"\x1f\x8b\x08", "q.csv"))
@@ -364,7 +364,7 @@ def test_missing_file_folder_and_unreadable(put, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_no_permission(put):
-    """A file that may not be read says so."""
+    """A file without read permission is refused with that reason."""
     path = put(GOOD)
     Path(path).chmod(0)
     assert "permission" in refusal(path)
@@ -385,14 +385,14 @@ def test_no_permission(put):
     ],
 )
 def test_question_column_rule(put, header, expected):
-    """The first of question, prompt, query, input in any case, else the only column."""
+    """The question column is the first of question, prompt, query, input (in any case), else the only column."""
     cells = ",".join("x" for _ in header.split(","))
     with check(put(f"{header}\n{cells}\n")) as intake:
         assert intake.spec.question_column == expected
 
 
 def test_no_question_column(put):
-    """Several columns and none of the usual names: the columns are listed."""
+    """Several columns without a usual name: the message lists them and names the option."""
     message = refusal(put("id,text,answer\n1,x,y\n"))
     assert "id, text, answer" in message
     assert "--question-column" in message
@@ -400,7 +400,7 @@ def test_no_question_column(put):
 
 @pytest.mark.parametrize("option", ["question_column", "id_column", "conversation_column"])
 def test_unknown_columns(put, option):
-    """An option naming no column lists them and suggests the nearest."""
+    """An option that names an unknown column lists the columns and suggests the closest."""
     message = refusal(put("id,question,thread\n1,x,y\n"), **{option: "Qestion"})
     assert "--" + option.replace("_", "-") in message
     assert "id, question, thread" in message
@@ -408,7 +408,7 @@ def test_unknown_columns(put, option):
 
 
 def test_template(put):
-    """The question comes from several columns, braces that are text are doubled."""
+    """A template renders the question from several columns; doubled braces are text."""
     path = put("text,language\ncat,German\ndog,\n")
     with check(path, IntakeOptions(template="Translate {text} to {language} as {{json}}")) as intake:
         assert [intake.spec.question(row.cells) for row in intake.rows_iter()] == [
@@ -417,8 +417,8 @@ def test_template(put):
         ]
 
 
-def test_template_values_are_never_instructions(put):
-    """A cell with braces is text."""
+def test_braces_in_cells_are_text(put):
+    """Braces in a cell are never placeholders."""
     with check(put("a,b\n{b},{{x}}\n"), IntakeOptions(template="{a}:{b}")) as intake:
         assert [intake.spec.question(row.cells) for row in intake.rows_iter()] == ["{b}:{{x}}"]
 
@@ -442,27 +442,27 @@ def test_template_values_are_never_instructions(put):
     ],
 )
 def test_template_faults(put, template):
-    """Only plain names of columns may stand in braces, and at least one must."""
+    """Braces may contain only column names, and at least one pair must."""
     assert "--template" in refusal(put("a,b\n1,2\n"), template=template)
 
 
 def test_template_without_any_value(put):
-    """A row whose named columns are all blank asks nothing: its question is empty."""
+    """A row whose template columns are all blank has an empty question."""
     assert fault_lines(put("a,b,c\n1,,\n,,2\n"), template="Say {a} and {b}") == [3]
 
 
 def test_template_over_the_limit(put):
-    """The rendered question is what is measured."""
+    """The length limit applies to the rendered question."""
     assert fault_lines(put("a\n" + "x" * 200_000 + "\n"), template="{a}{a}") == [2]
 
 
 def test_template_and_question_column(put):
-    """One question has one origin."""
+    """The two options exclude each other."""
     assert "exclude each other" in refusal(put(GOOD), template="{id}", question_column="question")
 
 
 def test_conversations(put):
-    """Rows name their conversation; blank is a thread of their own."""
+    """Rows name their conversation; a blank cell means a thread of its own."""
     path = put("question,thread\na,t1\nb,\nc,t1\nd, \n")
     assert [row.conversation for row in rows_of(path, conversation_column="thread")] == [
         "t1",
@@ -476,7 +476,7 @@ def test_conversations(put):
 
 
 def test_overrides_are_known_columns(put):
-    """--override takes six names, and the file must have the column."""
+    """--override accepts six names, and the file must have the column."""
     assert "top_p" in refusal(put("question,top_p\na,1\n"), overrides=("top_p",))
     assert "'model'" in refusal(put("question,modell\na,x\n"), overrides=("model",))
 
@@ -493,7 +493,7 @@ def test_overrides_are_known_columns(put):
     ],
 )
 def test_override_values(put, tmp_path, column, good, bad):
-    """Each value is checked before anything is paid for; blank is the profile's."""
+    """Each value is validated before submit; blank means the profile's value."""
     (tmp_path / "pic.PNG").write_bytes(b"\x89PNG\r\n")
     (tmp_path / "text.txt").write_text("x")
     rows = "".join(f'q,"{value}"\n' for value in [*good, *bad])
@@ -501,17 +501,17 @@ def test_override_values(put, tmp_path, column, good, bad):
     assert fault_lines(path, overrides=(column,)) == list(range(2 + len(good), 2 + len(good) + len(bad)))
 
 
-def test_all_faults_of_a_row_are_told(put):
-    """A row with an empty question and two bad values is corrected once, not three times."""
+def test_all_faults_of_a_row_are_reported(put):
+    """An empty question and two bad values are one fault with three reasons."""
     path = put("question,temperature,image\n ,9,gone.png\n")
-    said = refusal(path, overrides=("temperature", "image"))
+    message = refusal(path, overrides=("temperature", "image"))
     for fault in ("the question is empty", "temperature '9'", "image 'gone.png'"):
-        assert fault in said
-    assert said.count("line 2") == 1
+        assert fault in message
+    assert message.count("line 2") == 1
 
 
 def test_override_files_are_found(put, tmp_path, monkeypatch):
-    """A relative path begins beside the input file, then in the working folder; both are reported."""
+    """A relative path is resolved in the input file's folder, then in the working folder."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "there.pdf").write_text("x")
@@ -527,7 +527,7 @@ def test_override_files_are_found(put, tmp_path, monkeypatch):
 
 
 def test_skip_bad_rows(put):
-    """Ragged, empty, too long, undecodable and duplicate rows come along rejected, with line and reason."""
+    """Rows with faults of every kind are kept as rejected, with line and reason."""
     long = "x" * 256_001
     text = f"id,question\n1,a\n2\n3,b,c\n4,\n5,{long}\n1,d\n6,\xe9\n7,e\n"
     rows = rows_of(put(text.encode("latin-1")), id_column="id", skip_bad_rows=True)
@@ -535,8 +535,8 @@ def test_skip_bad_rows(put):
     assert rows[1] == NewRow(["2", ""], rows[1].reject)
     assert rows[2].cells == ["3", "b"]
     assert rows[6].cells == ["6", "\ufffd"]
-    said = ["1 cell", "3 cells", "empty", "256,000", "line 2", "0xE9"]
-    assert all(word in (row.reject or "") for word, row in zip(said, rows[1:7], strict=True))
+    words = ["1 cell", "3 cells", "empty", "256,000", "line 2", "0xE9"]
+    assert all(word in (row.reject or "") for word, row in zip(words, rows[1:7], strict=True))
     assert [(row.reject or "").split(":")[0] for row in rows[1:7]] == [f"line {n}" for n in range(3, 9)]
 
 
@@ -544,23 +544,23 @@ def test_skip_bad_rows(put):
     "content", ["question,question\na,b\n\n", 'question\na\n"b\n', "a,b\n1,2\n", "question\n\n"]
 )
 def test_never_skipped(put, content):
-    """The header and an unclosed quote cannot be skipped, nor a file without rows."""
+    """--skip-bad-rows does not skip faults of the header, an unclosed quote, or a file without rows."""
     refusal(put(content), skip_bad_rows=True)
 
 
 def test_nothing_left(put):
-    """A file of which every row is bad is refused all the same, and that is the first fault."""
+    """A file whose rows all have faults is refused, and that is the first fault."""
     assert fault_lines(put("id,question\n1,\n2,\n"), skip_bad_rows=True) == [None, 2, 3]
 
 
 def test_rejected_rows_claim_no_id(put):
-    """A row that is never asked does not take its id from one that is."""
+    """The id of a rejected row is not a duplicate for a later row."""
     rows = rows_of(put("id,question\n1,\n1,a\n1,b\n"), id_column="id", skip_bad_rows=True)
     assert [row.reject is None for row in rows] == [False, True, False]
 
 
 def test_limit(put):
-    """--limit reads the first rows only: faults below are not its business; the hash is of the whole."""
+    """--limit reads only the first rows and ignores faults after them; the hash covers the whole file."""
     path = put("question\na\nb\n\nc\n,\n")
     with check(path, IntakeOptions(limit=3)) as intake:
         assert [row.cells for row in intake.rows_iter()] == [["a"], ["b"], ["c"]]
@@ -571,7 +571,7 @@ def test_limit(put):
 
 
 def test_changed_between_the_passes(put):
-    """A file that changes under the reading is noticed before it is submitted."""
+    """A file that changes between the two passes is refused."""
     path = put(GOOD)
     with check(path) as intake:
         Path(path).write_text(GOOD.replace("3 + 3", "4 + 4"))
@@ -593,7 +593,7 @@ def _peak_bytes(path):
 
 
 def test_memory_is_flat(put):
-    """A file of a hundred times the rows takes hardly more memory: far below 100 bytes a row."""
+    """A hundred times as many rows take less than 20 bytes of memory per extra row."""
 
     def body(count):
         return "id,question\n" + "".join(f"row-{i},What is {i} and why?\n" for i in range(count))

@@ -1,4 +1,4 @@
-"""Properties of intake: no bytes bring it down, lines are counted as an editor counts, ids as a set does."""
+"""Property tests of intake: any bytes, line numbers, duplicate ids, question rendering."""
 
 import csv
 import tempfile
@@ -12,12 +12,12 @@ from askmill.jobs.intake import IntakeOptions, check
 from askmill.jobs.intake.base import Chunk
 from askmill.jobs.intake.csv_reader import open_quote_line
 from askmill.jobs.intake.duplicate_ids import FIRST_CAPACITY, BloomPass, ExactPass
-from askmill.jobs.intake.render import questions_of
+from askmill.jobs.intake.render import question_renderer
 from askmill.jobs.model.errors import InputFaults, UsageError
 from askmill.jobs.model.models import InputSpec
 
-# Bytes that look like something: headers, quotes, marks of other formats, broken encodings.
-shreds = st.sampled_from(
+# Fragments with a meaning: headers, quotes, signatures of other formats, broken encodings.
+fragments = st.sampled_from(
     [
         b"question",
         b"id",
@@ -48,7 +48,7 @@ shreds = st.sampled_from(
         b" ",
     ]
 )
-files = st.lists(st.one_of(shreds, st.binary(max_size=5)), max_size=30).map(b"".join)
+files = st.lists(st.one_of(fragments, st.binary(max_size=5)), max_size=30).map(b"".join)
 names = st.sampled_from(["q.csv", "q.tsv", "q.jsonl", "q.parquet", "q", "q.xlsx"])
 options = st.builds(
     IntakeOptions,
@@ -66,22 +66,26 @@ options = st.builds(
 )
 
 
-@given(content=files, name=names, asked=options)
+@given(content=files, name=names, intake_options=options)
 @settings(max_examples=400, deadline=None)
 @example(
-    content=b'{"question":"a","x":"\\ud800","y":1' + b"0" * 20 + b"}", name="q.jsonl", asked=IntakeOptions()
+    content=b'{"question":"a","x":"\\ud800","y":1' + b"0" * 20 + b"}",
+    name="q.jsonl",
+    intake_options=IntakeOptions(),
 )
-@example(content=b"[" * 200_000, name="q.jsonl", asked=IntakeOptions())
+@example(content=b"[" * 200_000, name="q.jsonl", intake_options=IntakeOptions())
 @example(
-    content=b"question\n\xff\xfe", name="q.csv", asked=IntakeOptions(encoding="utf-16", skip_bad_rows=True)
+    content=b"question\n\xff\xfe",
+    name="q.csv",
+    intake_options=IntakeOptions(encoding="utf-16", skip_bad_rows=True),
 )
-def test_any_bytes(content, name, asked):
-    """Whatever the file holds: rows that can be stored, or an error that speaks to the person."""
+def test_any_bytes(content, name, intake_options):
+    """Any file gives either rows that can be stored or a UsageError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
         try:
-            with check(str(path), asked) as intake:
+            with check(str(path), intake_options) as intake:
                 rows = list(intake.rows_iter())
         except UsageError:
             return
@@ -102,7 +106,7 @@ cells = st.sampled_from(["a", "b,c", 'd"e', "f\ng", "h\r\ni\n", "", " "])
 )
 @settings(max_examples=100, deadline=None)
 def test_lines(entries, end):
-    """Every bad row is reported on the line where it starts; blank lines and line breaks in cells count."""
+    """Every fault has the line where its row starts; blank lines and line breaks in cells count."""
     text, expected = "id,question" + end, []
     for entry in entries:
         if entry is None:
@@ -124,8 +128,8 @@ def test_lines(entries, end):
     assert found == expected[:20]
 
 
-def _opened_by_reader(lines):
-    """The line of the row at which Python's own reader stops, and whether it stops."""
+def _row_at_error(lines):
+    """The first and last line of the row at which csv.reader stops; None if it does not stop."""
     reader = csv.reader(iter(lines), strict=True)
     start = 1
     try:
@@ -143,12 +147,12 @@ def _opened_by_reader(lines):
 @example(text='a,"b\nc","d\n')
 @example(text='"a""\n",b\n"')
 def test_open_quote(text):
-    """The quote that is named lies in the row at which the strict reader stops, and on a line with a quote."""
+    """The reported line has a quote and lies in the row at which the strict reader stops."""
     lines = text.splitlines(keepends=True)
-    stopped = _opened_by_reader(lines)
-    if stopped is None:
+    row_lines = _row_at_error(lines)
+    if row_lines is None:
         return
-    first, last = stopped
+    first, last = row_lines
     line = open_quote_line(iter(lines[first - 1 : last]), ",", first)
     assert line is not None
     assert first <= line <= last
@@ -157,26 +161,26 @@ def test_open_quote(text):
 
 @given(ids=st.lists(st.text(max_size=2), max_size=200), chunk=st.integers(1, 50))
 def test_duplicate_ids(ids, chunk):
-    """The two looks find exactly what a dictionary finds; blank ids are none."""
-    first_look = BloomPass()
+    """The two passes find exactly the duplicates that a dictionary finds; blank ids are ignored."""
+    bloom_pass = BloomPass()
     for at in range(0, len(ids), chunk):
-        first_look.note(ids[at : at + chunk])
-    second = ExactPass(first_look.suspects)
+        bloom_pass.add(ids[at : at + chunk])
+    exact_pass = ExactPass(bloom_pass.candidates)
     firsts: dict[str, int] = {}
     for place, own_id in enumerate(ids, 1):
         if own_id:
-            assert second.first_place(own_id, place) == firsts.setdefault(own_id, place)
+            assert exact_pass.first_position(own_id, place) == firsts.setdefault(own_id, place)
 
 
 def test_many_ids():
-    """Filters grow with the file: nothing is forgotten, and false alarms stay rare."""
-    look = BloomPass()
+    """Filters grow with the file: no id is lost, and false positives stay rare."""
+    bloom_pass = BloomPass()
     count = 4 * FIRST_CAPACITY
     for at in range(0, count, 256):
-        look.note([f"id-{n}" for n in range(at, at + 256)])
-    assert len(look.suspects) <= 3
-    look.note(["id-0", f"id-{count - 1}"])
-    assert {"id-0", f"id-{count - 1}"} <= look.suspects
+        bloom_pass.add([f"id-{n}" for n in range(at, at + 256)])
+    assert len(bloom_pass.candidates) <= 3
+    bloom_pass.add(["id-0", f"id-{count - 1}"])
+    assert {"id-0", f"id-{count - 1}"} <= bloom_pass.candidates
 
 
 @given(
@@ -187,29 +191,29 @@ def test_many_ids():
         max_size=3,
     ),
 )
-def test_questions_at_once(template, row):
-    """The quick way to the questions gives what InputSpec gives."""
+def test_question_renderer_equals_input_spec(template, row):
+    """question_renderer renders the same text as InputSpec.question."""
     spec = InputSpec(("a", "b", "c"), None, template=template)
-    render = questions_of(spec, typed=True)
+    render = question_renderer(spec, typed=True)
     assert render is not None
     assert render([row]) in ([spec.question(row)], [""])
-    plain = InputSpec(("a", "b", "c"), "b")
-    pick = questions_of(plain, typed=True)
-    assert pick is not None
-    assert pick([row]) == [plain.question(row)]
+    column_spec = InputSpec(("a", "b", "c"), "b")
+    render_column = question_renderer(column_spec, typed=True)
+    assert render_column is not None
+    assert render_column([row]) == [column_spec.question(row)]
 
 
-def test_part_of_a_chunk_knows_its_lines():
-    """The first rows of a chunk have the lines that they had in the whole."""
-    raw = [["a"], [], ["b\nc"], ["d"]]
-    whole = Chunk([["a"], ["b\nc"], ["d"]], 5, raw, broken={0: "x", 2: "y"})
-    assert whole.places() == [5, 7, 9]
-    assert whole.upto(2).places() == [5, 7]
-    assert whole.upto(2).broken == {0: "x"}
+def test_head_of_a_chunk_keeps_its_lines():
+    """The first rows of a chunk keep their positions."""
+    records = [["a"], [], ["b\nc"], ["d"]]
+    chunk = Chunk([["a"], ["b\nc"], ["d"]], 5, records, unreadable={0: "x", 2: "y"})
+    assert chunk.positions() == [5, 7, 9]
+    assert chunk.head(2).positions() == [5, 7]
+    assert chunk.head(2).unreadable == {0: "x"}
 
 
 def test_unknown_template_gives_no_questions():
-    """A template that names no column of the file renders nothing."""
-    assert questions_of(InputSpec(("a",), None, template="{b}"), typed=False) is None
+    """A template that names no column of the file has no renderer."""
+    assert question_renderer(InputSpec(("a",), None, template="{b}"), typed=False) is None
     with pytest.raises(UsageError):
         check("/dev/null")
