@@ -1,4 +1,4 @@
-"""Logs: structlog on stderr, for eyes on a terminal and as JSON elsewhere; ids are bound once per job."""
+"""Configures structlog: log lines on stderr, readable on a terminal, else JSON, always without secrets."""
 
 import logging
 import sys
@@ -10,36 +10,38 @@ import structlog
 from askmill.config.text import safe_text
 
 log_secrets: set[str] = set()
-"""Texts that no log may hold, whatever they look like: this process' own key and password."""
-SHORTEST_SECRET = 8
-"""What is shorter is no secret but a word, such as `any` or `offline`, and logs would lack it everywhere."""
+"""Texts that are masked in every log line: this process's API key and Redis password."""
+MIN_SECRET_LENGTH = 8
+"""Shorter values are placeholders such as `any` or `offline`, which occur as words in logs."""
 
 
-def _clean(value: Any) -> Any:
-    """The value as logs may show it: numbers as they are, all else without secrets and control codes."""
+def _sanitize(value: Any) -> Any:
+    """The value without secrets and control characters; numbers stay as they are."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict):
-        return {_clean(name): _clean(held) for name, held in value.items()}
+        return {_sanitize(name): _sanitize(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(held) for held in value]
+        return [_sanitize(item) for item in value]
     text = value if isinstance(value, str) else repr(value)
     for secret in log_secrets:
         text = text.replace(secret, "***")
     return safe_text(text)
 
 
-def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {name: _clean(value) for name, value in event.items()}
+def _sanitize_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {name: _sanitize(value) for name, value in event.items()}
 
 
 def set_up_logs(log_format: str | None = None, level: str = "info", secrets: Iterable[str] = ()) -> None:
-    """Send our events and those of the libraries to stderr in one form.
+    """Send askmill's log events and those of the libraries to stderr in one format.
 
-    `log_format` is `console` or `json`; None means console on a terminal, JSON otherwise. `secrets` are left
-    out wherever they stand.
+    Args:
+        log_format: `console` or `json`; None means console on a terminal, JSON otherwise.
+        level: the lowest level to log.
+        secrets: texts to mask in every log line.
     """
-    log_secrets.update(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+    log_secrets.update(secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH)
     on_terminal = (log_format or ("console" if sys.stderr.isatty() else "json")) == "console"
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -53,7 +55,7 @@ def set_up_logs(log_format: str | None = None, level: str = "info", secrets: Ite
         cache_logger_on_first_use=True,
     )
     renderer: Any = (
-        # Rich tracebacks show the variables of each frame, and one of them is the key.
+        # Rich tracebacks show the variables of each frame, including the API key.
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
@@ -63,7 +65,7 @@ def set_up_logs(log_format: str | None = None, level: str = "info", secrets: Ite
     finish = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
-        _mask,
+        _sanitize_event,
         renderer,
     ]
     handler = logging.StreamHandler(sys.stderr)
@@ -71,7 +73,7 @@ def set_up_logs(log_format: str | None = None, level: str = "info", secrets: Ite
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in (
+    for noisy in (
         "httpx",
         "httpx2",
         "openai",
@@ -81,4 +83,4 @@ def set_up_logs(log_format: str | None = None, level: str = "info", secrets: Ite
         "celery.app.trace",
         "celery.worker.strategy",
     ):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger(noisy).setLevel(logging.WARNING)

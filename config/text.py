@@ -1,31 +1,31 @@
-"""Text as it may be shown: without secrets, and without what could take over a terminal; numbers with their units. Pure."""
+"""Makes text safe to show (no secrets, no control characters) and formats numbers with units. Pure."""
 
 import re
 from typing import Any
 
 SECRET = re.compile(r"(sk-[A-Za-z0-9_\-]{4})[A-Za-z0-9_\-*]+|(?<=://)([^/@\s:]*):[^/@\s]+(?=@)|(Bearer )\S+")
-"""API keys, passwords in addresses, bearer tokens: none of them may reach a log or a message."""
+"""API keys, passwords in URLs, bearer tokens: none of them may appear in a log or a message."""
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Codes that move a cursor, colour, or turn text around; tab and line feed stay."""
+"""Characters that move the cursor, change colours or reverse text. Tab and line feed are allowed."""
 
 
 def redact(text: str) -> str:
-    """The text without keys, passwords and tokens."""
+    """Mask keys, passwords and tokens."""
     return SECRET.sub(lambda found: f"{found[1] or found[3] or (found[2] or '') + ':'}***", text)
 
 
 def strip_control(text: str) -> str:
-    """The text without what could take over a terminal."""
+    """Replace control characters by U+FFFD."""
     return CONTROL.sub("\ufffd", text)
 
 
 def safe_text(text: str) -> str:
-    """Both: for what a person is told."""
+    """Mask secrets and replace control characters."""
     return strip_control(redact(text))
 
 
 def one_line(text: str, longest: int = 200) -> str:
-    """The text on one line, cut to `longest`."""
+    """The text on one line, cut to `longest` characters."""
     flat = " ".join(strip_control(text).split())
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
@@ -42,7 +42,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_usd(amount: float | None) -> str:
-    """Cents for large sums, as many digits as say something for small ones."""
+    """`$12.34`, `$0.0021`, `under $0.0001`; `no known price` for None."""
     if amount is None:
         return "no known price"
     if 0 < amount < 0.0001:
@@ -56,5 +56,5 @@ def count_of(number: int, thing: str) -> str:
 
 
 def loggable(raw: Any) -> str:
-    """What somebody else has written, fit for a log line."""
+    """Foreign text on one line, without secrets, for a log event."""
     return one_line(redact(repr(raw)))

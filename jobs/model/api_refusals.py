@@ -1,9 +1,10 @@
-"""Whether an API's error means that money is refused, or that the model does not exist. Pure.
+"""Classifies API errors: is the account out of money, or does the model not exist? Pure.
 
-One list for every place that meets such an error: a refused request, a run that ends `failed`, `doctor`,
-`chat`, uploads. Codes and types decide first. Words count only where the error's own sentence begins with
-them: quoted text is taken out, and an error about the row's own content never counts by its words, for it may
-echo the question. Sources: docs/decisions/retries.md; the texts, one by one: tests/unit/lifecycle/refusal_texts.py.
+Used for refused requests, runs that end `failed`, `doctor`, `chat` and uploads. Codes and types decide first.
+Words count only at the start of the error's own sentence: quoted text is removed, and the words of an error
+about the row's content never count, since they may repeat the question.
+
+Sources: docs/decisions/retries.md; every text is in tests/unit/lifecycle/refusal_texts.py.
 """
 
 import ast
@@ -35,10 +36,10 @@ MONEY_CODES = frozenset({
     "insufficient_user_quota",
     "payment_required",
 })  # fmt: skip
-"""Codes and types that end all asking until somebody pays or raises a limit."""
+"""Codes and types of errors that persist until somebody pays or raises a limit."""
 
-SPEND_CODE = re.compile(r"(^|_)spend(ing)?_limit|^spend_")
-"""Groq sends several codes of this family in place of the documented one."""
+SPEND_LIMIT_CODE = re.compile(r"(^|_)spend(ing)?_limit|^spend_")
+"""Groq sends several codes of this form instead of the documented one."""
 
 MODEL_CODES = frozenset({
     "model_not_found",
@@ -50,7 +51,7 @@ MODEL_CODES = frozenset({
     "model_decommissioned",
     "dedicated_endpoint_not_running",
 })  # fmt: skip
-"""Codes and types that say that the model is not there."""
+"""Codes and types of errors about a model that does not exist."""
 
 CONTENT_CODES = frozenset({
     "invalid_prompt",
@@ -64,25 +65,25 @@ CONTENT_CODES = frozenset({
     "moderation",
     "moderation_blocked",
 })  # fmt: skip
-"""Codes about what one row says: the error's words may be the question's own."""
+"""Codes of errors about a row's content: their words may quote the question."""
 
 CONTENT_PARAMS = re.compile(r"^(input|messages|content|additional_messages|prompt)")
 
-IN_FLIGHT = "in_flight_budget_exhausted"
-"""OpenRouter: a 402 that passes when the requests in flight have ended."""
-PAYMENT_STATUS = frozenset({"402", "http_402"})
-"""The status as a code: some servers repeat it there, and a pause reason has it."""
+IN_FLIGHT_CODE = "in_flight_budget_exhausted"
+"""OpenRouter: a 402 that clears when the requests in flight have ended."""
+PAYMENT_CODES = frozenset({"402", "http_402"})
+"""The status as a code: some servers send it, and pause reasons contain it."""
 
-START = r"(?:^|[.!:>\n]\s{1,4}|\s-\s)"
-"""Where a sentence begins: also behind a gateway's own `litellm.BadRequestError: OpenAIException - `."""
-PREFIX = re.compile(
+SENTENCE_START = r"(?:^|[.!:>\n]\s{1,4}|\s-\s)"
+"""Where a sentence starts, also after a gateway's `litellm.BadRequestError: OpenAIException - `."""
+GATEWAY_PREFIX = re.compile(
     r"[^:]{0,80}?\b\w*(?:error|exception|failed)\b[^:]{0,40}?(?:: | - )|\d{3}:? ", re.IGNORECASE
 )
-PREFIXES = 6
-"""What gateways put before the words of others, and how often one stands before the next."""
+MAX_PREFIXES = 6
+"""The most gateway prefixes in a row that are removed."""
 
 MONEY_SENTENCES = re.compile(
-    START + r"(?:"
+    SENTENCE_START + r"(?:"
     r"you(?:'ve| have)? exceeded your current quota,? (?:please )?check your plan"  # OpenAI, Moonshot
     r"|budget has been exceeded!?"  # LiteLLM
     r"|exceededbudget:"
@@ -112,47 +113,47 @@ MONEY_WORDS = re.compile(
     r"|payment required\b)",
     re.IGNORECASE,
 )
-"""Too common to count anywhere but at the very beginning."""
+"""Too common to count except at the very start."""
 
-RATE_WORDS = re.compile(
+RATE_LIMIT_WORDS = re.compile(
     r"(?:try|retry)(?: again)? (?:in|after) \d|per (?:minute|min|second|day)\b"
     r"|quota ?metric|quota exceeded for|resource_exhausted|ai\.google\.dev/gemini-api/docs/rate-limits",
     re.IGNORECASE,
 )
-RATE_CODE = "resource_exhausted"
-"""An ordinary rate limit, whatever else its words say: Gemini's begin as OpenAI's words of money do."""
+RATE_LIMIT_CODE = "resource_exhausted"
+"""An ordinary rate limit. Gemini's message starts like OpenAI's message about an exhausted quota."""
 
-NAME = r"(?:§|[\w./:@-]+)"
+MODEL_NAME = r"(?:§|[\w./:@-]+)"
 MODEL_SENTENCES = re.compile(
-    START + r"(?:"
-    rf"(?:the )?(?:requested )?model {NAME} (?:does not exist|was not found|not found|is not found)"
-    rf"|(?:the )?model {NAME} has been (?:deprecated|decommissioned)"
-    rf"|(?:the )?models/{NAME} (?:is|was) not found"  # Gemini
-    rf"|{NAME} is not a valid model id\b"  # OpenRouter
+    SENTENCE_START + r"(?:"
+    rf"(?:the )?(?:requested )?model {MODEL_NAME} (?:does not exist|was not found|not found|is not found)"
+    rf"|(?:the )?model {MODEL_NAME} has been (?:deprecated|decommissioned)"
+    rf"|(?:the )?models/{MODEL_NAME} (?:is|was) not found"  # Gemini
+    rf"|{MODEL_NAME} is not a valid model id\b"  # OpenRouter
     r"|model not exist\b"  # DeepSeek
     r"|invalid model name passed in model="  # LiteLLM
-    rf"|invalid model: {NAME}"  # Mistral
-    rf"|unknown model: {NAME}"  # Azure
-    rf"|unable to access (?:non-serverless )?model {NAME}"  # Together
+    rf"|invalid model: {MODEL_NAME}"  # Mistral
+    rf"|unknown model: {MODEL_NAME}"  # Azure
+    rf"|unable to access (?:non-serverless )?model {MODEL_NAME}"  # Together
     r"|the api deployment for this resource does not exist"  # Azure
-    rf"|no available channel for model {NAME}"
+    rf"|no available channel for model {MODEL_NAME}"
     r")",
     re.IGNORECASE,
 )
 ANTHROPIC_MODEL = re.compile(r"^model: \S+$")
 
-QUOTED = re.compile(r"\"[^\"\n]*\"|“[^”]*”|«[^»]*»|`[^`\n]*`|(?<![\w])'[^'\n]*'(?!\w)")
+QUOTED_TEXT = re.compile(r"\"[^\"\n]*\"|“[^”]*”|«[^»]*»|`[^`\n]*`|(?<![\w])'[^'\n]*'(?!\w)")
 NESTED_KEYS = ("error", "message", "detail", "details", "body")
 CODE_KEYS = ("code", "type", "status", "error_code")
-DEEPEST = 8
-LONGEST = 20_000
-READ = 4_000
-"""So much of a sentence is read."""
+MAX_DEPTH = 8
+MAX_MESSAGE_CHARACTERS = 20_000
+MAX_SENTENCE_CHARACTERS = 4_000
+"""Longer sentences are cut before they are searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """One error as the API told it: a refused request, or how a run ended (`status` None)."""
+    """One error of the API: a refused request, or the error of a run (then `status` is None)."""
 
     message: str = ""
     code: str | None = None
@@ -163,20 +164,20 @@ class ErrorReport:
 
 
 def money_refused(error: ErrorReport) -> bool:
-    """Whether nothing more is answered until somebody adds credit or raises a spend limit."""
+    """Whether the API refuses all requests until somebody adds credit or raises a spend limit."""
     codes, sentences = _codes_and_sentences(error)
-    if IN_FLIGHT in codes:
+    if IN_FLIGHT_CODE in codes:
         return False
-    if any(code in MONEY_CODES or SPEND_CODE.search(code) for code in codes):
+    if any(code in MONEY_CODES or SPEND_LIMIT_CODE.search(code) for code in codes):
         return True
-    if RATE_CODE not in codes and any(_is_money(sentence) for sentence in sentences):
+    if RATE_LIMIT_CODE not in codes and any(_is_money_sentence(sentence) for sentence in sentences):
         return True
-    # A 402 with a wait clears by itself, unless its words say more.
-    return error.retry_after_s is None and (error.status == 402 or bool(codes & PAYMENT_STATUS))
+    # A 402 with Retry-After clears by itself, unless its words say that money is refused.
+    return error.retry_after_s is None and (error.status == 402 or bool(codes & PAYMENT_CODES))
 
 
 def model_missing(error: ErrorReport) -> bool:
-    """Whether the API does not have the model that was asked for."""
+    """Whether the error says that the model does not exist."""
     codes, sentences = _codes_and_sentences(error)
     if any(code in MODEL_CODES for code in codes):
         return True
@@ -186,31 +187,35 @@ def model_missing(error: ErrorReport) -> bool:
 
 
 def clears_by_itself(error: ErrorReport) -> bool:
-    """Whether a 402 only says to wait for the requests in flight."""
+    """Whether a 402 only asks to wait for the requests in flight."""
     if error.status != 402 or money_refused(error):
         return False
-    return error.retry_after_s is not None or IN_FLIGHT in _codes_and_sentences(error)[0]
+    return error.retry_after_s is not None or IN_FLIGHT_CODE in _codes_and_sentences(error)[0]
 
 
 def reason_of(error: ErrorReport) -> str:
-    """`code: message` that `report_of_text` reads as being about the same thing."""
+    """The error as a text `code: message` that `report_of_text` parses into the same classification."""
     code = error.code or error.type or (f"http_{error.status}" if error.status else "no_reply")
-    for about in (money_refused, model_missing):
-        if about(error):
-            named = (code, error.type, "payment_required" if about is money_refused else "model_not_found")
-            texts = (f"{name}: {error.message}" if error.message else name for name in named if name)
-            return next(text for text in texts if about(report_of_text(text)))
+    for predicate in (money_refused, model_missing):
+        if predicate(error):
+            codes = (
+                code,
+                error.type,
+                "payment_required" if predicate is money_refused else "model_not_found",
+            )
+            texts = (f"{name}: {error.message}" if error.message else name for name in codes if name)
+            return next(text for text in texts if predicate(report_of_text(text)))
     return f"{code}: {error.message}" if error.message else code
 
 
 def report_of_text(reason: str) -> ErrorReport:
-    """The error that a text `code: message` stands for, as pause reasons and attempts have it."""
+    """Parse a text `code: message`, as stored in pause reasons and attempts."""
     code, colon, message = reason.partition(": ")
     return ErrorReport(message, code=code) if colon and " " not in code else ErrorReport(reason, code=reason)
 
 
 def next_step(error: ErrorReport) -> str:
-    """What a person can do about it, as a sentence; empty where it is about neither."""
+    """Advice for the user as one sentence; empty if the error is about neither money nor the model."""
     if money_refused(error):
         return "Add credit or raise the spend limit (the API's plan and billing)."
     if model_missing(error):
@@ -218,47 +223,49 @@ def next_step(error: ErrorReport) -> str:
     return ""
 
 
-def _is_money(sentence: str) -> bool:
-    if RATE_WORDS.search(sentence):
+def _is_money_sentence(sentence: str) -> bool:
+    if RATE_LIMIT_WORDS.search(sentence):
         return False
     plain = _unquoted(sentence)
     return MONEY_SENTENCES.search(plain) is not None or MONEY_WORDS.match(_without_prefix(plain)) is not None
 
 
 def _unquoted(sentence: str) -> str:
-    return QUOTED.sub("§", sentence)
+    return QUOTED_TEXT.sub("§", sentence)
 
 
 def _without_prefix(sentence: str) -> str:
-    for _ in range(PREFIXES):
-        if (prefix := PREFIX.match(sentence)) is None:
+    for _ in range(MAX_PREFIXES):
+        if (prefix := GATEWAY_PREFIX.match(sentence)) is None:
             break
         sentence = sentence[prefix.end() :]
     return sentence
 
 
 def _codes_and_sentences(error: ErrorReport) -> tuple[set[str], list[str]]:
-    """All codes and types, lower case, and the sentences to read; none where the row may be echoed."""
+    """All codes and types in lower case, and the sentences to search: none if they may quote the row."""
     codes = {code.lower() for code in (error.code, error.type) if code}
     if codes & CONTENT_CODES or CONTENT_PARAMS.match(error.param or ""):
         return codes, []
     sentences = [error.message]
-    for kind, text in _nested(error.message, DEEPEST):
+    for kind, text in _nested(error.message, MAX_DEPTH):
         if kind == "code":
             codes.add(text.lower())
         else:
             sentences.append(text)
-    return codes, [] if codes & CONTENT_CODES else [sentence[:READ] for sentence in sentences]
+    return codes, [] if codes & CONTENT_CODES else [
+        sentence[:MAX_SENTENCE_CHARACTERS] for sentence in sentences
+    ]
 
 
 def _nested(message: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Codes and messages of an error object that stands as JSON, or as Python writes it, inside a message."""
-    begin, end = message.find("{"), message.rfind("}")
-    if depth and 0 <= begin < end and len(message) <= LONGEST:
-        yield from _fields(_object(message[begin : end + 1]), depth - 1)
+    """Codes and messages of an error object inside a message, written as JSON or as a Python dict."""
+    start, end = message.find("{"), message.rfind("}")
+    if depth and 0 <= start < end and len(message) <= MAX_MESSAGE_CHARACTERS:
+        yield from _fields(_parse_object(message[start : end + 1]), depth - 1)
 
 
-def _object(text: str) -> Any:
+def _parse_object(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,11 +1,21 @@
-"""Which API a batch is asked at: OpenAI's, a compatible one, or the emulator on this machine.
+"""Chooses the API server (OpenAI's, a compatible one, the emulator) and the credentials that it may receive.
 
-Every command that sends a key gets it here, so that no other place decides where it may go.
+Every command gets its key here: no other module decides where a key may be sent. A `.env` may have come with
+the folder, for example with a cloned repository. So the environment's credentials are not sent to an address
+that `.env` names, unless the user agrees:
+
+address from          key from        server                  the environment's credentials
+default, environment  any             any                     sent
+.env                  any             OpenAI's own, https     sent
+.env                  environment     loopback                withheld
+.env                  environment     any other               withheld, unless the user agrees
+.env                  .env, nowhere   any                     withheld; the key of `.env` is sent
 """
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,29 +23,37 @@ from pydantic import SecretStr
 
 from askmill.config.address import is_local, is_loopback
 from askmill.config.proxies import environment, proxy_for
-from askmill.config.settings import Credentials, Settings, Source, is_openai
-from askmill.config.trust import CREDENTIALS, Use, use_of
+from askmill.config.settings import Credentials, Settings, SettingSource, is_openai
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import Api
 
 OFFLINE = "offline:"
-"""The emulator's address in a batch's identity, whatever its port is today."""
+"""The emulator's address in a batch's identity, independent of its port."""
+CREDENTIAL_VARIABLES = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
+"""The environment's credentials for an API; the SDK reads the last three by itself."""
 
-
-SOURCES = {
-    Source.DEFAULT: "the default",
-    Source.ENVIRONMENT: "OPENAI_BASE_URL of the environment",
-    Source.ENV_FILE: "OPENAI_BASE_URL in .env of this folder",
+SOURCE_DESCRIPTIONS = {
+    SettingSource.DEFAULT: "the default",
+    SettingSource.ENVIRONMENT: "OPENAI_BASE_URL of the environment",
+    SettingSource.ENV_FILE: "OPENAI_BASE_URL in .env of this folder",
 }
+
+
+class CredentialUse(Enum):
+    """What happens to the environment's credentials."""
+
+    SENT = "sent"
+    WITHHELD = "withheld"
+    NEEDS_CONSENT = "needs consent"
 
 
 @dataclass(frozen=True)
 class Consent:
-    """Whether the person trusts the `.env` of the working folder: `given`, or to be asked."""
+    """Whether the user trusts the `.env` of the working folder: given already, or to be asked for."""
 
     given: bool = False
     ask: Callable[[str], bool] | None = None
-    """Asks a yes-or-no question; None without a terminal."""
+    """Asks the user a yes-or-no question; None without a terminal."""
 
 
 NO_CONSENT = Consent()
@@ -43,7 +61,7 @@ NO_CONSENT = Consent()
 
 @dataclass(frozen=True)
 class Target:
-    """`base_url` is empty for an emulator that has not been started yet."""
+    """An API server and the credentials for it. `base_url` is empty until the emulator is started."""
 
     api: Api
     base_url: str
@@ -51,23 +69,23 @@ class Target:
     offline: bool
     organization: str | None = None
     project: str | None = None
-    source: Source = Source.DEFAULT
+    source: SettingSource = SettingSource.DEFAULT
     withheld: tuple[str, ...] = ()
-    """Variables of the environment that are not sent to this address."""
+    """Environment variables that are not sent to this server."""
 
     @property
     def asked(self) -> str | None:
-        """Which address is asked and where it comes from, in a line; None for the offline emulator."""
+        """One line that names the server and the source of its address; None for the offline emulator."""
         if self.offline:
             return None
         without = f", without {' and '.join(self.withheld)} of the environment" if self.withheld else ""
-        return f"Asks {self.base_url} ({SOURCES[self.source]}){without}."
+        return f"Asks {self.base_url} ({SOURCE_DESCRIPTIONS[self.source]}){without}."
 
     @property
     def environment(self) -> dict[str, str]:
-        """The same decision for a worker, as variables that go before any `.env`.
+        """The environment variables with which a worker makes the same choice; they override `.env`.
 
-        What is withheld it does not inherit either: `permitted` has removed it.
+        A worker does not inherit what is withheld, since `permitted` has removed it from the environment.
         """
         return {
             "ASKMILL_API": self.api,
@@ -79,17 +97,17 @@ class Target:
 
     @property
     def address(self) -> str:
-        """What stands in a batch's identity."""
+        """The address in a batch's identity."""
         return OFFLINE if self.offline else self.base_url
 
     @property
     def key(self) -> str | None:
-        """The key to send; None at a local address without one, where no Authorization header goes along."""
+        """The key to send; None for a local server without a key: no Authorization header is sent."""
         return None if self.api_key is None else self.api_key.get_secret_value()
 
     @property
     def exposed_key(self) -> str | None:
-        """A warning about a key that would pass a network unencrypted; None if it does not."""
+        """A warning if the key would be sent over a network without encryption; else None."""
         if self.offline or self.api_key is None:
             return None
         if urlsplit(self.base_url).scheme != "http" or is_loopback(self.base_url):
@@ -101,12 +119,12 @@ class Target:
 
     @property
     def environ(self) -> dict[str, str] | None:
-        """What `jobs.openai_client.client.client` looks for a proxy in: nothing for our own emulator on this machine."""
+        """The environment for `make_client` to find a proxy in: empty for the emulator on this machine."""
         return {} if self.offline else None
 
 
 def check_way(target: Target) -> None:
-    """Raises BadSetting where the variable that names the proxy to the API has an unusable value."""
+    """Raises BadSetting if the variable that names the proxy to the API has an invalid value."""
     if not target.offline:
         proxy_for(target.base_url, environment())
 
@@ -116,12 +134,18 @@ def target_of(
 ) -> Target:
     """The API of the settings, or the emulator.
 
-    Raises UsageError for an API that is not there any more and, if the command `asks`, for a missing key and
-    for an address that the environment's key may not go to.
+    Args:
+        settings: the settings in effect.
+        offline: use the emulator.
+        asks: whether the command sends requests to the API and so needs credentials.
+        consent: whether the user trusts `.env`.
+
+    Raises:
+        UsageError: the API is retired; or, if `asks`, the key is missing or may not be sent to the address.
     """
     if offline:
         return Target(settings.api or "assistants", "", SecretStr("offline"), offline=True)
-    refuse_the_gone(settings.api_in_use, settings.base_url)
+    refuse_retired_api(settings.api_in_use, settings.base_url)
     source = settings.source_of("openai_base_url")
     if not asks:
         return Target(settings.api_in_use, settings.base_url, None, offline=False, source=source)
@@ -140,22 +164,36 @@ def target_of(
 
 
 def permitted(settings: Settings, consent: Consent) -> tuple[Credentials, tuple[str, ...]]:
-    """What may be sent to the address of the settings, and the variables of the environment that may not.
+    """The credentials to send to the server of the settings, and the environment variables to withhold.
 
-    Those are removed from this process' environment, where the SDK, its copies and our child processes would
-    find them. Raises UsageError where consent is needed and there is none.
+    Withheld variables are removed from this process's environment, where the SDK and child processes would
+    read them. Raises UsageError if consent is needed and not given.
     """
-    use = use_of(settings)
-    if use is Use.SENT or consent.given:
+    use = decide_credential_use(
+        settings.base_url, settings.source_of("openai_base_url"), settings.source_of("openai_api_key")
+    )
+    if use is CredentialUse.SENT or consent.given:
         return settings.credentials, ()
-    if use is Use.NEEDS_CONSENT:
-        _need_consent(settings.base_url, consent)
+    if use is CredentialUse.NEEDS_CONSENT:
+        _require_consent(settings.base_url, consent)
         return settings.credentials, ()
-    withheld = tuple(name for name in CREDENTIALS if os.environ.pop(name, ""))
+    withheld = tuple(name for name in CREDENTIAL_VARIABLES if os.environ.pop(name, ""))
     return settings.credentials_of_env_file, withheld
 
 
-def _need_consent(base_url: str, consent: Consent) -> None:
+def decide_credential_use(
+    base_url: str, address_source: SettingSource, key_source: SettingSource
+) -> CredentialUse:
+    """Apply the table above. A key that is not set has the source `DEFAULT`."""
+    is_openai_over_https = is_openai(base_url) and urlsplit(base_url).scheme == "https"
+    if address_source is not SettingSource.ENV_FILE or is_openai_over_https:
+        return CredentialUse.SENT
+    if key_source is SettingSource.ENVIRONMENT and not is_loopback(base_url):
+        return CredentialUse.NEEDS_CONSENT
+    return CredentialUse.WITHHELD
+
+
+def _require_consent(base_url: str, consent: Consent) -> None:
     file = Path.cwd() / ".env"
     if consent.ask is None:
         raise UsageError(
@@ -170,7 +208,7 @@ def _need_consent(base_url: str, consent: Consent) -> None:
 
 
 def require_key(settings: Settings) -> None:
-    """Raises UsageError when the address needs a key and none is set. The emulator never stands in for it."""
+    """Raises UsageError if the server needs a key and none is set. The emulator never replaces the server."""
     if settings.openai_api_key is None and not is_local(settings.base_url):
         raise UsageError(
             f"OPENAI_API_KEY is not set, and {settings.base_url} needs a key. Set it; or set OPENAI_BASE_URL "
@@ -179,8 +217,8 @@ def require_key(settings: Settings) -> None:
         )
 
 
-def refuse_the_gone(api: Api, base_url: str) -> None:
-    """Raises UsageError for the Assistants API at OpenAI's own address, before anything is stored."""
+def refuse_retired_api(api: Api, base_url: str) -> None:
+    """Raises UsageError for the Assistants API at OpenAI's own address, which no longer offers it."""
     if api == "assistants" and is_openai(base_url):
         raise UsageError(
             "ASKMILL_API is assistants, but OpenAI switched the Assistants API off on 2026-08-26: "

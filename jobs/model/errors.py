@@ -1,4 +1,4 @@
-"""The errors a person can meet, by the name that our own modules know: they are those of `import askmill`."""
+"""The error classes of `askmill.errors`, re-exported for the modules of this package."""
 
 from askmill.errors import (
     ApiUnavailable,

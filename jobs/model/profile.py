@@ -1,8 +1,8 @@
-"""The profile: an assistant's definition as a person writes it, checked, and frozen into each batch.
+"""The profile: the user's definition of an assistant, validated and stored with each batch.
 
-A profile file is TOML with these fields; the options of `run`, `submit` and `estimate` override it.
-What the API makes of it (ids of files, a vector store, an assistant) is kept apart, in `Resources`.
-Limits are OpenAI's own (its OpenAPI description, `CreateAssistantRequest` and `CreateRunRequest`).
+A profile file is TOML with these fields; the options of `run`, `submit` and `estimate` override it. The
+ids of objects created at the API for it (files, a vector store) are stored separately, in `Resources`. The
+limits are OpenAI's (its OpenAPI description, `CreateAssistantRequest` and `CreateRunRequest`).
 """
 
 import hashlib
@@ -16,13 +16,13 @@ TokenLimit = Annotated[int, Field(ge=256)]
 
 
 class Frozen(BaseModel):
-    """No unknown fields, no change after reading."""
+    """Base model: immutable, unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class FunctionTool(Frozen):
-    """A Python function the model may call: its name, its description, its JSON schema. Never its code."""
+    """A Python function that the model may call: name, description and JSON schema, never the code."""
 
     name: str
     description: str = ""
@@ -30,7 +30,7 @@ class FunctionTool(Frozen):
 
 
 class Functions(Frozen):
-    """The module that holds the functions; the workers import it and refuse one whose hash differs."""
+    """The module with the functions. Workers import it and refuse a module with another hash."""
 
     module: str
     sha256: str
@@ -38,7 +38,7 @@ class Functions(Frozen):
 
 
 class OpeningMessage(Frozen):
-    """A message that stands on every thread before the question."""
+    """A message at the start of every thread, before the question."""
 
     role: Literal["user", "assistant"]
     content: Annotated[str, Field(min_length=1, max_length=256_000)]
@@ -52,7 +52,7 @@ class FileSearch(Frozen):
 
 
 class Profile(Frozen):
-    """The assistant's definition. `model` None means the model of the settings, put in at submit."""
+    """The assistant's definition. If `model` is None, submit fills in the model of the settings."""
 
     name: Annotated[str, Field(max_length=256)] | None = None
     description: Annotated[str, Field(max_length=512)] | None = None
@@ -79,27 +79,27 @@ class Profile(Frozen):
     completion_window: Literal["soonest", "2h", "8h"] | None = None
 
     def frozen_json(self) -> bytes:
-        """The profile as it is stored and hashed: sorted keys, without what was not said."""
+        """The profile as it is stored and hashed: sorted keys, without defaults."""
         return orjson.dumps(self.model_dump(exclude_defaults=True), option=orjson.OPT_SORT_KEYS)
 
     def sha256(self) -> str:
-        """Names this definition: equal for equal content, whatever file it came from."""
+        """Identifies the definition: equal content has an equal hash, whatever file it came from."""
         return hashlib.sha256(self.frozen_json()).hexdigest()
 
 
 IMAGE = "image:"
-"""Before the path of a row's image in `Resources.row_files`: the same file may be attached too."""
+"""Prefix of an image's path in `Resources.row_files`, since the same file may also be an attachment."""
 
 
 class Resources(Frozen):
-    """What the client made at the API for a batch before its first row: ids only."""
+    """Ids of the objects created at the API for a batch before its first row."""
 
     code_interpreter_files: tuple[str, ...] = ()
     vector_store_id: str | None = None
     vector_store_files: tuple[str, ...] = ()
-    """The ids of its files: what it takes to make it again."""
+    """The ids of the vector store's files, needed to create it again."""
     row_files: dict[str, str] = Field(default_factory=dict)
-    """Files and local images named by rows (`--override file`, `image`): path as written → file id.
+    """File ids by path as written, for files and images that rows name (`--override file`, `image`).
 
-    The path of an image stands behind `IMAGE`.
+    The path of an image is prefixed with `IMAGE`.
     """

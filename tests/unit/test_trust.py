@@ -6,17 +6,23 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from askmill.config.settings import BadSetting, Settings, Source, load_settings
-from askmill.config.trust import CREDENTIALS, Use, decided
-from askmill.jobs.model.api_target import Consent, Target, target_of
+from askmill.config.settings import BadSetting, Settings, SettingSource, load_settings
+from askmill.jobs.model.api_target import (
+    CREDENTIAL_VARIABLES,
+    Consent,
+    CredentialUse,
+    Target,
+    decide_credential_use,
+    target_of,
+)
 from askmill.jobs.model.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 FAR, LOCAL, LOOPBACK = "https://planted.example/v1", "http://10.0.0.1/v1", "http://127.0.0.1:8000/v1"
 OPENAI = "https://api.openai.com/v1"
 IN_FILE = "OPENAI_BASE_URL in .env of this folder"
-NOT_SET, ENVIRONMENT, FILE = Source.DEFAULT, Source.ENVIRONMENT, Source.ENV_FILE
-SENT, WITHHELD, NEEDS_CONSENT = Use.SENT, Use.WITHHELD, Use.NEEDS_CONSENT
+NOT_SET, ENVIRONMENT, FILE = SettingSource.DEFAULT, SettingSource.ENVIRONMENT, SettingSource.ENV_FILE
+SENT, WITHHELD, NEEDS_CONSENT = CredentialUse.SENT, CredentialUse.WITHHELD, CredentialUse.NEEDS_CONSENT
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +44,8 @@ def planted(folder: Path, *lines: str) -> None:
         (OPENAI, NOT_SET, NOT_SET, SENT),
         (OPENAI, NOT_SET, ENVIRONMENT, SENT),
         (OPENAI, NOT_SET, FILE, SENT),
-        *[(url, ENVIRONMENT, key, SENT) for url in (FAR, LOCAL, LOOPBACK) for key in Source],
-        *[(url, FILE, key, SENT) for url in (OPENAI, "https://eu.api.openai.com/v1") for key in Source],
+        *[(url, ENVIRONMENT, key, SENT) for url in (FAR, LOCAL, LOOPBACK) for key in SettingSource],
+        *[(url, FILE, key, SENT) for url in (OPENAI, "https://eu.api.openai.com/v1") for key in SettingSource],
         *[(url, FILE, ENVIRONMENT, NEEDS_CONSENT) for url in (
             FAR, LOCAL, "http://ollama:11434/v1", "http://gpu.local/v1", "http://0.0.0.0:8000/v1",
             # Not OpenAI's, or not safely so.
@@ -56,10 +62,10 @@ def planted(folder: Path, *lines: str) -> None:
     ],
 )  # fmt: skip
 def test_whether_the_environments_credentials_go_along(
-    base_url: str, address: Source, key: Source, use: Use
+    base_url: str, address: SettingSource, key: SettingSource, use: CredentialUse
 ) -> None:
     """Never to an address that `.env` names, unless it is OpenAI's own; beyond loopback a key needs consent."""
-    assert decided(base_url, address, key) is use
+    assert decide_credential_use(base_url, address, key) is use
 
 
 def test_each_setting_knows_its_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,12 +107,12 @@ def test_without_a_terminal_the_refusal_names_file_address_and_option(
         (folder / ".env").symlink_to("elsewhere")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment-0123456789")
 
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError) as error:
         target_of(load_settings())
 
     for part in (f"{folder}/.env", FAR, "--trust-env-file", "trust_env_file=True", "OPENAI_BASE_URL"):
-        assert part in str(refused.value)
-    assert "sk-environment" not in str(refused.value)
+        assert part in str(error.value)
+    assert "sk-environment" not in str(error.value)
 
 
 def test_the_person_is_asked_and_decides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,14 +142,14 @@ def test_the_person_is_asked_and_decides(folder: Path, monkeypatch: pytest.Monke
 def test_what_is_withheld_leaves_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK reads the environment by itself, and so would a child: what may not be sent is not there."""
     planted(folder, f"OPENAI_BASE_URL={LOOPBACK}", "OPENAI_API_KEY=k-file")
-    for name in CREDENTIALS:
+    for name in CREDENTIAL_VARIABLES:
         monkeypatch.setenv(name, "of-the-environment")
 
     target = target_of(load_settings())
 
-    assert not set(CREDENTIALS) & set(os.environ)
+    assert not set(CREDENTIAL_VARIABLES) & set(os.environ)
     assert (target.key, target.organization, target.project) == ("k-file", None, None)
-    assert target.withheld == CREDENTIALS
+    assert target.withheld == CREDENTIAL_VARIABLES
     assert "of-the-environment" not in str(target.environment)
     again = target_of(load_settings())
     assert (again.key, again.organization, again.project) == ("k-file", None, None)
@@ -200,11 +206,11 @@ def test_a_planted_file_reads_no_other_secret_of_the_environment(
     planted(folder, lines)
     monkeypatch.setenv("CLOUD_SECRET", "hush-hush")
 
-    with pytest.raises(BadSetting) as refused:
+    with pytest.raises(BadSetting) as error:
         load_settings()
 
-    assert "refers to CLOUD_SECRET of the environment" in str(refused.value)
-    assert "hush" not in str(refused.value)
+    assert "refers to CLOUD_SECRET of the environment" in str(error.value)
+    assert "hush" not in str(error.value)
 
 
 def test_references_that_stay_within_the_file_are_taken(
@@ -260,7 +266,6 @@ def test_one_place_decides() -> None:
     # jobs/submit/cleanup.py asks whether there is a key.
     assert reading == {
         "config/settings.py",
-        "config/trust.py",
         "jobs/submit/cleanup.py",
         "jobs/model/api_target.py",
     }
