@@ -1,11 +1,11 @@
-"""What of a profile an API does not have: told at submit, without loading the SDK (half a second)."""
+"""Which fields of a profile an API does not support. Does not import the SDK, which takes half a second."""
 
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import Profile
 
 
 def unsupported(profile: Profile, api: Api) -> list[str]:
-    """Why this API cannot serve the profile: one sentence a reason, none when it can."""
+    """Why this API cannot serve the profile: one text per reason; empty if it can."""
     return _not_on_assistants(profile) if api == "assistants" else _not_on_responses(profile)
 
 
@@ -20,7 +20,7 @@ def _not_on_assistants(profile: Profile) -> list[str]:
             "an assistant has at most 128 tools",
         ),
         (len(profile.messages) > 31, "a thread starts with at most 32 messages, the question included"),
-        (len(profile.metadata) > 13, "metadata has room for 13 pairs beside ours"),
+        (len(profile.metadata) > 13, "metadata has room for 13 pairs besides askmill's own"),
     )
     return [reason for holds, reason in checks if holds]
 
@@ -30,7 +30,7 @@ def _not_on_responses(profile: Profile) -> list[str]:
         (profile.assistant_id is not None, "stored assistants exist on the Assistants API only"),
         (
             profile.max_prompt_tokens is not None,
-            "max_prompt_tokens exists on the Assistants API only; Responses cannot bound what is read",
+            "max_prompt_tokens exists on the Assistants API only; Responses cannot limit the prompt",
         ),
         (
             (profile.truncation or "").startswith("last_messages"),
@@ -38,9 +38,9 @@ def _not_on_responses(profile: Profile) -> list[str]:
         ),
         (
             profile.completion_window in {"2h", "8h"} and profile.service_tier not in {None, "default"},
-            "completion_window 2h and 8h need standard processing: leave service_tier out",
+            "completion_window 2h and 8h need standard processing: remove service_tier",
         ),
         (len(profile.messages) > 20, "a conversation starts with at most 20 messages"),
-        (len(profile.metadata) > 11, "metadata has room for 11 pairs beside ours"),
+        (len(profile.metadata) > 11, "metadata has room for 11 pairs besides askmill's own"),
     )
     return [reason for holds, reason in checks if holds]

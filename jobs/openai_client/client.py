@@ -1,7 +1,7 @@
-"""The one place that makes an API client, and the words in which the API's state is told to people.
+"""Creates the API client, probes the API, and turns its errors into messages for users.
 
-Both APIs are reached through one `AsyncOpenAI` a process, on aiohttp, which never retries by itself: the SDK
-would repeat a POST without any idempotency key and so buy twice (openai-python #1727).
+Each process has one `AsyncOpenAI` client on aiohttp for both APIs. It never retries: the SDK would repeat a
+POST without an idempotency key and so pay twice (openai-python #1727).
 """
 
 import re
@@ -33,16 +33,16 @@ from askmill.jobs.openai_client.redirects_and_proxies import is_redirect, proxy_
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 1000
-NO_KEY = "askmill-sends-no-key"
-"""What the SDK, which insists on a key, is given for a server that needs none."""
+PLACEHOLDER_KEY = "askmill-sends-no-key"
+"""Passed to the SDK, which requires a key, for a server that needs none."""
 KEEP_ALIVE_S = 4.0
-"""Below uvicorn's 5 s and aiohttp's 15 s: a POST must not meet a connection that the server is just closing,
-since nobody could tell whether it was carried out."""
+"""Below uvicorn's 5 s and aiohttp's 15 s: a POST on a connection that the server is closing may or may not be
+carried out, and askmill could not tell."""
 
-SHORTEST_SECRET = 8
-"""Shorter ones are stand-ins ("any", "k"), and stand in many a word."""
+MIN_SECRET_LENGTH = 8
+"""Shorter keys are placeholders ("any", "k"), which occur inside words."""
 QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}: ?)\S+", re.IGNORECASE)
-"""The API's own 401 text quotes the key with only its middle masked."""
+"""OpenAI's 401 message quotes the key with only its middle masked."""
 
 
 def make_client(
@@ -53,24 +53,29 @@ def make_client(
     timeout_s: float = TIMEOUT_S,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncOpenAI:
-    """A client for the API at `base_url`; make one per process and close it at the end.
+    """Create a client for the API at `base_url`. Create one per process, and close it at the end.
 
-    Without `api_key` no request carries an Authorization header, whatever the environment holds for the SDK.
-    A query in the address goes along with every request: Microsoft Foundry is reached as
-    `https://RES.services.ai.azure.com/api/projects/PROJ?api-version=v1`. The proxy is the one that
-    `config.proxies` finds in `environ` (default: the process's variables). Redirects are never followed: the
-    key and the questions go to the address that was set, and to no other.
+    Redirects are never followed: the key and the questions are sent only to `base_url`.
+
+    Args:
+        api_key: the key; None sends no Authorization header, whatever the environment contains.
+        base_url: the server. Its query is sent with every request: Microsoft Foundry needs
+            `https://RES.services.ai.azure.com/api/projects/PROJ?api-version=v1`.
+        organization: the organization to bill.
+        project: the project to bill.
+        timeout_s: seconds for a request.
+        environ: where `config.proxies` finds the proxy; None is the process's environment.
 
     Raises:
-        BadSetting: the variable that names the proxy has an unusable value.
+        BadSetting: the variable that names the proxy has an invalid value.
     """
     parts = urlsplit(base_url)
     timeout = Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
     proxy = proxy_for(base_url, environment() if environ is None else environ)
-    own = {} if proxy is None else proxy.headers
+    proxy_headers = {} if proxy is None else proxy.headers
     in_tunnel = parts.scheme == "https"
     return AsyncOpenAI(
-        api_key=NO_KEY if api_key is None else api_key,
+        api_key=PLACEHOLDER_KEY if api_key is None else api_key,
         base_url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
         default_query=dict(parse_qsl(parts.query)),
         organization=organization,
@@ -83,9 +88,11 @@ def make_client(
             limits=httpx2.Limits(max_connections=connection_limit(), keepalive_expiry=KEEP_ALIVE_S),
             verify=httpx2.create_ssl_context(),
             trust_env=False,
-            proxy=None if proxy is None else httpx2.Proxy(proxy.url, headers=own if in_tunnel else None),
-            # Without a tunnel the proxy reads the request itself, and takes what is its own.
-            headers=None if in_tunnel else own,
+            proxy=None
+            if proxy is None
+            else httpx2.Proxy(proxy.url, headers=proxy_headers if in_tunnel else None),
+            # Without a tunnel the proxy reads the request's headers and removes its own.
+            headers=None if in_tunnel else proxy_headers,
             follow_redirects=False,
         ),
     )
@@ -96,14 +103,14 @@ async def _without_authorization(request: httpx2.Request) -> None:
 
 
 def sends_key(api_client: AsyncOpenAI) -> bool:
-    """Whether the client was given a key; requests made beside it send none either, if not."""
-    return api_client.api_key != NO_KEY
+    """Whether the client has a key. If not, requests outside the SDK must not send one either."""
+    return api_client.api_key != PLACEHOLDER_KEY
 
 
 def connection_limit() -> int:
-    """Connections that one pool may open: a third of what the process may have open, at most 1,000.
+    """Maximum connections of one pool: a third of the process's limit of open files, at most 1,000.
 
-    A process has two pools of these (`worker.backends.http` has the other) and needs files for itself.
+    A process has two pools (the other is in `worker.backends.http`) and needs open files for itself.
     """
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if open_files == resource.RLIM_INFINITY:
@@ -112,16 +119,16 @@ def connection_limit() -> int:
 
 
 def redact_api_text(text: str, secret: str = "") -> str:
-    """The API's words, without anything that looks like a key."""
-    if len(secret) >= SHORTEST_SECRET:
+    """Mask everything that looks like a key, and `secret`, in a text of the API."""
+    if len(secret) >= MIN_SECRET_LENGTH:
         text = text.replace(secret, "***")
     return redact(QUOTED_KEY.sub(r"\1***", text))
 
 
 async def probe(api_client: AsyncOpenAI, api: Api) -> None:
-    """Ask the API something free. Raises ApiUnavailable with a sentence that says what to do.
+    """Check with free requests that the API answers. Raises ApiUnavailable with the next step.
 
-    A rate limit counts as alive; a spent quota does not.
+    A rate limit counts as available; an exhausted quota does not.
     """
     try:
         await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
@@ -138,7 +145,7 @@ async def _probe_assistants(api_client: AsyncOpenAI) -> None:
 
 
 async def _probe_responses(api_client: AsyncOpenAI) -> None:
-    """There is nothing to list: ask for a response that cannot be, and see who says that it is not there."""
+    """Responses cannot be listed: request one that does not exist and check who answers 404."""
     await api_client.get("/models", cast_to=httpx2.Response)
     try:
         await api_client.get("/responses/resp_askmill_doctor", cast_to=httpx2.Response)
@@ -146,20 +153,20 @@ async def _probe_responses(api_client: AsyncOpenAI) -> None:
         if absent.type is None or "invalid url" in absent.message.lower():
             raise
     except APIStatusError as refused:
-        # Servers that check the form of an id answer 400: the endpoint is there.
+        # Servers that validate ids answer 400: the endpoint exists.
         if refused.status_code != 400:
             raise
 
 
 async def _probe_creates(api_client: AsyncOpenAI, api: Api) -> None:
-    """Whether creates are redirected: servers redirect a POST where they answer a GET.
+    """Check that creates are not redirected: some servers redirect a POST but answer a GET.
 
-    The body is a list, from which nobody can create anything; only a redirect among the replies counts.
+    The body is a list, from which no server creates anything. Every reply except a redirect is ignored.
     """
     options: RequestOptions = {"headers": BETA if api == "assistants" else {}}
-    for where in CREATES[api]:
+    for path in CREATES[api]:
         try:
-            await api_client.post(where, cast_to=httpx2.Response, body=[], options=options)
+            await api_client.post(path, cast_to=httpx2.Response, body=[], options=options)
         except APIStatusError as refused:
             if is_redirect(refused.status_code):
                 raise
@@ -170,63 +177,63 @@ CREATES: dict[Api, tuple[str, ...]] = {
     "assistants": ("/threads", "/threads/thread_askmill_doctor/runs"),
     "responses": ("/conversations", "/responses"),
 }
-"""Where a row's free and paid objects are created."""
+"""The paths where a row's free and paid objects are created."""
 
 
 def error_sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None) -> str:
-    """What the error means for the person and what to do. `api` is named where it is the API that lacks."""
-    where = f"The API at {str(api_client.base_url).rstrip('/')}"
+    """Describe the error and the next step. `api` is the API to name if the server does not offer it."""
+    path = f"The API at {str(api_client.base_url).rstrip('/')}"
     if (fault := proxy_fault(error, api_client)) is not None:
-        return f"{where} cannot be reached: {fault}"
+        return f"{path} cannot be reached: {fault}"
     words = words_of(error, api_client).rstrip(".")
     report = report_of(error)
     if money_refused(report) or model_missing(report):
         what = "refuses to work for want of money" if money_refused(report) else "does not have this model"
-        return f"{where} {what} ({words}). {next_step(report)}"
+        return f"{path} {what} ({words}). {next_step(report)}"
     if isinstance(error, APIConnectionError) or not isinstance(error, APIStatusError):
-        return f"{where} does not answer: {_cause(error)}. Check OPENAI_BASE_URL and the network."
+        return f"{path} does not answer: {_root_cause(error)}. Check OPENAI_BASE_URL and the network."
     if is_redirect(error.status_code):
-        return f"{where} answers with a redirect: {redact_api_text(redirection_of(error, api_client))}."
-    said = f"({error.status_code}: {words})"
+        return f"{path} answers with a redirect: {redact_api_text(redirection_of(error, api_client))}."
+    details = f"({error.status_code}: {words})"
     match error.status_code:
         case 401:
-            return f"{where} refuses the key {said}. Set OPENAI_API_KEY to a key that is valid there."
+            return f"{path} refuses the key {details}. Set OPENAI_API_KEY to a key that is valid there."
         case 403:
             return (
-                f"{where} forbids this {said}. Check the key's rights, OPENAI_PROJECT_ID and OPENAI_ORG_ID."
+                f"{path} forbids this {details}. Check the key's rights, OPENAI_PROJECT_ID and OPENAI_ORG_ID."
             )
-        case 404 if "No assistant found" in said:
-            return f"{where} has no such assistant {said}. Check --assistant-id and the key's project."
+        case 404 if "No assistant found" in details:
+            return f"{path} has no such assistant {details}. Check --assistant-id and the key's project."
         case 404 | 405 | 501 if api is not None:
-            return f"{where} does not offer the {api.title()} API {said}. {_other(api)}"
+            return f"{path} does not offer the {api.title()} API {details}. {_other_api_advice(api)}"
         case 400 | 409 | 413 | 415 | 422:
-            return f"{where} refuses this {said}."
+            return f"{path} refuses this {details}."
         case _:
-            return f"{where} is in trouble {said}. Try again later; what is stored stays."
+            return f"{path} is in trouble {details}. Try again later; what is stored stays."
 
 
 def report_of(error: OpenAIError) -> ErrorReport:
-    """The SDK's error as `jobs.model.api_refusals` reads it; error objects within others are looked into there."""
+    """The SDK's error as an ErrorReport; `jobs.model.api_refusals` searches nested error objects."""
     body = error.body if isinstance(error, APIError) else None
     fields = body if isinstance(body, dict) else {}
-    told = fields.get("message") or fields.get("detail") or fields.get("error") or body or error
+    message = fields.get("message") or fields.get("detail") or fields.get("error") or body or error
     reply = error.response if isinstance(error, APIStatusError) else None
     wait_s = reply.headers.get("retry-after", "") if reply is not None else ""
     return ErrorReport(
-        message=told if isinstance(told, str) else repr(told),
-        code=_text(fields.get("code")),
-        type=_text(fields.get("type")),
-        param=_text(fields.get("param")),
+        message=message if isinstance(message, str) else repr(message),
+        code=_optional_text(fields.get("code")),
+        type=_optional_text(fields.get("type")),
+        param=_optional_text(fields.get("param")),
         status=reply.status_code if reply is not None else None,
         retry_after_s=float(wait_s) if wait_s.isdecimal() else None,
     )
 
 
-def _text(value: object) -> str | None:
+def _optional_text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _other(api: Api) -> str:
+def _other_api_advice(api: Api) -> str:
     if api == "assistants":
         advice = "set ASKMILL_API=responses, or OPENAI_BASE_URL to a server that has it"
         return f"OpenAI ended it on 2026-08-26: {advice}."
@@ -234,7 +241,7 @@ def _other(api: Api) -> str:
 
 
 def words_of(error: OpenAIError, api_client: AsyncOpenAI) -> str:
-    """The API's own words, without anything that looks like a key."""
+    """The API's own message, without anything that looks like a key."""
     if isinstance(error, APIStatusError) and is_redirect(error.status_code):
         return redact_api_text(redirection_of(error, api_client), api_client.api_key)
     body = error.body if isinstance(error, APIError) else None
@@ -242,9 +249,9 @@ def words_of(error: OpenAIError, api_client: AsyncOpenAI) -> str:
     return redact_api_text(str(message or error), api_client.api_key)
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost words: the SDK's own are only "Connection error."."""
-    while (below := error.__cause__ or error.__context__) is not None:
-        error = below
+def _root_cause(error: BaseException) -> str:
+    """The message of the innermost exception: the SDK's own is only "Connection error."."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
     words = error.message if isinstance(error, APIError) else str(error)
     return redact_api_text(words or type(error).__name__)

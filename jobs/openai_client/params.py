@@ -1,4 +1,4 @@
-"""A profile as the parameters of each API's requests; what is not said is not sent.
+"""Translates a profile into the request parameters of each API. Unset fields are not sent.
 
 profile                   Assistants                                  Responses
 instructions, model, …    on the assistant and again on each run      on each response
@@ -13,21 +13,21 @@ from typing import Any
 from askmill.jobs.model.profile import Profile, Resources
 
 Params = dict[str, Any]
-INCLUDES = {
+INCLUDE_BY_TOOL = {
     "code_interpreter": "code_interpreter_call.outputs",
     "file_search": "file_search_call.results",
     "web_search": "web_search_call.action.sources",
 }
-"""What a response leaves out unless asked (openai-python: types/responses/response_includable.py)."""
+"""Output that a response contains only on request (openai-python: types/responses/response_includable.py)."""
 
 
 def said(**params: Any) -> Params:
-    """The parameters that have a value."""
+    """The parameters that are not None."""
     return {name: value for name, value in params.items() if value is not None}
 
 
 def assistant_params(profile: Profile, resources: Resources) -> Params:
-    """The assistant of a profile. Some compatible servers fail without instructions: they are always sent."""
+    """Parameters of an assistant. Instructions are always sent: some compatible servers fail without."""
     return said(
         model=profile.model,
         name=profile.name,
@@ -36,22 +36,22 @@ def assistant_params(profile: Profile, resources: Resources) -> Params:
         tools=assistant_tools(profile),
         tool_resources=tool_resources(resources, profile),
         metadata={"askmill_profile": profile.sha256()},
-        **sampling(profile),
+        **sampling_params(profile),
     )
 
 
-def sampling(profile: Profile) -> Params:
-    """How answers are drawn and formed, for an assistant as for a run."""
+def sampling_params(profile: Profile) -> Params:
+    """Sampling and response format, for an assistant and for a run."""
     return said(
         temperature=profile.temperature,
         top_p=profile.top_p,
         reasoning_effort=profile.reasoning_effort,
-        response_format=_wrapped_schema(profile.response_schema),
+        response_format=_assistants_schema(profile.response_schema),
     )
 
 
 def run_settings(profile: Profile) -> Params:
-    """What the Assistants API is told again with each run; what a row may override stands here."""
+    """Parameters of each Assistants run, including everything that a row may override."""
     return said(
         model=profile.model,
         instructions=profile.instructions,
@@ -60,12 +60,12 @@ def run_settings(profile: Profile) -> Params:
         max_prompt_tokens=profile.max_prompt_tokens,
         max_completion_tokens=profile.max_completion_tokens,
         truncation_strategy=_truncation_strategy(profile.truncation),
-        **sampling(profile),
+        **sampling_params(profile),
     )
 
 
 def response_settings(profile: Profile, resources: Resources, row_files: tuple[str, ...] = ()) -> Params:
-    """What the Responses API is told with each response. `row_files`: ids for the code interpreter."""
+    """Parameters of each response. `row_files` are ids of files for the code interpreter."""
     return said(
         model=profile.model,
         instructions=profile.instructions,
@@ -76,7 +76,7 @@ def response_settings(profile: Profile, resources: Resources, row_files: tuple[s
         tool_choice=_tool_choice(profile, nested=False),
         parallel_tool_calls=profile.parallel_tool_calls,
         reasoning={"effort": profile.reasoning_effort} if profile.reasoning_effort else None,
-        text={"format": _flat_schema(profile.response_schema)} if profile.response_schema else None,
+        text={"format": _responses_schema(profile.response_schema)} if profile.response_schema else None,
         truncation=profile.truncation,
         service_tier=profile.service_tier,
         include=includes(profile) or None,
@@ -84,8 +84,8 @@ def response_settings(profile: Profile, resources: Resources, row_files: tuple[s
 
 
 def includes(profile: Profile) -> list[str]:
-    """What to ask for with a response's tool calls."""
-    return [INCLUDES[tool] for tool in profile.tools]
+    """The `include` values for the profile's tools."""
+    return [INCLUDE_BY_TOOL[tool] for tool in profile.tools]
 
 
 def assistant_tools(profile: Profile) -> list[Params]:
@@ -113,8 +113,8 @@ def _response_tools(profile: Profile, resources: Resources, row_files: tuple[str
 
 def _functions(profile: Profile) -> list[Params]:
     tools = profile.functions.tools if profile.functions else ()
-    nothing = {"type": "object", "properties": {}}
-    return [{**tool.model_dump(), "parameters": tool.parameters or nothing} for tool in tools]
+    no_parameters = {"type": "object", "properties": {}}
+    return [{**tool.model_dump(), "parameters": tool.parameters or no_parameters} for tool in tools]
 
 
 def _file_search_options(profile: Profile) -> Params:
@@ -126,19 +126,19 @@ def _file_search_options(profile: Profile) -> Params:
 
 def tool_resources(resources: Resources, profile: Profile) -> Params | None:
     """The files of an assistant's tools."""
-    found: Params = {}
+    resources_by_tool: Params = {}
     if resources.code_interpreter_files and "code_interpreter" in profile.tools:
-        found["code_interpreter"] = {"file_ids": list(resources.code_interpreter_files)}
+        resources_by_tool["code_interpreter"] = {"file_ids": list(resources.code_interpreter_files)}
     if resources.vector_store_id:
-        found["file_search"] = {"vector_store_ids": [resources.vector_store_id]}
-    return found or None
+        resources_by_tool["file_search"] = {"vector_store_ids": [resources.vector_store_id]}
+    return resources_by_tool or None
 
 
 def _tool_choice(profile: Profile, *, nested: bool) -> str | Params | None:
     choice = profile.tool_choice
     if choice is None or choice in {"none", "auto", "required"}:
         return choice
-    if choice in INCLUDES:
+    if choice in INCLUDE_BY_TOOL:
         return {"type": choice}
     return {"type": "function", **({"function": {"name": choice}} if nested else {"name": choice})}
 
@@ -151,20 +151,20 @@ def _truncation_strategy(truncation: str | None) -> Params | None:
 
 
 def window(profile: Profile) -> Params | None:
-    """When a background response must be there, for a lower price."""
+    """The `completion_window` parameter: a longer wait for a background response lowers its price."""
     return {"completion_window": profile.completion_window} if profile.completion_window else None
 
 
 def _named_schema(schema: Params) -> Params:
-    """A plain JSON schema with a name, or one that already has it: {"name", "schema", "strict"?}."""
+    """The schema with a name: a plain JSON schema is wrapped, {"name", "schema", "strict"?} is kept."""
     if isinstance(schema.get("schema"), dict) and isinstance(schema.get("name"), str):
         return {"strict": True, **schema}
     return {"name": "answer", "schema": schema, "strict": True}
 
 
-def _wrapped_schema(schema: Params | None) -> Params | None:
+def _assistants_schema(schema: Params | None) -> Params | None:
     return {"type": "json_schema", "json_schema": _named_schema(schema)} if schema else None
 
 
-def _flat_schema(schema: Params | None) -> Params | None:
+def _responses_schema(schema: Params | None) -> Params | None:
     return {"type": "json_schema", **_named_schema(schema)} if schema else None
