@@ -1,9 +1,9 @@
-"""Calls the functions that a model asks for: together, each within its time; faults become words for it.
+"""Calls the functions that a model requests, concurrently, with timeouts. Errors become text for the model.
 
-    def          a thread of its own, which nobody waits for any more once its time is over
-    async def    a loop beside ours: one that blocks holds up neither the worker nor the screen
+    def          runs in a thread of its own, which is abandoned after the timeout
+    async def    runs on an event loop in another thread, so that blocking code does not block the worker
 
-Threads cannot be ended from outside: those that never return are counted, and after STUCK_MOST none is begun.
+A thread cannot be stopped. Those that hang are counted; from STUCK_MOST on, no function is called.
 """
 
 import asyncio
@@ -21,111 +21,121 @@ from askmill.jobs.model.profile import Functions
 
 LIMIT_S = 60.0
 STUCK_MOST = 64
-Made = TypeVar("Made")
+T = TypeVar("T")
 
-_stuck: set[threading.Thread] = set()
+_stuck_threads: set[threading.Thread] = set()
 
 
-class _AsyncCalls:
-    """A loop in a daemon thread, kept so that what a module opens on it lasts; a blocked one is left."""
+class _EventLoopThread:
+    """An event loop in a daemon thread. It is reused, so that connections opened on it stay usable."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(self, function: Function, arguments: dict[str, Any]) -> "Future[Any]":
-        """Start the coroutine function there."""
+    def submit(self, function: Function, arguments: dict[str, Any]) -> "Future[Any]":
+        """Start the coroutine function on the loop."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="askmill-functions", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(_guarded(function, arguments), self._loop)
+        return asyncio.run_coroutine_threadsafe(_run_coroutine(function, arguments), self._loop)
 
-    def leave(self) -> None:
-        """The next call gets a new loop: this one may be blocked for ever."""
+    def abandon(self) -> None:
+        """Use a new loop for the next call: this one may be blocked forever."""
         self._loop = None
 
 
-async def _guarded(function: Function, arguments: dict[str, Any]) -> Any:
+async def _run_coroutine(function: Function, arguments: dict[str, Any]) -> Any:
     try:
         return await function.call(**arguments)
     except BaseException as error:
-        raise _plain(error) from error
+        raise _as_exception(error) from error
 
 
-_async_calls = _AsyncCalls()
+_event_loop_thread = _EventLoopThread()
 
 
 async def answers(
     functions: Functions | None, calls: Sequence[tuple[str, str]], limit_s: float = LIMIT_S
 ) -> list[str]:
-    """Call each (name, arguments as JSON); its output, or what went wrong, in their order. Never raises."""
+    """Call functions and return their outputs, or error texts, in the order of `calls`. Never raises.
+
+    Args:
+        functions: the module and its functions, as stored in the profile.
+        calls: pairs of function name and JSON arguments.
+        limit_s: seconds for each call, and for the import of the module.
+    """
     try:
         async with asyncio.timeout(limit_s):
-            known = await _in_thread(lambda: load(functions)) if functions else {}
-    except ProfileError as fault:
-        known, missing = {}, str(fault)
+            loaded = await _in_thread(lambda: load(functions)) if functions else {}
+    except ProfileError as error:
+        loaded, load_error = {}, str(error)
     except TimeoutError:
-        known, missing = {}, f"The module took longer than {limit_s:g} s to be imported."
+        loaded, load_error = {}, f"The module took longer than {limit_s:g} s to be imported."
     else:
-        missing = ""
-    return await asyncio.gather(*(_answer(known, call, limit_s, missing) for call in calls))
+        load_error = ""
+    return await asyncio.gather(*(_call_one(loaded, call, limit_s, load_error) for call in calls))
 
 
-async def _answer(known: dict[str, Function], call: tuple[str, str], limit_s: float, missing: str) -> str:
+async def _call_one(
+    loaded: dict[str, Function], call: tuple[str, str], limit_s: float, load_error: str
+) -> str:
     name, arguments = call
-    function = known.get(name)
+    function = loaded.get(name)
     if function is None:
-        return f"Error: there is no function named {name}. {missing}".strip()
-    if sum(thread.is_alive() for thread in _stuck) >= STUCK_MOST:
+        return f"Error: there is no function named {name}. {load_error}".strip()
+    if sum(thread.is_alive() for thread in _stuck_threads) >= STUCK_MOST:
         return f"Error: {name} is not called: {STUCK_MOST} earlier calls have never returned."
     try:
         async with asyncio.timeout(limit_s):
-            return _as_text(await _called(function, arguments))
+            return _to_text(await _call_function(function, arguments))
     except TimeoutError:
         return f"Error: {name} took longer than {limit_s:g} s."
-    except Exception as error:  # noqa: BLE001 -- whatever it raises is for the model to know
+    except Exception as error:  # noqa: BLE001 -- the model gets every error of the function
         return f"Error: {type(error).__name__}: {error}"
 
 
-async def _called(function: Function, arguments: str) -> Any:
-    parsed = function.parsed(arguments)
+async def _call_function(function: Function, arguments: str) -> Any:
+    parsed = function.parse_arguments(arguments)
     if not inspect.iscoroutinefunction(function.call):
         return await _in_thread(lambda: function.call(**parsed))
     try:
-        return await asyncio.wrap_future(_async_calls.begin(function, parsed))
+        return await asyncio.wrap_future(_event_loop_thread.submit(function, parsed))
     except asyncio.CancelledError:
-        _async_calls.leave()
+        _event_loop_thread.abandon()
         raise
 
 
-async def _in_thread(call: Callable[[], Made]) -> Made:
-    """As asyncio.to_thread, but in a daemon thread of its own: no other call and no end waits for it."""
-    done: Future[Made] = Future()
+async def _in_thread(call: Callable[[], T]) -> T:
+    """asyncio.to_thread with a daemon thread of its own: neither other calls nor the exit wait for it."""
+    done: Future[T] = Future()
     done.set_running_or_notify_cancel()
-    thread = threading.Thread(target=_settle, args=(done, call), name="askmill-function", daemon=True)
+    thread = threading.Thread(
+        target=_run_into_future, args=(done, call), name="askmill-function", daemon=True
+    )
     thread.start()
     try:
         return await asyncio.wrap_future(done)
     except asyncio.CancelledError:
-        _stuck.difference_update([one for one in _stuck if not one.is_alive()])
-        _stuck.add(thread)
+        _stuck_threads.difference_update([thread for thread in _stuck_threads if not thread.is_alive()])
+        _stuck_threads.add(thread)
         raise
 
 
-def _settle(done: "Future[Made]", call: Callable[[], Made]) -> None:
+def _run_into_future(done: "Future[T]", call: Callable[[], T]) -> None:
     try:
         done.set_result(call())
-    except BaseException as error:  # noqa: BLE001 -- also sys.exit() of a user's function
-        done.set_exception(_plain(error))
+    except BaseException as error:  # noqa: BLE001 -- also sys.exit() in a user's function
+        done.set_exception(_as_exception(error))
 
 
-def _plain(error: BaseException) -> Exception:
-    """What a future takes: it would wait for ever on StopIteration, and SystemExit would end its loop."""
+def _as_exception(error: BaseException) -> Exception:
+    """An exception that a future accepts: StopIteration would hang it, SystemExit would end its loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _as_text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     try:

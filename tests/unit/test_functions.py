@@ -51,12 +51,12 @@ def test_a_worker_loads_and_calls_them(module: Path) -> None:
     """Arguments as the model wrote them become the function's own types."""
     weather = load(describe("tools/skies.py"))["weather"]
 
-    arguments = weather.parsed('{"place": {"town": "Bergen"}, "unit": "f"}')
+    arguments = weather.parse_arguments('{"place": {"town": "Bergen"}, "unit": "f"}')
 
     assert weather.call(**arguments) == "Bergen:f"
     for wrong in ('{"place": 3}', '{"town": "x"}', "[1]", "{"):
         with pytest.raises(ValueError, match=r".+"):
-            weather.parsed(wrong)
+            weather.parse_arguments(wrong)
 
 
 def test_a_module_that_has_changed_is_refused(module: Path) -> None:
