@@ -1,7 +1,7 @@
-"""Results as files: every row once, in order, each file whole or untouched.
+"""Writes results to files: every row once, in order; each file is replaced completely or not at all.
 
-`plan_results(out, spec, ResultOptions(...))` finds what is wrong before anything is paid for;
-`write_results(rows, plan, fetch_blob)` writes.
+`plan_results(out, spec, ResultOptions(...))` validates the options before submit;
+`write_results(rows, plan, fetch_blob)` writes the files.
 """
 
 from askmill.jobs.model.result_fields import FIELDS

@@ -1,4 +1,4 @@
-"""The columns of the results: every input column, then ours, named so that none hides another."""
+"""The columns of the results: every input column, then the result columns, without name collisions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from askmill.jobs.store.records import RowView
 
 PREFIX = "askmill_"
 STEPS = "steps"
-"""One column more, in formats that hold everything in one file."""
+"""An additional column in formats without a separate steps file."""
 
 
 class Entry(NamedTuple):
@@ -49,9 +49,10 @@ def entry_of(view: RowView) -> Entry:
 
 @dataclass(frozen=True)
 class Columns:
-    """All columns that a row can show, and the places of those to write, in the order asked for.
+    """All columns of a row, and the indexes of those to write, in the requested order.
 
-    `names` are the input's, then ours, then, where the format has it, `steps`; `width` counts the input's.
+    `names` are the input's columns, the result columns and, in some formats, `steps`. `width` is the number
+    of input columns.
     """
 
     names: tuple[str, ...]
@@ -68,37 +69,37 @@ class Columns:
         return tuple(range(len(self.names))) if self.chosen is None else self.chosen
 
     def pick(self, row: list[Any]) -> list[Any]:
-        """Of a whole row, what was asked for."""
+        """The requested values of a complete row."""
         return row if self.chosen is None else [row[place] for place in self.chosen]
 
     def cells(self, given: list[Any]) -> list[Any]:
-        """The input's cells, filled or cut to the header's width."""
+        """The input's cells, padded or cut to the header's width."""
         if len(given) == self.width:
             return given
         return [*given[: self.width], *[None] * (self.width - len(given))]
 
 
 def columns_of(spec: InputSpec, chosen: Iterable[str], *, with_steps: bool) -> Columns:
-    """The columns of a batch's results. Raises UsageError for `chosen` names that there are not."""
-    ours = (*FIELDS, STEPS) if with_steps else FIELDS
-    names = (*spec.columns, *(_free(name, set(spec.columns)) for name in ours))
-    picked = list(chosen)
-    for at, name in enumerate(picked):
+    """The columns of a batch's results. Raises UsageError if `chosen` has unknown or repeated names."""
+    result_names = (*FIELDS, STEPS) if with_steps else FIELDS
+    names = (*spec.columns, *(_unique_name(name, set(spec.columns)) for name in result_names))
+    requested = list(chosen)
+    for index, name in enumerate(requested):
         if name not in names:
-            raise UsageError(_unknown(name, names))
-        if name in picked[:at]:
+            raise UsageError(_unknown_column_message(name, names))
+        if name in requested[:index]:
             raise UsageError(f"--columns names {name!r} twice; name each column once")
-    places = tuple(names.index(name) for name in picked) or None
+    places = tuple(names.index(name) for name in requested) or None
     return Columns(names, len(spec.columns), places)
 
 
-def _free(name: str, taken: set[str]) -> str:
-    while name in taken:
+def _unique_name(name: str, used_names: set[str]) -> str:
+    while name in used_names:
         name = PREFIX + name
     return name
 
 
-def _unknown(name: str, names: tuple[str, ...]) -> str:
-    near = get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+def _unknown_column_message(name: str, names: tuple[str, ...]) -> str:
+    matches = get_close_matches(name, names, n=1)
+    hint = f"; did you mean {matches[0]!r}?" if matches else ""
     return f"--columns: there is no column {name!r}; the results have {', '.join(names)}{hint}"

@@ -1,4 +1,4 @@
-"""Where results go: which format, which files beside, and each written whole or not at all."""
+"""Plans the output files of `-o` and writes each atomically: complete, or not at all."""
 
 import os
 import secrets
@@ -14,12 +14,12 @@ from typing import BinaryIO
 from askmill.jobs.model.errors import UsageError, WriteFault
 
 STDOUT = "-"
-BUFFER = 262_144
-"""Bytes on their way into a file: writers bring them line by line."""
+BUFFER_BYTES = 262_144
+"""Of the write buffer: writers write line by line."""
 
 
 class Format(StrEnum):
-    """How results are written."""
+    """The format of a results file."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class Output:
-    """The files of one `-o`: `path` None is stdout, and a stream has nothing beside it."""
+    """The files of one `-o`. `path` None is stdout; only a regular file has `steps` and `files`."""
 
     path: Path | None
     format: Format
@@ -36,22 +36,22 @@ class Output:
     files: Path | None = None
 
     def written(self) -> tuple[Path, ...]:
-        """Every file that will be replaced."""
+        """The files that will be replaced."""
         return tuple(path for path in (self.path, self.steps) if path is not None)
 
 
-def output_of(out: str, asked: Format | None = None, source: str | None = None) -> Output:
-    """Plans what `out` means. Raises UsageError for what cannot be written, and for the input file itself."""
+def output_of(out: str, format_option: Format | None = None, source: str | None = None) -> Output:
+    """Plan the files of `out`. Raises UsageError if one cannot be written or is the input file `source`."""
     if out == STDOUT:
-        return Output(None, asked or Format.CSV)
-    path = Path(os.path.realpath(out))  # a link stays a link to what it names
-    form = asked or _format(path)
+        return Output(None, format_option or Format.CSV)
+    path = Path(os.path.realpath(out))  # a link stays a link; its target is replaced
+    result_format = format_option or _format(path)
     _refuse_unwritable(out, path)
     if path.exists() and not path.is_file():
-        return Output(path, form)
-    stem = path.with_suffix("") if path.suffix.lower() in {f".{known}" for known in Format} else path
-    steps = stem.with_name(f"{stem.name}.steps.jsonl") if form is Format.CSV else None
-    plan = Output(path, form, steps, stem.with_name(f"{stem.name}.files"))
+        return Output(path, result_format)
+    stem = path.with_suffix("") if path.suffix.lower() in {f".{suffix}" for suffix in Format} else path
+    steps = stem.with_name(f"{stem.name}.steps.jsonl") if result_format is Format.CSV else None
+    plan = Output(path, result_format, steps, stem.with_name(f"{stem.name}.files"))
     for target in plan.written():
         if source is not None and target.exists() and os.path.exists(source) and target.samefile(source):  # noqa: PTH110
             raise UsageError(f"{out}: the results would overwrite the input {source}; choose another -o")
@@ -60,68 +60,72 @@ def output_of(out: str, asked: Format | None = None, source: str | None = None) 
 
 def _format(path: Path) -> Format:
     suffix = path.suffix.lower()
-    forms = {f".{form}": form for form in Format}
-    if suffix and suffix not in forms and (path.is_file() or not path.exists()):
-        known = ", ".join(forms)
-        raise UsageError(f"{path.name}: results are written as {known}; change the name or give --format")
-    return forms.get(suffix, Format.CSV)
+    format_by_suffix = {f".{result_format}": result_format for result_format in Format}
+    if suffix and suffix not in format_by_suffix and (path.is_file() or not path.exists()):
+        suffixes = ", ".join(format_by_suffix)
+        raise UsageError(
+            f"{path.name}: results can be written as {suffixes}; change the name or pass --format"
+        )
+    return format_by_suffix.get(suffix, Format.CSV)
 
 
 def _refuse_unwritable(out: str, path: Path) -> None:
     if path.is_dir():
         raise UsageError(f"{out} is a folder; name a file in it, such as -o {Path(out) / 'answers.csv'}")
     if not path.parent.is_dir():
-        raise UsageError(f"{out}: there is no folder {path.parent}; make it first, or choose another -o")
+        raise UsageError(f"{out}: there is no folder {path.parent}; create it, or choose another -o")
     if not os.access(path.parent if not path.exists() else path, os.W_OK):
-        raise UsageError(f"{out} may not be written by you (permission denied); choose another -o")
+        raise UsageError(f"{out} cannot be written (permission denied); choose another -o")
 
 
 @contextmanager
 def atomic_write(path: Path | None) -> Iterator[BinaryIO]:
-    """A file that appears only when the block ends well; until then, and after a fault, the old one stays.
+    """Write a file that replaces `path` only if the block succeeds; until then the old file stays.
 
-    It is written beside its place, flushed to disk and renamed. None is stdout; a device or a pipe is
-    written as it is.
+    The data is written to a file in the same folder, synced to disk and renamed. `path` None is stdout. A
+    device or a pipe is written directly.
     """
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     if path.exists() and not path.is_file():
-        with path.open("wb", BUFFER) as stream:
+        with path.open("wb", BUFFER_BYTES) as stream:
             yield stream
         return
-    beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    part_file = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb", BUFFER) as stream:
+        with os.fdopen(
+            os.open(part_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb", BUFFER_BYTES
+        ) as stream:
             if path.exists():
-                beside.chmod(stat.S_IMODE(path.stat().st_mode))  # who could read the old one, no more
+                part_file.chmod(stat.S_IMODE(path.stat().st_mode))  # the same readers as before
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(path)
-        _flush_folder(path.parent)
+        part_file.replace(path)
+        _fsync_folder(path.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        part_file.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 @contextmanager
 def oserror_to_write_fault(out: str) -> Iterator[None]:
-    """Turns what the file system refuses into a sentence; a closed pipe stays what it is."""
+    """Convert an OSError of the file system to WriteFault. Errors of pipes and networks pass unchanged."""
     try:
         yield
     except (ConnectionError, TimeoutError):
-        raise  # of a pipe or a network: not about this file
+        raise  # a pipe or a network, not this file
     except OSError as fault:
         raise WriteFault(
-            f"{out} could not be written: {fault.strerror or fault}. Nothing is lost, the results are in "
-            "Redis: make room or choose another -o, and `askmill collect` writes them"
+            f"{out} could not be written: {fault.strerror or fault}. The results are still in Redis: "
+            "make room or choose another -o, then run `askmill collect`"
         ) from fault

@@ -1,4 +1,4 @@
-"""Files that runs generated, written to OUT.files/ROW/NAME; no name from the API leaves that folder."""
+"""Writes files that runs generated to OUT.files/ROW/NAME. No name from the API can escape that folder."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -12,63 +12,63 @@ from askmill.jobs.results.destination import atomic_write, oserror_to_write_faul
 from askmill.jobs.store.codec import csv_tail
 
 FetchBlob = Callable[[int, dict[str, Any]], Awaitable[bytes | None]]
-"""The kept content of a row's file, as its result tells of it; None when it is not or no longer kept."""
+"""Fetches the content of a row's file by its entry in the result; None if it is not stored."""
 
 LONGEST_NAME_BYTES = 150
-UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
-RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
+UNSAFE_CHARACTERS = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
+RESERVED_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
 """Device names that Windows reserves, with any suffix (Microsoft, Naming Files)."""
 
 
 async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
-    """Writes the row's files and says in `files` where each is; those not kept stay with their reason."""
-    taken: set[str] = set()
+    """Write the row's files and add the path of each to its `files`. The others stay as they are."""
+    used_names: set[str] = set()
     told = orjson.loads(entry.told)
-    told["files"] = [await _save(entry.row, file, folder, taken, fetch) for file in told["files"]]
+    told["files"] = [await _save_file(entry.row, file, folder, used_names, fetch) for file in told["files"]]
     return entry._replace(told=orjson.dumps(told), csv_end=csv_tail(told))
 
 
-async def _save(
-    row: int, told: dict[str, Any], folder: Path, taken: set[str], fetch: FetchBlob
+async def _save_file(
+    row: int, record: dict[str, Any], folder: Path, used_names: set[str], fetch: FetchBlob
 ) -> dict[str, Any]:
-    content = None if told.get("reason") else await fetch(row, told)
+    content = None if record.get("reason") else await fetch(row, record)
     if content is None:
-        return told
-    safe = _untaken(safe_name(str(told.get("name", ""))), taken)
-    place = folder / str(row) / safe
-    with oserror_to_write_fault(str(place)):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(place) as stream:
+        return record
+    safe = _unique_name(safe_name(str(record.get("name", ""))), used_names)
+    path = folder / str(row) / safe
+    with oserror_to_write_fault(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as stream:
             stream.write(content)
-    return {**told, "path": f"{folder.name}/{row}/{safe}"}
+    return {**record, "path": f"{folder.name}/{row}/{safe}"}
 
 
 def safe_name(name: str) -> str:
-    """The last part of a path as a plain file name on any system."""
+    """The last part of a path, made a valid file name on any system."""
     last = re.split(r"[/\\]", name)[-1]
-    plain = UNSAFE.sub("_", last).lstrip(". ").rstrip(". ")
-    if RESERVED.match(plain):
-        plain = f"_{plain}"
-    return _shortened(plain) or "file"
+    safe = UNSAFE_CHARACTERS.sub("_", last).lstrip(". ").rstrip(". ")
+    if RESERVED_NAME.match(safe):
+        safe = f"_{safe}"
+    return _shorten(safe) or "file"
 
 
-def _shortened(name: str) -> str:
+def _shorten(name: str) -> str:
     if len(name.encode()) <= LONGEST_NAME_BYTES:
         return name
     stem, dot, suffix = name.rpartition(".")
     kept = f"{dot}{suffix}" if stem and len(suffix.encode()) <= 16 else ""
-    room = LONGEST_NAME_BYTES - len(kept.encode())
-    return name.encode()[:room].decode(errors="ignore").rstrip(". ") + kept
+    stem_bytes = LONGEST_NAME_BYTES - len(kept.encode())
+    return name.encode()[:stem_bytes].decode(errors="ignore").rstrip(". ") + kept
 
 
-def _untaken(name: str, taken: set[str]) -> str:
-    """The name, numbered until it is free; letters' case does not tell files apart everywhere."""
+def _unique_name(name: str, used_names: set[str]) -> str:
+    """The name, numbered if it is in use. Case is ignored, since some file systems ignore it."""
     stem, dot, suffix = name.rpartition(".")
     if not stem:
         stem, dot, suffix = name, "", ""
-    number, free = 1, name
-    while free.casefold() in taken:
+    number, candidate = 1, name
+    while candidate.casefold() in used_names:
         number += 1
-        free = f"{stem}-{number}{dot}{suffix}"
-    taken.add(free.casefold())
-    return free
+        candidate = f"{stem}-{number}{dot}{suffix}"
+    used_names.add(candidate.casefold())
+    return candidate

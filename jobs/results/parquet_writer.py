@@ -1,4 +1,4 @@
-"""Rows as a flat Parquet file: our numbers typed, input cells as text, lists and steps as JSON text."""
+"""Writes results as a flat Parquet file: numbers typed, input cells as text, lists and steps as JSON text."""
 
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -11,31 +11,31 @@ from askmill.jobs.model.models import as_text
 from askmill.jobs.model.result_fields import FIELDS
 from askmill.jobs.results.columns import Columns, Entry
 
-GROUP_ROWS = 8_192
-GROUP_CHARACTERS = 4_000_000
-"""A row group is written when either is reached: good compression, little memory."""
-# Arrow's own allocator keeps what a group needed; the system's gives it back.
+MAX_GROUP_ROWS = 8_192
+MAX_GROUP_CHARACTERS = 4_000_000
+"""A row group is written when either limit is reached: good compression, little memory."""
+# Arrow's own allocator keeps the memory of a group; the system's frees it.
 pa.set_memory_pool(pa.system_memory_pool())
-WHOLE_NUMBERS = frozenset({"row", "attempts", "prompt_tokens", "completion_tokens"})
-FRACTIONS = frozenset({"cost_usd", "duration_s"})
+INTEGER_FIELDS = frozenset({"row", "attempts", "prompt_tokens", "completion_tokens"})
+FLOAT_FIELDS = frozenset({"cost_usd", "duration_s"})
 
 
-class _Quiet(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow publishes no types
-    """Pyarrow's writer, which otherwise closes itself late: a file given up needs no footer."""
+class _ParquetFileWriter(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow publishes no types
+    """pyarrow's writer without its finalizer: an abandoned file needs no footer."""
 
     def __del__(self) -> None:
-        """Leave the stream alone."""
+        """Do not write to the stream."""
 
 
 class ParquetWriter:
-    """Gathers rows into groups."""
+    """Collects rows into row groups."""
 
     def __init__(self, stream: BinaryIO, columns: Columns) -> None:
         self._columns = columns
         self._schema = pa.schema(
-            [(columns.names[place], _type(place - columns.width)) for place in columns.places]
+            [(columns.names[index], _type(index - columns.width)) for index in columns.places]
         )
-        self._file = _Quiet(stream, self._schema, compression="zstd")
+        self._file = _ParquetFileWriter(stream, self._schema, compression="zstd")
         self._rows: list[list[Any]] = []
         self._characters = 0
 
@@ -44,7 +44,7 @@ class ParquetWriter:
             row = self._columns.pick(self._row(entry))
             self._characters += sum(len(value) for value in row if isinstance(value, str))
             self._rows.append(row)
-            if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
+            if len(self._rows) >= MAX_GROUP_ROWS or self._characters >= MAX_GROUP_CHARACTERS:
                 self._flush()
 
     def close(self) -> None:
@@ -66,12 +66,12 @@ class ParquetWriter:
         self._rows, self._characters = [], 0
 
 
-def _type(place: int) -> Any:
-    """The type of our column at `place`; below 0 it is an input column."""
-    name = FIELDS[place] if 0 <= place < len(FIELDS) else ""
-    if name in WHOLE_NUMBERS:
+def _type(index: int) -> Any:
+    """The type of the result column at `index`; a negative index is an input column."""
+    name = FIELDS[index] if 0 <= index < len(FIELDS) else ""
+    if name in INTEGER_FIELDS:
         return pa.int64()
-    return pa.float64() if name in FRACTIONS else pa.string()
+    return pa.float64() if name in FLOAT_FIELDS else pa.string()
 
 
 def _json(values: Sequence[Any]) -> str:
