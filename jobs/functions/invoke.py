@@ -23,7 +23,7 @@ LIMIT_S = 60.0
 STUCK_MOST = 64
 T = TypeVar("T")
 
-_stuck_threads: set[threading.Thread] = set()
+_stuck: set[threading.Thread] = set()
 
 
 class _EventLoopThread:
@@ -83,7 +83,7 @@ async def _call_one(
     function = loaded.get(name)
     if function is None:
         return f"Error: there is no function named {name}. {load_error}".strip()
-    if sum(thread.is_alive() for thread in _stuck_threads) >= STUCK_MOST:
+    if sum(thread.is_alive() for thread in _stuck) >= STUCK_MOST:
         return f"Error: {name} is not called: {STUCK_MOST} earlier calls have never returned."
     try:
         async with asyncio.timeout(limit_s):
@@ -116,8 +116,8 @@ async def _in_thread(call: Callable[[], T]) -> T:
     try:
         return await asyncio.wrap_future(done)
     except asyncio.CancelledError:
-        _stuck_threads.difference_update([thread for thread in _stuck_threads if not thread.is_alive()])
-        _stuck_threads.add(thread)
+        _stuck.difference_update([thread for thread in _stuck if not thread.is_alive()])
+        _stuck.add(thread)
         raise
 
 

@@ -75,7 +75,7 @@ def refused_by_proxy(status: int, api_client: AsyncOpenAI, message: str = "") ->
     proxy, variable = _proxy_and_variable(api_client)
     if status == PROXY_WANTS_PASSWORD:
         return (
-            f"{proxy} wants a user and a password that it accepts ({status}). Put them before the host in "
+            f"{proxy} wants a user and a password that it accepts ({status}). Put them in front of the host in "
             f"{variable}."
         )
     details = redact(f"{status} {message}".strip())

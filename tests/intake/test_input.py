@@ -270,7 +270,7 @@ def test_pipe_is_spooled(tmp_path):
     os.close(reading)
 
 
-# --- faults are refused before anything is stored ---------------------------------------------------------------------
+# --- faults, refused before anything is stored --------------------------------------------------------------
 
 FAULTS = {
     "no header": ("", None, "no header"),
@@ -385,7 +385,7 @@ def test_no_permission(put):
     ],
 )
 def test_question_column_rule(put, header, expected):
-    """The question column is the first of question, prompt, query, input (in any case), else the only column."""
+    """The question column is the first of the usual names in any case, else the only column."""
     cells = ",".join("x" for _ in header.split(","))
     with check(put(f"{header}\n{cells}\n")) as intake:
         assert intake.spec.question_column == expected

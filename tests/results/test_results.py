@@ -1,4 +1,4 @@
-"""CONTRACT, "Results": each line of it as a promise."""
+"""Writing result files: every rule of CONTRACT, "Results"."""
 
 import csv
 import errno
@@ -68,8 +68,8 @@ def json_lines(path):
 # --- rows and columns --------------------------------------------------------------------------------------
 
 
-async def test_csv_to_the_letter(tmp_path):
-    """UTF-8 without BOM, comma, CRLF; the input's columns first, unchanged, then ours in order."""
+async def test_csv_bytes(tmp_path):
+    """UTF-8 without BOM, comma, CRLF; the input's columns first, unchanged, then the result columns."""
     await write(tmp_path / "a.csv", [view(cells=("é", " a,\tb "))])
     assert (tmp_path / "a.csv").read_bytes() == (
         "id,question,row,status,answer,error,attempts,thread_id,run_id,model,prompt_tokens,completion_tokens,"
@@ -80,14 +80,14 @@ async def test_csv_to_the_letter(tmp_path):
 
 
 async def test_every_row_once_in_order(tmp_path):
-    """Rows come as they are given, many more than a chunk; none is lost, none twice."""
+    """All rows are written in the order of the stream; none is lost or repeated."""
     written = await write(tmp_path / "a.csv", [view(row=n, cells=(str(n), "q")) for n in range(1, 1001)])
     assert [row[0] for row in read_csv(tmp_path / "a.csv")[1:]] == [str(n) for n in range(1, 1001)]
     assert written.rows == 1000
 
 
 async def test_no_rows(tmp_path):
-    """A selection without rows is a file with a header."""
+    """An empty selection gives a file with only the header."""
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         await write(tmp_path / name, [])
     assert read_csv(tmp_path / "a.csv") == [["id", "question", *FIELDS]]
@@ -95,7 +95,7 @@ async def test_no_rows(tmp_path):
 
 
 async def test_unknown_numbers_are_empty(tmp_path):
-    """What is not known is empty, never 0; a known 0 is 0."""
+    """Unknown numbers are empty, never 0; a known 0 is 0."""
     unknown = Result(row=1, status=JobStatus.FAILED, error="server_error: x", attempts_made=0)
     reused = Result(
         row=2, status=JobStatus.COMPLETED, answer="a", attempts_made=0, cost_usd=0.0, duration_s=0.0
@@ -115,7 +115,7 @@ async def test_unknown_numbers_are_empty(tmp_path):
 
 
 async def test_unfinished_rows(tmp_path):
-    """A row that is queued or running is there, with its status and an empty answer; citations stay lists."""
+    """A queued or running row has its status and an empty answer; citations and files are empty lists."""
     await write(
         tmp_path / "a.csv", [view(None, status=JobStatus.QUEUED), view(None, row=2, status=JobStatus.RUNNING)]
     )
@@ -125,14 +125,14 @@ async def test_unfinished_rows(tmp_path):
     ]
 
 
-async def test_a_row_asked_again_shows_its_old_answer(tmp_path):
-    """Under a retry the old result stands, though the row is queued."""
+async def test_a_retried_row_shows_its_previous_answer(tmp_path):
+    """Until the retry ends, the row is queued and shows its previous result."""
     await write(tmp_path / "a.csv", [view(status=JobStatus.QUEUED)])
     assert read_csv(tmp_path / "a.csv")[1][3:5] == ["queued", DONE.answer]
 
 
-async def test_own_columns_never_hide_the_input(tmp_path):
-    """Ours is prefixed until free where the input has the name."""
+async def test_result_columns_never_hide_input_columns(tmp_path):
+    """A result column is prefixed until its name is not an input column's."""
     spec = InputSpec(columns=("question", "answer", "askmill_answer", "status"), question_column="question")
     await write(tmp_path / "a.csv", [view(cells=("q", "mine", "mine too", "x"))], spec)
     header, row = read_csv(tmp_path / "a.csv")
@@ -154,7 +154,7 @@ async def test_typed_cells_become_json_text(tmp_path):
 
 
 async def test_columns_are_chosen_and_ordered(tmp_path):
-    """--columns takes and orders columns of either kind, in every format."""
+    """--columns selects and orders input and result columns in every format."""
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         await write(tmp_path / name, [view()], columns=("answer", "id"))
     assert read_csv(tmp_path / "a.csv") == [["answer", "id"], [DONE.answer, "q1"]]
@@ -163,15 +163,15 @@ async def test_columns_are_chosen_and_ordered(tmp_path):
 
 
 def test_unknown_columns_are_listed():
-    """An unknown name, or one given twice, is refused before anything is paid for."""
+    """An unknown or repeated name is refused before submit."""
     with pytest.raises(UsageError, match=r"id, question, row, .* did you mean 'answer'"):
         plan_results("a.csv", SPEC, ResultOptions(columns=("anser",)))
     with pytest.raises(UsageError, match="twice"):
         plan_results("a.csv", SPEC, ResultOptions(columns=("id", "id")))
 
 
-async def test_chosen_or_not_the_cells_are_the_same(tmp_path):
-    """A CSV copies what is stored; with every column named it is made of the fields: the same bytes."""
+async def test_selecting_every_column_gives_the_same_bytes(tmp_path):
+    """The fast path (stored CSV cells) and the path for --columns write the same bytes."""
     rows = [
         view(),
         view(None, row=2, status=JobStatus.QUEUED),
@@ -180,7 +180,7 @@ async def test_chosen_or_not_the_cells_are_the_same(tmp_path):
         view(cells=("short",), row=5),
         RowView(6, ["q", "r"], JobStatus.FAILED, b"!previous_turn\n" + pack_result(DONE)),
     ]
-    for fetch in (None, kept):
+    for fetch in (None, fetch_blob):
         await write(tmp_path / "a.csv", rows, fetch=fetch)
         copied = (tmp_path / "a.csv").read_bytes()
         await write(tmp_path / "a.csv", rows, fetch=fetch, columns=(*SPEC.columns, *FIELDS))
@@ -188,7 +188,7 @@ async def test_chosen_or_not_the_cells_are_the_same(tmp_path):
 
 
 async def test_steps_are_the_same_in_every_format(tmp_path):
-    """What the steps file says of a row, .jsonl and .parquet say too, also behind the mark of a script."""
+    """The steps file, .jsonl and .parquet have the same steps, also for a result with a script's marker."""
     marked = RowView(2, ["q2", "q"], JobStatus.FAILED, b"!previous_turn\n" + pack_result(DONE))
     rows = [view(), marked, view(None, row=3, status=JobStatus.RUNNING)]
     for name in ("a.csv", "a.jsonl", "a.parquet"):
@@ -206,7 +206,7 @@ async def test_steps_are_the_same_in_every_format(tmp_path):
 
 
 async def test_spreadsheet_safe(tmp_path):
-    """Cells of ours that a spreadsheet would run get a quote before them; the input's stay."""
+    """Result cells that a spreadsheet would run as a formula get a leading quote; input cells do not."""
     starts = ["=1", "+1", "-1", "@a", "\ta", "\ra", "1=", " =1"]
     rows = [
         view(Result(row=1, status=JobStatus.COMPLETED, answer=text), cells=("=x", "q")) for text in starts
@@ -222,8 +222,8 @@ async def test_spreadsheet_safe(tmp_path):
 # --- steps, formats ----------------------------------------------------------------------------------------
 
 
-async def test_steps_stand_beside_a_csv(tmp_path):
-    """Beside x.answers.csv stands x.answers.steps.jsonl, a line for each row, the same keys for each step."""
+async def test_steps_file_next_to_a_csv(tmp_path):
+    """x.answers.csv has x.answers.steps.jsonl: one line per row, the same keys in each step."""
     written = await write(tmp_path / "x.answers.csv", [view(), view(None, row=2, status=JobStatus.QUEUED)])
     assert written.steps == tmp_path / "x.answers.steps.jsonl"
     first, second = json_lines(written.steps)
@@ -258,7 +258,7 @@ async def test_steps_stand_beside_a_csv(tmp_path):
 
 
 async def test_jsonl(tmp_path):
-    """A line has the row, the input's values as they were, the result's fields and the steps."""
+    """A line has the row number, the input's typed values, the result's fields and the steps."""
     written = await write(tmp_path / "a.jsonl", [view(cells=({"x": 1}, "q"))])
     [line] = json_lines(tmp_path / "a.jsonl")
     assert list(line) == ["row", "input", *FIELDS[1:], "steps"]
@@ -275,7 +275,7 @@ async def test_jsonl(tmp_path):
 
 
 async def test_parquet(tmp_path):
-    """Flat, numbers typed, unknown ones null, lists and steps as JSON text."""
+    """Flat columns: numbers typed, unknown ones null, lists and steps as JSON text."""
     await write(
         tmp_path / "a.parquet", [view(cells=("q1", {"x": 1})), view(None, row=2, status=JobStatus.RUNNING)]
     )
@@ -295,7 +295,7 @@ async def test_parquet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("out", "asked", "expected"),
+    ("out", "format_option", "expected"),
     [
         ("a.csv", None, Format.CSV),
         ("a.JSONL", None, Format.JSONL),
@@ -305,22 +305,22 @@ async def test_parquet(tmp_path):
         ("a.csv", Format.JSONL, Format.JSONL),
     ],
 )
-def test_extension_picks_the_format(tmp_path, monkeypatch, out, asked, expected):
-    """OUT's extension decides, unless --format does; a name without one is CSV."""
+def test_extension_picks_the_format(tmp_path, monkeypatch, out, format_option, expected):
+    """--format decides, else OUT's extension; a name without one is CSV."""
     monkeypatch.chdir(tmp_path)
-    assert plan_results(out, SPEC, ResultOptions(format=asked)).output.format is expected
+    assert plan_results(out, SPEC, ResultOptions(format=format_option)).output.format is expected
 
 
 @pytest.mark.parametrize("out", ["a.xlsx", "a.tsv", "a.json", "none/a.csv", "."])
 def test_out_that_cannot_be_written(tmp_path, monkeypatch, out):
-    """A format that is not written, a missing folder or a folder is refused beforehand."""
+    """An unsupported format, a missing folder, or a folder as OUT is refused before submit."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError):
         plan_results(out, SPEC, ResultOptions())
 
 
 async def test_stdout_without_sidecars(tmp_path, monkeypatch):
-    """`-` writes the same bytes to stdout and nothing beside."""
+    """`-` writes the same bytes to stdout and no other file."""
     monkeypatch.chdir(tmp_path)
     await write("a.csv", [view()])
     header = read_csv("a.csv")[0]
@@ -333,7 +333,7 @@ async def test_stdout_without_sidecars(tmp_path, monkeypatch):
 
 
 async def test_parquet_to_stdout(tmp_path, monkeypatch):
-    """Parquet goes through a pipe as well."""
+    """Parquet can be written to stdout."""
     captured = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(captured))
     await write("-", [view()], format=Format.PARQUET)
@@ -347,33 +347,33 @@ def with_files(*names, **more):
     return Result(row=1, status=JobStatus.COMPLETED, files=tuple({"name": name, **more} for name in names))
 
 
-async def kept(row, told):
-    return f"{row}:{told['name']}".encode()
+async def fetch_blob(row, file):
+    return f"{row}:{file['name']}".encode()
 
 
 async def test_generated_files(tmp_path):
-    """They are written to OUT.files/ROW/NAME, and `files` says where."""
-    await write(tmp_path / "a.csv", [view(with_files("plot.png"), row=7)], fetch=kept)
+    """Generated files are written to OUT.files/ROW/NAME; `files` has their paths."""
+    await write(tmp_path / "a.csv", [view(with_files("plot.png"), row=7)], fetch=fetch_blob)
     assert (tmp_path / "a.files" / "7" / "plot.png").read_bytes() == b"7:plot.png"
-    [told] = orjson.loads(read_csv(tmp_path / "a.csv")[1][-1])
-    assert told == {"name": "plot.png", "path": "a.files/7/plot.png"}
+    [file] = orjson.loads(read_csv(tmp_path / "a.csv")[1][-1])
+    assert file == {"name": "plot.png", "path": "a.files/7/plot.png"}
 
 
 async def test_files_beyond_the_limit(tmp_path):
-    """A file that was not kept has its reason and no path; nothing is written for it."""
+    """A file that was not stored has its reason and no path; nothing is written for it."""
 
-    async def gone(row, told):
+    async def fetch_nothing(row, file):
         return None
 
     rows = [view(with_files("big.bin", reason="over 10 MB")), view(with_files("lost.bin"), row=2)]
-    await write(tmp_path / "a.csv", rows, fetch=gone)
-    told = [orjson.loads(row[-1]) for row in read_csv(tmp_path / "a.csv")[1:]]
-    assert told == [[{"name": "big.bin", "reason": "over 10 MB"}], [{"name": "lost.bin"}]]
+    await write(tmp_path / "a.csv", rows, fetch=fetch_nothing)
+    files = [orjson.loads(row[-1]) for row in read_csv(tmp_path / "a.csv")[1:]]
+    assert files == [[{"name": "big.bin", "reason": "over 10 MB"}], [{"name": "lost.bin"}]]
     assert not (tmp_path / "a.files").exists()
 
 
 async def test_names_never_leave_the_folder(tmp_path):
-    """No name of the API escapes OUT.files/ROW/, and equal ones do not overwrite each other."""
+    """No name from the API escapes OUT.files/ROW/, and equal names do not overwrite each other."""
     names = [
         "../../x",
         "/etc/x",
@@ -389,23 +389,23 @@ async def test_names_never_leave_the_folder(tmp_path):
     ]
     out = tmp_path / "deep" / "deeper"
     out.mkdir(parents=True)
-    await write(out / "a.csv", [view(with_files(*names))], fetch=kept)
+    await write(out / "a.csv", [view(with_files(*names))], fetch=fetch_blob)
     folder = out / "a.files" / "1"
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.parent for path in files} == {out, folder}
     assert len(list(folder.iterdir())) == len(names)
-    told = orjson.loads(read_csv(out / "a.csv")[1][-1])
-    assert all((out / each["path"]).read_bytes().decode() == f"1:{each['name']}" for each in told)
+    entries = orjson.loads(read_csv(out / "a.csv")[1][-1])
+    assert all((out / each["path"]).read_bytes().decode() == f"1:{each['name']}" for each in entries)
 
 
-# --- files appear whole ------------------------------------------------------------------------------------
+# --- atomic writes ------------------------------------------------------------------------------------------
 
 
 class Broken(Exception):
-    """What ends a stream early."""
+    """Ends a stream early."""
 
 
-async def breaking(views):
+async def stream_that_breaks(views):
     for each in views:
         yield [each]
     raise Broken
@@ -413,17 +413,17 @@ async def breaking(views):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 async def test_a_failure_leaves_the_old_files(tmp_path, name):
-    """Whatever ends the writing, OUT and its sidecar stay as they were and nothing else is left."""
+    """If writing fails, OUT and its steps file stay as they were, and no other file is left."""
     out = tmp_path / name
     await write(out, [view()])
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(Broken):
-        await write_results(breaking([view()] * 500), plan_results(str(out), SPEC, ResultOptions()))
+        await write_results(stream_that_breaks([view()] * 500), plan_results(str(out), SPEC, ResultOptions()))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 async def test_out_is_never_seen_half_written(tmp_path):
-    """While rows are being written OUT still has its old content."""
+    """While rows are written, OUT still has its old content."""
     out = tmp_path / "a.csv"
     out.write_text("old")
     seen = []
@@ -439,7 +439,7 @@ async def test_out_is_never_seen_half_written(tmp_path):
 
 
 async def test_modes(tmp_path):
-    """A new file has the mode of the umask; one that stood there keeps its own."""
+    """A new file has the mode of the umask; a replaced file keeps its mode."""
     old = os.umask(0o027)
     try:
         await write(tmp_path / "a.csv", [])
@@ -452,7 +452,7 @@ async def test_modes(tmp_path):
 
 
 async def test_links_stay_links(tmp_path):
-    """OUT that is a link stays one; what it names is replaced."""
+    """If OUT is a link, its target is replaced and the link stays."""
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "a.csv").symlink_to(tmp_path / "real.csv")
     await write(tmp_path / "a.csv", [view()])
@@ -464,15 +464,15 @@ def is_device(path):
     return stat.S_ISCHR(Path(path).stat().st_mode)
 
 
-async def test_devices_are_written_as_they_are(tmp_path):
-    """/dev/null and pipes are not replaced by files, and nothing stands beside them."""
+async def test_devices_are_written_directly(tmp_path):
+    """A device or a pipe is not replaced, and has no steps file."""
     written = await write("/dev/null", [view()])
     assert (written.rows, written.steps) == (1, None)
     assert is_device("/dev/null")
 
 
-async def test_a_full_disk_is_a_sentence(tmp_path):
-    """When there is no room the person reads what to do, and that nothing is lost."""
+async def test_a_full_disk_is_a_write_fault(tmp_path):
+    """The message names the cause and the command that writes the results again; exit code 3."""
     with pytest.raises(WriteFault, match=r"No space left.*collect") as full:
         await write("/dev/full", [view()])
     assert full.value.exit_code == 3, "rows were asked: not bad usage"
@@ -484,8 +484,8 @@ def _fill(out):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_no_room_leaves_the_old_file(tmp_path):
-    """A write that fails half-way does not touch the old file."""
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """A write that fails halfway leaves the old file unchanged."""
     out = tmp_path / "a.csv"
     out.write_text("old")
     with pytest.raises(OSError, match="No space"):
@@ -495,7 +495,7 @@ def test_no_room_leaves_the_old_file(tmp_path):
 
 
 def test_the_input_behind_a_link_is_never_overwritten(tmp_path):
-    """Nor when the input is the one that was named by a link, of either kind."""
+    """OUT is refused if the input is a soft or hard link to it."""
     (tmp_path / "q.csv").write_text("x")
     (tmp_path / "soft.csv").symlink_to(tmp_path / "q.csv")
     (tmp_path / "hard.csv").hardlink_to(tmp_path / "q.csv")
@@ -505,7 +505,7 @@ def test_the_input_behind_a_link_is_never_overwritten(tmp_path):
 
 
 def test_the_input_is_never_overwritten(tmp_path):
-    """OUT equal to FILE, by any name, is refused; so is a sidecar that would fall on it."""
+    """OUT, or its steps file, is refused if it is the input under any name."""
     for name, out in (("q.csv", "q.csv"), ("q.csv", "link.csv"), ("a.steps.jsonl", "a.csv")):
         (tmp_path / name).write_text("x")
         if out == "link.csv":
@@ -533,6 +533,6 @@ async def _peak_bytes(out, count):
 
 
 async def test_memory_is_flat(tmp_path):
-    """Ten times the rows take no more memory: 60 bytes a row would show."""
+    """More rows take no more memory: 60 bytes per row would fail."""
     small = await _peak_bytes(tmp_path / "a.csv", 2_000)
     assert await _peak_bytes(tmp_path / "b.csv", 10_000) < small + 8_000 * 60

@@ -1,4 +1,4 @@
-"""Local addresses: which need no key, decided by the text alone."""
+"""Local addresses (which need no key) are recognised by the URL's text alone."""
 
 import socket
 
@@ -81,7 +81,7 @@ ELSEWHERE = [
     "http://10.0.0.256/v1",
     "http://10.0.0/v1",
     "http://10..0.1/v1",
-    # A name of one label with a dot behind it is a top-level domain.
+    # A name of one label with a trailing dot is a top-level domain.
     "http://ai./v1",
     "http://ollama../v1",
     "http://..local/v1",
@@ -109,20 +109,20 @@ def _no_dns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("url", LOOPBACK)
 def test_loopback_is_local_and_on_this_machine(url: str) -> None:
-    """Loopback literals and `localhost`, in any spelling that is beyond doubt."""
+    """Loopback addresses and `localhost`, in every unambiguous spelling."""
     assert is_local(url)
     assert is_loopback(url)
 
 
 @pytest.mark.parametrize("url", LOCAL)
 def test_an_address_of_this_network_is_local_but_not_loopback(url: str) -> None:
-    """Private and unique local addresses, names of one label, `.local` and `.internal`."""
+    """Private and unique local addresses, names with one label, `.local` and `.internal`."""
     assert is_local(url)
     assert not is_loopback(url)
 
 
 @pytest.mark.parametrize("url", ELSEWHERE)
-def test_whatever_could_lead_elsewhere_is_not_local(url: str) -> None:
-    """A name that only looks local, an address in an odd spelling, and what is no address at all."""
+def test_other_and_ambiguous_hosts_are_not_local(url: str) -> None:
+    """Names that only look local, unusual spellings of IP addresses, invalid URLs."""
     assert not is_local(url)
     assert not is_loopback(url)

@@ -1,4 +1,4 @@
-"""Functions for the model: schemas from type hints, found again by hash, called with checked arguments."""
+"""User functions: schemas from type hints, loading by hash, calls with validated arguments."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["tools/skies.py", "tools.skies"])
 def test_the_public_functions_are_described(module: Path, name: str) -> None:
-    """By a path or a dotted name; private functions stay private, the docstring is the description."""
+    """A path or a dotted name; only public functions; the docstring is the description."""
     functions = describe(name)
 
     (tool,) = functions.tools
@@ -48,7 +48,7 @@ def test_the_public_functions_are_described(module: Path, name: str) -> None:
 
 
 def test_a_worker_loads_and_calls_them(module: Path) -> None:
-    """Arguments as the model wrote them become the function's own types."""
+    """The model's JSON arguments are converted to the function's types."""
     weather = load(describe("tools/skies.py"))["weather"]
 
     arguments = weather.parse_arguments('{"place": {"town": "Bergen"}, "unit": "f"}')
@@ -60,7 +60,7 @@ def test_a_worker_loads_and_calls_them(module: Path) -> None:
 
 
 def test_a_module_that_has_changed_is_refused(module: Path) -> None:
-    """The code that runs is the code that was submitted."""
+    """A module whose hash differs from the submitted one is not loaded."""
     functions = describe("tools/skies.py")
     module.write_text(GOOD + "\n# changed\n", encoding="utf-8")
 
@@ -68,8 +68,8 @@ def test_a_module_that_has_changed_is_refused(module: Path) -> None:
         load(functions)
 
 
-def test_a_missing_module_says_where_it_was_looked_for(module: Path) -> None:
-    """With the advice to install it."""
+def test_a_missing_module_is_an_error(module: Path) -> None:
+    """The message advises to install the module."""
     with pytest.raises(ProfileError, match="install"):
         load(Functions(module="nowhere.py", sha256="", tools=()))
 
@@ -87,8 +87,8 @@ def test_a_missing_module_says_where_it_was_looked_for(module: Path) -> None:
         ("x = 1", "no public function"),
     ],
 )
-def test_what_cannot_be_offered_is_told(module: Path, text: str, word: str) -> None:
-    """At submit, by the function's name, and never a traceback."""
+def test_functions_that_cannot_be_described(module: Path, text: str, word: str) -> None:
+    """Each fault is a ProfileError at submit with its reason, never a traceback."""
     module.write_text(text, encoding="utf-8")
 
     with pytest.raises(ProfileError, match=word):

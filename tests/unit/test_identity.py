@@ -1,4 +1,4 @@
-"""What makes a batch the same work: what is asked of whom, not how it was said."""
+"""A batch's identity: the same for the same questions and server, however the options are written."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +16,16 @@ TARGET = Target("assistants", "http://api", SecretStr("k"), offline=False)
 
 
 def _identity(file: Path, **options: Any) -> str:
-    asked = IntakeOptions(**options)
-    with check(str(file), asked) as intake:
-        return identity_of(intake, SubmitRequest(asked, Profile(), TARGET))
+    intake_options = IntakeOptions(**options)
+    with check(str(file), intake_options) as intake:
+        return identity_of(intake, SubmitRequest(intake_options, Profile(), TARGET))
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    made = tmp_path / "sums.csv"
-    made.write_text("question,topic\nWhat is 1 + 1?,sums\nWhat is 2 + 2?,sums\n", encoding="utf-8")
-    return made
+    path = tmp_path / "sums.csv"
+    path.write_text("question,topic\nWhat is 1 + 1?,sums\nWhat is 2 + 2?,sums\n", encoding="utf-8")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,8 @@ def file(tmp_path: Path) -> Path:
     ],
     ids=str,
 )
-def test_an_option_that_says_what_is_so_anyway_pays_nothing_twice(
-    file: Path, options: dict[str, Any]
-) -> None:
-    """The default said aloud, or leave to skip bad rows where none is: the same work."""
+def test_explicit_defaults_keep_the_identity(file: Path, options: dict[str, Any]) -> None:
+    """An explicit default, or --skip-bad-rows without bad rows, does not change the identity."""
     assert _identity(file, **options) == _identity(file)
 
 
@@ -58,23 +56,23 @@ def test_an_option_that_says_what_is_so_anyway_pays_nothing_twice(
     ],
     ids=str,
 )
-def test_an_option_that_asks_something_else_is_other_work(file: Path, options: dict[str, Any]) -> None:
-    """Other questions, other threads, other letters, fewer rows."""
+def test_options_that_change_the_questions_change_the_identity(file: Path, options: dict[str, Any]) -> None:
+    """Other questions, other conversations, another encoding, fewer rows."""
     assert _identity(file, **options) != _identity(file)
 
 
-def test_rows_that_were_not_asked_are_other_work(file: Path) -> None:
-    """What was judged bad then and is good now is asked."""
+def test_rejected_rows_change_the_identity(file: Path) -> None:
+    """A row that was rejected before and is valid now makes another batch."""
     with check(str(file)) as intake:
-        order = SubmitRequest(IntakeOptions(), Profile(), TARGET)
-        assert identity_of(replace(intake, rejected=1), order) != identity_of(intake, order)
+        request = SubmitRequest(IntakeOptions(), Profile(), TARGET)
+        assert identity_of(replace(intake, rejected=1), request) != identity_of(intake, request)
 
 
-def test_another_account_is_other_work(file: Path) -> None:
-    """Organisation and project are who pays; without them a batch is named as it always was."""
+def test_another_account_changes_the_identity(file: Path) -> None:
+    """The organization and the project that are billed are part of the identity."""
     with check(str(file)) as intake:
         accounts: list[dict[str, str]] = [{}, {"organization": "o"}, {"project": "o"}]
-        orders = [
+        requests = [
             SubmitRequest(IntakeOptions(), Profile(), replace(TARGET, **account)) for account in accounts
         ]
-        assert len({identity_of(intake, order) for order in orders}) == 3
+        assert len({identity_of(intake, request) for request in requests}) == 3

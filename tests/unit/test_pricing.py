@@ -1,4 +1,4 @@
-"""Prices: known models cost, unknown ones do not cost a wrong sum."""
+"""Prices and estimates: known models, unknown models, price files."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ def test_a_known_model_has_the_bundled_price() -> None:
     assert BUNDLED.cost_usd("gpt-5-mini-2025-08-07", MILLION_EACH) == pytest.approx(2.25)
 
 
-def test_what_is_not_known_has_no_cost() -> None:
-    """Neither an unknown model nor unknown tokens cost 0."""
+def test_unknown_models_and_tokens_have_no_cost() -> None:
+    """The cost of an unknown model or of unknown tokens is None, not 0."""
     assert BUNDLED.cost_usd("my-deployment", MILLION_EACH) is None
     assert BUNDLED.cost_usd(None, MILLION_EACH) is None
     assert BUNDLED.cost_usd("gpt-5-mini", Usage()) is None
 
 
-def test_a_price_file_goes_before(tmp_path: Path) -> None:
+def test_a_price_file_overrides_bundled_prices(tmp_path: Path) -> None:
     """ASKMILL_PRICES adds models and overrides known ones."""
     file = tmp_path / "prices.toml"
     table = "prompt_usd_per_million = 1.0\ncompletion_usd_per_million = 3\n"
@@ -49,7 +49,7 @@ def test_a_price_file_goes_before(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_price_file_is_a_bad_setting(tmp_path: Path, text: str) -> None:
-    """It names the variable and the file."""
+    """The message names the variable and the file."""
     file = tmp_path / "prices.toml"
     file.write_text(text, encoding="utf-8")
 
@@ -59,15 +59,15 @@ def test_a_bad_price_file_is_a_bad_setting(tmp_path: Path, text: str) -> None:
         Prices.read(tmp_path / "gone.toml")
 
 
-def test_patience_is_cheaper() -> None:
-    """`completion_window` 8h leaves 60 %."""
+def test_a_completion_window_is_cheaper() -> None:
+    """With `completion_window` 8h, 60 % of the price remain."""
     whole = BUNDLED.cost_usd("gpt-5-mini", MILLION_EACH)
     assert whole is not None
     assert BUNDLED.cost_usd("gpt-5-mini", MILLION_EACH, "8h") == pytest.approx(0.6 * whole)
 
 
 def test_an_estimate_is_a_range_within_the_limits() -> None:
-    """Token limits bound it from above; a model without a price has no sum."""
+    """Token limits bound the estimate; a model without a price has no USD."""
     limited = estimate(BUNDLED, Profile(model="gpt-5-mini", max_completion_tokens=256), 10, 400)
     assert (limited.rows, limited.prompt_tokens, limited.completion_high) == (10, 170, 2560)
     assert limited.low_usd is not None
@@ -76,12 +76,12 @@ def test_an_estimate_is_a_range_within_the_limits() -> None:
     assert estimate(BUNDLED, Profile(model="?"), 10, 400).high_usd is None
 
 
-ENDLESS = '["m"]\nprompt_usd_per_million = 1\ncompletion_usd_per_million = inf\n'
+INFINITE_PRICE = '["m"]\nprompt_usd_per_million = 1\ncompletion_usd_per_million = inf\n'
 
 
-@pytest.mark.parametrize("text", [None, "no toml", '["m"]\nprompt_usd_per_million = 1\n', ENDLESS])
+@pytest.mark.parametrize("text", [None, "no toml", '["m"]\nprompt_usd_per_million = 1\n', INFINITE_PRICE])
 def test_every_bad_price_file_comes_with_a_good_example(tmp_path: Path, text: str | None) -> None:
-    """Missing, not TOML, without a price or an endless one: the message names the variable and shows a good file."""
+    """The message for a missing or invalid price file names the variable and shows a valid file."""
     file = tmp_path / "prices.toml"
     if text is not None:
         file.write_text(text)

@@ -1,4 +1,4 @@
-"""Profiles: what a TOML file and the options make, and how each fault is told."""
+"""Profiles: combining a TOML file and options, and the message of each fault."""
 
 import json
 import tomllib
@@ -21,8 +21,8 @@ from askmill.jobs.submit.profile_loader import (
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def _built(file: Path | None = None, *, offline: bool = False, **said: Any) -> Profile:
-    return build_profile(file, ProfileOptions(**said), "gpt-5-mini", offline=offline)
+def _built(file: Path | None = None, *, offline: bool = False, **options: Any) -> Profile:
+    return build_profile(file, ProfileOptions(**options), "gpt-5-mini", offline=offline)
 
 
 def _toml(folder: Path, text: str) -> Path:
@@ -31,8 +31,8 @@ def _toml(folder: Path, text: str) -> Path:
     return file
 
 
-def test_nothing_said_is_the_tutor_offline_and_a_bare_model_otherwise() -> None:
-    """The defaults of the contract; offline the emulator's model, whatever is named."""
+def test_defaults() -> None:
+    """Without options: the default model; offline the tutor profile with the emulator's model."""
     assert _built() == Profile(model="gpt-5-mini")
     tutor = _built(offline=True)
     assert tutor.tools == ("code_interpreter",)
@@ -42,7 +42,7 @@ def test_nothing_said_is_the_tutor_offline_and_a_bare_model_otherwise() -> None:
 
 
 def test_options_override_the_file(tmp_path: Path) -> None:
-    """The file first, the options over it; a tool named twice is one."""
+    """Options override the file; a repeated tool counts once."""
     file = _toml(tmp_path, 'model = "a"\ntools = ["web_search"]\ninstructions = "Be brief."')
 
     profile = _built(file, model="b", tools=("file_search", "file_search"))
@@ -53,7 +53,7 @@ def test_options_override_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("schema", ['{type = "nonsense"}', '"gone.json"', '"broken.json"'])
-def test_all_faults_are_told_at_once_with_file_and_field(tmp_path: Path, schema: str) -> None:
+def test_all_faults_are_reported_at_once_with_file_and_field(tmp_path: Path, schema: str) -> None:
     """An unknown key, a bad value, a bad schema, files, a function without hints: one error names them all."""
     (tmp_path / "bare.py").write_text("def lookup(name): ...", encoding="utf-8")
     (tmp_path / "empty.txt").touch()
@@ -63,10 +63,10 @@ def test_all_faults_are_told_at_once_with_file_and_field(tmp_path: Path, schema:
     files = 'files = ["gone.txt", "empty.txt", "broken.json", "bare.mp3"]\ntools = ["file_search"]'
     file = _toml(tmp_path, "\n".join([*lines, files]))
 
-    with pytest.raises(ProfileError) as refused:
+    with pytest.raises(ProfileError) as error:
         _built(file)
 
-    told = str(refused.value).splitlines()
+    faults = str(error.value).splitlines()
     for start, part in (
         ("colour", "there is no such field"),
         ("temperature", "2"),
@@ -76,8 +76,8 @@ def test_all_faults_are_told_at_once_with_file_and_field(tmp_path: Path, schema:
         ("files", "empty.txt is empty"),
         ("files", "bare.mp3: file_search cannot read .mp3"),
     ):
-        assert any(line.startswith(f"{file}: {start}: ") and part in line for line in told), told
-    assert len(told) == 7
+        assert any(line.startswith(f"{file}: {start}: ") and part in line for line in faults), faults
+    assert len(faults) == 7
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ def test_all_faults_are_told_at_once_with_file_and_field(tmp_path: Path, schema:
     ],
 )
 def test_each_fault_names_its_field(tmp_path: Path, text: str, word: str) -> None:
-    """No profile is half understood."""
+    """A fault in any field is an error that names the field."""
     with pytest.raises(ProfileError, match=word):
         _built(_toml(tmp_path, text))
 
 
 def test_paths_of_a_file_are_relative_to_it(tmp_path: Path) -> None:
-    """A profile can be used from any folder."""
+    """Relative paths in a profile are resolved in the profile's folder."""
     (tmp_path / "schema.json").write_text('{"type": "object"}', encoding="utf-8")
     (tmp_path / "tools.py").write_text('def now(zone: str) -> str:\n    "The time."\n', encoding="utf-8")
     file = _toml(
@@ -121,16 +121,16 @@ def test_a_stored_assistant_keeps_its_own_model() -> None:
     assert _built(assistant_id="asst_1").model is None
 
 
-def test_what_an_api_lacks_is_refused() -> None:
-    """Not at the first row: at submit."""
+def test_unsupported_fields_are_refused() -> None:
+    """A field that the API does not support is refused at submit."""
     with pytest.raises(ProfileError, match="web_search"):
         refuse_unsupported(Profile(tools=("web_search",)), "assistants")
     with pytest.raises(ProfileError, match="max_prompt_tokens"):
         refuse_unsupported(Profile(max_prompt_tokens=1000), "responses")
 
 
-def test_little_room_for_file_search_is_a_warning() -> None:
-    """The API's documentation asks for 20,000 prompt tokens."""
+def test_a_low_prompt_limit_with_file_search_is_a_warning() -> None:
+    """The API's documentation recommends 20,000 prompt tokens."""
     assert "20000" in warnings(Profile(tools=("file_search",), max_prompt_tokens=1000))[0]
     assert not warnings(Profile(tools=("file_search",)))
 

@@ -1,4 +1,4 @@
-"""Which way a request takes, by the variables alone: the rule of the SDK's client, its gaps filled as curl and Go do."""
+"""The proxy for a URL by the variables: the rule of the SDK's client, completed as in curl and Go."""
 
 import base64
 
@@ -34,7 +34,7 @@ API = "https://api.test/v1"
     ],
 )
 def test_the_proxy_of_an_https_address(environ, variable):
-    """Its own variable before ALL_PROXY, lower case before upper; without a scheme it is http."""
+    """HTTPS_PROXY before ALL_PROXY, lower case before upper; a value without a scheme is http."""
     assert proxy_for(API, environ) == Proxy(PROXY, variable)
 
 
@@ -49,13 +49,13 @@ def test_the_proxy_of_an_https_address(environ, variable):
         {"FTP_PROXY": PROXY},
     ],
 )
-def test_the_direct_way_of_an_https_address(environ):
-    """Nothing is set for it, or an empty variable in lower case switches it off."""
+def test_an_https_address_without_a_proxy(environ):
+    """No variable applies, or an empty lower-case variable disables the proxy."""
     assert proxy_for(API, environ) is None
 
 
-def test_a_cgi_servers_http_proxy_is_the_header_of_whoever_asks():
-    """With REQUEST_METHOD only the lower case counts (httpoxy), as in urllib and so in the SDK."""
+def test_http_proxy_is_ignored_in_a_cgi_program():
+    """With REQUEST_METHOD set, only the lower-case variable counts (httpoxy), as in urllib and the SDK."""
     cgi = {"REQUEST_METHOD": "GET", "HTTP_PROXY": PROXY}
     assert proxy_for("http://api.test/v1", cgi) is None
     assert proxy_for("http://api.test/v1", {**cgi, "http_proxy": PROXY}) == Proxy(PROXY, "http_proxy")
@@ -72,10 +72,10 @@ def test_a_cgi_servers_http_proxy_is_the_header_of_whoever_asks():
     ],
 )
 def test_a_proxys_address(value, url):
-    """The port is its scheme's where none is said."""
-    found = proxy_for(API, {"HTTPS_PROXY": value})
-    assert found is not None
-    assert found.url == url
+    """Without a port, the scheme's default port is used."""
+    proxy = proxy_for(API, {"HTTPS_PROXY": value})
+    assert proxy is not None
+    assert proxy.url == url
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_a_proxys_address(value, url):
         ("http://user:w@rd@proxy.test:3128", "user:w@rd"),
     ],
 )
-def test_a_proxys_credentials_stand_beside_its_address(value, pair):
-    """They become its Proxy-Authorization, and are in no address, text or `repr`."""
-    found = proxy_for(API, {"HTTPS_PROXY": value})
-    assert found is not None
-    assert found.url == PROXY
-    assert found.headers == {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-    assert not any(secret in f"{found} {found!r}" for secret in ("word", "rd", "Basic"))
+def test_a_proxys_credentials_are_kept_out_of_its_url(value, pair):
+    """They become the Proxy-Authorization header and are not in the URL, `str` or `repr`."""
+    proxy = proxy_for(API, {"HTTPS_PROXY": value})
+    assert proxy is not None
+    assert proxy.url == PROXY
+    assert proxy.headers == {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    assert not any(secret in f"{proxy} {proxy!r}" for secret in ("word", "rd", "Basic"))
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ def test_a_proxys_credentials_stand_beside_its_address(value, pair):
         ("fe80::/10", "http://[fd12::7]/v1", False),
     ],
 )
-def test_what_no_proxy_names(entry, address, named):
-    """By host with all below it, by suffix, port, address and network; what is none of these names nothing."""
+def test_no_proxy(entry, address, named):
+    """Entries match by host and its subdomains, suffix, port, IP address and network; others match nothing."""
     assert excepted(address, {"NO_PROXY": entry}) is named
     assert (proxy_for(address, {"ALL_PROXY": PROXY, "no_proxy": entry}) is None) is named
 
 
-def test_an_empty_no_proxy_in_lower_case_switches_the_other_off():
+def test_an_empty_lower_case_no_proxy_disables_the_other():
     """As for the variables that name a proxy."""
     assert not excepted(API, {"NO_PROXY": "api.test", "no_proxy": ""})
 
@@ -156,7 +156,7 @@ SECRET = "zq7word"
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (f"socks5://me:{SECRET}@proxy.test:1080", "socks5:// proxies are not supported"),
         ("SOCKS5h://proxy.test", "socks5h:// proxies are not supported"),
@@ -177,17 +177,17 @@ SECRET = "zq7word"
         (f"{SECRET} and more", "is not the address of a proxy"),
     ],
 )
-def test_an_unusable_proxy_is_a_sentence_with_its_variable(value, said):
-    """It names the variable and a good value, and quotes nothing that may be secret."""
+def test_an_invalid_proxy_is_reported_with_its_variable(value, message):
+    """The message names the variable and a valid value, and does not quote possible secrets."""
     with pytest.raises(BadSetting) as bad:
         proxy_for(API, {"ALL_PROXY": value})
     assert str(bad.value).startswith("ALL_PROXY: ")
-    assert said in str(bad.value)
+    assert message in str(bad.value)
     assert "A good value: http://proxy.example.com:3128." in str(bad.value)
     assert SECRET not in str(bad.value)
 
 
-def test_an_unusable_proxy_of_other_addresses_matters_not():
+def test_an_invalid_proxy_for_other_addresses_is_ignored():
     """Only the variable that applies is read."""
     assert (
         proxy_for(API, {"HTTP_PROXY": "socks5://x", "NO_PROXY": "api.test", "ALL_PROXY": "socks5://x"})
@@ -199,16 +199,16 @@ values = st.text(alphabet="htps:/@[]#?%.-ab1 ,*é\t", max_size=30)
 
 
 @given(values, values, st.sampled_from([API, "http://[::1]:80/v1", "http://10.0.0.1/v1"]))
-def test_whatever_the_variables_hold_is_an_answer_or_a_sentence(value, no_proxy, address):
-    """No other exception, and what comes out both clients can use."""
+def test_any_value_gives_a_usable_proxy_or_bad_setting(value, no_proxy, address):
+    """No other exception is raised, and both HTTP clients accept the proxy."""
     try:
-        found = proxy_for(address, {"ALL_PROXY": value, "NO_PROXY": no_proxy})
+        proxy = proxy_for(address, {"ALL_PROXY": value, "NO_PROXY": no_proxy})
     except BadSetting as bad:
-        found, said = None, str(bad)
+        proxy, message = None, str(bad)
     else:
-        said = "ALL_PROXY: "
-    assert said.startswith("ALL_PROXY: ")
-    assert found is None or (httpx2.Proxy(found.url).url.host and URL(found.url).host)
+        message = "ALL_PROXY: "
+    assert message.startswith("ALL_PROXY: ")
+    assert proxy is None or (httpx2.Proxy(proxy.url).url.host and URL(proxy.url).host)
 
 
 SAME = {
@@ -229,8 +229,8 @@ SAME = {
 @pytest.mark.parametrize(
     "address", [API, "http://10.1.2.3:8000/v1", "http://127.0.0.1:8000/v1", "http://localhost/v1"]
 )
-def test_it_is_the_way_of_the_sdks_own_client(case, address, monkeypatch):
-    """Where the SDK's client has a rule, ours is that rule; a new version that changes it fails here."""
+def test_the_rule_is_that_of_the_sdks_client(case, address, monkeypatch):
+    """Fails if a new version of the SDK's client changes its rule."""
     for name, value in SAME[case].items():
         monkeypatch.setenv(name, value)
     with httpx2.Client() as own:
@@ -238,17 +238,17 @@ def test_it_is_the_way_of_the_sdks_own_client(case, address, monkeypatch):
         assert (proxy_for(address, SAME[case]) is None) is (chosen is own._transport)
 
 
-def test_a_child_goes_to_our_emulator_directly():
-    """What NO_PROXY names already stays named."""
+def test_a_child_process_reaches_the_emulator_without_a_proxy():
+    """Existing entries of NO_PROXY are kept."""
     address = "http://127.0.0.1:4711/v1"
-    for known in ({}, {"NO_PROXY": "a.test"}, {"no_proxy": "a.test", "NO_PROXY": "b.test"}):
-        told = without_proxy(address, known)
-        assert proxy_for(address, {"ALL_PROXY": PROXY, **known, **told}) is None
-        assert excepted("http://a.test", {**known, **told}) is bool(known)
+    for environ in ({}, {"NO_PROXY": "a.test"}, {"no_proxy": "a.test", "NO_PROXY": "b.test"}):
+        child_variables = without_proxy(address, environ)
+        assert proxy_for(address, {"ALL_PROXY": PROXY, **environ, **child_variables}) is None
+        assert excepted("http://a.test", {**environ, **child_variables}) is bool(environ)
 
 
-async def test_a_client_of_our_emulator_takes_no_proxy(monkeypatch):
-    """`environ={}`: not even an unusable one matters."""
+async def test_a_client_of_the_emulator_uses_no_proxy(monkeypatch):
+    """With `environ={}` even an invalid variable is ignored."""
     monkeypatch.setenv("ALL_PROXY", "socks5://proxy.test")
     await make_client("offline", "http://127.0.0.1:4711/v1", environ={}).close()
     with pytest.raises(BadSetting, match="ALL_PROXY"):

@@ -1,4 +1,4 @@
-"""Settings: a bad value is named with its fault and a good example, wherever it stands; secrets are not shown."""
+"""Settings: messages for invalid values, from the environment and `.env`, without secrets."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from askmill.config.settings import GOOD_EXAMPLES, BadSetting, load_settings
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Somewhere without a `.env`, with a home that nobody lives in."""
+    """A working folder without a `.env`, and an empty home folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path
@@ -33,10 +33,10 @@ BAD = [
 
 
 @pytest.mark.parametrize(("variable", "value"), BAD)
-def test_a_nasty_value_is_told_with_a_good_one(
+def test_an_invalid_value_is_reported_with_an_example(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    """One sentence: the variable, its fault, what would be right."""
+    """The message has the variable, the fault and a valid example."""
     monkeypatch.setenv(variable, value)
 
     with pytest.raises(BadSetting) as bad:
@@ -48,10 +48,10 @@ def test_a_nasty_value_is_told_with_a_good_one(
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
 @pytest.mark.parametrize("value", ["sk-0123456789 ", "line\nbreak", "ключ-0123456789", " "])
-def test_what_no_header_can_carry_is_told_before_it_is_sent(
+def test_values_that_no_header_can_carry_are_refused(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    """A key that was pasted with something else."""
+    """Such as a key that was pasted with a space or a line break."""
     monkeypatch.setenv(variable, value)
 
     with pytest.raises(BadSetting, match=variable):
@@ -59,7 +59,7 @@ def test_what_no_header_can_carry_is_told_before_it_is_sent(
 
 
 def test_a_bad_value_of_the_env_file_is_shown(folder: Path) -> None:
-    """As one of the environment is."""
+    """The message quotes the value, as for the environment."""
     (folder / ".env").write_text("ASKMILL_CONCURRENCY=abc\n", encoding="utf-8")
 
     with pytest.raises(BadSetting, match="ASKMILL_CONCURRENCY \\(it is 'abc'\\)"):
@@ -76,7 +76,7 @@ def test_a_bad_value_of_the_env_file_is_shown(folder: Path) -> None:
     ],
 )
 def test_a_bad_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """Its fault is enough."""
+    """The message names the fault only."""
     monkeypatch.setenv(variable, value)
 
     with pytest.raises(BadSetting) as bad:
@@ -92,8 +92,8 @@ def test_a_bad_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: st
         "unix:///run/redis.sock", "unix:///run/redis.sock?db=1", "redis://[::1]:6379/0?socket_timeout=3",
     ],
 )  # fmt: skip
-def test_good_addresses_of_redis_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Each form that redis-py and Celery read."""
+def test_valid_redis_urls_are_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Every form that redis-py and Celery accept."""
     monkeypatch.setenv("ASKMILL_REDIS_URL", url)
 
     redis_url = load_settings().redis_url
@@ -102,7 +102,7 @@ def test_good_addresses_of_redis_are_taken(monkeypatch: pytest.MonkeyPatch, url:
 
 
 def test_a_tilde_is_the_home_folder(folder: Path) -> None:
-    """Also in `.env`, where no shell reads it."""
+    """A `~` is expanded in `.env` too, where no shell does it."""
     lines = "ASKMILL_DATA_DIR=~/mill\nASKMILL_PRICES=~/prices.toml\n"
     (folder / ".env").write_text(lines, encoding="utf-8")
 

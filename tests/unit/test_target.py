@@ -1,4 +1,4 @@
-"""Who is asked with which key: a key that a network could read is warned of."""
+"""The warning about a key that would be sent without encryption."""
 
 import pytest
 from pydantic import SecretStr
@@ -21,8 +21,8 @@ from askmill.jobs.model.api_target import Target
         ("http://[::1]:8000/v1", False),
     ],
 )
-def test_a_key_over_http_is_warned_of_beyond_this_machine(base_url: str, warned: bool) -> None:
-    """One line that names the address and never the key; nothing without a key, or for the emulator."""
+def test_warning_about_a_key_over_http(base_url: str, warned: bool) -> None:
+    """One line with the address, without the key; no warning without a key or for the emulator."""
     target = Target("responses", base_url, SecretStr("sk-0123456789"), offline=False)
 
     warning = target.exposed_key

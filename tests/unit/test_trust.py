@@ -1,4 +1,4 @@
-"""Whose key may go where: the decision as a table, the sources of settings, and that one place decides."""
+"""Which credentials may be sent where: decision table, sources of settings, the only module that decides."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ from askmill.jobs.model.api_target import (
 from askmill.jobs.model.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
-FAR, LOCAL, LOOPBACK = "https://planted.example/v1", "http://10.0.0.1/v1", "http://127.0.0.1:8000/v1"
+REMOTE, LOCAL, LOOPBACK = "https://planted.example/v1", "http://10.0.0.1/v1", "http://127.0.0.1:8000/v1"
 OPENAI = "https://api.openai.com/v1"
 IN_FILE = "OPENAI_BASE_URL in .env of this folder"
 NOT_SET, ENVIRONMENT, FILE = SettingSource.DEFAULT, SettingSource.ENVIRONMENT, SettingSource.ENV_FILE
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def planted(folder: Path, *lines: str) -> None:
+def write_env_file(folder: Path, *lines: str) -> None:
     (folder / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -44,10 +44,10 @@ def planted(folder: Path, *lines: str) -> None:
         (OPENAI, NOT_SET, NOT_SET, SENT),
         (OPENAI, NOT_SET, ENVIRONMENT, SENT),
         (OPENAI, NOT_SET, FILE, SENT),
-        *[(url, ENVIRONMENT, key, SENT) for url in (FAR, LOCAL, LOOPBACK) for key in SettingSource],
+        *[(url, ENVIRONMENT, key, SENT) for url in (REMOTE, LOCAL, LOOPBACK) for key in SettingSource],
         *[(url, FILE, key, SENT) for url in (OPENAI, "https://eu.api.openai.com/v1") for key in SettingSource],
         *[(url, FILE, ENVIRONMENT, NEEDS_CONSENT) for url in (
-            FAR, LOCAL, "http://ollama:11434/v1", "http://gpu.local/v1", "http://0.0.0.0:8000/v1",
+            REMOTE, LOCAL, "http://ollama:11434/v1", "http://gpu.local/v1", "http://0.0.0.0:8000/v1",
             # Not OpenAI's, or not safely so.
             "http://api.openai.com/v1", "https://api.openai.com.planted.example/v1",
             "https://planted.example\\.api.openai.com/v1", "https://planted.example%2f.api.openai.com/v1",
@@ -58,19 +58,21 @@ def planted(folder: Path, *lines: str) -> None:
             "http://127.1/v1", "http://0x7f.1/v1",
         )],
         *[(url, FILE, ENVIRONMENT, WITHHELD) for url in (LOOPBACK, "http://localhost/v1", "http://[::1]:1/v1")],
-        *[(url, FILE, key, WITHHELD) for url in (FAR, LOCAL, LOOPBACK) for key in (NOT_SET, FILE)],
+        *[(url, FILE, key, WITHHELD) for url in (REMOTE, LOCAL, LOOPBACK) for key in (NOT_SET, FILE)],
     ],
 )  # fmt: skip
 def test_whether_the_environments_credentials_go_along(
     base_url: str, address: SettingSource, key: SettingSource, use: CredentialUse
 ) -> None:
-    """Never to an address that `.env` names, unless it is OpenAI's own; beyond loopback a key needs consent."""
+    """Not to an address from `.env` other than OpenAI's; beyond loopback, sending a key needs consent."""
     assert decide_credential_use(base_url, address, key) is use
 
 
-def test_each_setting_knows_its_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment goes before `.env`, an empty value counts as unset, and names may be in any case."""
-    planted(folder, f"openai_base_url={FAR}", "OPENAI_API_KEY=k-file", "ASKMILL_MODEL=m", "SOMEBODY_ELSES=1")
+def test_the_source_of_each_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment overrides `.env`; an empty value counts as unset; names may be in any case."""
+    write_env_file(
+        folder, f"openai_base_url={REMOTE}", "OPENAI_API_KEY=k-file", "ASKMILL_MODEL=m", "SOMEBODY_ELSES=1"
+    )
     monkeypatch.setenv("openai_api_key", "k-environment")
     monkeypatch.setenv("OPENAI_BASE_URL", "")
 
@@ -90,18 +92,18 @@ def test_each_setting_knows_its_source(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_settings_of_unknown_source_are_not_trusted() -> None:
-    """An address that reached the settings in another way counts as one of `.env`."""
-    made = Settings(OPENAI_BASE_URL=FAR)  # type: ignore[call-arg]
+    """A setting from neither source counts as one of `.env`."""
+    settings = Settings(OPENAI_BASE_URL=REMOTE)  # type: ignore[call-arg]
 
-    assert made.source_of("openai_base_url") is FILE
+    assert settings.source_of("openai_base_url") is FILE
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["a file", "a link to a file elsewhere"])
 def test_without_a_terminal_the_refusal_names_file_address_and_option(
     folder: Path, monkeypatch: pytest.MonkeyPatch, link: bool
 ) -> None:
-    """One sentence that says what to do; the key is not in it."""
-    planted(folder, f"OPENAI_BASE_URL={FAR}")
+    """The message says what to do and does not contain the key."""
+    write_env_file(folder, f"OPENAI_BASE_URL={REMOTE}")
     if link:
         (folder / ".env").rename(folder / "elsewhere")
         (folder / ".env").symlink_to("elsewhere")
@@ -110,14 +112,14 @@ def test_without_a_terminal_the_refusal_names_file_address_and_option(
     with pytest.raises(UsageError) as error:
         target_of(load_settings())
 
-    for part in (f"{folder}/.env", FAR, "--trust-env-file", "trust_env_file=True", "OPENAI_BASE_URL"):
+    for part in (f"{folder}/.env", REMOTE, "--trust-env-file", "trust_env_file=True", "OPENAI_BASE_URL"):
         assert part in str(error.value)
     assert "sk-environment" not in str(error.value)
 
 
-def test_the_person_is_asked_and_decides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Yes sends everything; no is an error. Nobody is asked where nothing is at risk, or where the option is."""
-    planted(folder, f"OPENAI_BASE_URL={FAR}")
+def test_the_user_is_asked_for_consent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Yes sends all credentials; no is an error. No question without a risk or with the option."""
+    write_env_file(folder, f"OPENAI_BASE_URL={REMOTE}")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     questions = list[str]()
@@ -130,18 +132,20 @@ def test_the_person_is_asked_and_decides(folder: Path, monkeypatch: pytest.Monke
         return target_of(load_settings(), consent=Consent(given, ask))
 
     assert target(answer=True).organization == "org-1"
-    assert f"{folder}/.env names {FAR}" in questions[0]
+    assert f"{folder}/.env names {REMOTE}" in questions[0]
     with pytest.raises(UsageError, match="was not sent"):
         target(answer=False)
     assert target(answer=False, given=True).key == "k"
-    planted(folder, "OPENAI_BASE_URL=" + LOOPBACK)
+    write_env_file(folder, "OPENAI_BASE_URL=" + LOOPBACK)
     assert target(answer=False).key is None
     assert len(questions) == 2
 
 
-def test_what_is_withheld_leaves_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK reads the environment by itself, and so would a child: what may not be sent is not there."""
-    planted(folder, f"OPENAI_BASE_URL={LOOPBACK}", "OPENAI_API_KEY=k-file")
+def test_withheld_variables_are_removed_from_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK and child processes read the environment, so withheld variables must not be in it."""
+    write_env_file(folder, f"OPENAI_BASE_URL={LOOPBACK}", "OPENAI_API_KEY=k-file")
     for name in CREDENTIAL_VARIABLES:
         monkeypatch.setenv(name, "of-the-environment")
 
@@ -156,14 +160,14 @@ def test_what_is_withheld_leaves_the_process(folder: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("lines", "environment", "asked"),
+    ("lines", "environment", "source_line"),
     [
         ((), {}, f"Asks {OPENAI} (the default)."),
-        ((), {"OPENAI_BASE_URL": FAR}, f"Asks {FAR} (OPENAI_BASE_URL of the environment)."),
+        ((), {"OPENAI_BASE_URL": REMOTE}, f"Asks {REMOTE} (OPENAI_BASE_URL of the environment)."),
         (
-            (f"OPENAI_BASE_URL={FAR}/", "OPENAI_API_KEY=k"),
+            (f"OPENAI_BASE_URL={REMOTE}/", "OPENAI_API_KEY=k"),
             {"OPENAI_API_KEY": ""},
-            f"Asks {FAR} ({IN_FILE}).",
+            f"Asks {REMOTE} ({IN_FILE}).",
         ),
         (
             (f"OPENAI_BASE_URL={LOOPBACK}",),
@@ -177,14 +181,14 @@ def test_the_address_is_named_with_its_source(
     monkeypatch: pytest.MonkeyPatch,
     lines: tuple[str, ...],
     environment: dict[str, str],
-    asked: str,
+    source_line: str,
 ) -> None:
-    """One short line."""
-    planted(folder, *lines)
+    """One line names the address and where it comes from."""
+    write_env_file(folder, *lines)
     for name, value in {"OPENAI_API_KEY": "k", **environment}.items():
         monkeypatch.setenv(name, value)
 
-    assert target_of(load_settings()).asked == asked
+    assert target_of(load_settings()).asked == source_line
 
 
 REFERENCES = [
@@ -199,11 +203,11 @@ REFERENCES = [
 
 
 @pytest.mark.parametrize("lines", REFERENCES)
-def test_a_planted_file_reads_no_other_secret_of_the_environment(
+def test_an_env_file_cannot_read_secrets_of_the_environment(
     folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str
 ) -> None:
-    """`${NAME}` would carry any secret to any address: refused by name, and without the value."""
-    planted(folder, lines)
+    """`${NAME}` could send any secret to any address: the message names the variable, not the value."""
+    write_env_file(folder, lines)
     monkeypatch.setenv("CLOUD_SECRET", "hush-hush")
 
     with pytest.raises(BadSetting) as error:
@@ -213,11 +217,9 @@ def test_a_planted_file_reads_no_other_secret_of_the_environment(
     assert "hush" not in str(error.value)
 
 
-def test_references_that_stay_within_the_file_are_taken(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Within the file, to what is not set, in a path, in another program's line, or in one without effect."""
-    planted(
+def test_harmless_references_are_allowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the file's own lines, to unset variables, in paths, in foreign lines, in lines without effect."""
+    write_env_file(
         folder,
         "MODEL=m",
         "ASKMILL_MODEL=${MODEL}-1",
@@ -238,8 +240,8 @@ def test_references_that_stay_within_the_file_are_taken(
     assert settings.credentials.key == SecretStr("k")
 
 
-def test_a_file_that_cannot_be_read_is_told(folder: Path) -> None:
-    """Not passed over, as if there were none: what it says may matter."""
+def test_an_unreadable_env_file_is_an_error(folder: Path) -> None:
+    """It is not ignored, since it may contain settings."""
     (folder / ".env").write_bytes(b"OPENAI_API_KEY=\xff\n")
 
     with pytest.raises(BadSetting, match=r"\.env in .* cannot be read"):
@@ -248,13 +250,13 @@ def test_a_file_that_cannot_be_read_is_told(folder: Path) -> None:
 
 def test_a_file_cannot_set_parameters_of_the_settings_class(folder: Path) -> None:
     """pydantic takes `_env_file` and others as keywords of its own."""
-    planted(folder, "_env_file=other", "_cli_parse_args=true", "_secrets_dir=/", "ASKMILL_MODEL=m")
+    write_env_file(folder, "_env_file=other", "_cli_parse_args=true", "_secrets_dir=/", "ASKMILL_MODEL=m")
 
     assert load_settings().model == "m"
 
 
-def test_one_place_decides() -> None:
-    """A module that read the key by itself would send it without the decision."""
+def test_one_module_decides() -> None:
+    """A module that read the key directly would bypass the decision."""
     names = ("openai_api_key", "openai_org_id", "openai_project_id", ".credentials")
     reading = {
         str(path.relative_to(ROOT))
