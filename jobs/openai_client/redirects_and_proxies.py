@@ -75,8 +75,8 @@ def refused_by_proxy(status: int, api_client: AsyncOpenAI, message: str = "") ->
     proxy, variable = _proxy_and_variable(api_client)
     if status == PROXY_WANTS_PASSWORD:
         return (
-            f"{proxy} wants a user and a password that it accepts ({status}). Put them in front of the host in "
-            f"{variable}."
+            f"{proxy} wants a user and a password that it accepts ({status}). "
+            f"Put them in front of the host in {variable}."
         )
     details = redact(f"{status} {message}".strip())
     return f"{proxy} refuses to connect ({details}). Check {variable} and NO_PROXY."

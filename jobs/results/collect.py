@@ -24,8 +24,8 @@ async def collect(
 ) -> Written:
     """Write the batch's rows, or those with one of `statuses`, in their present state. Raises WriteFault."""
 
-    async def fetch_blob(row: int, told: dict[str, Any]) -> bytes | None:
-        number = told.get("number")
+    async def fetch_blob(row: int, file: dict[str, Any]) -> bytes | None:
+        number = file.get("number")
         return None if number is None else await store.file(batch, row, number)
 
     written = await write_results(store.chunks(batch, statuses), plan, fetch_blob)
