@@ -165,3 +165,35 @@ def test_no_link_is_dead(page: str) -> None:
         assert target.exists(), f"{page}: {link}"
         if anchor and target.suffix == ".md":
             assert anchor in _anchors(target), f"{page}: {link}"
+
+
+def test_the_index_links_every_page() -> None:
+    """A reader finds each page of `docs/` from the index, and the site's menu has each of them."""
+    docs = ROOT / "docs"
+    pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"index.md"}
+    linked = {
+        link.partition("#")[0] for link in LINK.findall((docs / "index.md").read_text(encoding="utf-8"))
+    }
+    menu = set(re.findall(r"[\w/.-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+
+    assert pages == linked
+    assert pages | {"index.md"} == menu
+
+
+def test_the_architecture_names_what_exists() -> None:
+    """Each file that the page names is there, and each function and script is defined somewhere in the code."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = ("config", "jobs", "worker", "emulator")
+    scripts = {path.name for path in (ROOT / "jobs" / "store" / "lua").rglob("*.lua")}
+    code = "\n".join(
+        path.read_text(encoding="utf-8") for room in rooms for path in (ROOT / room).rglob("*.py")
+    )
+
+    for name in re.findall(rf"`((?:{'|'.join(rooms)})/[\w./]*)`", text):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"`(\w+\.lua)`", text):
+        assert name in scripts, name
+    for name in re.findall(r"`(\w+)\(\)`", text):
+        assert re.search(rf"\bdef {name}\(", code), name
+    for name in re.findall(r"`([A-Z]\w+)`", text):
+        assert re.search(rf"^(?:class )?{name}\b", code, re.MULTILINE), name

@@ -1,4 +1,4 @@
-"""The outputs shown in docs/features.md: each `console` block is a command and what it really prints.
+"""The outputs shown in docs/reference/features.md: each `console` block is a command and what it really prints.
 
 python -m tests.helpers.screens     asks the commands again and writes what they print into the page
 """
@@ -16,7 +16,7 @@ from tests.helpers.requests import Asker
 from tests.stack import Stack
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "features.md"
+PAGE = ROOT / "docs" / "reference" / "features.md"
 BLOCK = re.compile(r"```console\n\$ ((?:[^\n]*\\\n)*[^\n]*)\n(.*?)```", re.DOTALL)
 CHANGING = (
     (re.compile(r"\bb_[a-z0-9]{6}\b"), "b_7hq2m9"),

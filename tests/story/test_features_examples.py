@@ -1,4 +1,4 @@
-"""docs/features.md: each example prints what is shown, and each test, option and example it names is there."""
+"""docs/reference/features.md: each example prints what is shown, and each test, option and example it names is there."""
 
 import re
 from pathlib import Path
