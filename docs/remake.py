@@ -102,10 +102,10 @@ secrets of the environment to an address that such a file names:
 | `.env` | `.env` | the key of `.env` |
 
 On a terminal askmill asks you before it exits with code 2. `--trust-env-file` (in Python
-`trust_env_file=True`) agrees beforehand. `doctor` never asks. If the key of the environment is not sent, `OPENAI_ORG_ID`,
-`OPENAI_PROJECT_ID` and `OPENAI_CUSTOM_HEADERS` of the environment are not sent either. `run`, `submit` and
-`worker` print on stderr the address that they use and where it was set. A worker started with Celery's own
-command line has no such option: set `OPENAI_BASE_URL` in its environment.
+`trust_env_file=True`) agrees beforehand. `doctor` never asks. If the key of the environment is not sent,
+`OPENAI_ORG_ID`, `OPENAI_PROJECT_ID` and `OPENAI_CUSTOM_HEADERS` of the environment are not sent either.
+`run`, `submit` and `worker` print on stderr the address that they use and where it was set. A worker
+started with Celery's own command line has no such option: set `OPENAI_BASE_URL` in its environment.
 
 In `.env`, `${NAME}` refers to another line of the file. A reference to a variable of the environment is
 refused, except in the paths `ASKMILL_DATA_DIR` and `ASKMILL_PRICES`.
@@ -171,9 +171,9 @@ def _meaning(option: click.Option) -> str:
 
 
 def _settings() -> Iterator[str]:
-    yield "Settings are environment variables, or lines of a file `.env` in the working folder. An empty value"
-    yield "counts as unset. No secret is printed, logged or stored in Redis. `askmill doctor` checks them."
-    yield "`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` have [a page of their own](../how-to/proxy.md)."
+    yield "Settings are environment variables, or lines of a file `.env` in the working folder. An empty"
+    yield "value counts as unset. No secret is printed, logged or stored in Redis. `askmill doctor` checks"
+    yield "them. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` have [their own page](../how-to/proxy.md)."
     yield ""
     rows = []
     for name, field in Settings.model_fields.items():
