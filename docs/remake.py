@@ -173,7 +173,8 @@ def _meaning(option: click.Option) -> str:
 def _settings() -> Iterator[str]:
     yield "Settings are environment variables, or lines of a file `.env` in the working folder. An empty"
     yield "value counts as unset. No secret is printed, logged or stored in Redis. `askmill doctor` checks"
-    yield "them. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` have [their own page](../how-to/proxy.md)."
+    yield "them. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` have"
+    yield "[their own page](../how-to/proxy.md)."
     yield ""
     rows = []
     for name, field in Settings.model_fields.items():
