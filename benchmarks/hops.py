@@ -1,9 +1,9 @@
 """How many of our modules and functions one plain row enters: `python -m benchmarks.hops [--list]`.
 
-A real worker answers two rows of the emulator, one after the other. A profile hook records what is entered from
-`WorkerProcess.answer` (the claim) until it returns (the row has ended), in the row's own task and in what that
-task starts; heartbeats and dispatch are left out. The first row also creates the assistant and fills the batch
-cache. `--list` prints the first row's functions in the order of their first entry.
+A real worker answers two rows of the emulator, one after the other. A profile hook records what is entered
+from `WorkerProcess.answer` (the claim) until it returns (the row has ended), in the row's own task and in
+what that task starts; heartbeats and dispatch are left out. The first row also creates the assistant and
+fills the batch cache. `--list` prints the first row's functions in the order of their first entry.
 """
 
 import argparse

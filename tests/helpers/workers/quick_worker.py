@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from askmill.worker import __main__ as worker
-from askmill.worker.execution import request_builder as asking
+from askmill.worker.execution import request_builder
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.process import worker as process
 from askmill.worker.runtime.context import WorkerContext
@@ -35,7 +35,7 @@ if nameless := os.environ.get("MILL_NO_DNS"):
     socket.getaddrinfo = _unless(Path(nameless), socket.getaddrinfo)
 times = json.loads(os.environ["MILL_TIMES"])
 if limit_s := times.pop("CREATE_LIMIT_S", None):
-    asking.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]
+    request_builder.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]
 if limit_s := times.pop("FUNCTION_LIMIT_S", None):
     process.WorkerContext = functools.partial(WorkerContext, function_limit_s=limit_s)  # type: ignore[misc,assignment]
 for name, seconds in times.items():

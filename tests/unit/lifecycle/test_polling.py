@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from askmill.worker.lifecycle.polling import (
     DELAY_WORTH,
-    FIRST_LOOK_S,
-    LONGEST_BLIND_S,
+    FIRST_POLL_S,
+    LONGEST_INTERVAL_S,
     MOST_PLACES,
     SCOUTS,
     THRIFTY_WORTH,
@@ -40,7 +40,7 @@ def test_every_wait_is_finite_and_ends_in_a_look(
     """Whatever was learnt: who waits as told looks in the end, and never waits past four times all known."""
     times, seen_s = _taught(ended), age_s * share
     longest = max([high for _, high in ended], default=0.0)
-    bound_s = max(5 * longest, 1.2 * age_s, age_s + LONGEST_BLIND_S) + 1
+    bound_s = max(5 * longest, 1.2 * age_s, age_s + LONGEST_INTERVAL_S) + 1
     for _ in range(3):
         wait_s = times.next_look_s(age_s, seen_s, hint_s)
         assert wait_s >= 0
@@ -72,7 +72,7 @@ def test_a_look_follows_a_look_only_after_a_while() -> None:
 def test_of_many_runs_of_one_age_a_few_look_for_all() -> None:
     """Before anything is known, two look at an age and the others wait for news."""
     times = RunTimes()
-    looks = [times.next_look_s(FIRST_LOOK_S) == 0 for _ in range(50)]
+    looks = [times.next_look_s(FIRST_POLL_S) == 0 for _ in range(50)]
     assert sum(looks) == SCOUTS
 
 
@@ -119,7 +119,7 @@ def _followed(told: list[tuple[float, float, bool]]) -> RunTimes:
 def test_every_run_that_came_into_an_age_has_left_it(told: list[tuple[float, float, bool]]) -> None:
     """Whoever is no longer followed, ended or handed away, is at no age: nothing has to be taken back."""
     times = _followed(told)
-    assert sum(times._came.values()) == pytest.approx(0.0, abs=1e-6)
+    assert sum(times._entered.values()) == pytest.approx(0.0, abs=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -127,7 +127,7 @@ def test_every_run_that_came_into_an_age_has_left_it(told: list[tuple[float, flo
 def test_the_shares_that_end_are_shares(told: list[tuple[float, float, bool]]) -> None:
     """Each is between none and all, together they are no more than all, and some may always outlive them."""
     times = _followed(told)
-    mass, hazard = estimated(times._ended, times._came)
+    mass, hazard = estimated(times._ended, times._entered)
     assert all(-1e-9 <= share <= 1 for share in mass.values())
     assert 0 < sum(mass.values()) <= 1 + 1e-9
     assert 0 < hazard < inf
@@ -200,7 +200,7 @@ def test_the_looks_of_a_batch_stay_few(
     batch: str, shape: str, worth: float, looks: float, delay: float
 ) -> None:
     """Looks a run and the median delay of simulated batches of one wave or many, first runs included."""
-    draw: Draw = SHAPES[shape]
-    seen = ours(draw, worth, SCENES[batch])
+    jitter: Draw = SHAPES[shape]
+    seen = ours(jitter, worth, SCENES[batch])
     assert seen.looks <= looks
     assert seen.delay_median <= delay

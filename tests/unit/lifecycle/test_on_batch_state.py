@@ -31,7 +31,7 @@ from askmill.worker.lifecycle.state import (
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.lifecycle_moments import ACTING, FOLLOWING, NOW, READING, SENT, P
+from tests.unit.lifecycle.states import ACTING, FOLLOWING, NOW, READING, SENT, P
 
 PAUSED, CANCELLED, RUNNING = BatchState.PAUSED, BatchState.CANCELLED, BatchState.RUNNING
 CASES = [
@@ -60,26 +60,26 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("state", "known", "action", "then"), CASES)
-def test_state_and_decision(state: BatchState, known: JobState, action: Action, then: type) -> None:
+@pytest.mark.parametrize(("batch_state", "state", "action", "then"), CASES)
+def test_state_and_decision(batch_state: BatchState, state: JobState, action: Action, then: type) -> None:
     """A decision that begins something is not carried out; one about what exists is, or ends it."""
-    assert isinstance(apply_batch_state(Decision(known, action), state, Claimed(NOW), P).action, then)
+    assert isinstance(apply_batch_state(Decision(state, action), batch_state, Claimed(NOW), P).action, then)
 
 
 @pytest.mark.parametrize("repeated", [False, True])
 def test_a_create_not_sent_leaves_no_doubt_but_an_earlier_one_does(repeated: bool) -> None:
     """There is no run to look for, unless this create was a repeat of one that may have been carried out."""
-    known = replace(SENT, create_repeated=repeated)
+    state = replace(SENT, create_repeated=repeated)
 
-    assert without_create(Decision(known, CreateRun())) == replace(
-        known, phase=Phase.NEW, create_unconfirmed=repeated
+    assert without_create(Decision(state, CreateRun())) == replace(
+        state, phase=Phase.NEW, create_unconfirmed=repeated
     )
-    counted = Decision(known, CreateRun(), unknown_create=True)
+    counted = Decision(state, CreateRun(), unknown_create=True)
     assert without_create(counted) == replace(
-        known, phase=Phase.NEW, create_unconfirmed=repeated, create_repeated=False
+        state, phase=Phase.NEW, create_unconfirmed=repeated, create_repeated=False
     )
-    assert without_create(Decision(known, RecoverRun())) == known
-    assert starts_run(Decision(known, CreateRun()))
+    assert without_create(Decision(state, RecoverRun())) == state
+    assert starts_run(Decision(state, CreateRun()))
 
 
 def test_a_row_in_doubt_of_a_paused_batch_is_looked_for_and_not_asked_again() -> None:
@@ -115,7 +115,7 @@ def test_a_repeat_that_a_pause_kept_back_is_counted_when_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "action"),
+    ("state", "action"),
     [
         (JobState(), ReleaseRow(wait_s=0.0)),
         (replace(SENT, phase=Phase.NEW, create_unconfirmed=True), ReleaseRow(wait_s=30.0)),
@@ -125,11 +125,11 @@ def test_a_repeat_that_a_pause_kept_back_is_counted_when_it_is_sent() -> None:
         (READING, ReadAnswer()),
     ],
 )
-def test_pause_in_each_phase(known: JobState, action: Action) -> None:
+def test_pause_in_each_phase(state: JobState, action: Action) -> None:
     """What is not paid for goes back, what may be is looked at later, what is goes on; nothing is forgotten."""
-    decision = advance(known, PauseRequested(NOW), P)
+    decision = advance(state, PauseRequested(NOW), P)
 
-    assert (decision.action, decision.state) == (action, known)
+    assert (decision.action, decision.state) == (action, state)
 
 
 def test_a_run_that_a_cancel_ends_is_ended_from_now_on() -> None:

@@ -26,7 +26,7 @@ from askmill.worker.lifecycle.state import (
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.lifecycle_moments import (
+from tests.unit.lifecycle.states import (
     ENDED,
     FOLLOWING,
     GONE,
@@ -141,21 +141,21 @@ def test_a_run_that_has_told_its_tokens_keeps_them_when_it_is_gone() -> None:
     )
     grace = advance(reading, RequestFailed(NOW, error=missing, request=RequestKind.READ), P).state
     given_up = advance(
-        grace, RequestFailed(NOW + P.gone_grace_s, error=missing, request=RequestKind.READ), P
+        grace, RequestFailed(NOW + P.not_found_grace_s, error=missing, request=RequestKind.READ), P
     ).state
     assert [(one.status, one.usage) for one in given_up.past_attempts] == [("gone", Usage(100, 50))]
 
 
 def test_the_last_look_for_a_late_run_is_given_up_after_a_few_faults() -> None:
     """An answer that is there is not held back for ever by a check that cannot be made."""
-    known, decision = (
+    state, decision = (
         replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True),
         None,
     )
     for tries in range(P.attempts + 1):
-        decision = advance(known, RequestFailed(NOW, error=LOST, request=RequestKind.READ), P)
+        decision = advance(state, RequestFailed(NOW, error=LOST, request=RequestKind.READ), P)
         assert isinstance(decision.action, RecoverRun if tries < P.attempts else Finish)
-        known = decision.state
+        state = decision.state
     assert decision is not None
     assert finish_of(decision).answer == "42"
 
@@ -165,7 +165,7 @@ def test_the_last_look_for_a_late_run_is_given_up_after_a_few_faults() -> None:
 
 def test_a_lost_create_is_looked_for_until_its_time_limit_then_reserved_looked_for_and_repeated() -> None:
     """The wait ends with the limit; the repeat goes through the shared limits; a last look comes before it."""
-    nothing = LookupDone(NOW, draw=1.0, lookup=RunLookup(LookupKind.NOTHING))
+    nothing = LookupDone(NOW, jitter=1.0, lookup=RunLookup(LookupKind.NOTHING))
     early = advance(SENT, nothing, P)
     assert early.action == RecoverRun(after_s=0.5)
     assert advance(replace(SENT, failures=16, create_sent_at=NOW - 58), nothing, P).action == RecoverRun(
@@ -190,14 +190,14 @@ def test_a_lost_create_is_looked_for_until_its_time_limit_then_reserved_looked_f
     again = advance(replace(look.state, failures=3, failing_since=1.0), nothing, P)
     assert isinstance(again.action, CreateRun)
     assert (again.store, again.unknown_create) == (True, True)
-    known = again.state
-    assert (known.phase, known.create_sent_at, known.create_unconfirmed, known.create_repeated) == (
+    state = again.state
+    assert (state.phase, state.create_sent_at, state.create_unconfirmed, state.create_repeated) == (
         Phase.CREATE_SENT,
         NOW,
         False,
         True,
     )
-    assert (known.failures, known.failing_since) == (0, None)
+    assert (state.failures, state.failing_since) == (0, None)
 
 
 @pytest.mark.parametrize(("repeated", "listed"), [(True, False), (False, True)])
@@ -236,9 +236,9 @@ def test_a_found_run_is_followed_and_its_doubles_are_ended() -> None:
 
     assert isinstance(decision.action, PollRun)
     assert (decision.duplicate_run_ids, decision.store) == (("run_2",), True)
-    known = decision.state
-    assert (known.phase, known.run_id, known.began_at) == (Phase.POLLING, "run_1", NOW)
-    assert (known.create_unconfirmed, known.failures, known.failing_since, known.locked_since) == (
+    state = decision.state
+    assert (state.phase, state.run_id, state.began_at) == (Phase.POLLING, "run_1", NOW)
+    assert (state.create_unconfirmed, state.failures, state.failing_since, state.locked_since) == (
         False,
         0,
         None,
@@ -270,10 +270,10 @@ def test_a_run_gone_for_30_s_is_gone() -> None:
 
 def test_a_thread_gone_before_the_run_is_made_anew() -> None:
     """A single row gets another thread, a few times; a conversation has lost its turns and fails."""
-    fault = RequestFailed(
+    error = RequestFailed(
         NOW, error=ApiError(404, message="No thread found with id 'thread_1'."), request=RequestKind.CREATE
     )
-    again = advance(replace(SENT, create_unconfirmed=True), fault, P)
+    again = advance(replace(SENT, create_unconfirmed=True), error, P)
     assert isinstance(again.action, Wait)
     assert (again.state.phase, again.state.thread_id, again.state.create_unconfirmed) == (
         Phase.NEW,
@@ -282,8 +282,8 @@ def test_a_thread_gone_before_the_run_is_made_anew() -> None:
     )
     assert again.state.failures == 1
 
-    for known in (replace(SENT, shared_thread=True), replace(SENT, failures=3)):
-        assert (finish_of(advance(known, fault, P)).error or "").startswith("thread_gone: No thread")
+    for state in (replace(SENT, shared_thread=True), replace(SENT, failures=3)):
+        assert (finish_of(advance(state, error, P)).error or "").startswith("thread_gone: No thread")
 
 
 # ── locks ──
@@ -309,7 +309,7 @@ def test_a_strangers_lock_is_waited_for_within_the_deadline(deadline_s, most_s) 
     """Waits grow, a long one gives the slot back; in the end the row fails with the reason."""
     lock = ApiError(400, code="conversation_locked")
     policy = RetryPolicy(deadline_s=deadline_s)
-    locked = RequestFailed(NOW + most_s, draw=1.0, error=lock, request=RequestKind.CREATE)
+    locked = RequestFailed(NOW + most_s, jitter=1.0, error=lock, request=RequestKind.CREATE)
     waiting = advance(replace(SENT, locked_since=NOW, failures=1), locked, policy)
     assert waiting.action == Wait(wait_s=1.0)
     assert (waiting.state.failures, waiting.state.locked_since) == (2, NOW)
@@ -322,7 +322,7 @@ def test_a_strangers_lock_is_waited_for_within_the_deadline(deadline_s, most_s) 
 def test_a_lock_met_by_a_repeated_create_is_the_first_ones() -> None:
     """Ours is running: look for it on the thread, do not create again."""
     lock = RequestFailed(
-        NOW, draw=1.0, error=ApiError(400, code="conversation_locked"), request=RequestKind.CREATE
+        NOW, jitter=1.0, error=ApiError(400, code="conversation_locked"), request=RequestKind.CREATE
     )
     decision = advance(replace(SENT, create_repeated=True), lock, P)
 
@@ -333,18 +333,18 @@ def test_a_lock_met_by_a_repeated_create_is_the_first_ones() -> None:
 @pytest.mark.parametrize("status", ["cancelled", "failed", "expired", "incomplete"])
 def test_a_row_that_the_user_cancelled_is_cancelled_unless_it_completed(status: str) -> None:
     """However the run ended when it was asked to, nothing is asked again."""
-    known = replace(
+    state = replace(
         READING, cancel_reason=CancelReason.USER, ended_run=Run("run_1", status, error_code="server_error")
     )
 
-    assert finish_of(advance(known, AnswerRead(NOW), P)).status is JobStatus.CANCELLED
+    assert finish_of(advance(state, AnswerRead(NOW), P)).status is JobStatus.CANCELLED
 
 
 def test_an_incomplete_run_without_a_reason_says_incomplete() -> None:
     """Some servers leave the reason out."""
-    known = replace(READING, ended_run=Run("run_1", "incomplete"))
+    state = replace(READING, ended_run=Run("run_1", "incomplete"))
 
-    assert finish_of(advance(known, AnswerRead(NOW, answer=SAID), P)).error == "incomplete"
+    assert finish_of(advance(state, AnswerRead(NOW, answer=SAID), P)).error == "incomplete"
 
 
 def test_an_answer_is_read_as_often_as_it_takes() -> None:
@@ -369,19 +369,19 @@ def test_an_earlier_attempts_run_that_still_locks_the_thread_is_waited_for() -> 
 
 
 @pytest.mark.parametrize(
-    ("known", "action"),
+    ("state", "action"),
     [(JobState(), Reserve), (SENT, RecoverRun), (FOLLOWING, PollRun), (READING, ReadAnswer)],
 )
-def test_the_next_worker_goes_on_from_where_the_last_one_was(known: JobState, action: type) -> None:
+def test_the_next_worker_goes_on_from_where_the_last_one_was(state: JobState, action: type) -> None:
     """What may have been paid for is looked for, what exists is followed, what has ended is read."""
-    assert isinstance(advance(known, Claimed(NOW), P).action, action)
+    assert isinstance(advance(state, Claimed(NOW), P).action, action)
 
 
 @pytest.mark.parametrize("limit", ["max_completion_tokens", "max_prompt_tokens"])
 def test_only_the_limit_that_was_met_can_be_raised(limit: str) -> None:
     """A profile that limits the other tokens has nothing to double."""
-    known = replace(READING, ended_run=Run("run_1", "incomplete", incomplete_reason=limit))
+    state = replace(READING, ended_run=Run("run_1", "incomplete", incomplete_reason=limit))
     other = {"prompt_limit": 256} if limit == "max_completion_tokens" else {"completion_limit": 256}
     policy = RetryPolicy(on_incomplete=OnIncomplete.RAISE_LIMIT, **other)
 
-    assert finish_of(advance(known, AnswerRead(NOW, answer=SAID), policy)).status is JobStatus.INCOMPLETE
+    assert finish_of(advance(state, AnswerRead(NOW, answer=SAID), policy)).status is JobStatus.INCOMPLETE

@@ -14,12 +14,12 @@ from itertools import product
 import pytest
 
 from askmill.jobs.model.models import OnIncomplete
-from askmill.worker.execution.request_builder import initial_state, previous_turn_of
+from askmill.worker.execution.stored_state import initial_state, turn_for_next_row
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import JobState
-from tests.backends.test_asking import batch_of, claim_of
-from tests.unit.lifecycle.lifecycle_world import World
-from tests.unit.lifecycle.test_lifecycle_properties import PROMISES
+from tests.unit.execution.rows import batch_of, claim_of
+from tests.unit.lifecycle.simulation import Simulation
+from tests.unit.lifecycle.test_properties import PROMISES
 
 KILLS = ("kill", "kill_unstored")
 OUTCOMES = (
@@ -45,13 +45,13 @@ ODD_TIMES = (("held",), ("404",), ("503", "away", "404"), ("drop_after", "404"),
 Script = tuple[str, ...]
 
 
-def no_run_is_given_up_that_is_there(world: World) -> None:
+def no_run_is_given_up_that_is_there(world: Simulation) -> None:
     """A single 404 is not believed: whatever stood before it."""
     assert "gone" not in {attempt.status for attempt in world.recorded}
 
 
 def _unharmed_steps(outcomes: Script, policy: RetryPolicy) -> int:
-    return World(deque(), outcomes=outcomes, policy=policy).play().steps
+    return Simulation(deque(), outcomes=outcomes, policy=policy).play().steps
 
 
 def _scripts(steps: int) -> Iterator[Script]:
@@ -61,8 +61,8 @@ def _scripts(steps: int) -> Iterator[Script]:
         yield ok * at + (kill,)
         for more, second in product(range(3), KILLS):
             yield ok * at + (kill,) + ok * more + (second,)
-    for at, fault, after, kill in product(range(steps), FAULTY, range(3), KILLS):
-        yield ok * at + (fault,) + ok * after + (kill,)
+    for at, error, after, kill in product(range(steps), FAULTY, range(3), KILLS):
+        yield ok * at + (error,) + ok * after + (kill,)
     for at, faults, kill in product(range(steps), ODD_TIMES, ((), (KILLS[0],))):
         yield ok * at + faults + kill
 
@@ -75,7 +75,7 @@ def test_a_kill_between_any_two_effects_breaks_no_promise(
     policy, tried = POLICIES[on_incomplete], 0
     for outcomes in OUTCOMES:
         for script in _scripts(_unharmed_steps(outcomes, policy)):
-            world = World(deque(script), outcomes=outcomes, policy=policy).play()
+            world = Simulation(deque(script), outcomes=outcomes, policy=policy).play()
             tried += 1
             for promise in (*PROMISES, no_run_is_given_up_that_is_there):
                 promise(world)
@@ -86,15 +86,17 @@ def test_a_kill_between_any_two_effects_breaks_no_promise(
 
 def _second_turn() -> JobState:
     """What the second row of a conversation starts from, as the first one's end has left it."""
-    first = World(deque(), known=JobState(shared_thread=True)).play()
-    return initial_state(claim_of("q", "anna", previous_turn=previous_turn_of(first.known)), batch_of())
+    first = Simulation(deque(), state=JobState(shared_thread=True)).play()
+    return initial_state(claim_of("q", "anna", previous_turn=turn_for_next_row(first.state)), batch_of())
 
 
 def test_a_later_turn_never_takes_an_earlier_ones_run_for_its_own() -> None:
     """On a server that keeps no metadata, a kill at any point: the row's run is one that was made for it."""
-    known = _second_turn()
-    earlier = tuple(known.known_run_ids)
-    turn = partial(World, policy=POLICIES[OnIncomplete.KEEP], known=known, earlier=earlier, nameless=True)
+    state = _second_turn()
+    earlier = tuple(state.known_run_ids)
+    turn = partial(
+        Simulation, policy=POLICIES[OnIncomplete.KEEP], state=state, earlier=earlier, nameless=True
+    )
     assert earlier
     for outcomes in OUTCOMES:
         for at, kill in product(range(turn(deque(), outcomes).play().steps), KILLS):

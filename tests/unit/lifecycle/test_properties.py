@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from askmill.jobs.model.models import FINISHED, BatchState, JobStatus, OnIncomplete
 from askmill.worker.lifecycle.retry import RetryPolicy
-from tests.unit.lifecycle.lifecycle_moments import REFUSED
-from tests.unit.lifecycle.lifecycle_world import CALLS, FAULTS, LOST, World
+from tests.unit.lifecycle.simulation import CALLS, FAULTS, LOST, Simulation
+from tests.unit.lifecycle.states import REFUSED
 
 ENDINGS = (
     "completed",
@@ -41,60 +41,60 @@ policies = st.builds(
     prompt_limit=st.one_of(st.none(), st.just(256)),
 )
 worlds = st.builds(
-    World, script=scripts, outcomes=outcomes, policy=policies, run_s=st.sampled_from([0.0, 3.0, 30.0])
+    Simulation, script=scripts, outcomes=outcomes, policy=policies, run_s=st.sampled_from([0.0, 3.0, 30.0])
 )
 
 
-def it_ends(world: World) -> None:
+def it_ends(world: Simulation) -> None:
     """Whatever the API does, a row ends, in a status that users know."""
     assert world.finish is not None
     assert world.finish.status in FINISHED
 
 
-def no_attempt_is_paid_for_twice(world: World) -> None:
+def no_attempt_is_paid_for_twice(world: Simulation) -> None:
     """A run that exists is never made again: neither after a kill, nor after a lost reply, nor for a late one."""
     for attempt in set(world.attempts_of.values()):
         assert world.runs_of_attempt(attempt) == 1
 
 
-def attempts_keep_their_limit_and_are_all_counted(world: World) -> None:
+def attempts_keep_their_limit_and_are_all_counted(world: Simulation) -> None:
     """No more runs than `--attempts`, and the ledger knows every one of them."""
     assert len(world.runs) <= world.policy.attempts
     ledger = [attempt.run_id for attempt in world.recorded]
     assert set(world.runs) == set(ledger)
     assert len(set(ledger)) == len(ledger)
-    assert [attempt.number for attempt in world.known.past_attempts] == list(range(1, world.known.attempt))
+    assert [attempt.number for attempt in world.state.past_attempts] == list(range(1, world.state.attempt))
 
 
-def a_completed_answer_is_never_dropped(world: World) -> None:
+def a_completed_answer_is_never_dropped(world: Simulation) -> None:
     """If the last run completed, the row is completed, with its answer: even when it was being cancelled."""
-    last = world.known.run_id
+    last = world.state.run_id
     if last in world.runs and world.status_of(last) == "completed":
         assert world.finish is not None
         assert world.finish.status is JobStatus.COMPLETED
         assert world.finish.answer.endswith("42")
 
 
-def nothing_is_sent_while_paused_or_cancelled(world: World) -> None:
+def nothing_is_sent_while_paused_or_cancelled(world: Simulation) -> None:
     """No create leaves once the batch is paused or cancelled; a cancelled row asks for nothing more."""
     assert not world.sent_while.get(BatchState.PAUSED)
     assert not world.sent_while.get(BatchState.CANCELLED)
 
 
-def functions_keep_their_limit_and_answer_together(world: World) -> None:
+def functions_keep_their_limit_and_answer_together(world: Simulation) -> None:
     """All outputs of a round come in one submission; rounds hold their limit."""
     assert all(count == len(CALLS) for _, count in world.submitted)
-    assert world.known.tool_rounds <= world.policy.tool_rounds
+    assert world.state.tool_rounds <= world.policy.tool_rounds
 
 
-def without_trouble_it_is_as_the_run_ended(world: World) -> None:
+def without_trouble_it_is_as_the_run_ended(world: Simulation) -> None:
     """A row is cancelled only by a cancel, here or at the API."""
     assert world.finish is not None
     if world.finish.status is JobStatus.CANCELLED:
-        assert world.state is BatchState.CANCELLED or "cancelled" in world.outcomes
+        assert world.batch_state is BatchState.CANCELLED or "cancelled" in world.outcomes
 
 
-def a_run_is_looked_at_before_its_deadline_ends_it(world: World) -> None:
+def a_run_is_looked_at_before_its_deadline_ends_it(world: Simulation) -> None:
     """After its deadline, however late: the row slept through may have been answered long ago."""
     for deadline_at, looked_at in world.cancelled_late:
         assert looked_at is not None
@@ -115,7 +115,7 @@ PROMISES = (
 
 @settings(max_examples=1500, deadline=None)
 @given(worlds)
-def test_every_promise_holds_in_every_history(world: World) -> None:
+def test_every_promise_holds_in_every_history(world: Simulation) -> None:
     """All of PROMISES, in thousands of histories of faults, kills, pauses and cancels."""
     world.play()
     for promise in PROMISES:
@@ -125,18 +125,18 @@ def test_every_promise_holds_in_every_history(world: World) -> None:
 @pytest.mark.parametrize("rounds", [1, 5])
 def test_functions_are_called_no_more_than_the_limit(rounds: int) -> None:
     """A model that asks for functions for ever is stopped, and the row says so."""
-    world = World(deque(), outcomes=("always_acting",), policy=RetryPolicy(tool_rounds=rounds)).play()
+    world = Simulation(deque(), outcomes=("always_acting",), policy=RetryPolicy(tool_rounds=rounds)).play()
 
     assert world.finish is not None
     assert world.finish.error is not None
     assert world.finish.error.startswith("tool_rounds")
-    assert world.known.tool_rounds == rounds
+    assert world.state.tool_rounds == rounds
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     st.builds(
-        World,
+        Simulation,
         script=scripts,
         outcomes=st.lists(st.sampled_from([*REFUSED, *ENDINGS[:4]]), min_size=1, max_size=4).map(
             lambda endings: (*endings, "completed")
@@ -145,7 +145,7 @@ def test_functions_are_called_no_more_than_the_limit(rounds: int) -> None:
         goes_on=st.just(True),
     )
 )
-def test_runs_refused_for_money_or_model_pause_and_count_against_no_limit(world: World) -> None:
+def test_runs_refused_for_money_or_model_pause_and_count_against_no_limit(world: Simulation) -> None:
     """Such an ending pauses the batch: nothing is sent before `resume`, and the row's attempts are not used up."""
     world.play()
 
