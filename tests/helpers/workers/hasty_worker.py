@@ -1,4 +1,4 @@
-"""A real worker that looks for a create without a reply for `HASTY_CREATE_LIMIT_S` instead of 60 s.
+"""A real worker that searches for a create without a reply for `HASTY_CREATE_LIMIT_S` instead of 60 s.
 
 For servers that carry a request out at once or never, so that a test need not wait a minute.
 """

@@ -13,7 +13,7 @@ from askmill.worker.execution.result_builder import attempts_of, build_result, l
 from askmill.worker.lifecycle.api_types import Answer, LookupKind, Run, RunLookup
 from askmill.worker.lifecycle.state import AnswerRead, Event, Finish, JobState, LookupDone
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.states import ENDED, FOLLOWING, NOW, READING, SAID, SENT, P
+from tests.unit.lifecycle.states import ANSWER, ENDED, NOW, POLLING, READING, SENT, P
 
 FAILED = Finish(JobStatus.FAILED, error="deadline: too long")
 DEAD = Attempt(
@@ -68,7 +68,7 @@ def test_a_row_refused_at_its_second_attempt_has_the_first_ones_ids() -> None:
 
 def test_a_run_that_could_not_be_read_is_counted_as_unknown() -> None:
     """It was paid for, whatever became of it."""
-    (attempt,) = ended_row(FOLLOWING).attempts
+    (attempt,) = ended_row(POLLING).attempts
 
     assert (attempt.run_id, attempt.status, attempt.started_at, attempt.finished_at) == (
         "run_1",
@@ -85,7 +85,7 @@ def test_an_adopted_answer_has_an_attempt_without_a_run_id() -> None:
         LookupDone(NOW, lookup=RunLookup(LookupKind.ANSWER)),
         P,
     ).state
-    event = AnswerRead(NOW, answer=replace(SAID, run_id=None))
+    event = AnswerRead(NOW, answer=replace(ANSWER, run_id=None))
     decision = advance(adopted, event, P)
     assert isinstance(decision.action, Finish)
     result = ended_row(decision.state, decision.action, event)
@@ -172,7 +172,7 @@ def test_an_answer_misses_its_schema_at_a_place(wrapped: bool, text: str, missed
     assert schema_error(Profile(), text) is None
 
 
-def test_the_log_line_says_what_a_person_asks_first() -> None:
+def test_the_log_line_has_status_ids_usage_and_cost() -> None:
     """Status, error, attempts, ids, time, tokens and money, all of the whole row."""
     line = log_fields(ended_row(replace(READING, attempt=2, past_attempts=(DEAD,))))
 

@@ -18,7 +18,7 @@ from askmill.worker.execution.stored_state import (
 )
 from askmill.worker.lifecycle.state import JobState, Phase
 from tests.unit.execution.rows import EARLIER_RESULT, FAILED_ATTEMPT, STEP, batch_of, claim_of
-from tests.unit.lifecycle.states import ACTING, FOLLOWING, READING, SAID, SENT
+from tests.unit.lifecycle.states import ANSWER, CALLING_TOOLS, POLLING, READING, SENT
 
 # ── at the claim ──
 
@@ -31,10 +31,10 @@ def test_a_new_row_starts_from_the_defaults() -> None:
 def test_a_row_released_by_another_worker_continues_from_its_state() -> None:
     """Whatever else the claim contains."""
     claim = claim_of(
-        state=STATE_JSON.dump_json(FOLLOWING), previous_turn=b'{"thread_id": "t"}', previous=EARLIER_RESULT
+        state=STATE_JSON.dump_json(POLLING), previous_turn=b'{"thread_id": "t"}', previous=EARLIER_RESULT
     )
 
-    assert initial_state(claim, batch_of()) == FOLLOWING
+    assert initial_state(claim, batch_of()) == POLLING
 
 
 @pytest.mark.parametrize(("cell", "shared"), [("anna", True), ("  ", False)])
@@ -91,8 +91,8 @@ def test_an_unknown_phase_is_an_error() -> None:
         [
             JobState(),
             SENT,
-            FOLLOWING,
-            ACTING,
+            POLLING,
+            CALLING_TOOLS,
             READING,
             replace(READING, past_attempts=(FAILED_ATTEMPT,), past_steps=(STEP,)),
         ]
@@ -110,7 +110,7 @@ def test_a_state_survives_being_stored(state: JobState) -> None:
     ("state", "turn"),
     [
         (
-            replace(READING, shared_thread=True, answer=replace(SAID, last_message_id="m")),
+            replace(READING, shared_thread=True, answer=replace(ANSWER, last_message_id="m")),
             ("thread_1", "m", ["run_1"]),
         ),
         (replace(READING, shared_thread=True, run_id=None), ("thread_1", None, [])),
@@ -150,11 +150,11 @@ def test_a_turn_knows_the_last_runs_before_it() -> None:
 @pytest.mark.parametrize(
     ("state", "attempt", "ours"),
     [
-        (replace(FOLLOWING, run_id="run_9"), 1, True),
-        (replace(FOLLOWING, past_attempts=(replace(FAILED_ATTEMPT, run_id="run_9"),)), 1, True),
+        (replace(POLLING, run_id="run_9"), 1, True),
+        (replace(POLLING, past_attempts=(replace(FAILED_ATTEMPT, run_id="run_9"),)), 1, True),
         (SENT, 1, True),
         (SENT, 2, False),
-        (FOLLOWING, 1, False),
+        (POLLING, 1, False),
         (None, 1, False),
     ],
 )

@@ -1,4 +1,4 @@
-"""The ledger of attempts: why each ended, what it cost, when the next begins, and what goes over to it."""
+"""The record of attempts: why each ended, what it cost, when the next begins, and what it inherits."""
 
 from dataclasses import replace
 
@@ -23,14 +23,14 @@ from askmill.worker.lifecycle.state import (
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.states import FOLLOWING, GONE, NOW, READING, SAID, SENT, P, finish_of
+from tests.unit.lifecycle.states import ANSWER, NOW, POLLING, READING, RUN_NOT_FOUND, SENT, P, finish_of
 
 NOTHING = LookupDone(NOW, jitter=1.0, lookup=RunLookup(LookupKind.NOTHING))
 RUNNING = Run("run_1", "in_progress")
-CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True)
-STOPPING = replace(FOLLOWING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
+CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=ANSWER, create_repeated=True)
+STOPPING = replace(POLLING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
 BUSY = RequestFailed(NOW, jitter=1.0, error=ApiError(503))
-NOT_THERE = RequestFailed(NOW, jitter=1.0, error=GONE)
+NOT_THERE = RequestFailed(NOW, jitter=1.0, error=RUN_NOT_FOUND)
 
 
 @pytest.mark.parametrize(
@@ -42,20 +42,20 @@ NOT_THERE = RequestFailed(NOW, jitter=1.0, error=GONE)
         (replace(READING, cancel_reason=CancelReason.USER), Run("run_1", "expired", usage=Usage(7, 3))),
     ],
 )
-def test_a_run_that_did_not_complete_is_in_the_ledger_as_it_ended(state: JobState, run: Run) -> None:
+def test_a_run_that_did_not_complete_is_recorded_as_it_ended(state: JobState, run: Run) -> None:
     """Its tokens count, whatever became of the row."""
     assert advance(replace(state, ended_run=run), AnswerRead(NOW), P).state.ended_run == run
 
 
 @pytest.mark.parametrize("stop", [None, CancelReason.USER])
-def test_a_run_that_is_gone_is_in_the_ledger_as_gone(stop: CancelReason | None) -> None:
+def test_a_run_that_is_gone_is_recorded_as_gone(stop: CancelReason | None) -> None:
     """It was paid for."""
-    over = replace(FOLLOWING, attempt=3, not_found_since=NOW - 30, cancel_reason=stop)
+    over = replace(POLLING, attempt=3, not_found_since=NOW - 30, cancel_reason=stop)
 
     assert advance(over, NOT_THERE, P).state.ended_run == Run("run_1", "gone")
 
 
-def test_an_adopted_answer_that_is_gone_has_no_id_in_the_ledger() -> None:
+def test_an_adopted_answer_that_is_gone_is_recorded_without_an_id() -> None:
     """None is made up."""
     adopted = replace(READING, run_id=None, ended_run=None, attempt=3, not_found_since=NOW - 30)
 
@@ -73,13 +73,13 @@ def test_a_conversation_deleted_at_the_api_costs_no_attempt() -> None:
 
     over = advance(replace(first.state, not_found_since=NOW - 30), NOT_THERE, P)
     finish = finish_of(over)
-    assert (finish.status, finish.error) == (JobStatus.FAILED, f"thread_gone: {GONE.message}")
+    assert (finish.status, finish.error) == (JobStatus.FAILED, f"thread_gone: {RUN_NOT_FOUND.message}")
     assert (over.state.attempt, over.state.past_attempts, over.state.ended_run) == (2, (), None)
 
 
 def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
     """A run that is gone counts as one attempt."""
-    again = advance(replace(FOLLOWING, attempt=2, not_found_since=NOW - 30), NOT_THERE, P)
+    again = advance(replace(POLLING, attempt=2, not_found_since=NOW - 30), NOT_THERE, P)
 
     assert (again.state.attempt, again.retry_reason) == (3, "run_gone")
 
@@ -104,16 +104,16 @@ def test_a_new_attempt_says_why_and_keeps_the_rows_own(run: Run, error: str, rea
     assert (again.state.attempt, again.state.attempts_before_retry, again.state.shared_thread) == (3, 1, True)
 
 
-def test_going_on_says_why_in_the_ledger() -> None:
+def test_a_continued_attempt_records_why_it_was_cut() -> None:
     """The cut attempt's error is the limit that cut it."""
     cut = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens")
     policy = RetryPolicy(on_incomplete=OnIncomplete.CONTINUE)
-    again = advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=SAID), policy)
+    again = advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=ANSWER), policy)
 
     assert again.state.past_attempts[-1].error == "max_completion_tokens"
 
 
-def test_want_of_money_costs_no_attempt_and_pauses_with_the_apis_words() -> None:
+def test_a_refusal_for_money_costs_no_attempt_and_pauses_with_the_apis_message() -> None:
     """The ledger has the attempt, the row's limit moves on, the reason is what the API said."""
     broke = Run("run_1", "failed", error_code="insufficient_quota", error_message="pay: now")
     decision = advance(replace(READING, ended_run=broke), AnswerRead(NOW), P)
@@ -148,7 +148,7 @@ NO_MODEL = "The model 'gpt-9' does not exist"
     ],
 )
 @pytest.mark.parametrize("stop", [None, CancelReason.DEADLINE])
-def test_words_of_money_or_of_an_unknown_model_pause_whatever_the_code(
+def test_messages_about_money_or_an_unknown_model_pause_whatever_the_code(
     run: Run, reason: str, stop: CancelReason | None
 ) -> None:
     """The last attempt too: it is kept, the limit moves on, nothing is marked failed."""
@@ -185,11 +185,11 @@ def test_a_rate_limit_that_ends_a_run_is_another_attempt() -> None:
 def test_an_incomplete_answer_is_kept_although_money_ended_it() -> None:
     """What was paid for is the row's; the next row meets the refusal."""
     cut = Run("run_1", "incomplete", incomplete_reason="budget_exceeded")
-    finish = finish_of(advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=SAID), P))
+    finish = finish_of(advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=ANSWER), P))
     assert (finish.status, finish.answer) == (JobStatus.INCOMPLETE, "42")
 
 
-def test_a_wait_of_exactly_the_slots_patience_is_waited_here() -> None:
+def test_a_wait_of_exactly_the_slot_limit_keeps_the_slot() -> None:
     """Only longer ones give the slot back."""
     dead = replace(READING, ended_run=Run("run_1", "expired"))
 
@@ -209,7 +209,7 @@ def test_a_wait_of_exactly_the_slots_patience_is_waited_here() -> None:
         (STOPPING, RunPolled(NOW + 30, jitter=1.0, run=RUNNING)),
     ],
 )
-def test_a_new_attempt_after_a_last_look_is_timed_as_any(state: JobState, event: Event) -> None:
+def test_a_new_attempt_after_the_duplicate_check_is_timed_as_any(state: JobState, event: Event) -> None:
     """The attempt ends when it is given up, and the next waits as the policy and the draw say."""
     again = advance(state, event, P)
 
@@ -217,9 +217,9 @@ def test_a_new_attempt_after_a_last_look_is_timed_as_any(state: JobState, event:
     assert (again.state.attempt, again.state.past_attempts[-1].finished_at) == (2, event.at)
 
 
-def test_a_last_look_counts_its_own_faults() -> None:
+def test_the_duplicate_check_counts_its_own_failures() -> None:
     """Those of reading the answer are over."""
-    checking = advance(replace(READING, create_repeated=True, failures=9), AnswerRead(NOW, answer=SAID), P)
+    checking = advance(replace(READING, create_repeated=True, failures=9), AnswerRead(NOW, answer=ANSWER), P)
 
     assert (checking.state.phase, checking.state.failures) == (Phase.CHECKING_DUPLICATES, 0)
 
@@ -227,7 +227,7 @@ def test_a_last_look_counts_its_own_faults() -> None:
 @pytest.mark.parametrize(
     "state", [JobState(attempt=2), replace(SENT, cancel_reason=CancelReason.USER, create_unconfirmed=True)]
 )
-def test_a_cancelled_row_keeps_what_was_known(state: JobState) -> None:
+def test_a_cancelled_row_keeps_its_state(state: JobState) -> None:
     """Its earlier attempts and its thread are in the row."""
     dead = Attempt(number=1, thread_id="thread_0", run_id="run_0", status="expired")
     event = CancelRequested(NOW) if state.phase is Phase.NEW else NOTHING
@@ -237,7 +237,7 @@ def test_a_cancelled_row_keeps_what_was_known(state: JobState) -> None:
     assert decision.state == replace(state, past_attempts=(dead,))
 
 
-def test_a_turn_cleared_is_clear_for_good() -> None:
+def test_a_deleted_turn_is_deleted_once() -> None:
     """What is stored next says that nothing of the dead run is left."""
     decision = advance(
         JobState(shared_thread=True, thread_id="thread_1", delete_failed_turn=True), FailedTurnDeleted(NOW), P
