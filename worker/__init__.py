@@ -1,1 +1,1 @@
-"""The worker side: Celery tasks that ask the API one question each and follow the run to its end."""
+"""The worker: Celery tasks that claim a row each, ask the API its question and follow the run to its end."""

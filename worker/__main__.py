@@ -1,6 +1,6 @@
-"""`python -P -m askmill.worker`: a Celery worker from our own entry point, blind to the folder it is started in.
+"""`python -P -m askmill.worker`: start a Celery worker without the working folder on the import path.
 
-Celery's own command line puts the working folder on the path, where a user's `config.py` would shadow ours.
+Celery's own command line adds that folder, where a user's module could shadow a library's.
 """
 
 import argparse
@@ -21,58 +21,65 @@ from askmill.worker.runtime import telemetry
 
 
 def main() -> int:
-    """Start the worker; returns its exit code."""
+    """Start the worker and run it to its end; returns the exit code."""
     parser = argparse.ArgumentParser(prog="askmill worker")
-    parser.add_argument("--concurrency", type=int, help="runs in flight (default: ASKMILL_CONCURRENCY)")
-    parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
+    parser.add_argument(
+        "--concurrency", type=int, help="Runs in flight of this worker. [default: ASKMILL_CONCURRENCY]"
+    )
+    parser.add_argument("--exit-with-parent", action="store_true", help="Exit when stdin closes.")
     options = parser.parse_args()
-    _open_many_files()
+    _raise_open_file_limit()
     if options.exit_with_parent:
-        threading.Thread(target=_wait_for_parent, name="askmill-parent", daemon=True).start()
+        threading.Thread(target=_exit_with_parent, name="askmill-parent", daemon=True).start()
     with ExitStack() as stack:
         try:
-            _join_embedded_redis(stack)
-            gc.disable()  # nothing of what is loaded is garbage; worker/celery/celery_app.py has it look again
-            from askmill.worker.celery.celery_app import app, held, settings  # noqa: PLC0415 -- reads the settings: faults are told below
+            _use_embedded_redis(stack)
+            gc.disable()  # nothing is garbage while modules load; celery_app.py enables it again
+            # Importing the application reads the settings.
+            from askmill.worker.celery.celery_app import app, held, settings  # noqa: PLC0415
 
             telemetry.set_up(settings, held, options.concurrency or settings.concurrency)
         except SystemExit as refused:
-            print(safe_text(str(refused.code)), file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            _print_error(str(refused.code))
             return 2
-        except BadSetting as bad:
-            print(safe_text(f"Error: {bad}"), file=sys.stderr)  # noqa: T201 -- a sentence for a person
+        except BadSetting as error:
+            _print_error(f"Error: {error}")
             return 2
-        except AskmillError as fault:
-            print(safe_text(f"Error: {fault}"), file=sys.stderr)  # noqa: T201 -- a sentence for a person
-            return fault.exit_code
+        except AskmillError as error:
+            _print_error(f"Error: {error}")
+            return error.exit_code
         worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
         worker.start()
         return int(worker.exitcode or 0)
 
 
-def _open_many_files() -> None:
-    """A run in flight is a connection: take as many as the system lets us."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _print_error(message: str) -> None:
+    print(safe_text(message), file=sys.stderr)  # noqa: T201 -- for the user
+
+
+def _raise_open_file_limit() -> None:
+    """Raise the limit of open files as far as allowed: each run in flight is a connection."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
-def _join_embedded_redis(stack: ExitStack) -> None:
-    """Without ASKMILL_REDIS_URL: the embedded Redis, for as long as the worker lives.
+def _use_embedded_redis(stack: ExitStack) -> None:
+    """Without ASKMILL_REDIS_URL, use the embedded Redis for as long as the worker lives.
 
-    The address has a password, so it is found here and not handed over in the environment of a new process;
-    what is set now, /proc shows to nobody.
+    Its address contains a password. A new process' environment can be read in /proc, a variable that is set
+    later cannot: so the address is set here.
     """
-    with suppress(BadSetting):  # worker.celery.celery_app tells it
+    with suppress(BadSetting):  # importing worker.celery.celery_app reports it
         settings = load_settings()
         if (warning := target_of(settings).exposed_key) is not None:
-            print(safe_text(warning), file=sys.stderr)  # noqa: T201 -- a sentence for a person
+            _print_error(warning)
         if settings.redis_url is None:
             os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))
 
 
-def _wait_for_parent() -> None:
-    """The command that started us holds the other end of stdin: its end is ours, however it ended."""
+def _exit_with_parent() -> None:
+    """Terminate when stdin closes: the parent holds its other end and has ended."""
     # Not sys.stdin: a thread that waits in it aborts the interpreter's exit.
     while os.read(0, 4096):
         pass

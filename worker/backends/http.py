@@ -11,8 +11,9 @@ aiohttp sends the defaults of a session to the proxy too.
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -26,7 +27,6 @@ from yarl import URL
 
 from askmill.config.proxies import environment, proxy_for
 from askmill.jobs.openai_client.client import connection_limit, sends_key
-from askmill.worker.backends.before_request import next_turn
 from askmill.worker.backends.coerce import number_of
 from askmill.worker.backends.errors import bad_reply, fault_of_reply, fault_within, fault_without_answer, told
 from askmill.worker.lifecycle.api_types import ApiError
@@ -39,6 +39,18 @@ LONGEST_HINT_MS = 86_400_000.0
 """A day: nobody means more."""
 
 Query = Sequence[tuple[str, str]]
+
+
+async def _no_hook() -> None:
+    """The hook outside a job."""
+
+
+before_request: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("before_request", default=_no_hook)
+"""Awaited before each request of the current task; its exception ends the request.
+
+One client serves all jobs, and one call of a backend may be several requests (pages, file names, deletions).
+So each job sets this variable in its own task, to count its requests and wait for the rate limit.
+"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ def path(*parts: str) -> str:
 
 
 class HttpClient:
-    """All requests of one backend, each after its turn (`worker.backends.before_request`).
+    """All requests of one backend, each after `before_request`.
 
     It owns the client and a pool of connections for reading; close it.
     """
@@ -104,20 +116,20 @@ class HttpClient:
 
     async def post(self, where: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
         """POST one object, exactly once. Raises ApiError."""
-        await next_turn()
+        await before_request.get()()
         options: RequestOptions = {"headers": {**self._extra, **(headers or {})}}
         call = self.client.post(f"/{where}", cast_to=httpx2.Response, body=body, options=options)
         return self._reply(await told(call, self.client.api_key, self.client))
 
     async def delete(self, where: str) -> Reply:
         """DELETE one object. Raises ApiError."""
-        await next_turn()
+        await before_request.get()()
         call = self.client.delete(f"/{where}", cast_to=httpx2.Response, options={"headers": self._extra})
         return self._reply(await told(call, self.client.api_key, self.client))
 
     async def get(self, where: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiError."""
-        await next_turn()
+        await before_request.get()()
         return await told(self._get(where, query), self.client.api_key, self.client)
 
     async def pages(
@@ -149,7 +161,7 @@ class HttpClient:
 
     async def download(self, where: str, limit_bytes: int | None) -> bytes:
         """GET a file's bytes. Raises ApiError, `too_large` without reading on past `limit_bytes`."""
-        await next_turn()
+        await before_request.get()()
         return await told(self._content(where, limit_bytes), self.client.api_key, self.client)
 
     async def close(self) -> None:

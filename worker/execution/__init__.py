@@ -1,1 +1,1 @@
-"""One job of a worker: decide, store, act."""
+"""The work on one row: decide, store, act."""

@@ -1,26 +1,33 @@
-"""The acts of one job: each action of the lifecycle as requests to the API; the outcome is the next event."""
+"""Performs the actions of the lifecycle as requests to the API; the outcome of each is the next event."""
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
 
 import structlog
 
+from askmill.jobs.functions.invoke import answers
 from askmill.jobs.model.models import BatchState, Usage
+from askmill.jobs.model.profile import Functions
 from askmill.jobs.store.records import Claim
 from askmill.worker.backends.base import RunRequest
-from askmill.worker.execution.request_builder import overrides_of, run_request_for, schema_error
-from askmill.worker.execution.tools import call_tools
-from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus
+from askmill.worker.execution.request_builder import build_request, row_overrides
+from askmill.worker.execution.result_builder import schema_error
+from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus, ToolCall, ToolOutput
 from askmill.worker.lifecycle.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy, assistant_gone, may_pass, store_gone
+from askmill.worker.lifecycle.retry import (
+    RequestKind,
+    RetryPolicy,
+    assistant_missing,
+    is_transient,
+    vector_store_missing,
+)
 from askmill.worker.lifecycle.state import (
     Action,
     AnswerRead,
     CallTools,
+    CancelAccepted,
     CancelRun,
     Claimed,
     CreateRun,
@@ -31,6 +38,7 @@ from askmill.worker.lifecycle.state import (
     FailedTurnDeleted,
     JobState,
     LookupDone,
+    OutputsSubmitted,
     PollRun,
     ReadAnswer,
     RecoverRun,
@@ -38,7 +46,8 @@ from askmill.worker.lifecycle.state import (
     RequestFailed,
     Reserve,
     Reserved,
-    RunObserved,
+    RunCreated,
+    RunPolled,
     SubmitOutputs,
     ThreadCreated,
     ToolsCalled,
@@ -49,299 +58,278 @@ from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
 from askmill.worker.runtime.interrupts import Interrupts
 
-T = TypeVar("T")
 log = structlog.get_logger()
 
-REQUEST: dict[type[Action], RequestKind] = {
+REQUEST_KINDS: dict[type[Action], RequestKind] = {
     Reserve: RequestKind.THREAD,
     CreateThread: RequestKind.THREAD,
     CreateRun: RequestKind.CREATE,
     CancelRun: RequestKind.CANCEL,
     SubmitOutputs: RequestKind.SUBMIT,
 }
-"""The kind of request an action makes, for the table of faults; all others read."""
+"""The kind of request an action makes, for the error table; all other actions read."""
 
-END_WITHIN_S = 60.0
-"""How long ending a run that nobody wants is tried again."""
+CANCEL_WITHIN_S = 60.0
+"""How long the cancel of a run that no row follows is retried."""
 
 STOPPED = frozenset({BatchState.PAUSED, BatchState.CANCELLED})
 
 
-@dataclass
+async def call_tools(
+    functions: Functions | None, calls: tuple[ToolCall, ...], limit_s: float
+) -> tuple[ToolOutput, ...]:
+    """The outputs of all calls, in their order. Never raises: an error is an output for the model.
+
+    A function may be called again after a crash: it runs at least once.
+    """
+    outputs = await answers(functions, [(call.name, call.arguments) for call in calls], limit_s)
+    return tuple(ToolOutput(call.id, output) for call, output in zip(calls, outputs, strict=True))
+
+
+@dataclass(slots=True)
 class ActionExecutor:
-    """Performs actions for one claimed row. `counted`: what the batch's counters are to learn."""
+    """Performs actions for one claimed row."""
 
     context: WorkerContext
     batch: BatchContext
     claim: Claim
     interrupts: Interrupts
     counters: Counter[str] = field(default_factory=Counter)
-    hint_s: float | None = None
-    seen_s: float = 0.0
-    """The run's age when a look last saw it running."""
-    leg_s: float = 0.0
-    """How old the run was when it went on with its functions' outputs; ages count from there."""
-    expected_tokens: int | None = None
-    """What was booked for the run; None where whoever made it has booked."""
-    create_due: bool = False
-    """The next request is the create whose turn has been waited for."""
+    """Amounts for the batch's counters, stored with the row's next save."""
+    poll_hint_s: float | None = None
+    """The server's hint in its last reply."""
+    seen_running_s: float = 0.0
+    """The run's age when a poll last saw it running."""
+    age_offset_s: float = 0.0
+    """The run's age when it continued with tool outputs; ages count from there."""
+    reserved_tokens: int | None = None
+    """Tokens reserved for the run; None where another worker has reserved them."""
+    create_reserved: bool = False
+    """The next request is the create, whose reservation has been waited for."""
 
     def stamp(self) -> tuple[float, float]:
-        """The time by Redis' clock, and a draw for jitter."""
+        """The time and the jitter of an event."""
         return self.context.now_s(), random.random()  # noqa: S311 -- jitter
 
-    async def perform(self, action: Action, known: JobState) -> Event:
-        """Do it; a fault of the API is an event too."""
+    async def perform(self, action: Action, state: JobState) -> Event:
+        """Perform the action; an error of the API is an event too."""
         try:
-            return await self._perform(action, known)
-        except ApiError as fault:
-            on = REQUEST.get(type(action), RequestKind.READ)
-            chosen = frozenset(overrides_of(self.batch.batch, self.claim))
-            return RequestFailed(*self.stamp(), error=fault, request=on, row_fields=chosen)
+            return await self._perform(action, state)
+        except ApiError as error:
+            return RequestFailed(
+                *self.stamp(),
+                error=error,
+                request=REQUEST_KINDS.get(type(action), RequestKind.READ),
+                row_overrides=frozenset(row_overrides(self.batch.batch, self.claim)),
+            )
 
-    async def _perform(self, action: Action, known: JobState) -> Event:
+    async def _perform(self, action: Action, state: JobState) -> Event:
         match action:
-            case PollRun() | CancelRun() | SubmitOutputs():
-                run = await self._observe_run(action, known)
-                return RunObserved(*self.stamp(), run=run)
             case Reserve():
                 return await self._reserve()
+            case CreateThread() | DeleteFailedTurn():
+                return await self._prepare_thread(action, state)
+            case CreateRun():
+                return await self._create_run(state)
+            case PollRun():
+                return await self._poll_run(action, state)
+            case CancelRun() | SubmitOutputs():
+                return await self._change_run(action, state)
+            case RecoverRun() | RecoverSubmit():
+                return await self._recover(action, state)
+            case CallTools(calls=calls):
+                functions = self.batch.batch.profile.functions
+                outputs = await call_tools(functions, calls, self.context.function_limit_s)
+                return ToolsCalled(*self.stamp(), outputs=outputs)
+            case ReadAnswer():
+                return await self._read_answer(state)
             case Wait(wait_s=wait_s):
                 await self.interrupts.sleep(wait_s)
                 return Claimed(*self.stamp())
-            case CallTools():
-                return await self._call_tools(action)
-            case ReadAnswer():
-                return await self._read(known)
-            case RecoverRun() | RecoverSubmit():
-                return await self._find(action, known)
-            case _:
-                return await self._make(action, known)
+        raise AssertionError(f"no request for {action!r}")
 
-    async def _reserve(self) -> Event:
-        """See to the assistant, and wait for the run's turn: of its tokens, and of the request that makes it.
+    # ── rate limits ──
 
-        The turn is waited for here, before the last look at the batch's state: a pause meanwhile is seen.
-        """
-        await self.context.retry_on_outage(
-            lambda: self.batch.ensure_assistant(self.context.store, self.context.backend)
-        )
-        self.expected_tokens = expected = self.batch.expected_tokens()
-        limits = self.context.limits
-        await self.context.retry_on_outage(lambda: limits.tokens(expected, self._turn_to_start))
-        await self.context.retry_on_outage(lambda: limits.request(self._turn_to_start))
-        return Reserved(*self.stamp())
-
-    async def request(self) -> None:
-        """Before each request: count it, and wait for its turn where requests are limited.
-
-        The turn of a create has been waited for (`_reserve`).
-        """
+    async def before_request(self) -> None:
+        """Count a request and wait until the shared limit allows it; runs before each request of the job."""
         self.counters["requests"] += 1
-        if self.create_due:
-            self.create_due = False
-        else:
-            await self.context.retry_on_outage(lambda: self.context.limits.request(self._turn))
+        if self.create_reserved:
+            self.create_reserved = False
+            return
+        # The cancel of a duplicate run must go out although the row is lost.
+        sleep = asyncio.sleep if self.interrupts.claim_lost else self._sleep_full
+        await self.context.retry_on_outage(self.context.limits.acquire_request, sleep)
 
-    async def request_anyhow(self) -> None:
-        """The same where the row is lost already: its turn is waited for all the same."""
-        self.counters["requests"] += 1
-        await self.context.retry_on_outage(lambda: self.context.limits.request(asyncio.sleep))
-
-    async def _turn(self, wait_s: float) -> None:
-        """Wait so long whatever changes: earlier would be more than the limit. Raises as `Interrupts.sleep`."""
+    async def _sleep_full(self, wait_s: float) -> None:
+        """Wait the whole time: waking early would exceed the limit. Raises as `Interrupts.sleep`."""
         until_s = elapsed_clock_s() + wait_s
         while (left_s := until_s - elapsed_clock_s()) > 0:
             await self.interrupts.sleep(left_s)
 
-    async def _turn_to_start(self, wait_s: float) -> None:
-        """The same, unless the batch is stopped: then nothing will be started."""
+    async def _sleep_until_stopped(self, wait_s: float) -> None:
+        """Wait the whole time unless the batch is paused or cancelled: then nothing will be started."""
         until_s = elapsed_clock_s() + wait_s
         while self.batch.current.state not in STOPPED and (left_s := until_s - elapsed_clock_s()) > 0:
             await self.interrupts.sleep(left_s)
 
-    async def _make(self, action: Action, known: JobState) -> Event:
-        backend, ask, thread_id = self.context.backend, self._run_request(known), known.thread_id or ""
-        match action:
-            case DeleteFailedTurn():
-                await backend.clear_turn(thread_id, known.last_message_id_before, len(ask.profile.messages))
-                return FailedTurnDeleted(*self.stamp())
-            case CreateThread():
-                return ThreadCreated(*self.stamp(), thread_id=await backend.make_thread(ask))
-            case CreateRun():
-                self.leg_s, self.seen_s, self.hint_s = 0.0, 0.0, None
-                run = await self._retry_with_recreated_resources(
-                    known, lambda: self._create(known, thread_id)
-                )
-                return RunObserved(*self.stamp(), run=run) if run else CreateSkipped(*self.stamp())
-        raise AssertionError(f"nobody performs {action!r}")
+    async def _reserve(self) -> Event:
+        """Ensure that the assistant exists; wait until the limits allow a run's tokens and its create.
 
-    async def _retry_with_recreated_resources(self, known: JobState, create: Callable[[], Awaitable[T]]) -> T:
-        """What is made; an assistant or vector store of ours that was deleted is made again first, once."""
-        ask = self._run_request(known)
+        The wait ends before the last check of the batch's state, so that a pause meanwhile is seen.
+        """
+        retry, limits = self.context.retry_on_outage, self.context.limits
+        await retry(self.batch.ensure_assistant, self.context.store, self.context.backend)
+        self.reserved_tokens = self.batch.expected_tokens()
+        await retry(limits.acquire_tokens, self.reserved_tokens, self._sleep_until_stopped)
+        await retry(limits.acquire_request, self._sleep_until_stopped)
+        return Reserved(*self.stamp())
+
+    # ── create ──
+
+    async def _prepare_thread(self, action: CreateThread | DeleteFailedTurn, state: JobState) -> Event:
+        backend, request = self.context.backend, self._request(state)
+        if isinstance(action, CreateThread):
+            return ThreadCreated(*self.stamp(), thread_id=await backend.make_thread(request))
+        await backend.clear_turn(
+            state.thread_id or "", state.last_message_id_before, len(request.profile.messages)
+        )
+        return FailedTurnDeleted(*self.stamp())
+
+    async def _create_run(self, state: JobState) -> Event:
+        self.age_offset_s, self.seen_running_s, self.poll_hint_s = 0.0, 0.0, None
         try:
-            return await create()
-        except ApiError as fault:
-            if store_gone(fault, ask.resources.vector_store_id):
-                gone = ask.resources.vector_store_id
-            elif assistant_gone(fault) and ask.profile.assistant_id is None:
-                gone = ask.assistant_id
-            else:
-                raise
-            room, desk = self.batch, self.context
-            await desk.retry_on_outage(lambda: room.ensure_assistant(desk.store, desk.backend, gone=gone))
-            await desk.retry_on_outage(lambda: desk.limits.request(self._turn_to_start))
-            if room.current.state in STOPPED:
-                raise
-        return await create()
+            return await self._send_create(state)
+        except ApiError as error:
+            await self._recreate_missing(error, state)
+        return await self._send_create(state)
 
-    async def _create(self, known: JobState, thread_id: str) -> Run | None:
-        """The run; None where nothing was sent: storing its mark, or waiting for our heart, took too long."""
-        await self._wait_for_fresh_lease()
-        if not in_time(known, self.context.now_s()):
-            return None
-        self.create_due = True
-        return await self.context.backend.make_run(self._run_request(known), thread_id)
-
-    async def _wait_for_fresh_lease(self) -> None:
-        """No create is written unless the last acknowledged heartbeat is young: our claims surely stand."""
+    async def _send_create(self, state: JobState) -> Event:
+        """Send the create, unless the heartbeat or the stored mark is too old: then the claim may be lost."""
         while not self.context.lease_is_fresh():
             await self.interrupts.sleep(0.2)
+        if not in_time(state, self.context.now_s()):
+            return CreateSkipped(*self.stamp())
+        self.create_reserved = True
+        run = await self.context.backend.make_run(self._request(state), state.thread_id or "")
+        return RunCreated(*self.stamp(), run=run)
 
-    async def _observe_run(self, action: Action, known: JobState) -> Run:
-        backend, ask = self.context.backend, self._run_request(known)
-        thread_id, run_id = known.thread_id or "", known.run_id or ""
-        await self._until_due(action, known)
-        if isinstance(action, CancelRun):
-            return await backend.cancel(thread_id, run_id)
-        if isinstance(action, SubmitOutputs):
-            run = await self._retry_with_recreated_resources(
-                known, lambda: backend.submit(self._run_request(known), thread_id, run_id, known.outputs)
-            )
-            self.leg_s, self.seen_s, self.hint_s = self.leg_s + self._age_s(known), 0.0, run.poll_after_s
-            return run
-        run = await backend.look(ask, thread_id, run_id)
-        self.hint_s = run.poll_after_s
-        self._learn(run, known)
-        return run
+    async def _recreate_missing(self, error: ApiError, state: JobState) -> None:
+        """Create the assistant or vector store again that the API no longer has; re-raise any other error."""
+        request = self._request(state)
+        if vector_store_missing(error, request.resources.vector_store_id):
+            missing = request.resources.vector_store_id
+        elif assistant_missing(error) and request.profile.assistant_id is None:
+            missing = request.assistant_id
+        else:
+            raise error
+        retry, context = self.context.retry_on_outage, self.context
+        await retry(self.batch.ensure_assistant, context.store, context.backend, missing=missing)
+        await retry(context.limits.acquire_request, self._sleep_until_stopped)
+        if self.batch.current.state in STOPPED:
+            raise error
 
-    def _learn(self, run: Run, known: JobState) -> None:
-        """How old the run was when it still worked; once it does not, what that says of its batch."""
-        age_s = self._age_s(known)
-        if run.status not in {*ENDED, RunStatus.REQUIRES_ACTION}:
-            if known.cancel_reason is None:
-                self.batch.run_times.running(self.seen_s, age_s)
-            self.seen_s = age_s
-        elif known.cancel_reason is None:
-            # A response that goes on after functions tells its own times only.
-            told_s = None
-            if run.created_at and run.finished_at and not known.tool_rounds:
-                told_s = run.finished_at - run.created_at
-            self.batch.run_times.ended(self.seen_s, *ended_between(self.seen_s, age_s, told_s))
+    # ── a run that exists ──
 
-    def _age_s(self, known: JobState) -> float:
-        now_s = self.context.now_s()
-        return max(0.0, now_s - (now_s if known.began_at is None else known.began_at) - self.leg_s)
+    async def _poll_run(self, action: PollRun, state: JobState) -> Event:
+        await self._wait_for_poll(action, state)
+        run = await self.context.backend.look(self._request(state), state.thread_id or "", state.run_id or "")
+        self.poll_hint_s = run.poll_after_s
+        self._record_run_time(run, state)
+        return RunPolled(*self.stamp(), run=run)
 
-    async def _until_due(self, action: Action, known: JobState) -> None:
-        """Wait before this look, cancel or submit; a look without a time is planned, and planned again."""
-        if not isinstance(action, PollRun) or action.after_s is not None:
-            await self.interrupts.sleep(float(getattr(action, "after_s", 0.0)))
+    async def _wait_for_poll(self, action: PollRun, state: JobState) -> None:
+        """Wait as the action says, else as the batch's polling plan says, which may change meanwhile."""
+        if action.after_s is not None:
+            await self.interrupts.sleep(action.after_s)
             return
-        times, limited = self.batch.run_times, "requests_per_minute" in self.context.limits.set_now
+        times, limited = self.batch.run_times, "requests_per_minute" in self.context.limits.current
         times.delay_worth, before = THRIFTY_WORTH if limited else DELAY_WORTH, self.batch.current
-        while (wait_s := times.next_look_s(self._age_s(known), self.seen_s, self.hint_s)) > 0:
+        while (
+            wait_s := times.next_look_s(self._run_age_s(state), self.seen_running_s, self.poll_hint_s)
+        ) > 0:
             left_s = wait_s if action.by is None else max(0.0, action.by - self.context.now_s())
             await self.interrupts.sleep(min(wait_s, left_s))
             if left_s < wait_s or self.batch.current != before:
                 return
 
-    async def _find(self, action: RecoverRun | RecoverSubmit, known: JobState) -> Event:
-        ask, thread_id = self._run_request(known), known.thread_id or ""
+    def _record_run_time(self, run: Run, state: JobState) -> None:
+        """Add this poll to the run times of the batch, unless the run is being cancelled."""
+        age_s, counts = self._run_age_s(state), state.cancel_reason is None
+        if run.status not in {*ENDED, RunStatus.REQUIRES_ACTION}:
+            if counts:
+                self.batch.run_times.running(self.seen_running_s, age_s)
+            self.seen_running_s = age_s
+        elif counts:
+            # A response that continues after functions reports its own times only.
+            reported_s = None
+            if run.created_at and run.finished_at and not state.tool_rounds:
+                reported_s = run.finished_at - run.created_at
+            bounds = ended_between(self.seen_running_s, age_s, reported_s)
+            self.batch.run_times.ended(self.seen_running_s, *bounds)
+
+    def _run_age_s(self, state: JobState) -> float:
+        now_s = self.context.now_s()
+        return max(0.0, now_s - (now_s if state.began_at is None else state.began_at) - self.age_offset_s)
+
+    async def _change_run(self, action: CancelRun | SubmitOutputs, state: JobState) -> Event:
+        await self.interrupts.sleep(action.after_s)
+        if isinstance(action, CancelRun):
+            run = await self.context.backend.cancel(state.thread_id or "", state.run_id or "")
+            return CancelAccepted(*self.stamp(), run=run)
+        try:
+            run = await self._submit_outputs(state)
+        except ApiError as error:
+            await self._recreate_missing(error, state)
+            run = await self._submit_outputs(state)
+        self.age_offset_s += self._run_age_s(state)
+        self.seen_running_s, self.poll_hint_s = 0.0, run.poll_after_s
+        return OutputsSubmitted(*self.stamp(), run=run)
+
+    async def _submit_outputs(self, state: JobState) -> Run:
+        request, thread_id, run_id = self._request(state), state.thread_id or "", state.run_id or ""
+        return await self.context.backend.submit(request, thread_id, run_id, state.outputs)
+
+    async def _recover(self, action: RecoverRun | RecoverSubmit, state: JobState) -> Event:
+        """Search for a run whose create, or submit, got no reply."""
+        backend, request, thread_id = self.context.backend, self._request(state), state.thread_id or ""
         await self.interrupts.sleep(action.after_s)
         if isinstance(action, RecoverSubmit):
-            found = await self.context.backend.find_submitted(ask, thread_id, known.run_id or "")
+            lookup = await backend.find_submitted(request, thread_id, state.run_id or "")
         else:
-            found = await self.context.backend.find_run(ask, thread_id, known.known_run_ids)
-        return LookupDone(*self.stamp(), lookup=found)
+            lookup = await backend.find_run(request, thread_id, state.known_run_ids)
+        return LookupDone(*self.stamp(), lookup=lookup)
 
-    async def _call_tools(self, action: CallTools) -> Event:
-        functions = self.batch.batch.profile.functions
-        outputs = await call_tools(functions, action.calls, self.context.function_limit_s)
-        return ToolsCalled(*self.stamp(), outputs=outputs)
-
-    async def _read(self, known: JobState) -> Event:
-        answer = await self.context.backend.read(
-            self._run_request(known), known.thread_id or "", known.run_id
-        )
-        if known.ended_run:
-            await self._settle(known.ended_run.usage)
+    async def _read_answer(self, state: JobState) -> Event:
+        answer = await self.context.backend.read(self._request(state), state.thread_id or "", state.run_id)
+        if state.ended_run:
+            await self._settle_tokens(state.ended_run.usage)
         missed = schema_error(self.batch.batch.profile, answer.text) if answer.messages else None
         return AnswerRead(*self.stamp(), answer=answer, schema_error=missed)
 
-    async def _settle(self, usage: Usage) -> None:
-        """Tell the limits and the estimate what the run really took."""
+    async def _settle_tokens(self, usage: Usage) -> None:
+        """Correct the reserved and the expected tokens by what the run has used."""
         if usage.prompt_tokens is None and usage.completion_tokens is None:
             return
         used = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
-        self.batch.add_tokens(used)
-        booked = self.expected_tokens
-        if booked is not None:
-            await self.context.retry_on_outage(lambda: self.context.limits.settle(booked, used))
+        self.batch.runs_seen += 1
+        self.batch.tokens_seen += used
+        if self.reserved_tokens is not None:
+            await self.context.retry_on_outage(self.context.limits.settle_tokens, self.reserved_tokens, used)
 
-    async def fetch_files(self, known: JobState) -> JobState:
-        """Keep what the run generated at once: containers end after 20 minutes."""
-        if known.answer is None or not known.answer.files:
-            return known
-        kept = [await self._keep_file(number, file) for number, file in enumerate(known.answer.files)]
-        return replace(known, answer=replace(known.answer, files=tuple(kept)))
-
-    async def _keep_file(self, number: int, file: dict[str, Any]) -> dict[str, Any]:
-        limit = self.context.file_limit_bytes
-        try:
-            content = await self._fetched(file, limit)
-        except ApiError as fault:
-            return {**file, "reason": f"could not be fetched: {fault}"}
-        if len(content) > limit:
-            return {**file, "reason": f"its {len(content):,} bytes are more than the {limit:,} kept"}
-        keep = self.context.store.store_file
-        stored = await self.context.retry_on_outage(lambda: keep(self.claim, number, content, limit))
-        return {**file, "number": number} if stored else {**file, "reason": "no room left for its files"}
-
-    async def _fetched(self, file: dict[str, Any], limit_bytes: int) -> bytes:
-        """The content; trouble that may pass is waited out. Raises ApiError."""
-        policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
-        while True:
-            try:
-                return await self.context.backend.fetch_file(file, limit_bytes)
-            except ApiError as fault:
-                if not may_pass(fault) or elapsed_clock_s() - began_s > self.context.fetch_within_s:
-                    raise
-                told_s = fault.retry_after_s
-                wait_s = policy.wait_s(tries, random.random()) if told_s is None else told_s  # noqa: S311
-                if fault.status == 429:
-                    await self._throttle(wait_s)
-            await self.interrupts.sleep(wait_s)
-            tries += 1
-
-    async def end_run(self, thread_id: str | None, run_id: str) -> None:
-        """Cancel it; trouble that may pass is waited out for a while: as long as it runs it costs money."""
+    async def cancel_duplicate(self, thread_id: str | None, run_id: str) -> None:
+        """Cancel a run that no row follows. Transient errors are retried for a while: it costs money."""
         policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
         while True:
             try:
                 await self.context.backend.cancel(thread_id or "", run_id)
-            except ApiError as fault:
-                if not may_pass(fault) or elapsed_clock_s() - began_s > END_WITHIN_S:
-                    log.warning("run.left", run=run_id, fault=str(fault))
+            except ApiError as error:
+                if not is_transient(error) or elapsed_clock_s() - began_s > CANCEL_WITHIN_S:
+                    log.warning("run.not_cancelled", run=run_id, fault=str(error))
                     return
             else:
                 return
             await asyncio.sleep(policy.wait_s(tries, random.random()))  # noqa: S311 -- jitter
             tries += 1
 
-    async def _throttle(self, wait_s: float) -> None:
-        self.counters["throttled"] += 1
-        await self.context.retry_on_outage(lambda: self.context.limits.throttle(wait_s))
-
-    def _run_request(self, known: JobState) -> RunRequest:
-        return run_request_for(self.batch.batch, self.claim, known, self.batch.assistant_id)
+    def _request(self, state: JobState) -> RunRequest:
+        return build_request(self.batch.batch, self.claim, state, self.batch.assistant_id)

@@ -1,7 +1,7 @@
-"""One job from claim to finish: do what the lifecycle decides, store what must survive, say what happened.
+"""One row from claim to end: decide, store what must survive, act, and decide again by what was observed.
 
-claim ─▶ event ─▶ advance (pure) ─▶ store what is known ─▶ perform the action ─▶ event ─▶ … ─▶ finish
-└▶ give back (hand-over, back-off, pause)
+claim ─▶ event ─▶ advance (pure) ─▶ store the state ─▶ perform the action ─▶ event ─▶ … ─▶ finish
+                                                                                     └─▶ release
 """
 
 import asyncio
@@ -14,26 +14,23 @@ import structlog
 from askmill.config.text import format_usd
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import JobStatus, Result
-from askmill.jobs.store.records import NANO, POISON_KILLS, Claim
-from askmill.worker.backends.before_request import turns
+from askmill.jobs.store.records import NANO, POISON_KILLS, Claim, SaveReply
+from askmill.worker.backends.http import before_request
 from askmill.worker.execution.actions import ActionExecutor
-from askmill.worker.execution.request_builder import (
-    KNOWN,
-    assumed_nano,
+from askmill.worker.execution.costs import RowCosts
+from askmill.worker.execution.generated_files import store_generated_files
+from askmill.worker.execution.request_builder import row_policy
+from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields
+from askmill.worker.execution.stored_state import (
+    STATE_JSON,
     belongs_to,
+    convert_attempts,
+    from_store,
     initial_state,
-    policy_for,
-    previous_turn_of,
-    priced,
-    profile_of,
-    spent_nano,
-    uncounted,
-    worst_case_nano,
+    to_store,
+    turn_for_next_row,
 )
-from askmill.worker.execution.result_builder import attempts_of, line_of, nano, result_of
-from askmill.worker.execution.stored_times import stored, taken_over, timed
 from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run, without_create
-from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import (
     BudgetFull,
     CallTools,
@@ -58,36 +55,34 @@ from askmill.worker.runtime.interrupts import ClaimLost, Interrupts, ShuttingDow
 
 log = structlog.get_logger()
 
-DANGEROUS = (CallTools, ReadAnswer)
-"""Actions that may kill this process: a user's function, or what an answer holds. Three deaths are poison."""
-
 CRASH_WAIT_S = 10.0
+"""How long a row waits after an unexpected exception."""
 
 NO_PRICE = "budget: a worker does not know the model's price"
 
 
 class JobRunner:
-    """Follows one claimed row. `run` returns when the row is finished, given back or lost."""
+    """Follows one claimed row. `run` returns when the row is finished, released or lost."""
 
-    def __init__(self, desk: WorkerContext, room: BatchContext, claim: Claim, signals: Interrupts) -> None:
-        self.context, self.batch, self.claim, self.interrupts = desk, room, claim, signals
-        self.actions = ActionExecutor(desk, room, claim, signals)
-        self.state = taken_over(initial_state(claim, room.batch), desk.clock, desk.now_s())
-        self.marked = False
-        """Whether the store has the mark that dying now is a kill."""
-        self.stored_under_s = desk.clock.stepped_s
-        """How far Redis' clock had stepped when we last stored the row's times by it."""
+    def __init__(
+        self, context: WorkerContext, batch: BatchContext, claim: Claim, interrupts: Interrupts
+    ) -> None:
+        self.context, self.batch, self.claim, self.interrupts = context, batch, claim, interrupts
+        self.actions = ActionExecutor(context, batch, claim, interrupts)
+        self.state = from_store(initial_state(claim, batch.batch), context.clock, context.now_s())
+        self.crash_mark = False
+        """Whether the store counts the death of this worker now as caused by the row."""
+        self.stored_step_s = context.clock.stepped_s
+        """How far Redis' clock had stepped when the state was last stored."""
         self.event: Event = Claimed(*self.actions.stamp())
 
     async def run(self) -> None:
-        """From the claim to the end. Where others have the row now, it ends without a word to the store."""
-        with turns(self.actions.request):
-            await self._run()
-
-    async def _run(self) -> None:
+        """Follow the row to its end. When the claim is lost, nothing more is stored."""
+        before_request.set(self.actions.before_request)
         try:
             await self._follow()
         except ClaimLost:
+            self.interrupts.claim_lost = True
             with suppress(asyncio.CancelledError):
                 await self._cancel_late_run()
             log.info("job.lost", phase=self.state.phase.value)
@@ -99,8 +94,221 @@ class JobRunner:
             log.exception("job.crashed", phase=self.state.phase.value)
             await self._after_crash(crash)
 
+    async def _follow(self) -> None:
+        if self.claim.kills >= POISON_KILLS:
+            if self.state.run_id is not None:
+                await self.actions.cancel_duplicate(self.state.thread_id, self.state.run_id)
+            error = f"poison_row: it killed its worker {self.claim.kills} times"
+            await self._finish(self.state, Finish(JobStatus.FAILED, error=error))
+            return
+        while True:
+            decision = self._decide()
+            await self._apply_side_effects(decision)
+            match decision.action:
+                case Finish():
+                    await self._finish(decision.state, decision.action)
+                    return
+                case PauseBatch(reason=reason, wait_s=wait_s):
+                    await self._pause(self.context.store.pause_from_worker, reason)
+                    await self._release(decision.state, wait_s)
+                    return
+                case ReleaseRow(wait_s=wait_s):
+                    await self._release(decision.state, wait_s)
+                    return
+            await self._carry_out(decision)
+
+    def _decide(self) -> Decision:
+        """The lifecycle's decision on the last event, within what the batch and this process allow."""
+        policy = row_policy(self.batch.batch, self.batch.current.limits, self.claim)
+        decision = advance(self.state, self.event, policy)
+        if self.interrupts.shutting_down and starts_run(decision):
+            self.state = without_create(decision)
+            raise ShuttingDown
+        return apply_batch_state(decision, self.batch.current.state, Claimed(*self.actions.stamp()), policy)
+
+    async def _carry_out(self, decision: Decision) -> None:
+        """Store what must survive, then act. A step that may kill this process is marked first.
+
+        Three deaths in marked steps make a row poison: a user's function, or what an answer holds, may kill.
+        """
+        # An interruption from here on keeps the news of the last reply, but not a create that is not sent.
+        self.state = without_create(decision)
+        if not isinstance(decision.action, CallTools | ReadAnswer):
+            await self._store_and_act(decision)
+            return
+        if isinstance(decision.action, ReadAnswer):
+            # A worker that dies while waiting was not killed by the row.
+            if decision.action.after_s > 0 and self.crash_mark:
+                await self._store(decision, crash_mark=False)
+            await self.interrupts.sleep(decision.action.after_s)
+        async with self.context.crash_isolation.section(alone=self.claim.kills > 0):
+            self.interrupts.raise_if_ending()
+            await self._store_and_act(decision, crash_mark=True)
+
+    async def _store_and_act(self, decision: Decision, *, crash_mark: bool = False) -> None:
+        clock_stepped = self.stored_step_s != self.context.clock.stepped_s
+        if (decision.store or crash_mark or clock_stepped) and not await self._store(decision, crash_mark):
+            return
+        self.state = decision.state
+        self.event = await self.actions.perform(decision.action, decision.state)
+
+    async def _apply_side_effects(self, decision: Decision) -> None:
+        """Log and count the decision, and act on what it means for other rows and runs."""
+        state, counters = decision.state, self.actions.counters
+        if isinstance(self.event, RequestFailed):
+            log.info(
+                "request.failed",
+                on=self.event.request.value,
+                fault=str(self.event.error),
+                attempt=state.attempt,
+                then=type(decision.action).__name__,
+            )
+        if state.run_id not in {None, self.state.run_id}:
+            log.debug("run.known", attempt=state.attempt, run=state.run_id)
+        if decision.throttled_s is not None:
+            counters["throttled"] += 1
+            await self.context.retry_on_outage(self.context.store.throttle, decision.throttled_s)
+        if decision.retry_reason is not None:
+            counters[f"retries:{decision.retry_reason}"] += 1
+            log.info(
+                "attempt.ended",
+                attempt=self.state.attempt,
+                reason=decision.retry_reason,
+                run=self.state.run_id,
+            )
+        if decision.unknown_create:
+            counters.update({"unknown_creates": 1, "assumed_nano": self._costs.worst_case_nano(state) or 0})
+        if decision.create_failed:
+            await self.context.retry_on_outage(
+                self.context.store.record_create_failure,
+                self.claim.batch,
+                patience_s=self.context.create_failure_patience_s,
+            )
+        for run_id in decision.duplicate_run_ids:
+            log.warning("run.duplicate", run=run_id)
+            await self.actions.cancel_duplicate(self.state.thread_id, run_id)
+            counters.update({"late_runs": 1, "assumed_nano": self._costs.worst_case_nano(state) or 0})
+
+    # ── the store ──
+
+    @property
+    def _costs(self) -> RowCosts:
+        return RowCosts(self.batch.batch, self.claim, self.context.prices)
+
+    async def _store(self, decision: Decision, crash_mark: bool) -> bool:
+        """Store the state and, before a create, reserve its cost. Raises ClaimLost.
+
+        Returns False when the batch refuses the create; the next event says why.
+        """
+        creating, ended = isinstance(decision.action, CreateRun), decision.retry_reason is not None
+        reserve_nano = 0 if ended else self._costs.worst_case_nano(decision.state) if creating else None
+        if creating and reserve_nano is None and self.batch.current.limits.budget_usd is not None:
+            self.event = PauseRequested(*self.actions.stamp())
+            await self._pause(self.context.store.pause, NO_PRICE)
+            return False
+        counters = self._take_counters()
+        reply = await self.context.retry_on_outage(
+            self.context.store.save,
+            self.claim,
+            self._state_json(decision.state),
+            run_made=decision.state.run_id is not None,
+            run_out=True if creating else False if ended else None,
+            danger=crash_mark,
+            reserve_nano=reserve_nano,
+            spent_nano=self._costs.spent_nano(decision.state),
+            counters=counters,
+        )
+        if not reply:
+            raise ClaimLost
+        self.crash_mark = crash_mark
+        if not (reply.affordable and reply.may_start):
+            self.actions.counters["requests"] += counters.get("requests", 0)
+            await self._on_refused_create(reply, reserve_nano or 0)
+            return False
+        if reply.first_accepted:
+            self.context.dispatch_needed.set()
+        return True
+
+    async def _on_refused_create(self, reply: SaveReply, reserve_nano: int) -> None:
+        """The batch is stopped, or its budget cannot pay for the run: now, or not at all."""
+        if not reply.affordable and reply.affordable_later:
+            self.event = BudgetFull(*self.actions.stamp())
+            return
+        self.event = PauseRequested(*self.actions.stamp())
+        if not reply.affordable:
+            cost = format_usd(reserve_nano / NANO)
+            await self._pause(self.context.store.pause, f"budget: a run may cost {cost}, and less is left")
+
+    def _state_json(self, state: JobState) -> bytes:
+        self.stored_step_s = self.context.clock.stepped_s
+        return STATE_JSON.dump_json(to_store(state, self.context.clock), exclude_defaults=True)
+
+    def _take_counters(self) -> dict[str, int]:
+        counters = dict(self.actions.counters)
+        self.actions.counters.clear()
+        return counters
+
+    async def _pause(self, pause: Callable[[str, str], Awaitable[bool]], reason: str) -> None:
+        if await self.context.retry_on_outage(pause, self.claim.batch, reason):
+            log.error("batch.paused", reason=reason)
+
+    async def _release(self, state: JobState, wait_s: float) -> None:
+        # No run can exist for a refused or unsent create: else a paused batch would dispatch the row.
+        no_run = state.phase is Phase.NEW and not state.create_unconfirmed
+        await self.context.retry_on_outage(
+            self.context.store.release,
+            self.claim,
+            self._state_json(state),
+            due_ms=self.context.due_ms(wait_s) if wait_s else 0,
+            run_out=False if no_run else None,
+            spent_nano=self._costs.spent_nano(state),
+            counters=self._take_counters(),
+        )
+
+    async def _finish(self, state: JobState, finish: Finish) -> None:
+        """Store the result and end the row, in one script."""
+        if state.answer is not None and state.answer.files:
+            answer = await store_generated_files(
+                state.answer, self.context, self.claim, self.interrupts, self.actions.counters
+            )
+            state = replace(state, answer=answer)
+        model = state.ended_run.model if state.ended_run else None
+        attempts = self._costs.priced(attempts_of(state, finish, self.event), model)
+        if self.context.clock.stepped_s:
+            attempts = convert_attempts(attempts, self.context.clock.to_redis)
+        result = build_result(self.claim.row, state, finish, attempts)
+        self.actions.counters.update(self._costs.final_counters(result, state))
+        await self._store_result(result, turn_for_next_row(state))
+
+    async def _store_result(self, result: Result, next_turn: bytes | None) -> None:
+        finished = await self.context.retry_on_outage(
+            self.context.store.finish, self.claim, result, seed=next_turn, counters=self._take_counters()
+        )
+        if not finished:
+            raise ClaimLost
+        log.info("job.finished", **log_fields(result))
+        telemetry.row_finished(self.claim.batch, result)
+
+    # ── endings that the lifecycle does not decide ──
+
+    async def _cancel_late_run(self) -> None:
+        """The create was answered after the claim was lost: cancel its run unless the row follows it."""
+        run_id = self.state.run_id
+        if run_id is None:
+            return
+        with suppress(NotFound):
+            detail = await self.context.retry_on_outage(
+                self.context.store.row, self.claim.batch, self.claim.row
+            )
+            if belongs_to(detail, run_id, self.state.attempt):
+                return
+            counters = {"late_runs": 1, "assumed_nano": self._costs.worst_case_nano(self.state) or 0}
+            await self.context.retry_on_outage(self.context.store.incr_counters, self.claim.batch, counters)
+        log.warning("run.duplicate", run=run_id)
+        await self.actions.cancel_duplicate(self.state.thread_id, run_id)
+
     async def _after_crash(self, crash: Exception) -> None:
-        """A fault of ours: the row goes back, and fails for good the third time."""
+        """An unexpected exception: the row is released, and fails at the third."""
         self.state = replace(self.state, crashes=self.state.crashes + 1)
         if self.state.crashes < POISON_KILLS:
             await self._release(self.state, CRASH_WAIT_S)
@@ -110,254 +318,7 @@ class JobRunner:
             await self._finish(self.state, Finish(JobStatus.FAILED, error=error))
         except (ClaimLost, ShuttingDown):
             raise
-        except Exception:  # what is known of the row may be what crashes
+        except Exception:  # the row's own state may be the cause
             log.exception("job.crashed", phase="finishing")
             self.actions.counters.clear()
-            await self._keep(Result(row=self.claim.row, status=JobStatus.FAILED, error=error), None)
-
-    async def _follow(self) -> None:
-        if self.claim.kills >= POISON_KILLS:
-            error = f"poison_row: it killed its worker {self.claim.kills} times"
-            if self.state.run_id is not None:
-                await self.actions.end_run(self.state.thread_id, self.state.run_id)
-            await self._finish(self.state, Finish(JobStatus.FAILED, error=error))
-            return
-        while True:
-            policy = policy_for(self.batch.batch, self.batch.current.limits, self.claim)
-            decision = self._apply_batch_state(advance(self.state, self.event, policy), policy)
-            await self._apply_side_effects(decision)
-            if isinstance(decision.action, Finish):
-                await self._finish(decision.state, decision.action)
-                return
-            if isinstance(decision.action, ReleaseRow | PauseBatch):
-                await self._stop_here(decision)
-                return
-            await self._step(decision)
-
-    def _apply_batch_state(self, decision: Decision, policy: RetryPolicy) -> Decision:
-        """The same decision, unless the batch's state or the end of this process forbids it."""
-        if self.interrupts.shutting_down and starts_run(decision):
-            self.state = without_create(decision)
-            raise ShuttingDown
-        return apply_batch_state(decision, self.batch.current.state, Claimed(*self.actions.stamp()), policy)
-
-    async def _step(self, decision: Decision) -> None:
-        """Store what must survive, then act. What may kill this process is marked first."""
-        # Whatever cuts us off: what the last reply told is given back, what is yet to be sent is not.
-        self.state = without_create(decision) if isinstance(decision.action, CreateRun) else decision.state
-        if not isinstance(decision.action, DANGEROUS):
-            await self._act(decision)
-            return
-        if isinstance(decision.action, ReadAnswer):
-            await self._wait(decision, decision.action.after_s)
-        async with self.context.crash_isolation.section(alone=self.claim.kills > 0):
-            self.interrupts.raise_if_ending()
-            await self._act(decision, danger=True)
-
-    async def _wait(self, decision: Decision, wait_s: float) -> None:
-        """A wait is no danger: whoever dies in it has only waited."""
-        if wait_s > 0 and self.marked:
-            await self._save(decision, danger=False)
-        await self.interrupts.sleep(wait_s)
-
-    async def _act(self, decision: Decision, *, danger: bool = False) -> None:
-        stepped = self.stored_under_s != self.context.clock.stepped_s
-        if (decision.store or danger or stepped) and not await self._save(decision, danger):
-            return
-        self.state = decision.state
-        self.event = await self.actions.perform(decision.action, decision.state)
-
-    async def _save(self, decision: Decision, danger: bool) -> bool:
-        """Whether the store took it; else why the batch may not spend is the next event. Raises Stale."""
-        making = isinstance(decision.action, CreateRun)
-        reserve, spent = self._reservation(decision), self._spent(decision.state)
-        if making and reserve is None and self.batch.current.limits.budget_usd is not None:
-            self.event = PauseRequested(*self.actions.stamp())
-            await self._pause(NO_PRICE, self.context.store.pause)
-            return False
-        state = self._state(decision.state)
-        run_out = True if making else False if decision.retry_reason is not None else None
-        made = decision.state.run_id is not None
-        counters = self._counters()
-        saved = await self.context.retry_on_outage(
-            lambda: self.context.store.save(
-                self.claim,
-                state,
-                run_made=made,
-                run_out=run_out,
-                danger=danger,
-                reserve_nano=reserve,
-                spent_nano=spent,
-                counters=counters,
-            )
-        )
-        if not saved:
-            raise ClaimLost
-        self.marked = danger
-        if not (saved.affordable and saved.may_start):
-            self.actions.counters["requests"] += counters.get("requests", 0)
-        if not saved.affordable:
-            self.event = BudgetFull(*self.actions.stamp())
-            if not saved.affordable_later:
-                self.event = PauseRequested(*self.actions.stamp())
-                cost = format_usd((reserve or 0) / NANO)
-                await self._pause(
-                    f"budget: a run may cost {cost}, and less is left", self.context.store.pause
-                )
-            return False
-        if not saved.may_start:
-            self.event = PauseRequested(*self.actions.stamp())
-            return False
-        if saved.first_accepted:
-            self.context.dispatch_needed.set()
-        return True
-
-    def _state(self, known: JobState) -> bytes:
-        """What the next holder of the row needs."""
-        self.stored_under_s = self.context.clock.stepped_s
-        return KNOWN.dump_json(stored(known, self.context.clock), exclude_defaults=True)
-
-    def _reservation(self, decision: Decision) -> int | None:
-        """What the run to be made may cost, also for a budget set later; nothing once it has ended."""
-        if decision.retry_reason is not None:
-            return 0
-        if not isinstance(decision.action, CreateRun):
-            return None
-        return worst_case_nano(self.batch.batch, self.claim, decision.state, self.context.prices)
-
-    def _worst_case_nano(self, known: JobState) -> int:
-        """What a run beyond the row's attempts is assumed to cost: nobody reads its tokens."""
-        return worst_case_nano(self.batch.batch, self.claim, known, self.context.prices) or 0
-
-    def _spent(self, known: JobState) -> int | None:
-        return spent_nano(self.batch.batch, self.claim, known, self.context.prices)
-
-    async def _apply_side_effects(self, decision: Decision) -> None:
-        """What the decision means beyond this row: slow all workers, count, cancel what was made twice."""
-        self._log_decision(decision)
-        if decision.throttled_s is not None:
-            self.actions.counters["throttled"] += 1
-            wait_s = decision.throttled_s
-            await self.context.retry_on_outage(lambda: self.context.limits.throttle(wait_s))
-        if decision.retry_reason is not None:
-            self.actions.counters[f"retries:{decision.retry_reason}"] += 1
-            log.info(
-                "attempt.ended",
-                attempt=self.state.attempt,
-                reason=decision.retry_reason,
-                run=self.state.run_id,
-            )
-        if decision.unknown_create:
-            self.actions.counters.update(
-                {"unknown_creates": 1, "assumed_nano": self._worst_case_nano(decision.state)}
-            )
-        if decision.create_failed:
-            trouble, patience_s = (
-                self.context.store.record_create_failure,
-                self.context.create_failure_patience_s,
-            )
-            await self.context.retry_on_outage(lambda: trouble(self.claim.batch, patience_s=patience_s))
-        for run_id in decision.duplicate_run_ids:
-            await self._cancel_duplicate(run_id)
-            self.actions.counters.update(
-                {"late_runs": 1, "assumed_nano": self._worst_case_nano(decision.state)}
-            )
-
-    def _log_decision(self, decision: Decision) -> None:
-        """The row's story, line by line: what failed and what follows, and which run it is about."""
-        known = decision.state
-        if isinstance(self.event, RequestFailed):
-            fault, then = str(self.event.error), type(decision.action).__name__
-            log.info(
-                "request.failed", on=self.event.request.value, fault=fault, attempt=known.attempt, then=then
-            )
-        if known.run_id not in {None, self.state.run_id}:
-            log.debug("run.known", attempt=known.attempt, run=known.run_id)
-
-    async def _cancel_late_run(self) -> None:
-        """Our create was answered after the claim was lost: unless the row follows this run, cancel it."""
-        run_id = self.state.run_id
-        if run_id is None:
-            return
-        with suppress(NotFound):
-            detail = await self.context.retry_on_outage(
-                lambda: self.context.store.row(self.claim.batch, self.claim.row)
-            )
-            if belongs_to(detail, run_id, self.state.attempt):
-                return
-            counters = {"late_runs": 1, "assumed_nano": self._worst_case_nano(self.state)}
-            await self.context.retry_on_outage(
-                lambda: self.context.store.incr_counters(self.claim.batch, counters)
-            )
-        with turns(self.actions.request_anyhow):
-            await self._cancel_duplicate(run_id)
-
-    async def _cancel_duplicate(self, run_id: str) -> None:
-        log.warning("run.surplus", run=run_id)
-        await self.actions.end_run(self.state.thread_id, run_id)
-
-    async def _stop_here(self, decision: Decision) -> None:
-        if isinstance(decision.action, PauseBatch):
-            await self._pause(decision.action.reason, self.context.store.pause_from_worker)
-        wait_s = getattr(decision.action, "wait_s", 0.0)
-        await self._release(decision.state, wait_s)
-
-    async def _pause(self, reason: str, pause: Callable[[str, str], Awaitable[bool]]) -> None:
-        if await self.context.retry_on_outage(lambda: pause(self.claim.batch, reason)):
-            log.error("batch.paused", reason=reason)
-
-    async def _release(self, known: JobState, wait_s: float) -> None:
-        due_ms = self.context.due_ms(wait_s) if wait_s else 0
-        state, counters = self._state(known), self._counters()
-        # A create that was refused, or never left, is not out: else the row would be fed to a paused batch.
-        out = False if known.phase is Phase.NEW and not known.create_unconfirmed else None
-        give_back, spent = self.context.store.release, self._spent(known)
-        await self.context.retry_on_outage(
-            lambda: give_back(
-                self.claim, state, due_ms=due_ms, run_out=out, spent_nano=spent, counters=counters
-            )
-        )
-
-    async def _finish(self, known: JobState, finish: Finish) -> None:
-        """Keep the result, in one script; say in one line how it went."""
-        known = await self.actions.fetch_files(known)
-        model = known.ended_run.model if known.ended_run else None
-        profile = profile_of(self.batch.batch, self.claim)
-        attempts = priced(attempts_of(known, finish, self.event), model, profile, self.context.prices)
-        if self.context.clock.stepped_s:
-            attempts = timed(attempts, self.context.clock.to_redis)
-        result = result_of(self.claim.row, known, finish, attempts)
-        self._count_spending(known, result)
-        await self._keep(result, previous_turn_of(known))
-
-    async def _keep(self, result: Result, seed: bytes | None) -> None:
-        counters = self._counters()
-        kept = await self.context.retry_on_outage(
-            lambda: self.context.store.finish(self.claim, result, seed=seed, counters=counters)
-        )
-        if not kept:
-            raise ClaimLost
-        log.info("job.finished", **line_of(result))
-        telemetry.finished(self.claim.batch, result)
-
-    def _count_spending(self, known: JobState, result: Result) -> None:
-        """Tokens and money of the attempts that the batch has not counted yet.
-
-        What nobody told is assumed at its worst: never shown as a cost, but gone from the budget.
-        """
-        before = self.claim.previous or Result(row=result.row, status=JobStatus.QUEUED)
-        for counter, now, then in (
-            ("prompt", result.usage.prompt_tokens, before.usage.prompt_tokens),
-            ("completion", result.usage.completion_tokens, before.usage.completion_tokens),
-            ("cost_nano", nano(result.cost_usd), nano(before.cost_usd)),
-        ):
-            if now is not None:
-                self.actions.counters[counter] += now - (then or 0)
-        new = uncounted(self.claim, result.attempts)
-        if assumed := assumed_nano(self.batch.batch, self.claim, known, new, self.context.prices):
-            self.actions.counters["assumed_nano"] += assumed
-
-    def _counters(self) -> dict[str, int]:
-        counted = dict(self.actions.counters)
-        self.actions.counters.clear()
-        return counted
+            await self._store_result(Result(row=self.claim.row, status=JobStatus.FAILED, error=error), None)

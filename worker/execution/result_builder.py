@@ -1,77 +1,79 @@
-"""From what is known at the end of a job to the result that is kept. Pure."""
+"""From a row's final state to its stored result. Pure."""
 
 from dataclasses import replace
 
+import orjson
+
 from askmill.jobs.model.models import Attempt, Result, Usage
+from askmill.jobs.model.profile import Profile
 from askmill.worker.lifecycle.api_types import Answer, Run
 from askmill.worker.lifecycle.on_run_ended import attempt_of
 from askmill.worker.lifecycle.state import Event, Finish, JobState
 
 
-def result_of(row: int, known: JobState, finish: Finish, attempts: tuple[Attempt, ...]) -> Result:
-    """The row's result: every attempt counted, tokens and cost the sum of what is known."""
-    answer = known.answer or Answer()
-    model = known.ended_run.model if known.ended_run else None
+def attempts_of(state: JobState, finish: Finish, event: Event) -> tuple[Attempt, ...]:
+    """Every attempt ever made for the row, the last one included if its run was created."""
+    if state.run_id is None and state.ended_run is None:
+        return state.past_attempts
+    run = state.ended_run or Run(id=state.run_id or "", status="unknown")
+    return (*state.past_attempts, attempt_of(state, run, finish.error, event))
+
+
+def build_result(row: int, state: JobState, finish: Finish, attempts: tuple[Attempt, ...]) -> Result:
+    """The row's result. Tokens, cost and duration are those of all attempts, as far as they are known."""
+    answer = state.answer or Answer()
+    first, last = (attempts[0], attempts[-1]) if attempts else (None, None)
+    usage = Usage()
+    for attempt in attempts:
+        usage = usage.plus(attempt.usage)
+    costs = [attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None]
+    duration_s = None
+    if first and last and first.started_at is not None and last.finished_at is not None:
+        duration_s = round(max(0.0, last.finished_at - first.started_at), 3)
     return Result(
         row=row,
         status=finish.status,
         answer=finish.answer,
         error=finish.error,
         attempts=attempts,
-        thread_id=known.thread_id or (attempts[-1].thread_id if attempts else None),
-        run_id=attempts[-1].run_id if attempts else None,
-        model=model,
-        usage=total_usage(attempts),
-        cost_usd=total_cost(attempts),
-        duration_s=_duration_s(attempts),
+        thread_id=state.thread_id or (last.thread_id if last else None),
+        run_id=last.run_id if last else None,
+        model=state.ended_run.model if state.ended_run else None,
+        usage=usage,
+        cost_usd=sum(costs) if costs else None,
+        duration_s=duration_s,
         citations=answer.citations,
         files=answer.files,
-        steps=(*known.steps, *(replace(step, attempt=known.attempt) for step in answer.steps)),
+        steps=(*state.past_steps, *(replace(step, attempt=state.attempt) for step in answer.steps)),
     )
 
 
-def total_usage(attempts: tuple[Attempt, ...]) -> Usage:
-    """Tokens of all attempts, as far as known."""
-    total = Usage()
-    for attempt in attempts:
-        total = total.plus(attempt.usage)
-    return total
-
-
-def total_cost(attempts: tuple[Attempt, ...]) -> float | None:
-    """Money of all attempts, as far as known; None when nothing is."""
-    known = [attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None]
-    return sum(known) if known else None
-
-
-def attempts_of(known: JobState, finish: Finish, event: Event) -> tuple[Attempt, ...]:
-    """Every attempt ever made for the row, the last one included if its run was made."""
-    if known.run_id is None and known.ended_run is None:
-        return known.past_attempts
-    run = known.ended_run or Run(id=known.run_id or "", status="unknown")
-    return (*known.past_attempts, attempt_of(known, run, finish.error, event))
-
-
-def _duration_s(attempts: tuple[Attempt, ...]) -> float | None:
-    if not attempts or attempts[0].started_at is None or attempts[-1].finished_at is None:
+def schema_error(profile: Profile, text: str) -> str | None:
+    """How the answer misses the profile's response schema; None when it does not, or there is no schema."""
+    if profile.response_schema is None:
         return None
-    return round(max(0.0, attempts[-1].finished_at - attempts[0].started_at), 3)
+    import jsonschema  # noqa: PLC0415 -- a twentieth of a worker's start
+
+    schema = profile.response_schema.get("schema", profile.response_schema)
+    try:
+        jsonschema.validate(orjson.loads(text), schema)
+    except orjson.JSONDecodeError:
+        return "the answer is not JSON"
+    except jsonschema.ValidationError as error:
+        place = ".".join(str(part) for part in error.absolute_path)
+        return f"{place}: {error.message}" if place else error.message
+    return None
 
 
-def nano(usd: float | None) -> int | None:
-    """Dollars as the store counts them: whole billionths."""
-    return None if usd is None else round(usd * 1_000_000_000)
-
-
-def line_of(result: Result) -> dict[str, object]:
-    """What the one log line of a finished job says."""
+def log_fields(result: Result) -> dict[str, object]:
+    """The fields of the log line of a finished row."""
     return {
         "status": result.status.value,
         "error": result.error,
         "attempts": result.attempt_count,
         "thread": result.thread_id,
         "run": result.run_id,
-        "duration_s": None if result.duration_s is None else round(result.duration_s, 3),
+        "duration_s": result.duration_s,
         "prompt_tokens": result.usage.prompt_tokens,
         "completion_tokens": result.usage.completion_tokens,
         "cost_usd": result.cost_usd,

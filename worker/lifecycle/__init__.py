@@ -1,1 +1,1 @@
-"""What to do next with a row: pure decisions, without I/O, clock or chance."""
+"""The state machine of a row: pure decisions without I/O, clock or randomness."""

@@ -1,4 +1,4 @@
-"""What a backend reports of runs: their states, answers and faults, the same for every API. Data only."""
+"""What a backend returns: runs, answers, lookups and errors, the same for every API. Data only."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from askmill.jobs.model.models import Step, Usage
 
 
 class RunStatus(StrEnum):
-    """The nine statuses of a run (OpenAPI: RunObject.status). Others are kept as plain text."""
+    """The nine statuses of a run (OpenAPI: RunObject.status). Other statuses are kept as plain text."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
@@ -22,18 +22,15 @@ class RunStatus(StrEnum):
 
 
 ENDED = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
-
-
 ACTIVE = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 
-
 LONGEST_LIFETIME_S = 86_400.0
-"""Runs live ten minutes (Assistants); what claims to live longer than a day means something else."""
+"""Runs live ten minutes (Assistants); a lifetime of more than a day is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function the model asks for; `arguments` is JSON text as the model wrote it."""
+    """A call of a function that the model asks for; `arguments` is JSON text as the model wrote it."""
 
     id: str
     name: str
@@ -42,7 +39,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What a function gave back, as text for the model."""
+    """The result of a function, as text for the model."""
 
     call_id: str
     output: str
@@ -50,9 +47,9 @@ class ToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as last seen. `status` may be a word that RunStatus does not know.
+    """A run as the API last returned it. `status` may be a word that RunStatus does not have.
 
-    Times are Unix seconds by the API's clock, which may be wrong: only their differences mean anything to us.
+    Times are Unix seconds by the API's clock, which may be wrong: only their differences are used.
     """
 
     id: str
@@ -68,11 +65,11 @@ class Run:
     model: str | None = None
     usage: Usage = field(default_factory=Usage)
     poll_after_s: float | None = None
-    """The server's hint `openai-poll-after-ms` of this very reply."""
+    """The server's hint `openai-poll-after-ms` in this reply, in seconds."""
 
     @property
     def lifetime_s(self) -> float | None:
-        """How long the API lets it live; None where it does not say so, or says what cannot be meant."""
+        """How long the API lets the run live; None where it does not say, or says something implausible."""
         if self.created_at is None or self.expires_at is None:
             return None
         lifetime_s = self.expires_at - self.created_at
@@ -83,50 +80,50 @@ class Run:
 class Answer:
     """What a run wrote.
 
-    `text` is all its messages in order, a blank line between, footnotes in place of annotations; empty with
-    `messages` 0 when it wrote none.
+    `text` has all its messages in order, separated by a blank line, with footnotes in place of annotations;
+    it is empty, and `messages` is 0, when the run wrote none.
     """
 
     text: str = ""
     messages: int = 0
     refusal: bool = False
     note: str | None = None
-    """What the text is not: images only, unknown content parts."""
+    """What `text` leaves out: images, unknown content parts."""
     citations: tuple[dict[str, Any], ...] = ()
     files: tuple[dict[str, Any], ...] = ()
-    """Generated files: {"file_id", "name", "container_id"?}; fetched by the runner."""
+    """Generated files: {"file_id", "name", "container_id"?}; the worker downloads them."""
     last_message_id: str | None = None
     steps: tuple[Step, ...] = ()
     run_id: str | None = None
 
 
 class LookupKind(StrEnum):
-    """What a look for a run whose create got no reply has shown."""
+    """The result of a search for a run whose create got no reply."""
 
     RUN = "run"
-    """The run is there."""
+    """The run exists."""
     ANSWER = "answer"
-    """Its answer is there, but not its id (Responses): to be adopted."""
+    """Its answer is on the thread, but its id is unknown (Responses): the answer is adopted."""
     NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class RunLookup:
-    """The result of `find_run`. `surplus` are further runs of the same attempt, to be cancelled."""
+    """The result of `find_run`. `duplicates` are further runs of the same attempt, to be cancelled."""
 
     kind: LookupKind
     run: Run | None = None
     duplicates: tuple[Run, ...] = ()
     complete_list: bool = False
-    """The API lists every run: one that is not found was not made (Assistants)."""
+    """The API lists every run: one that is not listed was not created (Assistants)."""
 
 
 @dataclass
 class ApiError(Exception):
-    """A request that did not succeed, in plain words; carries no credentials.
+    """A request that failed. The message carries no credentials.
 
-    `status` None: no reply. `sent` False: the request certainly never left (refused connection, DNS), so a
-    create may be repeated without looking.
+    `status` None: no reply. `sent` False: the request certainly never left this machine (refused connection,
+    DNS), so a create may be repeated without a search for its run.
     """
 
     status: int | None
@@ -135,9 +132,9 @@ class ApiError(Exception):
     message: str = ""
     param: str | None = None
     retry_after_s: float | None = None
-    """From Retry-After or the x-ratelimit-reset-* headers, whichever is told."""
+    """From Retry-After or the x-ratelimit-reset-* headers."""
     sent: bool = True
 
     def __str__(self) -> str:
-        said = self.code or self.type or (f"http_{self.status}" if self.status else "no_reply")
-        return f"{said}: {self.message}" if self.message else said
+        code = self.code or self.type or (f"http_{self.status}" if self.status else "no_reply")
+        return f"{code}: {self.message}" if self.message else code

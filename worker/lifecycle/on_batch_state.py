@@ -1,9 +1,11 @@
-"""What a paused or cancelled batch makes of a decision: nothing new is begun. Pure, as `worker.lifecycle.transitions`.
+"""How a paused or cancelled batch changes a decision: no run is started.
 
-running             the decision stands
-paused              what would begin something is given back instead; a run that exists is followed, one that
-                    may exist is looked for
-cancelled           likewise, and a run that exists is ended at its next look
+running      the decision stands
+paused       a decision that would start a run releases the row instead; a run that exists is polled to its
+             end, one that may exist is searched for
+cancelled    likewise, and a run that exists is cancelled
+
+Pure, as `worker.lifecycle.transitions`.
 """
 
 from dataclasses import replace
@@ -27,39 +29,39 @@ from askmill.worker.lifecycle.state import (
 )
 from askmill.worker.lifecycle.transitions import advance
 
-STARTING = (Reserve, DeleteFailedTurn, CreateThread, CreateRun)
-"""Actions that lead to spending."""
-
 
 def starts_run(decision: Decision) -> bool:
-    """Whether it leads to a run that does not exist yet."""
-    action = decision.action
-    return isinstance(action, STARTING) or (isinstance(action, Wait) and decision.state.phase is Phase.NEW)
+    """Whether the decision leads to a run that does not exist yet."""
+    if isinstance(decision.action, Wait):
+        return decision.state.phase is Phase.NEW
+    return isinstance(decision.action, Reserve | DeleteFailedTurn | CreateThread | CreateRun)
 
 
 def without_create(decision: Decision) -> JobState:
-    """What is known if the decision is not carried out: what was sent before it stays in doubt."""
-    known = decision.state
-    if isinstance(decision.action, CreateRun):
-        first = decision.unknown_create
-        return replace(
-            known,
-            phase=Phase.NEW,
-            create_unconfirmed=known.create_repeated,
-            create_repeated=known.create_repeated and not first,
-        )
-    return known
+    """The state if the decision is not carried out: an earlier create stays unconfirmed."""
+    state = decision.state
+    if not isinstance(decision.action, CreateRun):
+        return state
+    return replace(
+        state,
+        phase=Phase.NEW,
+        create_unconfirmed=state.create_repeated,
+        # An unknown create is counted when it is repeated; this repeat is not sent.
+        create_repeated=state.create_repeated and not decision.unknown_create,
+    )
 
 
-def apply_batch_state(decision: Decision, state: BatchState, event: Event, policy: RetryPolicy) -> Decision:
-    """The same decision, unless the batch's state forbids it. `event` lends its time."""
+def apply_batch_state(
+    decision: Decision, batch_state: BatchState, event: Event, policy: RetryPolicy
+) -> Decision:
+    """The same decision, unless the batch's state forbids it. `event` supplies the time."""
     starting = starts_run(decision)
-    following = isinstance(decision.action, PollRun) and decision.state.cancel_reason is None
-    if state is BatchState.CANCELLED and (starting or following):
+    polling = isinstance(decision.action, PollRun) and decision.state.cancel_reason is None
+    if batch_state is BatchState.CANCELLED and (starting or polling):
         return advance(without_create(decision), CancelRequested(event.at), policy)
-    if state is BatchState.PAUSED and starting:
+    if batch_state is BatchState.PAUSED and starting:
         if decision.state.create_unconfirmed and isinstance(decision.action, Reserve):
-            # A create without a reply may have landed since: to look is not to spend.
+            # The create without a reply may have arrived since; searching for its run costs nothing.
             return Decision(replace(decision.state, phase=Phase.CREATE_SENT), RecoverRun())
         return advance(without_create(decision), PauseRequested(event.at), policy)
     return decision

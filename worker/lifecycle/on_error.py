@@ -1,6 +1,7 @@
-"""What next, when a request did not succeed? The faults' side of `worker.lifecycle.transitions`, as pure.
+"""Transitions after a failed request.
 
-The table in `worker.lifecycle.retry` says what a fault means; here stands what follows from it in each phase.
+The table in `worker.lifecycle.retry` classifies the error; this module decides what follows in each phase.
+Pure, as `worker.lifecycle.transitions`.
 """
 
 from dataclasses import replace
@@ -8,7 +9,7 @@ from dataclasses import replace
 from askmill.jobs.model.api_refusals import reason_of
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import Answer
-from askmill.worker.lifecycle.on_run_ended import gone, on_run_ended
+from askmill.worker.lifecycle.on_run_ended import on_run_ended, on_run_gone, wait_or_release
 from askmill.worker.lifecycle.retry import (
     ErrorClass,
     RequestKind,
@@ -20,8 +21,6 @@ from askmill.worker.lifecycle.retry import (
 from askmill.worker.lifecycle.state import (
     AnswerRead,
     CancelReason,
-    CancelRun,
-    CreateRun,
     Decision,
     Event,
     Finish,
@@ -33,7 +32,6 @@ from askmill.worker.lifecycle.state import (
     ReadAnswer,
     RecoverRun,
     RecoverSubmit,
-    ReleaseRow,
     RequestFailed,
     Reserve,
     SubmitOutputs,
@@ -41,208 +39,189 @@ from askmill.worker.lifecycle.state import (
 )
 
 PAUSED_WAIT_S = 30.0
-"""How often a row of a paused batch whose run may be out is looked at; `resume` does it at once."""
+"""How often a row of a paused batch whose run may exist is checked; `resume` checks it at once."""
+LOCK_LIMIT_S = 600.0
+"""How long a row waits for a locked thread where it has no deadline of its own."""
 
 
-def on_error(known: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
-    """A request did not succeed: read the table, then act by what it means."""
-    verdict = classify(event.error, event.request, event.row_fields)
-    if verdict is not ErrorClass.GONE:
-        known = replace(known, gone_since=None)
-    match verdict:
+def on_error(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
+    """A request failed: classify the error, then act by its class."""
+    error_class = classify(event.error, event.request, event.row_overrides)
+    if error_class is not ErrorClass.GONE:
+        state = replace(state, not_found_since=None)
+    match error_class:
         case ErrorClass.THROTTLED:
-            return _throttled(known, event, policy)
+            return _throttled(state, event, policy)
         case ErrorClass.BATCH:
-            wait_s = (
-                PAUSED_WAIT_S
-                if known.phase is not Phase.NEW and event.request is not RequestKind.CREATE
-                else 0.0
-            )
-            reason = reason_of(report_of(event.error))
-            return Decision(_refused(known, event), PauseBatch(reason=reason, wait_s=wait_s))
+            return _batch_refused(state, event)
         case ErrorClass.ROW:
-            return _row_refused(known, event)
+            return _row_refused(state, event)
         case ErrorClass.ENDED:
-            return Decision(replace(known, phase=Phase.POLLING, outputs=()), PollRun(after_s=0.0))
+            return Decision(replace(state, phase=Phase.POLLING, outputs=()), PollRun(after_s=0.0))
         case ErrorClass.GONE:
-            return _gone(known, event, policy)
-        case _ if _unreadable(known, event, policy):
-            unreadable = Finish(JobStatus.FAILED, error=f"unreadable: {event.error}")
-            return Decision(known, unreadable, unknown_create=known.phase is Phase.CREATE_SENT)
+            return _not_found(state, event, policy)
+        case _ if _unreadable(state, event, policy):
+            finish = Finish(JobStatus.FAILED, error=f"unreadable: {event.error}")
+            return Decision(state, finish, unknown_create=state.phase is Phase.CREATE_SENT)
         case ErrorClass.LOCKED:
-            return _lock_met(known, event, policy)
+            return _thread_locked(state, event, policy)
         case ErrorClass.REPLY_LOST:
-            return _lost(known, event, policy)
+            return _reply_lost(state, event, policy)
         case _:
-            return _again(known, event, policy)
+            return _retry(state, event, policy)
 
 
-def _refused(known: JobState, event: RequestFailed) -> JobState:
-    """A refused create was not carried out: there is no run to look for."""
-    return (
-        replace(known, phase=Phase.NEW, create_unconfirmed=known.create_repeated)
-        if event.request is RequestKind.CREATE
-        else known
+def _after_refused_create(state: JobState, event: RequestFailed) -> JobState:
+    """A refused create was not carried out: there is no run to search for."""
+    if event.request is not RequestKind.CREATE:
+        return state
+    return replace(state, phase=Phase.NEW, create_unconfirmed=state.create_repeated)
+
+
+def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
+    wait_s = event.error.retry_after_s
+    if wait_s is None:
+        wait_s = policy.wait_s(state.failures + 2, event.jitter)
+    after = _after_refused_create(state.with_failure(event.at), event)
+    decision = _repeat_step(after, event, wait_s * (1 + 0.1 * event.jitter), policy)
+    return replace(decision, throttled_s=wait_s)
+
+
+def _batch_refused(state: JobState, event: RequestFailed) -> Decision:
+    """Every row would fail like this: the batch pauses, the row is released unmarked."""
+    run_may_exist = state.phase is not Phase.NEW and event.request is not RequestKind.CREATE
+    pause = PauseBatch(
+        reason=reason_of(report_of(event.error)), wait_s=PAUSED_WAIT_S if run_may_exist else 0.0
     )
+    return Decision(_after_refused_create(state, event), pause)
 
 
-def _throttled(known: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
-    told_s = event.error.retry_after_s
-    wait_s = told_s if told_s is not None else policy.wait_s(known.failures + 2, event.draw)
-    before = _refused(tried(known, event), event)
-    return replace(_repeat(before, event, wait_s * (1 + 0.1 * event.draw), policy), throttled_s=wait_s)
-
-
-def _unreadable(known: JobState, event: RequestFailed, policy: RetryPolicy) -> bool:
-    """Nothing but faults for an hour, and none of it within the run's own life: there must be an end."""
-    if known.phase in {Phase.NEW, Phase.CHECKING_DUPLICATES}:
-        return False
-    since = known.failing_since if known.failing_since is not None else event.at
-    lived_s = (known.began_at or 0.0) + (known.lifetime_s or 0.0)
-    return event.at - max(since, lived_s) > policy.unreadable_s
-
-
-def _again(known: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
-    """The request can be repeated as it is."""
-    if known.phase is Phase.CHECKING_DUPLICATES and known.failures >= policy.attempts:
-        return on_run_ended(known, checked(known, event), policy)
-    before, wait_s = _refused(tried(known, event), event), policy.wait_s(known.failures, event.draw)
-    again = _repeat(before, event, wait_s, policy)
-    return replace(again, create_failed=event.request in {RequestKind.THREAD, RequestKind.CREATE})
-
-
-def _repeat(known: JobState, event: RequestFailed, wait_s: float, policy: RetryPolicy) -> Decision:
-    """The present step once more, after a wait."""
-    match known.phase:
-        case Phase.NEW:
-            return Decision(known, pause_for(wait_s, policy))
-        case Phase.CALLING_TOOLS:
-            submits = event.request is RequestKind.SUBMIT
-            return Decision(
-                known, SubmitOutputs(after_s=wait_s) if submits else RecoverSubmit(after_s=wait_s)
-            )
-        case Phase.READING:
-            return Decision(known, ReadAnswer(after_s=wait_s))
-        case Phase.POLLING:
-            return Decision(known, PollRun(after_s=wait_s))
-        case _:
-            return Decision(known, RecoverRun(after_s=wait_s))
-
-
-def pause_for(wait_s: float, policy: RetryPolicy) -> Wait | ReleaseRow:
-    """A short wait is waited here; a longer one gives the slot to another row."""
-    return ReleaseRow(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)
-
-
-def _row_refused(known: JobState, event: RequestFailed) -> Decision:
+def _row_refused(state: JobState, event: RequestFailed) -> Decision:
     error = str(event.error)
-    if known.phase is Phase.CALLING_TOOLS:
-        ending = replace(known, phase=Phase.POLLING, cancel_error=error, outputs=())
-        return ask_to_end(ending, CancelReason.ROW, event)
-    return Decision(known, Finish(JobStatus.FAILED, error=error))
+    if state.phase is Phase.CALLING_TOOLS:
+        ending = replace(state, phase=Phase.POLLING, cancel_error=error, outputs=())
+        return Decision.cancel_run(ending, CancelReason.ROW, event.at)
+    return Decision(state, Finish(JobStatus.FAILED, error=error))
 
 
-def _lock_met(known: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
-    """Refused because a run is active on the thread: ours (then follow it) or a stranger's (then wait)."""
-    blocking = blocking_run(event.error)
-    if known.phase is Phase.CALLING_TOOLS:
-        return Decision(tried(known, event), RecoverSubmit(after_s=policy.wait_s(known.failures, event.draw)))
-    if blocking is not None and not known.shared_thread and blocking not in known.known_run_ids:
-        ours = replace(known, phase=Phase.POLLING, run_id=blocking, began_at=event.at, failures=0)
+def _unreadable(state: JobState, event: RequestFailed, policy: RetryPolicy) -> bool:
+    """Whether requests have failed for an hour beyond the run's own life: the row must end."""
+    if state.phase in {Phase.NEW, Phase.CHECKING_DUPLICATES}:
+        return False
+    since = state.failing_since if state.failing_since is not None else event.at
+    lived_until = (state.began_at or 0.0) + (state.lifetime_s or 0.0)
+    return event.at - max(since, lived_until) > policy.unreadable_s
+
+
+def _retry(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
+    """The request can be repeated as it is."""
+    if state.phase is Phase.CHECKING_DUPLICATES and state.failures >= policy.attempts:
+        return on_run_ended(state, answer_after_check(state, event), policy)
+    after = _after_refused_create(state.with_failure(event.at), event)
+    decision = _repeat_step(after, event, policy.wait_s(state.failures, event.jitter), policy)
+    return replace(decision, create_failed=event.request in {RequestKind.THREAD, RequestKind.CREATE})
+
+
+def _repeat_step(state: JobState, event: RequestFailed, wait_s: float, policy: RetryPolicy) -> Decision:
+    """The current step once more, after a wait."""
+    match state.phase:
+        case Phase.NEW:
+            return Decision(state, wait_or_release(wait_s, policy))
+        case Phase.CALLING_TOOLS if event.request is RequestKind.SUBMIT:
+            return Decision(state, SubmitOutputs(after_s=wait_s))
+        case Phase.CALLING_TOOLS:
+            return Decision(state, RecoverSubmit(after_s=wait_s))
+        case Phase.READING:
+            return Decision(state, ReadAnswer(after_s=wait_s))
+        case Phase.POLLING:
+            return Decision(state, PollRun(after_s=wait_s))
+        case _:
+            return Decision(state, RecoverRun(after_s=wait_s))
+
+
+def _reply_lost(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
+    """No reply to a create or a submit: check whether it was carried out."""
+    wait_s, failed = policy.wait_s(state.failures, event.jitter), state.with_failure(event.at)
+    if state.phase is Phase.CALLING_TOOLS:
+        return Decision(failed, RecoverSubmit(after_s=wait_s))
+    return Decision(failed, RecoverRun(after_s=wait_s), create_failed=True)
+
+
+def _thread_locked(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
+    """Another run is active on the thread: poll it if it is this row's, else wait for its end."""
+    wait_s, blocking = policy.wait_s(state.failures, event.jitter), blocking_run(event.error)
+    if state.phase is Phase.CALLING_TOOLS:
+        return Decision(state.with_failure(event.at), RecoverSubmit(after_s=wait_s))
+    if blocking is not None and not state.shared_thread and blocking not in state.known_run_ids:
+        ours = replace(state, phase=Phase.POLLING, run_id=blocking, began_at=event.at, failures=0)
         return Decision(ours, PollRun(after_s=0.0), store=True)
-    return locked(known if known.create_repeated else _refused(known, event), event, policy)
-
-
-def _gone(known: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
-    """The server does not have it: a grace, for it may be coming up, then what the phase makes of it."""
-    if event.request is RequestKind.CREATE:
-        return _thread_gone(known, event, policy)
-    if known.phase is Phase.CHECKING_DUPLICATES:
-        return _again(known, event, policy)
-    gone_since = known.gone_since if known.gone_since is not None else event.at
-    known = replace(known, gone_since=gone_since)
-    if event.at - gone_since < policy.gone_grace_s:
-        return _repeat(tried(known, event), event, policy.wait_s(known.failures, event.draw), policy)
-    if known.phase is Phase.NEW:
-        # No run is out: a dead turn was to be cleared from a thread that somebody has deleted.
-        return Decision(known, Finish(JobStatus.FAILED, error=f"thread_gone: {event.error.message}"))
-    if known.phase is Phase.CREATE_SENT:
-        # The thread is gone, or this server lists no runs: the next create tells which.
-        return not_found(known, LookupDone(event.at, event.draw), policy)
-    return gone(known, event, policy)
-
-
-def _thread_gone(known: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
-    """The create was refused for want of its thread: a single row gets another one."""
-    if known.shared_thread or known.failures >= policy.attempts:
-        return Decision(known, Finish(JobStatus.FAILED, error=f"thread_gone: {event.error.message}"))
-    fresh = replace(tried(known, event), phase=Phase.NEW, thread_id=None, create_unconfirmed=False)
-    return Decision(fresh, Wait(wait_s=policy.wait_s(known.failures, event.draw)), create_failed=True)
-
-
-def send(known: JobState, event: Event) -> Decision:
-    """Make the run, with the mark SENT stored first."""
-    sent = replace(
-        known, phase=Phase.CREATE_SENT, create_sent_at=event.at, failing_since=None, gone_since=None
-    )
-    return Decision(sent, CreateRun(), store=True)
-
-
-def not_found(known: JobState, event: LookupDone, policy: RetryPolicy) -> Decision:
-    """No run yet: until the create's time limit it may still come; then reserve, look once more, create."""
-    left_s = (known.create_sent_at or 0.0) + policy.create_limit_s - event.at
-    unknown = not (known.create_repeated or event.lookup.complete_list)
-    if known.cancel_reason is CancelReason.USER and (known.create_unconfirmed or left_s <= 0):
-        return Decision(known, Finish(JobStatus.CANCELLED), unknown_create=unknown)
-    if known.create_unconfirmed:
-        sent = send(replace(known, create_unconfirmed=False, create_repeated=True, failures=0), event)
-        return replace(sent, unknown_create=unknown)
-    if left_s > 0:
-        wait_s = min(left_s, policy.wait_s(known.failures, event.draw))
-        return Decision(tried(known, event), RecoverRun(after_s=wait_s))
-    return Decision(
-        replace(known, phase=Phase.NEW, create_unconfirmed=True, failures=0, failing_since=None), Reserve()
-    )
-
-
-def _lost(known: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
-    """No reply to a create or a submit: look first."""
-    wait_s = policy.wait_s(known.failures, event.draw)
-    if known.phase is Phase.CALLING_TOOLS:
-        return Decision(tried(known, event), RecoverSubmit(after_s=wait_s))
-    return Decision(tried(known, event), RecoverRun(after_s=wait_s), create_failed=True)
-
-
-def tried(known: JobState, event: Event) -> JobState:
-    """One more fault in a row at this step."""
-    return replace(
-        known,
-        failures=known.failures + 1,
-        failing_since=known.failing_since if known.failing_since is not None else event.at,
-    )
-
-
-def checked(known: JobState, event: Event) -> AnswerRead:
-    """The answer read before, now that surplus runs have been looked for."""
-    answer = known.answer or Answer()
-    return AnswerRead(event.at, event.draw, answer=answer, schema_error=known.schema_error, checked=True)
-
-
-def locked(known: JobState, event: Event, policy: RetryPolicy) -> Decision:
-    """Another run is active on our thread: wait for it, within the deadline."""
-    locked_since = known.locked_since if known.locked_since is not None else event.at
-    if event.at - locked_since > (policy.deadline_s or 600.0):
-        return Decision(known, Finish(JobStatus.FAILED, error="deadline: the thread stayed locked"))
-    waiting = replace(tried(known, event), locked_since=locked_since)
-    wait_s = policy.wait_s(known.failures, event.draw)
-    if known.phase is Phase.NEW:
-        return Decision(waiting, pause_for(wait_s, policy))
+    if not state.create_repeated:
+        state = _after_refused_create(state, event)
+    locked_since = state.locked_since if state.locked_since is not None else event.at
+    if event.at - locked_since > (policy.deadline_s or LOCK_LIMIT_S):
+        return Decision(state, Finish(JobStatus.FAILED, error="deadline: the thread stayed locked"))
+    waiting = replace(state.with_failure(event.at), locked_since=locked_since)
+    if state.phase is Phase.NEW:
+        return Decision(waiting, wait_or_release(wait_s, policy))
     return Decision(waiting, RecoverRun(after_s=wait_s))
 
 
-def ask_to_end(known: JobState, stop: CancelReason, event: Event) -> Decision:
-    """Cancel the run at the API; what comes of it is decided when it has ended.
+# ── 404 ──
 
-    Stored first: whoever finds the run cancelled after a kill must know that it was us, and why.
+
+def _not_found(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
+    """The server answers 404. Within a grace it may be starting up; then the phase decides."""
+    if event.request is RequestKind.CREATE:
+        return _thread_not_found(state, event, policy)
+    if state.phase is Phase.CHECKING_DUPLICATES:
+        return _retry(state, event, policy)
+    since = state.not_found_since if state.not_found_since is not None else event.at
+    state = replace(state, not_found_since=since)
+    if event.at - since < policy.not_found_grace_s:
+        wait_s = policy.wait_s(state.failures, event.jitter)
+        return _repeat_step(state.with_failure(event.at), event, wait_s, policy)
+    if state.phase is Phase.NEW:
+        # No run exists: a failed turn was to be deleted from a thread that somebody has deleted.
+        return Decision(state, Finish(JobStatus.FAILED, error=f"thread_gone: {event.error.message}"))
+    if state.phase is Phase.CREATE_SENT:
+        # The thread is gone, or this server lists no runs: the next create shows which.
+        return create_not_found(state, LookupDone(event.at, event.jitter), policy)
+    return on_run_gone(state, event, policy)
+
+
+def _thread_not_found(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
+    """The create was refused because its thread is gone: a row without a conversation gets another thread."""
+    if state.shared_thread or state.failures >= policy.attempts:
+        return Decision(state, Finish(JobStatus.FAILED, error=f"thread_gone: {event.error.message}"))
+    fresh = replace(state.with_failure(event.at), phase=Phase.NEW, thread_id=None, create_unconfirmed=False)
+    return Decision(fresh, Wait(wait_s=policy.wait_s(state.failures, event.jitter)), create_failed=True)
+
+
+def create_not_found(state: JobState, event: LookupDone, policy: RetryPolicy) -> Decision:
+    """No run for the create yet.
+
+    Until the create's time limit it may still appear; then: reserve, search once more, create again.
     """
-    return Decision(replace(known, cancel_reason=stop, cancel_requested_at=event.at), CancelRun(), store=True)
+    left_s = (state.create_sent_at or 0.0) + policy.create_limit_s - event.at
+    unknown = not (state.create_repeated or event.lookup.complete_list)
+    if state.cancel_reason is CancelReason.USER and (state.create_unconfirmed or left_s <= 0):
+        return Decision(state, Finish(JobStatus.CANCELLED), unknown_create=unknown)
+    if state.create_unconfirmed:
+        repeated = replace(state, create_unconfirmed=False, create_repeated=True, failures=0)
+        return replace(Decision.create_run(repeated, event.at), unknown_create=unknown)
+    if left_s > 0:
+        wait_s = min(left_s, policy.wait_s(state.failures, event.jitter))
+        return Decision(state.with_failure(event.at), RecoverRun(after_s=wait_s))
+    unconfirmed = replace(state, phase=Phase.NEW, create_unconfirmed=True, failures=0, failing_since=None)
+    return Decision(unconfirmed, Reserve())
+
+
+def answer_after_check(state: JobState, event: Event) -> AnswerRead:
+    """The answer that was read before the thread was checked for duplicate runs."""
+    return AnswerRead(
+        event.at,
+        event.jitter,
+        answer=state.answer or Answer(),
+        schema_error=state.schema_error,
+        duplicates_checked=True,
+    )

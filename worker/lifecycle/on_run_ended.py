@@ -1,12 +1,14 @@
-"""What follows an ended run: the row is finished, or another attempt is made. Pure, as `worker.lifecycle.transitions`.
+"""Transitions after a run has ended: the row is finished, or another attempt begins.
 
 completed            → completed (failed: no message, or the answer misses its schema)
-incomplete           → keep, once more with the limit doubled, or go on in the same thread
+incomplete           → keep, another attempt with the limit doubled, or continue on the same thread
 money refused, or the profile's model is unknown, under any code
-                     → the batch pauses: nothing is marked failed, the row's limit of attempts moves on
-expired · server_error · rate_limit_exceeded · deadline · gone
+                     → the batch pauses: nothing is marked failed, the attempt does not count
+expired · server_error · rate_limit_exceeded · deadline · run_gone
                      → another attempt while there is one; the last attempt decides
 failed otherwise     → failed          cancelled → cancelled
+
+Pure, as `worker.lifecycle.transitions`.
 """
 
 from dataclasses import replace
@@ -30,188 +32,193 @@ from askmill.worker.lifecycle.state import (
 )
 
 RETRIED_CODES = frozenset({"server_error", "rate_limit_exceeded"})
-"""Run.last_error codes that a new run may not meet (OpenAPI: RunObject.last_error; empirical #210)."""
+"""Values of `run.last_error.code` that a new run may not meet (OpenAPI: RunObject.last_error; empirical
+#210)."""
 
 TOKEN_LIMITS = {
     "max_completion_tokens": "max_completion_tokens",
     "max_output_tokens": "max_completion_tokens",
     "max_prompt_tokens": "max_prompt_tokens",
 }
-"""Reasons of `incomplete` that are limits, on either API, and the limit each names."""
+"""Reasons of `incomplete` that are limits, on either API, and the limit that each names."""
 
 
-def on_run_ended(known: JobState, event: AnswerRead, policy: RetryPolicy) -> Decision:
-    """The run has ended and what it wrote is read."""
-    if known.create_repeated and not event.checked:
+def on_run_ended(state: JobState, event: AnswerRead, policy: RetryPolicy) -> Decision:
+    """The run has ended and its answer is read."""
+    if state.create_repeated and not event.duplicates_checked:
         checking = replace(
-            known,
+            state,
             phase=Phase.CHECKING_DUPLICATES,
             answer=event.answer,
             schema_error=event.schema_error,
             failures=0,
         )
         return Decision(checking, RecoverRun(), store=True)
-    run = known.ended_run or Run(id=event.answer.run_id or "", status="completed")
+    run = state.ended_run or Run(id=event.answer.run_id or "", status="completed")
     if run.status == "completed":
-        return _completed(known, run, event)
-    if known.cancel_reason is CancelReason.USER or (
-        run.status == "cancelled" and known.cancel_reason is None
+        return _completed(state, run, event)
+    if state.cancel_reason is CancelReason.USER or (
+        run.status == "cancelled" and state.cancel_reason is None
     ):
-        return _finish(known, run, event.answer, JobStatus.CANCELLED)
+        return _finish(state, run, event.answer, JobStatus.CANCELLED)
     if run.status == "incomplete":
-        return _incomplete(known, run, event, policy)
-    return _dead(known, run, event, policy)
+        return _incomplete(state, run, event, policy)
+    return _not_completed(state, run, event, policy)
 
 
-def _completed(known: JobState, run: Run, event: AnswerRead) -> Decision:
+def on_run_gone(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
+    """The server no longer has the run."""
+    run = replace(state.ended_run, status="gone") if state.ended_run else Run(state.run_id or "", "gone")
+    error = "run_gone: the server no longer has this run"
+    if state.cancel_reason is CancelReason.USER:
+        return _finish(state, run, Answer(), JobStatus.CANCELLED)
+    if _attempts_left(state, policy) > 0:
+        return _another_attempt(state, run, error, event, policy)
+    return _finish(state, run, Answer(), JobStatus.FAILED, error)
+
+
+def _completed(state: JobState, run: Run, event: AnswerRead) -> Decision:
     answer = event.answer
     if answer.messages == 0:
-        return _finish(known, run, answer, JobStatus.FAILED, "no_message")
+        return _finish(state, run, answer, JobStatus.FAILED, "no_message")
     if answer.refusal:
-        return _finish(known, run, answer, JobStatus.COMPLETED, "refusal")
+        return _finish(state, run, answer, JobStatus.COMPLETED, "refusal")
     if event.schema_error:
-        return _finish(known, run, answer, JobStatus.FAILED, f"schema: {event.schema_error}")
-    return _finish(known, run, answer, JobStatus.COMPLETED, answer.note)
+        return _finish(state, run, answer, JobStatus.FAILED, f"schema: {event.schema_error}")
+    return _finish(state, run, answer, JobStatus.COMPLETED, answer.note)
 
 
-def _incomplete(known: JobState, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:
-    """A limit or a filter ended the run: as the policy says, where it can."""
+def _incomplete(state: JobState, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:
+    """A limit or a filter ended the run: follow `--on-incomplete` where it applies."""
     reason = run.incomplete_reason or "incomplete"
     if not event.answer.text and money_refused(
         ErrorReport(run.error_message or "", run.error_code, type=reason)
     ):
-        unpaid = replace(run, error_code=run.error_code or reason)
-        return _paused(known, unpaid, event)
+        return _pause_batch(state, replace(run, error_code=run.error_code or reason), event)
     limit = TOKEN_LIMITS.get(reason)
-    if _left(known, policy) > 0:
-        if policy.on_incomplete is OnIncomplete.RAISE_LIMIT and _can_double(known, limit, policy):
-            assert limit is not None
-            doubled = replace(known, doubled_limits=(*known.doubled_limits, limit))
-            return another_attempt(doubled, run, reason, event, policy)
+    if limit is not None and _attempts_left(state, policy) > 0:
+        if policy.on_incomplete is OnIncomplete.RAISE_LIMIT and _can_double(state, limit, policy):
+            doubled = replace(state, doubled_limits=(*state.doubled_limits, limit))
+            return _another_attempt(doubled, run, reason, event, policy)
         if policy.on_incomplete is OnIncomplete.CONTINUE and limit == "max_completion_tokens":
-            return _going_on(known, run, event, reason)
-    return _finish(known, run, event.answer, JobStatus.INCOMPLETE, reason)
+            return _continue_answer(state, run, event, reason)
+    return _finish(state, run, event.answer, JobStatus.INCOMPLETE, reason)
 
 
-def _can_double(known: JobState, limit: str | None, policy: RetryPolicy) -> bool:
-    have = policy.completion_limit if limit == "max_completion_tokens" else policy.prompt_limit
-    return limit is not None and have is not None and limit not in known.doubled_limits
+def _can_double(state: JobState, limit: str, policy: RetryPolicy) -> bool:
+    current = policy.completion_limit if limit == "max_completion_tokens" else policy.prompt_limit
+    return current is not None and limit not in state.doubled_limits
 
 
-def _going_on(known: JobState, run: Run, event: AnswerRead, reason: str) -> Decision:
-    """The next attempt asks for the rest, on the same thread."""
-    fresh = _fresh(known, run, reason, event)
-    going_on = replace(
-        fresh,
-        thread_id=known.thread_id,
+def _continue_answer(state: JobState, run: Run, event: AnswerRead, reason: str) -> Decision:
+    """The next attempt asks for the rest of the answer, on the same thread."""
+    continuing = replace(
+        _next_attempt(state, run, reason, event),
+        thread_id=state.thread_id,
         follow_up=True,
         delete_failed_turn=False,
         continuing=True,
-        partial_answers=(*known.partial_answers, event.answer.text),
+        partial_answers=(*state.partial_answers, event.answer.text),
     )
-    return Decision(going_on, Wait(), store=True, retry_reason=reason)
+    return Decision(continuing, Wait(), store=True, retry_reason=reason)
 
 
-def _dead(known: JobState, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:
-    """Expired, failed, or ended by us: another attempt where that may help."""
-    status, error = _verdict(known, run)
-    code = error.partition(":")[0]
+def _not_completed(state: JobState, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:
+    """Expired, failed, or cancelled by the worker: another attempt where that may help."""
+    status, error = _status_and_error(state, run)
     report = ErrorReport(run.error_message or "", code=run.error_code)
     unknown_model = model_missing(report)
-    if money_refused(report) or (unknown_model and "model" not in policy.row_fields):
-        return _paused(known, run, event)
+    if money_refused(report) or (unknown_model and "model" not in policy.row_overrides):
+        return _pause_batch(state, run, event)
     if unknown_model:
-        return _finish(known, run, event.answer, JobStatus.FAILED, _error_of(run))
+        return _finish(state, run, event.answer, JobStatus.FAILED, _run_error(run))
+    code = error.partition(":")[0]
     may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES or code == "deadline"
-    if may_help and _left(known, policy) > 0:
-        return another_attempt(known, run, error, event, policy)
-    return _finish(known, run, event.answer, status, None if status is JobStatus.EXPIRED else error)
+    if may_help and _attempts_left(state, policy) > 0:
+        return _another_attempt(state, run, error, event, policy)
+    return _finish(state, run, event.answer, status, None if status is JobStatus.EXPIRED else error)
 
 
-def _paused(known: JobState, run: Run, event: AnswerRead) -> Decision:
-    """Every row would end like this: nothing is marked failed, the attempt is kept, the limit moves on."""
-    error = _error_of(run)
-    fresh = replace(_fresh(known, run, error, event), attempts_before_retry=known.attempts_before_retry + 1)
+def _pause_batch(state: JobState, run: Run, event: AnswerRead) -> Decision:
+    """Every row would end like this: the attempt is kept and does not count against the row's limit."""
+    error = _run_error(run)
+    fresh = replace(
+        _next_attempt(state, run, error, event), attempts_before_retry=state.attempts_before_retry + 1
+    )
     return Decision(fresh, PauseBatch(reason=error), retry_reason=error.partition(":")[0])
 
 
-def _verdict(known: JobState, run: Run) -> tuple[JobStatus, str]:
-    """The status and error this run would end the row with."""
-    if known.cancel_reason is CancelReason.DEADLINE and run.status != "expired":
-        if known.unknown_status is not None:
-            return JobStatus.FAILED, known.unknown_status
+def _status_and_error(state: JobState, run: Run) -> tuple[JobStatus, str]:
+    """The status and error that this run would end the row with."""
+    if state.cancel_reason is CancelReason.DEADLINE and run.status != "expired":
+        if state.unknown_status is not None:
+            return JobStatus.FAILED, state.unknown_status
         return JobStatus.FAILED, "deadline: the run took longer than it may and was cancelled"
-    if known.cancel_error is not None:
-        return JobStatus.FAILED, known.cancel_error
+    if state.cancel_error is not None:
+        return JobStatus.FAILED, state.cancel_error
     if run.status == "expired":
         return JobStatus.EXPIRED, "expired"
-    return JobStatus.FAILED, _error_of(run)
+    return JobStatus.FAILED, _run_error(run)
 
 
-def _error_of(run: Run) -> str:
-    """The API's code and words for how the run ended."""
-    words = f": {run.error_message}" if run.error_message else ""
-    return f"{run.error_code or run.status}{words}"
+def _run_error(run: Run) -> str:
+    """The API's code and message for how the run ended."""
+    message = f": {run.error_message}" if run.error_message else ""
+    return f"{run.error_code or run.status}{message}"
 
 
-def gone(known: JobState, event: Event, policy: RetryPolicy) -> Decision:
-    """The server no longer has the run."""
-    run = replace(known.ended_run, status="gone") if known.ended_run else Run(known.run_id or "", "gone")
-    error = "run_gone: the server no longer has this run"
-    if known.cancel_reason is CancelReason.USER:
-        return _finish(known, run, Answer(), JobStatus.CANCELLED)
-    if _left(known, policy) > 0:
-        return another_attempt(known, run, error, event, policy)
-    return _finish(known, run, Answer(), JobStatus.FAILED, error)
-
-
-def another_attempt(known: JobState, run: Run, error: str, event: Event, policy: RetryPolicy) -> Decision:
-    """A new attempt after a back-off: a single row on a fresh thread, a conversation's row on its own."""
-    wait_s = policy.attempt_wait_s(known.attempt - known.attempts_before_retry, event.draw)
-    action = ReleaseRow(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)
+def _another_attempt(state: JobState, run: Run, error: str, event: Event, policy: RetryPolicy) -> Decision:
+    """A new attempt after a backoff, on a fresh thread; a conversation's row stays on its thread."""
+    wait_s = policy.attempt_wait_s(state.attempt - state.attempts_before_retry, event.jitter)
     return Decision(
-        _fresh(known, run, error, event), action, store=True, retry_reason=error.partition(":")[0]
+        _next_attempt(state, run, error, event),
+        wait_or_release(wait_s, policy),
+        store=True,
+        retry_reason=error.partition(":")[0],
     )
 
 
-def _fresh(known: JobState, run: Run, error: str, event: Event) -> JobState:
+def wait_or_release(wait_s: float, policy: RetryPolicy) -> Wait | ReleaseRow:
+    """Keep the slot for a short wait; release it for a longer one, so that another row can use it."""
+    return ReleaseRow(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)
+
+
+def _next_attempt(state: JobState, run: Run, error: str, event: Event) -> JobState:
     return JobState(
-        attempt=known.attempt + 1,
-        attempts_before_retry=known.attempts_before_retry,
-        shared_thread=known.shared_thread,
-        thread_id=known.thread_id if known.shared_thread else None,
-        last_message_id_before=known.last_message_id_before,
-        earlier_runs=known.earlier_runs,
-        follow_up=known.shared_thread,
-        delete_failed_turn=known.shared_thread,
-        doubled_limits=known.doubled_limits,
-        past_attempts=(*known.past_attempts, attempt_of(known, run, error, event)),
-        steps=(*known.steps, *(event.answer.steps if isinstance(event, AnswerRead) else ())),
+        attempt=state.attempt + 1,
+        attempts_before_retry=state.attempts_before_retry,
+        shared_thread=state.shared_thread,
+        thread_id=state.thread_id if state.shared_thread else None,
+        last_message_id_before=state.last_message_id_before,
+        earlier_runs=state.earlier_runs,
+        follow_up=state.shared_thread,
+        delete_failed_turn=state.shared_thread,
+        doubled_limits=state.doubled_limits,
+        past_attempts=(*state.past_attempts, attempt_of(state, run, error, event)),
+        past_steps=(*state.past_steps, *(event.answer.steps if isinstance(event, AnswerRead) else ())),
     )
 
 
-def attempt_of(known: JobState, run: Run, error: str | None, event: Event) -> Attempt:
-    """This attempt, for the ledger, timed by us: the API tells whole seconds only, and by another clock."""
+def attempt_of(state: JobState, run: Run, error: str | None, event: Event) -> Attempt:
+    """This attempt's record. Times are the worker's: the API reports whole seconds of another clock."""
     return Attempt(
-        number=known.attempt,
-        thread_id=known.thread_id,
-        run_id=known.run_id or None,
+        number=state.attempt,
+        thread_id=state.thread_id,
+        run_id=state.run_id or None,
         status=run.status,
         error=error,
-        started_at=known.began_at,
+        started_at=state.began_at,
         finished_at=event.at,
         usage=run.usage,
     )
 
 
 def _finish(
-    known: JobState, run: Run, answer: Answer, status: JobStatus, error: str | None = None
+    state: JobState, run: Run, answer: Answer, status: JobStatus, error: str | None = None
 ) -> Decision:
-    text = "".join((*known.partial_answers, answer.text))
-    last = replace(known, ended_run=run, answer=answer)
-    return Decision(last, Finish(status, error=error, answer=text))
+    text = "".join((*state.partial_answers, answer.text))
+    return Decision(replace(state, ended_run=run, answer=answer), Finish(status, error=error, answer=text))
 
 
-def _left(known: JobState, policy: RetryPolicy) -> int:
-    """Attempts that may still be made."""
-    return known.attempts_before_retry + policy.attempts - known.attempt
+def _attempts_left(state: JobState, policy: RetryPolicy) -> int:
+    return state.attempts_before_retry + policy.attempts - state.attempt

@@ -1,11 +1,11 @@
-"""When to look at a run again: planned from what its batch's runs have shown, never a fixed second.
+"""When to poll a run: planned from the run times that its batch has shown, not at a fixed interval.
 
-    nothing known   the oldest runs look for all others, each step a tenth later; a server's hint is heeded
-    some have ended the plan: look times t₁ < t₂ < … that cost least in looks and in late noticing
-    past the plan   steps as wide as the ends seen last suggest; where nobody has looked, no wider than above
+    no run has ended   the oldest runs are polled for all others, a tenth later each time; or by a server's
+    hint some have ended    the plan: poll times t₁ < t₂ < … that cost least in polls and in delay past the
+    plan      intervals from the last ends; at ages never polled, no wider than before the first end
 
 Runs that are still running count as well as those that have ended. Pure: times come in, seconds go out.
-How the plan is found, and how near it is to the best that can be: docs/decisions/polling.md.
+How the plan is found, and how near it is to the optimum: docs/decisions/polling.md.
 """
 
 from bisect import bisect_right
@@ -14,40 +14,41 @@ from itertools import accumulate
 from math import ceil, exp, floor, inf, log, sqrt
 
 BIN = 0.015
-"""Ages are counted in steps of 1.5 %."""
+"""Width of a bin of run ages: 1.5 %."""
 MEMORY = 200
-"""Runs that end until what was seen counts a third: a batch whose runs grow slower or faster is followed."""
+"""After so many ended runs, earlier observations count a third: the plan follows a batch that changes
+speed."""
 DELAY_WORTH = 140.0
-"""Looks that one whole run's time of delay is worth; THRIFTY_WORTH where requests are limited."""
+"""Polls that a delay of one whole run time is worth; THRIFTY_WORTH where requests are limited."""
 THRIFTY_WORTH = 50.0
 NEAR, BEYOND = 0.1, 0.3
-"""A delay counts in full up to a tenth of the run's time, and with 0.3 beyond: half of the answers soon,
-rather than none late."""
+"""A delay counts in full up to a tenth of the run time and with 0.3 beyond it: half of the answers early is
+better than none late."""
 SHORTEST_S = 0.5
-"""What counts as 1 % is never less than of half a second: nobody waits for milliseconds."""
-FIRST_LOOK_S = 0.05
-SCOUT_STEP, SCOUTS, WATCHER = 0.1, 2, 50
-"""Where nobody has looked yet, so many runs look at each age, and of those that wait every WATCHER-th;
-the others learn from them."""
-LONGEST_BLIND_S = 60.0
-IMAGINED = 0.5
-"""Half a run is imagined beside those seen, of which one would end in each factor e of its age."""
+"""Shares of a run time are shares of at least half a second: nobody waits for milliseconds."""
+FIRST_POLL_S = 0.05
+SCOUT_INTERVAL, SCOUTS, WATCHER = 0.1, 2, 50
+"""At an age never polled before, so many runs are polled, and of those that wait every WATCHER-th; the others
+learn from them."""
+LONGEST_INTERVAL_S = 60.0
+PRIOR_RUNS = 0.5
+"""A prior of half a run, of which one would end in each factor e of its age."""
 RECENT, ENDS = 0.3, 4.0
-"""What comes beyond the highest age seen is taken from so many ends below it, or from so much of the age."""
+"""The hazard beyond the highest age seen comes from so many ends below it, or from so much of the age."""
 FAR = 4.0
 """The plan reaches beyond the highest age seen by this factor."""
 FEW = 0.005
-"""Where so small a share of the runs ends, or is left, no look is placed for it."""
+"""No poll is placed for a smaller share of runs."""
 KNOTS = 40
-"""The share that ends is held constant over so many stretches: single runs do not attract looks."""
-NEWS, RUNNING_NEWS = 6, 8
-"""A new plan once a sixth of what is known is new; eight runs seen running are as much news as one end."""
+"""The share that ends is constant over so many stretches: single runs do not attract polls."""
+NEW_PLAN_SHARE, RUNNING_PER_END = 6, 8
+"""A new plan once a sixth of the observations are new; eight runs seen running count as one end."""
 MOST_PLACES = 80
-"""Where a look may be placed; a plan of so many takes two milliseconds."""
+"""How many places for a poll a plan has; such a plan takes two milliseconds."""
 
 
 def step_of(seconds: float) -> int:
-    """The number of the 1.5 % step that a time lies in."""
+    """The number of the 1.5 % bin that a time lies in."""
     return floor(log(max(seconds, 0.01)) / BIN)
 
 
@@ -57,90 +58,97 @@ def _end_of(number: int) -> float:
 
 @dataclass
 class RunTimes:
-    """What one batch's runs on this worker have shown, and the looks planned from it; all in seconds.
+    """Run times of one batch on this worker, and the polls planned from them; all in seconds.
 
-    Of each step of age is known how many runs came into it and how many ended in it: the runs that are still
-    running, were handed away or cancelled count for the ages that they were seen to pass, and no more.
+    For each bin of ages: how many runs reached it and how many ended in it. Runs that are still running, were
+    released or cancelled count for the ages that they were seen to pass, and no more.
     """
 
     delay_worth: float = DELAY_WORTH
     _ended: dict[int, float] = field(default_factory=dict)
-    _came: dict[int, float] = field(default_factory=dict)
-    """By step: runs that come in there, less runs that are not followed beyond the step before."""
+    _entered: dict[int, float] = field(default_factory=dict)
+    """By bin: runs that enter there, less runs that are not followed beyond the bin before."""
     _mass: dict[int, float] = field(default_factory=dict)
-    _known: float = 0.0
-    _news: float = 0.0
+    _observed_ends: float = 0.0
+    _new_observations: float = 0.0
     _new_ends: int = 0
-    _reach: int = 0
-    """The highest step that the plan knows: a few ends there are news."""
+    _highest_bin: int = 0
+    """The highest bin of the plan: a few ends beyond it require a new one."""
     _plan: tuple[float, ...] = ()
-    _tail_step: float = 0.0
+    _tail_interval: float = 0.0
     _scouted: list[float] = field(default_factory=list)
     _waiting: int = 0
 
     def running(self, seen_s: float, age_s: float) -> None:
-        """A run last seen running at `seen_s` still runs at `age_s`."""
-        _add(self._came, step_of(seen_s), 1.0)
-        _add(self._came, step_of(age_s), -1.0)
-        self._news += 1 / RUNNING_NEWS
+        """A run last seen running at age `seen_s` is still running at `age_s`."""
+        _add(self._entered, step_of(seen_s), 1.0)
+        _add(self._entered, step_of(age_s), -1.0)
+        self._new_observations += 1 / RUNNING_PER_END
 
     def ended(self, seen_s: float, at_least_s: float, at_most_s: float) -> None:
         """A run last seen running at `seen_s` has ended after more than `at_least_s`, at most `at_most_s`.
 
-        What lies between is shared out as earlier runs suggest (an estimate by expectation, as Turnbull's):
-        that a look came early or late, or that a server tells whole seconds, does not blur what is known.
+        The end is distributed over that interval as earlier runs suggest (expectation, as Turnbull's
+        estimator): early or late polls, and a server's whole seconds, do not blur the estimate.
         """
         low, high = step_of(at_least_s), step_of(at_most_s)
         low = max(min(low, high), high - 300)
         weights = {number: self._mass.get(number, 0.0) + 1e-4 for number in range(low, high + 1)}
         total = sum(weights.values())
-        _add(self._came, min(step_of(seen_s), low), 1.0)
+        _add(self._entered, min(step_of(seen_s), low), 1.0)
         for number, weight in weights.items():
             _add(self._ended, number, weight / total)
-            _add(self._came, number + 1, -weight / total)
-        self._known, self._new_ends = self._known + 1, self._new_ends + 1
-        self._news += 1 if low < self._reach else max(1, self._known / NEWS / ENDS)
+            _add(self._entered, number + 1, -weight / total)
+        self._observed_ends, self._new_ends = self._observed_ends + 1, self._new_ends + 1
+        self._new_observations += (
+            1 if low < self._highest_bin else max(1, self._observed_ends / NEW_PLAN_SHARE / ENDS)
+        )
 
     def next_look_s(self, age_s: float, seen_s: float = 0.0, hint_s: float | None = None) -> float:
-        """Seconds until a run of age `age_s`, last seen running at `seen_s`, is to be looked at; 0: now.
+        """Seconds until the next poll of a run of age `age_s`, last seen running at `seen_s`; 0: now.
 
-        After waiting, ask again: others may have told more meanwhile. An answer of 0 counts as a look.
+        Call it again after waiting: other runs may have ended meanwhile. A return of 0 counts as a poll.
+
+        Args:
+            age_s: the run's age now.
+            seen_s: its age when it was last seen running.
+            hint_s: the server's hint, from the reply to the last poll.
         """
         scouted = self._scouted[0] if len(self._scouted) == SCOUTS else 0.0
         after = max(seen_s, scouted)
-        step_s = max(FIRST_LOOK_S, min(LONGEST_BLIND_S, after * SCOUT_STEP))
+        interval_s = max(FIRST_POLL_S, min(LONGEST_INTERVAL_S, after * SCOUT_INTERVAL))
         if hint_s is not None and seen_s >= scouted and not self._ended:
-            step_s = max(step_s, min(hint_s, LONGEST_BLIND_S))
-        planned = self._planned(seen_s) if self._ended else inf
-        wait_s = unless_now(min(planned, after + step_s) - age_s)
-        if wait_s and planned > after + step_s and seen_s < min(age_s, scouted):
+            interval_s = max(interval_s, min(hint_s, LONGEST_INTERVAL_S))
+        planned = self._next_planned(seen_s) if self._ended else inf
+        wait_s = unless_now(min(planned, after + interval_s) - age_s)
+        if wait_s and planned > after + interval_s and seen_s < min(age_s, scouted):
             self._waiting = (self._waiting + 1) % WATCHER
             wait_s = wait_s if self._waiting else 0.0
         if not wait_s:
             self._scouted = sorted([*self._scouted, age_s])[-SCOUTS:]
         return wait_s
 
-    def _step(self, hazard: float) -> float:
-        """The best step, as a share of the age, where so many of the runs end in a factor e of their age."""
+    def _best_interval(self, hazard: float) -> float:
+        """The best interval, as a share of the age, at this hazard (ends in a factor e of age)."""
         return sqrt(2 / (self.delay_worth * hazard))
 
-    def _planned(self, seen_s: float) -> float:
-        """The age of the next look after one at `seen_s`."""
-        if not self._plan or self._news * NEWS >= self._known:
-            self._make_plan()
+    def _next_planned(self, seen_s: float) -> float:
+        """The age of the next poll after one at `seen_s`."""
+        if not self._plan or self._new_observations * NEW_PLAN_SHARE >= self._observed_ends:
+            self._plan_polls()
         place = bisect_right(self._plan, seen_s * (1 + BIN / 2) + 0.002)
         if place < len(self._plan):
             return self._plan[place]
-        return max(self._plan[-1], seen_s * (1 + self._tail_step), seen_s + FIRST_LOOK_S)
+        return max(self._plan[-1], seen_s * (1 + self._tail_interval), seen_s + FIRST_POLL_S)
 
-    def _make_plan(self) -> None:
-        kept = exp(-self._new_ends / MEMORY)
-        self._ended = {number: weight * kept for number, weight in self._ended.items()}
-        self._came = {number: weight * kept for number, weight in self._came.items()}
-        self._known, self._news, self._new_ends = self._known * kept, 0.0, 0
-        self._reach = max(*self._ended, *self._came)
-        self._mass, hazard = estimated(self._ended, self._came)
-        self._tail_step = min(1.0, self._step(hazard))
+    def _plan_polls(self) -> None:
+        decay = exp(-self._new_ends / MEMORY)
+        self._ended = {number: weight * decay for number, weight in self._ended.items()}
+        self._entered = {number: weight * decay for number, weight in self._entered.items()}
+        self._observed_ends, self._new_observations, self._new_ends = self._observed_ends * decay, 0.0, 0
+        self._highest_bin = max(*self._ended, *self._entered)
+        self._mass, hazard = estimated(self._ended, self._entered)
+        self._tail_interval = min(1.0, self._best_interval(hazard))
         self._plan = best_plan(self._mass, self.delay_worth)
 
 
@@ -148,38 +156,39 @@ def _add(counts: dict[int, float], number: int, weight: float) -> None:
     counts[number] = counts.get(number, 0.0) + weight
 
 
-def ended_between(seen_s: float, age_s: float, told_s: float | None) -> tuple[float, float]:
-    """The ages between which a run ended: seen running, seen ended, and what its server tells.
+def ended_between(seen_s: float, age_s: float, reported_s: float | None) -> tuple[float, float]:
+    """The ages between which a run ended: seen running, seen ended, and its duration as the server reports
+    it.
 
-    Servers tell moments in whole seconds, so `told_s`, the difference of two, is a second wrong either way.
+    Servers report times in whole seconds, so `reported_s`, a difference of two, may be a second off either
+    way.
     """
-    if told_s is None:
+    if reported_s is None:
         return seen_s, age_s
-    low_s, high_s = max(seen_s, told_s - 1.0), min(age_s, told_s + 1.0)
+    low_s, high_s = max(seen_s, reported_s - 1.0), min(age_s, reported_s + 1.0)
     return (low_s, high_s) if low_s <= high_s else (seen_s, age_s)
 
 
 def unless_now(wait_s: float) -> float:
-    """A wait of less than a millisecond is none."""
+    """The wait, or 0 if it is shorter than a millisecond."""
     return wait_s if wait_s >= 0.001 else 0.0
 
 
-def estimated(ended: dict[int, float], came: dict[int, float]) -> tuple[dict[int, float], float]:
-    """The share of all runs that ends in each step; and of those left, how many end in a factor e of age.
+def estimated(ended: dict[int, float], entered: dict[int, float]) -> tuple[dict[int, float], float]:
+    """The share of all runs that ends in each bin, and the hazard beyond them (ends in a factor e of age).
 
-    The share of those that came into a step that ended there tells how many of all are left behind it: the
-    product-limit estimate of Kaplan and Meier, with that share held constant over stretches.
+    The product-limit estimate of Kaplan and Meier, with the share that ends held constant over stretches.
     """
     few, first = FEW * sum(ended.values()), min(ended)
     for first in sorted(ended):
         few -= ended[first]
         if few < 0:
             break
-    lowest, beyond = first - ceil(log(3) / BIN), max(*ended, *came) + 1
-    before = sum(weight for number, weight in came.items() if number < lowest)
-    at_risk = list(accumulate((came.get(number, 0.0) for number in range(lowest, beyond)), initial=before))[
-        1:
-    ]
+    lowest, beyond = first - ceil(log(3) / BIN), max(*ended, *entered) + 1
+    before = sum(weight for number, weight in entered.items() if number < lowest)
+    at_risk = list(
+        accumulate((entered.get(number, 0.0) for number in range(lowest, beyond)), initial=before)
+    )[1:]
     ends = [ended.get(number, 0.0) for number in range(lowest, beyond)]
     hazard = _hazard_beyond(ends, at_risk)
     shares = [*_shares(ends, at_risk), *[1 - exp(-hazard * BIN)] * ceil(log(FAR) / BIN)]
@@ -193,10 +202,10 @@ def estimated(ended: dict[int, float], came: dict[int, float]) -> tuple[dict[int
 
 
 def _shares(ends: list[float], at_risk: list[float]) -> list[float]:
-    """Of the runs that came into each step the share that ended there, constant over stretches of equal ends.
+    """Of the runs that reached each bin the share that ended there, constant over stretches of equal ends.
 
-    The wait before a stretch's first end belongs to it, unless it is much longer than the stretch: a gap
-    between two kinds of runs stays one.
+    The gap before a stretch's first end belongs to the stretch, unless it is much longer: then it separates
+    two kinds of runs.
     """
     shares, enough = list[float](), max(ENDS, sum(ends) / KNOTS)
     start = first = 0
@@ -205,8 +214,8 @@ def _shares(ends: list[float], at_risk: list[float]) -> list[float]:
     def close(stop: int, ended: float) -> None:
         nonlocal start
         steps = stop - start
-        passed = sum(at_risk[start:stop]) + IMAGINED * steps
-        shares.extend([min(1.0, (ended + IMAGINED * BIN * steps) / passed)] * steps)
+        passed = sum(at_risk[start:stop]) + PRIOR_RUNS * steps
+        shares.extend([min(1.0, (ended + PRIOR_RUNS * BIN * steps) / passed)] * steps)
         start = stop
 
     for place, ended in enumerate(ends):
@@ -223,30 +232,30 @@ def _shares(ends: list[float], at_risk: list[float]) -> list[float]:
 
 
 def _hazard_beyond(ends: list[float], at_risk: list[float]) -> float:
-    """Ends in a factor e of age, of each run that gets there: as the last ends below suggest."""
-    ended = passed = IMAGINED
+    """The hazard beyond the last bin, from the last ends below it."""
+    ended = passed = PRIOR_RUNS
     for step in range(1, min(len(ends), ceil(RECENT / BIN)) + 1):
         ended, passed = ended + ends[-step], passed + at_risk[-step] * BIN
-        if ended >= ENDS + IMAGINED:
+        if ended >= ENDS + PRIOR_RUNS:
             break
     return ended / passed
 
 
 def best_plan(mass: dict[int, float], delay_worth: float) -> tuple[float, ...]:
-    """The look times that minimise looks + `delay_worth` x cost of delay, by dynamic programming.
+    """The poll times that minimise polls + `delay_worth` x cost of delay, by dynamic programming.
 
-    `mass`: the share of the runs that ends in each step. From the last look backwards: the cost of going on
-    from look i is the least, over the next look j, of P(still running at i) + cost of delay of those that end
-    between + cost from j.
+    `mass`: the share of the runs that ends in each bin. From the last poll backwards: the cost from poll i on
+    is the least, over the next poll j, of P(still running at i) + cost of delay of those that end between +
+    cost from j.
     """
-    drawn = _Drawn(mass, delay_worth)
+    sums = _CumulativeSums(mass, delay_worth)
     places = _places([mass[number] for number in sorted(mass)])
     last = len(places) - 1
     cost, following = [0.0] * (last + 1), [last] * (last + 1)
     for i in range(last - 1, -1, -1):
-        running, best = 1 - drawn.share[places[i]], inf
+        running, best = 1 - sums.share[places[i]], inf
         for j in range(i + 1, last + 1):
-            late = drawn.late(places[i], places[j])
+            late = sums.late(places[i], places[j])
             if late >= best:
                 break
             if running + late + cost[j] < best:
@@ -255,19 +264,19 @@ def best_plan(mass: dict[int, float], delay_worth: float) -> tuple[float, ...]:
     plan, i = [], 0
     while i < last:
         i = following[i]
-        plan.append(drawn.ends[places[i] - 1])
+        plan.append(sums.ends[places[i] - 1])
     return tuple(plan)
 
 
 def _places(mass: list[float]) -> list[int]:
-    """Where looks may be placed: closer together where more runs end, as the best ones are (by the root)."""
+    """Where polls may be placed: closer together where more runs end (by the square root)."""
     so_far = list(accumulate(map(sqrt, mass)))
-    wanted = [floor(MOST_PLACES * value / so_far[-1]) for value in so_far]
-    return [0, *(place for place in range(1, len(mass)) if wanted[place] > wanted[place - 1]), len(mass)]
+    ranks = [floor(MOST_PLACES * value / so_far[-1]) for value in so_far]
+    return [0, *(place for place in range(1, len(mass)) if ranks[place] > ranks[place - 1]), len(mass)]
 
 
-class _Drawn:
-    """The distribution as sums over its steps, so that the cost of any interval is one subtraction."""
+class _CumulativeSums:
+    """The distribution as sums over its bins, so that the cost of any interval is one subtraction."""
 
     def __init__(self, mass: dict[int, float], delay_worth: float) -> None:
         numbers = sorted(mass)
@@ -276,7 +285,8 @@ class _Drawn:
         typical = _median(mass)
         for number, end in zip(numbers, self.ends, strict=True):
             middle = end * exp(-BIN / 2)
-            # Between shares of the run's time and plain seconds: who waits, and the slot, count seconds.
+            # A compromise between shares of the run time and plain seconds, which the user and the slot
+            # count.
             worth = delay_worth * mass[number] * sqrt(middle / typical)
             scale = worth / max(middle, SHORTEST_S)
             self.share.append(self.share[-1] + mass[number])
@@ -285,7 +295,7 @@ class _Drawn:
             self._offset.append(self._offset[-1] + scale * middle)
 
     def late(self, here: int, there: int) -> float:
-        """What it costs that runs ending in the steps from `here` on are seen at the end of `there` - 1."""
+        """The cost of noticing, at the end of bin `there` - 1, the runs that end from bin `here` on."""
         end = self.ends[there - 1]
         near = bisect_right(self.ends, end / (1 + NEAR), here, there)
         far = NEAR * (self._full[near] - self._full[here])

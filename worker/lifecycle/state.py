@@ -1,10 +1,11 @@
-"""What a worker knows of one job, what it may observe, and what it may do: the data of the lifecycle.
+"""Data of the lifecycle: a job's state, the events that may be observed, and the actions that may follow.
 
-`JobState` is what survives a kill: it is stored with the job as JSON before anything that costs money is sent.
-All times are Unix seconds of a time that never jumps (`worker.runtime.redis_clock`); stored, they are by Redis' clock.
+`JobState` survives a kill: it is stored as JSON with the row before any request that costs money. All times
+are Unix seconds of a clock that never jumps (`worker.runtime.redis_clock`); in the store they follow Redis'
+clock.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from askmill.jobs.model.models import Attempt, JobStatus, Step
@@ -21,39 +22,39 @@ from askmill.worker.lifecycle.retry import RequestKind
 
 
 class Phase(StrEnum):
-    """How far the present attempt is."""
+    """How far the current attempt is."""
 
     NEW = "new"
-    """Nothing paid for yet: a thread perhaps, no run."""
-    CREATE_SENT = "sent"
-    """A create has been or is about to be sent; its reply is not known."""
-    POLLING = "follow"
-    """The run's id is stored; look at it until it ends."""
-    CALLING_TOOLS = "act"
-    """The run waits for functions; their outputs, once stored, are submitted."""
-    READING = "read"
+    """No run yet; perhaps a thread. Nothing has been paid for."""
+    CREATE_SENT = "create_sent"
+    """The create has been sent or is about to be sent; its reply is unknown."""
+    POLLING = "polling"
+    """The run's id is stored; the run is polled until it ends."""
+    CALLING_TOOLS = "calling_tools"
+    """The functions have been called; their outputs are stored and submitted."""
+    READING = "reading"
     """The run has ended; its messages and steps are to be read."""
-    CHECKING_DUPLICATES = "check"
-    """The answer is read; a create was repeated in doubt, so look for a surplus run."""
+    CHECKING_DUPLICATES = "checking_duplicates"
+    """The answer is read; a create was repeated, so the thread is searched for a duplicate run."""
 
 
 class CancelReason(StrEnum):
-    """Why we asked the API to end a run."""
+    """Why the worker cancels a run."""
 
     DEADLINE = "deadline"
     USER = "user"
     ROW = "row"
-    """Something about this row: refused outputs, too many rounds of functions."""
+    """The row itself: its outputs were refused, or it called functions too often."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """All that is known of a job whose row is claimed. Fields marked (memory) need not survive a kill."""
+    """Everything stored about a row in progress. Fields marked (memory) need not survive a kill."""
 
     phase: Phase = Phase.NEW
     attempt: int = 1
     attempts_before_retry: int = 0
-    """Attempts made before `askmill retry`: the limit counts from here."""
+    """Attempts made before `askmill retry`; the limit of attempts counts from here."""
     thread_id: str | None = None
     run_id: str | None = None
     shared_thread: bool = False
@@ -63,106 +64,132 @@ class JobState:
     earlier_runs: tuple[str, ...] = ()
     """The last runs of the conversation's earlier turns."""
     follow_up: bool = False
-    """The thread stood before this attempt: the question goes along with the run."""
+    """The thread existed before this attempt: the question is sent with the run."""
     delete_failed_turn: bool = False
-    """A dead run's turn is to be deleted from the shared thread first."""
+    """The messages of a failed run are to be deleted from the shared thread first."""
     continuing: bool = False
-    """This attempt asks the model to go on with a truncated answer."""
+    """This attempt asks the model to continue a truncated answer."""
     create_sent_at: float | None = None
     began_at: float | None = None
-    """When we first saw the run."""
+    """When this worker, or an earlier one, first saw the run."""
     lifetime_s: float | None = None
-    """How long the API lets the run live, by its own clock, from its start."""
+    """How long the API lets the run live, from its start, measured by the API's clock."""
     locked_since: float | None = None
+    """Since when another run has locked the thread."""
     doubled_limits: tuple[str, ...] = ()
     """Token limits that `raise-limit` has doubled."""
     partial_answers: tuple[str, ...] = ()
-    """Truncated answers that `continue` goes on from."""
+    """Truncated answers that `continue` adds to."""
     outputs: tuple[ToolOutput, ...] = ()
     tool_rounds: int = 0
     create_unconfirmed: bool = False
-    """A create without a reply was not found: look once more before creating again."""
+    """A create without a reply was not found: look once more before the create is repeated."""
     create_repeated: bool = False
-    """A create was repeated in doubt."""
+    """An unconfirmed create was repeated."""
     past_attempts: tuple[Attempt, ...] = ()
-    steps: tuple[Step, ...] = ()
+    past_steps: tuple[Step, ...] = ()
     """Steps of earlier attempts."""
     ended_run: Run | None = None
     """The run as it ended, while it is being read."""
     answer: Answer | None = None
     schema_error: str | None = None
     crashes: int = 0
-    """How often following this row has raised what nobody expected."""
+    """How often an unexpected exception ended the work on this row."""
     cancel_reason: CancelReason | None = None
     cancel_error: str | None = None
     cancel_requested_at: float | None = None
     unknown_status: str | None = None
-    """A status never seen before (memory)."""
+    """A run status that askmill does not know (memory)."""
     overdue: bool = False
-    """Its deadline has passed: one more look, and only then is it asked to end (memory)."""
+    """The deadline has passed; the run is polled once more before it is cancelled (memory)."""
     failures: int = 0
-    """Faults in a row at the present step (memory)."""
+    """Consecutive failed requests of the current step (memory)."""
     failing_since: float | None = None
-    """When those faults began (memory)."""
-    gone_since: float | None = None
+    """When those failures began (memory)."""
+    not_found_since: float | None = None
     """Since when the server has answered nothing but 404 (memory)."""
 
     @property
     def known_run_ids(self) -> frozenset[str]:
-        """Runs of earlier attempts and, the last of them, of earlier turns."""
+        """Runs of earlier attempts and the last runs of earlier turns."""
         return frozenset(
             (*self.earlier_runs, *(attempt.run_id for attempt in self.past_attempts if attempt.run_id))
         )
 
+    def with_failure(self, at: float) -> "JobState":
+        """The state after one more failed request of the current step."""
+        since = self.failing_since if self.failing_since is not None else at
+        return replace(self, failures=self.failures + 1, failing_since=since)
 
-# ── what may be observed ──
+
+# ── events ──
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something observed, at a time, with a random number in [0, 1) for jitter."""
+    """Something observed at a time, with a random number in [0, 1) for jitter."""
 
     at: float
-    draw: float = 0.5
+    jitter: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed(Event):
-    """The row is ours, new or left by another worker; or a wait is over."""
+    """The row is claimed, new or released by another worker; or a wait is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved(Event):
-    """The shared limits and the budget let us make a run."""
+    """The rate limits allow one run."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedTurnDeleted(Event):
-    """A dead run's messages are gone from the shared thread."""
+    """The messages of a failed run are deleted from the shared thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadCreated(Event):
-    """The thread stands, with the question on it."""
+    """The thread exists, with the question on it."""
 
     thread_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateSkipped(Event):
-    """The create was held up for so long that it was not sent: its mark is to be stored anew."""
+    """The create was delayed so long that it was not sent; its mark must be stored again first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunObserved(Event):
-    """A run as a create, a look, a cancel or a submit showed it."""
+    """The API has returned the run. The subclasses name the request."""
 
     run: Run = field(default_factory=lambda: Run(id="", status=""))
 
 
 @dataclass(frozen=True, slots=True)
+class RunCreated(RunObserved):
+    """The reply to the create."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPolled(RunObserved):
+    """The reply to a poll."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAccepted(RunObserved):
+    """The reply to a cancel; the run may still complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsSubmitted(RunObserved):
+    """The reply to a submit of tool outputs. The run may have a new id (Responses)."""
+
+
+@dataclass(frozen=True, slots=True)
 class LookupDone(Event):
-    """What a look for a run whose create (or submit) got no reply has shown."""
+    """The result of a search for a run whose create (or submit) got no reply."""
 
     lookup: RunLookup = field(default_factory=lambda: RunLookup(kind=LookupKind.NOTHING))
 
@@ -176,23 +203,22 @@ class ToolsCalled(Event):
 
 @dataclass(frozen=True, slots=True)
 class AnswerRead(Event):
-    """All messages and steps of an ended run. `schema_error` says how it misses the response schema."""
+    """All messages and steps of an ended run."""
 
     answer: Answer = field(default_factory=Answer)
     schema_error: str | None = None
-    checked: bool = False
-    """Surplus runs have been looked for."""
+    """How the answer misses the response schema."""
+    duplicates_checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed(Event):
-    """The last request did not succeed."""
+    """The last request failed."""
 
     error: ApiError = field(default_factory=lambda: ApiError(status=None))
     request: RequestKind = RequestKind.READ
-    """Which request it was."""
-    row_fields: frozenset[str] = frozenset()
-    """What the row chose itself (`--override`)."""
+    row_overrides: frozenset[str] = frozenset()
+    """Names of the settings that the row itself overrides (`--override`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,59 +228,59 @@ class CancelRequested(Event):
 
 @dataclass(frozen=True, slots=True)
 class PauseRequested(Event):
-    """The batch is paused: start nothing."""
+    """The batch is paused: start no run."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetFull(Event):
-    """The budget has no room while other runs are in flight: it may, once they have ended."""
+    """The budget has no room until runs in flight have ended."""
 
 
-# ── what may be done ──
+# ── actions ──
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing for the runner to do; its outcome is the next event."""
+    """One thing to do; its outcome is the next event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reserve(Action):
-    """Ask the shared limits and the budget for one run."""
+    """Ensure that the assistant exists, and wait until the rate limits allow one run."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteFailedTurn(Action):
-    """Delete what a dead run left on the shared thread."""
+    """Delete the messages that a failed run left on the shared thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateThread(Action):
-    """Make the thread."""
+    """Create the thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateRun(Action):
-    """Make the run; `JobState` is stored with phase SENT first."""
+    """Create the run; the state is stored with phase CREATE_SENT first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoverRun(Action):
-    """Look for the run of a create without a reply, after a wait."""
+    """After a wait, search for the run of a create without a reply."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RecoverSubmit(Action):
-    """Look whether outputs whose submission got no reply have arrived, after a wait."""
+    """After a wait, check whether outputs whose submission got no reply have arrived."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PollRun(Action):
-    """Look at the run. `after_s` None: when the polling plan says, but no later than `by`."""
+    """Read the run. `after_s` None: when the polling plan says, but no later than `by`."""
 
     after_s: float | None = None
     by: float | None = None
@@ -262,49 +288,49 @@ class PollRun(Action):
 
 @dataclass(frozen=True, slots=True)
 class CancelRun(Action):
-    """Ask the API to end the run, after a wait."""
+    """After a wait, ask the API to end the run."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class CallTools(Action):
-    """Call the functions the model asks for."""
+    """Call the functions that the model asks for."""
 
     calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitOutputs(Action):
-    """Submit the stored outputs, after a wait."""
+    """After a wait, submit the stored outputs."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAnswer(Action):
-    """Read all messages and steps of the ended run, after a wait."""
+    """After a wait, read all messages and steps of the ended run."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wait(Action):
-    """Do nothing for a while; then the event is Claimed."""
+    """Keep the slot and wait; the next event is Claimed."""
 
     wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRow(Action):
-    """Give the row and its slot back; it is due again after a while."""
+    """Release the row and its slot; the row is due again after a wait."""
 
     wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PauseBatch(Action):
-    """Pause the whole batch with this reason, and give the row back; it is due again after a while."""
+    """Pause the whole batch and release the row; the row is due again after a wait."""
 
     reason: str = ""
     wait_s: float = 0.0
@@ -321,18 +347,35 @@ class Finish(Action):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is known now, and what to do next.
-
-    `store`: `known` must be stored before the action. `throttled_s`: slow every worker for so long.
-    `create_failed`: counts towards pausing the batch. `surplus`: runs to cancel, made twice by a late create.
-    `retried`: why a new attempt begins. `unknown_create`: a create left no trace and is repeated.
-    """
+    """The new state and the action that follows."""
 
     state: JobState
     action: Action
     store: bool = False
+    """`state` must be stored before the action."""
     throttled_s: float | None = None
+    """Every worker sends less for so long: the API asked for it."""
     create_failed: bool = False
+    """Counts towards pausing the batch."""
     duplicate_run_ids: tuple[str, ...] = ()
+    """Runs to cancel: a late create made them in addition."""
     retry_reason: str | None = None
+    """Why a new attempt begins."""
     unknown_create: bool = False
+    """A create left no trace and is repeated, or the row ends without it."""
+
+    @classmethod
+    def create_run(cls, state: JobState, at: float) -> "Decision":
+        """Create the run, with the mark CREATE_SENT stored first."""
+        sent = replace(
+            state, phase=Phase.CREATE_SENT, create_sent_at=at, failing_since=None, not_found_since=None
+        )
+        return cls(sent, CreateRun(), store=True)
+
+    @classmethod
+    def cancel_run(cls, state: JobState, reason: CancelReason, at: float) -> "Decision":
+        """Cancel the run; what follows is decided when it has ended.
+
+        Stored first: a worker that finds the run cancelled after a kill must know who cancelled it, and why.
+        """
+        return cls(replace(state, cancel_reason=reason, cancel_requested_at=at), CancelRun(), store=True)

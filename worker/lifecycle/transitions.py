@@ -1,21 +1,21 @@
-"""What next? A pure function from what is known of a job and what was just observed to what to do.
+"""The state machine of one row: `advance(state, event, policy)` returns the next state and action.
 
-    NEW ──Reserve──▶ CreateThread ──▶ SENT ──MakeRun──▶ FOLLOW ──Look…──▶ READ ──ReadAnswer──▶ Finish
-     ▲  (thread stored, then the create)  │              │  ▲               │
-     │                        no reply: RecoverRun          ▼  │               ├▶ CHECK (a create was repeated)
-     │                                    │             ACT: CallTools ──▶ Submit
-     │                                    └─ not there, its time limit over: NEW, in doubt
-     └── a new attempt: expired, server_error, rate_limit_exceeded, deadline, gone, raise-limit, continue
+    NEW ──Reserve──▶ CreateThread ──▶ CREATE_SENT ──CreateRun──▶ POLLING ──PollRun…──▶ READING ──▶ Finish
+     ▲                                  │                         ▲  │                   │
+     │                       no reply: RecoverRun                 │  ▼                   └▶ CHECKING_
+     │                                  │                    CALLING_TOOLS                  DUPLICATES
+     │                                  └─ not found within its time limit: NEW, unconfirmed
+     └── a new attempt: expired, server_error, rate_limit_exceeded, deadline, run_gone, raise-limit, continue
 
-A fault on the way is read in `worker.lifecycle.retry`; what follows an ended run stands in `worker.lifecycle.on_run_ended`.
-No clock, no chance, no I/O here: times and draws come with the events.
+Failed requests are handled in `on_error`, ended runs in `on_run_ended`, paused and cancelled batches in
+`on_batch_state`. The functions are pure: no clock, randomness or I/O; times and jitter come with the events.
 """
 
 from dataclasses import replace
 
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, LookupKind, Run
-from askmill.worker.lifecycle.on_error import PAUSED_WAIT_S, ask_to_end, checked, not_found, on_error, send
+from askmill.worker.lifecycle.on_error import PAUSED_WAIT_S, answer_after_check, create_not_found, on_error
 from askmill.worker.lifecycle.on_run_ended import on_run_ended
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import (
@@ -44,121 +44,123 @@ from askmill.worker.lifecycle.state import (
     ReleaseRow,
     RequestFailed,
     Reserve,
+    Reserved,
     RunObserved,
     SubmitOutputs,
     ThreadCreated,
     ToolsCalled,
 )
 
-ROOM_WAIT_S = 2.0
-"""How long a row waits, about, for runs in flight to make room in the budget."""
+BUDGET_WAIT_S = 2.0
+"""How long, on average, a row waits for runs in flight to free budget."""
 SEND_WITHIN_S = 2.0
-"""How old `sent_at` may be when the create is written: a lost reply is looked for from then on."""
+"""How old `create_sent_at` may be when the create is sent: a lost reply is searched for from then on."""
+DEFAULT_DEADLINE_S = 600.0
+LIFETIME_GRACE_S = 60.0
+"""How long past the API's own limit a run may take before it is cancelled."""
 
 
-def in_time(known: JobState, at: float) -> bool:
-    """Whether a create may be written now under the mark that was stored for it."""
-    return at - (known.create_sent_at or 0.0) <= SEND_WITHIN_S
+def in_time(state: JobState, at: float) -> bool:
+    """Whether a create may be sent now under the mark that was stored for it."""
+    return at - (state.create_sent_at or 0.0) <= SEND_WITHIN_S
 
 
-def advance(known: JobState, event: Event, policy: RetryPolicy) -> Decision:
-    """The decision that follows `event`. Total: every event is answered in every phase."""
+def advance(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
+    """The decision that follows `event`. Total: every event is handled in every phase."""
     match event:
-        case RunObserved(run=run):
-            return _seen(known, run, event, policy)
-        case LookupDone():
-            return _looked(known, event, policy)
-        case ToolsCalled(outputs=outputs):
-            return Decision(
-                replace(known, phase=Phase.CALLING_TOOLS, outputs=outputs, failures=0),
-                SubmitOutputs(),
-                store=True,
-            )
-        case AnswerRead():
-            return on_run_ended(known, event, policy)
-        case RequestFailed():
-            return on_error(known, event, policy)
         case Claimed():
-            return _claimed(known)
-        case CancelRequested() | PauseRequested() | BudgetFull():
-            return _asked(known, event)
-        case _:
-            return _made(known, event)
-
-
-def _made(known: JobState, event: Event) -> Decision:
-    """A step on the way to a run is done."""
-    match event:
-        case FailedTurnDeleted():
-            return _make(replace(known, delete_failed_turn=False), event)
+            return _on_claimed(state)
+        case Reserved() | FailedTurnDeleted() | CreateSkipped():
+            return _before_create(state, event)
         case ThreadCreated(thread_id=thread_id):
-            return send(replace(known, thread_id=thread_id, failures=0), event)
-        case CreateSkipped():
-            return _make(replace(known, phase=Phase.NEW, create_unconfirmed=known.create_repeated), event)
-        case _:
-            return _make(known, event)
+            return Decision.create_run(replace(state, thread_id=thread_id, failures=0), event.at)
+        case RunObserved(run=run):
+            return _on_run(state, run, event, policy)
+        case LookupDone():
+            return _on_lookup(state, event, policy)
+        case ToolsCalled(outputs=outputs):
+            called = replace(state, phase=Phase.CALLING_TOOLS, outputs=outputs, failures=0)
+            return Decision(called, SubmitOutputs(), store=True)
+        case AnswerRead():
+            return on_run_ended(state, event, policy)
+        case RequestFailed():
+            return on_error(state, event, policy)
+        case BudgetFull() | PauseRequested() | CancelRequested():
+            return _on_batch_event(state, event)
+    raise AssertionError(f"no transition for {event!r}")
 
 
-def _claimed(known: JobState) -> Decision:
-    """Nobody has looked for a while: what faults were met before says nothing about the server now."""
-    waited = known.phase is Phase.NEW and not known.create_unconfirmed
-    return _go_on(known if waited else replace(known, failing_since=None, gone_since=None, overdue=False))
+def _on_claimed(state: JobState) -> Decision:
+    """Continue where the last worker, or the last wait, left the job.
+
+    Earlier failures are forgotten: nobody has asked the server for a while.
+    """
+    if state.phase is not Phase.NEW or state.create_unconfirmed:
+        state = replace(state, failing_since=None, not_found_since=None, overdue=False)
+    return _continue(state)
 
 
-def _go_on(known: JobState) -> Decision:
-    """From where the last worker, or the last wait, left the job."""
-    match known.phase:
+def _continue(state: JobState) -> Decision:
+    match state.phase:
         case Phase.NEW:
-            return Decision(known, Reserve())
-        case Phase.CREATE_SENT:
-            return Decision(known, RecoverRun())
+            return Decision(state, Reserve())
+        case Phase.CREATE_SENT | Phase.CHECKING_DUPLICATES:
+            return Decision(state, RecoverRun())
         case Phase.POLLING:
-            return Decision(known, PollRun(after_s=0.0))
+            return Decision(state, PollRun(after_s=0.0))
         case Phase.CALLING_TOOLS:
-            return Decision(known, RecoverSubmit())
+            return Decision(state, RecoverSubmit())
         case Phase.READING:
-            return Decision(known, ReadAnswer())
-        case Phase.CHECKING_DUPLICATES:
-            return Decision(known, RecoverRun())
+            return Decision(state, ReadAnswer())
 
 
-# ── making a run ──
+# ── create ──
 
 
-def _make(known: JobState, event: Event) -> Decision:
-    """The limits let us: clear, thread, a last look where a create is in doubt, then the run."""
-    if known.delete_failed_turn and known.thread_id:
-        return Decision(known, DeleteFailedTurn())
-    if known.thread_id is None:
-        return Decision(known, CreateThread())
-    if known.create_unconfirmed:
-        return Decision(replace(known, phase=Phase.CREATE_SENT), RecoverRun())
-    return send(known, event)
+def _before_create(state: JobState, event: Event) -> Decision:
+    """The limits allow a run: clean the thread, create it, search once more where a create is unconfirmed."""
+    if isinstance(event, FailedTurnDeleted):
+        state = replace(state, delete_failed_turn=False)
+    if isinstance(event, CreateSkipped):
+        state = replace(state, phase=Phase.NEW, create_unconfirmed=state.create_repeated)
+    if state.delete_failed_turn and state.thread_id:
+        return Decision(state, DeleteFailedTurn())
+    if state.thread_id is None:
+        return Decision(state, CreateThread())
+    if state.create_unconfirmed:
+        return Decision(replace(state, phase=Phase.CREATE_SENT), RecoverRun())
+    return Decision.create_run(state, event.at)
 
 
-def _looked(known: JobState, event: LookupDone, policy: RetryPolicy) -> Decision:
-    """What stands on the thread after a create, or a submit, without a reply."""
-    known, found = replace(known, gone_since=None), event.lookup
-    surplus = tuple(run.id for run in found.duplicates)
-    if known.phase is Phase.CHECKING_DUPLICATES:
-        # On Responses it is our own items that are found, which are no other run.
-        best = (found.run.id,) if found.complete_list and found.run and found.run.id != known.run_id else ()
-        return replace(
-            on_run_ended(known, checked(known, event), policy), duplicate_run_ids=(*surplus, *best)
+def _on_lookup(state: JobState, event: LookupDone, policy: RetryPolicy) -> Decision:
+    """What the thread holds after a create, or a submit, without a reply."""
+    state, lookup = replace(state, not_found_since=None), event.lookup
+    duplicates = tuple(run.id for run in lookup.duplicates)
+    if state.phase is Phase.CHECKING_DUPLICATES:
+        # On Responses the lookup finds the row's own items, which are no other run.
+        if lookup.complete_list and lookup.run and lookup.run.id != state.run_id:
+            duplicates = (*duplicates, lookup.run.id)
+        decision = on_run_ended(state, answer_after_check(state, event), policy)
+        return replace(decision, duplicate_run_ids=duplicates)
+    if lookup.kind is LookupKind.ANSWER:
+        return _adopt_answer(state, lookup.run)
+    if lookup.kind is LookupKind.RUN and lookup.run is not None:
+        decision = _on_run(state, lookup.run, event, policy)
+        return (
+            decision
+            if state.phase is Phase.CALLING_TOOLS
+            else replace(decision, duplicate_run_ids=duplicates)
         )
-    if known.phase is Phase.CALLING_TOOLS:
-        return _outputs_found(known, event, policy)
-    if found.kind is LookupKind.RUN and found.run is not None:
-        return replace(_seen(known, found.run, event, policy), duplicate_run_ids=surplus)
-    if found.kind is LookupKind.ANSWER:
-        return _adopted(known, found.run)
-    return not_found(known, event, policy)
+    if state.phase is Phase.CALLING_TOOLS:
+        wait_s = policy.wait_s(state.failures, event.jitter) if state.failures else 0.0
+        return Decision(state, SubmitOutputs(after_s=wait_s))
+    return create_not_found(state, event, policy)
 
 
-def _adopted(known: JobState, run: Run | None) -> Decision:
-    """Its answer stands on the thread, its id is not known. `run`: how it ended, where that can be told."""
+def _adopt_answer(state: JobState, run: Run | None) -> Decision:
+    """The answer is on the thread, but its run's id is unknown. `run`: how it ended, where that is known."""
     adopted = replace(
-        known,
+        state,
         phase=Phase.READING,
         run_id=None,
         ended_run=run,
@@ -169,107 +171,94 @@ def _adopted(known: JobState, run: Run | None) -> Decision:
     return Decision(adopted, ReadAnswer(), store=True)
 
 
-# ── following a run ──
+# ── a run that exists ──
 
 
-def _seen(known: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
-    """A run was shown by a create, a look, a cancel, a submit or a find."""
-    decision = _seen_now(_identified(known, run, event), run, event, policy)
-    fresh = known.run_id != run.id or bool(known.outputs)
-    return replace(decision, store=decision.store or fresh)
-
-
-def _identified(known: JobState, run: Run, event: Event) -> JobState:
-    return replace(
-        known,
+def _on_run(before: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
+    """The API has returned the run: in the reply to a create, poll, cancel or submit, or from a lookup."""
+    state = replace(
+        before,
         phase=Phase.POLLING,
         run_id=run.id,
-        began_at=known.began_at if known.began_at is not None else event.at,
-        lifetime_s=run.lifetime_s or known.lifetime_s,
+        began_at=before.began_at if before.began_at is not None else event.at,
+        lifetime_s=run.lifetime_s or before.lifetime_s,
         locked_since=None,
         create_unconfirmed=False,
         outputs=(),
-        tool_rounds=known.tool_rounds + (1 if known.outputs else 0),
+        tool_rounds=before.tool_rounds + (1 if before.outputs else 0),
         failures=0,
         failing_since=None,
-        gone_since=None,
+        not_found_since=None,
     )
+    decision = _after_run_status(state, run, event, policy)
+    # A new id and accepted outputs must survive a kill; a poll that shows nothing new is not stored.
+    news = before.run_id != run.id or bool(before.outputs)
+    return replace(decision, store=True) if news else decision
 
 
-def _seen_now(known: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
+def _after_run_status(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
     if run.status in ENDED:
-        return Decision(replace(known, phase=Phase.READING, ended_run=run), ReadAnswer(), store=True)
-    if known.cancel_reason is not None:
-        return _stopping(known, run, event, policy)
-    known = replace(known, unknown_status=None if run.status in ACTIVE else run.status)
-    if event.at >= _deadline_at(known, policy):
-        return _overdue(known, event)
-    known = replace(known, overdue=False) if known.overdue else known
-    if run.status == "requires_action":
-        if known.tool_rounds >= policy.tool_rounds:
-            error = f"tool_rounds: the model asked for functions more than {policy.tool_rounds} times"
-            return ask_to_end(replace(known, cancel_error=error), CancelReason.ROW, event)
-        return Decision(known, CallTools(calls=run.tool_calls), store=True)
-    return Decision(known, PollRun(by=_deadline_at(known, policy)))
+        return Decision(replace(state, phase=Phase.READING, ended_run=run), ReadAnswer(), store=True)
+    if state.cancel_reason is not None:
+        return _while_cancelling(state, run, event, policy)
+    deadline_at = _deadline_at(state, policy)
+    state = replace(state, unknown_status=None if run.status in ACTIVE else run.status)
+    if event.at >= deadline_at:
+        # This machine may have slept: the run is polled once more before it is cancelled.
+        if state.overdue:
+            return Decision.cancel_run(state, CancelReason.DEADLINE, event.at)
+        return Decision(replace(state, overdue=True), PollRun(after_s=0.0))
+    state = replace(state, overdue=False) if state.overdue else state
+    if run.status != "requires_action":
+        return Decision(state, PollRun(by=deadline_at))
+    if state.tool_rounds >= policy.tool_rounds:
+        error = f"tool_rounds: the model asked for functions more than {policy.tool_rounds} times"
+        return Decision.cancel_run(replace(state, cancel_error=error), CancelReason.ROW, event.at)
+    return Decision(state, CallTools(calls=run.tool_calls), store=True)
 
 
-def _overdue(known: JobState, event: Event) -> Decision:
-    """The deadline has passed, perhaps while this machine slept: one more look, then it is asked to end."""
-    if known.overdue:
-        return ask_to_end(known, CancelReason.DEADLINE, event)
-    return Decision(replace(known, overdue=True), PollRun(after_s=0.0))
-
-
-def _deadline_at(known: JobState, policy: RetryPolicy) -> float:
-    """Ours, else a minute past what the API lets the run live, else 600 s; from when we first saw it."""
-    began_at = known.began_at or 0.0
+def _deadline_at(state: JobState, policy: RetryPolicy) -> float:
+    """The user's deadline, else a minute past the API's own, else 600 s; from when the run was first seen."""
+    began_at = state.began_at or 0.0
     if policy.deadline_s is not None:
         return began_at + policy.deadline_s
-    return began_at + (known.lifetime_s + 60.0 if known.lifetime_s else 600.0)
+    return began_at + (state.lifetime_s + LIFETIME_GRACE_S if state.lifetime_s else DEFAULT_DEADLINE_S)
 
 
-def _stopping(known: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
-    """We want it to end: ask, and look until it has or a short grace is over."""
-    if known.cancel_requested_at is None:
-        return Decision(replace(known, cancel_requested_at=event.at), CancelRun())
-    if event.at - known.cancel_requested_at >= policy.cancel_grace_s:
-        return on_run_ended(replace(known, ended_run=run), AnswerRead(event.at, event.draw), policy)
-    wait_s = policy.wait_s(1, event.draw)
+def _while_cancelling(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
+    """The run is to end: cancel and poll it until it has ended or a short grace is over."""
+    if state.cancel_requested_at is None:
+        return Decision(replace(state, cancel_requested_at=event.at), CancelRun())
+    if event.at - state.cancel_requested_at >= policy.cancel_grace_s:
+        return on_run_ended(replace(state, ended_run=run), AnswerRead(event.at, event.jitter), policy)
+    wait_s = policy.wait_s(1, event.jitter)
     return Decision(
-        known, PollRun(after_s=wait_s) if run.status == "cancelling" else CancelRun(after_s=wait_s)
+        state, PollRun(after_s=wait_s) if run.status == "cancelling" else CancelRun(after_s=wait_s)
     )
 
 
-def _asked(known: JobState, event: Event) -> Decision:
-    """The user cancels or pauses: a run that exists is cancelled, or followed; none is made."""
+# ── paused and cancelled batches ──
+
+
+def _on_batch_event(state: JobState, event: Event) -> Decision:
+    """The batch is paused, cancelled or out of budget: no run is started; one that exists is kept in view."""
     if isinstance(event, BudgetFull):
-        return Decision(known, ReleaseRow(wait_s=ROOM_WAIT_S * (0.5 + event.draw)))
-    if isinstance(event, PauseRequested):
-        # A row in doubt is fed although the batch is paused, so that its run, if there is one, is found.
-        unpaid = known.phase is Phase.NEW or known.create_unconfirmed
-        wait_s = PAUSED_WAIT_S if known.create_unconfirmed else 0.0
-        return Decision(known, ReleaseRow(wait_s=wait_s)) if unpaid else _go_on(known)
-    if known.phase is Phase.CREATE_SENT or (known.phase is Phase.NEW and known.create_unconfirmed):
-        return Decision(
-            replace(known, phase=Phase.CREATE_SENT, cancel_reason=CancelReason.USER), RecoverRun()
-        )
-    if known.phase is Phase.NEW:
-        return Decision(known, Finish(JobStatus.CANCELLED))
-    if known.phase in {Phase.READING, Phase.CHECKING_DUPLICATES} or known.cancel_reason is CancelReason.USER:
-        return _go_on(known)
-    return ask_to_end(replace(known, phase=Phase.POLLING), CancelReason.USER, event)
+        return Decision(state, ReleaseRow(wait_s=BUDGET_WAIT_S * (0.5 + event.jitter)))
+    if isinstance(event, CancelRequested):
+        return _on_cancel(state, event)
+    if state.create_unconfirmed:
+        # Such a row is dispatched although the batch is paused, so that its run, if there is one, is found.
+        return Decision(state, ReleaseRow(wait_s=PAUSED_WAIT_S))
+    return Decision(state, ReleaseRow()) if state.phase is Phase.NEW else _continue(state)
 
 
-# ── functions ──
-
-
-def _outputs_found(known: JobState, event: LookupDone, policy: RetryPolicy) -> Decision:
-    """Whether outputs whose submission got no reply have arrived."""
-    found = event.lookup
-    if found.kind is LookupKind.ANSWER:
-        return _adopted(known, found.run)
-    if found.kind is LookupKind.RUN and found.run is not None:
-        return _seen(known, found.run, event, policy)
-    return Decision(
-        known, SubmitOutputs(after_s=policy.wait_s(known.failures, event.draw) if known.failures else 0.0)
-    )
+def _on_cancel(state: JobState, event: Event) -> Decision:
+    """The user cancels: a run that exists is cancelled, one that may exist is searched for."""
+    if state.phase is Phase.CREATE_SENT or (state.phase is Phase.NEW and state.create_unconfirmed):
+        searching = replace(state, phase=Phase.CREATE_SENT, cancel_reason=CancelReason.USER)
+        return Decision(searching, RecoverRun())
+    if state.phase is Phase.NEW:
+        return Decision(state, Finish(JobStatus.CANCELLED))
+    if state.phase in {Phase.READING, Phase.CHECKING_DUPLICATES} or state.cancel_reason is CancelReason.USER:
+        return _continue(state)
+    return Decision.cancel_run(replace(state, phase=Phase.POLLING), CancelReason.USER, event.at)

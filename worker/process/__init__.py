@@ -1,1 +1,1 @@
-"""The worker process: heartbeat, dispatch, reaping."""
+"""The worker process: heartbeat, dispatch, maintenance."""

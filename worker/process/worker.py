@@ -1,9 +1,9 @@
-"""One worker process: its heart, its feeder, its sweeper, and the jobs in its hands, on the pool's one loop.
+"""One worker process: heartbeat, dispatch and maintenance loops, and the jobs it holds, on one event loop.
 
-beat    every 3 s: renews all claims with one key, learns which batches are paused or cancelled
-feed    when slots come free, and with every sweep: hands rows to the broker, a window at a time
-sweep   every 1 to 3 s: what dead workers held goes back, lost messages are published again
-answer  a task's body: claims its row and follows it (worker.execution.job_runner)
+heartbeat    every 3 s: renews all claims with one key, reads which batches are paused or cancelled
+dispatch     when slots become free, and after each maintenance: hands rows to the broker, a window at a time
+maintenance  every 1 to 3 s: releases the rows of dead workers, publishes lost messages again
+answer       the body of a Celery task: claims its row and follows it (worker.execution.job_runner)
 """
 
 import asyncio
@@ -37,22 +37,27 @@ from askmill.worker.runtime.rate_limiter import SharedLimits
 log = structlog.get_logger()
 
 BEAT_S = 3.0
+"""Interval of the heartbeat."""
 LIFETIME_S = 12.0
+"""How long a worker's claims outlive its last heartbeat."""
 MARGIN_S = 5.0
+"""How long before that it sends no create any more."""
 SWEEP_S = 2.0
+"""Mean interval of the maintenance."""
 FEED_FLOOR = 20
 """Rows handed to the broker when no slot is known to be free: the next worker finds work at once."""
 TROUBLE_S = 300.0
 """How long creates may fail without one success before their batch pauses."""
 LEAVE_S = 2.5
-"""How long jobs may take to give themselves back before they are cut off."""
+"""How long jobs may take to release their rows at a shutdown before they are cancelled."""
 FAULT_WAIT_S = 2.0
-"""How long a loop rests after a fault of ours, so that it never spins."""
-STEP_WORTH_TELLING_S = 0.5
-SURE_S, FIRST_BEATS = 0.25, 3
-"""How well Redis' time is to be known before the first job, and how often it is asked for it at most."""
+"""How long a loop rests after an unexpected exception, so that it never spins."""
+LOGGED_STEP_S = 0.5
+"""A smaller step of Redis' clock is not logged."""
+CLOCK_UNCERTAINTY_S, FIRST_HEARTBEATS = 0.25, 3
+"""How precisely Redis' clock must be known before the first job, and how many heartbeats that may take."""
 GIVE_UP_S = 1.0
-"""How long after that a worker goes on trying to reach a Redis that is away."""
+"""How long after LEAVE_S the worker still retries calls to a Redis that is unreachable."""
 
 
 class WorkerProcess:
@@ -75,25 +80,24 @@ class WorkerProcess:
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
-        """Start everything, and keep it going until cancelled; then give back what is still held."""
+        """Connect, run the loops until cancelled, then deregister."""
         try:
-            desk = self.context = await self._open()
-            self.batches = BatchCache(desk.store)
-            await self._first_beats(desk)
+            context = self.context = await self._connect()
+            self.batches = BatchCache(context.store)
+            await self._synchronize_clock(context)
             self.ready.set()
             log.info("worker.ready", worker=self.info.id, slots=self.info.slots, api=self.info.api)
             async with asyncio.TaskGroup() as group:
                 for loop in (self._heartbeat_loop, self._dispatch_loop, self._maintenance_loop):
-                    group.create_task(loop(desk), name=loop.__name__)
+                    group.create_task(loop(context), name=loop.__name__)
         finally:
             await self._close()
 
-    async def _open(self) -> WorkerContext:
-        settings = self.settings
-        store = await retry_on_outage(lambda: Store.open(self.redis_url, lifetime_s=LIFETIME_S))
-        target = target_of(settings)
+    async def _connect(self) -> WorkerContext:
+        settings, target = self.settings, target_of(self.settings)
+        store = await retry_on_outage(Store.open, self.redis_url, lifetime_s=LIFETIME_S)
         api_client = make_client(target.key, target.base_url, target.organization, target.project)
-        await retry_on_outage(lambda: self._begin_limits(store))
+        await retry_on_outage(self._begin_limits, store)
         return WorkerContext(
             store=store,
             backend=backend_for(settings.api_in_use, api_client),
@@ -106,6 +110,7 @@ class WorkerProcess:
         )
 
     async def _begin_limits(self, store: Store) -> None:
+        """Set the limits of the settings, unless other workers share limits already."""
         await store.begin_limits(
             alone=not await store.workers(),
             requests_per_minute=self.settings.requests_per_minute,
@@ -126,159 +131,158 @@ class WorkerProcess:
     # ── a task's body ──
 
     async def answer(self, batch: str, row: int) -> None:
-        """Claim the row and follow it to its end. A row that is not to be had is left to whoever has it."""
+        """Claim the row and follow it to its end. A row that cannot be claimed is left to its holder."""
         if not names_a_row(batch, row):
             log.warning("message.dropped", reason="it names no row", message=loggable((batch, row)))
             return
         await self.ready.wait()
-        desk = self.context
-        if desk is None:  # Redis was away from our start to our end
+        context = self.context
+        if context is None:  # Redis was unreachable from the start of this process to its end
             return
         structlog.contextvars.bind_contextvars(batch=batch, row=row)
-        claim = await self._claim(desk, batch, row)
+        claim = await self._claim(context, batch, row)
         if isinstance(claim, Refusal):
             log.debug("job.refused", reason=claim.value)
             return
-        await self._follow(desk, claim)
+        await self._follow(context, claim)
 
-    async def _claim(self, desk: WorkerContext, batch: str, row: int) -> Claim | Refusal:
-        """Under one fence, however often it is sent. Cut off before it is answered, the row is given back."""
-        worker, fence = desk.worker.id, new_fence()
+    async def _claim(self, context: WorkerContext, batch: str, row: int) -> Claim | Refusal:
+        """Claim under one fence, however often the call is repeated; release the row when interrupted."""
+        worker, fence, retry = context.worker.id, new_fence(), context.retry_on_outage
         try:
-            return await desk.retry_on_outage(lambda: desk.store.claim(batch, row, worker, fence))
+            return await retry(context.store.claim, batch, row, worker, fence)
         except (Exception, asyncio.CancelledError):
-            await desk.retry_on_outage(lambda: desk.store.abandon_claim(batch, row, worker, fence))
+            await retry(context.store.abandon_claim, batch, row, worker, fence)
             raise
 
-    async def _follow(self, desk: WorkerContext, claim: Claim) -> None:
-        signals = Interrupts(shutting_down=self.shutting_down, task=asyncio.current_task())
-        self.jobs[claim.batch, claim.row] = signals
+    async def _follow(self, context: WorkerContext, claim: Claim) -> None:
+        interrupts = Interrupts(shutting_down=self.shutting_down, task=asyncio.current_task())
+        self.jobs[claim.batch, claim.row] = interrupts
         try:
-            room = await desk.retry_on_outage(lambda: self.batches.get(claim))
-            await JobRunner(desk, room, claim, signals).run()
+            batch = await context.retry_on_outage(self.batches.get, claim)
+            await JobRunner(context, batch, claim, interrupts).run()
         except NotFound:
             log.info("batch.purged")
         except (Exception, asyncio.CancelledError):
-            # Nobody follows it any more; under a living worker no sweep would find it.
+            # Nobody follows the row any more, and no other worker releases the rows of a living one.
             log.exception("job.crashed")
-            due_ms = desk.due_ms(CRASH_WAIT_S)
-            await desk.retry_on_outage(lambda: desk.store.release(claim, due_ms=due_ms))
+            due_ms = context.due_ms(CRASH_WAIT_S)
+            await context.retry_on_outage(context.store.release, claim, due_ms=due_ms)
         finally:
-            if self.jobs.get((claim.batch, claim.row)) is signals:
+            if self.jobs.get((claim.batch, claim.row)) is interrupts:
                 del self.jobs[claim.batch, claim.row]
-            desk.dispatch_needed.set()
+            context.dispatch_needed.set()
 
     # ── the three loops ──
 
-    async def _run_guarded(self, turn: Awaitable[None]) -> None:
-        """One turn of a loop. The next makes good what an outage or a fault of ours has left out."""
+    async def _heartbeat_loop(self, context: WorkerContext) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self._run_guarded(self._heartbeat(context))
+
+    async def _dispatch_loop(self, context: WorkerContext) -> None:
+        while True:
+            await context.dispatch_needed.wait()
+            context.dispatch_needed.clear()
+            await self._run_guarded(self._dispatch(context))
+            await asyncio.sleep(0.005)  # slots that become free together are filled together
+
+    async def _maintenance_loop(self, context: WorkerContext) -> None:
+        while True:
+            await self._run_guarded(self._maintain(context))
+            context.dispatch_needed.set()
+            await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))  # noqa: S311 -- jitter
+
+    async def _run_guarded(self, iteration: Awaitable[None]) -> None:
+        """One iteration of a loop. The next one makes up for what an outage or an exception prevented."""
         try:
-            await turn
+            await iteration
         except OUTAGE:
             pass
         except Exception:
             log.exception("worker.fault")
             await asyncio.sleep(FAULT_WAIT_S)
 
-    async def _heartbeat_loop(self, desk: WorkerContext) -> None:
-        while True:
-            await asyncio.sleep(BEAT_S)
-            await self._run_guarded(self._heartbeat(desk))
+    # ── heartbeat ──
 
-    async def _first_beats(self, desk: WorkerContext) -> None:
-        """One, and another where the reply was too slow to tell the time by."""
-        for _ in range(FIRST_BEATS):
-            await desk.retry_on_outage(lambda: self._heartbeat(desk))
-            if desk.clock.uncertainty_s <= SURE_S:
+    async def _synchronize_clock(self, context: WorkerContext) -> None:
+        """The first heartbeat, and more where the reply was too slow to read Redis' clock from."""
+        for _ in range(FIRST_HEARTBEATS):
+            await context.retry_on_outage(self._heartbeat, context)
+            if context.clock.uncertainty_s <= CLOCK_UNCERTAINTY_S:
                 return
 
-    async def _heartbeat(self, desk: WorkerContext) -> None:
-        """Renew all claims. An answer that says we were taken for dead ends all we hold."""
+    async def _heartbeat(self, context: WorkerContext) -> None:
+        """Renew all claims and read the state of the batches held here."""
         sent_s = elapsed_clock_s()
         async with asyncio.timeout(LIFETIME_S):
-            reply = await desk.store.heartbeat(desk.worker, tuple(self.batches.contexts))
-        self._learn_time(desk, sent_s, reply.now_ms / 1000)
+            reply = await context.store.heartbeat(context.worker, tuple(self.batches.contexts))
+        step_s = context.clock.learn(sent_s, elapsed_clock_s(), reply.now_ms / 1000)
+        if abs(step_s) >= LOGGED_STEP_S:
+            log.warning("redis.clock_stepped", seconds=round(step_s, 3))
         if not reply.alive:
-            await self._rejoin_with_new_id(desk)
+            await self._rejoin_with_new_id(context)
             return
-        desk.heartbeat_acknowledged_s = sent_s
-        await desk.limits.refresh()
-        for batch, now in reply.batches.items():
-            self._on_batch_update(batch, now, reply.now_ms)
+        context.heartbeat_acknowledged_s = sent_s
+        await context.limits.refresh()
+        for batch, update in reply.batches.items():
+            self._on_batch_update(batch, update, reply.now_ms)
         self.batches.drop_ended({batch for batch, _ in self.jobs})
 
-    def _learn_time(self, desk: WorkerContext, sent_s: float, redis_s: float) -> None:
-        step_s = desk.clock.learn(sent_s, elapsed_clock_s(), redis_s)
-        if abs(step_s) >= STEP_WORTH_TELLING_S:
-            log.warning("redis.clock_stepped", seconds=round(step_s, 3))
-
-    async def _rejoin_with_new_id(self, desk: WorkerContext) -> None:
-        """We were swept: our rows are with others. Drop them, and come back under a new name."""
-        log.warning("worker.swept", worker=desk.worker.id, jobs=len(self.jobs))
-        for signals in self.jobs.values():
-            signals.claim_lost = True
-            signals.wake()
+    async def _rejoin_with_new_id(self, context: WorkerContext) -> None:
+        """Other workers took this one for dead and hold its rows: drop them and continue under a new id."""
+        log.warning("worker.swept", worker=context.worker.id, jobs=len(self.jobs))
+        for interrupts in self.jobs.values():
+            interrupts.claim_lost = True
+            interrupts.wake()
         self.jobs.clear()
-        self.info = desk.worker = replace(desk.worker, id=_new_id(desk.worker.host, desk.worker.pid))
-        await self._heartbeat(desk)
+        worker = context.worker
+        self.info = context.worker = replace(worker, id=_new_id(worker.host, worker.pid))
+        await self._heartbeat(context)
 
-    def _on_batch_update(self, batch: str, now: BatchUpdate | None, at_ms: int) -> None:
-        """Wake a batch's jobs when its state has changed; let go of those of a purged batch."""
-        room = self.batches.contexts.get(batch)
-        if room is None or (now is not None and not room.update(now, at_ms)):
+    def _on_batch_update(self, batch: str, update: BatchUpdate | None, at_ms: int) -> None:
+        """Wake the jobs of a batch whose state has changed; drop those of a purged batch (`update` None)."""
+        context = self.batches.contexts.get(batch)
+        if context is None or (update is not None and not context.update(update, at_ms)):
             return
-        for (of, _), signals in self.jobs.items():
-            if of == batch:
-                signals.claim_lost = signals.claim_lost or now is None
-                signals.wake()
-        if now is None:
+        for (job_batch, _), interrupts in self.jobs.items():
+            if job_batch == batch:
+                interrupts.claim_lost = interrupts.claim_lost or update is None
+                interrupts.wake()
+        if update is None:
             del self.batches.contexts[batch]
 
-    async def _dispatch_loop(self, desk: WorkerContext) -> None:
-        while True:
-            await desk.dispatch_needed.wait()
-            desk.dispatch_needed.clear()
-            await self._run_guarded(self._dispatch(desk))
-            await asyncio.sleep(0.005)  # what comes free together is fed together
+    # ── dispatch and maintenance ──
 
-    async def _maintenance_loop(self, desk: WorkerContext) -> None:
-        while True:
-            await self._run_guarded(self._maintain(desk))
-            desk.dispatch_needed.set()
-            await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))  # noqa: S311 -- jitter
+    async def _dispatch(self, context: WorkerContext) -> None:
+        await self._publish(await context.store.dispatch(FEED_FLOOR))
 
-    async def _dispatch(self, desk: WorkerContext) -> None:
-        await self._publish(await desk.store.dispatch(FEED_FLOOR))
+    async def _maintain(self, context: WorkerContext) -> None:
+        reaped = await context.store.reap_dead_workers(context.worker.id)
+        if reaped.workers:
+            log.warning("worker.dead", workers=reaped.workers, rows=reaped.rows)
+        await self._publish(await context.store.requeue_lost())
 
-    async def _maintain(self, desk: WorkerContext) -> None:
-        await self._reap_dead_workers(desk)
-        await self._publish(await desk.store.requeue_lost())
+    async def _publish(self, rows: list[DispatchedRow]) -> None:
+        """Publish in a thread of its own: publishing blocks, and a user's slow function must not delay it."""
+        await asyncio.get_running_loop().run_in_executor(self.publisher, publish, self.redis_url, rows)
 
-    async def _reap_dead_workers(self, desk: WorkerContext) -> None:
-        swept = await desk.store.reap_dead_workers(desk.worker.id)
-        if swept.workers:
-            log.warning("worker.dead", workers=swept.workers, rows=swept.rows)
-
-    async def _publish(self, fed: list[DispatchedRow]) -> None:
-        """Publishing blocks: in a thread of its own, so that no user's slow function can hold it up."""
-        await asyncio.get_running_loop().run_in_executor(self.publisher, publish, self.redis_url, fed)
-
-    # ── hand-over ──
+    # ── shutdown ──
 
     async def shut_down(self) -> None:
-        """Stop claiming; every job gives its row back with all that is known, and its slot ends."""
+        """Claim nothing more; every job releases its row with its state."""
         self.shutting_down = True
         self.ready.set()
         log.info("worker.handing_over", jobs=len(self.jobs))
-        for signals in self.jobs.values():
-            signals.shutting_down = True
-            signals.wake()
+        for interrupts in self.jobs.values():
+            interrupts.shutting_down = True
+            interrupts.wake()
         await asyncio.sleep(LEAVE_S)
         if self.context is not None:
-            self.context.last_try_s = elapsed_clock_s() + GIVE_UP_S
-        for signals in list(self.jobs.values()):
-            if signals.task is not None:
-                signals.task.cancel()
+            self.context.retry_on_outage.give_up_at_s = elapsed_clock_s() + GIVE_UP_S
+        for interrupts in list(self.jobs.values()):
+            if interrupts.task is not None:
+                interrupts.task.cancel()
 
 
 def _new_id(host: str, pid: int) -> str:

@@ -1,10 +1,11 @@
-"""What each batch is, read from the store once a process, and the assistant its runs are made with."""
+"""The batches a worker process works on, read from the store once each, and the assistant of each batch."""
 
 import asyncio
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import orjson
 
@@ -17,115 +18,111 @@ from askmill.jobs.store.single_flight import single_flight
 from askmill.worker.backends.base import Backend
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.polling import RunTimes
-from askmill.worker.lifecycle.retry import store_gone
+from askmill.worker.lifecycle.retry import vector_store_missing
 
 
 @dataclass
 class BatchContext:
-    """A batch as this process knows it: what is frozen, what last changed, and how long its runs take."""
+    """A batch in this process: its definition, its current state and limits, and its run times."""
 
     batch: Batch
     current: BatchUpdate
     current_at_ms: int
-    """When `now` was true, by Redis' clock."""
+    """When `current` was read, in milliseconds of Redis' clock."""
     run_times: RunTimes = field(default_factory=RunTimes)
     assistant_id: str | None = None
     assistant_ready: bool = False
     deleted_ids: set[str] = field(default_factory=set)
-    """Assistants and vector stores of ours that the API no longer has."""
-    creator_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Assistants and vector stores of this batch that the API no longer has."""
+    creator_id: str = field(default_factory=partial(secrets.token_hex, 8))
     created_ids: dict[str, str] = field(default_factory=dict)
-    """By content, what was made here, which Redis may not know yet."""
+    """Objects created here, by content hash; Redis may not have them yet."""
     runs_seen: int = 0
     tokens_seen: int = 0
+    """Tokens of those runs, for `expected_tokens`."""
     assistant_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def update(self, now: BatchUpdate, at_ms: int) -> bool:
-        """Take newer news; whether anything has changed."""
+    def update(self, update: BatchUpdate, at_ms: int) -> bool:
+        """Apply an update unless a newer one was applied; returns whether anything has changed."""
         if at_ms < self.current_at_ms:
             return False
-        changed, self.current, self.current_at_ms = now != self.current, now, at_ms
+        changed, self.current, self.current_at_ms = update != self.current, update, at_ms
         return changed
 
     def expected_tokens(self) -> int:
-        """What a run of this batch takes: the mean of those seen, else what its limits suggest."""
+        """Tokens a run of this batch takes: the mean of earlier runs, else an estimate from its limits."""
         if self.runs_seen:
             return round(self.tokens_seen / self.runs_seen)
         profile = self.batch.profile
         return tokens_of(profile.instructions or "") + (profile.max_completion_tokens or 500)
 
-    def add_tokens(self, used: int) -> None:
-        """Another run has told its tokens."""
-        self.runs_seen += 1
-        self.tokens_seen += used
+    async def ensure_assistant(self, store: Store, backend: Backend, missing: str | None = None) -> None:
+        """Ensure that the assistant exists. It is shared by content and created at most once.
 
-    async def ensure_assistant(self, store: Store, backend: Backend, gone: str | None = None) -> None:
-        """See to it that the assistant stands: reused by content, made at most once. Raises ApiError.
+        Args:
+            store: where all workers record the objects they have created.
+            backend: the API.
+            missing: the id of an assistant or vector store that the API no longer has; another is created.
 
-        `gone`: an assistant or a vector store that somebody has deleted at the API; whoever notices first
-        makes another.
+        Raises:
+            ApiError: the API refuses a create or does not answer.
         """
         async with self.assistant_lock:
-            if self.assistant_ready and gone in {None, *self.deleted_ids}:
+            if self.assistant_ready and missing in {None, *self.deleted_ids}:
                 return
-            if gone is not None:
-                self.deleted_ids.add(gone)
+            if missing is not None:
+                self.deleted_ids.add(missing)
             self.assistant_ready = False
             try:
-                self.assistant_id = await self._assistant(store, backend)
-            except ApiError as fault:
-                if not store_gone(fault, self.batch.resources.vector_store_id):
+                self.assistant_id = await self._find_or_create_assistant(store, backend)
+            except ApiError as error:
+                if not vector_store_missing(error, self.batch.resources.vector_store_id):
                     raise
                 self.deleted_ids.add(self.batch.resources.vector_store_id or "")
-                self.assistant_id = await self._assistant(store, backend)
+                self.assistant_id = await self._find_or_create_assistant(store, backend)
             self.assistant_ready = True
 
-    async def _assistant(self, store: Store, backend: Backend) -> str | None:
-        """The stored one, or ours, which is made with the vector store; none on Responses."""
+    async def _find_or_create_assistant(self, store: Store, backend: Backend) -> str | None:
+        """The id of the profile's assistant, else of one shared by content; None on Responses."""
         if self.batch.resources.vector_store_id in self.deleted_ids:
             await self._recreate_vector_store(store, backend)
         resources = self.batch.resources
         profile = self.batch.profile.model_copy(update={"model": self.batch.model})
         if backend.api != "assistants" or profile.assistant_id is not None:
             return await backend.ready(profile, resources)
-
-        async def make() -> str:
-            made = await backend.ready(profile, resources)
-            assert made is not None
-            return made
-
-        named = orjson.dumps([profile.sha256(), self.batch.base_url, resources.model_dump()])
-        return await self._single_flight(store, "assistant", hashlib.sha256(named).hexdigest(), make)
+        content = orjson.dumps([profile.sha256(), self.batch.base_url, resources.model_dump()])
+        sha256 = hashlib.sha256(content).hexdigest()
+        return await self._create_once(store, "assistant", sha256, partial(backend.ready, profile, resources))
 
     async def _recreate_vector_store(self, store: Store, backend: Backend) -> None:
-        """Another vector store of the same files; other workers and `purge` are told."""
+        """Create another vector store of the same files, and record it for other workers and `purge`."""
         files = self.batch.resources.vector_store_files
         sha256 = vector_store_key(self.batch.base_url, files)
-        name = store_name(self.batch.profile)
-        found = await self._single_flight(
-            store, "vector_store", sha256, lambda: backend.make_store(files, name)
-        )
-        resources = self.batch.resources.model_copy(update={"vector_store_id": found})
+        create = partial(backend.make_store, files, store_name(self.batch.profile))
+        store_id = await self._create_once(store, "vector_store", sha256, create)
+        resources = self.batch.resources.model_copy(update={"vector_store_id": store_id})
         await store.set_resources(self.batch.id, resources)
         self.batch = replace(self.batch, resources=resources)
 
-    async def _single_flight(
-        self, store: Store, kind: str, sha256: str, make: Callable[[], Awaitable[str]]
+    async def _create_once(
+        self, store: Store, kind: str, sha256: str, create: Callable[[], Awaitable[str | None]]
     ) -> str:
-        """The one that is known, also to another batch or worker that makes it just now; else a new one."""
+        """The id of the object with this content, created by this worker or another one, now or earlier."""
 
-        async def make_here() -> str:
+        async def create_here() -> str:
             if self.created_ids.get(sha256) in {None, *self.deleted_ids}:
-                self.created_ids[sha256] = await make()
+                object_id = await create()
+                assert object_id is not None
+                self.created_ids[sha256] = object_id
             return self.created_ids[sha256]
 
-        wanted = ResourceKey(self.batch.id, kind, sha256, self.creator_id)
-        return await single_flight(store, wanted, make_here, self.deleted_ids)
+        key = ResourceKey(self.batch.id, kind, sha256, self.creator_id)
+        return await single_flight(store, key, create_here, self.deleted_ids)
 
 
 @dataclass
 class BatchCache:
-    """The batches this process has met."""
+    """The batches of this process, by id."""
 
     store: Store
     contexts: dict[str, BatchContext] = field(default_factory=dict)
@@ -138,13 +135,13 @@ class BatchCache:
                 if claim.batch not in self.contexts:
                     batch = await self.store.batch(claim.batch)
                     self.contexts[claim.batch] = BatchContext(batch, claim.update, claim.now_ms)
-        room = self.contexts[claim.batch]
-        room.update(claim.update, claim.now_ms)
-        return room
+        context = self.contexts[claim.batch]
+        context.update(claim.update, claim.now_ms)
+        return context
 
-    def drop_ended(self, in_hand: set[str]) -> None:
-        """Batches that are over and have no job here need no memory; a retried one is read anew."""
-        over = {BatchState.DONE, BatchState.CANCELLED}
-        for batch in [batch for batch, room in self.contexts.items() if room.current.state in over]:
-            if batch not in in_hand:
+    def drop_ended(self, batches_in_progress: set[str]) -> None:
+        """Forget batches that have ended and have no job here; a retried one is read again."""
+        ended = {BatchState.DONE, BatchState.CANCELLED}
+        for batch, context in list(self.contexts.items()):
+            if context.current.state in ended and batch not in batches_in_progress:
                 del self.contexts[batch]

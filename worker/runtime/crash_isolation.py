@@ -1,6 +1,7 @@
-"""Steps that may kill this process: a row whose worker has died at one takes the next alone.
+"""Isolation of steps that may kill the process: a user's function, or the processing of an answer.
 
-So the one that is poison dies alone, and the rows that only happened to be beside it end as they should.
+A row whose worker has died in such a step is a suspect and runs the next one alone. So a poison row dies
+alone, and rows that only ran beside it are not counted as poison.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class CrashIsolation:
-    """Many may be inside at once; a suspect waits until nobody is, and until it leaves nobody enters."""
+    """Many rows may be inside at once. A suspect waits until none is, and none enters until it has left."""
 
     inside: int = 0
     suspects: int = 0
@@ -20,13 +21,13 @@ class CrashIsolation:
 
     @asynccontextmanager
     async def section(self, *, alone: bool) -> AsyncIterator[None]:
-        """Be inside; `alone`: as a suspect."""
+        """Enter the risky step; `alone` for a suspect."""
         if alone:
             async with self._suspect():
                 yield
             return
         while self.suspects:
-            await self._change()
+            await self._wait_for_change()
         self.inside += 1
         try:
             yield
@@ -40,12 +41,12 @@ class CrashIsolation:
         try:
             async with self.alone:
                 while self.inside:
-                    await self._change()
+                    await self._wait_for_change()
                 yield
         finally:
             self.suspects -= 1
             self.changed.set()
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
         self.changed.clear()
         await self.changed.wait()

@@ -1,7 +1,8 @@
-"""What all workers together may ask of the API: one booking a request, one a run's tokens, on Redis' clock.
+"""The rate limits that all workers share: one reservation per request, and one per run for its tokens.
 
-Nothing is booked where no limit is set, so that an unlimited batch costs no round trip. Runs in flight are
-limited where rows are handed out (`jobs/store/lua/dispatch.lua`): a claimed row never waits for another's end.
+Redis keeps the limits and the reservations, on its own clock. Where no limit is set nothing is reserved, so
+an unlimited batch costs no round trip. The number of runs in flight is limited at dispatch
+(`jobs/store/lua/dispatch.lua`): a claimed row never waits for the end of another.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,30 +15,26 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass
 class SharedLimits:
-    """This process' view of the limits; `refresh` with each heartbeat makes changes known."""
+    """This process' copy of the limits; each heartbeat refreshes it."""
 
     store: Store
-    set_now: dict[str, int] = field(default_factory=dict)
+    current: dict[str, int] = field(default_factory=dict)
 
     async def refresh(self) -> None:
-        """Learn the limits that are set now."""
-        self.set_now = await self.store.limits()
+        """Read the limits that are set now."""
+        self.current = await self.store.limits()
 
-    async def request(self, sleep: Sleep) -> None:
-        """Wait for the turn of one request."""
-        if "requests_per_minute" in self.set_now:
+    async def acquire_request(self, sleep: Sleep) -> None:
+        """Wait until one request may be sent."""
+        if "requests_per_minute" in self.current:
             await sleep(await self.store.reserve_rate("requests_per_minute", 1))
 
-    async def tokens(self, expected: int, sleep: Sleep) -> None:
-        """Wait for the turn of a run that will take about so many tokens."""
-        if "tokens_per_minute" in self.set_now:
+    async def acquire_tokens(self, expected: int, sleep: Sleep) -> None:
+        """Wait until a run of about `expected` tokens may start."""
+        if "tokens_per_minute" in self.current:
             await sleep(await self.store.reserve_rate("tokens_per_minute", expected))
 
-    async def settle(self, expected: int, used: int | None) -> None:
-        """The run took so many tokens: what was booked too much is given back, or more is taken."""
-        if used is not None and used != expected and "tokens_per_minute" in self.set_now:
+    async def settle_tokens(self, expected: int, used: int) -> None:
+        """Correct the reservation once the run's real usage is known."""
+        if used != expected and "tokens_per_minute" in self.current:
             await self.store.reserve_rate("tokens_per_minute", used - expected)
-
-    async def throttle(self, wait_s: float) -> None:
-        """The API told us to wait: everybody does, with half as many runs in flight."""
-        await self.store.throttle(wait_s)

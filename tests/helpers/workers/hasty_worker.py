@@ -1,4 +1,4 @@
-"""A real worker that looks for a create without a reply for `HASTY_CREATE_LIMIT_S` instead of 60 s.
+"""A real worker that searches for a create without a reply for `HASTY_CREATE_LIMIT_S` instead of 60 s.
 
 For servers that carry a request out at once or never, so that a test need not wait a minute.
 """
@@ -8,9 +8,9 @@ import os
 import sys
 
 from askmill.worker import __main__ as worker
-from askmill.worker.execution import request_builder as asking
+from askmill.worker.execution import request_builder
 from askmill.worker.lifecycle.retry import RetryPolicy
 
 limit_s = float(os.environ["HASTY_CREATE_LIMIT_S"])
-asking.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]
+request_builder.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]
 sys.exit(worker.main())

@@ -1,4 +1,4 @@
-"""When to look again: few looks, none pointless, none missing (worker/lifecycle/polling.py)."""
+"""When to poll a run: few polls, none too late (worker/lifecycle/polling.py)."""
 
 from math import inf
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from askmill.worker.lifecycle.polling import (
     DELAY_WORTH,
-    FIRST_LOOK_S,
-    LONGEST_BLIND_S,
+    FIRST_POLL_S,
+    LONGEST_INTERVAL_S,
     MOST_PLACES,
     SCOUTS,
     THRIFTY_WORTH,
@@ -34,13 +34,13 @@ def _taught(ended: list[list[float]]) -> RunTimes:
 
 @settings(max_examples=40, deadline=None)
 @given(intervals, seconds, st.floats(0, 1), st.none() | st.floats(0, 500))
-def test_every_wait_is_finite_and_ends_in_a_look(
+def test_every_wait_is_finite_and_ends_in_a_poll(
     ended: list[list[float]], age_s: float, share: float, hint_s: float | None
 ) -> None:
-    """Whatever was learnt: who waits as told looks in the end, and never waits past four times all known."""
+    """Whatever was observed: each run is polled in the end, and never waits past four times the longest known."""
     times, seen_s = _taught(ended), age_s * share
     longest = max([high for _, high in ended], default=0.0)
-    bound_s = max(5 * longest, 1.2 * age_s, age_s + LONGEST_BLIND_S) + 1
+    bound_s = max(5 * longest, 1.2 * age_s, age_s + LONGEST_INTERVAL_S) + 1
     for _ in range(3):
         wait_s = times.next_look_s(age_s, seen_s, hint_s)
         assert wait_s >= 0
@@ -48,12 +48,12 @@ def test_every_wait_is_finite_and_ends_in_a_look(
         assert age_s <= bound_s
         if wait_s == 0:
             return
-    pytest.fail("it never looked")
+    pytest.fail("the run is never polled")
 
 
 @settings(max_examples=40, deadline=None)
 @given(intervals, st.lists(seconds, min_size=2, max_size=10).map(sorted))
-def test_the_next_look_never_comes_earlier_for_a_run_seen_later(
+def test_the_next_poll_never_comes_earlier_for_a_run_seen_later(
     ended: list[list[float]], seen: list[float]
 ) -> None:
     """Of two runs that were both seen running, the one seen at the higher age is not looked at sooner."""
@@ -63,47 +63,47 @@ def test_the_next_look_never_comes_earlier_for_a_run_seen_later(
     assert all(at >= seen_s for at, seen_s in zip(nexts, seen, strict=False))
 
 
-def test_a_look_follows_a_look_only_after_a_while() -> None:
+def test_a_poll_follows_a_poll_only_after_a_while() -> None:
     """A run just seen running is not looked at again at once."""
     times = _taught([[9.9, 10.0]] * 20)
     assert times.next_look_s(10.1, 10.1) > 0.05
 
 
-def test_of_many_runs_of_one_age_a_few_look_for_all() -> None:
+def test_of_many_runs_of_one_age_a_few_are_polled_for_all() -> None:
     """Before anything is known, two look at an age and the others wait for news."""
     times = RunTimes()
-    looks = [times.next_look_s(FIRST_LOOK_S) == 0 for _ in range(50)]
-    assert sum(looks) == SCOUTS
+    polls = [times.next_look_s(FIRST_POLL_S) == 0 for _ in range(50)]
+    assert sum(polls) == SCOUTS
 
 
-def test_a_servers_hint_is_not_undercut_while_nothing_is_known() -> None:
+def test_a_servers_hint_counts_until_a_run_has_ended() -> None:
     """`openai-poll-after-ms` decides until the batch has shown run times."""
     assert RunTimes().next_look_s(0.0, 0.0, 7.0) == pytest.approx(7.0)
 
 
-def test_runs_of_one_length_are_looked_at_once_at_their_end() -> None:
+def test_runs_of_one_length_are_polled_once_at_their_end() -> None:
     """Thirty runs of 30 s: the next is looked at within 3 % behind its end, and not before."""
     times = _taught([[29.9, 30.1]] * 30)
     assert 29.9 <= times.next_look_s(0.0) <= 30.9
 
 
 @pytest.mark.parametrize(
-    ("told_s", "expected"), [(None, (20.0, 32.0)), (30.0, (29.0, 31.0)), (50.0, (20.0, 32.0))]
+    ("reported_s", "expected"), [(None, (20.0, 32.0)), (30.0, (29.0, 31.0)), (50.0, (20.0, 32.0))]
 )
-def test_whole_seconds_narrow_what_looks_have_shown(
-    told_s: float | None, expected: tuple[float, float]
+def test_reported_whole_seconds_narrow_the_bounds_of_polls(
+    reported_s: float | None, expected: tuple[float, float]
 ) -> None:
     """A server's times help where they agree with our looks, and are passed over where they do not."""
-    assert ended_between(20.0, 32.0, told_s) == expected
+    assert ended_between(20.0, 32.0, reported_s) == expected
 
 
 reports = st.lists(st.tuples(seconds, seconds, st.booleans()), max_size=60)
 
 
-def _followed(told: list[tuple[float, float, bool]]) -> RunTimes:
+def _observed(observed: list[tuple[float, float, bool]]) -> RunTimes:
     """Runs seen running at the smaller age; at the greater one still running, or ended."""
     times = RunTimes()
-    for one, other, ended in told:
+    for one, other, ended in observed:
         seen_s, age_s = sorted((one, other))
         times.running(0.0, seen_s)
         if ended:
@@ -116,18 +116,18 @@ def _followed(told: list[tuple[float, float, bool]]) -> RunTimes:
 
 @settings(max_examples=60, deadline=None)
 @given(reports)
-def test_every_run_that_came_into_an_age_has_left_it(told: list[tuple[float, float, bool]]) -> None:
+def test_every_run_that_entered_a_bin_has_left_it(observed: list[tuple[float, float, bool]]) -> None:
     """Whoever is no longer followed, ended or handed away, is at no age: nothing has to be taken back."""
-    times = _followed(told)
-    assert sum(times._came.values()) == pytest.approx(0.0, abs=1e-6)
+    times = _observed(observed)
+    assert sum(times._entered.values()) == pytest.approx(0.0, abs=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
-@given(reports.filter(lambda told: any(ended for *_, ended in told)))
-def test_the_shares_that_end_are_shares(told: list[tuple[float, float, bool]]) -> None:
+@given(reports.filter(lambda runs: any(ended for *_, ended in runs)))
+def test_the_estimated_shares_are_probabilities(observed: list[tuple[float, float, bool]]) -> None:
     """Each is between none and all, together they are no more than all, and some may always outlive them."""
-    times = _followed(told)
-    mass, hazard = estimated(times._ended, times._came)
+    times = _observed(observed)
+    mass, hazard = estimated(times._ended, times._entered)
     assert all(-1e-9 <= share <= 1 for share in mass.values())
     assert 0 < sum(mass.values()) <= 1 + 1e-9
     assert 0 < hazard < inf
@@ -135,14 +135,14 @@ def test_the_shares_that_end_are_shares(told: list[tuple[float, float, bool]]) -
 
 @settings(max_examples=30, deadline=None)
 @given(reports)
-def test_a_plan_goes_up(told: list[tuple[float, float, bool]]) -> None:
+def test_a_plan_is_sorted_and_bounded(observed: list[tuple[float, float, bool]]) -> None:
     """Its looks follow one another, and no more of them are made than there are places."""
-    plan = _followed(told)._plan
+    plan = _observed(observed)._plan
     assert list(plan) == sorted(set(plan))
     assert len(plan) <= MOST_PLACES + 1
 
 
-def test_runs_still_running_hold_off_the_looks_of_a_wave() -> None:
+def test_runs_still_running_delay_the_polls_of_a_wave() -> None:
     """Of 500 runs begun at once the fastest has ended: the others are known to last, and are left alone."""
     plans = []
     for others in (0, 500):
@@ -155,7 +155,7 @@ def test_runs_still_running_hold_off_the_looks_of_a_wave() -> None:
     assert len(plans[1]) < len(plans[0]) / 2
 
 
-def test_a_few_ends_where_nothing_ended_are_news() -> None:
+def test_a_few_ends_beyond_the_plan_require_a_new_plan() -> None:
     """After 200 short runs, five long ones that end at last are enough for a new plan."""
     times = _taught([[4.9, 5.0]] * 200)
     times.next_look_s(0.0)
@@ -169,7 +169,7 @@ def test_a_few_ends_where_nothing_ended_are_news() -> None:
     assert times._plan != before
 
 
-def test_of_many_that_wait_one_in_fifty_looks() -> None:
+def test_of_many_waiting_runs_one_in_fifty_is_polled() -> None:
     """Two scouts of a thousand may both be slow by chance: the more wait, the more look."""
     times = RunTimes()
     for _ in range(SCOUTS):
@@ -181,7 +181,7 @@ LOGNORMAL = "lognormal, median 30 s, sigma 0.5"
 
 
 @pytest.mark.parametrize(
-    ("batch", "shape", "worth", "looks", "delay"),
+    ("batch", "shape", "worth", "polls", "delay"),
     [
         ("20 waves", "fixed 30 s", DELAY_WORTH, 1.3, 0.01),
         ("2 waves", "fixed 28 s", DELAY_WORTH, 2.0, 0.09),
@@ -196,11 +196,9 @@ LOGNORMAL = "lognormal, median 30 s, sigma 0.5"
         ("20 waves", "shift, 20 s to 60 s in mid-batch", DELAY_WORTH, 6.6, 0.04),
     ],
 )
-def test_the_looks_of_a_batch_stay_few(
-    batch: str, shape: str, worth: float, looks: float, delay: float
-) -> None:
+def test_a_batch_needs_few_polls(batch: str, shape: str, worth: float, polls: float, delay: float) -> None:
     """Looks a run and the median delay of simulated batches of one wave or many, first runs included."""
-    draw: Draw = SHAPES[shape]
-    seen = ours(draw, worth, SCENES[batch])
-    assert seen.looks <= looks
+    jitter: Draw = SHAPES[shape]
+    seen = ours(jitter, worth, SCENES[batch])
+    assert seen.looks <= polls
     assert seen.delay_median <= delay

@@ -1,4 +1,4 @@
-"""Money refused, or the model unknown: each text as servers send it, with its source, and those that only look so."""
+"""Refusals for money and unknown models, as servers send them, and similar errors that are neither."""
 
 import json
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ ERROR_OBJECTS = {
 }
 
 
-def fault(reply: tuple[int, object], headers: Mapping[str, str] | None = None) -> ApiError:
-    """The reply as a worker receives it."""
+def error_from(reply: tuple[int, object], headers: Mapping[str, str] | None = None) -> ApiError:
+    """The error that a worker makes of this reply."""
     status, body = reply
     return fault_of_reply(
         status, headers or {}, body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -36,51 +36,51 @@ def fault(reply: tuple[int, object], headers: Mapping[str, str] | None = None) -
 
 
 @pytest.mark.parametrize("source", MONEY)
-def test_money_refused_is_seen_whatever_the_status_and_code(source: str) -> None:
+def test_a_refusal_for_money_is_recognized_whatever_the_status_and_code(source: str) -> None:
     """The batch pauses, at each kind of request; so does a run that ends with the same words."""
-    met = fault(MONEY[source])
+    api_error = error_from(MONEY[source])
 
-    assert {classify(met, on) for on in RequestKind} == {ErrorClass.BATCH}
-    assert not model_missing(report_of(met))
-    assert money_refused(report_of_text(reason_of(report_of(met)))), "the reason alone says what it is about"
+    assert {classify(api_error, request) for request in RequestKind} == {ErrorClass.BATCH}
+    assert not model_missing(report_of(api_error))
+    assert money_refused(report_of_text(reason_of(report_of(api_error)))), "the reason alone is enough"
 
 
 @pytest.mark.parametrize("source", NOT_MONEY)
-def test_what_only_sounds_like_money_pauses_no_batch(source: str) -> None:
+def test_similar_errors_without_a_refusal_for_money_pause_no_batch(source: str) -> None:
     """Rate limits, quotas a minute, and questions about money that an error repeats."""
-    met = fault(NOT_MONEY[source])
+    api_error = error_from(NOT_MONEY[source])
 
-    assert not money_refused(report_of(met))
-    assert classify(met, RequestKind.CREATE) is not ErrorClass.BATCH
+    assert not money_refused(report_of(api_error))
+    assert classify(api_error, RequestKind.CREATE) is not ErrorClass.BATCH
 
 
 @pytest.mark.parametrize("source", MODEL)
-def test_an_unknown_model_is_seen_whatever_the_status_and_code(source: str) -> None:
+def test_an_unknown_model_is_recognized_whatever_the_status_and_code(source: str) -> None:
     """The profile's: the batch pauses. The row's own: the row fails."""
-    met = fault(MODEL[source])
+    api_error = error_from(MODEL[source])
 
-    assert classify(met, RequestKind.CREATE) is ErrorClass.BATCH
-    assert classify(met, RequestKind.CREATE, frozenset({"model"})) is ErrorClass.ROW
-    assert model_missing(report_of_text(reason_of(report_of(met)))), "the reason alone says what it is about"
+    assert classify(api_error, RequestKind.CREATE) is ErrorClass.BATCH
+    assert classify(api_error, RequestKind.CREATE, frozenset({"model"})) is ErrorClass.ROW
+    assert model_missing(report_of_text(reason_of(report_of(api_error)))), "the reason alone is enough"
 
 
 @pytest.mark.parametrize("source", NOT_MODEL)
-def test_what_only_sounds_like_an_unknown_model_is_not_one(source: str) -> None:
+def test_similar_errors_without_an_unknown_model_are_not_taken_for_one(source: str) -> None:
     """Other things that are not there, models that are busy, and questions about models."""
-    met = fault(NOT_MODEL[source])
+    api_error = error_from(NOT_MODEL[source])
 
-    assert not model_missing(report_of(met))
+    assert not model_missing(report_of(api_error))
 
 
 @pytest.mark.parametrize("source", ERROR_OBJECTS)
 def test_an_error_under_status_200_is_the_same_error(source: str) -> None:
     """`{"error": …}` in a reply that says that all is well."""
-    status, told = ERROR_OBJECTS[source]
-    inside = {"code": status, **{name: value for name, value in told.items() if value is not None}}
-    met = fault_within({"error": inside}, {})
+    status, error_object = ERROR_OBJECTS[source]
+    inside = {"code": status, **{name: value for name, value in error_object.items() if value is not None}}
+    api_error = fault_within({"error": inside}, {})
 
-    assert met is not None
-    assert classify(met, RequestKind.CREATE) is ErrorClass.BATCH
+    assert api_error is not None
+    assert classify(api_error, RequestKind.CREATE) is ErrorClass.BATCH
 
 
 def test_an_error_field_of_a_real_object_is_no_refusal() -> None:
@@ -99,10 +99,10 @@ def test_an_error_field_of_a_real_object_is_no_refusal() -> None:
     )
 
 
-def test_a_402_that_tells_a_wait_is_waited_for() -> None:
+def test_a_402_with_a_retry_after_is_waited_for() -> None:
     """OpenRouter's budget of requests in flight passes; words of money beside a wait do not."""
-    busy = fault((402, error(code=402, message="Too many requests in flight")), {"retry-after": "3"})
-    spent = fault((402, error(code=402, message="Insufficient credits")), {"retry-after": "3"})
+    busy = error_from((402, error(code=402, message="Too many requests in flight")), {"retry-after": "3"})
+    spent = error_from((402, error(code=402, message="Insufficient credits")), {"retry-after": "3"})
 
     assert clears_by_itself(report_of(busy))
     assert classify(busy, RequestKind.CREATE) is ErrorClass.THROTTLED
@@ -110,8 +110,8 @@ def test_a_402_that_tells_a_wait_is_waited_for() -> None:
 
 
 @given(st.text(max_size=300), st.text(max_size=40), st.text(max_size=40))
-def test_no_text_is_too_odd_to_be_read(message: str, code: str, kind: str) -> None:
-    """Whatever a server says, the answer is yes or no."""
+def test_any_error_text_can_be_classified(message: str, code: str, kind: str) -> None:
+    """Whatever a server sends, the result is true or false."""
     for text in (message, "Error: " * 50 + message, "{" * 3000 + message, "[" * 3000 + "{'a': " * 90 + "}"):
         report = ErrorReport(text, code, kind)
         assert isinstance(money_refused(report), bool)
@@ -119,7 +119,7 @@ def test_no_text_is_too_odd_to_be_read(message: str, code: str, kind: str) -> No
         assert reason_of(report)
 
 
-def test_a_long_text_is_read_in_no_time() -> None:
+def test_a_long_error_text_is_classified_quickly() -> None:
     """A page of a proxy, or one made to be slow to read, holds up no worker: 100 of them within a second or so."""
     for text in (
         "error: - " * 20_000,

@@ -1,4 +1,4 @@
-"""The table of faults, row by row, with the real texts of the APIs: what each means, and who owns the retry."""
+"""The error table, rule by rule, with the real messages of the APIs: the class of each error."""
 
 import pytest
 
@@ -8,11 +8,11 @@ from askmill.worker.lifecycle.retry import (
     ErrorClass,
     RequestKind,
     RetryPolicy,
-    assistant_gone,
+    assistant_missing,
     blocking_run,
     classify,
-    may_pass,
-    store_gone,
+    is_transient,
+    vector_store_missing,
 )
 
 RATE = "You've exceeded the rate limit, please slow down and try again later."
@@ -33,7 +33,7 @@ NO_FILE = "No such File object: file-x"
 MOVED = "POST is redirected (302) to https://api.example.com/v1/threads, which is not followed"
 LONG = "Invalid 'input': string too long. Expected a string with maximum length 10485760."
 
-FAULTS = [
+ERRORS = [
     # ── money, key, model, server: the batch ──
     (ApiError(429, code="insufficient_quota", message=QUOTA), RequestKind.CREATE, ErrorClass.BATCH),
     (ApiError(429, type="insufficient_quota", message=QUOTA), RequestKind.READ, ErrorClass.BATCH),
@@ -118,15 +118,17 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("fault", "on", "verdict"), FAULTS, ids=str)
-def test_each_fault_means_one_thing(fault: ApiError, on: RequestKind, verdict: ErrorClass) -> None:
-    """What the fault is taken for, by the request that met it."""
-    assert classify(fault, on) is verdict
+@pytest.mark.parametrize(("error", "request_kind", "error_class"), ERRORS, ids=str)
+def test_each_error_has_one_class(
+    error: ApiError, request_kind: RequestKind, error_class: ErrorClass
+) -> None:
+    """By the request that failed."""
+    assert classify(error, request_kind) is error_class
 
 
-@pytest.mark.parametrize("on", RequestKind)
+@pytest.mark.parametrize("request_kind", RequestKind)
 @pytest.mark.parametrize(
-    ("fault", "verdict"),
+    ("error", "error_class"),
     [
         (ApiError(429, code="insufficient_quota", message=QUOTA), ErrorClass.BATCH),
         (ApiError(401, code="invalid_api_key"), ErrorClass.BATCH),
@@ -140,44 +142,50 @@ def test_each_fault_means_one_thing(fault: ApiError, on: RequestKind, verdict: E
         (ApiError(None, code="not_connected", sent=False), ErrorClass.NOT_SENT),
     ],
 )
-def test_some_faults_mean_the_same_whichever_request_meets_them(
-    fault: ApiError, on: RequestKind, verdict: ErrorClass
+def test_some_errors_have_the_same_class_for_every_request(
+    error: ApiError, request_kind: RequestKind, error_class: ErrorClass
 ) -> None:
-    """Key, money, lock, rate and network are nobody's own: every request learns of them alike."""
-    assert classify(fault, on) is verdict
+    """Key, money, lock, rate limit and network."""
+    assert classify(error, request_kind) is error_class
 
 
-@pytest.mark.parametrize("on", RequestKind)
-def test_every_trouble_of_a_server_is_trouble(on: RequestKind) -> None:
+@pytest.mark.parametrize("request_kind", RequestKind)
+def test_every_5xx_is_retried_or_looked_up(request_kind: RequestKind) -> None:
     """Whatever number a proxy makes up: read again, or look first where a run may have been made."""
-    paid = ErrorClass.REPLY_LOST if on in {RequestKind.CREATE, RequestKind.SUBMIT} else ErrorClass.RETRY
+    paid = (
+        ErrorClass.REPLY_LOST
+        if request_kind in {RequestKind.CREATE, RequestKind.SUBMIT}
+        else ErrorClass.RETRY
+    )
 
-    assert {classify(ApiError(status), on) for status in range(500, 600) if status != 501} == {paid}
+    assert {classify(ApiError(status), request_kind) for status in range(500, 600) if status != 501} == {paid}
 
 
-def test_every_row_of_the_table_is_met_and_names_its_source() -> None:
-    """No row of the table is there without a fault that it alone decides, and a source to look it up."""
-    met = {next(rule for rule in TABLE if rule.fits(fault, on)) for fault, on, _ in FAULTS}
+def test_every_rule_of_the_table_is_used_and_names_its_source() -> None:
+    """Each rule decides at least one error of ERRORS, and says where it comes from."""
+    matched = {
+        next(rule for rule in TABLE if rule.matches(error, request_kind)) for error, request_kind, _ in ERRORS
+    }
 
-    assert [rule.source for rule in TABLE if rule not in met] == []
+    assert [rule.source for rule in TABLE if rule not in matched] == []
     assert all(len(rule.source) > 20 for rule in TABLE)
 
 
 @pytest.mark.parametrize(
-    ("fault", "chosen"),
+    ("error", "override"),
     [
         (ApiError(404, code="model_not_found", message=MODEL), "model"),
         (ApiError(400, param="temperature"), "temperature"),
         (ApiError(400, param="max_completion_tokens"), "max_completion_tokens"),
     ],
 )
-def test_what_the_row_chose_itself_fails_the_row(fault: ApiError, chosen: str) -> None:
-    """An `--override` that the API refuses is the row's fault; from the profile it would be the batch's."""
-    assert classify(fault, RequestKind.CREATE, frozenset({chosen})) is ErrorClass.ROW
-    assert classify(fault, RequestKind.CREATE, frozenset({"other"})) is ErrorClass.BATCH
+def test_a_refused_override_fails_the_row(error: ApiError, override: str) -> None:
+    """Of the profile, the same setting pauses the batch."""
+    assert classify(error, RequestKind.CREATE, frozenset({override})) is ErrorClass.ROW
+    assert classify(error, RequestKind.CREATE, frozenset({"other"})) is ErrorClass.BATCH
 
 
-def test_a_row_with_its_own_model_still_meets_the_batchs_faults() -> None:
+def test_a_row_with_its_own_model_still_has_the_batchs_errors() -> None:
     """Only an unknown model is its own; a wrong key is everybody's."""
     assert classify(ApiError(401), RequestKind.CREATE, frozenset({"model"})) is ErrorClass.BATCH
 
@@ -197,20 +205,20 @@ def test_the_lock_names_the_run(text: str, run: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "gone"),
+    ("error", "missing"),
     [
         (ApiError(404, message=NO_ASSISTANT), True),
         (ApiError(400, message=NO_ASSISTANT), False),
         (ApiError(404, message=NO_THREAD), False),
     ],
 )
-def test_a_deleted_assistant_is_told_from_a_deleted_thread(fault: ApiError, gone: bool) -> None:
+def test_a_deleted_assistant_is_distinguished_from_a_deleted_thread(error: ApiError, missing: bool) -> None:
     """By status and text: only then is another made."""
-    assert assistant_gone(fault) is gone
+    assert assistant_missing(error) is missing
 
 
 @pytest.mark.parametrize(
-    ("fault", "gone"),
+    ("error", "missing"),
     [
         (ApiError(404, message=NO_STORE), True),
         (ApiError(400, message=NO_STORE), True),
@@ -220,23 +228,23 @@ def test_a_deleted_assistant_is_told_from_a_deleted_thread(fault: ApiError, gone
         (ApiError(404, message="No thread found with id 'vs_1'."), False),
     ],
 )
-def test_a_deleted_vector_store_is_known_by_its_name(fault: ApiError, gone: bool) -> None:
+def test_a_deleted_vector_store_is_recognized_by_its_id(error: ApiError, missing: bool) -> None:
     """Only the batch's own is made again, and only when the API says that it is not there."""
-    assert store_gone(fault, "vs_1") is gone
-    assert not store_gone(fault, None)
+    assert vector_store_missing(error, "vs_1") is missing
+    assert not vector_store_missing(error, None)
 
 
 @pytest.mark.parametrize(
-    ("fault", "again"),
+    ("error", "transient"),
     [
         *[(ApiError(status), True) for status in (None, 200, 408, 429, 500, 503)],
         *[(ApiError(status), False) for status in (400, 403, 404, 501)],
         (ApiError(200, code="too_large"), False),
     ],
 )
-def test_a_file_is_fetched_again_where_that_may_help(fault: ApiError, again: bool) -> None:
-    """Trouble passes; a file that is gone or too large stays so."""
-    assert may_pass(fault) is again
+def test_transient_errors_of_a_download_are_retried(error: ApiError, transient: bool) -> None:
+    """Trouble passes; a file that is missing or too large stays so."""
+    assert is_transient(error) is transient
 
 
 def test_waits_double_up_to_their_cap_with_jitter() -> None:
@@ -248,11 +256,11 @@ def test_waits_double_up_to_their_cap_with_jitter() -> None:
     assert [policy.attempt_wait_s(attempt, 1.0) for attempt in (1, 2, 3, 9)] == [1, 2, 4, 60]
 
 
-def test_the_defaults_are_the_contracts() -> None:
+def test_the_defaults_are_as_documented() -> None:
     """Three attempts, a minute for a create, 30 s of grace: what the documentation says."""
     policy = RetryPolicy()
 
-    assert (policy.attempts, policy.create_limit_s, policy.gone_grace_s, policy.cancel_grace_s) == (
+    assert (policy.attempts, policy.create_limit_s, policy.not_found_grace_s, policy.cancel_grace_s) == (
         3,
         60,
         30,

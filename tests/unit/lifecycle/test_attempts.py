@@ -1,4 +1,4 @@
-"""The ledger of attempts: why each ended, what it cost, when the next begins, and what goes over to it."""
+"""The record of attempts: why each ended, what it cost, when the next begins, and what it inherits."""
 
 from dataclasses import replace
 
@@ -19,22 +19,22 @@ from askmill.worker.lifecycle.state import (
     PauseBatch,
     Phase,
     RequestFailed,
-    RunObserved,
+    RunPolled,
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.lifecycle_moments import FOLLOWING, GONE, NOW, READING, SAID, SENT, P, finish_of
+from tests.unit.lifecycle.states import ANSWER, NOW, POLLING, READING, RUN_NOT_FOUND, SENT, P, finish_of
 
-NOTHING = LookupDone(NOW, draw=1.0, lookup=RunLookup(LookupKind.NOTHING))
+NOTHING = LookupDone(NOW, jitter=1.0, lookup=RunLookup(LookupKind.NOTHING))
 RUNNING = Run("run_1", "in_progress")
-CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True)
-STOPPING = replace(FOLLOWING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
-BUSY = RequestFailed(NOW, draw=1.0, error=ApiError(503))
-NOT_THERE = RequestFailed(NOW, draw=1.0, error=GONE)
+CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=ANSWER, create_repeated=True)
+STOPPING = replace(POLLING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
+BUSY = RequestFailed(NOW, jitter=1.0, error=ApiError(503))
+NOT_THERE = RequestFailed(NOW, jitter=1.0, error=RUN_NOT_FOUND)
 
 
 @pytest.mark.parametrize(
-    ("known", "run"),
+    ("state", "run"),
     [
         (READING, Run("run_1", "cancelled", usage=Usage(7, 3))),
         (READING, Run("run_1", "incomplete", usage=Usage(7, 3))),
@@ -42,22 +42,22 @@ NOT_THERE = RequestFailed(NOW, draw=1.0, error=GONE)
         (replace(READING, cancel_reason=CancelReason.USER), Run("run_1", "expired", usage=Usage(7, 3))),
     ],
 )
-def test_a_run_that_did_not_complete_is_in_the_ledger_as_it_ended(known: JobState, run: Run) -> None:
+def test_a_run_that_did_not_complete_is_recorded_as_it_ended(state: JobState, run: Run) -> None:
     """Its tokens count, whatever became of the row."""
-    assert advance(replace(known, ended_run=run), AnswerRead(NOW), P).state.ended_run == run
+    assert advance(replace(state, ended_run=run), AnswerRead(NOW), P).state.ended_run == run
 
 
 @pytest.mark.parametrize("stop", [None, CancelReason.USER])
-def test_a_run_that_is_gone_is_in_the_ledger_as_gone(stop: CancelReason | None) -> None:
+def test_a_run_that_is_gone_is_recorded_as_gone(stop: CancelReason | None) -> None:
     """It was paid for."""
-    over = replace(FOLLOWING, attempt=3, gone_since=NOW - 30, cancel_reason=stop)
+    over = replace(POLLING, attempt=3, not_found_since=NOW - 30, cancel_reason=stop)
 
     assert advance(over, NOT_THERE, P).state.ended_run == Run("run_1", "gone")
 
 
-def test_an_adopted_answer_that_is_gone_has_no_id_in_the_ledger() -> None:
+def test_an_adopted_answer_that_is_gone_is_recorded_without_an_id() -> None:
     """None is made up."""
-    adopted = replace(READING, run_id=None, ended_run=None, attempt=3, gone_since=NOW - 30)
+    adopted = replace(READING, run_id=None, ended_run=None, attempt=3, not_found_since=NOW - 30)
 
     assert advance(adopted, NOT_THERE, P).state.ended_run == Run("", "gone")
 
@@ -68,18 +68,18 @@ def test_a_conversation_deleted_at_the_api_costs_no_attempt() -> None:
     first = advance(clearing, NOT_THERE, P)
     assert (first.action, first.state) == (
         Wait(wait_s=0.5),
-        replace(clearing, failures=1, failing_since=NOW, gone_since=NOW),
+        replace(clearing, failures=1, failing_since=NOW, not_found_since=NOW),
     )
 
-    over = advance(replace(first.state, gone_since=NOW - 30), NOT_THERE, P)
+    over = advance(replace(first.state, not_found_since=NOW - 30), NOT_THERE, P)
     finish = finish_of(over)
-    assert (finish.status, finish.error) == (JobStatus.FAILED, f"thread_gone: {GONE.message}")
+    assert (finish.status, finish.error) == (JobStatus.FAILED, f"thread_gone: {RUN_NOT_FOUND.message}")
     assert (over.state.attempt, over.state.past_attempts, over.state.ended_run) == (2, (), None)
 
 
 def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
     """A run that is gone counts as one attempt."""
-    again = advance(replace(FOLLOWING, attempt=2, gone_since=NOW - 30), NOT_THERE, P)
+    again = advance(replace(POLLING, attempt=2, not_found_since=NOW - 30), NOT_THERE, P)
 
     assert (again.state.attempt, again.retry_reason) == (3, "run_gone")
 
@@ -97,23 +97,23 @@ def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
 )
 def test_a_new_attempt_says_why_and_keeps_the_rows_own(run: Run, error: str, reason: str) -> None:
     """The whole text in the ledger, the code in the counters; conversation and earlier attempts stay."""
-    known = replace(READING, ended_run=run, attempt=2, attempts_before_retry=1, shared_thread=True)
-    again = advance(known, AnswerRead(NOW), P)
+    state = replace(READING, ended_run=run, attempt=2, attempts_before_retry=1, shared_thread=True)
+    again = advance(state, AnswerRead(NOW), P)
 
     assert (again.retry_reason, again.state.past_attempts[-1].error) == (reason, error)
     assert (again.state.attempt, again.state.attempts_before_retry, again.state.shared_thread) == (3, 1, True)
 
 
-def test_going_on_says_why_in_the_ledger() -> None:
+def test_a_continued_attempt_records_why_it_was_cut() -> None:
     """The cut attempt's error is the limit that cut it."""
     cut = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens")
     policy = RetryPolicy(on_incomplete=OnIncomplete.CONTINUE)
-    again = advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=SAID), policy)
+    again = advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=ANSWER), policy)
 
     assert again.state.past_attempts[-1].error == "max_completion_tokens"
 
 
-def test_want_of_money_costs_no_attempt_and_pauses_with_the_apis_words() -> None:
+def test_a_refusal_for_money_costs_no_attempt_and_pauses_with_the_apis_message() -> None:
     """The ledger has the attempt, the row's limit moves on, the reason is what the API said."""
     broke = Run("run_1", "failed", error_code="insufficient_quota", error_message="pay: now")
     decision = advance(replace(READING, ended_run=broke), AnswerRead(NOW), P)
@@ -148,7 +148,7 @@ NO_MODEL = "The model 'gpt-9' does not exist"
     ],
 )
 @pytest.mark.parametrize("stop", [None, CancelReason.DEADLINE])
-def test_words_of_money_or_of_an_unknown_model_pause_whatever_the_code(
+def test_messages_about_money_or_an_unknown_model_pause_whatever_the_code(
     run: Run, reason: str, stop: CancelReason | None
 ) -> None:
     """The last attempt too: it is kept, the limit moves on, nothing is marked failed."""
@@ -166,7 +166,7 @@ def test_words_of_money_or_of_an_unknown_model_pause_whatever_the_code(
 def test_a_row_whose_own_model_is_unknown_fails_at_once() -> None:
     """`--override model`: one attempt, and the batch goes on; money is still everybody's."""
     unknown = Run("run_1", "failed", error_code="server_error", error_message=NO_MODEL)
-    own = RetryPolicy(row_fields=frozenset({"model"}))
+    own = RetryPolicy(row_overrides=frozenset({"model"}))
     finish = finish_of(advance(replace(READING, ended_run=unknown), AnswerRead(NOW), own))
     assert (finish.status, finish.error) == (JobStatus.FAILED, f"server_error: {NO_MODEL}")
 
@@ -185,15 +185,15 @@ def test_a_rate_limit_that_ends_a_run_is_another_attempt() -> None:
 def test_an_incomplete_answer_is_kept_although_money_ended_it() -> None:
     """What was paid for is the row's; the next row meets the refusal."""
     cut = Run("run_1", "incomplete", incomplete_reason="budget_exceeded")
-    finish = finish_of(advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=SAID), P))
+    finish = finish_of(advance(replace(READING, ended_run=cut), AnswerRead(NOW, answer=ANSWER), P))
     assert (finish.status, finish.answer) == (JobStatus.INCOMPLETE, "42")
 
 
-def test_a_wait_of_exactly_the_slots_patience_is_waited_here() -> None:
+def test_a_wait_of_exactly_the_slot_limit_keeps_the_slot() -> None:
     """Only longer ones give the slot back."""
     dead = replace(READING, ended_run=Run("run_1", "expired"))
 
-    assert advance(dead, AnswerRead(NOW, draw=1.0), RetryPolicy(attempt_base_s=5.0)).action == Wait(
+    assert advance(dead, AnswerRead(NOW, jitter=1.0), RetryPolicy(attempt_base_s=5.0)).action == Wait(
         wait_s=5.0
     )
 
@@ -202,42 +202,42 @@ def test_a_wait_of_exactly_the_slots_patience_is_waited_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "event"),
+    ("state", "event"),
     [
-        (replace(CHECKING, ended_run=Run("run_1", "expired")), LookupDone(NOW, draw=1.0)),
+        (replace(CHECKING, ended_run=Run("run_1", "expired")), LookupDone(NOW, jitter=1.0)),
         (replace(CHECKING, ended_run=Run("run_1", "expired"), failures=3), BUSY),
-        (STOPPING, RunObserved(NOW + 30, draw=1.0, run=RUNNING)),
+        (STOPPING, RunPolled(NOW + 30, jitter=1.0, run=RUNNING)),
     ],
 )
-def test_a_new_attempt_after_a_last_look_is_timed_as_any(known: JobState, event: Event) -> None:
+def test_a_new_attempt_after_the_duplicate_check_is_timed_as_any(state: JobState, event: Event) -> None:
     """The attempt ends when it is given up, and the next waits as the policy and the draw say."""
-    again = advance(known, event, P)
+    again = advance(state, event, P)
 
     assert again.action == Wait(wait_s=1.0)
     assert (again.state.attempt, again.state.past_attempts[-1].finished_at) == (2, event.at)
 
 
-def test_a_last_look_counts_its_own_faults() -> None:
+def test_the_duplicate_check_counts_its_own_failures() -> None:
     """Those of reading the answer are over."""
-    checking = advance(replace(READING, create_repeated=True, failures=9), AnswerRead(NOW, answer=SAID), P)
+    checking = advance(replace(READING, create_repeated=True, failures=9), AnswerRead(NOW, answer=ANSWER), P)
 
     assert (checking.state.phase, checking.state.failures) == (Phase.CHECKING_DUPLICATES, 0)
 
 
 @pytest.mark.parametrize(
-    "known", [JobState(attempt=2), replace(SENT, cancel_reason=CancelReason.USER, create_unconfirmed=True)]
+    "state", [JobState(attempt=2), replace(SENT, cancel_reason=CancelReason.USER, create_unconfirmed=True)]
 )
-def test_a_cancelled_row_keeps_what_was_known(known: JobState) -> None:
+def test_a_cancelled_row_keeps_its_state(state: JobState) -> None:
     """Its earlier attempts and its thread are in the row."""
     dead = Attempt(number=1, thread_id="thread_0", run_id="run_0", status="expired")
-    event = CancelRequested(NOW) if known.phase is Phase.NEW else NOTHING
-    decision = advance(replace(known, past_attempts=(dead,)), event, P)
+    event = CancelRequested(NOW) if state.phase is Phase.NEW else NOTHING
+    decision = advance(replace(state, past_attempts=(dead,)), event, P)
 
     assert finish_of(decision).status is JobStatus.CANCELLED
-    assert decision.state == replace(known, past_attempts=(dead,))
+    assert decision.state == replace(state, past_attempts=(dead,))
 
 
-def test_a_turn_cleared_is_clear_for_good() -> None:
+def test_a_deleted_turn_is_deleted_once() -> None:
     """What is stored next says that nothing of the dead run is left."""
     decision = advance(
         JobState(shared_thread=True, thread_id="thread_1", delete_failed_turn=True), FailedTurnDeleted(NOW), P

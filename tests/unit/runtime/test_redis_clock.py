@@ -1,4 +1,4 @@
-"""Redis' time as a worker learns it: slow replies teach nothing wrong, and a step of it moves no job's time."""
+"""The estimate of Redis' clock: slow replies do not spoil it, and a step of it moves no job's time."""
 
 from dataclasses import fields, replace
 
@@ -6,39 +6,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askmill.worker.execution.stored_times import MOMENTS, stored, taken_over
+from askmill.worker.execution.stored_state import TIME_FIELDS, from_store, to_store
 from askmill.worker.lifecycle.state import JobState
 from askmill.worker.runtime.redis_clock import RedisClock
-from tests.unit.lifecycle.lifecycle_moments import FOLLOWING, NOW
+from tests.unit.lifecycle.states import FOLLOWING, NOW
 
 UNIX = 1_700_000_000.0
 
 
-def heard(
+def reply(
     clock: RedisClock, at_s: float, ahead_s: float, there_s: float = 0.0005, back_s: float = 0.0005
 ) -> float:
-    """A heartbeat sent at `at_s` that took so long each way; Redis is `ahead_s` of the elapsed clock."""
+    """Learn from a heartbeat sent at `at_s`; Redis' clock is `ahead_s` of the elapsed clock."""
     redis_ms = int((at_s + there_s + ahead_s) * 1000)
     return clock.learn(at_s, at_s + there_s + back_s, redis_ms / 1000)
 
 
-def test_a_slow_reply_teaches_no_offset() -> None:
-    """8 s on the way back, whose middle is 4 s wrong: what quick replies have taught stands."""
+def test_a_slow_reply_does_not_change_the_estimate() -> None:
+    """8 s on the way back, whose middle is 4 s wrong: the bounds of quick replies stay."""
     clock = RedisClock()
-    heard(clock, 100, UNIX)
+    reply(clock, 100, UNIX)
     before_s = clock.ahead_s
-    assert heard(clock, 103, UNIX, back_s=8.0) == 0
+    assert reply(clock, 103, UNIX, back_s=8.0) == 0
     assert clock.ahead_s == pytest.approx(before_s, abs=0.01)
     assert clock.uncertainty_s < 0.05
 
 
 def test_the_first_reply_may_be_slow() -> None:
-    """It is known how wrong its time may be, and the next quick one mends it."""
+    """The uncertainty says so, and the next quick reply corrects it."""
     clock = RedisClock()
     assert clock.uncertainty_s == float("inf")
-    heard(clock, 100, UNIX, back_s=8.0)
+    reply(clock, 100, UNIX, back_s=8.0)
     assert clock.uncertainty_s > 3
-    heard(clock, 109, UNIX)
+    reply(clock, 109, UNIX)
     assert clock.uncertainty_s < 0.05
     assert clock.ahead_s == pytest.approx(UNIX, abs=0.05)
 
@@ -47,14 +47,12 @@ def test_the_first_reply_may_be_slow() -> None:
     st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5), st.floats(0.1, 4)), min_size=1, max_size=40),
     st.floats(-0.0004, 0.0004),
 )
-def test_whatever_replies_take_no_step_is_seen_where_none_is(
-    trips: list[tuple[float, ...]], drift: float
-) -> None:
+def test_no_step_is_detected_where_there_is_none(trips: list[tuple[float, ...]], drift: float) -> None:
     """Round trips of up to ten seconds and clocks that drift apart: the truth stays within the bounds."""
     clock, at_s = RedisClock(), 0.0
     for there_s, back_s, rest_s in trips:
         ahead_s = UNIX + drift * at_s
-        assert heard(clock, at_s, ahead_s, there_s, back_s) == 0
+        assert reply(clock, at_s, ahead_s, there_s, back_s) == 0
         assert abs(clock.redis_ahead_s - ahead_s) <= clock.uncertainty_s + 0.02
         at_s += there_s + back_s + rest_s
 
@@ -63,61 +61,61 @@ def test_whatever_replies_take_no_step_is_seen_where_none_is(
 def test_a_step_of_redis_is_noticed_and_moves_no_job(step_s: float) -> None:
     """Jobs' time goes on evenly; what is stored from now on is by the new time."""
     clock = RedisClock()
-    heard(clock, 100, UNIX)
+    reply(clock, 100, UNIX)
     before_s = clock.ahead_s
-    assert heard(clock, 103, UNIX + step_s) == pytest.approx(step_s, abs=0.05)
+    assert reply(clock, 103, UNIX + step_s) == pytest.approx(step_s, abs=0.05)
     assert clock.ahead_s == pytest.approx(before_s, abs=0.05)
     assert clock.redis_ahead_s == pytest.approx(UNIX + step_s, abs=0.05)
-    assert heard(clock, 106, UNIX + step_s) == 0
+    assert reply(clock, 106, UNIX + step_s) == 0
 
 
 @pytest.mark.parametrize("step_s", [3600.0, -3600.0])
-def test_a_deadline_is_as_long_as_it_was_over_a_step_and_a_take_over(step_s: float) -> None:
+def test_a_deadline_keeps_its_length_over_a_step_and_a_new_claim(step_s: float) -> None:
     """Stored before the step or after it: a run of 4 s is 4 s old."""
     clock = RedisClock()
-    heard(clock, 100, UNIX)
+    reply(clock, 100, UNIX)
     now_s = 103 + clock.ahead_s
     young = replace(FOLLOWING, create_sent_at=now_s - 5, began_at=now_s - 4)
-    before = stored(young, clock)
-    heard(clock, 103, UNIX + step_s)
-    after = stored(young, clock)
+    before = to_store(young, clock)
+    reply(clock, 103, UNIX + step_s)
+    after = to_store(young, clock)
     assert after.began_at == pytest.approx(now_s - 4 + step_s, abs=0.05)
-    assert taken_over(after, clock, now_s).began_at == pytest.approx(now_s - 4, abs=0.05)
-    taken = taken_over(before, clock, now_s)
+    assert from_store(after, clock, now_s).began_at == pytest.approx(now_s - 4, abs=0.05)
+    taken = from_store(before, clock, now_s)
     assert taken.began_at == pytest.approx(now_s - 4, abs=0.05)
 
 
 @given(
     st.lists(st.sampled_from([-3600.0, -5.0, 5.0, 3600.0]), max_size=5), st.integers(0, 5), st.floats(0, 7200)
 )
-def test_whatever_steps_come_no_stored_moment_seems_older_than_it_is(
+def test_after_any_steps_no_stored_time_seems_older_than_it_is(
     steps: list[float], stored_after: int, age_s: float
 ) -> None:
-    """Stored between any two steps, it is as old as it is, or younger."""
+    """Stored between any two steps, its age is right, or too small."""
     clock, at_s, ahead_s = RedisClock(), 100.0, UNIX
-    heard(clock, at_s, ahead_s)
+    reply(clock, at_s, ahead_s)
     began_s = at_s + clock.ahead_s - age_s
-    told = clock.to_redis(began_s)
+    stored = clock.to_redis(began_s)
     for number, step_s in enumerate(steps, 1):
         at_s, ahead_s = at_s + 3, ahead_s + step_s
-        heard(clock, at_s, ahead_s)
+        reply(clock, at_s, ahead_s)
         if number <= stored_after:
-            told = clock.to_redis(began_s)
+            stored = clock.to_redis(began_s)
     now_s = at_s + clock.ahead_s
-    assert began_s - 0.1 <= clock.from_redis(told, now_s) <= now_s + 0.1
+    assert began_s - 0.1 <= clock.from_redis(stored, now_s) <= now_s + 0.1
 
 
 def test_nothing_is_rewritten_where_redis_has_not_stepped() -> None:
-    """To the last digit: a row that is handed on and on keeps its times."""
+    """To the last digit: a row that is released again and again keeps its times."""
     clock = RedisClock()
-    heard(clock, 100, UNIX)
-    assert stored(FOLLOWING, clock) is FOLLOWING
-    assert taken_over(FOLLOWING, clock, NOW) == FOLLOWING
+    reply(clock, 100, UNIX)
+    assert to_store(FOLLOWING, clock) is FOLLOWING
+    assert from_store(FOLLOWING, clock, NOW) == FOLLOWING
 
 
-def test_every_moment_of_a_job_is_told_by_the_right_clock() -> None:
-    """A field of Known that is a point in time is in the list; one that is a span is not."""
+def test_every_time_of_a_state_is_converted() -> None:
+    """Every field of JobState that is a point in time is in the list; a duration is not."""
     named = {
         field.name for field in fields(JobState) if field.name.endswith("_at") or field.name.endswith("since")
     }
-    assert set(MOMENTS) == named
+    assert set(TIME_FIELDS) == named

@@ -1,4 +1,4 @@
-"""What a paused or cancelled batch makes of each decision: nothing is begun, nothing that exists is lost."""
+"""How a paused or cancelled batch changes each decision: no run is started, none that exists is lost."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ from askmill.worker.lifecycle.state import (
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.lifecycle_moments import ACTING, FOLLOWING, NOW, READING, SENT, P
+from tests.unit.lifecycle.states import CALLING_TOOLS, NOW, POLLING, READING, SENT, P
 
 PAUSED, CANCELLED, RUNNING = BatchState.PAUSED, BatchState.CANCELLED, BatchState.RUNNING
 CASES = [
@@ -41,9 +41,9 @@ CASES = [
     (PAUSED, SENT, CreateRun(), ReleaseRow),
     (PAUSED, JobState(), Wait(1.0), ReleaseRow),
     (PAUSED, JobState(), Finish(JobStatus.FAILED), Finish),
-    (PAUSED, FOLLOWING, Wait(1.0), Wait),
-    (PAUSED, FOLLOWING, PollRun(), PollRun),
-    (PAUSED, ACTING, SubmitOutputs(), SubmitOutputs),
+    (PAUSED, POLLING, Wait(1.0), Wait),
+    (PAUSED, POLLING, PollRun(), PollRun),
+    (PAUSED, CALLING_TOOLS, SubmitOutputs(), SubmitOutputs),
     (PAUSED, SENT, RecoverRun(), RecoverRun),
     (PAUSED, replace(SENT, phase=Phase.NEW, create_unconfirmed=True), Reserve(), RecoverRun),
     (PAUSED, replace(SENT, phase=Phase.NEW, create_unconfirmed=True), Wait(1.0), ReleaseRow),
@@ -52,37 +52,39 @@ CASES = [
     (CANCELLED, SENT, CreateRun(), Finish),
     (CANCELLED, replace(SENT, create_repeated=True), CreateRun(), RecoverRun),
     (CANCELLED, JobState(), Wait(1.0), Finish),
-    (CANCELLED, FOLLOWING, PollRun(), CancelRun),
-    (CANCELLED, replace(FOLLOWING, cancel_reason=CancelReason.DEADLINE), PollRun(), PollRun),
+    (CANCELLED, POLLING, PollRun(), CancelRun),
+    (CANCELLED, replace(POLLING, cancel_reason=CancelReason.DEADLINE), PollRun(), PollRun),
     (CANCELLED, READING, ReadAnswer(), ReadAnswer),
-    (CANCELLED, ACTING, SubmitOutputs(), SubmitOutputs),
+    (CANCELLED, CALLING_TOOLS, SubmitOutputs(), SubmitOutputs),
     *[(RUNNING, SENT, action, type(action)) for action in (CreateRun(), Reserve(), PollRun(), Wait(1.0))],
 ]
 
 
-@pytest.mark.parametrize(("state", "known", "action", "then"), CASES)
-def test_state_and_decision(state: BatchState, known: JobState, action: Action, then: type) -> None:
+@pytest.mark.parametrize(("batch_state", "state", "action", "then"), CASES)
+def test_batch_state_and_decision(
+    batch_state: BatchState, state: JobState, action: Action, then: type
+) -> None:
     """A decision that begins something is not carried out; one about what exists is, or ends it."""
-    assert isinstance(apply_batch_state(Decision(known, action), state, Claimed(NOW), P).action, then)
+    assert isinstance(apply_batch_state(Decision(state, action), batch_state, Claimed(NOW), P).action, then)
 
 
 @pytest.mark.parametrize("repeated", [False, True])
-def test_a_create_not_sent_leaves_no_doubt_but_an_earlier_one_does(repeated: bool) -> None:
+def test_an_unsent_create_is_confirmed_absent_but_an_earlier_one_is_not(repeated: bool) -> None:
     """There is no run to look for, unless this create was a repeat of one that may have been carried out."""
-    known = replace(SENT, create_repeated=repeated)
+    state = replace(SENT, create_repeated=repeated)
 
-    assert without_create(Decision(known, CreateRun())) == replace(
-        known, phase=Phase.NEW, create_unconfirmed=repeated
+    assert without_create(Decision(state, CreateRun())) == replace(
+        state, phase=Phase.NEW, create_unconfirmed=repeated
     )
-    counted = Decision(known, CreateRun(), unknown_create=True)
+    counted = Decision(state, CreateRun(), unknown_create=True)
     assert without_create(counted) == replace(
-        known, phase=Phase.NEW, create_unconfirmed=repeated, create_repeated=False
+        state, phase=Phase.NEW, create_unconfirmed=repeated, create_repeated=False
     )
-    assert without_create(Decision(known, RecoverRun())) == known
-    assert starts_run(Decision(known, CreateRun()))
+    assert without_create(Decision(state, RecoverRun())) == state
+    assert starts_run(Decision(state, CreateRun()))
 
 
-def test_a_row_in_doubt_of_a_paused_batch_is_looked_for_and_not_asked_again() -> None:
+def test_an_unconfirmed_create_of_a_paused_batch_is_searched_and_not_repeated() -> None:
     """Each time it is fed there is one look; a run that has landed is followed, else the row rests for 30 s."""
     rests = replace(SENT, phase=Phase.NEW, create_unconfirmed=True, create_sent_at=NOW - 60)
     claimed = apply_batch_state(advance(rests, Claimed(NOW), P), PAUSED, Claimed(NOW), P)
@@ -101,7 +103,7 @@ def test_a_row_in_doubt_of_a_paused_batch_is_looked_for_and_not_asked_again() ->
     )
 
 
-def test_a_repeat_that_a_pause_kept_back_is_counted_when_it_is_sent() -> None:
+def test_a_repeat_that_a_pause_prevented_is_counted_when_it_is_sent() -> None:
     """`unknown_creates` tells of creates that were really repeated: not before, and once."""
     nothing = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING))
     first = advance(replace(SENT, create_unconfirmed=True), nothing, P)
@@ -115,25 +117,25 @@ def test_a_repeat_that_a_pause_kept_back_is_counted_when_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "action"),
+    ("state", "action"),
     [
         (JobState(), ReleaseRow(wait_s=0.0)),
         (replace(SENT, phase=Phase.NEW, create_unconfirmed=True), ReleaseRow(wait_s=30.0)),
         (replace(SENT, create_unconfirmed=True), ReleaseRow(wait_s=30.0)),
         (SENT, RecoverRun()),
-        (FOLLOWING, PollRun(after_s=0.0)),
+        (POLLING, PollRun(after_s=0.0)),
         (READING, ReadAnswer()),
     ],
 )
-def test_pause_in_each_phase(known: JobState, action: Action) -> None:
+def test_pause_in_each_phase(state: JobState, action: Action) -> None:
     """What is not paid for goes back, what may be is looked at later, what is goes on; nothing is forgotten."""
-    decision = advance(known, PauseRequested(NOW), P)
+    decision = advance(state, PauseRequested(NOW), P)
 
-    assert (decision.action, decision.state) == (action, known)
+    assert (decision.action, decision.state) == (action, state)
 
 
-def test_a_run_that_a_cancel_ends_is_ended_from_now_on() -> None:
+def test_a_run_cancelled_by_the_user_has_its_grace_from_now_on() -> None:
     """Its grace counts from the moment the cancel was noticed."""
-    decision = apply_batch_state(Decision(FOLLOWING, PollRun()), CANCELLED, Claimed(NOW + 7), P)
+    decision = apply_batch_state(Decision(POLLING, PollRun()), CANCELLED, Claimed(NOW + 7), P)
 
     assert (decision.state.cancel_reason, decision.state.cancel_requested_at) == (CancelReason.USER, NOW + 7)

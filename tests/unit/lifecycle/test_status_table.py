@@ -1,4 +1,4 @@
-"""The whole table of CONTRACT "Statuses": every outcome by every policy by first, middle and last attempt."""
+"""The table of statuses: every outcome of a run, by every policy, at the first, middle and last attempt."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ import pytest
 
 from askmill.jobs.model.models import JobStatus, OnIncomplete
 from askmill.worker.lifecycle.retry import RetryPolicy
-from tests.unit.lifecycle.lifecycle_world import World
+from tests.unit.lifecycle.simulation import Simulation
 
 ATTEMPTS = 3
 RETRIED = {
@@ -41,7 +41,7 @@ Expected = tuple[JobStatus, str | None, int]
 
 
 def expected(outcome: str, policy: OnIncomplete, place: int) -> Expected:
-    """Status, error and attempts that CONTRACT asks for when `outcome` ends attempt `place`."""
+    """Status, error and attempts that are documented when `outcome` ends attempt `place`."""
     more = place < ATTEMPTS
     completed = (JobStatus.COMPLETED, None, place + 1)
     if outcome in RETRIED:
@@ -57,12 +57,12 @@ def expected(outcome: str, policy: OnIncomplete, place: int) -> Expected:
 @pytest.mark.parametrize("policy", OnIncomplete)
 @pytest.mark.parametrize("outcome", [*RETRIED, *FINAL, *LIMITS])
 def test_outcome_policy_and_attempt_decide_the_row(outcome: str, policy: OnIncomplete, place: int) -> None:
-    """The row has the status, the error and the attempts that CONTRACT asks for; as many runs are made, no more."""
+    """The row has the status, the error and the attempts that are documented; no more runs are created."""
     before = ["expired"] * (place - 1)
     rules = RetryPolicy(
         attempts=ATTEMPTS, deadline_s=40.0, on_incomplete=policy, completion_limit=256, prompt_limit=256
     )
-    world = World(deque(), outcomes=(*before, outcome, "completed"), policy=rules).play()
+    world = Simulation(deque(), outcomes=(*before, outcome, "completed"), policy=rules).play()
     status, error, attempts = expected(outcome, policy, place)
 
     assert world.finish is not None
@@ -77,7 +77,7 @@ def test_outcome_policy_and_attempt_decide_the_row(outcome: str, policy: OnIncom
 def test_a_second_truncation(policy: OnIncomplete) -> None:
     """A limit is doubled once; going on goes on as often as attempts allow, and joins the pieces."""
     rules = RetryPolicy(attempts=4, on_incomplete=policy, completion_limit=256)
-    world = World(deque(), outcomes=("incomplete:max_completion_tokens",), policy=rules).play()
+    world = Simulation(deque(), outcomes=("incomplete:max_completion_tokens",), policy=rules).play()
 
     assert world.finish is not None
     assert world.finish.status is JobStatus.INCOMPLETE
@@ -91,20 +91,22 @@ def test_a_second_truncation(policy: OnIncomplete) -> None:
 def test_without_a_limit_there_is_none_to_raise(limit: str) -> None:
     """`raise-limit` keeps what there is when the profile sets no limit of that kind."""
     rules = RetryPolicy(on_incomplete=OnIncomplete.RAISE_LIMIT)
-    world = World(deque(), outcomes=(f"incomplete:{limit}",), policy=rules).play()
+    world = Simulation(deque(), outcomes=(f"incomplete:{limit}",), policy=rules).play()
 
     assert world.finish is not None
     assert (world.finish.status, len(world.runs)) == (JobStatus.INCOMPLETE, 1)
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "project_spend_limit_exceeded"])
-def test_a_run_that_died_for_want_of_money_pauses_the_batch(code: str) -> None:
+def test_a_run_that_failed_for_money_pauses_the_batch(code: str) -> None:
     """Nothing is marked failed, nothing more is spent; the attempt is in the ledger and costs the row none."""
-    world = World(deque(), outcomes=(f"failed:{code}", "completed"), policy=RetryPolicy(attempts=1)).play()
+    world = Simulation(
+        deque(), outcomes=(f"failed:{code}", "completed"), policy=RetryPolicy(attempts=1)
+    ).play()
 
     assert world.paused
     assert world.finish is None
-    assert [attempt.status for attempt in world.known.past_attempts] == ["failed"]
+    assert [attempt.status for attempt in world.state.past_attempts] == ["failed"]
 
     world.paused = False
     world.play()

@@ -1,9 +1,9 @@
-"""A worker killed at every point between two effects of a row's history: the promises hold in all of them.
+"""A worker killed at every point between two effects of a row's history: the promises hold at each.
 
-effects   what the worker asked of the API ─▶ [here] ─▶ what it stores of the reply ─▶ [here] ─▶ what it asks next
+effects   request to the API ─▶ [kill] ─▶ state stored from its reply ─▶ [kill] ─▶ next request
 
-The histories are not drawn but counted out, in virtual time: each outcome, each step, both points, alone, twice,
-and after each fault of an earlier step. What random kills of real processes seldom meet (tests/chaos) is met here.
+The histories are enumerated, in virtual time: each outcome, each step, both points, once, twice, and after each
+error of an earlier step. Random kills of real processes (tests/chaos) seldom reach these points.
 """
 
 from collections import deque
@@ -14,12 +14,12 @@ from itertools import product
 import pytest
 
 from askmill.jobs.model.models import OnIncomplete
-from askmill.worker.execution.request_builder import initial_state, previous_turn_of
+from askmill.worker.execution.stored_state import initial_state, turn_for_next_row
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import JobState
-from tests.backends.test_asking import batch_of, claim_of
-from tests.unit.lifecycle.lifecycle_world import World
-from tests.unit.lifecycle.test_lifecycle_properties import PROMISES
+from tests.unit.execution.rows import batch_of, claim_of
+from tests.unit.lifecycle.simulation import Simulation
+from tests.unit.lifecycle.test_properties import PROMISES
 
 KILLS = ("kill", "kill_unstored")
 OUTCOMES = (
@@ -39,19 +39,19 @@ POLICIES = {
     OnIncomplete.CONTINUE: RetryPolicy(tool_rounds=2, deadline_s=20, on_incomplete=OnIncomplete.CONTINUE),
 }
 FAULTY = ("429", "timeout", "drop_after", "late", "asleep")
-"""Refused; not carried out; its reply lost; carried out 20 s later; the machine asleep for an hour at its reply."""
+"""Refused; not carried out; reply lost; carried out 20 s later; the machine asleep for an hour at the reply."""
 ODD_TIMES = (("held",), ("404",), ("503", "away", "404"), ("drop_after", "404"), ("late", "404"))
-"""Held up for a minute; a single 404 of a server that comes up, alone, after an outage, after a lost create."""
+"""Delayed for a minute; a single 404 of a starting server: alone, after an outage, after a lost create."""
 Script = tuple[str, ...]
 
 
-def no_run_is_given_up_that_is_there(world: World) -> None:
-    """A single 404 is not believed: whatever stood before it."""
+def no_existing_run_is_given_up(world: Simulation) -> None:
+    """A single 404 is not believed, whatever came before it."""
     assert "gone" not in {attempt.status for attempt in world.recorded}
 
 
 def _unharmed_steps(outcomes: Script, policy: RetryPolicy) -> int:
-    return World(deque(), outcomes=outcomes, policy=policy).play().steps
+    return Simulation(deque(), outcomes=outcomes, policy=policy).play().steps
 
 
 def _scripts(steps: int) -> Iterator[Script]:
@@ -61,8 +61,8 @@ def _scripts(steps: int) -> Iterator[Script]:
         yield ok * at + (kill,)
         for more, second in product(range(3), KILLS):
             yield ok * at + (kill,) + ok * more + (second,)
-    for at, fault, after, kill in product(range(steps), FAULTY, range(3), KILLS):
-        yield ok * at + (fault,) + ok * after + (kill,)
+    for at, error, after, kill in product(range(steps), FAULTY, range(3), KILLS):
+        yield ok * at + (error,) + ok * after + (kill,)
     for at, faults, kill in product(range(steps), ODD_TIMES, ((), (KILLS[0],))):
         yield ok * at + faults + kill
 
@@ -71,30 +71,32 @@ def _scripts(steps: int) -> Iterator[Script]:
 def test_a_kill_between_any_two_effects_breaks_no_promise(
     on_incomplete: OnIncomplete, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ended once, no attempt paid for twice, each run in the ledger, no completed answer dropped."""
+    """One end, no attempt paid for twice, each run recorded, no completed answer dropped."""
     policy, tried = POLICIES[on_incomplete], 0
     for outcomes in OUTCOMES:
         for script in _scripts(_unharmed_steps(outcomes, policy)):
-            world = World(deque(script), outcomes=outcomes, policy=policy).play()
+            world = Simulation(deque(script), outcomes=outcomes, policy=policy).play()
             tried += 1
-            for promise in (*PROMISES, no_run_is_given_up_that_is_there):
+            for promise in (*PROMISES, no_existing_run_is_given_up):
                 promise(world)
     with capsys.disabled():
-        print(f"\n{tried} histories with kills, on_incomplete={on_incomplete}: every promise held")
+        print(f"\n{tried} histories with kills, on_incomplete={on_incomplete}")
     assert tried > 1_000
 
 
 def _second_turn() -> JobState:
-    """What the second row of a conversation starts from, as the first one's end has left it."""
-    first = World(deque(), known=JobState(shared_thread=True)).play()
-    return initial_state(claim_of("q", "anna", previous_turn=previous_turn_of(first.known)), batch_of())
+    """The first state of a conversation's second row, after the first row has ended."""
+    first = Simulation(deque(), state=JobState(shared_thread=True)).play()
+    return initial_state(claim_of("q", "anna", previous_turn=turn_for_next_row(first.state)), batch_of())
 
 
 def test_a_later_turn_never_takes_an_earlier_ones_run_for_its_own() -> None:
-    """On a server that keeps no metadata, a kill at any point: the row's run is one that was made for it."""
-    known = _second_turn()
-    earlier = tuple(known.known_run_ids)
-    turn = partial(World, policy=POLICIES[OnIncomplete.KEEP], known=known, earlier=earlier, nameless=True)
+    """On a server without metadata, killed at any point: the row's run was created for it."""
+    state = _second_turn()
+    earlier = tuple(state.known_run_ids)
+    turn = partial(
+        Simulation, policy=POLICIES[OnIncomplete.KEEP], state=state, earlier=earlier, nameless=True
+    )
     assert earlier
     for outcomes in OUTCOMES:
         for at, kill in product(range(turn(deque(), outcomes).play().steps), KILLS):

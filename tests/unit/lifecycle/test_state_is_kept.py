@@ -1,4 +1,4 @@
-"""What a decision keeps, to the field: nothing known is lost, and the ledger of each end is whole."""
+"""Which fields a decision changes: nothing else of the state is lost, and every attempt is recorded."""
 
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ from askmill.worker.lifecycle.state import (
     Event,
     JobState,
     LookupDone,
+    OutputsSubmitted,
     PauseBatch,
     Phase,
     PollRun,
@@ -27,80 +28,81 @@ from askmill.worker.lifecycle.state import (
     ReleaseRow,
     RequestFailed,
     Reserve,
-    RunObserved,
+    RunCreated,
+    RunPolled,
     SubmitOutputs,
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.lifecycle_moments import (
-    ACTING,
+from tests.unit.lifecycle.states import (
+    ANSWER,
+    CALLING_TOOLS,
     ENDED,
-    FOLLOWING,
-    GONE,
-    LOST,
+    NO_REPLY,
     NOW,
+    POLLING,
     READING,
-    SAID,
+    RUN_NOT_FOUND,
+    RUN_REQUIRING_ACTION,
     SENT,
-    WAITING,
     P,
     finish_of,
 )
 
-NOTHING = LookupDone(NOW, draw=1.0, lookup=RunLookup(LookupKind.NOTHING))
+NOTHING = LookupDone(NOW, jitter=1.0, lookup=RunLookup(LookupKind.NOTHING))
 BUSY = ApiError(503)
 RUNNING = Run("run_1", "in_progress")
-CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True)
-STOPPING = replace(FOLLOWING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
+CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=ANSWER, create_repeated=True)
+STOPPING = replace(POLLING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
 
 
-def faulted(fault: ApiError, on: RequestKind = RequestKind.READ) -> RequestFailed:
-    return RequestFailed(NOW, draw=1.0, error=fault, request=on)
+def faulted(error: ApiError, on: RequestKind = RequestKind.READ) -> RequestFailed:
+    return RequestFailed(NOW, jitter=1.0, error=error, request=on)
 
 
 GOES_ON = [
     (JobState(), Claimed(NOW), Reserve()),
     (SENT, Claimed(NOW), RecoverRun()),
-    (FOLLOWING, Claimed(NOW), PollRun(after_s=0.0)),
-    (ACTING, Claimed(NOW), RecoverSubmit()),
+    (POLLING, Claimed(NOW), PollRun(after_s=0.0)),
+    (CALLING_TOOLS, Claimed(NOW), RecoverSubmit()),
     (READING, Claimed(NOW), ReadAnswer()),
     (CHECKING, Claimed(NOW), RecoverRun()),
-    (JobState(attempt=2), BudgetFull(NOW, draw=1.0), ReleaseRow(wait_s=3.0)),
-    (STOPPING, RunObserved(NOW + 1, draw=1.0, run=RUNNING), CancelRun(after_s=1.0)),
-    (ACTING, NOTHING, SubmitOutputs(after_s=0.0)),
-    (replace(FOLLOWING, cancel_reason=CancelReason.USER), CancelRequested(NOW), PollRun(after_s=0.0)),
+    (JobState(attempt=2), BudgetFull(NOW, jitter=1.0), ReleaseRow(wait_s=3.0)),
+    (STOPPING, RunPolled(NOW + 1, jitter=1.0, run=RUNNING), CancelRun(after_s=1.0)),
+    (CALLING_TOOLS, NOTHING, SubmitOutputs(after_s=0.0)),
+    (replace(POLLING, cancel_reason=CancelReason.USER), CancelRequested(NOW), PollRun(after_s=0.0)),
 ]
-"""What is known, what happens, what is done: and what is known stays as it was."""
+"""State, event and action: the state stays as it was."""
 
 
-@pytest.mark.parametrize(("known", "event", "action"), GOES_ON)
-def test_going_on_changes_nothing_that_is_known(known: JobState, event: Event, action: Action) -> None:
+@pytest.mark.parametrize(("state", "event", "action"), GOES_ON)
+def test_continuing_does_not_change_the_state(state: JobState, event: Event, action: Action) -> None:
     """A claim, a wait or a look that shows nothing new leaves the job as it was."""
-    decision = advance(known, event, P)
+    decision = advance(state, event, P)
 
-    assert (decision.action, decision.state) == (action, known)
+    assert (decision.action, decision.state) == (action, state)
 
 
 REPEATED = [
     (JobState(), faulted(BUSY, RequestKind.THREAD), Wait(wait_s=0.5)),
     (SENT, NOTHING, RecoverRun(after_s=0.5)),
-    (SENT, faulted(LOST, RequestKind.CREATE), RecoverRun(after_s=0.5)),
+    (SENT, faulted(NO_REPLY, RequestKind.CREATE), RecoverRun(after_s=0.5)),
     (SENT, faulted(BUSY), RecoverRun(after_s=0.5)),
-    (FOLLOWING, faulted(BUSY), PollRun(after_s=0.5)),
-    (ACTING, faulted(LOST, RequestKind.SUBMIT), RecoverSubmit(after_s=0.5)),
-    (ACTING, faulted(ApiError(None, sent=False), RequestKind.SUBMIT), SubmitOutputs(after_s=0.5)),
-    (ACTING, faulted(BUSY), RecoverSubmit(after_s=0.5)),
+    (POLLING, faulted(BUSY), PollRun(after_s=0.5)),
+    (CALLING_TOOLS, faulted(NO_REPLY, RequestKind.SUBMIT), RecoverSubmit(after_s=0.5)),
+    (CALLING_TOOLS, faulted(ApiError(None, sent=False), RequestKind.SUBMIT), SubmitOutputs(after_s=0.5)),
+    (CALLING_TOOLS, faulted(BUSY), RecoverSubmit(after_s=0.5)),
     (READING, faulted(BUSY), ReadAnswer(after_s=0.5)),
     (CHECKING, faulted(BUSY), RecoverRun(after_s=0.5)),
 ]
 
 
-@pytest.mark.parametrize(("known", "event", "action"), REPEATED)
-def test_a_fault_is_counted_and_nothing_else_changes(known: JobState, event: Event, action: Action) -> None:
+@pytest.mark.parametrize(("state", "event", "action"), REPEATED)
+def test_a_failure_is_counted_and_nothing_else_changes(state: JobState, event: Event, action: Action) -> None:
     """The step is repeated after the policy's wait; tries and their begin are all that is new."""
-    decision = advance(known, event, P)
+    decision = advance(state, event, P)
 
-    assert (decision.action, decision.state) == (action, replace(known, failures=1, failing_since=NOW))
+    assert (decision.action, decision.state) == (action, replace(state, failures=1, failing_since=NOW))
 
 
 FAILED = [
@@ -115,67 +117,67 @@ FAILED = [
         faulted(ApiError(400, code="conversation_locked"), RequestKind.CREATE),
         "deadline",
     ),
-    (replace(FOLLOWING, failing_since=1.0, began_at=1.0), faulted(BUSY), "unreadable"),
+    (replace(POLLING, failing_since=1.0, began_at=1.0), faulted(BUSY), "unreadable"),
 ]
 
 
-@pytest.mark.parametrize(("known", "event", "error"), FAILED)
-def test_a_row_that_fails_on_the_way_keeps_what_was_known(known: JobState, event: Event, error: str) -> None:
+@pytest.mark.parametrize(("state", "event", "error"), FAILED)
+def test_a_row_that_fails_keeps_its_state(state: JobState, event: Event, error: str) -> None:
     """Its thread and run are in the row, whatever ended it."""
-    decision = advance(known, event, P)
+    decision = advance(state, event, P)
     finish = finish_of(decision)
 
     assert (finish.status, (finish.error or "").split(":")[0]) == (JobStatus.FAILED, error)
-    assert (decision.state.thread_id, decision.state.run_id) == (known.thread_id, known.run_id)
+    assert (decision.state.thread_id, decision.state.run_id) == (state.thread_id, state.run_id)
 
 
-def test_an_unknown_model_is_the_rows_fault_when_the_row_chose_it() -> None:
+def test_an_unknown_model_fails_the_row_that_overrides_it() -> None:
     """`--override model`: the row fails, the batch goes on."""
     event = replace(
-        faulted(ApiError(404, code="model_not_found"), RequestKind.CREATE), row_fields=frozenset({"model"})
+        faulted(ApiError(404, code="model_not_found"), RequestKind.CREATE), row_overrides=frozenset({"model"})
     )
 
     assert finish_of(advance(SENT, event, P)).error == "model_not_found"
-    assert isinstance(advance(SENT, replace(event, row_fields=frozenset()), P).action, PauseBatch)
+    assert isinstance(advance(SENT, replace(event, row_overrides=frozenset()), P).action, PauseBatch)
 
 
-def test_a_thread_made_anew_waits_first() -> None:
+def test_a_new_thread_is_created_after_a_wait() -> None:
     """The policy's wait, as for any fault."""
     gone = faulted(ApiError(404, message="No thread found with id 'thread_1'."), RequestKind.CREATE)
 
     assert advance(SENT, gone, P).action == Wait(wait_s=0.5)
 
 
-def test_a_long_grace_for_a_run_that_is_not_there_waits_here() -> None:
+def test_a_row_is_not_released_for_a_404_of_its_run() -> None:
     """A run that is out is never given back for a 404: its next look is."""
-    assert advance(replace(FOLLOWING, failures=9), faulted(GONE), P).action == PollRun(after_s=30.0)
+    assert advance(replace(POLLING, failures=9), faulted(RUN_NOT_FOUND), P).action == PollRun(after_s=30.0)
 
 
-# ── what a look shows ──
+# ── what a poll shows ──
 
 
-def test_a_look_that_shows_nothing_new_is_not_stored() -> None:
+def test_a_poll_that_shows_nothing_new_is_not_stored() -> None:
     """A write for each of a thousand looks would be a thousand writes for nothing."""
-    decision = advance(FOLLOWING, RunObserved(NOW, run=RUNNING), P)
+    decision = advance(POLLING, RunPolled(NOW, run=RUNNING), P)
 
     assert not decision.store
-    assert decision.state == FOLLOWING
+    assert decision.state == POLLING
 
 
 def test_a_run_seen_for_the_first_time_is_stored_with_its_times() -> None:
     """Its id, when it began and how long it lives; the row's own state is otherwise new."""
-    decision = advance(SENT, RunObserved(NOW, run=replace(RUNNING, created_at=77.0, expires_at=677.0)), P)
+    decision = advance(SENT, RunCreated(NOW, run=replace(RUNNING, created_at=77.0, expires_at=677.0)), P)
 
     assert decision.store
-    known = decision.state
-    assert (known.run_id, known.began_at, known.lifetime_s, known.tool_rounds) == ("run_1", NOW, 600.0, 0)
-    later = advance(known, RunObserved(NOW + 1, run=RUNNING), P)
+    state = decision.state
+    assert (state.run_id, state.began_at, state.lifetime_s, state.tool_rounds) == ("run_1", NOW, 600.0, 0)
+    later = advance(state, RunPolled(NOW + 1, run=RUNNING), P)
     assert (later.state.began_at, later.state.lifetime_s) == (NOW, 600.0)
 
 
 def test_outputs_that_arrived_are_stored_as_done() -> None:
     """The same run goes on: the outputs are gone, the round is counted, and a kill does not submit them twice."""
-    decision = advance(ACTING, RunObserved(NOW, run=RUNNING), P)
+    decision = advance(CALLING_TOOLS, OutputsSubmitted(NOW, run=RUNNING), P)
 
     assert decision.store
     assert (decision.state.outputs, decision.state.tool_rounds, decision.state.phase) == (
@@ -187,31 +189,31 @@ def test_outputs_that_arrived_are_stored_as_done() -> None:
 
 def test_a_run_that_has_ended_is_stored_before_it_is_read() -> None:
     """With how it ended: the next worker reads it and looks no more."""
-    decision = advance(FOLLOWING, RunObserved(NOW, run=ENDED), P)
+    decision = advance(POLLING, RunPolled(NOW, run=ENDED), P)
 
     assert (decision.action, decision.store) == (ReadAnswer(), True)
-    assert decision.state == replace(FOLLOWING, phase=Phase.READING, ended_run=ENDED)
+    assert decision.state == replace(POLLING, phase=Phase.READING, ended_run=ENDED)
 
 
 @pytest.mark.parametrize(("rounds", "more"), [(1, True), (2, False)])
 def test_rounds_of_functions_hold_their_limit(rounds: int, more: bool) -> None:
     """The model that asks once more is stopped, and the row says why."""
     policy = RetryPolicy(tool_rounds=2)
-    decision = advance(replace(FOLLOWING, tool_rounds=rounds), RunObserved(NOW, run=WAITING), policy)
+    decision = advance(replace(POLLING, tool_rounds=rounds), RunPolled(NOW, run=RUN_REQUIRING_ACTION), policy)
 
     assert isinstance(decision.action, CancelRun) is not more
     if not more:
-        known = decision.state
-        assert (known.cancel_reason, known.cancel_requested_at, known.run_id) == (
+        state = decision.state
+        assert (state.cancel_reason, state.cancel_requested_at, state.run_id) == (
             CancelReason.ROW,
             NOW,
             "run_1",
         )
-        assert known.cancel_error == "tool_rounds: the model asked for functions more than 2 times"
+        assert state.cancel_error == "tool_rounds: the model asked for functions more than 2 times"
         assert decision.store
 
 
-def test_what_an_api_finds_beside_nothing_is_not_taken_for_the_run() -> None:
+def test_a_run_beside_a_lookup_without_result_is_ignored() -> None:
     """Only a run that is said to be found is followed."""
     beside = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING, run=Run("run_9", "in_progress")))
 
@@ -221,25 +223,27 @@ def test_what_an_api_finds_beside_nothing_is_not_taken_for_the_run() -> None:
 # ── adopted answers ──
 
 
-@pytest.mark.parametrize("known", [replace(SENT, create_unconfirmed=True), ACTING], ids=["create", "submit"])
+@pytest.mark.parametrize(
+    "state", [replace(SENT, create_unconfirmed=True), CALLING_TOOLS], ids=["create", "submit"]
+)
 @pytest.mark.parametrize(
     ("run", "status"), [(None, JobStatus.COMPLETED), (Run("", "incomplete"), JobStatus.INCOMPLETE)]
 )
 def test_an_adopted_answer_is_what_its_items_show(
-    known: JobState, run: Run | None, status: JobStatus
+    state: JobState, run: Run | None, status: JobStatus
 ) -> None:
     """After a lost create or a lost submission: one that was cut short is incomplete; no id is made up."""
-    adopted = advance(known, LookupDone(NOW, lookup=RunLookup(LookupKind.ANSWER, run=run)), P)
+    adopted = advance(state, LookupDone(NOW, lookup=RunLookup(LookupKind.ANSWER, run=run)), P)
     assert (adopted.state.phase, adopted.state.run_id, adopted.state.ended_run) == (Phase.READING, None, run)
     assert (adopted.state.create_unconfirmed, adopted.store) == (False, True)
 
-    end = advance(adopted.state, AnswerRead(NOW, answer=replace(SAID, run_id=None)), P)
+    end = advance(adopted.state, AnswerRead(NOW, answer=replace(ANSWER, run_id=None)), P)
     assert finish_of(end).status is status
     assert end.state.ended_run == (run or Run("", "completed"))
 
 
 def test_an_answer_that_names_its_run_says_so() -> None:
     """Where only the answer tells the run, the row has its id."""
-    end = advance(replace(READING, ended_run=None), AnswerRead(NOW, answer=SAID), P)
+    end = advance(replace(READING, ended_run=None), AnswerRead(NOW, answer=ANSWER), P)
 
     assert end.state.ended_run == Run("run_1", "completed")

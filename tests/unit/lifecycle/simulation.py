@@ -1,11 +1,11 @@
-"""A tiny API in memory that plays one row's whole history: faults, late creates, kills, cancels, by a script."""
+"""A small API in memory that simulates one row's whole history: errors, late creates, kills and cancels by a script."""
 
 from collections import deque
 from dataclasses import dataclass, field, replace
 
 from askmill.jobs.model.models import Attempt, BatchState, JobStatus, OnIncomplete, Usage
-from askmill.worker.execution.request_builder import KNOWN
 from askmill.worker.execution.result_builder import attempts_of
+from askmill.worker.execution.stored_state import STATE_JSON
 from askmill.worker.lifecycle.api_types import (
     ENDED,
     Answer,
@@ -22,6 +22,7 @@ from askmill.worker.lifecycle.state import (
     Action,
     AnswerRead,
     CallTools,
+    CancelAccepted,
     CancelReason,
     CancelRun,
     Claimed,
@@ -34,6 +35,7 @@ from askmill.worker.lifecycle.state import (
     Finish,
     JobState,
     LookupDone,
+    OutputsSubmitted,
     PauseBatch,
     PollRun,
     ReadAnswer,
@@ -43,14 +45,15 @@ from askmill.worker.lifecycle.state import (
     RequestFailed,
     Reserve,
     Reserved,
-    RunObserved,
+    RunCreated,
+    RunPolled,
     SubmitOutputs,
     ThreadCreated,
     ToolsCalled,
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance, in_time
-from tests.unit.lifecycle.lifecycle_moments import REFUSED
+from tests.unit.lifecycle.states import REFUSED_RUNS
 
 ON = {
     Reserve: RequestKind.THREAD,
@@ -68,44 +71,44 @@ FAULTS = {
     "garbage": ApiError(200, code="bad_reply"),
     "away": ApiError(503),
 }
-"""Faults that leave nothing carried out; "away" lasts 40 s."""
-NOT_THERE = ApiError(404, message="Not RunLookup")
-"""What "404" means to a request that reads: a server that comes up, and knows nothing for a moment."""
+"""Errors of requests that were not carried out; "away" lasts 40 s."""
+NOT_THERE = ApiError(404, message="Not Found")
+"""The error of "404" for a request that reads: a server that is starting up has nothing yet."""
 LOST = {
     "drop_after": ApiError(None),
     "500_after": ApiError(502),
     "garbage_after": ApiError(200, code="bad_reply"),
 }
-"""Faults whose request was carried out all the same."""
+"""Errors of requests that were carried out all the same."""
 
 CALLS = (ToolCall("call_1", "add", "{}"), ToolCall("call_2", "add", "{}"))
 
 
 @dataclass
 class Thread:
-    """A thread with the runs on it and the creates that will still land."""
+    """A thread with its runs, and the creates that will still arrive."""
 
     runs: list[str] = field(default_factory=list)
     late: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass
-class World:
-    """One row and the API it is asked at. `script` names what the next requests meet; then all goes well.
+class Simulation:
+    """One row and its API. `script` names what happens to the next requests; after it all requests succeed.
 
-    "kill" strikes between what a decision stores and what it does, "kill_unstored" just before it is stored.
-    "held" keeps what was stored for a minute before it is done, and loses the reply of a create. "asleep" lets an
-    hour pass between a reply and its being read: the machine sleeps.
+    "kill" kills the worker between storing a decision and acting on it, "kill_unstored" before storing it.
+    "held" delays the action by a minute after the state is stored, and loses the reply of a create. "asleep" lets
+    an hour pass between a reply and its processing: the machine sleeps.
 
-    `outcomes`: how each run made ends, the last one repeating. `run_s`: how long a run takes. `earlier`: runs of
-    the conversation's earlier turns. `nameless`: the API keeps no metadata; a run is told by its id only.
+    `outcomes`: how each run ends, the last one repeating. `run_s`: how long a run takes. `earlier`: runs of the
+    conversation's earlier turns. `nameless`: the API keeps no metadata; only the id identifies a run.
     """
 
     script: deque[str]
     outcomes: tuple[str, ...] = ("completed",)
     run_s: float = 3.0
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    known: JobState = field(default_factory=JobState)
+    state: JobState = field(default_factory=JobState)
     earlier: tuple[str, ...] = ()
     nameless: bool = False
     now: float = 1_000.0
@@ -115,12 +118,12 @@ class World:
     stored: JobState = field(default_factory=JobState)
     finish: Finish | None = None
     recorded: tuple[Attempt, ...] = ()
-    """The row's ledger, as its result has it."""
+    """The row's attempts, as its result has them."""
     paused: bool = False
-    """The row's own trouble paused the batch."""
+    """An error of the row has paused the batch."""
     goes_on: bool = False
-    """Then it is resumed after three rests; else the play ends."""
-    state: BatchState = BatchState.RUNNING
+    """Then the batch is resumed after three rests; else the simulation ends."""
+    batch_state: BatchState = BatchState.RUNNING
     sent_while: dict[BatchState, int] = field(default_factory=dict)
     """Creates that were sent while the batch was in each state."""
     submitted: list[tuple[str, int]] = field(default_factory=list)
@@ -128,87 +131,91 @@ class World:
     rests: int = 0
     called: int = 0
     """Rounds of functions called."""
-    looked_at: float | None = None
-    """When the last look at the run that showed it active was sent."""
+    last_active_poll_at: float | None = None
+    """When the last poll that showed the run active was sent."""
     cancelled_late: list[tuple[float, float | None]] = field(default_factory=list)
-    """For each run ended for its deadline: the deadline, and `looked_at` then."""
+    """For each run cancelled for its deadline: the deadline, and `last_active_poll_at` then."""
     steps: int = 0
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.stored = self.known
-        if self.known.thread_id is not None:
-            self.threads[self.known.thread_id] = Thread(runs=list(self.earlier))
+        self.stored = self.state
+        if self.state.thread_id is not None:
+            self.threads[self.state.thread_id] = Thread(runs=list(self.earlier))
 
-    def play(self, most_steps: int = 3_000) -> "World":
-        """Follow the row to its end; raises AssertionError when it has none."""
+    def play(self, most_steps: int = 3_000) -> "Simulation":
+        """Run the row to its end; raises AssertionError when it has none."""
         event: Event = Claimed(self.now)
         while self.finish is None and (self.goes_on or not self.paused):
             self.steps += 1
             assert self.steps < most_steps, f"no end in sight: {self.log[-20:]}"
-            event = self._turn(event)
+            event = self._step(event)
         self.now += 100.0
         self._land_late()
         return self
 
-    def _turn(self, event: Event) -> Event:
-        decision = advance(self.known, event, self.policy)
-        meets = self._steered()
-        decision = apply_batch_state(decision, self.state, Claimed(self.now), self.policy)
+    def _step(self, event: Event) -> Event:
+        decision = advance(self.state, event, self.policy)
+        fault = self._next_fault()
+        decision = apply_batch_state(decision, self.batch_state, Claimed(self.now), self.policy)
         action = decision.action
         self.log.append(f"{type(event).__name__} -> {type(action).__name__}")
-        if meets == "kill_unstored":
+        if fault == "kill_unstored":
             return self._killed()
         if decision.store or isinstance(action, ReleaseRow | PauseBatch):
-            self.stored = KNOWN.validate_json(KNOWN.dump_json(decision.state, exclude_defaults=True))
-        self.known = decision.state
-        for surplus in decision.duplicate_run_ids:
-            self.runs[surplus]["ends"] = "cancelled"
+            self.stored = STATE_JSON.validate_json(
+                STATE_JSON.dump_json(decision.state, exclude_defaults=True)
+            )
+        self.state = decision.state
+        for run_id in decision.duplicate_run_ids:
+            self.runs[run_id]["ends"] = "cancelled"
         if isinstance(action, Finish):
-            self.finish, self.recorded = action, attempts_of(self.known, action, event)
+            self.finish, self.recorded = action, attempts_of(self.state, action, event)
             return event
         if isinstance(action, PauseBatch):
             self.paused = True
             if not self.goes_on:
                 return event
-            self.state = BatchState.PAUSED if self.state is BatchState.RUNNING else self.state
-        if self.state is BatchState.PAUSED and isinstance(action, ReleaseRow | PauseBatch):
+            self.batch_state = (
+                BatchState.PAUSED if self.batch_state is BatchState.RUNNING else self.batch_state
+            )
+        if self.batch_state is BatchState.PAUSED and isinstance(action, ReleaseRow | PauseBatch):
             self._rest()
-        if meets == "kill":
+        if fault == "kill":
             return self._killed()
-        return self._act(action, meets)
+        return self._act(action, fault)
 
     def _rest(self) -> None:
-        """A row in doubt is fed in a pause too; after three rests somebody resumes."""
+        """A row with an unconfirmed create is dispatched in a pause too; after three rests the batch resumes."""
         self.rests += 1
         if self.rests % 3 == 0:
-            self.state = BatchState.RUNNING
+            self.batch_state = BatchState.RUNNING
 
-    def _steered(self) -> str:
-        """What the next request meets; pauses, cancels and resumes before it take effect."""
+    def _next_fault(self) -> str:
+        """What happens to the next request; pauses and cancels before it take effect."""
         while self.script:
-            meets = self.script.popleft()
-            if meets == "cancel":
-                self.state = BatchState.CANCELLED
-            elif meets == "pause" and self.state is BatchState.RUNNING:
-                self.state = BatchState.PAUSED
-            elif meets not in {"cancel", "pause"}:
-                return meets
+            fault = self.script.popleft()
+            if fault == "cancel":
+                self.batch_state = BatchState.CANCELLED
+            elif fault == "pause" and self.batch_state is BatchState.RUNNING:
+                self.batch_state = BatchState.PAUSED
+            elif fault not in {"cancel", "pause"}:
+                return fault
         return "ok"
 
     def _killed(self) -> Event:
         self.log.append("-- killed --")
-        self.known = self.stored
+        self.state = self.stored
         self.now += 15.0
         return Claimed(self.now)
 
-    def _takes_s(self, action: Action) -> float:
+    def _duration_s(self, action: Action) -> float:
         if isinstance(action, PollRun) and action.after_s is None:
             return 1.05
         return 0.05 + float(getattr(action, "after_s", 0.0) or getattr(action, "wait_s", 0.0) or 0.0)
 
-    def _act(self, action: Action, meets: str) -> Event:
-        self.now += self._takes_s(action) + {"held": 70.0, "away": 40.0}.get(meets, 0.0)
+    def _act(self, action: Action, fault: str) -> Event:
+        self.now += self._duration_s(action) + {"held": 70.0, "away": 40.0}.get(fault, 0.0)
         self._land_late()
         if isinstance(action, Wait | ReleaseRow | PauseBatch):
             return Claimed(self.now)
@@ -217,34 +224,34 @@ class World:
         if isinstance(action, CallTools):
             self.called += 1
             return ToolsCalled(self.now, outputs=tuple(ToolOutput(call.id, "42") for call in action.calls))
-        if isinstance(action, CreateRun) and not in_time(self.known, self.now):
+        if isinstance(action, CreateRun) and not in_time(self.state, self.now):
             return CreateSkipped(self.now)
         if isinstance(action, CreateRun):
-            self.sent_while[self.state] = self.sent_while.get(self.state, 0) + 1
+            self.sent_while[self.batch_state] = self.sent_while.get(self.batch_state, 0) + 1
         on = ON.get(type(action), RequestKind.READ)
-        if meets in FAULTS:
-            return RequestFailed(self.now, error=replace(FAULTS[meets]), request=on)
-        if meets == "404" and on is RequestKind.READ:
+        if fault in FAULTS:
+            return RequestFailed(self.now, error=replace(FAULTS[fault]), request=on)
+        if fault == "404" and on is RequestKind.READ:
             return RequestFailed(self.now, error=NOT_THERE, request=on)
-        if meets in {"late", "held"} and isinstance(action, CreateRun):
-            thread = self.threads[self.known.thread_id or ""]
-            thread.late.append((self.now + 20.0, self.known.attempt))
+        if fault in {"late", "held"} and isinstance(action, CreateRun):
+            thread = self.threads[self.state.thread_id or ""]
+            thread.late.append((self.now + 20.0, self.state.attempt))
             return RequestFailed(self.now, error=ApiError(None), request=on)
-        event = self._told(action, asleep=meets == "asleep")
-        if meets in LOST and not isinstance(event, RequestFailed):
-            return RequestFailed(self.now, error=replace(LOST[meets]), request=on)
+        event = self._reply(action, asleep=fault == "asleep")
+        if fault in LOST and not isinstance(event, RequestFailed):
+            return RequestFailed(self.now, error=replace(LOST[fault]), request=on)
         return event
 
-    def _told(self, action: Action, *, asleep: bool) -> Event:
-        """The reply, read an hour later where the machine sleeps; and when a look has shown the run active."""
+    def _reply(self, action: Action, *, asleep: bool) -> Event:
+        """The reply, an hour later where the machine sleeps; records when a poll showed the run active."""
         event = self._carry_out(action)
-        if isinstance(action, PollRun) and isinstance(event, RunObserved):
-            self.looked_at = event.at if event.run.status not in ENDED else None
+        if isinstance(action, PollRun) and isinstance(event, RunPolled):
+            self.last_active_poll_at = event.at if event.run.status not in ENDED else None
         self.now += 3_600.0 if asleep else 0.0
         return replace(event, at=self.now)
 
     def _carry_out(self, action: Action) -> Event:
-        known = self.known
+        state = self.state
         match action:
             case CreateThread():
                 name = f"thread_{len(self.threads)}"
@@ -253,23 +260,23 @@ class World:
             case DeleteFailedTurn():
                 return FailedTurnDeleted(self.now)
             case CreateRun():
-                return self._create(known.thread_id or "", known.attempt)
+                return self._create(state.thread_id or "", state.attempt)
             case RecoverRun():
                 return LookupDone(self.now, lookup=self._found())
             case RecoverSubmit():
-                run = self._run(known.run_id or "")
+                run = self._run(state.run_id or "")
                 waits = run.status == "requires_action" and not self.runs[run.id]["acted"]
                 return LookupDone(
                     self.now, lookup=RunLookup(LookupKind.NOTHING if waits else LookupKind.RUN, run=run)
                 )
             case PollRun():
-                return self._look(known.run_id or "")
+                return self._look(state.run_id or "")
             case CancelRun():
-                return self._cancel(known.run_id or "")
+                return self._cancel(state.run_id or "")
             case SubmitOutputs():
-                return self._submit(known.run_id or "")
+                return self._submit(state.run_id or "")
             case ReadAnswer():
-                return AnswerRead(self.now, answer=self._answer(known.run_id or ""))
+                return AnswerRead(self.now, answer=self._answer(state.run_id or ""))
         raise AssertionError(action)
 
     # ── the API's side ──
@@ -295,7 +302,7 @@ class World:
         self.runs[name] = {"made": self.now, "ends": ends, "acted": False, "cancelled": False}
         self.attempts_of[name] = attempt
         self.threads[thread].runs.append(name)
-        return RunObserved(self.now, run=self._run(name))
+        return RunCreated(self.now, run=self._run(name))
 
     def _run(self, name: str) -> Run:
         if name in self.earlier:
@@ -313,9 +320,13 @@ class World:
             return Run(name, "in_progress")
         if ends == "odd":
             return Run(name, "dreaming")
-        if ends in REFUSED:
+        if ends in REFUSED_RUNS:
             return Run(
-                name, "failed", error_code=REFUSED[ends][0], error_message=REFUSED[ends][1], usage=usage
+                name,
+                "failed",
+                error_code=REFUSED_RUNS[ends][0],
+                error_message=REFUSED_RUNS[ends][1],
+                usage=usage,
             )
         if ends.startswith("failed"):
             return Run(name, "failed", error_code=ends.partition(":")[2] or "server_error", usage=usage)
@@ -327,7 +338,7 @@ class World:
         if self.runs[name]["ends"] == "gone" and self.now >= float(str(self.runs[name]["made"])) + self.run_s:
             text = f"No run found with id '{name}'."
             return RequestFailed(self.now, error=ApiError(404, message=text), request=RequestKind.READ)
-        return RunObserved(self.now, run=self._run(name))
+        return RunPolled(self.now, run=self._run(name))
 
     def _submit(self, name: str) -> Event:
         run = self._run(name)
@@ -337,30 +348,30 @@ class World:
         if run.status != "requires_action":
             text = f'Runs in status "{run.status}" do not accept tool outputs.'
             return RequestFailed(self.now, error=ApiError(400, message=text), request=RequestKind.SUBMIT)
-        self.submitted.append((name, len(self.known.outputs)))
+        self.submitted.append((name, len(self.state.outputs)))
         self.runs[name]["acted"] = True
-        return RunObserved(self.now, run=self._run(name))
+        return OutputsSubmitted(self.now, run=self._run(name))
 
     def _cancel(self, name: str) -> Event:
         run = self._run(name)
-        if self.known.cancel_reason is CancelReason.DEADLINE and self.known.began_at is not None:
+        if self.state.cancel_reason is CancelReason.DEADLINE and self.state.began_at is not None:
             self.cancelled_late.append(
-                (self.known.began_at + (self.policy.deadline_s or 600.0), self.looked_at)
+                (self.state.began_at + (self.policy.deadline_s or 600.0), self.last_active_poll_at)
             )
         if run.status in {"completed", "failed", "incomplete", "expired", "cancelled"}:
             text = f"Cannot cancel run with status '{run.status}'."
             return RequestFailed(self.now, error=ApiError(400, message=text), request=RequestKind.CANCEL)
         self.runs[name]["cancelled"] = True
-        return RunObserved(self.now, run=self._run(name))
+        return CancelAccepted(self.now, run=self._run(name))
 
     def _found(self) -> RunLookup:
         ours = [
             run
-            for run in self.threads[self.known.thread_id or ""].runs
+            for run in self.threads[self.state.thread_id or ""].runs
             if (
-                run not in self.known.known_run_ids
+                run not in self.state.known_run_ids
                 if self.nameless
-                else self.attempts_of.get(run) == self.known.attempt
+                else self.attempts_of.get(run) == self.state.attempt
             )
         ]
         if not ours:
@@ -375,12 +386,12 @@ class World:
         return Answer(text="42" if wrote else "", messages=int(wrote), run_id=name)
 
     def status_of(self, name: str) -> str:
-        """How the API shows a run now."""
+        """The status of a run at the API."""
         return self._run(name).status
 
     def runs_of_attempt(self, attempt: int) -> int:
-        """How often an attempt was paid for."""
+        """How many runs an attempt has."""
         return sum(1 for made in self.attempts_of.values() if made == attempt)
 
 
-__all__ = ["CALLS", "FAULTS", "LOST", "JobStatus", "OnIncomplete", "World"]
+__all__ = ["CALLS", "FAULTS", "LOST", "JobStatus", "OnIncomplete", "Simulation"]

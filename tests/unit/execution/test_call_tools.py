@@ -1,14 +1,14 @@
-"""Functions that a model calls: together, within their time, every fault told to the model as text."""
+"""Functions that a model calls: in parallel, within a time limit, every error an output for the model."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
-from askmill.jobs.functions import invoke as calling
+from askmill.jobs.functions import invoke
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.profile import Functions
-from askmill.worker.execution.tools import call_tools
+from askmill.worker.execution.actions import call_tools
 from askmill.worker.lifecycle.api_types import ToolCall
 
 MODULE = '''
@@ -73,11 +73,11 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Functions:
 
 
 async def outputs(functions: Functions | None, *calls: tuple[str, str], limit_s: float = 5.0) -> list[str]:
-    """What the model is told, in the order of the calls; ids are kept."""
-    asked = tuple(ToolCall(f"call_{place}", *call) for place, call in enumerate(calls))
-    given = await call_tools(functions, asked, limit_s)
-    assert [output.call_id for output in given] == [call.id for call in asked]
-    return [output.output for output in given]
+    """The outputs for the model, in the order of the calls; each has its call's id."""
+    tool_calls = tuple(ToolCall(f"call_{place}", *call) for place, call in enumerate(calls))
+    replies = await call_tools(functions, tool_calls, limit_s)
+    assert [reply.call_id for reply in replies] == [call.id for call in tool_calls]
+    return [reply.output for reply in replies]
 
 
 async def test_calls_run_in_parallel_and_sync_ones_off_the_loop(functions: Functions) -> None:
@@ -86,7 +86,7 @@ async def test_calls_run_in_parallel_and_sync_ones_off_the_loop(functions: Funct
 
 
 async def test_a_slow_function_is_cut_off_and_the_others_are_answered(functions: Functions) -> None:
-    """The model is told that it took too long; its neighbour's output is there."""
+    """The model learns that it took too long; the other call has its output."""
     slow, quick = await outputs(
         functions, ("later", '{"seconds": 60}'), ("later", '{"seconds": 0}'), limit_s=0.2
     )
@@ -96,7 +96,7 @@ async def test_a_slow_function_is_cut_off_and_the_others_are_answered(functions:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "output"),
     [
         ("broken", "{}", "Error: LookupError: no such town"),
         ("meet", "{}", "Error: ValueError: name: Field required"),
@@ -109,15 +109,15 @@ async def test_a_slow_function_is_cut_off_and_the_others_are_answered(functions:
         ("empty", "{}", "Error: RuntimeError: StopIteration"),
     ],
 )
-async def test_faults_become_words_for_the_model(
-    functions: Functions, name: str, arguments: str, said: str
+async def test_errors_become_outputs_for_the_model(
+    functions: Functions, name: str, arguments: str, output: str
 ) -> None:
-    """An exception, wrong arguments, an unknown name: the run goes on, and the model knows why."""
-    assert (await outputs(functions, (name, arguments)))[0].startswith(said)
+    """An exception, wrong arguments, an unknown name: the run goes on, and the output says why."""
+    assert (await outputs(functions, (name, arguments)))[0].startswith(output)
 
 
-async def test_functions_that_never_return_keep_nobody_waiting(functions: Functions) -> None:
-    """More of them than any pool has threads; the next call is answered all the same, on the loop too."""
+async def test_functions_that_never_return_block_no_other(functions: Functions) -> None:
+    """More of them than any pool has threads: the next call is answered, on the loop too."""
     stuck = await outputs(functions, *[("never", "{}")] * 40, limit_s=0.3)
     blocked = await outputs(functions, ("blocking", '{"seconds": 30}'), limit_s=0.3)
 
@@ -126,41 +126,41 @@ async def test_functions_that_never_return_keep_nobody_waiting(functions: Functi
     assert await outputs(functions, ("count", "{}"), ("later", '{"seconds": 0}')) == ["1", '{"slept":0.0}']
 
 
-async def test_after_very_many_that_never_return_no_more_are_begun(
+async def test_after_too_many_that_never_return_no_more_are_started(
     functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads cannot be ended: the model is told, and the process does not fill up with them."""
-    monkeypatch.setattr(calling, "STUCK_MOST", 2)
-    monkeypatch.setattr(calling, "_stuck", set())
+    """Threads cannot be ended: further calls are refused, so the process does not fill up with them."""
+    monkeypatch.setattr(invoke, "STUCK_MOST", 2)
+    monkeypatch.setattr(invoke, "_stuck", set())
     await outputs(functions, *[("never", "{}")] * 2, limit_s=0.3)
 
-    (said,) = await outputs(functions, ("count", "{}"))
+    (output,) = await outputs(functions, ("count", "{}"))
 
-    assert said == "Error: count is not called: 2 earlier calls have never returned."
+    assert output == "Error: count is not called: 2 earlier calls have never returned."
 
 
 async def test_a_module_is_imported_once(functions: Functions) -> None:
-    """What it opens or remembers lasts from call to call."""
+    """Its state lasts from call to call."""
     assert [await outputs(functions, ("count", "{}")) for _ in range(3)] == [["1"], ["2"], ["3"]]
 
 
 async def test_a_changed_module_is_not_called(functions: Functions, tmp_path: Path) -> None:
-    """Code other than what was submitted is never run; the model is told that there is no such function."""
+    """Only the submitted code runs; for other code the output says that there is no such function."""
     (tmp_path / "mine.py").write_text(MODULE + "\n# changed")
 
-    (said,) = await outputs(functions, ("meet", "{}"))
+    (output,) = await outputs(functions, ("meet", "{}"))
 
-    assert said.startswith("Error: there is no function named meet. functions: ")
-    assert "is not the module that was submitted" in said
+    assert output.startswith("Error: there is no function named meet. functions: ")
+    assert "is not the module that was submitted" in output
 
 
 async def test_without_functions_every_name_is_unknown() -> None:
-    """A profile without functions answers a call all the same."""
+    """A profile without functions answers a call too."""
     assert await outputs(None, ("meet", "{}")) == ["Error: there is no function named meet."]
 
 
 async def test_a_cancelled_job_stops_waiting_for_its_functions(functions: Functions) -> None:
-    """A hand-over does not wait for a function's whole time."""
+    """A shutdown does not wait for a function's time limit."""
     waiting = asyncio.create_task(outputs(functions, ("later", '{"seconds": 60}'), limit_s=60))
     await asyncio.sleep(0)
     waiting.cancel()

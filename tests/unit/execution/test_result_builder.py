@@ -1,24 +1,19 @@
 """From the end of a job to its result: every attempt counted once, sums of what is known, ids of the last."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from askmill.jobs.model.models import Attempt, JobStatus, Step, Usage
-from askmill.worker.execution.result_builder import (
-    attempts_of,
-    line_of,
-    nano,
-    result_of,
-    total_cost,
-    total_usage,
-)
+from askmill.jobs.model.profile import Profile
+from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields, schema_error
 from askmill.worker.lifecycle.api_types import Answer, LookupKind, Run, RunLookup
 from askmill.worker.lifecycle.state import AnswerRead, Event, Finish, JobState, LookupDone
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.lifecycle_moments import ENDED, FOLLOWING, NOW, READING, SAID, SENT, P
+from tests.unit.lifecycle.states import ANSWER, ENDED, NOW, POLLING, READING, SENT, P
 
 FAILED = Finish(JobStatus.FAILED, error="deadline: too long")
 DEAD = Attempt(
@@ -34,9 +29,9 @@ DEAD = Attempt(
 )
 
 
-def ended_row(known: JobState, finish: Finish = FAILED, event: Event | None = None):
+def ended_row(state: JobState, finish: Finish = FAILED, event: Event | None = None):
     """The result of a row that ends here."""
-    return result_of(3, known, finish, attempts_of(known, finish, event or Event(NOW)))
+    return build_result(3, state, finish, attempts_of(state, finish, event or Event(NOW)))
 
 
 def test_a_row_that_never_had_a_run_has_no_attempt() -> None:
@@ -50,10 +45,10 @@ def test_a_row_that_never_had_a_run_has_no_attempt() -> None:
 
 def test_the_last_run_is_counted_beside_the_earlier_ones() -> None:
     """Tokens add up where they are known; the row's ids are the last run's, its time runs from first to last."""
-    known = replace(
+    state = replace(
         READING, attempt=2, past_attempts=(DEAD,), ended_run=replace(ENDED, model="m", usage=Usage(10, 5))
     )
-    result = ended_row(known)
+    result = ended_row(state)
 
     assert [(one.number, one.run_id, one.status) for one in result.attempts] == [
         (1, "run_0", "expired"),
@@ -73,7 +68,7 @@ def test_a_row_refused_at_its_second_attempt_has_the_first_ones_ids() -> None:
 
 def test_a_run_that_could_not_be_read_is_counted_as_unknown() -> None:
     """It was paid for, whatever became of it."""
-    (attempt,) = ended_row(FOLLOWING).attempts
+    (attempt,) = ended_row(POLLING).attempts
 
     assert (attempt.run_id, attempt.status, attempt.started_at, attempt.finished_at) == (
         "run_1",
@@ -90,7 +85,7 @@ def test_an_adopted_answer_has_an_attempt_without_a_run_id() -> None:
         LookupDone(NOW, lookup=RunLookup(LookupKind.ANSWER)),
         P,
     ).state
-    event = AnswerRead(NOW, answer=replace(SAID, run_id=None))
+    event = AnswerRead(NOW, answer=replace(ANSWER, run_id=None))
     decision = advance(adopted, event, P)
     assert isinstance(decision.action, Finish)
     result = ended_row(decision.state, decision.action, event)
@@ -104,7 +99,7 @@ def test_steps_of_every_attempt_are_kept_with_its_number() -> None:
     old = Step(run_id="run_0", attempt=1, type="message", status="completed")
     new = Step(run_id="run_1", attempt=1, type="message", status="completed")
     answer = Answer(steps=(new,), citations=({"a": 1},), files=({"name": "f"},))
-    result = ended_row(replace(READING, attempt=2, past_attempts=(DEAD,), steps=(old,), answer=answer))
+    result = ended_row(replace(READING, attempt=2, past_attempts=(DEAD,), past_steps=(old,), answer=answer))
 
     assert [(step.run_id, step.attempt) for step in result.steps] == [("run_0", 1), ("run_1", 2)]
     assert (result.citations, result.files) == (({"a": 1},), ({"name": "f"},))
@@ -116,14 +111,14 @@ def test_steps_of_every_attempt_are_kept_with_its_number() -> None:
 )
 def test_a_duration_is_known_when_both_ends_are(first, last, took) -> None:
     """In milliseconds, and never negative: clocks may be set."""
-    known = replace(
+    state = replace(
         READING,
         past_attempts=(replace(DEAD, started_at=first, finished_at=last),),
         run_id=None,
         ended_run=None,
     )
 
-    assert ended_row(known).duration_s == took
+    assert ended_row(state).duration_s == took
 
 
 def test_the_start_of_a_run_nobody_saw_begin_is_unknown() -> None:
@@ -135,7 +130,7 @@ def test_the_start_of_a_run_nobody_saw_begin_is_unknown() -> None:
 
 
 tokens = st.one_of(st.none(), st.integers(0, 10**9))
-attempts = st.lists(
+attempt_lists = st.lists(
     st.builds(
         lambda usage, cost: replace(DEAD, usage=Usage(*usage), cost_usd=cost),
         st.tuples(tokens, tokens),
@@ -144,26 +139,42 @@ attempts = st.lists(
 ).map(tuple)
 
 
-@given(attempts)
-def test_sums_take_what_is_known(made: tuple[Attempt, ...]) -> None:
+@given(attempt_lists)
+def test_sums_take_what_is_known(attempts: tuple[Attempt, ...]) -> None:
     """A sum is None exactly when nothing is known, and else counts each known number once."""
-    for total, given_ in (
-        (total_usage(made).prompt_tokens, [one.usage.prompt_tokens for one in made]),
-        (total_usage(made).completion_tokens, [one.usage.completion_tokens for one in made]),
-        (total_cost(made), [one.cost_usd for one in made]),
+    result = build_result(3, JobState(), FAILED, attempts)
+    for total, numbers in (
+        (result.usage.prompt_tokens, [attempt.usage.prompt_tokens for attempt in attempts]),
+        (result.usage.completion_tokens, [attempt.usage.completion_tokens for attempt in attempts]),
+        (result.cost_usd, [attempt.cost_usd for attempt in attempts]),
     ):
-        known = [number for number in given_ if number is not None]
+        known = [number for number in numbers if number is not None]
         assert total == (sum(known) if known else None)
 
 
-def test_dollars_are_stored_in_billionths() -> None:
-    """Rounded, so that cents do not get lost; unknown stays unknown."""
-    assert [nano(usd) for usd in (None, 0.0, 0.1, 1.0000000006)] == [None, 0, 100_000_000, 1_000_000_001]
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    ("text", "missed"),
+    [
+        ('{"a": [1]}', None),
+        ("forty-two", "the answer is not JSON"),
+        ('{"a": ["x"]}', "a.0: 'x' is not of type 'integer'"),
+        ("3", "3 is not of type 'object'"),
+    ],
+)
+def test_an_answer_misses_its_schema_at_a_place(wrapped: bool, text: str, missed: str | None) -> None:
+    """The error says where and how; the schema may come bare or as the API wraps it."""
+    properties = {"a": {"type": "array", "items": {"type": "integer"}}}
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    response_schema = {"name": "s", "schema": schema} if wrapped else schema
+
+    assert schema_error(Profile(response_schema=response_schema), text) == missed
+    assert schema_error(Profile(), text) is None
 
 
-def test_the_log_line_says_what_a_person_asks_first() -> None:
+def test_the_log_line_has_status_ids_usage_and_cost() -> None:
     """Status, error, attempts, ids, time, tokens and money, all of the whole row."""
-    line = line_of(ended_row(replace(READING, attempt=2, past_attempts=(DEAD,))))
+    line = log_fields(ended_row(replace(READING, attempt=2, past_attempts=(DEAD,))))
 
     assert line == {
         "status": "failed",
@@ -176,4 +187,4 @@ def test_the_log_line_says_what_a_person_asks_first() -> None:
         "completion_tokens": 5,
         "cost_usd": 0.25,
     }
-    assert line_of(ended_row(SENT))["duration_s"] is None
+    assert log_fields(ended_row(SENT))["duration_s"] is None

@@ -1,4 +1,4 @@
-"""Corners that random histories seldom reach, one event at a time: answers, doubt, gone, locks."""
+"""One event at a time: answers, unconfirmed creates, runs that are gone, locked threads."""
 
 from dataclasses import replace
 
@@ -26,14 +26,14 @@ from askmill.worker.lifecycle.state import (
     Wait,
 )
 from askmill.worker.lifecycle.transitions import advance
-from tests.unit.lifecycle.lifecycle_moments import (
+from tests.unit.lifecycle.states import (
+    ANSWER,
     ENDED,
-    FOLLOWING,
-    GONE,
-    LOST,
+    NO_REPLY,
     NOW,
+    POLLING,
     READING,
-    SAID,
+    RUN_NOT_FOUND,
     SENT,
     P,
     finish_of,
@@ -45,15 +45,15 @@ from tests.unit.lifecycle.lifecycle_moments import (
 @pytest.mark.parametrize(
     ("answer", "schema_error", "status", "error"),
     [
-        (SAID, None, JobStatus.COMPLETED, None),
+        (ANSWER, None, JobStatus.COMPLETED, None),
         (Answer(), None, JobStatus.FAILED, "no_message"),
         (Answer(), "the answer is not JSON", JobStatus.FAILED, "no_message"),
-        (replace(SAID, refusal=True), "the answer is not JSON", JobStatus.COMPLETED, "refusal"),
-        (SAID, "a: 42 is not of type 'string'", JobStatus.FAILED, "schema: a: 42 is not of type 'string'"),
-        (replace(SAID, note="files only: 1"), None, JobStatus.COMPLETED, "files only: 1"),
+        (replace(ANSWER, refusal=True), "the answer is not JSON", JobStatus.COMPLETED, "refusal"),
+        (ANSWER, "a: 42 is not of type 'string'", JobStatus.FAILED, "schema: a: 42 is not of type 'string'"),
+        (replace(ANSWER, note="files only: 1"), None, JobStatus.COMPLETED, "files only: 1"),
     ],
 )
-def test_a_completed_run_makes_a_row_that_says_what_it_is(answer, schema_error, status, error) -> None:
+def test_a_completed_run_gives_the_row_its_status_and_error(answer, schema_error, status, error) -> None:
     """No message, a refusal, a missed schema, images only: each has its own status and words; text is kept."""
     decision = advance(READING, AnswerRead(NOW, answer=answer, schema_error=schema_error), P)
     finish = finish_of(decision)
@@ -73,14 +73,14 @@ def test_an_adopted_answer_is_completed_without_a_run() -> None:
         True,
     )
 
-    finish = finish_of(advance(decision.state, AnswerRead(NOW, answer=replace(SAID, run_id=None)), P))
+    finish = finish_of(advance(decision.state, AnswerRead(NOW, answer=replace(ANSWER, run_id=None)), P))
     assert (finish.status, finish.answer) == (JobStatus.COMPLETED, "42")
 
 
-def test_a_create_repeated_in_doubt_is_looked_for_once_more_at_the_end() -> None:
-    """The first create's run, if it came late, is surplus: cancelled, whatever the look calls it."""
+def test_a_repeated_create_is_checked_for_duplicates_at_the_end() -> None:
+    """The first create's run, if it arrived late, is a duplicate and is cancelled."""
     step = Step(run_id="run_1", attempt=1, type="message", status="completed")
-    answer = replace(SAID, steps=(step,))
+    answer = replace(ANSWER, steps=(step,))
     checking = advance(
         replace(READING, create_repeated=True), AnswerRead(NOW, answer=answer, schema_error="x"), P
     )
@@ -107,32 +107,34 @@ def test_a_create_repeated_in_doubt_is_looked_for_once_more_at_the_end() -> None
 
 
 @pytest.mark.parametrize("run", [Run("", "incomplete"), Run("items:conv_1", "requires_action")])
-def test_a_rows_own_items_are_no_surplus_run(run: Run) -> None:
-    """Responses lists none: what the last look finds is what the row's own response has left."""
-    checking = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True)
+def test_a_rows_own_items_are_no_duplicate_run(run: Run) -> None:
+    """Responses lists none: the lookup finds what the row's own response has left."""
+    checking = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=ANSWER, create_repeated=True)
     for kind in (LookupKind.RUN, LookupKind.ANSWER):
         decision = advance(checking, LookupDone(NOW, lookup=RunLookup(kind, run=run)), P)
         assert decision.duplicate_run_ids == ()
         assert finish_of(decision).answer == "42"
 
 
-def test_a_row_that_ends_in_doubt_says_so() -> None:
+def test_a_row_that_ends_with_an_unconfirmed_create_is_counted() -> None:
     """Cancelled, or unreadable for an hour, after a create whose fate nobody knows: it may have cost."""
     lost = advance(
-        replace(SENT, create_sent_at=NOW), RequestFailed(NOW, error=LOST, request=RequestKind.CREATE), P
+        replace(SENT, create_sent_at=NOW), RequestFailed(NOW, error=NO_REPLY, request=RequestKind.CREATE), P
     ).state
     late = NOW + P.unreadable_s + P.create_limit_s + 1
-    unreadable = advance(lost, RequestFailed(late, error=LOST, request=RequestKind.READ), P)
+    unreadable = advance(lost, RequestFailed(late, error=NO_REPLY, request=RequestKind.READ), P)
     assert (finish_of(unreadable).status, unreadable.unknown_create) == (JobStatus.FAILED, True)
     for listed in (True, False):
         nothing = LookupDone(late, lookup=RunLookup(LookupKind.NOTHING, complete_list=listed))
         cancelled = advance(replace(lost, cancel_reason=CancelReason.USER), nothing, P)
         assert (finish_of(cancelled).status, cancelled.unknown_create) == (JobStatus.CANCELLED, not listed)
     followed = replace(READING, failing_since=NOW)
-    assert not advance(followed, RequestFailed(late, error=LOST, request=RequestKind.READ), P).unknown_create
+    assert not advance(
+        followed, RequestFailed(late, error=NO_REPLY, request=RequestKind.READ), P
+    ).unknown_create
 
 
-def test_a_run_that_has_told_its_tokens_keeps_them_when_it_is_gone() -> None:
+def test_a_run_with_usage_data_keeps_it_when_it_is_gone() -> None:
     """Its messages are gone before they were read: what it has cost is known all the same."""
     ended = replace(ENDED, usage=Usage(100, 50))
     reading, missing = (
@@ -141,31 +143,31 @@ def test_a_run_that_has_told_its_tokens_keeps_them_when_it_is_gone() -> None:
     )
     grace = advance(reading, RequestFailed(NOW, error=missing, request=RequestKind.READ), P).state
     given_up = advance(
-        grace, RequestFailed(NOW + P.gone_grace_s, error=missing, request=RequestKind.READ), P
+        grace, RequestFailed(NOW + P.not_found_grace_s, error=missing, request=RequestKind.READ), P
     ).state
     assert [(one.status, one.usage) for one in given_up.past_attempts] == [("gone", Usage(100, 50))]
 
 
-def test_the_last_look_for_a_late_run_is_given_up_after_a_few_faults() -> None:
+def test_the_duplicate_check_is_given_up_after_a_few_failures() -> None:
     """An answer that is there is not held back for ever by a check that cannot be made."""
-    known, decision = (
-        replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=SAID, create_repeated=True),
+    state, decision = (
+        replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=ANSWER, create_repeated=True),
         None,
     )
     for tries in range(P.attempts + 1):
-        decision = advance(known, RequestFailed(NOW, error=LOST, request=RequestKind.READ), P)
+        decision = advance(state, RequestFailed(NOW, error=NO_REPLY, request=RequestKind.READ), P)
         assert isinstance(decision.action, RecoverRun if tries < P.attempts else Finish)
-        known = decision.state
+        state = decision.state
     assert decision is not None
     assert finish_of(decision).answer == "42"
 
 
-# ── a create in doubt ──
+# ── an unconfirmed create ──
 
 
-def test_a_lost_create_is_looked_for_until_its_time_limit_then_reserved_looked_for_and_repeated() -> None:
+def test_a_lost_create_is_searched_until_its_time_limit_then_reserved_searched_and_repeated() -> None:
     """The wait ends with the limit; the repeat goes through the shared limits; a last look comes before it."""
-    nothing = LookupDone(NOW, draw=1.0, lookup=RunLookup(LookupKind.NOTHING))
+    nothing = LookupDone(NOW, jitter=1.0, lookup=RunLookup(LookupKind.NOTHING))
     early = advance(SENT, nothing, P)
     assert early.action == RecoverRun(after_s=0.5)
     assert advance(replace(SENT, failures=16, create_sent_at=NOW - 58), nothing, P).action == RecoverRun(
@@ -190,14 +192,14 @@ def test_a_lost_create_is_looked_for_until_its_time_limit_then_reserved_looked_f
     again = advance(replace(look.state, failures=3, failing_since=1.0), nothing, P)
     assert isinstance(again.action, CreateRun)
     assert (again.store, again.unknown_create) == (True, True)
-    known = again.state
-    assert (known.phase, known.create_sent_at, known.create_unconfirmed, known.create_repeated) == (
+    state = again.state
+    assert (state.phase, state.create_sent_at, state.create_unconfirmed, state.create_repeated) == (
         Phase.CREATE_SENT,
         NOW,
         False,
         True,
     )
-    assert (known.failures, known.failing_since) == (0, None)
+    assert (state.failures, state.failing_since) == (0, None)
 
 
 @pytest.mark.parametrize(("repeated", "listed"), [(True, False), (False, True)])
@@ -211,7 +213,7 @@ def test_unknown_creates_are_counted_once_and_only_where_nothing_lists_runs(repe
 
 
 @pytest.mark.parametrize("sent_at", [NOW - 60, NOW - 59])
-def test_a_cancelled_row_in_doubt_waits_for_its_run_no_longer_than_the_create_may_take(sent_at) -> None:
+def test_a_cancelled_row_waits_for_an_unconfirmed_create_no_longer_than_it_may_take(sent_at) -> None:
     """Before the limit it looks on; then the row is cancelled. In doubt already, it is cancelled at once."""
     nothing = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING))
     stopping = replace(SENT, cancel_reason=CancelReason.USER, create_sent_at=sent_at)
@@ -224,8 +226,8 @@ def test_a_cancelled_row_in_doubt_waits_for_its_run_no_longer_than_the_create_ma
     )
 
 
-def test_a_found_run_is_followed_and_its_doubles_are_ended() -> None:
-    """Of several runs of one attempt one is followed; the others are surplus."""
+def test_a_found_run_is_polled_and_its_duplicates_are_cancelled() -> None:
+    """Of several runs of one attempt one is polled; the others are duplicates."""
     late = Run("run_2", "queued")
     found = RunLookup(LookupKind.RUN, run=Run("run_1", "in_progress"), duplicates=(late,))
     decision = advance(
@@ -236,9 +238,9 @@ def test_a_found_run_is_followed_and_its_doubles_are_ended() -> None:
 
     assert isinstance(decision.action, PollRun)
     assert (decision.duplicate_run_ids, decision.store) == (("run_2",), True)
-    known = decision.state
-    assert (known.phase, known.run_id, known.began_at) == (Phase.POLLING, "run_1", NOW)
-    assert (known.create_unconfirmed, known.failures, known.failing_since, known.locked_since) == (
+    state = decision.state
+    assert (state.phase, state.run_id, state.began_at) == (Phase.POLLING, "run_1", NOW)
+    assert (state.create_unconfirmed, state.failures, state.failing_since, state.locked_since) == (
         False,
         0,
         None,
@@ -251,13 +253,13 @@ def test_a_found_run_is_followed_and_its_doubles_are_ended() -> None:
 
 def test_a_run_gone_for_30_s_is_gone() -> None:
     """404 has a grace of 30 s, counted from the first; a row of its last attempt fails, else it is asked again."""
-    first = advance(FOLLOWING, RequestFailed(NOW, error=GONE, request=RequestKind.READ), P)
+    first = advance(POLLING, RequestFailed(NOW, error=RUN_NOT_FOUND, request=RequestKind.READ), P)
     assert isinstance(first.action, PollRun)
     assert (first.state.failing_since, first.state.failures) == (NOW, 1)
-    still = advance(first.state, RequestFailed(NOW + 29.9, error=GONE, request=RequestKind.READ), P)
+    still = advance(first.state, RequestFailed(NOW + 29.9, error=RUN_NOT_FOUND, request=RequestKind.READ), P)
     assert isinstance(still.action, PollRun)
 
-    gone = RequestFailed(NOW + 30, error=GONE, request=RequestKind.READ)
+    gone = RequestFailed(NOW + 30, error=RUN_NOT_FOUND, request=RequestKind.READ)
     again = advance(still.state, gone, P)
     assert (again.retry_reason, again.state.attempt, again.store) == ("run_gone", 2, True)
     assert again.state.past_attempts[0].status == "gone"
@@ -268,12 +270,12 @@ def test_a_run_gone_for_30_s_is_gone() -> None:
     assert cancelled.status is JobStatus.CANCELLED
 
 
-def test_a_thread_gone_before_the_run_is_made_anew() -> None:
+def test_a_thread_gone_before_the_run_is_created_again() -> None:
     """A single row gets another thread, a few times; a conversation has lost its turns and fails."""
-    fault = RequestFailed(
+    error = RequestFailed(
         NOW, error=ApiError(404, message="No thread found with id 'thread_1'."), request=RequestKind.CREATE
     )
-    again = advance(replace(SENT, create_unconfirmed=True), fault, P)
+    again = advance(replace(SENT, create_unconfirmed=True), error, P)
     assert isinstance(again.action, Wait)
     assert (again.state.phase, again.state.thread_id, again.state.create_unconfirmed) == (
         Phase.NEW,
@@ -282,14 +284,14 @@ def test_a_thread_gone_before_the_run_is_made_anew() -> None:
     )
     assert again.state.failures == 1
 
-    for known in (replace(SENT, shared_thread=True), replace(SENT, failures=3)):
-        assert (finish_of(advance(known, fault, P)).error or "").startswith("thread_gone: No thread")
+    for state in (replace(SENT, shared_thread=True), replace(SENT, failures=3)):
+        assert (finish_of(advance(state, error, P)).error or "").startswith("thread_gone: No thread")
 
 
 # ── locks ──
 
 
-def test_a_lock_that_names_a_run_of_a_row_of_its_own_is_ours() -> None:
+def test_a_lock_that_names_a_run_of_an_unshared_thread_is_ours() -> None:
     """It is followed from now on, and stored at once."""
     busy = ApiError(400, message="Thread thread_1 already has an active run run_9.")
     ours = advance(replace(SENT, failures=2), RequestFailed(NOW, error=busy, request=RequestKind.CREATE), P)
@@ -305,11 +307,11 @@ def test_a_lock_that_names_a_run_of_a_row_of_its_own_is_ours() -> None:
 
 
 @pytest.mark.parametrize(("deadline_s", "most_s"), [(None, 600.0), (40.0, 40.0)])
-def test_a_strangers_lock_is_waited_for_within_the_deadline(deadline_s, most_s) -> None:
+def test_a_foreign_lock_is_waited_for_within_the_deadline(deadline_s, most_s) -> None:
     """Waits grow, a long one gives the slot back; in the end the row fails with the reason."""
     lock = ApiError(400, code="conversation_locked")
     policy = RetryPolicy(deadline_s=deadline_s)
-    locked = RequestFailed(NOW + most_s, draw=1.0, error=lock, request=RequestKind.CREATE)
+    locked = RequestFailed(NOW + most_s, jitter=1.0, error=lock, request=RequestKind.CREATE)
     waiting = advance(replace(SENT, locked_since=NOW, failures=1), locked, policy)
     assert waiting.action == Wait(wait_s=1.0)
     assert (waiting.state.failures, waiting.state.locked_since) == (2, NOW)
@@ -319,10 +321,10 @@ def test_a_strangers_lock_is_waited_for_within_the_deadline(deadline_s, most_s) 
     assert finish_of(over).error == "deadline: the thread stayed locked"
 
 
-def test_a_lock_met_by_a_repeated_create_is_the_first_ones() -> None:
+def test_a_lock_met_by_a_repeated_create_belongs_to_the_first_create() -> None:
     """Ours is running: look for it on the thread, do not create again."""
     lock = RequestFailed(
-        NOW, draw=1.0, error=ApiError(400, code="conversation_locked"), request=RequestKind.CREATE
+        NOW, jitter=1.0, error=ApiError(400, code="conversation_locked"), request=RequestKind.CREATE
     )
     decision = advance(replace(SENT, create_repeated=True), lock, P)
 
@@ -333,24 +335,24 @@ def test_a_lock_met_by_a_repeated_create_is_the_first_ones() -> None:
 @pytest.mark.parametrize("status", ["cancelled", "failed", "expired", "incomplete"])
 def test_a_row_that_the_user_cancelled_is_cancelled_unless_it_completed(status: str) -> None:
     """However the run ended when it was asked to, nothing is asked again."""
-    known = replace(
+    state = replace(
         READING, cancel_reason=CancelReason.USER, ended_run=Run("run_1", status, error_code="server_error")
     )
 
-    assert finish_of(advance(known, AnswerRead(NOW), P)).status is JobStatus.CANCELLED
+    assert finish_of(advance(state, AnswerRead(NOW), P)).status is JobStatus.CANCELLED
 
 
 def test_an_incomplete_run_without_a_reason_says_incomplete() -> None:
     """Some servers leave the reason out."""
-    known = replace(READING, ended_run=Run("run_1", "incomplete"))
+    state = replace(READING, ended_run=Run("run_1", "incomplete"))
 
-    assert finish_of(advance(known, AnswerRead(NOW, answer=SAID), P)).error == "incomplete"
+    assert finish_of(advance(state, AnswerRead(NOW, answer=ANSWER), P)).error == "incomplete"
 
 
 def test_an_answer_is_read_as_often_as_it_takes() -> None:
     """A paid answer is not given up for a few faults in reading it."""
     decision = advance(
-        replace(READING, failures=9), RequestFailed(NOW, error=LOST, request=RequestKind.READ), P
+        replace(READING, failures=9), RequestFailed(NOW, error=NO_REPLY, request=RequestKind.READ), P
     )
 
     assert isinstance(decision.action, ReadAnswer)
@@ -369,19 +371,19 @@ def test_an_earlier_attempts_run_that_still_locks_the_thread_is_waited_for() -> 
 
 
 @pytest.mark.parametrize(
-    ("known", "action"),
-    [(JobState(), Reserve), (SENT, RecoverRun), (FOLLOWING, PollRun), (READING, ReadAnswer)],
+    ("state", "action"),
+    [(JobState(), Reserve), (SENT, RecoverRun), (POLLING, PollRun), (READING, ReadAnswer)],
 )
-def test_the_next_worker_goes_on_from_where_the_last_one_was(known: JobState, action: type) -> None:
+def test_the_next_worker_continues_where_the_last_one_was(state: JobState, action: type) -> None:
     """What may have been paid for is looked for, what exists is followed, what has ended is read."""
-    assert isinstance(advance(known, Claimed(NOW), P).action, action)
+    assert isinstance(advance(state, Claimed(NOW), P).action, action)
 
 
 @pytest.mark.parametrize("limit", ["max_completion_tokens", "max_prompt_tokens"])
-def test_only_the_limit_that_was_met_can_be_raised(limit: str) -> None:
+def test_only_the_limit_that_was_reached_can_be_raised(limit: str) -> None:
     """A profile that limits the other tokens has nothing to double."""
-    known = replace(READING, ended_run=Run("run_1", "incomplete", incomplete_reason=limit))
+    state = replace(READING, ended_run=Run("run_1", "incomplete", incomplete_reason=limit))
     other = {"prompt_limit": 256} if limit == "max_completion_tokens" else {"completion_limit": 256}
     policy = RetryPolicy(on_incomplete=OnIncomplete.RAISE_LIMIT, **other)
 
-    assert finish_of(advance(known, AnswerRead(NOW, answer=SAID), policy)).status is JobStatus.INCOMPLETE
+    assert finish_of(advance(state, AnswerRead(NOW, answer=ANSWER), policy)).status is JobStatus.INCOMPLETE

@@ -1,0 +1,86 @@
+"""What a row's runs cost, in nano-dollars (billionths) as the store counts them. Pure.
+
+A run whose cost is unknown is assumed at its worst case: the budget counts it, no result shows it.
+"""
+
+from dataclasses import dataclass, replace
+
+from askmill.jobs.model.models import Attempt, JobStatus, Result, Usage
+from askmill.jobs.openai_client.pricing import Prices, tokens_of
+from askmill.jobs.store.records import NANO, Batch, Claim
+from askmill.worker.execution.request_builder import attempt_profile, row_profile
+from askmill.worker.lifecycle.state import JobState
+
+DEFAULT_COMPLETION_TOKENS = 1000
+"""The estimated length of an answer where the profile sets no limit."""
+
+
+def to_nano(usd: float | None) -> int | None:
+    """Dollars in nano-dollars, rounded; None where unknown."""
+    return None if usd is None else round(usd * NANO)
+
+
+@dataclass(frozen=True, slots=True)
+class RowCosts:
+    """The costs of one claimed row."""
+
+    batch: Batch
+    claim: Claim
+    prices: Prices
+
+    def worst_case_nano(self, state: JobState) -> int | None:
+        """What this attempt's run may cost: exact where token limits bound it, else an estimate.
+
+        None where the model's price is unknown.
+        """
+        profile = attempt_profile(self.batch, self.claim, state)
+        prompt = self.batch.spec.question(self.claim.cells) + (profile.instructions or "")
+        usage = Usage(
+            prompt_tokens=profile.max_prompt_tokens or 2 * tokens_of(prompt) + 200,
+            completion_tokens=profile.max_completion_tokens or DEFAULT_COMPLETION_TOKENS,
+        )
+        return to_nano(self.prices.cost_usd(profile.model, usage, profile.completion_window))
+
+    def priced(self, attempts: tuple[Attempt, ...], model: str | None = None) -> tuple[Attempt, ...]:
+        """The attempts with their costs, by the price of `model`, which ran, else of the profile's model."""
+        profile = row_profile(self.batch, self.claim)
+        billed = model if self.prices.of(model) else profile.model
+        return tuple(
+            attempt
+            if attempt.cost_usd is not None
+            else replace(
+                attempt, cost_usd=self.prices.cost_usd(billed, attempt.usage, profile.completion_window)
+            )
+            for attempt in attempts
+        )
+
+    def spent_nano(self, state: JobState) -> int | None:
+        """Cost of earlier attempts, which the batch counts only at the row's end; None without any."""
+        attempts = self._uncounted(state.past_attempts)
+        if not attempts:
+            return None
+        priced = self.priced(attempts)
+        known = sum(to_nano(attempt.cost_usd) or 0 for attempt in priced)
+        return known + self.assumed_nano(priced, state)
+
+    def assumed_nano(self, attempts: tuple[Attempt, ...], state: JobState) -> int:
+        """The worst case of those of the attempts whose cost is unknown."""
+        unknown = sum(attempt.cost_usd is None for attempt in attempts)
+        return unknown * (self.worst_case_nano(state) or 0) if unknown else 0
+
+    def final_counters(self, result: Result, state: JobState) -> dict[str, int]:
+        """Tokens and money of the row that the batch has not counted yet, by counter."""
+        before = self.claim.previous or Result(row=result.row, status=JobStatus.QUEUED)
+        totals = (
+            ("prompt", result.usage.prompt_tokens, before.usage.prompt_tokens),
+            ("completion", result.usage.completion_tokens, before.usage.completion_tokens),
+            ("cost_nano", to_nano(result.cost_usd), to_nano(before.cost_usd)),
+        )
+        counters = {counter: now - (then or 0) for counter, now, then in totals if now is not None}
+        if assumed_nano := self.assumed_nano(self._uncounted(result.attempts), state):
+            counters["assumed_nano"] = assumed_nano
+        return counters
+
+    def _uncounted(self, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        """The attempts after those of an earlier result of the row."""
+        return attempts[len(self.claim.previous.attempts) if self.claim.previous else 0 :]

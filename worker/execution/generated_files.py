@@ -1,0 +1,56 @@
+"""Files that a run has generated: downloaded at once, because their containers end after 20 minutes."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from askmill.jobs.store.records import Claim
+from askmill.worker.lifecycle.api_types import Answer, ApiError
+from askmill.worker.lifecycle.retry import RetryPolicy, is_transient
+from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
+from askmill.worker.runtime.interrupts import Interrupts
+
+
+async def store_generated_files(
+    answer: Answer, context: WorkerContext, claim: Claim, interrupts: Interrupts, counters: Counter[str]
+) -> Answer:
+    """Download and store the answer's files; each gets its stored number, or a reason why there is none."""
+    files = list[dict[str, Any]]()
+    for number, file in enumerate(answer.files):
+        limit = context.file_limit_bytes
+        try:
+            content = await _download(file, context, interrupts, counters)
+        except ApiError as error:
+            files.append({**file, "reason": f"could not be fetched: {error}"})
+            continue
+        if len(content) > limit:
+            reason = f"its {len(content):,} bytes are more than the {limit:,} kept"
+        elif await context.retry_on_outage(context.store.store_file, claim, number, content, limit):
+            files.append({**file, "number": number})
+            continue
+        else:
+            reason = "no room left for its files"
+        files.append({**file, "reason": reason})
+    return replace(answer, files=tuple(files))
+
+
+async def _download(
+    file: dict[str, Any], context: WorkerContext, interrupts: Interrupts, counters: Counter[str]
+) -> bytes:
+    """The file's content. Transient errors are retried for a while. Raises ApiError."""
+    policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
+    while True:
+        try:
+            return await context.backend.fetch_file(file, context.file_limit_bytes)
+        except ApiError as error:
+            if not is_transient(error) or elapsed_clock_s() - began_s > context.fetch_within_s:
+                raise
+            wait_s = error.retry_after_s
+            if wait_s is None:
+                wait_s = policy.wait_s(tries, random.random())  # noqa: S311 -- jitter
+            if error.status == 429:
+                counters["throttled"] += 1
+                await context.retry_on_outage(context.store.throttle, wait_s)
+        await interrupts.sleep(wait_s)
+        tries += 1
