@@ -54,7 +54,7 @@ class PoolProcess:
         self,
         concurrency: int = 10,
         *,
-        guarded: bool = True,
+        install_transport: bool = True,
         program: list[str] = PROGRAM,
         cwd: Path | None = None,
         options: dict[str, Any] | None = None,
@@ -64,7 +64,7 @@ class PoolProcess:
         program_settings = {
             "broker": self.broker,
             "log": str(self.log),
-            "guarded": guarded,
+            "install_transport": install_transport,
             "conf": {**SETTINGS, "worker_concurrency": concurrency, **conf},
             "options": {"without_gossip": True, "without_mingle": True, **(options or {})},
         }

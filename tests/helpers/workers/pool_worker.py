@@ -17,7 +17,7 @@ from askmill.worker.celery import kombu_transport
 from askmill.worker.celery.greenlet_pool import await_coroutine
 
 options: dict[str, Any] = json.loads(os.environ["POOL_TEST"])
-if options["guarded"]:
+if options["install_transport"]:
     kombu_transport.install()
 app = Celery("pool_test", broker=options["broker"])
 app.conf.update(options["conf"])

@@ -63,8 +63,8 @@ class PoolMachine(RuleBasedStateMachine):
         alive = self.running + self.waiting
         task = alive[data.draw(st.integers(0, len(alive) - 1))]
         task.revoked = True
-        assert task.callbacks.task.task is not None
-        task.callbacks.task.task.terminate()
+        assert task.callbacks.task is not None
+        task.callbacks.task.terminate()
         if task in self.running:
             self.running.remove(task)
         self.fill()
@@ -97,7 +97,7 @@ class PoolMachine(RuleBasedStateMachine):
         def agrees() -> bool:
             info = self.driver.pool.info
             return (
-                [t.task.names for t in self.tasks] == [t.expected for t in self.tasks]
+                [t.callbacks.names for t in self.tasks] == [t.expected for t in self.tasks]
                 and info["running"] == len(self.running)
                 and info["waiting"] == len(self.waiting)
                 and info["max-concurrency"] == self.limit
