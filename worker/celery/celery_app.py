@@ -1,7 +1,7 @@
-"""The Celery application: `celery -A askmill.worker.celery.celery_app worker` works, and `askmill worker` starts the same.
+"""The Celery application, for `askmill worker` and `celery -A askmill.worker.celery.celery_app worker`.
 
-Rows are stored in Redis; a message only starts one. So messages are acknowledged early, fetched only when a slot
-is free, never retried by Celery, and their results are ignored. Why: docs/decisions/pool.md, store.md.
+Rows are stored in Redis; a message only starts one. So messages are acknowledged early, fetched only when a
+slot is free, never retried by Celery, and their results are ignored (docs/decisions/pool.md, store.md).
 """
 
 import gc
@@ -68,8 +68,8 @@ def _application(settings: Settings) -> Celery:
 
 
 GC_THRESHOLD = 50_000
-"""New objects until the garbage collector runs. With the default of 700 and 3,000 runs in flight it takes a third
-of the CPU."""
+"""New objects until the garbage collector runs. With the default of 700 it takes a third of the CPU when 3,000
+runs are in flight."""
 
 settings = _settings()
 app = _application(settings)

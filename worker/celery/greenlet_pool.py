@@ -72,8 +72,8 @@ def event_loop() -> asyncio.AbstractEventLoop:
 def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
     """Run `coro` on the pool's loop from any thread, for example from a Celery signal on the main thread.
 
-    Use it for what lives as long as the process, such as the heartbeat or a client: the coroutine is cancelled
-    after the last task has ended.
+    Use it for what lives as long as the process, such as the heartbeat or a client: the coroutine is
+    cancelled after the last task has ended.
 
     Raises:
         RuntimeError: No pool runs in this process.
@@ -186,8 +186,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
     def register_with_event_loop(self, hub: Any) -> None:
         """Add the wakeup socket to Celery's hub; called again after each reconnect.
 
-        Not `hub.call_soon`: what its callbacks schedule in turn (our early acks) waits for the next event on a
-        socket, up to a second (kombu 5.7, `Hub.create_loop`). Readers run before that point.
+        Not `hub.call_soon`: what its callbacks schedule in turn (our early acks) waits for the next event
+        on a socket, up to a second (kombu 5.7, `Hub.create_loop`). Readers run before that point.
         """
         hub.add_reader(self._wakeup_receive, self._run_callbacks)
 
@@ -219,8 +219,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
     def on_stop(self) -> None:
         """Wait until every running task has ended (warm shutdown), then stop the loop.
 
-        A cold shutdown calls this from a signal handler, possibly inside itself. So there are no locks, and the
-        last line ends the wait of an outer call.
+        A cold shutdown calls this from a signal handler, possibly inside itself. So there are no locks, and
+        the last line ends the wait of an outer call.
         """
         self.flush()
         while self._unsettled and self._thread.is_alive():

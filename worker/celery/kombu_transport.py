@@ -5,15 +5,15 @@
     Consumer.on_connection_error_after_connected
       connection.collect()  closes the channel, which first reads the pending BRPOP; that raises, so the channel
                             stays open, yet `transport.client` becomes None
-      connection.close()    (new in celery 5.7) closes the channel again, which restores its messages, which needs
-                            `transport.client.hostname`: AttributeError, not a connection error, exit code 1
+      connection.close()    (new in celery 5.7) closes the channel again, which restores its messages, which
+                            needs `transport.client.hostname`: AttributeError, no connection error, exit code 1
 
    Here the transport keeps its client, so the second close meets an ordinary connection error, which Celery
-   ignores as intended. `docs/decisions/celery-version.md` has the runs; drop this part when they pass without it.
+   ignores as intended. `docs/decisions/celery-version.md` has the runs; drop this part when they pass without.
 
-2. Another program writes to the queue, for example one that uses the same Redis database. kombu and Celery discard
-   unknown tasks and content types, but text that is not JSON, or an object that is not a message, ends the worker.
-   Here such a message is dropped and logged.
+2. Another program writes to the queue, for example one that uses the same Redis database. kombu and Celery
+   discard unknown tasks and content types, but text that is not JSON, or an object that is not a message, ends
+   the worker. Here such a message is dropped and logged.
 """
 
 from typing import Any
@@ -67,7 +67,7 @@ class Transport(redis.Transport):
 def install() -> None:
     """Make the `redis://`, `rediss://` and `redis+socket://` brokers of this process use `Transport`.
 
-    The entry point is kombu's alias table, because a `+` in the address overrules Celery's `broker_transport`.
+    It changes kombu's alias table, because a `+` in the address overrules Celery's `broker_transport`.
 
     Raises:
         RuntimeError: A connection came first: kombu looks each scheme up only once.

@@ -1,7 +1,7 @@
 """Celery's record of a task in flight, reduced to what a worker still needs once the message is acknowledged.
 
-A run takes seconds to minutes, with thousands in flight in one worker. Celery keeps each message until the task
-ends: 3.5 KB of the 7.2 KB that its record takes (kombu and Celery 5.7.0, `tracemalloc`).
+A run takes seconds to minutes, with thousands in flight in one worker. Celery keeps each message until its task
+ends: 3.5 KB of the 7.2 KB of its record (kombu and Celery 5.7.0, `tracemalloc`).
 """
 
 from sys import intern
@@ -14,7 +14,7 @@ __all__ = ("Request",)
 
 
 class Request(request.Request):  # type: ignore[misc]  # celery publishes no types
-    """Drops its message after the early acknowledgement, and shares the headers' names with other requests."""
+    """Drops its message after the early acknowledgement, and shares header names with other requests."""
 
     _message: Any
     _body: Any
