@@ -29,8 +29,8 @@ from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import StatusView
 from benchmarks.measure import cpu_of, pid_of
 from tests.chaos.driver import Chaos, Totals
-from tests.chaos.embedded import kill_everything, stats, stats_afterwards
-from tests.chaos.support import FINISHED, bytes_of, counter, wait_for_finished, wait_for_workers
+from tests.chaos.embedded import kill_everything, stats, stats_after_end
+from tests.chaos.support import FINAL_STATUSES, counter, status_bytes, wait_for_finished, wait_for_workers
 from tests.helpers.command_line import terminal
 from tests.stack import Child, Stack
 from tests.support import wait_until
@@ -48,9 +48,9 @@ async def rounds(options: argparse.Namespace) -> dict[str, Any]:
             chaos = Chaos(mill, options.seed + number, quick=number % 10 != 9)
             for _ in range(min(ROUNDS_A_MILL, options.rounds - at)):
                 await chaos.round(options.rows, options.accidents)
-                _print({"api": api, "so_far": chaos.totals.told()})
+                _print({"api": api, "so_far": chaos.totals.to_json()})
             _add(total, chaos.totals)
-    return total.told()
+    return total.to_json()
 
 
 def _add(total: Totals, more: Totals) -> None:
@@ -110,7 +110,7 @@ async def embedded(options: argparse.Namespace) -> dict[str, Any]:
         took_s = round(time.monotonic() - began_s, 1)
         with (user.folder / "questions.answers.csv").open(encoding="utf-8", newline="") as file:
             statuses = Counter(row["status"] for row in csv.DictReader(file))
-        counted = stats_afterwards(user)
+        counted = stats_after_end(user)
     assert again.returncode == 0, said
     return {
         "rows": options.rows,
@@ -233,7 +233,9 @@ _HALF_A_SECOND = "[latency]\nmedian_s = 0.5\nsigma = 0\n"
 
 
 def _ended(mill: Stack, batch: str) -> int:
-    return sum(rows for byte, rows in bytes_of(mill, batch).items() if STATUS_OF_BYTE[byte] in FINISHED)
+    return sum(
+        rows for byte, rows in status_bytes(mill, batch).items() if STATUS_OF_BYTE[byte] in FINAL_STATUSES
+    )
 
 
 async def _times_of(mill: Stack, batch: str) -> dict[str, float]:

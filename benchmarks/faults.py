@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from askmill.jobs.model.models import Api
-from tests.helpers.fake_api import Scene, faults_of, gsm8k, play, told
+from tests.helpers.faulty_batch import FaultPlan, find_violations, gsm8k, run_batch, summary
 
-LOST = Scene(http=0.05, outcomes=0.0, kinds=("drop_after",), only=("POST /responses",), run_s=1.0)
+LOST = FaultPlan(http=0.05, outcomes=0.0, kinds=("drop_after",), only=("POST /responses",), run_s=1.0)
 WINDOWS = {
     "5 % of creates carried out, their reply lost, runs of 1 s": LOST,
     "the same, runs of 30 s": replace(LOST, run_s=30.0),
@@ -26,13 +26,13 @@ WINDOWS = {
 }
 
 
-async def measured(api: Api, scene: Scene, rows: int | None) -> bool:
+async def measured(api: Api, scene: FaultPlan, rows: int | None) -> bool:
     """Play one scene, print its figures; whether every row is as it must be."""
     questions = gsm8k(rows)
     with tempfile.TemporaryDirectory() as folder:
-        played = await play(Path(folder), api, questions, scene, timeout_s=1800)
-    faults = faults_of(played, questions)
-    print(told(played))
+        played = await run_batch(Path(folder), api, questions, scene, timeout_s=1800)
+    faults = find_violations(played, questions)
+    print(summary(played))
     print(f"  {'rows that are not as they must be':42}{len(faults)}")
     print("".join(f"    {fault}\n" for fault in faults[:20]), end="", flush=True)
     return not faults
@@ -55,7 +55,7 @@ async def main() -> int:
     apis: list[Api] = ["assistants", "responses"] if chosen.api == "both" else [chosen.api]
     for api in apis:
         print(f"{api}: {chosen.share:.0%} of requests and {chosen.share:.0%} of runs go wrong")
-        well &= await measured(api, Scene(http=chosen.share, outcomes=chosen.share), chosen.rows)
+        well &= await measured(api, FaultPlan(http=chosen.share, outcomes=chosen.share), chosen.rows)
     return not well
 
 

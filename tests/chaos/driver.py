@@ -1,8 +1,8 @@
-"""Random chaos, seeded: rows with random endings, and random kills, freezes and faults of any part meanwhile.
+"""Random chaos with a seed: rows with random endings, and random kills, freezes and faults of any part.
 
-round     a batch ─▶ accidents, one after the other ─▶ everything healed ─▶ all rows end ─▶ invariants
-invariants  every row ended as its question directs; runs at the emulator = attempts recorded, but for those
-            counted as late (and, on Responses, as unknown); Redis as tests/helpers/key_leaks.py has it
+round       submit a batch, cause accidents one after the other, end them all, wait for the batch, check
+invariants  every row ends as its question says; runs at the emulator equal the recorded attempts, apart from
+            those counted as late (and with Responses as unknown); Redis passes tests/helpers/key_leaks.py
 """
 
 import random
@@ -33,7 +33,7 @@ ENDINGS: tuple[tuple[str, JobStatus, int], ...] = (
     ("failed(invalid_prompt)", JobStatus.FAILED, 1),
     ("incomplete(max_completion_tokens)", JobStatus.INCOMPLETE, 1),
 )
-"""What a question plays, how its row must end, and after how many runs."""
+"""The emulator's directive, the row's final status, and its number of runs."""
 FAULTS = (
     "rate_429 = 0.1\nretry_after_s = 0.3",
     "rate_500 = 0.1\nrate_503 = 0.1",
@@ -48,7 +48,7 @@ WORKERS = 2
 
 @dataclass
 class Totals:
-    """What was done and what came of it."""
+    """The accidents and their outcome."""
 
     accidents: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
@@ -62,8 +62,8 @@ class Totals:
     recoveries_s: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
-    def told(self) -> dict[str, Any]:
-        """As the benchmark prints it."""
+    def to_json(self) -> dict[str, Any]:
+        """The figures that the benchmark prints."""
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, int)}
         slowest_s = round(max(self.recoveries_s, default=0.0), 1)
         return {
@@ -75,36 +75,36 @@ class Totals:
 
 
 class Chaos:
-    """One mill, ill-treated round after round. `quick`: hearts that beat fast, else the real times."""
+    """Runs rounds against one stack. `quick` shortens the heartbeat; otherwise the times are the real ones."""
 
-    def __init__(self, mill: Stack, seed: int, *, quick: bool = True, slots: int = 20) -> None:
-        self.mill, self.chance, self.quick, self.slots = mill, random.Random(seed), quick, slots
+    def __init__(self, stack: Stack, seed: int, *, quick: bool = True, slots: int = 20) -> None:
+        self.stack, self.random, self.quick, self.slots = stack, random.Random(seed), quick, slots
         self.totals = Totals()
         self.workers: list[Child] = []
         self.frozen: list[tuple[Child, float]] = []
-        self.mourned: list[tuple[str, float]] = []
-        self.healing: float | None = None
+        self.killed: list[tuple[str, float]] = []
+        self.faults_end: float | None = None
 
     async def round(self, rows: int, accidents: int) -> None:
-        """Submit, do harm, heal, wait, check."""
-        self._staff()
-        chosen = [self.chance.choice(ENDINGS) for _ in range(rows)]
-        asked = [
-            f"[emulate: {plays}, after={self.chance.uniform(0.05, 2):.2f}] What is {row} + 1?"
-            for row, (plays, *_) in enumerate(chosen)
+        """Submit, cause accidents, end them, wait and check."""
+        self._start_missing_workers()
+        endings = [self.random.choice(ENDINGS) for _ in range(rows)]
+        questions = [
+            f"[emulate: {directive}, after={self.random.uniform(0.05, 2):.2f}] What is {row} + 1?"
+            for row, (directive, *_) in enumerate(endings)
         ]
-        batch = await self.mill.submit(asked)
+        batch = await self.stack.submit(questions)
         for _ in range(accidents):
-            self._last(self.chance.uniform(0.1, 1.0))
-            self._harm()
-        self._heal()
+            self._wait(self.random.uniform(0.1, 1.0))
+            self._cause_accident()
+        self._end_accidents()
         self._wait_for_end(batch)
-        await self._check(batch, chosen)
+        await self._check(batch, endings)
 
     # ── accidents ──
 
-    def _harm(self) -> None:
-        harms = {
+    def _cause_accident(self) -> None:
+        accidents = {
             self._kill_worker: 4,
             self._end_worker: 2,
             self._freeze_worker: 3,
@@ -117,43 +117,43 @@ class Chaos:
             self._redeliver: 1,
             self._lose_messages: 1,
         }
-        harm = self.chance.choices(list(harms), list(harms.values()))[0]
-        harm()
-        self.totals.accidents[harm.__name__.removeprefix("_")] += 1
+        accident = self.random.choices(list(accidents), list(accidents.values()))[0]
+        accident()
+        self.totals.accidents[accident.__name__.removeprefix("_")] += 1
 
     def _any_worker(self) -> Child | None:
-        icy = [child for child, _ in self.frozen]
-        free = [child for child in self.workers if child.alive and child not in icy]
-        return self.chance.choice(free) if free else None
+        frozen = [child for child, _ in self.frozen]
+        free = [child for child in self.workers if child.alive and child not in frozen]
+        return self.random.choice(free) if free else None
 
     def _kill_worker(self) -> None:
         if worker := self._any_worker():
-            self._mourn(worker)
+            self._remember_killed(worker)
             worker.kill()
             self.workers.remove(worker)
-        self._staff()
+        self._start_missing_workers()
 
     def _end_worker(self) -> None:
         if worker := self._any_worker():
             worker.signal(signal.SIGTERM)
             self.workers.remove(worker)
-        self._staff()
+        self._start_missing_workers()
 
     def _freeze_worker(self) -> None:
         if worker := self._any_worker():
             worker.freeze()
-            self.frozen.append((worker, time.monotonic() + self.chance.choice([0.5, 2.0, 5.0])))
+            self.frozen.append((worker, time.monotonic() + self.random.choice([0.5, 2.0, 5.0])))
 
     def _kill_redis(self) -> None:
-        self.mill.redis.kill()
-        self._last(self.chance.choice([0.0, 1.0, 4.0]))
-        self.mill.redis.start()
-        self.mill.wait_for_servers()
+        self.stack.redis.kill()
+        self._wait(self.random.choice([0.0, 1.0, 4.0]))
+        self.stack.redis.start()
+        self.stack.wait_for_servers()
 
     def _freeze_redis(self) -> None:
-        self.mill.redis.freeze()
-        self._last(self.chance.choice([0.5, 2.0, 4.0]))
-        self.mill.redis.thaw()
+        self.stack.redis.freeze()
+        self._wait(self.random.choice([0.5, 2.0, 4.0]))
+        self.stack.redis.thaw()
 
     def _cut_redis(self) -> None:
         with self._redis() as client:
@@ -161,19 +161,19 @@ class Chaos:
                 client.client_kill_filter(skipme=True, _type=kind)
 
     def _kill_emulator(self) -> None:
-        self.mill.emulator.kill()
-        self._last(self.chance.choice([0.0, 2.0]))
-        self.mill.emulator.start()
-        self.mill.wait_for_servers()
+        self.stack.emulator.kill()
+        self._wait(self.random.choice([0.0, 2.0]))
+        self.stack.emulator.start()
+        self.stack.wait_for_servers()
 
     def _freeze_emulator(self) -> None:
-        self.mill.emulator.freeze()
-        self._last(self.chance.choice([0.5, 2.0]))
-        self.mill.emulator.thaw()
+        self.stack.emulator.freeze()
+        self._wait(self.random.choice([0.5, 2.0]))
+        self.stack.emulator.thaw()
 
     def _http_faults(self) -> None:
-        self.mill.scenario("[http]\n" + self.chance.choice(FAULTS) + "\n")
-        self.healing = time.monotonic() + self.chance.choice([0.5, 2.0])
+        self.stack.scenario("[http]\n" + self.random.choice(FAULTS) + "\n")
+        self.faults_end = time.monotonic() + self.random.choice([0.5, 2.0])
 
     def _redeliver(self) -> None:
         with self._redis() as client:
@@ -185,14 +185,14 @@ class Chaos:
             client.delete("askmill")
 
     def _redis(self) -> "redis.Redis":
-        return redis.Redis.from_url(self.mill.redis_url)
+        return redis.Redis.from_url(self.stack.redis_url)
 
-    # ── what goes on meanwhile ──
+    # ── in the meantime ──
 
-    def _last(self, seconds: float) -> None:
-        """Let it last, and do what is due: thaw, end faults, look who has been replaced."""
-        until = time.monotonic() + seconds
-        wait_until(lambda: self._tick() and time.monotonic() >= until, "it has lasted", seconds + 60)
+    def _wait(self, seconds: float) -> None:
+        """Wait, and meanwhile thaw workers, end faults and measure recoveries."""
+        end = time.monotonic() + seconds
+        wait_until(lambda: self._tick() and time.monotonic() >= end, "the time is over", seconds + 60)
 
     def _tick(self) -> bool:
         now = time.monotonic()
@@ -201,99 +201,105 @@ class Chaos:
                 self.frozen.remove((worker, until))
                 if worker.alive:
                     worker.thaw()
-        if self.healing is not None and now >= self.healing:
+        if self.faults_end is not None and now >= self.faults_end:
             with suppress(httpx2.HTTPError):  # killed or frozen just now
-                self.mill.scenario("")
-                self.healing = None
-        self._look_for_the_dead(now)
+                self.stack.scenario("")
+                self.faults_end = None
+        self._measure_recoveries(now)
         return True
 
-    def _mourn(self, worker: Child) -> None:
-        """Remember a worker that holds rows and is about to be killed."""
+    def _remember_killed(self, worker: Child) -> None:
+        """Remember a worker with rows that is about to be killed."""
         assert worker.process is not None
         with suppress(redis.RedisError), self._redis() as client:
             for name in client.zrange(keys.WORKERS, 0, -1):
-                same = client.hget(keys.worker(name.decode()), "pid") == str(worker.process.pid).encode()
-                if same and client.scard(keys.held(name.decode())):
-                    self.mourned.append((keys.held(name.decode()), time.monotonic()))
+                is_worker = client.hget(keys.worker(name.decode()), "pid") == str(worker.process.pid).encode()
+                if is_worker and client.scard(keys.held(name.decode())):
+                    self.killed.append((keys.held(name.decode()), time.monotonic()))
 
-    def _look_for_the_dead(self, now: float) -> None:
-        if not self.mourned or not self.mill.redis.alive:
+    def _measure_recoveries(self, now: float) -> None:
+        if not self.killed or not self.stack.redis.alive:
             return
         with (
             suppress(redis.RedisError),
-            redis.Redis.from_url(self.mill.redis_url, socket_timeout=0.2) as client,
+            redis.Redis.from_url(self.stack.redis_url, socket_timeout=0.2) as client,
         ):
             names = [name.decode() for name in client.zrange(keys.WORKERS, 0, -1)]
-            dead = {held for held, _ in self.mourned}
-            heirs = [
+            killed = {held for held, _ in self.killed}
+            survivors = [
                 name
                 for name in names
-                if keys.held(name) not in dead and client.hexists(keys.worker(name), "slots")
+                if keys.held(name) not in killed and client.hexists(keys.worker(name), "slots")
             ]
-            still = [held for held, _ in self.mourned if client.exists(held)]
-            self.totals.recoveries_s += [now - since for held, since in self.mourned if held not in still]
-            # Without another worker alive there is nobody to recover: the time counts from its heart's first beat.
-            self.mourned = [(held, since if heirs else now) for held, since in self.mourned if held in still]
+            unrecovered = [held for held, _ in self.killed if client.exists(held)]
+            self.totals.recoveries_s += [
+                now - since for held, since in self.killed if held not in unrecovered
+            ]
+            # Without another worker nothing can recover the rows: the time counts from its first heartbeat.
+            self.killed = [
+                (held, since if survivors else now) for held, since in self.killed if held in unrecovered
+            ]
 
-    def _staff(self) -> None:
+    def _start_missing_workers(self) -> None:
         self.workers = [worker for worker in self.workers if worker.alive]
         while len(self.workers) < WORKERS:
-            self.workers.append(self.mill.worker(self.slots, QUICK if self.quick else None))
+            self.workers.append(self.stack.worker(self.slots, QUICK if self.quick else None))
 
-    def _heal(self) -> None:
+    def _end_accidents(self) -> None:
         for worker, _ in self.frozen:
             if worker.alive:
                 worker.thaw()
         self.frozen.clear()
-        self.healing = None
-        self.mill.scenario("")
-        self._staff()
+        self.faults_end = None
+        self.stack.scenario("")
+        self._start_missing_workers()
 
     def _wait_for_end(self, batch: str) -> None:
-        def over() -> bool:
+        def is_done() -> bool:
             self._tick()
             with self._redis() as client:
                 return client.hget(keys.batch(batch), "state") == b"done"
 
         try:
-            wait_until(over, f"batch {batch} is done", 150)
-        except AssertionError as late:
-            self.totals.faults.append(str(late))
+            wait_until(is_done, f"batch {batch} is done", 150)
+        except AssertionError as error:
+            self.totals.faults.append(str(error))
 
     # ── invariants ──
 
-    async def _check(self, batch: str, chosen: list[tuple[str, JobStatus, int]]) -> None:
-        stats, rows = self.mill.stats()["runs_by_job"], await self.mill.rows(batch)
-        late, unknown = counter(self.mill, batch, "late_runs"), counter(self.mill, batch, "unknown_creates")
-        surplus = 0
-        for row, (plays, status, attempts) in zip(rows, chosen, strict=True):
+    async def _check(self, batch: str, endings: list[tuple[str, JobStatus, int]]) -> None:
+        stats, rows = self.stack.stats()["runs_by_job"], await self.stack.rows(batch)
+        late, unknown = counter(self.stack, batch, "late_runs"), counter(self.stack, batch, "unknown_creates")
+        extra_runs = 0
+        for row, (directive, status, attempts) in zip(rows, endings, strict=True):
             if row.result is None or row.status in {JobStatus.QUEUED, JobStatus.RUNNING}:
-                self._blame("lost", f"{batch}:{row.row} [{plays}] is {row.status}")
+                self._add_fault("lost", f"{batch}:{row.row} [{directive}] is {row.status}")
                 continue
-            made = stats.get(f"{batch}:{row.row}", 0)
-            surplus += abs(made - row.result.attempt_count)
-            self.totals.runs += made
+            created = stats.get(f"{batch}:{row.row}", 0)
+            extra_runs += abs(created - row.result.attempt_count)
+            self.totals.runs += created
             if row.status is not status or (row.result.attempt_count != attempts and not unknown):
-                said = f"{row.status} {row.result.error} after {row.result.attempt_count}"
-                self._blame("wrong", f"{batch}:{row.row} [{plays}] ended {said}")
-        twice = max(0, surplus - late - (unknown if self.mill.api == "responses" else 0))
-        if twice:
-            self._blame("paid_twice", f"{batch}: {surplus} runs more than attempts, {late} late", twice)
+                outcome = f"{row.status} {row.result.error} after {row.result.attempt_count}"
+                self._add_fault("wrong", f"{batch}:{row.row} [{directive}] ended {outcome}")
+        paid_twice = max(0, extra_runs - late - (unknown if self.stack.api == "responses" else 0))
+        if paid_twice:
+            self._add_fault(
+                "paid_twice", f"{batch}: {extra_runs} runs more than attempts, {late} late", paid_twice
+            )
         self.totals.late, self.totals.unknown = self.totals.late + late, self.totals.unknown + unknown
-        self.totals.rows, self.totals.rounds = self.totals.rows + len(chosen), self.totals.rounds + 1
+        self.totals.rows, self.totals.rounds = self.totals.rows + len(endings), self.totals.rounds + 1
         try:
-            wait_until(self._sound, "Redis is as it must be", 20)
+            wait_until(self._has_no_leaks, "Redis has no leaks", 20)
         except AssertionError:
-            assert_no_leaks(self.mill.redis_url)
+            assert_no_leaks(self.stack.redis_url)
 
-    def _blame(self, kind: str, sentence: str, by: int = 1) -> None:
-        setattr(self.totals, kind, getattr(self.totals, kind) + by)
-        self.totals.faults.append(sentence)
+    def _add_fault(self, kind: str, message: str, count: int = 1) -> None:
+        setattr(self.totals, kind, getattr(self.totals, kind) + count)
+        self.totals.faults.append(message)
 
-    def _sound(self) -> bool:
+    def _has_no_leaks(self) -> bool:
         try:
-            assert_no_leaks(self.mill.redis_url)
+            assert_no_leaks(self.stack.redis_url)
         except AssertionError:
             return False
         return True

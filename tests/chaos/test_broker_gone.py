@@ -1,12 +1,12 @@
-"""Redis goes away under a living worker: it goes on by itself, never exits, never spins (worker/celery/kombu_transport.py)."""
+"""A worker survives the loss of Redis: it neither exits nor spins (worker/celery/kombu_transport.py)."""
 
-import time
 from collections.abc import Callable
 
 import psutil
 import pytest
 import redis
 
+from tests.chaos.support import outage
 from tests.helpers.workers.pool_process import SETTINGS, PoolProcess, pool_process
 from tests.support import RedisServer, wait_until
 
@@ -17,30 +17,24 @@ DOWN_S = 2.0
 
 
 def killed(server: RedisServer) -> None:
-    """Gone, and back at the same address, empty."""
+    """Killed, and started again at the same address without data."""
     server.kill()
-    pause(DOWN_S)
+    outage(DOWN_S)
     server.start()
 
 
 def frozen(server: RedisServer) -> None:
-    """There, but answering nothing."""
+    """Reachable, but without replies."""
     server.freeze()
-    pause(DOWN_S)
+    outage(DOWN_S)
     server.thaw()
 
 
 def cut_off(server: RedisServer) -> None:
-    """Every connection dropped; new ones are served."""
+    """All connections closed; new ones are accepted."""
     with redis.Redis.from_url(server.url) as client:
         client.client_kill_filter(skipme=True, _type="normal")
         client.client_kill_filter(skipme=True, _type="pubsub")
-
-
-def pause(seconds: float) -> None:
-    """Let an outage last: its length is the very thing under test."""
-    until = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() >= until, "the outage has lasted", seconds + 1)
 
 
 def cpu_s(worker: PoolProcess) -> float:
@@ -53,32 +47,34 @@ def cpu_s(worker: PoolProcess) -> float:
 def test_the_worker_outlives_its_broker(
     pool_process: PoolProcess, redis_server: RedisServer, fault: Fault, late: bool
 ) -> None:
-    """The tasks in its hands go on, and it takes new ones once Redis is back; meanwhile it rests."""
-    # As askmill has it; late acknowledgement is nothing without kombu's own record of what is unacknowledged.
+    """Running tasks complete, new ones start once Redis is back, and the worker is idle meanwhile."""
+    # As askmill sets it. Late acknowledgement needs kombu's own record of unacknowledged messages.
     options = {**SETTINGS["broker_transport_options"], "ack_emulation": late}
     worker = pool_process.start(20, task_acks_late=late, broker_transport_options=options)
     worker.send(*"abcde", seconds=DOWN_S + 1)
-    wait_until(lambda: len(worker.noted("begins")) == 5, "all run")
+    wait_until(lambda: len(worker.records("begins")) == 5, "all run")
     before_s = cpu_s(worker)
     fault(redis_server)
     spent_s = cpu_s(worker) - before_s
     worker.send("after")
-    wait_until(lambda: worker.names("ends")["after"] or worker.process.poll() is not None, "it works", 25)
-    wait_until(lambda: set("abcde") <= set(worker.names("ends")), "what ran has ended")
+    wait_until(
+        lambda: worker.task_names("ends")["after"] or worker.process.poll() is not None, "it works", 25
+    )
+    wait_until(lambda: set("abcde") <= set(worker.task_names("ends")), "what ran has ended")
 
     assert worker.process.poll() is None, worker.output
     assert spent_s < 0.5
-    if not late:  # a late ack whose connection was dropped is delivered again: why askmill acknowledges early
-        assert set(worker.names("begins").values()) == {1}
+    if not late:  # with late acks a lost connection redelivers the message: why askmill acknowledges early
+        assert set(worker.task_names("begins").values()) == {1}
 
 
-def test_kombus_own_transport_still_needs_the_guard(
+def test_kombus_own_transport_still_needs_the_correction(
     pool_process: PoolProcess, redis_server: RedisServer
 ) -> None:
-    """Without it the worker exits with 1. When this fails, a release has fixed it: drop worker/celery/kombu_transport.py."""
-    worker = pool_process.start(20, guarded=False, task_acks_late=True)
+    """Without it the worker exits with 1. When this test fails, a release has fixed it: drop that part of the transport."""
+    worker = pool_process.start(20, install_transport=False, task_acks_late=True)
     worker.send("a", seconds=1)
-    wait_until(lambda: worker.noted("begins"), "it runs")
+    wait_until(lambda: worker.records("begins"), "it runs")
     redis_server.kill()
 
     assert worker.process.wait(20) == 1

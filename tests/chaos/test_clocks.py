@@ -1,4 +1,4 @@
-"""Clocks that are wrong, or are set in mid-run: no row is lost, no run is made twice, and times stay sane."""
+"""Wrong clocks, and clocks set during a run: no row is lost, no run is created twice, durations stay right."""
 
 import os
 import time
@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from askmill.jobs.model.models import Api
-from tests.chaos.support import assert_each_paid_once, lasting, wait_for_runs, wait_for_workers
+from tests.chaos.support import assert_each_paid_once, questions_lasting, wait_for_runs, wait_for_workers
 from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until
 
@@ -18,7 +18,7 @@ LIBRARY = "libfaketimeMT.so.1"
 
 
 class WallClock:
-    """A clock that a test sets; by a rename, so that nobody reads half a number."""
+    """A clock that the test sets. A rename replaces the file, so a reader never sees half a number."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "wall-clock"
@@ -29,16 +29,16 @@ class WallClock:
         new.write_text(f"{ahead_s:+g}\n")
         new.replace(self.file)
 
-    def worker(self, mill: Stack, concurrency: int) -> Child:
-        """A worker whose wall clock it is."""
-        worker = mill.worker(concurrency, MILL_WALL_CLOCK=str(self.file))
+    def worker(self, stack: Stack, concurrency: int) -> Child:
+        """Start a worker that reads this wall clock."""
+        worker = stack.worker(concurrency, MILL_WALL_CLOCK=str(self.file))
         worker.kill()
-        worker.command[2:4] = [str(Path(__file__).parents[1] / "stepped_worker.py")]
+        worker.command[2:4] = [str(Path(__file__).parents[1] / "helpers" / "workers" / "stepped_worker.py")]
         return worker.start()
 
-    def redis(self, mill: Stack) -> None:
-        """The mill's Redis, not yet started, goes by it."""
-        mill.redis.env = {
+    def redis(self, stack: Stack) -> None:
+        """Make the stack's Redis, not yet started, read this clock."""
+        stack.redis.env = {
             "LD_PRELOAD": str(faketime()),
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_NO_CACHE": "1",
@@ -47,98 +47,98 @@ class WallClock:
 
 
 def faketime() -> Path:
-    """The library that gives one process a clock of its own; .ci/run installs it."""
+    """The library that gives one process its own clock; .ci/run installs it."""
     for folder in ("/usr/lib", "/usr/local/lib", "/opt"):
-        for found in Path(folder).glob(f"**/faketime/{LIBRARY}"):
-            return found
-    absent = f"{LIBRARY} is not installed; `apt-get install faketime` brings it"
+        for library in Path(folder).glob(f"**/faketime/{LIBRARY}"):
+            return library
+    reason = f"{LIBRARY} is not installed; `apt-get install faketime` brings it"
     if os.environ.get("CI"):
-        pytest.fail(absent)
-    pytest.skip(absent)
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
-async def assert_sane(mill: Stack, batch: str, began_s: float) -> None:
-    """Each row took some time, and no longer than the whole test."""
-    results = [row.result for row in await mill.rows(batch) if row.result]
-    took_s = time.monotonic() - began_s
-    odd = [result.duration_s for result in results if not 0 < (result.duration_s or 0) <= took_s]
-    assert odd == []
+async def assert_durations(stack: Stack, batch: str, started_s: float) -> None:
+    """Each row took some time, but not longer than the test."""
+    results = [row.result for row in await stack.rows(batch) if row.result]
+    took_s = time.monotonic() - started_s
+    wrong = [result.duration_s for result in results if not 0 < (result.duration_s or 0) <= took_s]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
 @pytest.mark.parametrize("api", ["assistants", "responses"])
-async def test_a_workers_wall_clock_may_be_set_in_mid_run(tmp_path: Path, api: Api, ahead_s: float) -> None:
-    """An hour ahead or back while all runs are in flight: each row completes with one run, and in seconds."""
-    clock, began_s = WallClock(tmp_path), time.monotonic()
-    with Stack(tmp_path, api=api) as mill:
-        clock.worker(mill, ROWS)
-        batch = await mill.submit(lasting(6, ROWS))
-        wait_for_runs(mill, ROWS)
+async def test_a_workers_clock_may_be_set_during_a_run(tmp_path: Path, api: Api, ahead_s: float) -> None:
+    """An hour ahead or back with all runs in flight: each row completes with one run, in seconds."""
+    clock, started_s = WallClock(tmp_path), time.monotonic()
+    with Stack(tmp_path, api=api) as stack:
+        clock.worker(stack, ROWS)
+        batch = await stack.submit(questions_lasting(6, ROWS))
+        wait_for_runs(stack, ROWS)
         clock.set(ahead_s)
-        status = await mill.wait_for(batch, timeout_s=60)
+        status = await stack.wait_for(batch, timeout_s=60)
 
-        await assert_each_paid_once(mill, batch, status, ROWS)
-        await assert_sane(mill, batch, began_s)
+        await assert_each_paid_once(stack, batch, status, ROWS)
+        await assert_durations(stack, batch, started_s)
 
 
 @pytest.mark.parametrize("ahead_s", [-17 * 60, 17 * 60])
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 async def test_the_servers_clock_may_be_wrong(tmp_path: Path, api: Api, ahead_s: float) -> None:
-    """17 minutes behind, every `expires_at` lies in our past: each row completes with one run all the same."""
-    began_s = time.monotonic()
-    with Stack(tmp_path, api=api, scenario=f"[clock]\noffset_s = {ahead_s}") as mill:
-        mill.worker(20)
-        batch = await mill.submit(lasting(1, 20))
-        status = await mill.wait_for(batch, timeout_s=60)
+    """17 minutes behind, every `expires_at` is in the past: each row completes with one run."""
+    started_s = time.monotonic()
+    with Stack(tmp_path, api=api, scenario=f"[clock]\noffset_s = {ahead_s}") as stack:
+        stack.worker(20)
+        batch = await stack.submit(questions_lasting(1, 20))
+        status = await stack.wait_for(batch, timeout_s=60)
 
-        await assert_each_paid_once(mill, batch, status, 20)
-        await assert_sane(mill, batch, began_s)
+        await assert_each_paid_once(stack, batch, status, 20)
+        await assert_durations(stack, batch, started_s)
 
 
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
-async def test_redis_clock_may_be_set_in_mid_run(tmp_path: Path, ahead_s: float) -> None:
-    """Runs in flight, rows that wait for another attempt: no living worker is taken for dead, nothing made twice."""
-    clock, rows, began_s = WallClock(tmp_path), 40, time.monotonic()
-    mill = Stack(tmp_path)
-    clock.redis(mill)
-    with mill:
-        workers = [mill.worker(20), mill.worker(20)]
-        wait_for_workers(mill, 2)
-        batch = await mill.submit(lasting(8, rows))
-        wait_for_runs(mill, rows)
-        set_redis(mill, clock, ahead_s)
-        status = await mill.wait_for(batch, timeout_s=60)
+async def test_redis_clock_may_be_set_during_a_run(tmp_path: Path, ahead_s: float) -> None:
+    """Runs in flight and rows waiting for a retry: no living worker is reaped, and no run created twice."""
+    clock, rows, started_s = WallClock(tmp_path), 40, time.monotonic()
+    stack = Stack(tmp_path)
+    clock.redis(stack)
+    with stack:
+        workers = [stack.worker(20), stack.worker(20)]
+        wait_for_workers(stack, 2)
+        batch = await stack.submit(questions_lasting(8, rows))
+        wait_for_runs(stack, rows)
+        set_redis_clock(stack, clock, ahead_s)
+        status = await stack.wait_for(batch, timeout_s=60)
 
         log = "".join(worker.log.read_text() for worker in workers)
         assert log.count("redis.clock_stepped") == 2
         assert "worker.dead" not in log
         assert "worker.swept" not in log
-        await assert_each_paid_once(mill, batch, status, rows)
-        await assert_sane(mill, batch, began_s)
+        await assert_each_paid_once(stack, batch, status, rows)
+        await assert_durations(stack, batch, started_s)
 
 
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
-async def test_a_worker_that_dies_as_redis_clock_is_set_is_noticed(tmp_path: Path, ahead_s: float) -> None:
-    """Its heartbeat would outlive it by an hour: within seconds others have its rows, and its runs."""
+async def test_a_worker_killed_as_redis_clock_is_set_is_reaped(tmp_path: Path, ahead_s: float) -> None:
+    """Its heartbeat would last another hour: within seconds others take over its rows and runs."""
     clock, rows = WallClock(tmp_path), 20
-    mill = Stack(tmp_path)
-    clock.redis(mill)
-    with mill:
-        doomed, heir = mill.worker(rows, QUICK), mill.worker(rows, QUICK)
-        wait_for_workers(mill, 2)
-        batch = await mill.submit(lasting(8, rows))
-        wait_for_runs(mill, rows)
-        doomed.freeze()
-        set_redis(mill, clock, ahead_s)
-        doomed.kill()
-        status = await mill.wait_for(batch, timeout_s=40)
+    stack = Stack(tmp_path)
+    clock.redis(stack)
+    with stack:
+        killed, survivor = stack.worker(rows, QUICK), stack.worker(rows, QUICK)
+        wait_for_workers(stack, 2)
+        batch = await stack.submit(questions_lasting(8, rows))
+        wait_for_runs(stack, rows)
+        killed.freeze()
+        set_redis_clock(stack, clock, ahead_s)
+        killed.kill()
+        status = await stack.wait_for(batch, timeout_s=40)
 
-        assert "worker.dead" in heir.log.read_text()
-        await assert_each_paid_once(mill, batch, status, rows)
+        assert "worker.dead" in survivor.log.read_text()
+        await assert_each_paid_once(stack, batch, status, rows)
 
 
-def set_redis(mill: Stack, clock: WallClock, ahead_s: float) -> None:
-    """Set it, and see that it goes by it."""
+def set_redis_clock(stack: Stack, clock: WallClock, ahead_s: float) -> None:
+    """Set the clock, and wait until Redis reads it."""
     clock.set(ahead_s)
-    with redis.Redis.from_url(mill.redis_url) as client:
+    with redis.Redis.from_url(stack.redis_url) as client:
         wait_until(lambda: abs(client.time()[0] - time.time() - ahead_s) < 60, "Redis' clock is set")

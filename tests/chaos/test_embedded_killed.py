@@ -1,7 +1,7 @@
 """`askmill run` with nothing configured, whose own Redis and emulator are killed under it: one run a row, results whole.
 
-run ─┬─ keeper ─ redis       kill -9 ─▶ started again, its AOF replayed
-     ├─ keeper ─ emulator    kill -9 ─▶ started again, with its objects and its runs' ends
+run ─┬─ supervisor ─ redis       kill -9 ─▶ started again, its AOF replayed
+     ├─ supervisor ─ emulator    kill -9 ─▶ started again, with its objects and its runs' ends
      └─ worker               kill -9 ─▶ another one (tests/chaos/test_killed.py)
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.chaos.embedded import SERVERS, kill_everything, pid_of, stats, stats_afterwards
+from tests.chaos.embedded import SERVERS, kill_everything, pid_of, stats, stats_after_end
 from tests.helpers.command_line import Terminal, terminal
 from tests.support import wait_until
 
@@ -26,13 +26,13 @@ LIMIT_S = 240
 @pytest.fixture
 def user(tmp_path: Path) -> Terminal:
     """A file of questions whose runs take half a second to two."""
-    made = terminal(tmp_path, offline=True)
+    user = terminal(tmp_path, offline=True)
     seconds = [0.5 + 1.5 * row / ROWS for row in range(1, ROWS + 1)]
-    asked = [
+    questions = [
         f"What is {row} + 1? [emulate: completed after={time:.2f}]" for row, time in enumerate(seconds, 1)
     ]
-    made.write("questions.csv", "question", *asked)
-    return made
+    user.write("questions.csv", "question", *questions)
+    return user
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def running(user: Terminal) -> Iterator["subprocess.Popen[str]"]:
 
 
 def _wait_for_runs(user: Terminal, count: int) -> None:
-    wait_until(lambda: stats(user).get("runs_created", 0) >= count, f"{count} runs are made", 60)
+    wait_until(lambda: stats(user).get("runs_created", 0) >= count, f"{count} runs are created", 60)
 
 
 def _kill(user: Terminal, servers: Sequence[str]) -> None:
@@ -62,45 +62,45 @@ def _kill(user: Terminal, servers: Sequence[str]) -> None:
         )
 
 
-def _assert_whole(user: Terminal) -> None:
+def _assert_complete(user: Terminal) -> None:
     """Every row once, in order, right; each paid for once, also when the emulator is asked afterwards."""
     with (user.folder / "questions.answers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["row"]) for row in rows] == list(range(1, ROWS + 1))
     assert {(row["status"], row["attempts"]) for row in rows} == {("completed", "1")}
     assert all(row["answer"] == f"{row['row']} + 1 = {int(row['row']) + 1}." for row in rows)
-    counted = stats_afterwards(user)
-    assert counted["runs_created"] == ROWS
-    assert set(counted["runs_by_job"].values()) == {1}
-    assert len(counted["runs_by_job"]) == ROWS
+    stats_at_end = stats_after_end(user)
+    assert stats_at_end["runs_created"] == ROWS
+    assert set(stats_at_end["runs_by_job"].values()) == {1}
+    assert len(stats_at_end["runs_by_job"]) == ROWS
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
 @pytest.mark.parametrize("servers", [("emulator",), ("redis",), SERVERS], ids=" and ".join)
-def test_killed_servers_come_back_under_a_run(
+def test_killed_servers_restart_during_a_run(
     user: Terminal, running: "subprocess.Popen[str]", servers: Sequence[str]
 ) -> None:
-    """Twice, while runs are in flight: the command ends with 0, says no traceback, and pays nothing twice."""
+    """Twice with runs in flight: the command exits 0, shows no traceback and pays for nothing twice."""
     for runs in (10, 35):
         _wait_for_runs(user, runs)
         _kill(user, servers)
 
-    _, said = running.communicate(timeout=LIMIT_S)
+    _, stderr = running.communicate(timeout=LIMIT_S)
 
-    assert running.returncode == 0, said
-    assert "Traceback" not in said
-    _assert_whole(user)
+    assert running.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    _assert_complete(user)
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
-def test_everything_killed_at_once_goes_on_with_the_same_command(
+def test_everything_killed_at_once_resumes_with_the_same_command(
     user: Terminal, running: "subprocess.Popen[str]"
 ) -> None:
-    """Command, worker, keepers, Redis and emulator: typed again, the same runs are followed to their end."""
+    """Command, worker, supervisors, Redis and emulator: the same runs are followed to their end."""
     _wait_for_runs(user, 20)
     kill_everything(user, running)
 
-    again = user.askmill("run", "questions.csv", "--concurrency", "30")
+    resumed = user.askmill("run", "questions.csv", "--concurrency", "30")
 
-    assert again.returncode == 0, again.stderr
-    _assert_whole(user)
+    assert resumed.returncode == 0, resumed.stderr
+    _assert_complete(user)

@@ -1,4 +1,4 @@
-"""Random accidents, a short form; the long one is `python -m benchmarks.chaos`."""
+"""Random accidents, in short; the long form is `python -m benchmarks.chaos`."""
 
 import os
 from pathlib import Path
@@ -14,12 +14,12 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 async def test_random_accidents_lose_no_row_and_pay_none_twice(tmp_path: Path, api: Api) -> None:
-    """Two rounds of ten accidents each; `CHAOS_SEED` chooses others."""
-    with Stack(tmp_path, api=api) as mill:
-        chaos = Chaos(mill, SEED)
+    """Two rounds of ten accidents each. `CHAOS_SEED` selects others."""
+    with Stack(tmp_path, api=api) as stack:
+        chaos = Chaos(stack, SEED)
         for _ in range(2):
             await chaos.round(rows=60, accidents=10)
-        told = chaos.totals.told()
+        totals = chaos.totals.to_json()
 
-    assert (told["lost"], told["paid_twice"], told["faults"]) == (0, 0, []), told
-    assert told["slowest_recovery_s"] <= 30
+    assert (totals["lost"], totals["paid_twice"], totals["faults"]) == (0, 0, []), totals
+    assert totals["slowest_recovery_s"] <= 30

@@ -1,4 +1,4 @@
-"""A server in front of a test's Redis, in a thread of its own: it speaks TLS, or cuts the wire at a chosen reply."""
+"""A TCP relay in front of a server, in its own thread: it adds TLS, cuts connections or holds bytes back."""
 
 import asyncio
 import ssl
@@ -14,106 +14,132 @@ import trustme
 
 from askmill.jobs.local.ports import HOST, free_port
 
-PIECE = 1 << 16
+CHUNK_BYTES = 1 << 16
 
 
-class Relay:
-    """Passes everything on, both ways, between `url` and the Redis: `with Relay(redis_url) as relay: ...`.
+class ThreadedServer:
+    """An asyncio TCP server on loopback in its own thread: `with ThreadedServer() as server: server.port`.
 
-    `cut_at(b"…", seconds)` swallows the first piece that has these bytes, and is down for so long.
-    `hold_after(size)` passes nothing on any more once so many bytes have come, until `let_go()`.
+    Subclasses implement `handle`. Open connections are cancelled at the end.
     """
 
-    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
-        self._behind, self._context, self.port = urlsplit(url).port or 6379, context, free_port()
-        self.url = f"redis://{HOST}:{self.port}/0"
-        self.was_cut = threading.Event()
-        self._bytes, self._seconds, self._until_s = b"", 0.0, 0.0
-        self._left: float = float("inf")
-        self.holds, self._open = threading.Event(), asyncio.Event()
-        self._open.set()
-        self._loop, self._end = asyncio.new_event_loop(), asyncio.Event()
-        self._ready = threading.Event()
-        self._serving = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()])
-
-    def cut_at(self, reply: bytes, seconds: float) -> None:
-        """Once."""
-        self._bytes, self._seconds = reply, seconds
-
-    def hold_after(self, size: int) -> None:
-        """Bytes of both directions. `holds` is set from then on."""
-        self._left = size
-
-    def let_go(self) -> None:
-        """What was held arrives now."""
-        self._left = float("inf")
-        self._loop.call_soon_threadsafe(self._open.set)
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.port = free_port()
+        self._context = context
+        # asyncio keeps only weak references to a task that reads from a client connection.
+        self._handlers: set[asyncio.Task[None] | None] = set()
+        self._loop, self._end, self._ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()])
 
     def __enter__(self) -> Self:
-        self._serving.start()
+        self._thread.start()
         assert self._ready.wait(10)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
-        self._serving.join()
+        self._thread.join()
         self._loop.close()
 
-    @property
-    def _down(self) -> bool:
-        return time.monotonic() < self._until_s
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        raise NotImplementedError
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._connected, HOST, self.port, ssl=self._context)
         self._ready.set()
         await self._end.wait()
         server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._down:
+        task = asyncio.current_task()
+        self._handlers.add(task)
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self.handle(reader, writer)
+        writer.close()
+        self._handlers.discard(task)
+
+
+class TcpRelay(ThreadedServer):
+    """Relays both directions to the server at `url`: `with TcpRelay(redis_url) as relay: relay.url`."""
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+        super().__init__(context)
+        self.url = f"redis://{HOST}:{self.port}/0"
+        self.was_cut, self.is_holding = threading.Event(), threading.Event()
+        self._upstream_port = urlsplit(url).port or 6379
+        self._cut_bytes, self._cut_s, self._down_until = b"", 0.0, 0.0
+        self._bytes_left: float = float("inf")
+        self._released = asyncio.Event()
+        self._released.set()
+
+    def cut_at(self, reply: bytes, seconds: float) -> None:
+        """Drop the first chunk that contains `reply`, and all connections for the next `seconds`."""
+        self._cut_bytes, self._cut_s = reply, seconds
+
+    def hold_after(self, size: int) -> None:
+        """Hold everything back after `size` bytes of both directions, until `release`."""
+        self._bytes_left = size
+
+    def release(self) -> None:
+        """Pass on what was held back."""
+        self._bytes_left = float("inf")
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    @property
+    def _is_down(self) -> bool:
+        return time.monotonic() < self._down_until
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_down:
             writer.transport.abort()
             return
+        upstream_reader, upstream_writer = await asyncio.open_connection(HOST, self._upstream_port)
         try:
-            answers, asks = await asyncio.open_connection(HOST, self._behind)
-        except ConnectionError:
-            writer.close()
-            return
-        try:
-            await asyncio.gather(self._pass(reader, asks), self._pass(answers, writer))
-        except asyncio.CancelledError:
-            pass
+            await asyncio.gather(self._copy(reader, upstream_writer), self._copy(upstream_reader, writer))
         finally:
             writer.transport.abort()
-            asks.transport.abort()
+            upstream_writer.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, ssl.SSLError):
-            while piece := await reader.read(PIECE):
-                if self._bytes and self._bytes in piece:
-                    self._bytes, self._until_s = b"", time.monotonic() + self._seconds
+            while chunk := await reader.read(CHUNK_BYTES):
+                if self._cut_bytes and self._cut_bytes in chunk:
+                    self._cut_bytes, self._down_until = b"", time.monotonic() + self._cut_s
                     self.was_cut.set()
-                if self._down:
+                if self._is_down:
                     break
-                self._left -= len(piece)
-                if self._left < 0:
-                    self._open.clear()
-                    self.holds.set()
-                await self._open.wait()
-                writer.write(piece)
+                self._bytes_left -= len(chunk)
+                if self._bytes_left < 0:
+                    self._released.clear()
+                    self.is_holding.set()
+                await self._released.wait()
+                writer.write(chunk)
                 await writer.drain()
         writer.close()
 
 
 @contextmanager
-def encrypted(url: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The address `rediss://localhost:…` of the same Redis, and the file of the authority that vouches for it."""
+def over_tls(url: str, folder: Path, *names: str) -> Iterator[tuple[str, Path]]:
+    """Put a TLS relay in front of a server.
+
+    Args:
+        url: The server, `http://` or `redis://`.
+        folder: Where to write the certificate authority.
+        names: Host names of the certificate, by default `localhost`.
+
+    Yields:
+        The `https://` or `rediss://` URL under the first name, and the authority's PEM file.
+    """
+    names = names or ("localhost",)
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    trusted = folder / "authority.pem"
-    authority.cert_pem.write_to_path(trusted)
-    with Relay(url, context) as relay:
-        yield f"rediss://localhost:{relay.port}/0", trusted
+    authority.issue_cert(*names).configure_cert(context)
+    authority_file = folder / "authority.pem"
+    authority.cert_pem.write_to_path(authority_file)
+    parts = urlsplit(url)
+    with TcpRelay(url, context) as relay:
+        yield f"{parts.scheme}s://{names[0]}:{relay.port}{parts.path}", authority_file

@@ -11,9 +11,9 @@ from askmill.jobs.store import Store
 from askmill.jobs.store.records import NewRow
 from tests.chaos.support import (
     assert_each_paid_once,
-    bytes_of,
     counter,
-    lasting,
+    questions_lasting,
+    status_bytes,
     wait_for_runs,
     wait_for_workers,
 )
@@ -103,8 +103,8 @@ async def test_max_runs_hold_for_all_and_change_while_running(tmp_path: Path) ->
             await store.set_limits(max_runs=8)
             first = mill.worker(30, QUICK)
             mill.worker(30, QUICK)
-            batch = await mill.submit(lasting(1.5, 80))
-            other = await mill.submit(lasting(1.5, 40))
+            batch = await mill.submit(questions_lasting(1.5, 80))
+            other = await mill.submit(questions_lasting(1.5, 40))
             wait_for_runs(mill, 16)
             first.leave()
             wait_for_runs(mill, 30)
@@ -172,7 +172,7 @@ async def test_a_budget_with_token_limits_is_never_exceeded(tmp_path: Path) -> N
         mill.worker(30, QUICK)
         batch = await mill.submit(["What is 1 + 1?"] * 200, profile, budget_usd=0.004)
         status = await mill.wait_for(batch, ["paused"], timeout_s=60)
-        wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what ran has ended", 30)
+        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what ran has ended", 30)
         status = await mill.status(batch)
 
         assert status.batch.paused_reason == "budget: a run may cost $0.0006, and less is left"
@@ -193,6 +193,6 @@ async def test_a_small_batch_behind_a_big_one_starts_at_once(tmp_path: Path) -> 
         async with await Store.open(mill.redis_url) as store:
             await store.cancel(big)
         await mill.wait_for(big, ["cancelled"])
-        wait_until(lambda: set(bytes_of(mill, big)) <= set("cx"), "all have ended", 30)
+        wait_until(lambda: set(status_bytes(mill, big)) <= set("cx"), "all have ended", 30)
 
         assert took_s < 10

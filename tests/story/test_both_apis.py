@@ -6,7 +6,7 @@ import pytest
 
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.models import Api, Result
-from tests.helpers.fake_api import gsm8k
+from tests.helpers.faulty_batch import gsm8k
 from tests.stack import TUTOR, Stack
 
 COMMON = [

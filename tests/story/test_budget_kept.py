@@ -12,7 +12,7 @@ from askmill.jobs.display.status_text import money, stall_reason
 from askmill.jobs.model.models import Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store, keys
-from tests.chaos.support import bytes_of, counter, wait_for_runs
+from tests.chaos.support import counter, status_bytes, wait_for_runs
 from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until
 
@@ -45,7 +45,7 @@ async def test_whatever_is_killed_all_runs_together_cost_no_more_than_the_budget
                 workers.append(_worker(mill))
                 wait_until(partial(_moved, mill, batch, made), "it goes on, or is paused", 45)
             status = await mill.wait_for(batch, ["paused"], timeout_s=90)
-            wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what ran has ended", 60)
+            wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what ran has ended", 60)
 
         assert status.batch.paused_reason.startswith("budget: a run may cost")
         assert budget - 3 * WORST < mill.stats()["tokens"] <= budget

@@ -7,7 +7,7 @@ import pytest
 
 from askmill.jobs.model.models import Api, JobStatus
 from askmill.jobs.store import Store
-from tests.chaos.support import bytes_of
+from tests.chaos.support import status_bytes
 from tests.helpers.command_line import Terminal, terminal
 from tests.stack import Stack
 from tests.support import wait_until
@@ -46,10 +46,10 @@ async def test_runs_that_end_for_money_or_model_cost_what_was_in_flight(
         batch = await mill.submit(["What is 1 + 1?"] * ROWS)
         status = await mill.wait_for(batch, ["paused", "done"])
         assert (status.batch.state, status.batch.paused_reason) == ("paused", f"{code}: {message}")
-        wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what was in flight has ended", 30)
+        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what was in flight has ended", 30)
         spent = mill.stats()["runs_created"]
         assert spent <= IN_FLIGHT
-        assert set(bytes_of(mill, batch)) <= UNASKED, "no row has ended"
+        assert set(status_bytes(mill, batch)) <= UNASKED, "no row has ended"
 
         user = terminal(tmp_path).with_settings(ASKMILL_REDIS_URL=mill.redis_url)
         shown = user.askmill("status", batch).stdout
@@ -73,12 +73,12 @@ async def test_money_that_ends_under_way_spends_what_was_in_flight(tmp_path: Pat
     with Stack(tmp_path, api=api, scenario="[latency]\nmedian_s = 0.2\n") as mill:
         mill.worker(IN_FLIGHT)
         batch = await mill.submit(["What is 1 + 1?"] * ROWS)
-        wait_until(lambda: bytes_of(mill, batch)["c"] > 10, "some rows are answered", 30)
+        wait_until(lambda: status_bytes(mill, batch)["c"] > 10, "some rows are answered", 30)
         mill.scenario(ends("rate_limit_exceeded", QUOTA, run_s=0.2))
         await mill.wait_for(batch, ["paused"])
-        wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what was in flight has ended", 30)
-        completed = bytes_of(mill, batch)["c"]
-        assert set(bytes_of(mill, batch)) <= {"c", *UNASKED}, "no row has failed"
+        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what was in flight has ended", 30)
+        completed = status_bytes(mill, batch)["c"]
+        assert set(status_bytes(mill, batch)) <= {"c", *UNASKED}, "no row has failed"
         spent = mill.stats()["runs_created"] - completed
         assert spent <= IN_FLIGHT
 
@@ -86,7 +86,7 @@ async def test_money_that_ends_under_way_spends_what_was_in_flight(tmp_path: Pat
         async with await Store.open(mill.redis_url) as store:
             await store.resume(batch)
         await mill.wait_for(batch, ["done"])
-        assert bytes_of(mill, batch) == {"c": ROWS}
+        assert status_bytes(mill, batch) == {"c": ROWS}
         assert mill.stats()["runs_created"] == ROWS + spent
 
 

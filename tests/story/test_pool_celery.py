@@ -34,9 +34,9 @@ def test_each_body_keeps_its_own_request(pool_process: PoolProcess) -> None:
     """`self.request` and `current_task` are right after every await, though hundreds share one thread."""
     worker = pool_process.start(50)
     sent = [worker.client.send_task("who_am_i").id for _ in range(200)]
-    wait_until(lambda: len(worker.noted("ends")) == 200, "all have ended")
+    wait_until(lambda: len(worker.records("ends")) == 200, "all have ended")
 
-    seen = worker.noted("ends")
+    seen = worker.records("ends")
     assert all(len(set(ids)) == 1 for ids in seen)
     assert sorted(ids[0] for ids in seen) == sorted(sent)
 
@@ -46,7 +46,7 @@ def test_a_slot_that_comes_free_is_filled_at_once(pool_process: PoolProcess) -> 
     worker = pool_process.start(1)
     start = time.monotonic()
     worker.send(*"abcdefghijklmno", seconds=0.05)
-    wait_until(lambda: len(worker.noted("ends")) == 15, "all have ended", 20)
+    wait_until(lambda: len(worker.records("ends")) == 15, "all have ended", 20)
 
     assert time.monotonic() - start < 5
 
@@ -55,7 +55,7 @@ def test_messages_are_acknowledged_before_the_body_ends(pool_process: PoolProces
     """Early ack leaves at once: whoever kills Redis or worker finds hardly a message unacknowledged."""
     worker = pool_process.start()
     worker.send("long", seconds=60)
-    wait_until(lambda: worker.noted("begins"), "it runs")
+    wait_until(lambda: worker.records("begins"), "it runs")
 
     with redis.Redis.from_url(worker.broker) as client:
         wait_until(lambda: not client.hlen("unacked"), "no message is unacknowledged", 0.5)
@@ -66,20 +66,20 @@ def test_concurrency_is_a_bound(pool_process: PoolProcess, prefetch: bool) -> No
     """`-c 3` runs three at once and no more, also when Celery prefetches."""
     worker = pool_process.start(3, worker_disable_prefetch=not prefetch, worker_prefetch_multiplier=4)
     worker.send(*"abcdefghijkl", seconds=0.1)
-    wait_until(lambda: len(worker.noted("ends")) == 12, "all have ended")
+    wait_until(lambda: len(worker.records("ends")) == 12, "all have ended")
 
-    assert worker.most_at_once() == 3
+    assert worker.max_concurrent() == 3
 
 
 def test_inspect_tells_what_runs(pool_process: PoolProcess) -> None:
     """`celery inspect` and Flower see the tasks, the pool and its slots."""
     worker = pool_process.start(5)
     sent = worker.send("a", "b", seconds=60)
-    wait_until(lambda: len(worker.noted("begins")) == 2, "both run")
+    wait_until(lambda: len(worker.records("begins")) == 2, "both run")
 
-    assert {task["id"] for task in worker.ask("active")} == {result.id for result in sent}
-    assert worker.ask("ping") == {"ok": "pong"}
-    stats = worker.ask("stats")["pool"]
+    assert {task["id"] for task in worker.inspect("active")} == {result.id for result in sent}
+    assert worker.inspect("ping") == {"ok": "pong"}
+    stats = worker.inspect("stats")["pool"]
     assert stats == {
         "implementation": "askmill.worker.celery.greenlet_pool:TaskPool",
         "max-concurrency": 5,
@@ -92,25 +92,25 @@ def test_revoke_with_terminate_cancels_the_coroutine(pool_process: PoolProcess) 
     """The coroutine gets CancelledError, and its slot goes to the next task."""
     worker = pool_process.start(1)
     revoked, _ = worker.send("revoked", "next", seconds=60)
-    wait_until(lambda: worker.noted("begins"), "it runs")
+    wait_until(lambda: worker.records("begins"), "it runs")
     worker.client.control.revoke(revoked.id, terminate=True)
-    wait_until(lambda: worker.names("begins")["next"], "the next runs")
+    wait_until(lambda: worker.task_names("begins")["next"], "the next runs")
 
-    assert worker.noted("cancelled") == [["revoked"]]
-    assert [task["args"][0] for task in worker.ask("active")] == ["next"]
+    assert worker.records("cancelled") == [["revoked"]]
+    assert [task["args"][0] for task in worker.inspect("active")] == ["next"]
 
 
 def test_pool_grow_and_shrink_move_the_bound(pool_process: PoolProcess) -> None:
     """An operator changes a living worker's concurrency."""
     worker = pool_process.start(1)
     worker.send("a", "b", "c", seconds=60)
-    wait_until(lambda: worker.noted("begins"), "the first runs")
+    wait_until(lambda: worker.records("begins"), "the first runs")
     worker.client.control.pool_grow(1)
-    wait_until(lambda: len(worker.noted("begins")) == 2, "the second runs")
+    wait_until(lambda: len(worker.records("begins")) == 2, "the second runs")
     worker.client.control.pool_shrink(1)
-    wait_until(lambda: worker.ask("stats")["pool"]["max-concurrency"] == 1, "the pool has shrunk")
+    wait_until(lambda: worker.inspect("stats")["pool"]["max-concurrency"] == 1, "the pool has shrunk")
 
-    assert worker.most_at_once() == 2
+    assert worker.max_concurrent() == 2
 
 
 def test_events_tell_a_tasks_life(pool_process: PoolProcess) -> None:
@@ -135,10 +135,10 @@ def test_a_warm_shutdown_waits_for_what_runs(pool_process: PoolProcess) -> None:
     """SIGTERM: running tasks end, the rest stays in the queue, exit code 0."""
     worker = pool_process.start(2)
     worker.send(*"abcde", seconds=0.5)
-    wait_until(lambda: len(worker.noted("begins")) == 2, "two run")
+    wait_until(lambda: len(worker.records("begins")) == 2, "two run")
 
-    assert worker.end(signal.SIGTERM) == 0
-    assert len(worker.noted("ends")) == 2
+    assert worker.stop(signal.SIGTERM) == 0
+    assert len(worker.records("ends")) == 2
     assert queued(worker) == 3
 
 
@@ -146,21 +146,21 @@ def test_a_warm_shutdown_gives_prefetched_messages_back(pool_process: PoolProces
     """What waited in the pool is in the queue again: nothing is lost, nothing runs twice."""
     worker = pool_process.start(2, worker_disable_prefetch=False, worker_prefetch_multiplier=4)
     worker.send(*"abcdefghij", seconds=0.5)
-    wait_until(lambda: worker.ask("stats")["pool"]["waiting"] > 0, "some wait")
-    worker.end(signal.SIGTERM)
+    wait_until(lambda: worker.inspect("stats")["pool"]["waiting"] > 0, "some wait")
+    worker.stop(signal.SIGTERM)
 
-    assert len(worker.noted("ends")) + queued(worker) == 10
-    assert max(worker.names("begins").values()) == 1
+    assert len(worker.records("ends")) + queued(worker) == 10
+    assert max(worker.task_names("begins").values()) == 1
 
 
 def test_a_cold_shutdown_cancels_and_requeues(pool_process: PoolProcess) -> None:
     """SIGQUIT: coroutines are cancelled, late-acknowledged tasks go back to the queue, all within seconds."""
     worker = pool_process.start(5, task_acks_late=True)
     worker.send(*"abcde", seconds=60)
-    wait_until(lambda: len(worker.noted("begins")) == 5, "all run")
-    worker.end(signal.SIGQUIT, within_s=10)
+    wait_until(lambda: len(worker.records("begins")) == 5, "all run")
+    worker.stop(signal.SIGQUIT, within_s=10)
 
-    assert sorted(worker.names("cancelled")) == list("abcde")
+    assert sorted(worker.task_names("cancelled")) == list("abcde")
     assert queued(worker) == 5
 
 
@@ -168,12 +168,12 @@ def test_a_cold_shutdown_cuts_a_warm_one_short(pool_process: PoolProcess) -> Non
     """SIGTERM, then SIGQUIT while the pool waits for its tasks: they are cancelled and the worker ends."""
     worker = pool_process.start(5)
     worker.send("a", seconds=60)
-    wait_until(lambda: worker.noted("begins"), "it runs")
+    wait_until(lambda: worker.records("begins"), "it runs")
     worker.process.send_signal(signal.SIGTERM)
     wait_until(lambda: "Warm shutdown" in worker.output, "the warm shutdown has begun")
-    worker.end(signal.SIGQUIT, within_s=10)
+    worker.stop(signal.SIGQUIT, within_s=10)
 
-    assert worker.noted("cancelled") == [["a"]]
+    assert worker.records("cancelled") == [["a"]]
 
 
 def test_a_soft_shutdown_lets_short_tasks_end(pool_process: PoolProcess) -> None:
@@ -181,11 +181,11 @@ def test_a_soft_shutdown_lets_short_tasks_end(pool_process: PoolProcess) -> None
     worker = pool_process.start(4, task_acks_late=True, worker_soft_shutdown_timeout=1.5)
     worker.send("long", seconds=60)
     worker.send("short", "brief", seconds=0.5)
-    wait_until(lambda: len(worker.noted("begins")) == 3, "all run")
-    worker.end(signal.SIGQUIT, within_s=10)
+    wait_until(lambda: len(worker.records("begins")) == 3, "all run")
+    worker.stop(signal.SIGQUIT, within_s=10)
 
-    assert sorted(worker.names("ends")) == ["brief", "short"]
-    assert worker.noted("cancelled") == [["long"]]
+    assert sorted(worker.task_names("ends")) == ["brief", "short"]
+    assert worker.records("cancelled") == [["long"]]
     assert queued(worker) == 1
 
 
@@ -202,9 +202,9 @@ def test_celerys_own_command_line_works(
     """`celery -A APP worker` needs no flags where `worker_pool` is set; `-P custom` is the other way."""
     worker = pool_process.start(3, program=[*CELERY, *flags], cwd=TESTS, env=env)
     worker.send("a")
-    wait_until(lambda: worker.noted("ends"), "the task has ended")
+    wait_until(lambda: worker.records("ends"), "the task has ended")
 
-    assert worker.ask("stats")["pool"]["implementation"] == "askmill.worker.celery.greenlet_pool:TaskPool"
+    assert worker.inspect("stats")["pool"]["implementation"] == "askmill.worker.celery.greenlet_pool:TaskPool"
 
 
 def test_files_in_the_working_folder_shadow_nothing(pool_process: PoolProcess) -> None:
@@ -215,6 +215,6 @@ def test_files_in_the_working_folder_shadow_nothing(pool_process: PoolProcess) -
         (folder / f"{name}.py").write_text("raise SystemExit('the user\\'s own file was imported')\n")
     worker = pool_process.start(cwd=folder)
     worker.send("a")
-    wait_until(lambda: worker.noted("ends"), "the task has ended")
+    wait_until(lambda: worker.records("ends"), "the task has ended")
 
-    assert worker.end(signal.SIGTERM) == 0
+    assert worker.stop(signal.SIGTERM) == 0

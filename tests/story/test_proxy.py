@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from askmill.jobs.local.ports import HOST
-from tests.backends.api_support import emulator_running
-from tests.backends.test_redirects import redirecting
+from tests.backends.backend_session import emulator_running
+from tests.backends.stub_server import redirecting
 from tests.helpers.command_line import Terminal, terminal
-from tests.helpers.recording_proxy import RecordingProxy, basic, over_tls
+from tests.helpers.recording_server import RecordingServer, basic_auth
+from tests.helpers.tcp_relay import over_tls
 from tests.stack import Stack
 from tests.story.test_secrets import tattling
 
@@ -50,7 +51,7 @@ def everything_kept(user: Terminal) -> str:
 @pytest.mark.parametrize("api", APIS)
 def test_a_batch_through_a_proxy(user: Terminal, api_url: str, tmp_path: Path, api: str) -> None:
     """Answered over TLS at a host that only the proxy reaches; it never sees the key, and nobody its password."""
-    with over_tls(api_url, tmp_path, "api.test") as (url, trusted), RecordingProxy(f"me:{WORD}") as proxy:
+    with over_tls(api_url, tmp_path, "api.test") as (url, trusted), RecordingServer(f"me:{WORD}") as proxy:
         behind = user.with_settings(
             ASKMILL_API=api,
             OPENAI_BASE_URL=url,
@@ -62,12 +63,12 @@ def test_a_batch_through_a_proxy(user: Terminal, api_url: str, tmp_path: Path, a
     assert done.returncode == 0, done.stderr
     assert "5 completed" in done.stderr
     assert f"ok    proxy: requests to {url} go through the proxy {proxy.url} (HTTPS_PROXY)" in doctor.stdout
-    assert {line.split(":")[0] for line in proxy.asked} == {"CONNECT api.test"}
-    assert proxy.headers("proxy-authorization") == {basic(f"me:{WORD}")}
+    assert {line.split(":")[0] for line in proxy.request_lines} == {"CONNECT api.test"}
+    assert proxy.headers("proxy-authorization") == {basic_auth(f"me:{WORD}")}
     assert not any(KEY in head for head in proxy.heads)
     told = doctor.stdout + doctor.stderr + done.stdout + done.stderr + everything_kept(user)
     assert "CONNECT" not in told
-    for secret in (WORD, KEY, basic(f"me:{WORD}")):
+    for secret in (WORD, KEY, basic_auth(f"me:{WORD}")):
         assert secret not in told
 
 
@@ -107,13 +108,13 @@ def test_an_unusable_proxy_is_told_before_anything_is_stored(
 
 def test_offline_takes_no_proxy(user: Terminal) -> None:
     """The emulator on this machine is asked directly, whatever the variables say."""
-    with RecordingProxy(refuses=403) as proxy:
+    with RecordingServer(refuse_connect=403) as proxy:
         behind = user.with_settings(HTTP_PROXY=proxy.url, ALL_PROXY="socks5://proxy.test")
         done = behind.askmill("run", "q.csv", "--offline")
         chat = behind.askmill("chat", "--offline", given="What is 1 + 1?\nexit\n")
     assert done.returncode == 0, done.stderr
     assert chat.returncode == 0, chat.stderr
-    assert proxy.asked == []
+    assert proxy.request_lines == []
 
 
 async def run(user: Terminal, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -138,7 +139,7 @@ async def test_an_address_that_redirects_pauses_the_batch(user: Terminal, api: s
         assert f"set OPENAI_BASE_URL to {moved}" in " ".join(told.split())
     assert "5 queued" in status.stdout
     assert "askmill purge" in status.stdout
-    assert not [name for name, _ in server.asked if name.startswith("GET") and name.endswith("/threads")]
+    assert not [name for name, _ in server.requests if name.startswith("GET") and name.endswith("/threads")]
 
 
 async def test_a_redirect_in_mid_run_costs_no_row(user: Terminal, tmp_path: Path) -> None:
@@ -157,14 +158,14 @@ async def test_a_redirect_in_mid_run_costs_no_row(user: Terminal, tmp_path: Path
 
 def test_a_notice_of_the_end_takes_the_same_way(user: Terminal, api_url: str) -> None:
     """`--on-done` of an address: through the proxy that is named, without the key, with its password in no text."""
-    with RecordingProxy(f"me:{WORD}") as proxy:
+    with RecordingServer(f"me:{WORD}") as proxy:
         behind = user.with_settings(HTTP_PROXY=proxy.url.replace("://", f"://me:{WORD}@"))
         emulator = api_url.replace("/v1", "/emulator/nothing").replace(HOST, "notice.test")
         done = behind.askmill("run", "q.csv", "--offline", "--on-done", emulator)
     assert done.returncode == 0, done.stderr
     (notice,) = proxy.heads
     assert re.match(r"POST http://notice\.test:\d+/emulator/nothing ", notice)
-    assert proxy.headers("proxy-authorization") == {basic(f"me:{WORD}")}
+    assert proxy.headers("proxy-authorization") == {basic_auth(f"me:{WORD}")}
     assert KEY not in notice
     assert "--on-done: notice.test answered 404" in done.stderr
     assert WORD not in done.stderr + everything_kept(user)

@@ -11,14 +11,14 @@ from askmill.jobs.model.models import Api, JobStatus
 from askmill.jobs.store import Store
 from tests.chaos.support import (
     assert_each_paid_once,
-    bytes_of,
     counter,
-    lasting,
-    most_claims,
+    max_claims,
+    outage,
+    questions_lasting,
+    status_bytes,
     wait_for_finished,
     wait_for_runs,
 )
-from tests.chaos.test_redis_faults import outage
 from tests.helpers.command_line import Terminal
 from tests.stack import QUICK, TUTOR, Stack
 from tests.support import wait_until, wait_until_async
@@ -57,7 +57,7 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
     questions = [ask.format('harmless, {"seconds": 0.5}')] * 5 + [ask.format("poison, {}")]
     with Stack(tmp_path) as mill:
         profile = TUTOR.model_copy(update={"functions": functions})
-        batch = await mill.submit([*questions, *lasting(2, 5)], profile)
+        batch = await mill.submit([*questions, *questions_lasting(2, 5)], profile)
         deaths = 0
 
         async def over() -> bool:
@@ -79,10 +79,10 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
 async def test_deaths_while_waiting_are_no_poison(tmp_path: Path) -> None:
     """Four workers killed while the rows' runs take their time: every row completes, on its one run."""
     with Stack(tmp_path) as mill:
-        batch = await mill.submit(lasting(14, 5))
+        batch = await mill.submit(questions_lasting(14, 5))
         for _ in range(4):
             worker = mill.worker(10, QUICK)
-            wait_until(lambda: bytes_of(mill, batch)["r"] == 5, "all rows are held", 40)
+            wait_until(lambda: status_bytes(mill, batch)["r"] == 5, "all rows are held", 40)
             worker.kill()
             wait_until(lambda: not mill.workers[-1].alive, "it is dead")
         mill.worker(10, QUICK)
@@ -105,7 +105,7 @@ async def test_what_is_refused_to_all_costs_a_handful_of_requests(
         assert error in (status.batch.paused_reason or "")
         assert asked <= 5
         outage(1.5)
-        assert most_claims(mill, batch) <= 3, "the refused row goes round in circles"
+        assert max_claims(mill, batch) <= 3, "the refused row goes round in circles"
         async with await Store.open(mill.redis_url) as store:
             await store.resume(batch)
             await mill.wait_for(batch, ["paused"])
@@ -115,7 +115,7 @@ async def test_what_is_refused_to_all_costs_a_handful_of_requests(
             wait_for_finished(mill, batch, 200)
             await store.cancel(batch)
         await mill.wait_for(batch, ["cancelled"])
-        wait_until(lambda: set(bytes_of(mill, batch)) == {"c", "x"}, "all have ended", 30)
+        wait_until(lambda: set(status_bytes(mill, batch)) == {"c", "x"}, "all have ended", 30)
         assert set(mill.stats()["runs_by_job"].values()) == {1}
 
 
@@ -123,13 +123,13 @@ async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
     """50 runs out when every request is refused: each row asks once, then rests until `resume`."""
     with Stack(tmp_path) as mill:
         mill.worker(50, QUICK)
-        batch = await mill.submit(lasting(5, 100))
+        batch = await mill.submit(questions_lasting(5, 100))
         wait_for_runs(mill, 50)
         wait_until(lambda: counter(mill, batch, "runs") >= 50, "their ids are stored")
         mill.scenario('[account]\nerror = "invalid_api_key"\n')
         before = sum(mill.stats()["requests"].values())
         await mill.wait_for(batch, ["paused"])
-        wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "all rest", 30)
+        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "all rest", 30)
         outage(3)
         assert sum(mill.stats()["requests"].values()) - before <= 110
 
@@ -149,7 +149,7 @@ async def test_an_unknown_model_pauses_the_batch(tmp_path: Path, api: Api) -> No
         status = await mill.wait_for(batch, ["paused"])
 
         outage(1.5)
-        assert most_claims(mill, batch) <= 3, "the refused row goes round in circles"
+        assert max_claims(mill, batch) <= 3, "the refused row goes round in circles"
         assert "model" in (status.batch.paused_reason or "")
         assert sum(mill.stats()["requests"].values()) <= 5
 
@@ -160,7 +160,7 @@ async def test_cancel_ends_runs_at_the_api(tmp_path: Path, api: Api, by: str) ->
     """Queued rows end at once, running runs at the API: by a worker, or by the command when none is alive."""
     with Stack(tmp_path, api=api) as mill:
         worker = mill.worker(20, QUICK)
-        batch = await mill.submit(lasting(60, 40))
+        batch = await mill.submit(questions_lasting(60, 40))
         wait_for_runs(mill, 20)
         wait_until(lambda: counter(mill, batch, "runs") == 20, "their ids are stored")
         if by == "command":
@@ -170,7 +170,7 @@ async def test_cancel_ends_runs_at_the_api(tmp_path: Path, api: Api, by: str) ->
         wait_until(lambda: mill.stats()["runs_active"] == 0, "no run is active", 20)
         if by == "command":
             mill.worker(20, QUICK)
-        wait_until(lambda: bytes_of(mill, batch) == {"x": 40}, "all rows are cancelled", 40)
+        wait_until(lambda: status_bytes(mill, batch) == {"x": 40}, "all rows are cancelled", 40)
 
         assert mill.stats()["runs_created"] == 20
 
@@ -179,14 +179,14 @@ async def test_pause_lets_runs_end_and_starts_none(tmp_path: Path) -> None:
     """Paused with 20 in flight: those complete, nothing else begins; resume does the rest."""
     with Stack(tmp_path) as mill:
         mill.worker(20, QUICK)
-        batch = await mill.submit(lasting(3, 60))
+        batch = await mill.submit(questions_lasting(3, 60))
         wait_until(lambda: counter(mill, batch, "runs") >= 20, "20 are out", 30)
         command = _settings(mill, tmp_path)
         assert command.askmill("pause", batch).returncode == 0
         made = mill.stats()["runs_created"]
-        wait_until(lambda: bytes_of(mill, batch)["r"] == 0, "what ran has ended", 30)
+        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what ran has ended", 30)
         assert mill.stats()["runs_created"] <= made + 1
-        assert bytes_of(mill, batch)["c"] == mill.stats()["runs_created"]
+        assert status_bytes(mill, batch)["c"] == mill.stats()["runs_created"]
 
         assert command.askmill("resume", batch).returncode == 0
         status = await mill.wait_for(batch, timeout_s=60)

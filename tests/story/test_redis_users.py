@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.helpers.command_line import Terminal, terminal
-from tests.helpers.tcp_relay import encrypted
+from tests.helpers.tcp_relay import over_tls
 from tests.stack import QUICK, Stack
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to/own-redis.md"
@@ -112,7 +112,7 @@ def test_a_wrong_password_is_told_and_not_repeated(user: Terminal, mill: Stack) 
 
 def test_all_goes_through_tls(user: Terminal, mill: Stack, tmp_path: Path) -> None:
     """`rediss://` with an authority of one's own, named in the address: client, worker and Celery's broker."""
-    with encrypted(mill.redis_url, tmp_path) as (bare, authority):
+    with over_tls(mill.redis_url, tmp_path) as (bare, authority):
         url = f"{bare}?ssl_ca_certs={authority}"
         _answer_by(user.with_settings(ASKMILL_REDIS_URL=url), mill, url)
         mill.workers[0].leave()
@@ -120,7 +120,7 @@ def test_all_goes_through_tls(user: Terminal, mill: Stack, tmp_path: Path) -> No
 
 def test_an_authority_may_be_trusted_by_the_environment(user: Terminal, mill: Stack, tmp_path: Path) -> None:
     """`SSL_CERT_FILE`, as OpenSSL reads it, when the address says nothing."""
-    with encrypted(mill.redis_url, tmp_path) as (url, authority):
+    with over_tls(mill.redis_url, tmp_path) as (url, authority):
         trusting = {"SSL_CERT_FILE": str(authority)}
         _answer_by(user.with_settings(ASKMILL_REDIS_URL=url, **trusting), mill, url, **trusting)
         mill.workers[0].leave()
@@ -128,7 +128,7 @@ def test_an_authority_may_be_trusted_by_the_environment(user: Terminal, mill: St
 
 def test_a_certificate_nobody_vouches_for_is_refused(user: Terminal, mill: Stack, tmp_path: Path) -> None:
     """Nothing is sent to it, the password least of all; the sentence says what is the matter with it."""
-    with encrypted(mill.redis_url, tmp_path) as (bare, _):
+    with over_tls(mill.redis_url, tmp_path) as (bare, _):
         url = bare.replace("://", f"://mill:{PASSWORD}@")
         refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("status")
 

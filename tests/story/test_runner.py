@@ -27,7 +27,7 @@ from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
 from askmill.worker.runtime.interrupts import Interrupts
 from askmill.worker.runtime.rate_limiter import SharedLimits
-from tests.backends.test_backend_wild import Wild, wild
+from tests.backends.stub_server import StubServer, stub_server
 from tests.helpers.batches import card, claimed, stop_heart, submitted
 from tests.support import RedisServer, wait_until_async
 
@@ -65,7 +65,7 @@ class Scene:
 
     store: Store
     redis_url: str
-    server: Wild
+    server: StubServer
     url: str
     batch: str
 
@@ -131,7 +131,7 @@ class Scene:
 @pytest.fixture
 async def scene(store: Store, redis_url: str) -> AsyncIterator[Scene]:
     """Afterwards the row has ended, and every key is as it must be."""
-    async with wild(routes()) as (server, url):
+    async with stub_server(routes()) as (server, url):
         batch = await submitted(store, 1, base_url=url)
         yield Scene(store, redis_url, server, url, batch)
         for worker in ("w1", "w2"):
@@ -164,7 +164,7 @@ async def test_a_run_that_ended_in_its_creates_reply_is_handed_over(scene: Scene
     await scene.follow(await scene.take())
     result = await _finished(scene)
     assert (result.status, result.run_id, result.usage.prompt_tokens) == (JobStatus.COMPLETED, "r", 3)
-    assert (scene.counter("runs"), scene.server.asked.count((f"GET {RUNS}", None))) == (1, 0)
+    assert (scene.counter("runs"), scene.server.requests.count((f"GET {RUNS}", None))) == (1, 0)
 
 
 async def test_tokens_are_booked_by_who_made_the_run(scene: Scene, redis_url: str) -> None:
@@ -270,7 +270,7 @@ async def test_waiting_to_read_again_is_no_danger(scene: Scene) -> None:
     following = asyncio.create_task(scene.follow(await scene.take()))
 
     async def rests() -> bool:
-        asked = [name for name, _ in scene.server.asked].count(MESSAGES)
+        asked = [name for name, _ in scene.server.requests].count(MESSAGES)
         return asked >= 2 and scene.mark("danger") == "0"
 
     await wait_until_async(rests, "it rests between two reads, unmarked", 5)

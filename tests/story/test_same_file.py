@@ -13,7 +13,7 @@ from askmill.jobs.store import keys
 from tests.helpers.command_line import Terminal
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.helpers.requests import Asker
-from tests.helpers.tcp_relay import Relay
+from tests.helpers.tcp_relay import TcpRelay
 from tests.stack import QUICK, Stack
 from tests.support import RedisServer, wait_until
 
@@ -66,9 +66,9 @@ def _whole(user: Terminal, batch: str) -> None:
     assert rows == [f"{number},{question}" for number, question in enumerate(asked, 1)]
 
 
-def _half_stored(relay: Relay, client: redis.Redis) -> str:
+def _half_stored(relay: TcpRelay, client: redis.Redis) -> str:
     """The batch whose loader the relay holds in the midst of its rows."""
-    assert relay.holds.wait(120)
+    assert relay.is_holding.wait(120)
     (batch,) = client.smembers(keys.LOADING)
 
     def stored() -> int:
@@ -100,7 +100,7 @@ def test_two_commands_with_new_are_two_batches(user: Terminal, client: redis.Red
 
 def test_a_killed_loader_is_replaced(user: Terminal, client: redis.Redis, redis_server: RedisServer) -> None:
     """kill -9 in the midst of the rows: the command that waits completes the same batch, each row once."""
-    with Relay(redis_server.url) as relay:
+    with TcpRelay(redis_server.url) as relay:
         relay.hold_after(HELD)
         first = user.with_settings(ASKMILL_REDIS_URL=relay.url).start("submit", "in.csv")
         batch = _half_stored(relay, client)
@@ -119,7 +119,7 @@ def test_a_loader_that_stood_still_follows_its_successor(
     user: Terminal, client: redis.Redis, redis_server: RedisServer, stopped: bool
 ) -> None:
     """Longer than its lease: it stores nothing after that, neither rows nor seal, and prints the same id."""
-    with Relay(redis_server.url) as relay:
+    with TcpRelay(redis_server.url) as relay:
         relay.hold_after(HELD)
         first = user.with_settings(ASKMILL_REDIS_URL=relay.url).start("submit", "in.csv")
         batch = _half_stored(relay, client)
@@ -127,7 +127,7 @@ def test_a_loader_that_stood_still_follows_its_successor(
             first.send_signal(signal.SIGSTOP)
         assert _ended(user.start("submit", "in.csv"))[0] == batch
         before = client.dump(keys.part(batch, "input")), client.hgetall(keys.batch(batch))
-        relay.let_go()
+        relay.release()
         first.send_signal(signal.SIGCONT)
         out, err = _ended(first)
     assert out == batch
@@ -140,12 +140,12 @@ def test_an_interrupted_loader_keeps_nobody_waiting(
     user: Terminal, client: redis.Redis, redis_server: RedisServer
 ) -> None:
     """Ctrl-C: nothing of its batch stays, and the identity is free before its lease has run out."""
-    with Relay(redis_server.url) as relay:
+    with TcpRelay(redis_server.url) as relay:
         relay.hold_after(HELD)
         first = user.with_settings(ASKMILL_REDIS_URL=relay.url).start("submit", "in.csv")
         batch = _half_stored(relay, client)
         first.send_signal(signal.SIGINT)
-        relay.let_go()
+        relay.release()
         _ended(first, 130)
     assert client.smembers(keys.LOADING) == set()
     assert list(client.scan_iter(f"*{batch}*")) == []
@@ -158,7 +158,7 @@ def test_options_of_a_command_that_waits_are_the_batchs(
     user: Terminal, client: redis.Redis, redis_server: RedisServer
 ) -> None:
     """Attempts of the one, deadline of the other: both hold, from before the first row can be asked."""
-    with Relay(redis_server.url) as relay:
+    with TcpRelay(redis_server.url) as relay:
         relay.hold_after(HELD)
         first = user.with_settings(ASKMILL_REDIS_URL=relay.url).start("submit", "in.csv", "--attempts", "7")
         batch = _half_stored(relay, client)
@@ -169,7 +169,7 @@ def test_options_of_a_command_that_waits_are_the_batchs(
             timeout_s=60,
         )
         assert '"attempts":7' in str(client.hget(keys.batch(batch), "limits"))
-        relay.let_go()
+        relay.release()
         assert [_ended(command)[0] for command in (first, second)] == [batch, batch]
     assert '"attempts":7,"deadline_s":33' in str(client.hget(keys.batch(batch), "limits"))
 

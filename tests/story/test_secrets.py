@@ -187,8 +187,8 @@ def _unpacked(value: bytes) -> str:
 
 LOGGING = """
 import asyncio, structlog
-from config.logs import set_up_logs
-from worker.backends.errors import told
+from askmill.config.logs import set_up_logs
+from askmill.worker.backends.errors import translate_errors
 
 set_up_logs({form!r}, "debug", ["a-password"])
 
@@ -197,7 +197,7 @@ async def crash():
 
 async def main():
     try:
-        await told(crash(), {key!r})
+        await translate_errors(crash(), {key!r})
     except RuntimeError:
         structlog.get_logger().exception("job.crashed", fault="\\x1b]0;title", held={{"k": ["Bearer x.y", b"a-password"]}})
 
@@ -214,9 +214,9 @@ def test_a_traceback_shows_no_variables_and_no_codes(form: str) -> None:
     )
     told = done.stderr.decode()
     assert "RuntimeError: boom" in told
-    assert "in told" in told
+    assert "in translate_errors" in told
     for secret in (KEY, "a-password", "x.y", "\x1b", "\\u001b"):
-        assert secret not in told.replace(f"told(crash(), {KEY!r})", "")
+        assert secret not in told.replace(f"translate_errors(crash(), {KEY!r})", "")
 
 
 BAD = (

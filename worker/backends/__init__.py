@@ -1,1 +1,1 @@
-"""The two APIs that can answer a question, behind one Protocol (`base.Backend`)."""
+"""The Assistants and the Responses API behind one protocol (`base.Backend`)."""

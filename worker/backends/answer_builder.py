@@ -1,69 +1,77 @@
-"""What a run wrote, put together the same way for both APIs: passages in, one `Answer` out."""
+"""Assembly of an `Answer` from the messages of a run, the same for both APIs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from askmill.worker.backends.footnotes import Footnotes, Mark, Source
+from askmill.worker.backends.footnotes import Annotation, Footnotes, Source
 from askmill.worker.lifecycle.api_types import Answer
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A piece of a message's text with its annotations."""
+class TextPart:
+    """A part of a message's text with its annotations."""
 
     text: str
-    marks: tuple[Mark, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass
 class Draft:
-    """What messages hold, in order, before all file names are known. `files`: by id, as they appear."""
+    """The content of a run's messages, in order, before all file names are known."""
 
-    messages: list[list[Passage]] = field(default_factory=list)
+    messages: list[list[TextPart]] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Generated files by id, in order of appearance."""
     refusal: bool = False
     unknown: list[str] = field(default_factory=list)
+    """Kinds of content that askmill does not know."""
     message_ids: list[str] = field(default_factory=list)
 
     def add_file(self, file_id: str | None, name: str | None = None, container_id: str | None = None) -> None:
-        """Note a generated file, once."""
+        """Add a generated file; a file that is already there gets what was missing."""
         if not file_id:
             return
-        known = self.files.setdefault(file_id, {"file_id": file_id, "name": None})
-        known["name"] = known["name"] or name
+        file = self.files.setdefault(file_id, {"file_id": file_id, "name": None})
+        file["name"] = file["name"] or name
         if container_id:
-            known["container_id"] = container_id
+            file["container_id"] = container_id
 
-    def unnamed(self) -> list[str]:
-        """Files whose name only the API can tell."""
+    def unnamed_file_ids(self) -> list[str]:
+        """Ids of cited and generated files whose names must be read from the API."""
         cited = [
-            mark.source.file_id
-            for passages in self.messages
-            for passage in passages
-            for mark in passage.marks
-            if mark.source and mark.source.file_id and not mark.source.name
+            annotation.source.file_id
+            for parts in self.messages
+            for part in parts
+            for annotation in part.annotations
+            if annotation.source and annotation.source.file_id and not annotation.source.name
         ]
         generated = [file_id for file_id, file in self.files.items() if not file["name"]]
         return list(dict.fromkeys([*cited, *generated]))
 
 
-def finished(draft: Draft, names: Mapping[str, str], *, footnotes: bool) -> tuple[Answer, dict[str, str]]:
-    """The answer of a draft, and the text of each message by its id.
+def build_answer(draft: Draft, names: Mapping[str, str], *, footnotes: bool) -> tuple[Answer, dict[str, str]]:
+    """Build the answer of a draft.
 
-    `names` tells the unnamed files; `footnotes` False is for JSON, which they would break.
+    Args:
+        draft: The content of the run's messages.
+        names: File names by id, for the files that the draft does not name.
+        footnotes: False for a JSON answer, which footnotes would break.
+
+    Returns:
+        The answer, and the text of each message by its id.
     """
     notes = Footnotes(shown=footnotes)
-    texts = [_text(passages, notes, names) for passages in draft.messages]
-    said = "\n\n".join(text for text in texts if text)
+    texts = [_message_text(parts, notes, names) for parts in draft.messages]
+    text = "\n\n".join(text for text in texts if text)
     listing = notes.listing()
     files = tuple({**file, "name": file["name"] or names.get(id_, id_)} for id_, file in draft.files.items())
     answer = Answer(
-        text=f"{said}\n\n{listing}" if listing else said,
+        text=f"{text}\n\n{listing}" if listing else text,
         messages=len(draft.messages),
         refusal=draft.refusal,
-        note=_note(draft, said),
+        note=_note(draft, text),
         citations=notes.citations(),
         files=files,
         last_message_id=draft.message_ids[-1] if draft.message_ids else None,
@@ -71,60 +79,61 @@ def finished(draft: Draft, names: Mapping[str, str], *, footnotes: bool) -> tupl
     return answer, dict(zip(draft.message_ids, texts, strict=True))
 
 
-def _text(passages: Sequence[Passage], notes: Footnotes, names: Mapping[str, str]) -> str:
-    written = []
-    for passage in passages:
-        marks = [_named(mark, names) for mark in passage.marks]
-        written.append(notes.put_in(passage.text, marks))
-    return "\n".join(text for text in written if text)
+def _message_text(parts: Sequence[TextPart], notes: Footnotes, names: Mapping[str, str]) -> str:
+    texts = []
+    for part in parts:
+        annotations = [_with_file_name(annotation, names) for annotation in part.annotations]
+        texts.append(notes.insert(part.text, annotations))
+    return "\n".join(text for text in texts if text)
 
 
-def _named(mark: Mark, names: Mapping[str, str]) -> Mark:
-    source = mark.source
+def _with_file_name(annotation: Annotation, names: Mapping[str, str]) -> Annotation:
+    source = annotation.source
     if source is None or source.name or not source.file_id:
-        return mark
-    return replace(mark, source=replace(source, name=names.get(source.file_id)))
+        return annotation
+    return replace(annotation, source=replace(source, name=names.get(source.file_id)))
 
 
-def _note(draft: Draft, said: str) -> str | None:
-    """What a reader of the text alone would miss."""
+def _note(draft: Draft, text: str) -> str | None:
+    """What the text alone does not show: files without text, and content left out."""
     notes = []
-    if draft.messages and not said:
+    if draft.messages and not text:
         notes.append(f"files only: {len(draft.files)}" if draft.files else "the messages hold no text")
     if draft.unknown:
         notes.append(f"left out content of unknown kind: {', '.join(dict.fromkeys(draft.unknown))}")
     return "; ".join(notes) or None
 
 
-def marks_of(annotations: Any, draft: Draft, text: str) -> tuple[Mark, ...]:
-    """The marks of a text's annotations, in either API's form; generated files are noted in the draft.
+def parse_annotations(annotations: Any, draft: Draft, text: str) -> tuple[Annotation, ...]:
+    """Parse the annotations of a text, in either API's form, and add the generated files to the draft.
 
-    Assistants: `file_citation` and `file_path` with the marked text and its span. Responses: `file_citation`
-    with the place to cite at, `url_citation` and `container_file_citation` with a span, `file_path` none.
+    Assistants sends `file_citation` and `file_path` with the annotated text and its span. Responses sends
+    `file_citation` with a position, `url_citation` and `container_file_citation` with a span, and `file_path`
+    with neither.
     """
-    said = [annotation for annotation in annotations or () if isinstance(annotation, dict)]
-    return tuple(mark for annotation in said if (mark := _mark(annotation, draft, text)) is not None)
+    parsed = (_parse_annotation(data, draft, text) for data in annotations or () if isinstance(data, dict))
+    return tuple(annotation for annotation in parsed if annotation is not None)
 
 
-def _mark(said: dict[str, Any], draft: Draft, text: str) -> Mark | None:
-    kind = str(said.get("type"))
-    start, end = _position(said.get("start_index")), _position(said.get("end_index"))
-    marked = str(said.get("text") or "")
-    inner = {**said, **(said.get(kind) or {})} if isinstance(said.get(kind), dict) else said
+def _parse_annotation(data: dict[str, Any], draft: Draft, text: str) -> Annotation | None:
+    kind = str(data.get("type"))
+    start, end = _position(data.get("start_index")), _position(data.get("end_index"))
+    annotated = str(data.get("text") or "")
+    inner = {**data, **(data.get(kind) or {})} if isinstance(data.get(kind), dict) else data
     file_id, name = inner.get("file_id"), inner.get("filename")
     if kind == "file_citation":
-        if not marked and start is None:
-            start = end = _position(said.get("index"))
+        if not annotated and start is None:
+            start = end = _position(data.get("index"))
         source = Source(file_id=file_id, name=name, quote=inner.get("quote") or None)
-        return Mark(start, end, marked, source)
+        return Annotation(start, end, annotated, source)
     if kind == "url_citation":
         source = Source(url=inner.get("url"), name=inner.get("title") or None)
-        return _link(text, Mark(start, end, marked, source))
+        return _page_citation(text, Annotation(start, end, annotated, source))
     if kind in {"file_path", "container_file_citation"}:
-        shown = marked or _sandbox_path(text, start, end)
-        name = name or (PurePosixPath(shown).name if shown else None)
+        path = annotated or _sandbox_path(text, start, end)
+        name = name or (PurePosixPath(path).name if path else None)
         draft.add_file(file_id, name, inner.get("container_id"))
-        return Mark(start, end, shown, name=name) if shown and name else None
+        return Annotation(start, end, path, name=name) if path and name else None
     draft.unknown.append(f"annotation {kind}")
     return None
 
@@ -133,15 +142,15 @@ def _position(value: Any) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None
 
 
-def _link(text: str, mark: Mark) -> Mark:
-    """A cited page: its link is replaced, but a span that is not a link is somebody's words, cited behind."""
-    url = mark.source.url if mark.source else None
-    if mark.text or mark.start is None or mark.end is None or (url and url in text[mark.start : mark.end]):
-        return mark
-    return replace(mark, start=mark.end)
+def _page_citation(text: str, annotation: Annotation) -> Annotation:
+    """A citation of a web page: a span that holds the link is replaced, any other is kept and cited after."""
+    url, start, end = annotation.source and annotation.source.url, annotation.start, annotation.end
+    if annotation.text or start is None or end is None or (url and url in text[start:end]):
+        return annotation
+    return replace(annotation, start=end)
 
 
 def _sandbox_path(text: str, start: int | None, end: int | None) -> str:
-    """The path of a generated file, if the span is one: Responses may mark nothing, or a link's words."""
+    """The path of a generated file, if the span is one. Responses may annotate nothing or a link's words."""
     span = "" if start is None or end is None else text[start:end]
     return span if span.startswith("sandbox:") else ""

@@ -1,11 +1,11 @@
 """The Assistants API as a Backend: threads, runs, messages and run steps under `OpenAI-Beta: assistants=v2`.
 
-ready       POST /assistants (or GET the stored one)
-make_thread POST /threads              opening messages, question, metadata
-make_run    POST /threads/T/runs       metadata again: a run whose reply was lost is found by it
-find_run    GET  /threads/T/runs
-look        GET  /threads/T/runs/R
-read        GET  /threads/T/messages, GET /threads/T/runs/R/steps, GET /files/F for names
+ensure_assistant  POST /assistants (or GET the stored one)
+create_thread     POST /threads              opening messages, question, metadata
+create_run        POST /threads/T/runs       metadata again: it identifies a run whose reply was lost
+recover_run       GET  /threads/T/runs
+poll_run          GET  /threads/T/runs/R
+read_answer       GET  /threads/T/messages, GET /threads/T/runs/R/steps, GET /files/F for names
 """
 
 from dataclasses import replace
@@ -16,152 +16,151 @@ from openai import AsyncOpenAI
 from askmill.jobs.model.models import Api, Step
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.params import assistant_params
-from askmill.worker.backends.answer_builder import finished
+from askmill.worker.backends.answer_builder import build_answer
 from askmill.worker.backends.assistants_parse import (
-    Json,
-    age_of,
-    draft_of,
-    is_ours,
-    listed_run,
+    created_at,
+    draft_from_messages,
+    matches_metadata,
     messages_of_run,
-    run_of,
-    steps_of,
-    unknown_of,
-    worth_of,
+    parse_listed_run,
+    parse_run,
+    parse_steps,
+    possible_new_runs,
+    run_preference,
 )
 from askmill.worker.backends.base import RunRequest
-from askmill.worker.backends.errors import bad_reply
-from askmill.worker.backends.files import Files
-from askmill.worker.backends.http import HttpClient, Reply, path
+from askmill.worker.backends.coerce import Json
+from askmill.worker.backends.errors import NOT_CANCELLABLE, bad_reply
+from askmill.worker.backends.files import ApiFiles
+from askmill.worker.backends.http import HttpClient, url_path
 from askmill.worker.backends.request_body import run_params, thread_params
 from askmill.worker.lifecycle.api_types import ENDED, Answer, ApiError, LookupKind, Run, RunLookup, ToolOutput
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 SEARCH_RESULTS = ("include[]", "step_details.tool_calls[*].file_search.results[*].content")
-NO_SUCH_LIST = frozenset({404, 405, 501})
-NOT_LISTED = NO_SUCH_LIST - {404}
-"""A 404 on the runs of a thread may as well say that the thread is gone."""
-NOT_CANCELLABLE = frozenset({400, 409})
+NO_STEP_LIST = frozenset({404, 405, 501})
+NO_RUN_LIST = NO_STEP_LIST - {404}
+"""A 404 on the runs of a thread may also mean that the thread is gone."""
 
 
 class AssistantsBackend:
-    """Asks an Assistants server. Use one per process and event loop; `close` closes the client too."""
+    """Backend of an Assistants server. Use one per process and event loop; `close` closes the client too."""
 
     api: Api = "assistants"
 
     def __init__(self, client: AsyncOpenAI) -> None:
-        self._wire = HttpClient(client, BETA)
-        self._files = Files(self._wire)
+        self._http = HttpClient(client, BETA)
+        self._files = ApiFiles(self._http)
 
     async def ready(self, profile: Profile, resources: Resources) -> str | None:
         if profile.assistant_id:
-            await self._wire.get(path("assistants", profile.assistant_id))
+            await self._http.get(url_path("assistants", profile.assistant_id))
             return profile.assistant_id
-        return _id(await self._wire.post("assistants", assistant_params(profile, resources)))
+        return (await self._http.post("assistants", assistant_params(profile, resources))).created_id(
+            "assistant"
+        )
 
     async def make_store(self, files: tuple[str, ...], name: str) -> str:
-        return await self._files.searchable(files, name)
+        return await self._files.create_vector_store(files, name)
 
-    async def make_thread(self, ask: RunRequest) -> str:
-        return _id(await self._wire.post("threads", thread_params(ask)))
+    async def make_thread(self, request: RunRequest) -> str:
+        return (await self._http.post("threads", thread_params(request))).created_id("thread")
 
-    async def make_run(self, ask: RunRequest, thread_id: str) -> Run:
-        return run_of(await self._wire.post(path("threads", thread_id, "runs"), run_params(ask)))
+    async def make_run(self, request: RunRequest, thread_id: str) -> Run:
+        return parse_run(await self._http.post(url_path("threads", thread_id, "runs"), run_params(request)))
 
-    async def find_run(self, ask: RunRequest, thread_id: str, known: frozenset[str]) -> RunLookup:
-        """Our attempt's run by its metadata; without any, one on our thread of no earlier attempt or turn.
+    async def find_run(
+        self, request: RunRequest, thread_id: str, earlier_run_ids: frozenset[str]
+    ) -> RunLookup:
+        """Find our attempt's run by its metadata.
 
-        Of several, the one that completed counts, else one that still runs, else the oldest. A server that
-        does not list runs shows none: nothing is found, and nothing is said by that.
+        Where the server keeps no metadata, a run on our thread counts that belongs to no earlier attempt or
+        turn. Of several runs the completed one is preferred, then a running one, then the oldest. On a server
+        without a list of runs nothing is found, and the lookup says that its list is not complete.
         """
         try:
-            listed = await self._wire.list_all(path("threads", thread_id, "runs"), [("order", "asc")])
-        except ApiError as fault:
-            if fault.status not in NOT_LISTED:
+            runs = await self._http.list_all(url_path("threads", thread_id, "runs"), [("order", "asc")])
+        except ApiError as error:
+            if error.status not in NO_RUN_LIST:
                 raise
             return RunLookup(LookupKind.NOTHING)
-        listed.sort(key=age_of)
-        named = [run for run in listed if is_ours(run, ask.metadata)]
-        nameless = [run for run in unknown_of(listed, known) if is_ours(run, ask.metadata) is None]
-        ours = [listed_run(run) for run in named or nameless]
+        runs.sort(key=created_at)
+        matching = [run for run in runs if matches_metadata(run, request.metadata)]
+        without_metadata = [
+            run
+            for run in possible_new_runs(runs, earlier_run_ids)
+            if matches_metadata(run, request.metadata) is None
+        ]
+        ours = [parse_listed_run(run) for run in matching or without_metadata]
         if not ours:
             return RunLookup(LookupKind.NOTHING, complete_list=True)
-        best = min(ours, key=worth_of)
-        surplus = tuple(run for run in ours if run is not best and run.status not in ENDED)
-        return RunLookup(LookupKind.RUN, best, surplus, complete_list=True)
+        best = min(ours, key=run_preference)
+        duplicates = tuple(run for run in ours if run is not best and run.status not in ENDED)
+        return RunLookup(LookupKind.RUN, best, duplicates, complete_list=True)
 
-    async def look(self, ask: RunRequest, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- Responses needs it
-        return await self._look(thread_id, run_id)
+    async def look(self, request: RunRequest, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- for Responses
+        return await self._retrieve_run(thread_id, run_id)
 
     async def cancel(self, thread_id: str, run_id: str) -> Run:
-        """As the Protocol; a run that cannot be cancelled any more is read instead."""
+        """As in the protocol. A run that can no longer be cancelled is read instead."""
+        path = url_path("threads", thread_id, "runs", run_id, "cancel")
         try:
-            return run_of(
-                await self._wire.post(path("threads", thread_id, "runs", run_id, "cancel"), {}), run_id
-            )
-        except ApiError as fault:
-            if fault.status not in NOT_CANCELLABLE:
+            return parse_run(await self._http.post(path, {}), run_id)
+        except ApiError as error:
+            if error.status not in NOT_CANCELLABLE:
                 raise
-            return await self._look(thread_id, run_id)
+            return await self._retrieve_run(thread_id, run_id)
 
     async def submit(
         self,
-        ask: RunRequest,  # noqa: ARG002
+        request: RunRequest,  # noqa: ARG002 -- for Responses
         thread_id: str,
         run_id: str,
         outputs: tuple[ToolOutput, ...],
     ) -> Run:
-        given = [{"tool_call_id": output.call_id, "output": output.output} for output in outputs]
-        where = path("threads", thread_id, "runs", run_id, "submit_tool_outputs")
-        return run_of(await self._wire.post(where, {"tool_outputs": given}), run_id)
+        tool_outputs = [{"tool_call_id": output.call_id, "output": output.output} for output in outputs]
+        path = url_path("threads", thread_id, "runs", run_id, "submit_tool_outputs")
+        return parse_run(await self._http.post(path, {"tool_outputs": tool_outputs}), run_id)
 
-    async def find_submitted(self, ask: RunRequest, thread_id: str, run_id: str) -> RunLookup:
-        """As the Protocol; with NOTHING, `run` tells which calls still wait for their outputs."""
-        run = await self.look(ask, thread_id, run_id)
+    async def find_submitted(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:  # noqa: ARG002
+        """As in the protocol. With NOTHING, `run` shows which calls still wait for their outputs."""
+        run = await self._retrieve_run(thread_id, run_id)
         return RunLookup(LookupKind.NOTHING if run.status == "requires_action" else LookupKind.RUN, run)
 
-    async def read(self, ask: RunRequest, thread_id: str, run_id: str | None) -> Answer:
+    async def read(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         if run_id is None:
-            raise bad_reply(200, "a run of the Assistants API is never without its id")
-        of_run = [("order", "asc"), ("run_id", run_id)]
-        listed = await self._wire.list_all(path("threads", thread_id, "messages"), of_run)
-        draft = draft_of(messages_of_run(listed, run_id))
-        names = await self._files.names(draft.unnamed())
-        answer, texts = finished(draft, names, footnotes=ask.profile.response_schema is None)
+            raise bad_reply(200, "an Assistants run cannot be read without its id")
+        query = [("order", "asc"), ("run_id", run_id)]
+        messages = await self._http.list_all(url_path("threads", thread_id, "messages"), query)
+        draft = draft_from_messages(messages_of_run(messages, run_id))
+        names = await self._files.names(draft.unnamed_file_ids())
+        answer, texts = build_answer(draft, names, footnotes=request.profile.response_schema is None)
         steps: list[Step] = []
-        for entry in await self._steps(ask, thread_id, run_id):
-            steps += steps_of(entry, run_id, ask.attempt, texts)
+        for run_step in await self._run_steps(request, thread_id, run_id):
+            steps += parse_steps(run_step, run_id, request.attempt, texts)
         return replace(answer, run_id=run_id, steps=tuple(steps))
 
     async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
-        listed = await self._wire.list_all(
-            path("threads", thread_id, "messages"), [("order", "asc")], after=after
-        )
-        for message in listed[0 if after else opening :]:
-            await self._wire.delete(path("threads", thread_id, "messages", message["id"]))
+        path = url_path("threads", thread_id, "messages")
+        messages = await self._http.list_all(path, [("order", "asc")], after=after)
+        for message in messages[0 if after else opening :]:
+            await self._http.delete(url_path("threads", thread_id, "messages", message["id"]))
 
     async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
-        return await self._files.content(file, limit_bytes)
+        return await self._files.download(file, limit_bytes)
 
     async def close(self) -> None:
-        await self._wire.close()
+        await self._http.close()
 
-    async def _steps(self, ask: RunRequest, thread_id: str, run_id: str) -> list[Json]:
-        """The run's steps; none from a server that has no such list, which is no reason to lose an answer."""
-        query = [("order", "asc"), *([SEARCH_RESULTS] if "file_search" in ask.profile.tools else [])]
+    async def _run_steps(self, request: RunRequest, thread_id: str, run_id: str) -> list[Json]:
+        """The run's steps; none on a server without this list, which must not cost the answer."""
+        query = [("order", "asc"), *([SEARCH_RESULTS] if "file_search" in request.profile.tools else [])]
         try:
-            return await self._wire.list_all(path("threads", thread_id, "runs", run_id, "steps"), query)
-        except ApiError as fault:
-            if fault.status not in NO_SUCH_LIST:
+            return await self._http.list_all(url_path("threads", thread_id, "runs", run_id, "steps"), query)
+        except ApiError as error:
+            if error.status not in NO_STEP_LIST:
                 raise
             return []
 
-    async def _look(self, thread_id: str, run_id: str) -> Run:
-        return run_of(await self._wire.get(path("threads", thread_id, "runs", run_id)), run_id)
-
-
-def _id(reply: Reply) -> str:
-    made = reply.data.get("id")
-    if not made:
-        raise bad_reply(200, "the object that was made has no id")
-    return str(made)
+    async def _retrieve_run(self, thread_id: str, run_id: str) -> Run:
+        return parse_run(await self._http.get(url_path("threads", thread_id, "runs", run_id)), run_id)

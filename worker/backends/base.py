@@ -1,7 +1,7 @@
-"""What askmill needs of an API, in the words thread, run and step; each backend says it in its own API's.
+"""The protocol that hides which API is used: threads hold messages, runs answer them.
 
-A backend makes one request per call and never retries. It raises only `ApiFault`; what follows from a fault
-is decided in `worker.lifecycle.retry` and `worker.lifecycle.transitions`.
+Each call makes the requests it needs once and never retries. It raises only `ApiError`; what follows from an
+error is decided in `worker.lifecycle`.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from askmill.worker.lifecycle.api_types import Answer, Run, RunLookup, ToolOutpu
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One attempt of one job: all a backend needs to make its thread and run."""
+    """One attempt of one row: everything that a backend needs to create its thread and run."""
 
     batch: str
     row: int
@@ -25,85 +25,96 @@ class RunRequest:
     assistant_id: str | None = None
     """The stored assistant (Assistants API only)."""
     image: str | None = None
-    """A URL, or a path that `resources.row_files` knows."""
+    """A URL, or a path listed in `resources.row_files`."""
     file: str | None = None
     max_completion_tokens: int | None = None
-    """The limit of this attempt, raised ones included."""
+    """The token limit of this attempt, which may be higher than the profile's."""
     follow_up: bool = False
-    """The thread already has messages: the question goes along with the run."""
+    """The thread already has messages, so the question is sent with the run."""
     after: str | None = None
-    """With `follow_up`: `Answer.last_message_id` of the turn before; what stands behind it is this turn's."""
+    """With `follow_up`: `Answer.last_message_id` of the previous turn. Later messages are this turn's."""
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What names the run as ours (at most 16 pairs, 64 and 512 characters)."""
-        own = {
+        """The metadata that identifies the run as ours.
+
+        Source: OpenAPI `Metadata`: at most 16 pairs, keys of 64 and values of 512 characters.
+        """
+        identity = {
             "askmill_batch": self.batch,
             "askmill_row": str(self.row),
             "askmill_attempt": str(self.attempt),
         }
-        return {**self.profile.metadata, **own}
+        return {**self.profile.metadata, **identity}
 
 
 class Backend(Protocol):
-    """An API that can answer one question: threads hold messages, runs answer them, steps tell how."""
+    """An API that answers questions: threads hold messages, runs answer them, steps show what a run did."""
 
     api: Api
 
     async def ready(self, profile: Profile, resources: Resources) -> str | None:
-        """Make what every run of a profile needs (Assistants: the assistant, whose id it returns)."""
+        """Create what all runs of a profile share. Returns the assistant's id (Assistants API only)."""
         ...
 
     async def make_store(self, files: tuple[str, ...], name: str) -> str:
-        """Make a vector store of these files and wait until it is ready. Returns its id."""
+        """Create a vector store of these files and wait until it is indexed. Returns its id."""
         ...
 
-    async def make_thread(self, ask: RunRequest) -> str:
-        """Make the thread, with the question on it; costs nothing. Returns its id."""
+    async def make_thread(self, request: RunRequest) -> str:
+        """Create the thread. This costs nothing. Returns its id."""
         ...
 
-    async def make_run(self, ask: RunRequest, thread_id: str) -> Run:
-        """Make the run: this is what is paid for."""
+    async def make_run(self, request: RunRequest, thread_id: str) -> Run:
+        """Create the run. This is the request that costs money."""
         ...
 
-    async def find_run(self, ask: RunRequest, thread_id: str, known: frozenset[str]) -> RunLookup:
-        """Look for the run of this attempt, whose create got no reply.
+    async def find_run(
+        self, request: RunRequest, thread_id: str, earlier_run_ids: frozenset[str]
+    ) -> RunLookup:
+        """Look up the run of this attempt after a create without a reply.
 
-        `known`: runs of earlier attempts, and the last ones of earlier turns on this thread.
+        Args:
+            request: The attempt.
+            thread_id: Its thread.
+            earlier_run_ids: Runs of earlier attempts, and the last runs of earlier turns on the thread.
         """
         ...
 
-    async def look(self, ask: RunRequest, thread_id: str, run_id: str) -> Run:
+    async def look(self, request: RunRequest, thread_id: str, run_id: str) -> Run:
         """Read the run once."""
         ...
 
     async def cancel(self, thread_id: str, run_id: str) -> Run:
-        """Ask the API to end the run; it may complete all the same."""
+        """Cancel the run. It may complete nevertheless."""
         ...
 
     async def submit(
-        self, ask: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
+        self, request: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
     ) -> Run:
-        """Give the outputs of all calls at once. The run that goes on may have another id (Responses)."""
+        """Send the outputs of all function calls. The returned run may have another id (Responses)."""
         ...
 
-    async def find_submitted(self, ask: RunRequest, thread_id: str, run_id: str) -> RunLookup:
-        """After a `submit` without a reply: the run that goes on, or NOTHING when outputs did not arrive."""
+    async def find_submitted(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:
+        """Look up the continued run after a `submit` without a reply; NOTHING if no output arrived."""
         ...
 
-    async def read(self, ask: RunRequest, thread_id: str, run_id: str | None) -> Answer:
-        """All messages of the run and all its steps. `run_id` None: adopt what stands on the thread."""
+    async def read(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
+        """Read the run's messages and steps. Without `run_id`, adopt what is on the thread."""
         ...
 
     async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
-        """Delete the messages behind `after`, which a dead run's turn left on a shared thread.
+        """Delete the messages that a failed turn left on a shared thread.
 
-        `after` None: the first turn's, behind the profile's `opening` messages.
+        Args:
+            thread_id: The thread.
+            after: The last message to keep; None deletes the first turn.
+            opening: How many opening messages the profile puts before the first turn.
         """
         ...
 
     async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
-        """The content of a file of `Answer.files`; ApiFault `too_large` past the limit, not reading on."""
+        """Download a file of `Answer.files`. Raises ApiError `too_large` past the limit."""
         ...
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Every way a request can go wrong, as one `ApiError`: what was said, how long to wait, whether it was sent.
+"""Translation of everything that can go wrong with a request into one `ApiError`.
 
     reply with a status ≥ 400                     status, code, type, message, param, retry_after_s
     reply with 200 that is not JSON               status 200, code bad_reply
@@ -9,14 +9,14 @@
     read timeout                                  no status, sent True: it may have been carried out
 
 The SDK's aiohttp transport reports a lost connection as a *connect* timeout (openai 3.54,
-`_vendor/httpx_aiohttp/transport.py`: `ClientConnectionError` → `ConnectTimeout`), so what happened is read
-from aiohttp's own exception below it.
+`_vendor/httpx_aiohttp/transport.py`: `ClientConnectionError` → `ConnectTimeout`), so the cause is read from
+the aiohttp exception below it.
 """
 
+import re
 from collections.abc import Awaitable, Mapping
 from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
-from re import compile as regex
 from typing import Any, TypeVar
 
 import aiohttp
@@ -34,13 +34,17 @@ from askmill.jobs.openai_client.redirects_and_proxies import (
     redirection_of,
     refused_by_proxy,
 )
+from askmill.worker.backends.coerce import Json, optional_text, parse_number
 from askmill.worker.lifecycle.api_types import ApiError
 
-Told = TypeVar("Told")
-SPAN = regex(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-NESTED = 4
-"""How deep error objects have been seen to lie in one another, and one more."""
+T = TypeVar("T")
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MAX_WAIT_S = 1e9
+MAX_NESTING = 4
+"""Three levels of error objects within one another have been seen."""
+NOT_CANCELLABLE = frozenset({400, 409})
+"""Statuses of a cancel that came too late."""
 NEVER_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -50,51 +54,61 @@ NEVER_SENT = (
 """Raised before the first byte of a request is written."""
 
 
-async def told(call: Awaitable[Told], secret: str = "", api_client: openai.AsyncOpenAI | None = None) -> Told:
-    """Await a request of the SDK or of aiohttp; whatever it raises comes out as `ApiError`.
+async def translate_errors(
+    call: Awaitable[T], secret: str = "", api_client: openai.AsyncOpenAI | None = None
+) -> T:
+    """Await a request of the SDK or of aiohttp.
 
-    With `api_client`, the one that asks, faults of its proxy and redirects are told in full.
+    Args:
+        call: The request.
+        secret: A key to remove from error messages.
+        api_client: The client that sends the request. With it, messages name its proxy and its redirect.
+
+    Returns:
+        The result of the request.
+
+    Raises:
+        ApiError: Whatever went wrong with the request.
     """
     try:
         return await call
     except (openai.OpenAIError, aiohttp.ClientError, OSError, JSONDecodeError) as error:
-        # The chain below holds the request with its credentials.
-        raise (_fault_on_the_way(error, api_client) or fault_of(error, secret)) from None
+        # `from None`: the chain below holds the request with its credentials.
+        raise (_redirect_or_proxy_error(error, api_client) or error_from_exception(error, secret)) from None
 
 
-def _fault_on_the_way(error: BaseException, api_client: openai.AsyncOpenAI | None) -> ApiError | None:
-    """A redirect or a fault of the proxy: about the way to the API, not about what was asked."""
+def _redirect_or_proxy_error(error: BaseException, api_client: openai.AsyncOpenAI | None) -> ApiError | None:
+    """The error of a redirect or a proxy, which concerns the connection rather than the request."""
     if api_client is None or isinstance(error, ApiError):
         return None
     if isinstance(error, openai.APIStatusError) and is_redirect(error.status_code):
-        return _redirected(error.status_code, redirection_of(error, api_client), api_client)
-    words = proxy_fault(error, api_client)
-    if words is None:
+        return _redirect_error(error.status_code, redirection_of(error, api_client), api_client)
+    message = proxy_fault(error, api_client)
+    if message is None:
         return None
-    refused = getattr(
-        _network_error(error), "status", 407 if isinstance(error, openai.APIStatusError) else None
-    )
-    code = PROXY_REFUSED if refused is not None and refused < 500 else "not_connected"
-    return ApiError(None, code=code, message=redact_api_text(words, api_client.api_key), sent=False)
+    default_status = 407 if isinstance(error, openai.APIStatusError) else None
+    status = getattr(_network_error(error), "status", default_status)
+    code = PROXY_REFUSED if status is not None and status < 500 else "not_connected"
+    return ApiError(None, code=code, message=redact_api_text(message, api_client.api_key), sent=False)
 
 
-def fault_without_answer(
-    status: int, asked: str, location: str | None, api_client: openai.AsyncOpenAI
+def redirect_or_proxy_error(
+    status: int, url: str, location: str | None, api_client: openai.AsyncOpenAI
 ) -> ApiError | None:
-    """The fault of a GET that got a redirect, or a proxy's refusal in the API's place; None for any other."""
+    """The error of a GET that got a redirect or a proxy's refusal; None for a reply of the API itself."""
     if is_redirect(status):
-        return _redirected(status, redirection(api_client, "GET", asked, status, location), api_client)
+        return _redirect_error(status, redirection(api_client, "GET", url, status, location), api_client)
     if status == PROXY_WANTS_PASSWORD:
         return ApiError(None, code=PROXY_REFUSED, message=refused_by_proxy(status, api_client), sent=False)
     return None
 
 
-def _redirected(status: int, words: str, api_client: openai.AsyncOpenAI) -> ApiError:
-    return ApiError(status, code=REDIRECTED, message=redact_api_text(words, api_client.api_key))
+def _redirect_error(status: int, message: str, api_client: openai.AsyncOpenAI) -> ApiError:
+    return ApiError(status, code=REDIRECTED, message=redact_api_text(message, api_client.api_key))
 
 
-def fault_of(error: BaseException, secret: str = "") -> ApiError:
-    """The fault that an exception of the SDK or of aiohttp stands for."""
+def error_from_exception(error: BaseException, secret: str = "") -> ApiError:
+    """The error that an exception of the SDK or of aiohttp stands for."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, openai.APIStatusError):
@@ -102,137 +116,128 @@ def fault_of(error: BaseException, secret: str = "") -> ApiError:
         return fault_of_reply(reply.status_code, reply.headers, reply.content, secret)
     if isinstance(error, openai.APIResponseValidationError | JSONDecodeError):
         return bad_reply(getattr(error, "status_code", 200), str(error), secret)
-    network = _network_error(error)
-    words = redact_api_text(str(network) or type(network).__name__, secret)
-    sent = not isinstance(network, NEVER_SENT)
-    return ApiError(status=None, code=_network_code(network), message=words, sent=sent)
+    cause = _network_error(error)
+    message = redact_api_text(str(cause) or type(cause).__name__, secret)
+    return ApiError(
+        status=None, code=_network_code(cause), message=message, sent=not isinstance(cause, NEVER_SENT)
+    )
 
 
 def fault_of_reply(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> ApiError:
-    """The fault that a reply with an error status stands for.
+    """The error of a reply with an error status.
 
-    `body` is OpenAI's `{"error": {message, type, param, code}}`, or whatever a proxy or another server sends.
+    Args:
+        status: The HTTP status.
+        headers: The reply's headers.
+        body: OpenAI's `{"error": {message, type, param, code}}`, or what a proxy or another server sends.
+        secret: A key to remove from the message.
     """
-    error = _error_object(body)
-    return _fault(
-        status, error, error.get("message") or body[:300].decode("utf-8", "replace"), headers, secret
-    )
+    try:
+        data = innermost_error(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        data = {}
+    message = data.get("message") or body[:300].decode("utf-8", "replace")
+    return _api_error(status, data, message, headers, secret)
 
 
-def fault_within(reply: Mapping[str, Any], headers: Mapping[str, str], secret: str = "") -> ApiError | None:
-    """The fault that an error object in a reply with status 200 stands for; None where the reply is none.
+def fault_within(reply: Json, headers: Mapping[str, str], secret: str = "") -> ApiError | None:
+    """The error of a reply with status 200 that holds an error object; None for any other reply.
 
-    A number as its code is the status that the server behind has answered with.
+    A numeric code of the error object is the status of the upstream server.
     """
     if not reply.get("error") or "status" in reply or reply.get("object", "error") != "error":
         return None
-    error = error_in(reply)
-    code = str(error.get("code"))
+    data = innermost_error(reply)
+    code = str(data.get("code"))
     status = int(code) if code.isdecimal() and 400 <= int(code) < 600 else 200
-    return _fault(status, error, error.get("message") or str(dict(reply))[:300], headers, secret)
+    return _api_error(status, data, data.get("message") or str(reply)[:300], headers, secret)
 
 
-def _fault(
-    status: int, error: Mapping[str, Any], message: Any, headers: Mapping[str, str], secret: str
-) -> ApiError:
+def _api_error(status: int, data: Json, message: Any, headers: Mapping[str, str], secret: str) -> ApiError:
     return ApiError(
         status=status,
-        code=_text(error.get("code")),
-        type=_text(error.get("type")),
+        code=optional_text(data.get("code")),
+        type=optional_text(data.get("type")),
         message=redact_api_text(str(message).strip(), secret),
-        param=_text(error.get("param")),
-        retry_after_s=retry_after_s(headers, limited=status == 429),
+        param=optional_text(data.get("param")),
+        retry_after_s=retry_after_s(headers, rate_limited=status == 429),
     )
 
 
-def bad_reply(status: int, what: str, secret: str = "") -> ApiError:
-    """A reply that cannot be understood although its status says that all is well."""
-    return ApiError(status=status, code="bad_reply", message=redact_api_text(what[:300], secret))
+def bad_reply(status: int, message: str, secret: str = "") -> ApiError:
+    """The error of a reply that cannot be understood although its status is not an error."""
+    return ApiError(status=status, code="bad_reply", message=redact_api_text(message[:300], secret))
 
 
-def retry_after_s(headers: Mapping[str, str], *, limited: bool) -> float | None:
-    """How long the server asks us to wait, or None.
+def retry_after_s(headers: Mapping[str, str], *, rate_limited: bool) -> float | None:
+    """Read how long the server asks us to wait.
 
-    Retry-After-Ms and Retry-After (seconds, or an HTTP date, counted from the reply's own Date) first; the
-    x-ratelimit-reset-* headers stand on every reply of OpenAI's and mean a wait only on a 429 (`limited`).
+    Retry-After-Ms and Retry-After (seconds, or an HTTP date, counted from the reply's own Date) come first.
+    OpenAI sends the x-ratelimit-reset-* headers with every reply; they mean a wait only on a 429.
+
+    Args:
+        headers: The reply's headers.
+        rate_limited: Whether the status is 429.
+
+    Returns:
+        The wait in seconds, or None.
     """
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value and (wait_s := _number(value)) is not None:
-            return max(0.0, wait_s * unit_s)
-    until, now = _date(headers.get("retry-after", "")), _date(headers.get("date", ""))
+        if (wait := parse_number(headers.get(name), MAX_WAIT_S)) is not None:
+            return wait * unit_s
+    until, now = _http_date(headers.get("retry-after", "")), _http_date(headers.get("date", ""))
     if until is not None and now is not None:
         return max(0.0, until - now)
-    return _reset_s(headers) if limited else None
+    return _rate_limit_reset_s(headers) if rate_limited else None
 
 
-def _reset_s(headers: Mapping[str, str]) -> float | None:
+def _rate_limit_reset_s(headers: Mapping[str, str]) -> float | None:
     kinds = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-reset-{kind}")]
-    used_up = [kind for kind in kinds if headers.get(f"x-ratelimit-remaining-{kind}") == "0"]
-    waits = [_span_s(headers[f"x-ratelimit-reset-{kind}"]) for kind in used_up or kinds]
+    exhausted = [kind for kind in kinds if headers.get(f"x-ratelimit-remaining-{kind}") == "0"]
+    waits = [_duration_s(headers[f"x-ratelimit-reset-{kind}"]) for kind in exhausted or kinds]
     return max((wait for wait in waits if wait is not None), default=None)
 
 
-def _span_s(text: str) -> float | None:
+def _duration_s(text: str) -> float | None:
     """Seconds of OpenAI's notation: `1s`, `6m0s`, `20ms`, `1h2m3.5s`; plain numbers are seconds."""
-    found = SPAN.findall(text)
-    if not found:
-        return _number(text)
-    return float(sum(float(number) * SECONDS[unit] for number, unit in found))
+    parts = DURATION.findall(text)
+    if not parts:
+        return parse_number(text, MAX_WAIT_S)
+    return float(sum(float(number) * UNIT_S[unit] for number, unit in parts))
 
 
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if 0 <= number < 1e9 else None
-
-
-def _date(text: str) -> float | None:
+def _http_date(text: str) -> float | None:
     try:
         return parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _error_object(body: bytes) -> dict[str, Any]:
-    """The error object of a reply; empty where there is none."""
-    try:
-        return error_in(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        return {}
-
-
-def error_in(reply: Any) -> dict[str, Any]:
-    """The innermost error object.
+def innermost_error(reply: Any) -> Json:
+    """The innermost error object of a reply; empty where there is none.
 
     Compatible servers send it bare, as text, in a list, within another one, or under `detail`.
     """
-    found: Any = reply[0] if isinstance(reply, list) and reply else reply
-    for _ in range(NESTED):
-        if not isinstance(found, dict):
+    data: Any = reply[0] if isinstance(reply, list) and reply else reply
+    for _ in range(MAX_NESTING):
+        if not isinstance(data, dict):
             return {}
-        inner = found.get("error") or (None if found.get("message") else found.get("detail"))
+        inner = data.get("error") or (None if data.get("message") else data.get("detail"))
         if isinstance(inner, str):
-            return {**found, "message": inner}
+            return {**data, "message": inner}
         if not isinstance(inner, dict):
             break
-        found = {"code": found.get("code"), "type": found.get("type"), **inner}
-    return dict(found)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+        data = {"code": data.get("code"), "type": data.get("type"), **inner}
+    return dict(data)
 
 
 def _network_error(error: BaseException) -> BaseException:
-    """The exception of aiohttp below the SDK's, else a timeout's, else the SDK's."""
-    below: BaseException | None = error
-    while below is not None:
-        if isinstance(below, aiohttp.ClientError | TimeoutError):
-            return below
-        below = below.__cause__ or below.__context__
+    """The aiohttp exception below the SDK's, else a timeout's, else the SDK's own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, aiohttp.ClientError | TimeoutError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
     return error
 
 

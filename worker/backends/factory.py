@@ -1,4 +1,4 @@
-"""Which backend speaks which API; importing it imports the SDK."""
+"""Choice of the backend for an API. Importing this module imports the OpenAI SDK."""
 
 from openai import AsyncOpenAI
 
@@ -9,5 +9,5 @@ from askmill.worker.backends.responses import ResponsesBackend
 
 
 def backend_for(api: Api, client: AsyncOpenAI) -> Backend:
-    """The backend of an API; it owns the client from here on and closes it."""
+    """Create the backend of an API. The backend owns the client and closes it."""
     return AssistantsBackend(client) if api == "assistants" else ResponsesBackend(client)

@@ -1,4 +1,4 @@
-"""Files at the API: their names, remembered, and the content of those that a run generated."""
+"""Files at the API: names, the content of generated files, and vector stores."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -9,83 +9,94 @@ from openai import APIStatusError
 
 from askmill.jobs.model.errors import ApiUnavailable, AskmillError
 from askmill.jobs.openai_client.uploads import make_vector_store
-from askmill.worker.backends.coerce import moment_of
-from askmill.worker.backends.http import HttpClient, path
+from askmill.worker.backends.coerce import parse_timestamp
+from askmill.worker.backends.http import HttpClient, url_path
 from askmill.worker.lifecycle.api_types import ApiError
 
-REMEMBERED = 10_000
-"""Names kept: a batch cites the same few knowledge files in every row."""
-
-NO_LIST = frozenset({400, 403, 404, 405, 410, 501})
-
-
-def _may_pass(error: AskmillError) -> bool:
-    """Whether it is told of a server in trouble, or away, or of too many requests; not of a refusal."""
-    if not isinstance(error, ApiUnavailable):
-        return False
-    met = error.__context__
-    return not isinstance(met, APIStatusError) or met.status_code >= 500 or met.status_code in {408, 409, 429}
+MAX_CACHED_NAMES = 10_000
+"""A batch cites the same few knowledge files in every row."""
+NOT_LISTED = frozenset({400, 403, 404, 405, 410, 501})
+"""Statuses of a container that has expired, and of a server without this list."""
+NO_NAME = frozenset({400, 403, 404})
+"""Statuses of a file that was deleted or may not be read."""
 
 
-class Files:
-    """Reads files by id."""
+class ApiFiles:
+    """Reads files by id and remembers their names."""
 
-    def __init__(self, wire: HttpClient) -> None:
-        self._wire = wire
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
         self._names: OrderedDict[str, str] = OrderedDict()
 
     async def names(self, file_ids: Iterable[str]) -> dict[str, str]:
-        """The name of each file; its id where it has none. Raises ApiError only where asking again helps."""
+        """Look up the name of each file; its id where it has none. Raises ApiError for other failures."""
         return {file_id: await self._name(file_id) for file_id in file_ids}
 
-    async def content(self, file: dict[str, Any], limit_bytes: int | None) -> bytes:
-        """The bytes of a file of `Answer.files`. Files in a container live 20 minutes after its last use."""
+    async def download(self, file: dict[str, Any], limit_bytes: int | None) -> bytes:
+        """Download a file of `Answer.files`. A container's files expire 20 minutes after its last use."""
         file_id, container_id = file["file_id"], file.get("container_id")
         if container_id:
-            where = path("containers", container_id, "files", file_id, "content")
+            path = url_path("containers", container_id, "files", file_id, "content")
         else:
-            where = path("files", file_id, "content")
-        return await self._wire.download(where, limit_bytes)
+            path = url_path("files", file_id, "content")
+        return await self._http.download(path, limit_bytes)
 
-    async def searchable(self, file_ids: tuple[str, ...], name: str) -> str:
-        """A vector store of these files, ready. Raises ApiError, which pauses the batch or may pass."""
+    async def create_vector_store(self, file_ids: tuple[str, ...], name: str) -> str:
+        """Create a vector store of these files and wait until it is indexed. Returns its id.
+
+        Raises:
+            ApiError: `no_vector_store_yet` if a retry may help, else `vector_store`, which pauses the batch.
+        """
         try:
-            return await make_vector_store(self._wire.client, {id_: id_ for id_ in file_ids}, name)
+            return await make_vector_store(self._http.client, {id_: id_ for id_ in file_ids}, name)
         except AskmillError as error:
-            if _may_pass(error):
+            if _is_transient(error):
                 raise ApiError(None, code="no_vector_store_yet", message=str(error), sent=False) from None
             raise ApiError(404, code="vector_store", message=f"not made again: {error}") from None
 
-    async def left_in(self, container_id: str, since: float) -> list[dict[str, str]]:
-        """What code has left in a container from then on, cited or not: {"file_id", "name"}, in its order.
+    async def list_container_files(self, container_id: str, since: float) -> list[dict[str, str]]:
+        """List the files that code wrote in a container from `since` (Unix seconds) on, cited or not.
 
-        A container that has ended, or a server without such a list, has nothing; other faults are raised.
+        Returns:
+            `{"file_id", "name"}` in the container's order; empty for an expired container and for a server
+            without this list.
         """
         try:
-            listed = await self._wire.list_all(path("containers", container_id, "files"))
-        except ApiError as fault:
-            if fault.status not in NO_LIST:
+            files = await self._http.list_all(url_path("containers", container_id, "files"))
+        except ApiError as error:
+            if error.status not in NOT_LISTED:
                 raise
             return []
         return [
             {"file_id": str(file["id"]), "name": PurePosixPath(str(file.get("path") or "")).name}
-            for file in listed
-            if file.get("source") == "assistant" and (moment_of(file.get("created_at")) or since) >= since
+            for file in files
+            if file.get("source") == "assistant"
+            and (parse_timestamp(file.get("created_at")) or since) >= since
         ]
 
     async def _name(self, file_id: str) -> str:
-        known = self._names.get(file_id)
-        if known is not None:
-            return known
+        if (cached := self._names.get(file_id)) is not None:
+            return cached
         try:
-            told_name = (await self._wire.get(path("files", file_id))).data.get("filename")
-        except ApiError as fault:
-            # A deleted file, or one that may not be read, has no name any more; anything else may pass.
-            if fault.status not in {400, 403, 404}:
+            filename = (await self._http.get(url_path("files", file_id))).data.get("filename")
+        except ApiError as error:
+            if error.status not in NO_NAME:
                 raise
-            told_name = None
-        name = PurePosixPath(str(told_name or file_id)).name or file_id
+            filename = None
+        name = PurePosixPath(str(filename or file_id)).name or file_id
         self._names[file_id] = name
-        if len(self._names) > REMEMBERED:
+        if len(self._names) > MAX_CACHED_NAMES:
             self._names.popitem(last=False)
         return name
+
+
+def _is_transient(error: AskmillError) -> bool:
+    """Whether a retry may help: no reply, a server error or a rate limit, but not a refusal."""
+    if not isinstance(error, ApiUnavailable):
+        return False
+    cause = error.__context__
+    return (
+        not isinstance(cause, APIStatusError)
+        or cause.status_code >= 500
+        or cause.status_code in {408, 409, 429}
+    )

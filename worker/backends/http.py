@@ -1,12 +1,12 @@
-"""Requests to the API with the SDK's address, credentials, headers and query, and JSON as plain objects.
+"""HTTP requests to the API with the SDK's address, credentials, headers and query. JSON stays plain objects.
 
-post, delete     the SDK's own `client.post`, without its models: what is paid for is asked by AsyncOpenAI
-                 itself (docs/decisions/sdk.md)
-get, everything  aiohttp, without the SDK: most of a job's requests are looks at its run, and a typed read
-                 costs the CPU several times what the wire does (`docs/apis.md` has the measurement)
+post, delete   the SDK's own `client.post`, without its models: AsyncOpenAI itself sends what costs money
+               (docs/decisions/sdk.md)
+get            aiohttp, without the SDK: most of a row's requests poll its run, and a typed read costs several
+               times the CPU of the request itself (`docs/apis.md` has the measurement)
 
-Both take the way that `config.proxies` says and follow no redirect. The credentials are each request's own:
-aiohttp sends the defaults of a session to the proxy too.
+Both use the proxy that `config.proxies` selects, and follow no redirect. Credentials are set per request,
+because aiohttp sends the defaults of a session to the proxy too.
 """
 
 import json
@@ -27,16 +27,24 @@ from yarl import URL
 
 from askmill.config.proxies import environment, proxy_for
 from askmill.jobs.openai_client.client import connection_limit, sends_key
-from askmill.worker.backends.coerce import number_of
-from askmill.worker.backends.errors import bad_reply, fault_of_reply, fault_within, fault_without_answer, told
+from askmill.worker.backends.coerce import Json, parse_number
+from askmill.worker.backends.errors import (
+    bad_reply,
+    fault_of_reply,
+    fault_within,
+    redirect_or_proxy_error,
+    translate_errors,
+)
 from askmill.worker.lifecycle.api_types import ApiError
 
 KEEP_ALIVE_S = 60.0
-"""Longer than for creates: aiohttp repeats a GET by itself when it met a connection that was just closed."""
-PAGE = 100
-"""The most that any list gives at once (OpenAPI: `limit`)."""
-LONGEST_HINT_MS = 86_400_000.0
-"""A day: nobody means more."""
+"""Longer than for creates: aiohttp itself repeats a GET that met a connection just closed."""
+PAGE_SIZE = 100
+"""The maximum of every list (OpenAPI: `limit`)."""
+MAX_POLL_HINT_MS = 86_400_000.0
+"""One day. A longer hint is ignored."""
+NOT_COPIED = frozenset({"content-type", "accept-encoding"})
+"""Headers of the SDK that describe its own requests."""
 
 Query = Sequence[tuple[str, str]]
 
@@ -55,37 +63,49 @@ So each job sets this variable in its own task, to count its requests and wait f
 
 @dataclass(frozen=True)
 class Reply:
-    """A JSON object of the API, and the headers it came with."""
+    """A JSON object of the API with the headers of its reply."""
 
-    data: dict[str, Any]
+    data: Json
     headers: Mapping[str, str]
 
     @property
     def poll_after_s(self) -> float | None:
-        """The server's hint when to look again; the SDK reads only the first one, we read each."""
-        hint_ms = number_of(self.headers.get("openai-poll-after-ms"), LONGEST_HINT_MS)
+        """The server's hint when to poll again. The SDK reads only the first hint; askmill reads each."""
+        hint_ms = parse_number(self.headers.get("openai-poll-after-ms"), MAX_POLL_HINT_MS)
         return None if hint_ms is None else hint_ms / 1000
 
+    def created_id(self, kind: str) -> str:
+        """The id of a created object; `kind` names it in the error. Raises ApiError `bad_reply`."""
+        id_ = self.data.get("id")
+        if not id_:
+            raise bad_reply(200, f"the created {kind} has no id")
+        return str(id_)
 
-def reply_of(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Reply:
-    """A reply's JSON object. Raises ApiError: an error, also under status 200; `bad_reply` for no object."""
+
+def parse_reply(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Reply:
+    """Parse a reply that must be a JSON object.
+
+    Raises:
+        ApiError: The server's error, also under status 200; `bad_reply` for anything but a JSON object.
+    """
     if status >= 400:
         raise fault_of_reply(status, headers, body, secret)
     try:
-        data = _loads(body)
+        data = _parse_json(body)
     except (ValueError, RecursionError):
         raise bad_reply(status, f"not JSON: {body[:200].decode('utf-8', 'replace')}", secret) from None
     if not isinstance(data, dict):
         raise bad_reply(status, f"not a JSON object: {type(data).__name__}")
-    if (fault := fault_within(data, headers, secret)) is not None:
-        raise fault
+    if (error := fault_within(data, headers, secret)) is not None:
+        raise error
     return Reply(data, headers)
 
 
-def _loads(body: bytes) -> Any:
-    """JSON; half a surrogate pair, which is no character but which servers send, becomes U+FFFD.
+def _parse_json(body: bytes) -> Any:
+    """Parse JSON; half a surrogate pair becomes U+FFFD.
 
-    Such a half comes of an answer cut within an emoji. Nothing behind this line could store or write it.
+    Servers send one when an answer is cut within an emoji. It is not a character, so it could neither be
+    stored nor written to a file.
     """
     try:
         return orjson.loads(body)
@@ -94,161 +114,154 @@ def _loads(body: bytes) -> Any:
         return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
-def path(*parts: str) -> str:
-    """A path below the API's address; ids are quoted, since compatible servers make them as they like."""
+def url_path(*parts: str) -> str:
+    """A path below the API's address. Parts are quoted: ids of compatible servers may hold any character."""
     return "/".join(quote(part, safe="") for part in parts)
 
 
 class HttpClient:
     """All requests of one backend, each after `before_request`.
 
-    It owns the client and a pool of connections for reading; close it.
+    It owns the SDK's client and a connection pool for reads. Close it.
     """
 
     def __init__(self, client: AsyncOpenAI, headers: Mapping[str, str] | None = None) -> None:
         self.client = client
-        self._extra = dict(headers or {})
-        self._base = str(client.base_url).rstrip("/")
+        self._extra_headers = dict(headers or {})
+        self._base_url = str(client.base_url).rstrip("/")
         self._query = urlencode([(name, str(value)) for name, value in client.default_query.items()])
-        self._proxy = proxy_for(self._base, environment())
+        self._proxy = proxy_for(self._base_url, environment())
         self._session: aiohttp.ClientSession | None = None
-        self._headers = dict[str, str]()
+        self._read_headers = dict[str, str]()
 
-    async def post(self, where: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
+    async def post(self, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Reply:
         """POST one object, exactly once. Raises ApiError."""
         await before_request.get()()
-        options: RequestOptions = {"headers": {**self._extra, **(headers or {})}}
-        call = self.client.post(f"/{where}", cast_to=httpx2.Response, body=body, options=options)
-        return self._reply(await told(call, self.client.api_key, self.client))
+        options: RequestOptions = {"headers": {**self._extra_headers, **(headers or {})}}
+        call = self.client.post(f"/{path}", cast_to=httpx2.Response, body=body, options=options)
+        return self._parse(await translate_errors(call, self.client.api_key, self.client))
 
-    async def delete(self, where: str) -> Reply:
+    async def delete(self, path: str) -> Reply:
         """DELETE one object. Raises ApiError."""
         await before_request.get()()
-        call = self.client.delete(f"/{where}", cast_to=httpx2.Response, options={"headers": self._extra})
-        return self._reply(await told(call, self.client.api_key, self.client))
+        options: RequestOptions = {"headers": self._extra_headers}
+        call = self.client.delete(f"/{path}", cast_to=httpx2.Response, options=options)
+        return self._parse(await translate_errors(call, self.client.api_key, self.client))
 
-    async def get(self, where: str, query: Query = ()) -> Reply:
+    async def get(self, path: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiError."""
         await before_request.get()()
-        return await told(self._get(where, query), self.client.api_key, self.client)
+        return await translate_errors(self._get(path, query), self.client.api_key, self.client)
 
-    async def pages(
-        self, where: str, query: Query = (), after: str | None = None
-    ) -> AsyncIterator[list[Any]]:
-        """The pages of a list, 100 objects each, from behind `after`.
+    async def list_all(self, path: str, query: Query = (), after: str | None = None) -> list[Json]:
+        """GET all objects of a list, page by page, starting after `after`. Raises ApiError.
 
-        The cursor is the last object's id, for the Assistants' lists as for a conversation's items. A server
-        that knows no cursors says `has_more` false or nothing; one that repeats itself is left.
+        The cursor is the last object's id, in the Assistants' lists as in a conversation's items. A server
+        without cursors says `has_more` false or nothing; reading ends when a server repeats a page.
         """
+        entries: list[Json] = []
         while True:
             cursor = [("after", after)] if after else []
-            page = (await self.get(where, [*query, ("limit", str(PAGE)), *cursor])).data
+            page = (await self.get(path, [*query, ("limit", str(PAGE_SIZE)), *cursor])).data
             objects = page.get("data") or []
             last = page.get("last_id") or (objects[-1].get("id") if objects else None)
             if not objects or (after and last == after):
-                return
-            yield objects
+                return entries
+            entries += [entry for entry in objects if isinstance(entry, dict)]
             if not page.get("has_more") or not last:
-                return
+                return entries
             after = last
 
-    async def list_all(self, where: str, query: Query = (), after: str | None = None) -> list[dict[str, Any]]:
-        """All objects of a list."""
-        found: list[dict[str, Any]] = []
-        async for page in self.pages(where, query, after):
-            found += [entry for entry in page if isinstance(entry, dict)]
-        return found
-
-    async def download(self, where: str, limit_bytes: int | None) -> bytes:
-        """GET a file's bytes. Raises ApiError, `too_large` without reading on past `limit_bytes`."""
+    async def download(self, path: str, limit_bytes: int | None) -> bytes:
+        """GET a file's bytes. Raises ApiError, `too_large` without reading past `limit_bytes`."""
         await before_request.get()()
-        return await told(self._content(where, limit_bytes), self.client.api_key, self.client)
+        return await translate_errors(self._download(path, limit_bytes), self.client.api_key, self.client)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
         await self.client.close()
 
-    def _reply(self, raw: httpx2.Response) -> Reply:
-        return reply_of(raw.status_code, raw.headers, raw.content, self.client.api_key)
+    def _parse(self, response: httpx2.Response) -> Reply:
+        return parse_reply(response.status_code, response.headers, response.content, self.client.api_key)
 
-    async def _get(self, where: str, query: Query) -> Reply:
-        async with self._asked(where, query, aiohttp.ClientTimeout(total=self._timeout_s())) as answer:
-            body = await answer.read()
-            return reply_of(answer.status, answer.headers, body, self.client.api_key)
+    async def _get(self, path: str, query: Query) -> Reply:
+        timeout = aiohttp.ClientTimeout(total=self._timeout_s())
+        async with self._response(path, query, timeout) as response:
+            body = await response.read()
+            return parse_reply(response.status, response.headers, body, self.client.api_key)
 
-    async def _content(self, where: str, limit_bytes: int | None) -> bytes:
-        patience = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
-        async with self._asked(where, (), patience) as answer:
-            if answer.status >= 400:
-                raise fault_of_reply(answer.status, answer.headers, await answer.read(), self.client.api_key)
-            found = bytearray()
-            async for piece in answer.content.iter_any():
-                found += piece
-                if limit_bytes is not None and max(len(found), answer.content_length or 0) > limit_bytes:
-                    size = f"{answer.content_length:,}" if answer.content_length else f"over {limit_bytes:,}"
+    async def _download(self, path: str, limit_bytes: int | None) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
+        async with self._response(path, (), timeout) as response:
+            if response.status >= 400:
+                body = await response.read()
+                raise fault_of_reply(response.status, response.headers, body, self.client.api_key)
+            content, length = bytearray(), response.content_length
+            async for chunk in response.content.iter_any():
+                content += chunk
+                if limit_bytes is not None and max(len(content), length or 0) > limit_bytes:
+                    size = f"{length:,}" if length else f"over {limit_bytes:,}"
                     raise ApiError(
                         200, code="too_large", message=f"{size} bytes, of which {limit_bytes:,} fit"
                     )
-            return bytes(found)
+            return bytes(content)
 
     @asynccontextmanager
-    async def _asked(
-        self, where: str, query: Query, patience: aiohttp.ClientTimeout
+    async def _response(
+        self, path: str, query: Query, client_timeout: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET, with the credentials of this request. Raises ApiError for a redirect and a proxy's refusal."""
-        session, url, proxy = self._open(), self._url(where, query), self._proxy
+        """GET with this request's own credentials. Raises ApiError for a redirect and a proxy's refusal."""
+        session, url, proxy = self._open_session(), self._url(path, query), self._proxy
         async with session.get(
             url,
-            headers=self._headers,
-            timeout=patience,
+            headers=self._read_headers,
+            timeout=client_timeout,
             proxy=None if proxy is None else proxy.url,
-            proxy_headers=proxy.headers if proxy is not None and self._in_tunnel else None,
+            proxy_headers=proxy.headers if proxy is not None and self._over_tls else None,
             allow_redirects=False,
-        ) as answer:
-            location = answer.headers.get("location")
-            fault = fault_without_answer(answer.status, str(url), location, self.client)
-            if fault is not None:
-                raise fault
-            yield answer
+        ) as response:
+            location = response.headers.get("location")
+            error = redirect_or_proxy_error(response.status, str(url), location, self.client)
+            if error is not None:
+                raise error
+            yield response
 
-    def _url(self, where: str, query: Query) -> URL:
-        said = "&".join(part for part in (self._query, urlencode(query)) if part)
-        return URL(f"{self._base}/{where}?{said}" if said else f"{self._base}/{where}", encoded=True)
+    def _url(self, path: str, query: Query) -> URL:
+        full_query = "&".join(part for part in (self._query, urlencode(query)) if part)
+        url = f"{self._base_url}/{path}"
+        return URL(f"{url}?{full_query}" if full_query else url, encoded=True)
 
     def _timeout_s(self) -> float | None:
         timeout = self.client.timeout
         return timeout.read if isinstance(timeout, httpx2.Timeout) else timeout
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._headers = self._own_headers()
+            self._read_headers = self._copied_headers()
+            tls = self._over_tls or (self._proxy is not None and self._proxy.url.startswith("https"))
+            context: ssl.SSLContext | bool = httpx2.create_ssl_context() if tls else True
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=connection_limit(), keepalive_timeout=KEEP_ALIVE_S, ssl=self._tls()
+                    limit=connection_limit(), keepalive_timeout=KEEP_ALIVE_S, ssl=context
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
     @property
-    def _in_tunnel(self) -> bool:
-        """Whether a proxy would see nothing of a request but its CONNECT."""
-        return self._base.startswith("https")
+    def _over_tls(self) -> bool:
+        """Whether the API is reached over TLS: then a proxy sees nothing of a request but its CONNECT."""
+        return self._base_url.startswith("https")
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        over_tls = self._in_tunnel or (self._proxy is not None and self._proxy.url.startswith("https"))
-        return httpx2.create_ssl_context() if over_tls else True
-
-    def _own_headers(self) -> dict[str, str]:
-        """The SDK's own headers, read once inside the loop; those that the SDK leaves out are not text."""
-        to_proxy = {} if self._proxy is None or self._in_tunnel else self._proxy.headers
-        all_headers = {**self.client.default_headers, **self.client.auth_headers, **self._extra, **to_proxy}
-        unfit = {"content-type", "accept-encoding"}
-        if not sends_key(self.client):
-            unfit.add("authorization")
+    def _copied_headers(self) -> dict[str, str]:
+        """The SDK's headers and, without a tunnel, the proxy's. The SDK's omitted headers are not text."""
+        for_proxy = {} if self._proxy is None or self._over_tls else self._proxy.headers
+        sdk_headers = {**self.client.default_headers, **self.client.auth_headers}
+        headers = {**sdk_headers, **self._extra_headers, **for_proxy}
+        left_out = NOT_COPIED if sends_key(self.client) else NOT_COPIED | {"authorization"}
         return {
             name: value
-            for name, value in all_headers.items()
-            if isinstance(value, str) and name.lower() not in unfit
+            for name, value in headers.items()
+            if isinstance(value, str) and name.lower() not in left_out
         }

@@ -1,14 +1,14 @@
-"""The Responses API as a Backend: conversations and background responses, without a list to look in.
+"""The Responses API as a Backend: conversations and background responses. The API has no list of responses.
 
-    make_thread POST /conversations                opening messages; stored before the response is made
-    make_run    POST /responses                    the question; background, store, Idempotency-Key
-    find_run    GET  /conversations/C/items        items there: the answer, to be adopted
-    look        GET  /responses/R
-    submit      POST /responses                    the outputs: a new response on the same conversation
-    read        the response that the last look saw, GET /conversations/C/items for functions' outputs
+create_thread   POST /conversations             opening messages, stored before the response is created
+create_run      POST /responses                 the question; background, store, Idempotency-Key
+recover_run     GET  /conversations/C/items     items found there are the answer, to be adopted
+poll_run        GET  /responses/R
+submit          POST /responses                 the outputs: a new response on the same conversation
+read_answer     the polled response, GET /conversations/C/items for the functions' outputs
 
-A response's items join its conversation when it completes, and do not name the response. A run that is only
-known by its items has the id `items:CONVERSATION`.
+A response's items join its conversation when it completes, and they do not name the response. A run of which
+only the items are known has the id `items:CONVERSATION`.
 """
 
 import hashlib
@@ -21,28 +21,28 @@ from openai import AsyncOpenAI
 from askmill.jobs.model.models import BY_ITEMS, Api, Step, Usage
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.params import includes
-from askmill.worker.backends.answer_builder import finished
+from askmill.worker.backends.answer_builder import build_answer
 from askmill.worker.backends.base import RunRequest
-from askmill.worker.backends.coerce import moment_of
-from askmill.worker.backends.errors import bad_reply
-from askmill.worker.backends.files import Files
-from askmill.worker.backends.http import HttpClient, Reply, path
+from askmill.worker.backends.coerce import Json, parse_timestamp
+from askmill.worker.backends.errors import NOT_CANCELLABLE
+from askmill.worker.backends.files import ApiFiles
+from askmill.worker.backends.http import HttpClient, Reply, url_path
 from askmill.worker.backends.request_body import conversation_params, response_params, response_question
 from askmill.worker.backends.responses_parse import (
-    Json,
-    behind_question,
-    containers_of,
-    draft_of,
-    going_on,
-    output_of,
-    outputs_of,
-    previous_of,
-    run_of,
-    step_of,
+    container_ids,
+    continuation_metadata,
+    draft_from_items,
+    function_outputs,
+    items_after_question,
+    parse_run,
+    parse_step,
+    previous_response_id,
+    response_items,
     tool_calls,
-    written,
+    without_input,
 )
 from askmill.worker.lifecycle.api_types import (
+    ENDED,
     Answer,
     ApiError,
     LookupKind,
@@ -52,188 +52,196 @@ from askmill.worker.lifecycle.api_types import (
     ToolOutput,
 )
 
-NOT_CANCELLABLE = frozenset({400, 409})
-ENDED = frozenset({"completed", "failed", "cancelled", "incomplete"})
-KEPT = 512
-"""Ended responses kept from the look to the read that follows at once: one request a job less."""
+MAX_CACHED_RESPONSES = 512
+"""Ended responses are kept from the last poll to the read that follows, which saves one request a row."""
 
 
 class ResponsesBackend:
-    """Asks OpenAI, or a server that speaks Responses with conversations. One per process and event loop."""
+    """Backend of a server with responses and conversations. Use one per process and event loop."""
 
     api: Api = "responses"
 
     def __init__(self, client: AsyncOpenAI) -> None:
-        self._wire = HttpClient(client)
-        self._files = Files(self._wire)
+        self._http = HttpClient(client)
+        self._files = ApiFiles(self._http)
         self._ended: OrderedDict[str, Json] = OrderedDict()
 
-    async def ready(self, profile: Profile, resources: Resources) -> str | None:  # noqa: ARG002 -- makes nothing
+    async def ready(self, profile: Profile, resources: Resources) -> str | None:  # noqa: ARG002 -- no assistants
         return None
 
     async def make_store(self, files: tuple[str, ...], name: str) -> str:
-        return await self._files.searchable(files, name)
+        return await self._files.create_vector_store(files, name)
 
-    async def make_thread(self, ask: RunRequest) -> str:
-        made = (await self._wire.post("conversations", conversation_params(ask))).data.get("id")
-        if not made:
-            raise bad_reply(200, "the conversation that was made has no id")
-        return str(made)
+    async def make_thread(self, request: RunRequest) -> str:
+        reply = await self._http.post("conversations", conversation_params(request))
+        return reply.created_id("conversation")
 
-    async def make_run(self, ask: RunRequest, thread_id: str) -> Run:
-        params = {**response_params(ask, thread_id), "input": response_question(ask)}
-        return await self._create(params, f"{ask.batch}-{ask.row}-{ask.attempt}")
+    async def make_run(self, request: RunRequest, thread_id: str) -> Run:
+        params = {**response_params(request, thread_id), "input": response_question(request)}
+        return await self._create_response(params, _idempotency_key(request))
 
-    async def find_run(self, ask: RunRequest, thread_id: str, known: frozenset[str]) -> RunLookup:  # noqa: ARG002 -- items
-        """As the Protocol; a lock is not seen here: only the next create can tell (`conversation_locked`)."""
-        return _found(await self._turn(ask, thread_id), thread_id)
+    async def find_run(
+        self,
+        request: RunRequest,
+        thread_id: str,
+        earlier_run_ids: frozenset[str],  # noqa: ARG002 -- items name no run
+    ) -> RunLookup:
+        """As in the protocol. A running response is not seen: only the next create meets its lock."""
+        return _lookup(await self._turn_items(request, thread_id), thread_id)
 
-    async def look(self, ask: RunRequest, thread_id: str, run_id: str) -> Run:
+    async def look(self, request: RunRequest, thread_id: str, run_id: str) -> Run:
         if run_id.startswith(BY_ITEMS):
-            return _run_by_items(await self._turn(ask, thread_id), thread_id)
-        reply = await self._get(ask, run_id)
-        self._keep(reply.data)
-        return run_of(reply.data, reply.poll_after_s)
+            return _run_from_items(await self._turn_items(request, thread_id), thread_id)
+        reply = await self._retrieve(request, run_id)
+        self._cache_if_ended(reply.data)
+        return parse_run(reply.data, reply.poll_after_s)
 
-    async def cancel(self, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- by id
-        """As the Protocol; a response that cannot be cancelled any more is read instead."""
+    async def cancel(self, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- responses are cancelled by id
+        """As in the protocol. A response that can no longer be cancelled is read instead."""
         if run_id.startswith(BY_ITEMS):
             return Run(id=run_id, status=RunStatus.CANCELLED)
         try:
-            return _over(run_of((await self._wire.post(path("responses", run_id, "cancel"), {})).data))
-        except ApiError as fault:
-            if fault.status not in NOT_CANCELLABLE:
+            reply = await self._http.post(url_path("responses", run_id, "cancel"), {})
+        except ApiError as error:
+            if error.status not in NOT_CANCELLABLE:
                 raise
-            return _over(run_of((await self._wire.get(path("responses", run_id))).data))
+            reply = await self._http.get(url_path("responses", run_id))
+        run = parse_run(reply.data)
+        # A response with function calls has already ended: not to answer them is to cancel the run.
+        return replace(run, status=RunStatus.CANCELLED) if run.status == RunStatus.REQUIRES_ACTION else run
 
     async def submit(
-        self, ask: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
+        self, request: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
     ) -> Run:
-        """As the Protocol: a new response; its metadata tells the one before and tokens till then."""
-        spent = Usage() if run_id.startswith(BY_ITEMS) else (await self._seen(ask, run_id)).usage
-        given = [
+        """As in the protocol: creates a response whose metadata has the previous one and its tokens."""
+        spent = Usage() if run_id.startswith(BY_ITEMS) else (await self._cached_run(request, run_id)).usage
+        items = [
             {"type": "function_call_output", "call_id": output.call_id, "output": output.output}
             for output in outputs
         ]
-        params = {**response_params(ask, thread_id), "input": given}
-        params["metadata"] = {**ask.metadata, **going_on(run_id, spent)}
+        params = {**response_params(request, thread_id), "input": items}
+        params["metadata"] = {**request.metadata, **continuation_metadata(run_id, spent)}
         calls = hashlib.sha256("/".join(output.call_id for output in outputs).encode()).hexdigest()[:16]
-        return await self._create(params, f"{ask.batch}-{ask.row}-{ask.attempt}-{calls}")
+        return await self._create_response(params, f"{_idempotency_key(request)}-{calls}")
 
-    async def find_submitted(self, ask: RunRequest, thread_id: str, run_id: str) -> RunLookup:
-        """As the Protocol, from the conversation: outputs are there once the next has completed."""
-        items = await self._turn(ask, thread_id)
-        run = await self.look(ask, thread_id, run_id)
-        waiting = {call.id for call in tool_calls(items)}
-        if {call.id for call in run.tool_calls} & waiting:
+    async def find_submitted(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:
+        """As in the protocol. The outputs are on the conversation once the next response has completed."""
+        items = await self._turn_items(request, thread_id)
+        run = await self.look(request, thread_id, run_id)
+        unanswered = {call.id for call in tool_calls(items)}
+        if {call.id for call in run.tool_calls} & unanswered:
             return RunLookup(LookupKind.NOTHING, run)
-        return _found(items, thread_id)
+        return _lookup(items, thread_id)
 
-    async def read(self, ask: RunRequest, thread_id: str, run_id: str | None) -> Answer:
+    async def read(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         if run_id is None or run_id.startswith(BY_ITEMS):
-            items = written(await self._turn(ask, thread_id))
-            steps = [step_of(item, None, ask.attempt, outputs_of(items)) for item in items]
-            # Nobody knows since when: on a shared conversation, files may be of an earlier turn.
-            return await self._answer(ask, items, steps, None if ask.follow_up else 0.0)
-        chain = await self._chain(ask, run_id)
-        items = [item for response in chain for item in output_of(response)]
-        outputs = await self._outputs(ask, thread_id, items)
+            items = without_input(await self._turn_items(request, thread_id))
+            outputs = function_outputs(items)
+            steps = [parse_step(item, None, request.attempt, outputs) for item in items]
+            # The start is unknown: on a shared conversation the files may belong to an earlier turn.
+            return await self._answer(request, items, steps, None if request.follow_up else 0.0)
+        chain = await self._chain(request, run_id)
+        items = [item for response in chain for item in response_items(response)]
+        # askmill sent the outputs of functions, so only the conversation has them.
+        outputs = function_outputs(await self._turn_items(request, thread_id)) if tool_calls(items) else {}
         steps = [
-            step_of(item, str(response.get("id")), ask.attempt, outputs)
+            parse_step(item, str(response.get("id")), request.attempt, outputs)
             for response in chain
-            for item in output_of(response)
+            for item in response_items(response)
         ]
-        since = moment_of(chain[0].get("created_at"))
-        return replace(await self._answer(ask, items, steps, since), run_id=run_id)
+        since = parse_timestamp(chain[0].get("created_at"))
+        return replace(await self._answer(request, items, steps, since), run_id=run_id)
 
     async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
         for item in (await self._items(thread_id, (), after))[0 if after else opening :]:
-            await self._wire.delete(path("conversations", thread_id, "items", item["id"]))
+            await self._http.delete(url_path("conversations", thread_id, "items", item["id"]))
 
     async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
-        return await self._files.content(file, limit_bytes)
+        return await self._files.download(file, limit_bytes)
 
     async def close(self) -> None:
-        await self._wire.close()
+        await self._http.close()
 
-    async def _create(self, params: dict[str, Any], key: str) -> Run:
-        reply = await self._wire.post("responses", params, {"Idempotency-Key": key})
-        self._keep(reply.data)
-        return run_of(reply.data, reply.poll_after_s)
+    async def _create_response(self, params: dict[str, Any], idempotency_key: str) -> Run:
+        reply = await self._http.post("responses", params, {"Idempotency-Key": idempotency_key})
+        self._cache_if_ended(reply.data)
+        return parse_run(reply.data, reply.poll_after_s)
 
-    async def _get(self, ask: RunRequest, run_id: str) -> Reply:
-        query = [("include[]", name) for name in includes(ask.profile)]
-        return await self._wire.get(path("responses", run_id), query)
+    async def _retrieve(self, request: RunRequest, run_id: str) -> Reply:
+        query = [("include[]", name) for name in includes(request.profile)]
+        return await self._http.get(url_path("responses", run_id), query)
 
-    async def _seen(self, ask: RunRequest, run_id: str) -> Run:
-        known = self._ended.get(run_id)
-        return run_of(known) if known else await self.look(ask, "", run_id)
+    async def _cached_run(self, request: RunRequest, run_id: str) -> Run:
+        response = self._ended.get(run_id)
+        return parse_run(response) if response else await self.look(request, "", run_id)
 
-    def _keep(self, response: Json) -> None:
+    def _cache_if_ended(self, response: Json) -> None:
         if response.get("status") in ENDED:
             self._ended[str(response.get("id"))] = response
-            if len(self._ended) > KEPT:
+            if len(self._ended) > MAX_CACHED_RESPONSES:
                 self._ended.popitem(last=False)
 
-    async def _chain(self, ask: RunRequest, run_id: str) -> list[Json]:
-        """The response and those that it goes on from, oldest first."""
+    async def _chain(self, request: RunRequest, run_id: str) -> list[Json]:
+        """The response and those that it continues, oldest first."""
         chain: list[Json] = []
-        link: str | None = run_id
-        while link and not link.startswith(BY_ITEMS):
-            response = self._ended.pop(link, None) or (await self._get(ask, link)).data
+        next_id: str | None = run_id
+        while next_id and not next_id.startswith(BY_ITEMS):
+            response = self._ended.pop(next_id, None) or (await self._retrieve(request, next_id)).data
             chain.insert(0, response)
-            link = previous_of(response)
+            next_id = previous_response_id(response)
         return chain
 
     async def _answer(
-        self, ask: RunRequest, items: list[Json], steps: list[Step | None], since: float | None
+        self, request: RunRequest, items: list[Json], steps: list[Step | None], since: float | None
     ) -> Answer:
-        """`since`: files left in a container from then on (Unix seconds) are this turn's; None: unknown."""
-        draft = draft_of(items)
-        for container_id in containers_of(items) if since is not None else ():
-            for file in await self._files.left_in(container_id, since or 0.0):
-                draft.add_file(file["file_id"], file["name"], container_id)
-        names = await self._files.names(draft.unnamed())
-        answer, _ = finished(draft, names, footnotes=ask.profile.response_schema is None)
+        """Build the answer of a turn's items.
+
+        Args:
+            request: The attempt.
+            items: The turn's items.
+            steps: Their steps.
+            since: Files written in a container from then on (Unix seconds) are this turn's; None if unknown.
+        """
+        draft = draft_from_items(items)
+        if since is not None:
+            for container_id in container_ids(items):
+                for file in await self._files.list_container_files(container_id, since):
+                    draft.add_file(file["file_id"], file["name"], container_id)
+        names = await self._files.names(draft.unnamed_file_ids())
+        answer, _ = build_answer(draft, names, footnotes=request.profile.response_schema is None)
         last = str(items[-1].get("id")) if items else None
         return replace(answer, last_message_id=last, steps=tuple(step for step in steps if step))
 
-    async def _outputs(self, ask: RunRequest, thread_id: str, items: list[Json]) -> dict[str, Any]:
-        """What the functions gave back: we sent it, so it stands only in the conversation."""
-        if not tool_calls(items):
-            return {}
-        return outputs_of(await self._turn(ask, thread_id))
-
-    async def _turn(self, ask: RunRequest, thread_id: str) -> list[Json]:
-        """The conversation's items that belong to this turn, oldest first, without its question."""
-        items = await self._items(thread_id, tuple(includes(ask.profile)), ask.after)
-        if ask.after is None and ask.follow_up:
-            return behind_question(items, ask.question)
-        opening = 0 if ask.after else len(ask.profile.messages)
+    async def _turn_items(self, request: RunRequest, thread_id: str) -> list[Json]:
+        """The conversation's items of this turn, oldest first, without its question."""
+        items = await self._items(thread_id, tuple(includes(request.profile)), request.after)
+        if request.after is None and request.follow_up:
+            return items_after_question(items, request.question)
+        opening = 0 if request.after else len(request.profile.messages)
         return [item for item in items[opening:] if item.get("role") != "user"]
 
     async def _items(self, thread_id: str, include: tuple[str, ...], after: str | None) -> list[Json]:
         query = [("order", "asc"), *(("include[]", name) for name in include)]
-        return await self._wire.list_all(path("conversations", thread_id, "items"), query, after)
+        return await self._http.list_all(url_path("conversations", thread_id, "items"), query, after)
 
 
-def _over(run: Run) -> Run:
-    """A response that called functions has ended: when nobody answers, that is its cancellation."""
-    return replace(run, status=RunStatus.CANCELLED) if run.status == RunStatus.REQUIRES_ACTION else run
+def _idempotency_key(request: RunRequest) -> str:
+    return f"{request.batch}-{request.row}-{request.attempt}"
 
 
-def _found(items: list[Json], thread_id: str) -> RunLookup:
-    """What the items of a turn show of a response whose id is not known."""
-    if not written(items):
+def _lookup(items: list[Json], thread_id: str) -> RunLookup:
+    """What the items of a turn show of a response whose id is unknown."""
+    output = without_input(items)
+    if not output:
         return RunLookup(LookupKind.NOTHING)
     if tool_calls(items):
-        return RunLookup(LookupKind.RUN, _run_by_items(items, thread_id))
-    if any(item.get("status") == RunStatus.INCOMPLETE for item in written(items)):
+        return RunLookup(LookupKind.RUN, _run_from_items(items, thread_id))
+    if any(item.get("status") == RunStatus.INCOMPLETE for item in output):
         return RunLookup(LookupKind.ANSWER, Run(id="", status=RunStatus.INCOMPLETE))
     return RunLookup(LookupKind.ANSWER)
 
 
-def _run_by_items(items: list[Json], thread_id: str) -> Run:
+def _run_from_items(items: list[Json], thread_id: str) -> Run:
     calls = tool_calls(items)
     status = RunStatus.REQUIRES_ACTION if calls else RunStatus.COMPLETED
     return Run(id=f"{BY_ITEMS}{thread_id}", status=status, tool_calls=calls)

@@ -1,4 +1,4 @@
-"""The Responses API's JSON as ours: a response is a run, its items are messages and steps.
+"""Parsing of the Responses API's JSON: a response is a run, its items are messages and steps.
 
 response.status           Run.status
 queued, in_progress       the same
@@ -13,19 +13,24 @@ from typing import Any
 
 from askmill.jobs.model.models import Step, Usage
 from askmill.jobs.openai_client.client import redact_api_text
-from askmill.worker.backends.answer_builder import Draft, Passage, marks_of
-from askmill.worker.backends.coerce import count_of, moment_of
+from askmill.worker.backends.answer_builder import Draft, TextPart, parse_annotations
+from askmill.worker.backends.coerce import (
+    Json,
+    json_object,
+    optional_text,
+    parse_timestamp,
+    parse_token_count,
+)
 from askmill.worker.backends.errors import bad_reply
 from askmill.worker.lifecycle.api_types import Run, RunStatus, ToolCall
 
-Json = dict[str, Any]
-PREVIOUS = "askmill_previous"
-"""Metadata of a response that goes on after function calls: the response that called."""
-SPENT = "askmill_spent"
-"""Metadata of such a response: tokens of those before it, `prompt,completion`."""
-ASKED = frozenset({"user", "system", "developer"})
-NAMES_FILE = re.compile(r"/mnt|open|save|write|dump|export|copy|zip|system|subprocess|\.to_|\.\w{1,8}[\"']")
-"""In code: a path, a call that writes, or a name with an extension. Spares a request where there is none."""
+PREVIOUS_KEY = "askmill_previous"
+"""Metadata of a response that continues after function calls: the id of the response that called."""
+SPENT_KEY = "askmill_spent"
+"""Metadata of such a response: tokens of the responses before it, as `prompt,completion`."""
+INPUT_ROLES = frozenset({"user", "system", "developer"})
+WRITES_FILE = re.compile(r"/mnt|open|save|write|dump|export|copy|zip|system|subprocess|\.to_|\.\w{1,8}[\"']")
+"""In code: a path, a call that writes, or a name with an extension. Other code needs no list of files."""
 STEP_TYPES = {
     "message": "message",
     "reasoning": "reasoning",
@@ -36,144 +41,149 @@ STEP_TYPES = {
 }
 
 
-def run_of(data: Json, poll_after_s: float | None = None) -> Run:
-    """The run that a response is. Raises ApiFault `bad_reply` for an object that is none."""
+def parse_run(data: Json, poll_after_s: float | None = None) -> Run:
+    """Parse a response as a run. Raises ApiError `bad_reply` for an object that is not a response."""
     run_id, status = data.get("id"), data.get("status")
     if not run_id or not status:
         raise bad_reply(200, f"no response: its fields are {', '.join(sorted(data))[:200]}")
-    error = _object(data, "error")
-    reason, original = _incomplete_reason(data)
-    calls = tool_calls(output_of(data)) if status == "completed" else ()
+    error = json_object(data, "error")
+    reason, api_reason = _incomplete_reason(data)
+    calls = tool_calls(response_items(data)) if status == "completed" else ()
     return Run(
         id=str(run_id),
         status=RunStatus.REQUIRES_ACTION if calls else str(status),
-        error_code=_text(error.get("code")),
-        error_message=redact_api_text(str(error.get("message") or original or "")) or None,
+        error_code=optional_text(error.get("code")),
+        error_message=redact_api_text(str(error.get("message") or api_reason or "")) or None,
         incomplete_reason=reason,
         tool_calls=calls,
-        created_at=moment_of(data.get("created_at")),
-        finished_at=moment_of(data.get("completed_at")),
-        model=_text(data.get("model")),
-        usage=spent_before(data).plus(_own_usage(data)),
+        created_at=parse_timestamp(data.get("created_at")),
+        finished_at=parse_timestamp(data.get("completed_at")),
+        model=optional_text(data.get("model")),
+        usage=_spent_before(data).plus(_own_usage(data)),
         poll_after_s=poll_after_s,
     )
 
 
 def _incomplete_reason(data: Json) -> tuple[str | None, str | None]:
-    """The reason in the words of both APIs, and the API's own where they differ."""
-    reason = _text(_object(data, "incomplete_details").get("reason"))
+    """The reason by its Assistants name, and the API's own name where that differs."""
+    reason = optional_text(json_object(data, "incomplete_details").get("reason"))
     if reason == "max_output_tokens":
         return "max_completion_tokens", reason
     return reason, None
 
 
 def _own_usage(data: Json) -> Usage:
-    usage = _object(data, "usage")
-    return Usage(count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens")))
+    usage = json_object(data, "usage")
+    return Usage(parse_token_count(usage.get("input_tokens")), parse_token_count(usage.get("output_tokens")))
 
 
-def spent_before(data: Json) -> Usage:
-    """Tokens of the responses that this one goes on from."""
-    told = str(_object(data, "metadata").get(SPENT) or ",").split(",")
-    return Usage(*(count_of(count) for count in [*told, "", ""][:2]))
+def _spent_before(data: Json) -> Usage:
+    """Tokens of the responses that this one continues."""
+    counts = str(json_object(data, "metadata").get(SPENT_KEY) or ",").split(",")
+    return Usage(*(parse_token_count(count) for count in [*counts, "", ""][:2]))
 
 
-def previous_of(data: Json) -> str | None:
-    """The response that this one goes on from."""
-    return _object(data, "metadata").get(PREVIOUS)
+def previous_response_id(data: Json) -> str | None:
+    """The id of the response that this one continues."""
+    return json_object(data, "metadata").get(PREVIOUS_KEY)
 
 
-def going_on(run_id: str, spent: Usage) -> dict[str, str]:
-    """The metadata of a response that goes on from `run_id`, until which `spent` was used."""
+def continuation_metadata(run_id: str, spent: Usage) -> dict[str, str]:
+    """The metadata of a response that continues `run_id`; `spent` is the usage up to there."""
     counts = ("" if count is None else str(count) for count in (spent.prompt_tokens, spent.completion_tokens))
-    return {PREVIOUS: run_id, SPENT: ",".join(counts)}
+    return {PREVIOUS_KEY: run_id, SPENT_KEY: ",".join(counts)}
 
 
-def output_of(data: Json) -> list[Json]:
+def response_items(data: Json) -> list[Json]:
     """The items that a response wrote."""
     return [item for item in data.get("output") or () if isinstance(item, dict)]
 
 
-def written(items: Iterable[Json]) -> list[Json]:
-    """Of a conversation's items, those that no question is made of."""
-    return [item for item in items if item.get("role") not in ASKED]
+def without_input(items: Iterable[Json]) -> list[Json]:
+    """A conversation's items without those of its questions."""
+    return [item for item in items if item.get("role") not in INPUT_ROLES]
 
 
 def tool_calls(items: Iterable[Json]) -> tuple[ToolCall, ...]:
-    """The function calls among the items whose output is not there."""
-    found = list(items)
-    answered = outputs_of(found)
+    """The function calls among the items that have no output yet."""
+    items = list(items)
+    outputs = function_outputs(items)
     return tuple(
         ToolCall(str(item.get("call_id")), str(item.get("name")), item.get("arguments") or "{}")
-        for item in found
-        if item.get("type") == "function_call" and item.get("call_id") not in answered
+        for item in items
+        if item.get("type") == "function_call" and item.get("call_id") not in outputs
     )
 
 
-def outputs_of(items: Iterable[Json]) -> dict[str, Any]:
-    """The outputs of functions, by call id."""
-    return {str(item.get("call_id")): item.get("output") for item in items if _is_output(item)}
+def function_outputs(items: Iterable[Json]) -> dict[str, Any]:
+    """The outputs of functions by call id."""
+    return {
+        str(item.get("call_id")): item.get("output")
+        for item in items
+        if item.get("type") == "function_call_output"
+    }
 
 
-def behind_question(items: list[Json], question: str) -> list[Json]:
-    """The items behind the last message that asks this question; none when it does not stand there."""
-    for place in range(len(items) - 1, -1, -1):
-        if items[place].get("role") == "user" and question in _texts(items[place]):
-            return items[place + 1 :]
+def items_after_question(items: list[Json], question: str) -> list[Json]:
+    """The items after the last message with this question; none if the question is not there."""
+    for index in range(len(items) - 1, -1, -1):
+        if items[index].get("role") == "user" and question in _texts(items[index]):
+            return items[index + 1 :]
     return []
 
 
-def containers_of(items: Iterable[Json]) -> list[str]:
-    """Containers whose code may have left files there, each once: code that names no file has left none."""
-    found = (
+def container_ids(items: Iterable[Json]) -> list[str]:
+    """Containers where code may have written files, each once."""
+    ids = (
         item.get("container_id")
         for item in items
-        if item.get("type") == "code_interpreter_call" and NAMES_FILE.search(str(item.get("code") or ""))
+        if item.get("type") == "code_interpreter_call" and WRITES_FILE.search(str(item.get("code") or ""))
     )
-    return list(dict.fromkeys(str(container_id) for container_id in found if container_id))
+    return list(dict.fromkeys(str(container_id) for container_id in ids if container_id))
 
 
-def draft_of(items: Iterable[Json]) -> Draft:
-    """What the messages among the items hold; beside a final answer, commentary is left to the steps."""
-    messages = [item for item in items if item.get("type") == "message" and item.get("role") not in ASKED]
-    final = any(message.get("phase") == "final_answer" for message in messages)
+def draft_from_items(items: Iterable[Json]) -> Draft:
+    """The content of the messages among the items, without commentary if there is a final answer."""
+    messages = [item for item in without_input(items) if item.get("type") == "message"]
+    has_final = any(message.get("phase") == "final_answer" for message in messages)
     draft = Draft()
     for message in messages:
-        if final and message.get("phase") == "commentary":
+        if has_final and message.get("phase") == "commentary":
             continue
-        passages = (_passage(part, draft) for part in message.get("content") or ())
-        draft.messages.append([passage for passage in passages if passage is not None])
+        parts = (_text_part(part, draft) for part in message.get("content") or ())
+        draft.messages.append([part for part in parts if part is not None])
         draft.message_ids.append(str(message.get("id")))
     return draft
 
 
-def _passage(part: Json, draft: Draft) -> Passage | None:
+def _text_part(part: Json, draft: Draft) -> TextPart | None:
     kind = part.get("type")
     if kind in {"output_text", "text"}:
         text = str(part.get("text") or "")
-        return Passage(text, marks_of(part.get("annotations"), draft, text))
+        return TextPart(text, parse_annotations(part.get("annotations"), draft, text))
     if kind == "refusal":
         draft.refusal = True
-        return Passage(str(part.get("refusal") or ""))
+        return TextPart(str(part.get("refusal") or ""))
     draft.unknown.append(str(kind))
     return None
 
 
-def step_of(item: Json, run_id: str | None, attempt: int, outputs: Mapping[str, Any]) -> Step | None:
-    """The step that an item is, without time and tokens, which items do not carry. None: an input of ours."""
-    if _is_output(item) or item.get("role") in ASKED:
+def parse_step(item: Json, run_id: str | None, attempt: int, outputs: Mapping[str, Any]) -> Step | None:
+    """Parse an item as a step; None for an input. Items carry neither times nor tokens."""
+    if item.get("type") == "function_call_output" or item.get("role") in INPUT_ROLES:
         return None
     kind = STEP_TYPES.get(str(item.get("type")), "other")
+    details = _step_details(kind, item, outputs)
     return Step(
         run_id=run_id,
         attempt=attempt,
         type=kind,
         status=str(item.get("status") or "completed"),
-        details={name: value for name, value in _details(kind, item, outputs).items() if value is not None},
+        details={name: value for name, value in details.items() if value is not None},
     )
 
 
-def _details(kind: str, item: Json, outputs: Mapping[str, Any]) -> Json:
+def _step_details(kind: str, item: Json, outputs: Mapping[str, Any]) -> Json:
     if kind == "message":
         text = "\n".join(_texts(item))
         return {"message_id": item.get("id"), "text": text, "phase": item.get("phase")}
@@ -188,8 +198,8 @@ def _details(kind: str, item: Json, outputs: Mapping[str, Any]) -> Json:
         output = outputs.get(str(item.get("call_id")))
         return {"name": item.get("name"), "arguments": item.get("arguments"), "output": output}
     if kind == "web_search":
-        return _web_details(_object(item, "action"))
-    # An image comes as base64 inside the item: far too much for a step.
+        return _web_details(json_object(item, "action"))
+    # `result` is left out: an image is sent there as base64, far too large for a step.
     return {"kind": item.get("type"), **{name: item[name] for name in item if name not in {"type", "result"}}}
 
 
@@ -202,10 +212,9 @@ def _code_details(item: Json) -> Json:
 
 def _web_details(action: Json) -> Json:
     query = action.get("query")
-    queries = action.get("queries") or ([query] if query else [])
     return {
         "action": action.get("type"),
-        "queries": queries,
+        "queries": action.get("queries") or ([query] if query else []),
         "results": action.get("sources") or [],
         "url": action.get("url"),
     }
@@ -216,16 +225,3 @@ def _texts(item: Json) -> list[str]:
     if isinstance(content, str):
         return [content]
     return [str(part.get("text") or part.get("refusal") or "") for part in content or ()]
-
-
-def _is_output(item: Json) -> bool:
-    return item.get("type") == "function_call_output"
-
-
-def _object(data: Any, name: str) -> Json:
-    value = data.get(name) if isinstance(data, dict) else None
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

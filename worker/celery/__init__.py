@@ -1,1 +1,1 @@
-"""The Celery application, its pool, transport and task."""
+"""The Celery application with its pool, transport and task."""

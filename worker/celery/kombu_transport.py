@@ -1,19 +1,19 @@
-"""Keep the worker alive when Redis goes away while it holds unacked messages (celery and kombu 5.7.0).
+"""kombu's Redis transport with two corrections that keep a worker alive (celery and kombu 5.7.0).
 
-    Redis gone ─▶ Consumer.on_connection_error_after_connected
-                    connection.collect()  the channel's close() first reads the pending BRPOP, which raises:
-                                          the channel stays open, yet `transport.client` becomes None
-                    connection.close()    (new in celery 5.7) closes that channel again, which restores
-                                          its unacked messages, which needs `transport.client.hostname`
-                                          ─▶ AttributeError, no connection error to Celery ─▶ exit code 1
+1. Redis goes away while the worker holds unacknowledged messages:
 
-Here the transport remembers its client, so the second close meets an ordinary connection error, which
-Celery ignores as it means to. `docs/decisions/celery-version.md` has the runs; drop that part when they
-pass without it.
+    Consumer.on_connection_error_after_connected
+      connection.collect()  closes the channel, which first reads the pending BRPOP; that raises, so the channel
+                            stays open, yet `transport.client` becomes None
+      connection.close()    (new in celery 5.7) closes the channel again, which restores its messages, which
+                            needs `transport.client.hostname`: AttributeError, no connection error, exit code 1
 
-The other part: a message that nobody can read is dropped with a line. kombu and Celery discard some (unknown
-tasks, other content types); at others, such as text that is no JSON or an object without `properties`, they
-raise what ends the worker, or what they take for a lost connection (KeyError).
+   Here the transport keeps its client, so the second close meets an ordinary connection error, which Celery
+   ignores as intended. `docs/decisions/celery-version.md` has the runs; drop this part when they pass without.
+
+2. Another program writes to the queue, for example one that uses the same Redis database. kombu and Celery
+   discard unknown tasks and content types, but text that is not JSON, or an object that is not a message, ends
+   the worker. Here such a message is dropped and logged.
 """
 
 from typing import Any
@@ -22,54 +22,36 @@ import structlog
 from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
 
 from askmill.config.text import loggable, one_line
-from askmill.worker.celery.request import Message
 
 __all__ = ("Channel", "Transport", "install")
 
 log = structlog.get_logger()
 
 
-def _dropped(fault: Exception, raw: Any) -> None:
-    log.warning("message.dropped", reason=one_line(f"{type(fault).__name__}: {fault}"), message=loggable(raw))
-
-
 class Channel(redis.Channel):
-    """kombu's Redis channel, whose messages take little memory, and which drops what cannot be decoded."""
-
-    Message = Message
+    """Drops messages that cannot be decoded."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except (ValueError, RecursionError) as fault:  # of `loads`: what comes later, `_deliver` meets
-            _dropped(fault, getattr(fault, "doc", "?"))
+        except ValueError as error:  # not UTF-8, not JSON, or a body that is not base64
+            reason = one_line(f"{type(error).__name__}: {error}")
+            log.warning("message.dropped", reason=reason, message=loggable(getattr(error, "doc", "?")))
             return True
 
 
 class Transport(redis.Transport):
-    """kombu's Redis transport, whose `client` outlives `Connection.collect`, and whom no message ends."""
+    """Keeps its `client` after `Connection.collect`, and drops what is not a message of kombu's."""
 
     Channel = Channel
     _client: Any = None
 
     def _deliver(self, message: Any, queue: str) -> None:
-        """Have Celery take a message; one at which it fails is dropped."""
-        try:
+        properties = message.get("properties") if isinstance(message, dict) else None
+        if isinstance(properties, dict) and "delivery_tag" in properties:
             super()._deliver(message, queue)  # type: ignore[no-untyped-call]
-        except KeyError as fault:  # a connection error to kombu, but this one is the message's
-            self._drop(fault, message)
-        except (*self.connection_errors, *self.channel_errors):
-            raise
-        except Exception as fault:  # noqa: BLE001 -- whatever a message can cause
-            self._drop(fault, message)
-
-    def _drop(self, fault: Exception, message: Any) -> None:
-        """It counts as acknowledged, lest it takes a place for ever and comes back at the end."""
-        _dropped(fault, message)
-        for channel in self.channels:
-            for tag, taken in list(channel.qos._delivered.items()):  # noqa: SLF001 -- kombu tells nobody
-                if taken._raw is message:  # noqa: SLF001
-                    channel.qos.ack(tag)
+        else:
+            log.warning("message.dropped", reason="it is not a Celery message", message=loggable(message))
 
     @property
     def client(self) -> Any:
@@ -85,8 +67,10 @@ class Transport(redis.Transport):
 def install() -> None:
     """Make the `redis://`, `rediss://` and `redis+socket://` brokers of this process use `Transport`.
 
-    By kombu's alias table, because a `+` in the address overrules Celery's `broker_transport`. Raises
-    RuntimeError when a connection came first: kombu looks a scheme up once.
+    It changes kombu's alias table, because a `+` in the address overrules Celery's `broker_transport`.
+
+    Raises:
+        RuntimeError: A connection came first: kombu looks each scheme up only once.
     """
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__qualname__}"

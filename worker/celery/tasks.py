@@ -1,11 +1,12 @@
-"""The one Celery task: a question. Its message holds ids only; the job itself is in Redis."""
+"""The one Celery task: a row. Its message holds only ids; the row itself is in Redis."""
 
 from askmill.jobs.store.broker import TASK
-from askmill.worker.celery.celery_app import app, process
+from askmill.worker.celery.celery_app import app, worker_process
 from askmill.worker.celery.greenlet_pool import await_coroutine
+from askmill.worker.celery.request import Request
 
 
-@app.task(name=TASK, Request="askmill.worker.celery.request:Request")
+@app.task(name=TASK, Request=Request)
 def answer(batch: str, row: int) -> None:
-    """Claim the row, follow its run to the end, keep the result (worker.execution.job_runner)."""
-    await_coroutine(process().answer(batch, row))
+    """Claim the row, follow its run to the end and store the result (`worker.execution.job_runner`)."""
+    await_coroutine(worker_process().answer(batch, row))

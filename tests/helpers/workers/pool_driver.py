@@ -1,4 +1,4 @@
-"""A pool without a worker: the test is the main thread, and Celery's hub turns only while the test waits."""
+"""A pool without a worker: the test is the main thread, and Celery's hub runs only while the test waits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,16 +7,16 @@ from typing import Any
 
 from kombu.asynchronous import Hub
 
-from askmill.worker.celery.greenlet_pool import InFlight, TaskPool
+from askmill.worker.celery.greenlet_pool import PoolTask, TaskPool
 from tests.support import wait_until
 
 
 @dataclass
-class Told:
-    """What the pool told Celery of one task, in order: `accepted`, `value`, `error`, `timeout`."""
+class Callbacks:
+    """The pool's callbacks for one task, in order: `accepted`, `value`, `error`, `timeout`."""
 
     events: list[tuple[str, Any]] = field(default_factory=list)
-    flight: InFlight | None = None
+    task: PoolTask | None = None
 
     @property
     def names(self) -> list[str]:
@@ -27,40 +27,40 @@ class Told:
         return self.events[-1][1]
 
 
-class Driver:
-    """A started pool and its hub."""
+class PoolDriver:
+    """A running pool with its hub."""
 
     def __init__(self, limit: int, **options: Any) -> None:
         self.pool = TaskPool(limit, **options)
         self.hub = Hub()
         self.pool.start()
         self.pool.register_with_event_loop(self.hub)
-        self.hub.timer.call_repeatedly(0.001, lambda: None)  # or `run_once` would wait for a second
+        self.hub.timer.call_repeatedly(0.001, lambda: None)  # otherwise `run_once` waits for a second
 
-    def apply(self, body: Callable[..., Any], *args: Any, timeout: float | None = None) -> Told:
-        """Hand `body` to the pool as Celery hands its tracer."""
-        told = Told()
-        flight = self.pool.apply_async(
+    def apply(self, body: Callable[..., Any], *args: Any, timeout: float | None = None) -> Callbacks:
+        """Pass `body` to the pool as Celery passes its tracer."""
+        callbacks = Callbacks()
+        task = self.pool.apply_async(
             body,
             args,
             correlation_id="b_1:1:1",
             timeout=timeout,
-            accept_callback=lambda *_: told.events.append(("accepted", None)),
-            callback=lambda value: told.events.append(("value", value)),
-            error_callback=lambda info: told.events.append(("error", info.exception.exc)),
-            timeout_callback=lambda soft, limit_s: told.events.append(("timeout", (soft, limit_s))),
+            accept_callback=lambda *_: callbacks.events.append(("accepted", None)),
+            callback=lambda value: callbacks.events.append(("value", value)),
+            error_callback=lambda info: callbacks.events.append(("error", info.exception.exc)),
+            timeout_callback=lambda soft, limit_s: callbacks.events.append(("timeout", (soft, limit_s))),
         )
-        told.flight = flight
-        return told
+        callbacks.task = task
+        return callbacks
 
     def until(self, predicate: Callable[[], Any], description: str) -> None:
-        """Turn the hub until `predicate` holds."""
+        """Run the hub until `predicate` holds."""
 
-        def turn() -> Any:
+        def run_hub_once() -> Any:
             self.hub.run_once()
             return predicate()
 
-        wait_until(turn, description)
+        wait_until(run_hub_once, description)
 
     def close(self) -> None:
         self.pool.terminate()
@@ -68,9 +68,9 @@ class Driver:
 
 
 @contextmanager
-def driven(limit: int = 10, **options: Any) -> Iterator[Driver]:
+def pool_driver(limit: int = 10, **options: Any) -> Iterator[PoolDriver]:
     """A pool that ends with the test."""
-    driver = Driver(limit, **options)
+    driver = PoolDriver(limit, **options)
     try:
         yield driver
     finally:

@@ -22,7 +22,6 @@ from tests.support import wait_until
 TESTS = Path(__file__).parent
 PROGRAM = [sys.executable, "-P", str(TESTS / "pool_worker.py")]
 
-#: askmill's own settings for a worker, see docs/decisions/celery-version.md.
 SETTINGS: dict[str, Any] = {
     "worker_pool": "askmill.worker.celery.greenlet_pool:TaskPool",
     "task_acks_late": False,
@@ -38,6 +37,7 @@ SETTINGS: dict[str, Any] = {
         "health_check_interval": 10,
     },
 }
+"""askmill's settings of a worker (docs/decisions/celery-version.md)."""
 
 
 class PoolProcess:
@@ -45,7 +45,7 @@ class PoolProcess:
 
     def __init__(self, broker: str, folder: Path) -> None:
         self.broker, self.folder = broker, folder
-        self.log = folder / "doings.jsonl"
+        self.log = folder / "records.jsonl"
         self.log.touch()
         self.client = Celery("pool_test_client", broker=broker, set_as_current=False)
         self.client.conf.task_ignore_result = True
@@ -54,17 +54,17 @@ class PoolProcess:
         self,
         concurrency: int = 10,
         *,
-        guarded: bool = True,
+        install_transport: bool = True,
         program: list[str] = PROGRAM,
         cwd: Path | None = None,
         options: dict[str, Any] | None = None,
         env: dict[str, str] | None = None,
         **conf: Any,
     ) -> "PoolProcess":
-        given = {
+        program_settings = {
             "broker": self.broker,
             "log": str(self.log),
-            "guarded": guarded,
+            "install_transport": install_transport,
             "conf": {**SETTINGS, "worker_concurrency": concurrency, **conf},
             "options": {"without_gossip": True, "without_mingle": True, **(options or {})},
         }
@@ -72,44 +72,46 @@ class PoolProcess:
             self.process = subprocess.Popen(
                 program,
                 cwd=cwd or self.folder,
-                env={**os.environ, "POOL_TEST": json.dumps(given), **(env or {})},
+                env={**os.environ, "POOL_TEST": json.dumps(program_settings), **(env or {})},
                 stdout=output,
                 stderr=output,
             )
-        wait_until(lambda: self.noted("ready") or self.process.poll() is not None, "the worker is ready", 20)
+        wait_until(
+            lambda: self.records("ready") or self.process.poll() is not None, "the worker is ready", 20
+        )
         assert self.process.poll() is None, self.output
         return self
 
     def send(self, *names: str, seconds: float = 0.1) -> list[AsyncResult]:
         return [self.client.send_task("nap", (name, seconds)) for name in names]
 
-    def noted(self, what: str) -> list[list[Any]]:
-        """What the worker noted under this word, in order, without the word."""
+    def records(self, kind: str) -> list[list[Any]]:
+        """The details of the worker's records of this kind, in order."""
         lines = [
             json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line[-1] == "\n"
         ]
-        return [details for word, *details in lines if word == what]
+        return [details for record_kind, *details in lines if record_kind == kind]
 
-    def names(self, what: str) -> Counter[str]:
-        return Counter(details[0] for details in self.noted(what))
+    def task_names(self, kind: str) -> Counter[str]:
+        return Counter(details[0] for details in self.records(kind))
 
-    def most_at_once(self) -> int:
-        """How many naps overlapped at most."""
-        running = most = 0
-        for word, *_ in (json.loads(line) for line in self.log.read_text().splitlines()):
-            running += {"begins": 1, "ends": -1, "cancelled": -1}.get(word, 0)
-            most = max(most, running)
-        return most
+    def max_concurrent(self) -> int:
+        """How many naps ran at the same time at most."""
+        running = maximum = 0
+        for record_kind, *_ in (json.loads(line) for line in self.log.read_text().splitlines()):
+            running += {"begins": 1, "ends": -1, "cancelled": -1}.get(record_kind, 0)
+            maximum = max(maximum, running)
+        return maximum
 
-    def ask(self, question: str) -> Any:
-        """The worker's reply to `celery inspect QUESTION`."""
-        replies = getattr(self.client.control.inspect(timeout=5, limit=1), question)()
+    def inspect(self, command: str) -> Any:
+        """The worker's reply to `celery inspect COMMAND`."""
+        replies = getattr(self.client.control.inspect(timeout=5, limit=1), command)()
         assert replies, self.output
         return next(iter(replies.values()))
 
-    def end(self, how: int, within_s: float = 20) -> int:
-        """Signal it; its exit code."""
-        self.process.send_signal(how)
+    def stop(self, signum: int, within_s: float = 20) -> int:
+        """Send a signal. Returns the exit code."""
+        self.process.send_signal(signum)
         return self.process.wait(within_s)
 
     def close(self) -> None:
@@ -118,8 +120,8 @@ class PoolProcess:
             self.process.kill()
             self.process.wait()
         self.client.close()
-        pools.reset()  # kombu keeps them for the whole process, by address
-        client_app.cache_clear()  # its pool is closed now, and a later Redis may have the same address
+        pools.reset()  # kombu keeps pools by address for the whole process
+        client_app.cache_clear()  # its pool is closed, and a later Redis may have the same address
 
     @property
     def output(self) -> str:

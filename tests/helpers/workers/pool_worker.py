@@ -1,4 +1,4 @@
-"""A real Celery worker on the pool, for tests: settings come as JSON in POOL_TEST, doings go to a file.
+"""A Celery worker with the pool, for tests. Settings are JSON in POOL_TEST; records go to a file.
 
 `python -P tests/helpers/workers/pool_worker.py` starts it as askmill starts its own; `celery -A pool_worker worker` works.
 """
@@ -13,29 +13,29 @@ from typing import Any
 from celery import Celery, current_task
 from celery.signals import worker_ready
 
-from askmill.worker.celery import kombu_transport as transport
+from askmill.worker.celery import kombu_transport
 from askmill.worker.celery.greenlet_pool import await_coroutine
 
-given: dict[str, Any] = json.loads(os.environ["POOL_TEST"])
-if given["guarded"]:
-    transport.install()
-app = Celery("pool_test", broker=given["broker"])
-app.conf.update(given["conf"])
+options: dict[str, Any] = json.loads(os.environ["POOL_TEST"])
+if options["install_transport"]:
+    kombu_transport.install()
+app = Celery("pool_test", broker=options["broker"])
+app.conf.update(options["conf"])
 
 
-def note(what: str, *details: object) -> None:
-    with Path(given["log"]).open("a") as log:
-        log.write(json.dumps([what, *details]) + "\n")
+def record(kind: str, *details: object) -> None:
+    with Path(options["log"]).open("a") as log:
+        log.write(json.dumps([kind, *details]) + "\n")
 
 
 async def hold(name: str, seconds: float) -> None:
-    note("begins", name)
+    record("begins", name)
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
-        note("cancelled", name)
+        record("cancelled", name)
         raise
-    note("ends", name)
+    record("ends", name)
 
 
 @app.task(name="nap")
@@ -46,20 +46,20 @@ def nap(name: str, seconds: float) -> str:
 
 @app.task(bind=True, name="who_am_i")
 def who_am_i(self: Any) -> None:
-    """Notes its id between awaits, as its request and Celery's current task have it."""
-    seen = [self.request.id]
+    """Records its id between awaits, as its request and Celery's current task have it."""
+    ids = [self.request.id]
     for _ in range(2):
         await_coroutine(asyncio.sleep(0.01))
-        seen += [self.request.id, current_task.request.id]
-    note("ends", *seen)
+        ids += [self.request.id, current_task.request.id]
+    record("ends", *ids)
 
 
 @worker_ready.connect
 def _ready(**_: Any) -> None:
-    note("ready")
+    record("ready")
 
 
 if __name__ == "__main__":
-    worker = app.Worker(**given["options"])
+    worker = app.Worker(**options["options"])
     worker.start()
     sys.exit(worker.exitcode)

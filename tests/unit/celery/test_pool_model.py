@@ -1,4 +1,4 @@
-"""The pool against a model: whatever Celery does in whatever order, slots and outcomes come out right."""
+"""The pool against a model: slots and outcomes are right, whatever Celery does and in whatever order."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,44 +7,44 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from askmill.worker.celery import greenlet_pool as pool
+from askmill.worker.celery import greenlet_pool
 from askmill.worker.celery.greenlet_pool import await_coroutine
-from tests.helpers.workers.pool_driver import Driver, Told
+from tests.helpers.workers.pool_driver import Callbacks, PoolDriver
 
 
 @dataclass(eq=False)
-class Modelled:
-    """One task: what the pool told of it, and what it should have told by now."""
+class ModelTask:
+    """One task: its callbacks so far, and those expected so far."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    told: Told = field(default_factory=Told)
+    callbacks: Callbacks = field(default_factory=Callbacks)
     expected: list[str] = field(default_factory=list)
     revoked: bool = False
     fails: bool = False
 
 
-def parked(task: Modelled) -> None:
+def suspended_body(task: ModelTask) -> None:
     await_coroutine(task.gate.wait())
     if task.fails:
         raise ValueError
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Waiting is first in, first out; never more run than the limit; each ends with one outcome or none."""
+    """First in, first out; never more running tasks than the limit; each ends with one outcome or none."""
 
     @initialize(limit=st.integers(1, 4))
     def start(self, limit: int) -> None:
-        self.driver = Driver(limit)
+        self.driver = PoolDriver(limit)
         self.limit = limit
-        self.all: list[Modelled] = []
-        self.waiting: list[Modelled] = []
-        self.running: list[Modelled] = []
+        self.tasks: list[ModelTask] = []
+        self.waiting: list[ModelTask] = []
+        self.running: list[ModelTask] = []
 
     @rule()
     def celery_applies(self) -> None:
-        task = Modelled()
-        task.told = self.driver.apply(parked, task)
-        self.all.append(task)
+        task = ModelTask()
+        task.callbacks = self.driver.apply(suspended_body, task)
+        self.tasks.append(task)
         self.waiting.append(task)
         self.fill()
 
@@ -54,7 +54,7 @@ class PoolMachine(RuleBasedStateMachine):
         task = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
         task.fails = fails
         task.expected.append("error" if fails else "value")
-        pool.loop().call_soon_threadsafe(task.gate.set)
+        greenlet_pool.event_loop().call_soon_threadsafe(task.gate.set)
         self.fill()
 
     @precondition(lambda self: self.running or self.waiting)
@@ -63,8 +63,8 @@ class PoolMachine(RuleBasedStateMachine):
         alive = self.running + self.waiting
         task = alive[data.draw(st.integers(0, len(alive) - 1))]
         task.revoked = True
-        assert task.told.flight is not None
-        task.told.flight.terminate()
+        assert task.callbacks.task is not None
+        task.callbacks.task.terminate()
         if task in self.running:
             self.running.remove(task)
         self.fill()
@@ -97,7 +97,7 @@ class PoolMachine(RuleBasedStateMachine):
         def agrees() -> bool:
             info = self.driver.pool.info
             return (
-                [t.told.names for t in self.all] == [t.expected for t in self.all]
+                [t.callbacks.names for t in self.tasks] == [t.expected for t in self.tasks]
                 and info["running"] == len(self.running)
                 and info["waiting"] == len(self.waiting)
                 and info["max-concurrency"] == self.limit
@@ -106,13 +106,13 @@ class PoolMachine(RuleBasedStateMachine):
         self.driver.until(agrees, "the pool agrees with the model")
 
     def teardown(self) -> None:
-        for task in self.all:
-            pool.loop().call_soon_threadsafe(task.gate.set)
+        for task in self.tasks:
+            greenlet_pool.event_loop().call_soon_threadsafe(task.gate.set)
         self.driver.pool.stop()
-        ended = [t.told.names for t in self.running]
+        ended = [t.callbacks.names for t in self.running]
         assert all(names == ["accepted", "value"] for names in ended)
         self.driver.close()
 
 
 PoolMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
-test_the_pool_does_as_its_model = PoolMachine.TestCase
+test_the_pool_behaves_as_its_model = PoolMachine.TestCase

@@ -1,4 +1,4 @@
-"""What a profile becomes on the wire is what OpenAI's own description of its API allows, for any profile."""
+"""Request bodies are valid by OpenAI's description of its API, for any profile."""
 
 from dataclasses import replace
 
@@ -26,10 +26,9 @@ SCHEMA = {
     "additionalProperties": False,
 }
 PLAIN = Profile(model="gpt-5-mini")
-maybe = st.none
-words = st.text(min_size=1, max_size=20)
-limits = maybe() | st.integers(256, 100_000)
-functions = maybe() | st.builds(
+texts = st.text(min_size=1, max_size=20)
+limits = st.none() | st.integers(256, 100_000)
+functions = st.none() | st.builds(
     Functions,
     module=st.just("weather"),
     sha256=st.just("0" * 64),
@@ -37,7 +36,7 @@ functions = maybe() | st.builds(
         st.builds(
             FunctionTool,
             name=st.from_regex(r"[a-z_]{1,20}", fullmatch=True),
-            description=words,
+            description=texts,
             parameters=st.just({}) | st.just(SCHEMA),
         ),
         min_size=1,
@@ -46,16 +45,16 @@ functions = maybe() | st.builds(
 )
 search = st.builds(
     FileSearch,
-    max_num_results=maybe() | st.integers(1, 50),
-    score_threshold=maybe() | st.floats(0, 1),
+    max_num_results=st.none() | st.integers(1, 50),
+    score_threshold=st.none() | st.floats(0, 1),
 )
-opening = st.builds(OpeningMessage, role=st.sampled_from(["user", "assistant"]), content=words)
+opening = st.builds(OpeningMessage, role=st.sampled_from(["user", "assistant"]), content=texts)
 profiles = st.builds(
     Profile,
-    name=maybe() | words,
-    description=maybe() | words,
+    name=st.none() | texts,
+    description=st.none() | texts,
     model=st.just("gpt-5-mini"),
-    instructions=maybe() | words,
+    instructions=st.none() | texts,
     tools=st.lists(st.sampled_from(["code_interpreter", "file_search", "web_search"]), unique=True).map(
         tuple
     ),
@@ -66,14 +65,14 @@ profiles = st.builds(
     max_completion_tokens=limits,
     truncation=st.sampled_from([None, "auto", "disabled", "last_messages:3"]),
     response_schema=st.sampled_from([None, SCHEMA, {"name": "mine", "schema": SCHEMA, "strict": False}]),
-    temperature=maybe() | st.floats(0, 2),
-    top_p=maybe() | st.floats(0, 1),
+    temperature=st.none() | st.floats(0, 2),
+    top_p=st.none() | st.floats(0, 1),
     reasoning_effort=st.sampled_from([None, "none", "minimal", "low", "medium", "high", "xhigh"]),
     tool_choice=st.sampled_from([None, "none", "auto", "required", "file_search", "get_weather"]),
-    parallel_tool_calls=maybe() | st.booleans(),
-    metadata=st.dictionaries(words, words, max_size=3),
+    parallel_tool_calls=st.none() | st.booleans(),
+    metadata=st.dictionaries(texts, texts, max_size=3),
     messages=st.lists(opening, max_size=3).map(tuple),
-    assistant_id=maybe() | st.just("asst_7"),
+    assistant_id=st.none() | st.just("asst_7"),
     service_tier=st.sampled_from([None, "auto", "default", "flex", "priority"]),
 )
 resources = st.builds(
@@ -84,11 +83,11 @@ resources = st.builds(
 )
 
 
-def said_for(api):
+def supported_profiles(api):
     return profiles.filter(lambda profile: not unsupported(profile, api))
 
 
-def ask_of(draw, profile):
+def request_of(draw, profile):
     return RunRequest(
         batch="b_1",
         row=7,
@@ -103,39 +102,39 @@ def ask_of(draw, profile):
     )
 
 
-patient = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class TestRequests:
+class TestValidity:
     """Against ../shared/data/openai-openapi.yaml."""
 
     pytestmark = needs_description
 
-    @patient
+    @thorough
     @given(st.data())
     def test_of_the_assistants_api(self, data):
         """Assistant, thread and run."""
-        profile = data.draw(said_for("assistants"))
-        ask = ask_of(data.draw, profile)
-        validate_request("POST", "/assistants", assistant_params(profile, ask.resources))
-        validate_request("POST", "/threads", thread_params(ask))
-        validate_request("POST", "/threads/thread_1/runs", run_params(ask))
+        profile = data.draw(supported_profiles("assistants"))
+        request = request_of(data.draw, profile)
+        validate_request("POST", "/assistants", assistant_params(profile, request.resources))
+        validate_request("POST", "/threads", thread_params(request))
+        validate_request("POST", "/threads/thread_1/runs", run_params(request))
 
-    @patient
+    @thorough
     @given(st.data())
     def test_of_the_responses_api(self, data):
         """Conversation, response, and the response that brings functions' outputs."""
-        profile = data.draw(said_for("responses"))
-        ask = ask_of(data.draw, profile)
-        validate_request("POST", "/conversations", conversation_params(ask))
-        params = response_params(ask, "conv_1")
-        validate_request("POST", "/responses", {**params, "input": response_question(ask)})
-        given_back = [{"type": "function_call_output", "call_id": "call_1", "output": "rain"}]
-        validate_request("POST", "/responses", {**params, "input": given_back})
+        profile = data.draw(supported_profiles("responses"))
+        request = request_of(data.draw, profile)
+        validate_request("POST", "/conversations", conversation_params(request))
+        params = response_params(request, "conv_1")
+        validate_request("POST", "/responses", {**params, "input": response_question(request)})
+        outputs = [{"type": "function_call_output", "call_id": "call_1", "output": "rain"}]
+        validate_request("POST", "/responses", {**params, "input": outputs})
 
 
 @pytest.mark.parametrize(
-    ("api", "change", "named"),
+    ("api", "change", "field"),
     [
         ("assistants", {"tools": ("web_search",)}, "web_search"),
         ("assistants", {"truncation": "disabled"}, "truncation disabled"),
@@ -149,27 +148,27 @@ class TestRequests:
         ("assistants", {"metadata": {str(n): "x" for n in range(14)}}, "metadata"),
     ],
 )
-def test_what_an_api_cannot_do_is_said_before(api, change, named):
-    """One sentence a reason, which names the field; the other API may well do it."""
+def test_unsupported_fields_are_named(api, change, field):
+    """One sentence per reason, with the field's name. The other API may support it."""
     (reason,) = unsupported(Profile(model="gpt-5-mini", **change), api)
-    assert named in reason
+    assert field in reason
 
 
-def test_a_plain_profile_suits_both():
-    """Nothing to object to."""
+def test_a_plain_profile_is_supported_by_both():
+    """No reasons."""
     assert unsupported(Profile(model="gpt-5-mini"), "assistants") == []
     assert unsupported(Profile(model="gpt-5-mini"), "responses") == []
 
 
-def test_our_metadata_wins_and_fits():
-    """A profile cannot pass for another batch's run, and 16 pairs are never exceeded."""
-    mine = {"askmill_batch": "b_other", **{str(n): "x" for n in range(10)}}
-    ask = RunRequest(batch="b_1", row=1, attempt=1, question="?", profile=Profile(metadata=mine))
-    assert ask.metadata["askmill_batch"] == "b_1"
-    assert len(ask.metadata) == 13
+def test_askmill_metadata_wins_and_fits():
+    """A profile cannot pretend to be another batch, and 16 pairs are never exceeded."""
+    metadata = {"askmill_batch": "b_other", **{str(n): "x" for n in range(10)}}
+    request = RunRequest(batch="b_1", row=1, attempt=1, question="?", profile=Profile(metadata=metadata))
+    assert request.metadata["askmill_batch"] == "b_1"
+    assert len(request.metadata) == 13
 
 
-EVERYTHING = Profile(
+FULL_PROFILE = Profile(
     name="Tutor",
     model="gpt-5-mini",
     instructions="Be brief.",
@@ -185,15 +184,15 @@ EVERYTHING = Profile(
     parallel_tool_calls=False,
     messages=(OpeningMessage(role="user", content="Hi."),),
 )
-NOTHING = {"type": "object", "properties": {}}
+EMPTY_SCHEMA = {"type": "object", "properties": {}}
 SEARCH = {"max_num_results": 3, "ranking_options": {"ranker": "auto", "score_threshold": 0.5}}
 METADATA = {"askmill_batch": "b_1", "askmill_row": "7", "askmill_attempt": "1"}
-FULL = RunRequest(
+FULL_REQUEST = RunRequest(
     batch="b_1",
     row=7,
     attempt=1,
     question="Why?",
-    profile=EVERYTHING,
+    profile=FULL_PROFILE,
     resources=Resources(
         code_interpreter_files=("file-1",),
         vector_store_id="vs_1",
@@ -207,9 +206,9 @@ FULL = RunRequest(
 )
 
 
-def test_everything_said_to_the_assistants_api():
-    """Field by field; the attempt's raised limit wins, the assistant holds tools and files, the run the rest."""
-    profile = EVERYTHING.model_copy(update={"truncation": "last_messages:4", "max_prompt_tokens": 300})
+def test_a_full_assistants_request():
+    """The attempt's raised limit wins. The assistant has tools and files, the run the rest."""
+    profile = FULL_PROFILE.model_copy(update={"truncation": "last_messages:4", "max_prompt_tokens": 300})
     sampling = {
         "temperature": 0.5,
         "top_p": 0.9,
@@ -219,14 +218,14 @@ def test_everything_said_to_the_assistants_api():
             "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
         },
     }
-    assert assistant_params(profile, FULL.resources) == {
+    assert assistant_params(profile, FULL_REQUEST.resources) == {
         "model": "gpt-5-mini",
         "name": "Tutor",
         "instructions": "Be brief.",
         "tools": [
             {"type": "code_interpreter"},
             {"type": "file_search", "file_search": SEARCH},
-            {"type": "function", "function": {"name": "f", "description": "F.", "parameters": NOTHING}},
+            {"type": "function", "function": {"name": "f", "description": "F.", "parameters": EMPTY_SCHEMA}},
         ],
         "tool_resources": {
             "code_interpreter": {"file_ids": ["file-1"]},
@@ -244,12 +243,12 @@ def test_everything_said_to_the_assistants_api():
             {"file_id": "file-2", "tools": [{"type": "code_interpreter"}]}
         ],
     }
-    ask = replace(FULL, profile=profile)
-    assert thread_params(ask) == {
+    request = replace(FULL_REQUEST, profile=profile)
+    assert thread_params(request) == {
         "messages": [{"role": "user", "content": "Hi."}, question],
         "metadata": METADATA,
     }
-    assert run_params(ask) == {
+    assert run_params(request) == {
         "assistant_id": "asst_7",
         "model": "gpt-5-mini",
         "instructions": "Be brief.",
@@ -264,17 +263,17 @@ def test_everything_said_to_the_assistants_api():
     }
 
 
-def test_everything_said_to_the_responses_api():
-    """Field by field; the row's file goes into the container beside the profile's."""
-    profile = EVERYTHING.model_copy(
+def test_a_full_responses_request():
+    """The row's file joins the profile's in the container."""
+    profile = FULL_PROFILE.model_copy(
         update={"truncation": "auto", "service_tier": "default", "completion_window": "2h"}
     )
-    ask = replace(FULL, profile=profile)
-    assert conversation_params(ask) == {
+    request = replace(FULL_REQUEST, profile=profile)
+    assert conversation_params(request) == {
         "items": [{"type": "message", "role": "user", "content": "Hi."}],
         "metadata": METADATA,
     }
-    assert response_params(ask, "conv_1") == {
+    assert response_params(request, "conv_1") == {
         "model": "gpt-5-mini",
         "instructions": "Be brief.",
         "conversation": "conv_1",
@@ -288,7 +287,13 @@ def test_everything_said_to_the_responses_api():
         "tools": [
             {"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1", "file-2"]}},
             {"type": "file_search", "vector_store_ids": ["vs_1"], **SEARCH},
-            {"type": "function", "strict": False, "name": "f", "description": "F.", "parameters": NOTHING},
+            {
+                "type": "function",
+                "strict": False,
+                "name": "f",
+                "description": "F.",
+                "parameters": EMPTY_SCHEMA,
+            },
         ],
         "tool_choice": {"type": "function", "name": "f"},
         "parallel_tool_calls": False,
@@ -298,18 +303,20 @@ def test_everything_said_to_the_responses_api():
         "service_tier": "default",
         "include": ["code_interpreter_call.outputs", "file_search_call.results"],
     }
-    (message,) = response_question(ask)
+    (message,) = response_question(request)
     assert message["content"] == [
         {"type": "input_text", "text": "Why?"},
         {"type": "input_image", "detail": "auto", "file_id": "file-3"},
     ]
-    reader = replace(ask, profile=PLAIN)
-    assert response_question(reader)[0]["content"][-1] == {"type": "input_file", "file_id": "file-2"}
+    without_tools = replace(request, profile=PLAIN)
+    assert response_question(without_tools)[0]["content"][-1] == {"type": "input_file", "file_id": "file-2"}
 
 
-def test_a_stored_assistant_keeps_what_the_profile_does_not_say():
-    """Only what was said overrides it; the profile's tools and files go with the run and the thread."""
-    stored = replace(FULL, profile=Profile(assistant_id="asst_7"), image=None, file=None, follow_up=False)
+def test_a_stored_assistant_keeps_its_own_settings():
+    """Only what the profile sets overrides it. Tools go with the run, files with the thread."""
+    stored = replace(
+        FULL_REQUEST, profile=Profile(assistant_id="asst_7"), image=None, file=None, follow_up=False
+    )
     assert run_params(replace(stored, max_completion_tokens=None)) == {
         "assistant_id": "asst_7",
         "metadata": METADATA,

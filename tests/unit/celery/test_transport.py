@@ -1,4 +1,4 @@
-"""The guarded Redis transport: used for every Redis address, installed in time or not at all."""
+"""The corrected Redis transport: used for every Redis address, or not installed at all."""
 
 import subprocess
 import sys
@@ -7,16 +7,16 @@ import pytest
 
 PROGRAM = """
 from kombu import Connection
-from askmill.worker.celery import kombu_transport as transport
+from askmill.worker.celery import kombu_transport
 {before}
-transport.install()
+kombu_transport.install()
 for url in {urls}:
     print(type(Connection(url).transport).__module__)
 """
 
 
 def run(before: str, *urls: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: kombu's table of transports is the process'."""
+    """In a process of its own, because kombu's table of transports is global."""
     program = PROGRAM.format(before=before, urls=urls)
     return subprocess.run([sys.executable, "-P", "-c", program], text=True, capture_output=True, check=False)
 
@@ -24,14 +24,14 @@ def run(before: str, *urls: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "url", ["redis://h:1/0", "rediss://h:1/0?ssl_cert_reqs=required", "redis+socket:///tmp/s?virtual_host=1"]
 )
-def test_every_kind_of_redis_address_is_guarded(url: str) -> None:
+def test_every_kind_of_redis_address_uses_the_transport(url: str) -> None:
     """Plain, TLS and unix socket."""
     assert run("", url).stdout.split() == ["askmill.worker.celery.kombu_transport"]
 
 
 def test_a_late_install_is_refused() -> None:
-    """After a first connection kombu would go on with its own transport: the guard would be missing in silence."""
-    ended = run("Connection('redis://h:1/0').transport", "redis://h:1/0")
+    """After a first connection kombu would silently keep its own transport."""
+    done = run("Connection('redis://h:1/0').transport", "redis://h:1/0")
 
-    assert ended.returncode == 1
-    assert "install() came after the first redis:// connection" in ended.stderr
+    assert done.returncode == 1
+    assert "install() came after the first redis:// connection" in done.stderr

@@ -1,4 +1,4 @@
-"""How a request went wrong decides whether it may be repeated: these tests meet each way over real HTTP."""
+"""Each way a request can fail, over real HTTP: its error says whether the request may have been carried out."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,13 +15,13 @@ from askmill.worker.backends.http import HttpClient
 from askmill.worker.lifecycle.api_types import ApiError
 
 KEY = "sk-very-secret-0123456789"
-Answering = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 @asynccontextmanager
-async def serving(answer: Answering) -> AsyncIterator[str]:
-    """A server that reads one request per connection and answers with raw bytes, or not at all."""
+async def serving(reply: Reply) -> AsyncIterator[str]:
+    """A server that reads one request per connection; `reply` writes raw bytes or nothing. Yields the base URL."""
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -32,7 +32,7 @@ async def serving(answer: Answering) -> AsyncIterator[str]:
             if b"ontent-length:" in head.lower():
                 length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
                 await reader.readexactly(length)
-            await answer(writer)
+            await reply(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -46,143 +46,143 @@ async def serving(answer: Answering) -> AsyncIterator[str]:
 
 
 async def create(client: AsyncOpenAI) -> object:
-    """A request that buys something, through the SDK."""
-    return await requesting(client, lambda wire: wire.post("conversations", {}))
+    """A POST through the SDK."""
+    return await requesting(client, lambda http: http.post("conversations", {}))
 
 
-async def look(client: AsyncOpenAI) -> object:
-    """A lean read."""
-    return await requesting(client, lambda wire: wire.get("responses/resp_1"))
+async def read(client: AsyncOpenAI) -> object:
+    """A GET through aiohttp."""
+    return await requesting(client, lambda http: http.get("responses/resp_1"))
 
 
 async def requesting(client: AsyncOpenAI, request: Callable[[HttpClient], Awaitable[object]]) -> object:
-    wire = HttpClient(client)
+    http = HttpClient(client)
     try:
-        return await request(wire)
+        return await request(http)
     finally:
-        await wire.close()
+        await http.close()
 
 
-async def fault_at(
-    url: str, ask: Callable[[AsyncOpenAI], Awaitable[object]], timeout_s: float = 5
+async def error_at(
+    url: str, send: Callable[[AsyncOpenAI], Awaitable[object]], timeout_s: float = 5
 ) -> ApiError:
     async with make_client(KEY, url, timeout_s=timeout_s) as client:
         with pytest.raises(ApiError) as raised:
-            await ask(client)
+            await send(client)
     return raised.value
 
 
-both = pytest.mark.parametrize("ask", [create, look])
+both = pytest.mark.parametrize("send", [create, read])
 
 
 @both
-async def test_a_refused_connection_was_never_sent(ask):
-    """Nothing listens: the request certainly was not carried out, and may be repeated without looking."""
-    fault = await fault_at(f"http://{HOST}:{free_port()}/v1", ask)
-    assert (fault.status, fault.sent, fault.code) == (None, False, "not_connected")
-    assert "refused" in fault.message.lower() or "cannot connect" in fault.message.lower()
+async def test_a_refused_connection_was_never_sent(send):
+    """The request was certainly not carried out and may be repeated at once."""
+    error = await error_at(f"http://{HOST}:{free_port()}/v1", send)
+    assert (error.status, error.sent, error.code) == (None, False, "not_connected")
+    assert "refused" in error.message.lower() or "cannot connect" in error.message.lower()
 
 
 @both
-async def test_an_unknown_host_was_never_sent(ask):
-    """A name that no DNS knows: the request did not leave."""
-    fault = await fault_at("http://nowhere.invalid/v1", ask)
-    assert (fault.status, fault.sent) == (None, False)
+async def test_an_unknown_host_was_never_sent(send):
+    """A name that DNS does not know."""
+    error = await error_at("http://nowhere.invalid/v1", send)
+    assert (error.status, error.sent) == (None, False)
 
 
 @both
-async def test_a_failed_tls_handshake_was_never_sent(ask):
-    """https to a server that speaks plain http: refused before the first byte of the request."""
+async def test_a_failed_tls_handshake_was_never_sent(send):
+    """https to a server that speaks plain http."""
 
     async def nothing(writer):
         writer.close()
 
     async with serving(nothing) as url:
-        fault = await fault_at(url.replace("http:", "https:"), ask)
-    assert (fault.status, fault.sent) == (None, False)
+        error = await error_at(url.replace("http:", "https:"), send)
+    assert (error.status, error.sent) == (None, False)
 
 
 @both
-async def test_a_connection_closed_without_reply_may_have_been_carried_out(ask):
-    """The SDK calls this a connect timeout; it is not: the request was read."""
+async def test_a_connection_closed_without_reply_may_have_been_carried_out(send):
+    """The SDK calls this a connect timeout, although the request was read."""
 
     async def hang_up(writer):
         writer.close()
 
     async with serving(hang_up) as url:
-        fault = await fault_at(url, ask)
-    assert (fault.status, fault.sent, fault.code) == (None, True, "connection_lost")
+        error = await error_at(url, send)
+    assert (error.status, error.sent, error.code) == (None, True, "connection_lost")
 
 
 @both
-async def test_a_reset_connection_may_have_been_carried_out(ask):
+async def test_a_reset_connection_may_have_been_carried_out(send):
     """A reset after the request was read."""
 
     async def reset(writer):
         writer.transport.abort()
 
     async with serving(reset) as url:
-        fault = await fault_at(url, ask)
-    assert (fault.status, fault.sent) == (None, True)
+        error = await error_at(url, send)
+    assert (error.status, error.sent) == (None, True)
 
 
 @both
-async def test_a_reply_that_breaks_off_may_have_been_carried_out(ask):
-    """The status said 200, the body never came whole."""
+async def test_a_reply_that_breaks_off_may_have_been_carried_out(send):
+    """Status 200 with an incomplete body."""
 
     async def half(writer):
         writer.write(OK + b'Content-Length: 100\r\n\r\n{"id": "conv_')
         await writer.drain()
 
     async with serving(half) as url:
-        fault = await fault_at(url, ask)
-    assert (fault.status, fault.sent) == (None, True)
+        error = await error_at(url, send)
+    assert (error.status, error.sent) == (None, True)
 
 
 @both
-async def test_a_read_timeout_may_have_been_carried_out(ask):
-    """The server took the request and says nothing."""
+async def test_a_read_timeout_may_have_been_carried_out(send):
+    """The server reads the request and does not reply."""
     released = asyncio.Event()
 
     async def silent(writer):
         await released.wait()
 
     async with serving(silent) as url:
-        fault = await fault_at(url, ask, timeout_s=0.2)
+        error = await error_at(url, send, timeout_s=0.2)
         released.set()
-    assert (fault.status, fault.sent, fault.code) == (None, True, "timeout")
+    assert (error.status, error.sent, error.code) == (None, True, "timeout")
 
 
 @both
 @pytest.mark.parametrize("body", [b"<html>welcome to the proxy</html>", b"", b"[1, 2]", b'"ok"'])
-async def test_a_reply_that_is_no_json_object_is_a_bad_reply(ask, body):
-    """A 200 of a proxy's login page is no answer of the API, whatever its content type says."""
+async def test_a_reply_that_is_no_json_object_is_a_bad_reply(send, body):
+    """Such as a proxy's login page, whatever its content type."""
 
     async def page(writer):
         writer.write(OK + b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body))
         await writer.drain()
 
     async with serving(page) as url:
-        fault = await fault_at(url, ask)
-    assert (fault.status, fault.code, fault.sent) == (200, "bad_reply", True)
+        error = await error_at(url, send)
+    assert (error.status, error.code, error.sent) == (200, "bad_reply", True)
 
 
 @both
-async def test_an_answer_that_is_not_http_may_have_been_carried_out(ask):
-    """Something else listens there: no traceback, a fault."""
+async def test_a_reply_that_is_not_http_may_have_been_carried_out(send):
+    """Another service listens there."""
 
     async def noise(writer):
         writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
         await writer.drain()
 
     async with serving(noise) as url:
-        fault = await fault_at(url, ask)
-    assert (fault.status, fault.sent) == (None, True)
+        error = await error_at(url, send)
+    assert (error.status, error.sent) == (None, True)
 
 
 @both
-async def test_no_fault_tells_the_key(ask):
-    """The API's 401 quotes a masked key; ours masks the rest, and the key itself wherever it stands."""
+async def test_no_error_contains_the_key(send):
+    """The API's 401 quotes a masked key. The rest is masked too, and the key wherever it appears."""
     quoted = f"Incorrect API key provided: sk-ve****6789. You sent Bearer {KEY} or {KEY}.".encode()
     body = b'{"error":{"message":"%b","type":"invalid_request_error","code":"invalid_api_key"}}' % quoted
 
@@ -193,16 +193,16 @@ async def test_no_fault_tells_the_key(ask):
         await writer.drain()
 
     async with serving(refuse) as url:
-        fault = await fault_at(url, ask)
-    assert (fault.status, fault.code) == (401, "invalid_api_key")
-    assert KEY not in str(fault)
-    assert "6789" not in str(fault)
-    assert fault.__cause__ is None
-    assert fault.__context__ is None or fault.__suppress_context__
+        error = await error_at(url, send)
+    assert (error.status, error.code) == (401, "invalid_api_key")
+    assert KEY not in str(error)
+    assert "6789" not in str(error)
+    assert error.__cause__ is None
+    assert error.__context__ is None or error.__suppress_context__
 
 
-def test_a_stand_in_for_a_key_is_no_secret():
-    """Servers that take any text are given "k" or "any"; to mask that would spoil every word that has it."""
+def test_a_placeholder_key_is_not_redacted():
+    """Servers without keys get "k" or "any": redacting that would damage ordinary words."""
     assert redact_api_text("The API has no key that can be known, any of them.", "k") == (
         "The API has no key that can be known, any of them."
     )
@@ -210,7 +210,7 @@ def test_a_stand_in_for_a_key_is_no_secret():
 
 
 @pytest.mark.parametrize(
-    ("headers", "limited", "wait_s"),
+    ("headers", "rate_limited", "wait_s"),
     [
         ({"retry-after": "7"}, True, 7.0),
         ({"retry-after": "0.5"}, True, 0.5),
@@ -238,24 +238,24 @@ def test_a_stand_in_for_a_key_is_no_secret():
         ({}, True, None),
     ],
 )
-def test_the_wait_is_as_told(headers, limited, wait_s):
-    """Retry-After counts on any status; the reset headers, which stand on every reply, only on a 429."""
-    assert retry_after_s(headers, limited=limited) == wait_s
+def test_the_wait_is_read_from_the_headers(headers, rate_limited, wait_s):
+    """Retry-After counts with any status, the reset headers only with a 429."""
+    assert retry_after_s(headers, rate_limited=rate_limited) == wait_s
 
 
-def test_a_wait_may_be_told_as_a_date():
-    """Retry-After as an HTTP date, past or to come, counted from the reply's own Date: its clock may be wrong."""
-    for wait_s, known_s in ((60, 60.0), (-60, 0.0)):
-        told = {
+def test_retry_after_may_be_a_date():
+    """Counted from the reply's own Date, because the server's clock may be wrong."""
+    for wait_s, expected_s in ((60, 60.0), (-60, 0.0)):
+        headers = {
             "retry-after": formatdate(1_000_000_000 + wait_s, usegmt=True),
             "date": formatdate(1_000_000_000, usegmt=True),
         }
-        assert retry_after_s(told, limited=True) == known_s
-        assert retry_after_s({"retry-after": told["retry-after"]}, limited=True) is None
+        assert retry_after_s(headers, rate_limited=True) == expected_s
+        assert retry_after_s({"retry-after": headers["retry-after"]}, rate_limited=True) is None
 
 
-def test_reset_headers_of_other_refusals_are_no_wait():
-    """They stand on every reply: a 400 with them is not to be waited for, a 429 is."""
+def test_reset_headers_count_only_for_a_429():
+    """OpenAI sends them with every reply."""
     headers = {"x-ratelimit-reset-requests": "6m0s"}
     assert fault_of_reply(400, headers, b"").retry_after_s is None
     assert fault_of_reply(429, headers, b"").retry_after_s == 360.0
@@ -277,6 +277,6 @@ def test_reset_headers_of_other_refusals_are_no_wait():
     ],
 )
 def test_every_form_of_error_is_read(body, code, message):
-    """OpenAI's error object, the forms that other servers use, and what is no JSON at all."""
-    fault = fault_of_reply(500, {}, body)
-    assert (fault.status, fault.code, fault.message) == (500, code, message)
+    """OpenAI's error object, the forms of other servers, and text that is not JSON."""
+    error = fault_of_reply(500, {}, body)
+    assert (error.status, error.code, error.message) == (500, code, message)

@@ -1,0 +1,406 @@
+"""The contract of `Backend`, tested for both APIs against the emulator's process."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from askmill.jobs.model.profile import FileSearch, Functions, FunctionTool, OpeningMessage, Profile
+from askmill.worker.lifecycle.api_types import ENDED, ApiError, LookupKind, ToolOutput
+from tests.backends.backend_session import TUTOR, BackendSession
+
+PLAIN = Profile(model="gpt-5-mini")
+WEATHER = Profile(
+    model="gpt-5-mini",
+    functions=Functions(
+        module="weather",
+        sha256="0" * 64,
+        tools=(FunctionTool(name="get_weather", description="The weather of a city."),),
+    ),
+)
+CALL = '[emulate: requires_action(get_weather, {"city": "Oslo"})]'
+SLOW = "after=0.3"
+
+
+async def test_a_question_gets_its_answer(session: BackendSession) -> None:
+    """A run's answer comes with its ids, times and tokens."""
+    request = await session.new_request("What is 17 * 23?")
+    thread_id, run = await session.start(request)
+    ended = await session.wait(request, thread_id, run.id)
+    answer = await session.backend.read(request, thread_id, run.id)
+    assert ended.status == "completed"
+    assert ended.id == run.id
+    assert ended.model == "gpt-5-mini"
+    assert ended.usage.prompt_tokens
+    assert ended.usage.completion_tokens
+    assert ended.created_at is not None
+    assert ended.finished_at is not None
+    assert ended.created_at <= ended.finished_at
+    assert "391" in answer.text
+    assert (answer.messages, answer.refusal, answer.note) == (1, False, None)
+    assert answer.run_id == run.id
+    assert answer.last_message_id
+
+
+async def test_steps_show_code_logs_and_message(session: BackendSession) -> None:
+    """Both APIs give the same steps: the code with its log, then the message."""
+    run, answer = await session.answer("What is 17 * 23?")
+    kinds = [step.type for step in answer.steps]
+    assert kinds == ["code_interpreter", "message"]
+    code, message = answer.steps
+    assert code.run_id == run.id
+    assert (code.attempt, code.status) == (1, "completed")
+    assert "17" in code.details["code"]
+    assert "391" in code.details["logs"]
+    assert code.details["images"] == []
+    assert "391" in message.details["text"]
+
+
+async def test_several_messages_are_one_answer(session: BackendSession) -> None:
+    """All messages of the run, in order, with a blank line between."""
+    _, answer = await session.answer("What is 2 + 2? [emulate: completed(two_messages)]")
+    assert answer.messages == 2
+    first, second = answer.text.split("\n\n")
+    assert first == "Let me think about that."
+    assert "4" in second
+
+
+async def test_a_run_without_messages_has_an_empty_answer(session: BackendSession) -> None:
+    """`messages` is 0, which differs from an empty message."""
+    run, answer = await session.answer("Hello [emulate: completed(no_message)]")
+    assert run.status == "completed"
+    assert (answer.messages, answer.text) == (0, "")
+
+
+async def test_a_refusal_is_marked(session: BackendSession) -> None:
+    """Its text is the answer."""
+    _, answer = await session.answer("Hello [emulate: completed(refusal)]")
+    assert answer.refusal
+    assert answer.text.startswith("I'm sorry")
+
+
+async def test_a_failed_run_has_its_error_code(session: BackendSession) -> None:
+    """From `last_error` (Assistants) and `error` (Responses) alike."""
+    run, _ = await session.answer("Hello [emulate: failed(server_error)]")
+    assert (run.status, run.error_code) == ("failed", "server_error")
+    assert run.error_message
+
+
+@pytest.mark.parametrize("reason", ["max_completion_tokens", "content_filter"])
+async def test_an_incomplete_run_has_its_reason_and_partial_answer(
+    session: BackendSession, reason: str
+) -> None:
+    """The reason has the same name for both APIs."""
+    request = await session.new_request(f"What is 2 + 2? [emulate: incomplete({reason})]", PLAIN)
+    thread_id, ended = await session.start_and_wait(request)
+    answer = await session.backend.read(request, thread_id, ended.id)
+    assert (ended.status, ended.incomplete_reason) == ("incomplete", reason)
+    assert answer.text
+
+
+async def test_a_truncated_answer_can_be_continued(session: BackendSession) -> None:
+    """The next turn continues the text, and its own answer is only the rest."""
+    question = "What is 17 * 23? [emulate: incomplete(max_completion_tokens), completed]"
+    request = await session.new_request(question, PLAIN)
+    thread_id, truncated = await session.start_and_wait(request)
+    cut = await session.backend.read(request, thread_id, truncated.id)
+    continued = replace(request, attempt=2, question="Go on.", follow_up=True, after=cut.last_message_id)
+    second = await session.backend.make_run(continued, thread_id)
+    ended = await session.wait(continued, thread_id, second.id)
+    rest = await session.backend.read(continued, thread_id, second.id)
+    _, whole = await session.answer("What is 17 * 23?", PLAIN)
+    assert ended.status == "completed"
+    assert cut.text
+    assert rest.text
+    assert (cut.text + rest.text).replace(" ", "") == whole.text.replace(" ", "")
+
+
+async def test_function_calls_are_answered(session: BackendSession) -> None:
+    """requires_action, outputs of all calls at once, then the answer and its steps."""
+    request = await session.new_request(f"Weather? {CALL}", WEATHER)
+    thread_id, waiting = await session.start_and_wait(request)
+    assert waiting.status == "requires_action"
+    (call,) = waiting.tool_calls
+    assert (call.name, call.arguments) == ("get_weather", '{"city": "Oslo"}')
+
+    continued = await session.backend.submit(request, thread_id, waiting.id, (ToolOutput(call.id, "rain"),))
+    ended = await session.wait(request, thread_id, continued.id)
+    answer = await session.backend.read(request, thread_id, continued.id)
+    assert ended.status == "completed"
+    assert "rain" in answer.text
+    function = next(step for step in answer.steps if step.type == "function")
+    details = function.details
+    assert (details["name"], details["arguments"], details["output"]) == (
+        "get_weather",
+        '{"city": "Oslo"}',
+        "rain",
+    )
+    assert answer.steps[-1].type == "message"
+
+
+async def test_tokens_of_a_run_with_function_calls_are_summed(session: BackendSession) -> None:
+    """With Responses the run is two responses, and the second's usage is the sum."""
+    request = await session.new_request(f"Weather? {CALL}", WEATHER)
+    thread_id, waiting = await session.start_and_wait(request)
+    outputs = (ToolOutput(waiting.tool_calls[0].id, "rain"),)
+    continued = await session.backend.submit(request, thread_id, waiting.id, outputs)
+    ended = await session.wait(request, thread_id, continued.id)
+    assert ended.usage.prompt_tokens is not None
+    if waiting.usage.prompt_tokens is not None:
+        assert ended.usage.prompt_tokens > waiting.usage.prompt_tokens
+
+
+async def test_a_run_whose_reply_was_lost_is_found(session: BackendSession) -> None:
+    """The create was carried out and its reply was lost: the run is recovered from the thread."""
+    request = await session.new_request("What is 3 + 4?")
+    thread_id = await session.backend.make_thread(request)
+    assert (await session.backend.find_run(request, thread_id, frozenset())).kind is LookupKind.NOTHING
+
+    session.set_scenario('[http]\ndrop_after = 1.0\nonly = ["POST /threads/*/runs", "POST /responses"]')
+    with pytest.raises(ApiError) as lost:
+        await session.backend.make_run(request, thread_id)
+    session.set_scenario("")
+    assert (lost.value.status, lost.value.sent) == (None, True)
+
+    lookup = await session.until_found(lambda: session.backend.find_run(request, thread_id, frozenset()))
+    run_id = lookup.run.id if lookup.run else None
+    assert lookup.kind is (LookupKind.RUN if run_id else LookupKind.ANSWER)
+    assert not lookup.duplicates
+    if run_id:
+        await session.wait(request, thread_id, run_id)
+    answer = await session.backend.read(request, thread_id, run_id)
+    assert "7" in answer.text
+    assert answer.steps
+    assert session.stats()["runs_by_job"][f"{session.batch}:{request.row}"] == 1
+
+
+async def test_a_create_that_never_arrived_leaves_nothing(session: BackendSession) -> None:
+    """The connection broke before the server read the request."""
+    request = await session.new_request("What is 3 + 4?")
+    thread_id = await session.backend.make_thread(request)
+    session.set_scenario('[http]\ndrop_before = 1.0\nonly = ["POST /threads/*/runs", "POST /responses"]')
+    with pytest.raises(ApiError):
+        await session.backend.make_run(request, thread_id)
+    session.set_scenario("")
+    assert (await session.backend.find_run(request, thread_id, frozenset())).kind is LookupKind.NOTHING
+
+
+async def test_a_second_create_is_refused_while_a_run_is_active(session: BackendSession) -> None:
+    """The error is one that the lifecycle recognises."""
+    request = await session.new_request("Hello [emulate: stuck]")
+    thread_id, run = await session.start(request)
+    with pytest.raises(ApiError) as refused:
+        await session.backend.make_run(request, thread_id)
+    assert refused.value.status == 400
+    assert refused.value.code == "conversation_locked" or run.id in refused.value.message
+
+
+async def test_submitted_outputs_without_a_reply_are_recovered(session: BackendSession) -> None:
+    """NOTHING before they arrived, then the run that continues."""
+    request = await session.new_request(f"Weather? {CALL}", WEATHER)
+    thread_id, waiting = await session.start_and_wait(request)
+    outputs = (ToolOutput(waiting.tool_calls[0].id, "rain"),)
+    before = await session.backend.find_submitted(request, thread_id, waiting.id)
+    assert before.kind is LookupKind.NOTHING
+    assert before.run is not None
+    assert before.run.tool_calls == waiting.tool_calls
+
+    session.set_scenario('[http]\ndrop_after = 1.0\nonly = ["POST /threads/*/runs/*", "POST /responses"]')
+    with pytest.raises(ApiError):
+        await session.backend.submit(request, thread_id, waiting.id, outputs)
+    session.set_scenario("")
+
+    lookup = await session.until_found(lambda: session.backend.find_submitted(request, thread_id, waiting.id))
+    run_id = lookup.run.id if lookup.run else None
+    if run_id:
+        await session.wait(request, thread_id, run_id)
+    answer = await session.backend.read(request, thread_id, run_id)
+    assert "rain" in answer.text
+    assert [step.details["output"] for step in answer.steps if step.type == "function"] == ["rain"]
+
+
+async def test_cancelling_twice_returns_the_ended_run(session: BackendSession) -> None:
+    """The second cancel does not fail."""
+    request = await session.new_request("Hello [emulate: stuck]")
+    thread_id, run = await session.start(request)
+    await session.backend.cancel(thread_id, run.id)
+    ended = await session.wait(request, thread_id, run.id)
+    assert ended.status == "cancelled"
+    repeated = await session.backend.cancel(thread_id, run.id)
+    assert repeated.status == "cancelled"
+
+
+async def test_a_run_that_waits_for_functions_can_be_cancelled(session: BackendSession) -> None:
+    """No outputs follow, so the run ends."""
+    request = await session.new_request(f"Weather? {CALL}", WEATHER)
+    thread_id, waiting = await session.start_and_wait(request)
+    cancelled = await session.backend.cancel(thread_id, waiting.id)
+    assert cancelled.status in {"cancelling", "cancelled"}
+
+
+async def test_cancelling_a_completed_run_returns_it(session: BackendSession) -> None:
+    """The answer came first and is kept."""
+    request = await session.new_request("What is 2 + 2?")
+    thread_id, run = await session.start_and_wait(request)
+    assert (await session.backend.cancel(thread_id, run.id)).status == "completed"
+
+
+async def test_an_unknown_status_is_returned_unchanged(session: BackendSession) -> None:
+    """The lifecycle decides what it means."""
+    request = await session.new_request("Hello [emulate: unknown(pondering)]")
+    thread_id, run = await session.start(request)
+    polled = await session.wait(request, thread_id, run.id, until=lambda run: run.status == "pondering")
+    assert polled.status not in ENDED
+
+
+async def test_a_later_turn_reads_only_its_own_messages(session: BackendSession) -> None:
+    """Two questions on one thread: the second answer has nothing of the first."""
+    request = await session.new_request("What is 17 * 23?")
+    thread_id, run = await session.start_and_wait(request)
+    first = await session.backend.read(request, thread_id, run.id)
+
+    later = session.next_turn_request(request, "What is 5 + 6?", first)
+    assert (await session.backend.find_run(later, thread_id, frozenset({run.id}))).kind is LookupKind.NOTHING
+    continued = await session.backend.make_run(later, thread_id)
+    assert continued.id != run.id
+    await session.wait(later, thread_id, continued.id)
+    second = await session.backend.read(later, thread_id, continued.id)
+    assert "11" in second.text
+    assert "391" not in second.text
+    assert second.messages == 1
+
+
+async def test_a_lost_run_of_a_later_turn_is_not_an_earlier_one(session: BackendSession) -> None:
+    """On a shared thread only this turn's run or items count."""
+    request = await session.new_request("What is 17 * 23?")
+    thread_id, run = await session.start_and_wait(request)
+    first = await session.backend.read(request, thread_id, run.id)
+    later = session.next_turn_request(request, "What is 5 + 6?", first)
+    later_run = await session.backend.make_run(later, thread_id)
+    await session.wait(later, thread_id, later_run.id)
+
+    lookup = await session.backend.find_run(later, thread_id, frozenset({run.id}))
+    answer = await session.backend.read(later, thread_id, lookup.run.id if lookup.run else None)
+    assert "11" in answer.text
+    assert "391" not in answer.text
+
+
+async def test_deleting_a_failed_turn_keeps_earlier_turns(session: BackendSession) -> None:
+    """Messages after the last good one go, and that one stays the last."""
+    request = await session.new_request("What is 17 * 23?")
+    thread_id, run = await session.start_and_wait(request)
+    first = await session.backend.read(request, thread_id, run.id)
+    failed = session.next_turn_request(request, "What is 5 + 6?", first)
+    later_run = await session.backend.make_run(failed, thread_id)
+    await session.wait(failed, thread_id, later_run.id)
+
+    await session.backend.clear_turn(thread_id, first.last_message_id)
+    await session.backend.clear_turn(thread_id, first.last_message_id)
+
+    on_thread = run.id if session.backend.api == "assistants" else None
+    kept = await session.backend.read(request, thread_id, on_thread)
+    assert kept.text == first.text
+    repeated = replace(failed, attempt=2, question="What is 8 + 9?")
+    found = await session.backend.find_run(repeated, thread_id, frozenset({run.id, later_run.id}))
+    assert found.kind is LookupKind.NOTHING
+    continued = await session.backend.make_run(repeated, thread_id)
+    await session.wait(repeated, thread_id, continued.id)
+    answer = await session.backend.read(repeated, thread_id, continued.id)
+    assert "17" in answer.text
+    assert "11" not in answer.text
+
+
+async def test_opening_messages_are_not_an_answer(session: BackendSession) -> None:
+    """Neither for a read nor for the recovery of a lost run."""
+    profile = tutor_with(
+        messages=(
+            OpeningMessage(role="user", content="I like short answers."),
+            OpeningMessage(role="assistant", content="Noted: short answers."),
+        )
+    )
+    request = await session.new_request("What is 2 + 2?", profile)
+    thread_id = await session.backend.make_thread(request)
+    assert (await session.backend.find_run(request, thread_id, frozenset())).kind is LookupKind.NOTHING
+    run = await session.backend.make_run(request, thread_id)
+    await session.wait(request, thread_id, run.id)
+    answer = await session.backend.read(request, thread_id, run.id)
+    assert "Noted" not in answer.text
+    found = await session.backend.find_run(request, thread_id, frozenset())
+    adopted = await session.backend.read(request, thread_id, found.run.id if found.run else None)
+    assert adopted.text == answer.text
+
+
+async def test_every_profile_field_is_accepted(session: BackendSession) -> None:
+    """All fields that the API supports, against a server that refuses unknown ones."""
+    profile = Profile(
+        name="Everything",
+        description="All that can be said.",
+        model="gpt-5-mini",
+        instructions="Be brief.",
+        tools=("code_interpreter",),
+        functions=WEATHER.functions,
+        file_search=FileSearch(max_num_results=3),
+        max_completion_tokens=2048,
+        truncation="auto",
+        temperature=0.5,
+        top_p=0.9,
+        reasoning_effort="low",
+        tool_choice="auto",
+        parallel_tool_calls=False,
+        metadata={"team": "maths"},
+    )
+    api_fields = (
+        {"max_prompt_tokens": 4096, "truncation": "last_messages:4"}
+        if session.backend.api == "assistants"
+        else {"service_tier": "default"}
+    )
+    run, answer = await session.answer("What is 2 + 2?", profile.model_copy(update=api_fields))
+    assert run.status == "completed"
+    assert "4" in answer.text
+
+
+async def test_a_schema_gives_pure_json(session: BackendSession) -> None:
+    """Structured output: the text is JSON without footnotes."""
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"type": "string"}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+    _, answer = await session.answer("What is 2 + 2?", PLAIN.model_copy(update={"response_schema": schema}))
+    assert answer.text.startswith("{")
+    assert answer.text.endswith("}")
+
+
+async def test_runs_carry_our_metadata(session: BackendSession) -> None:
+    """Batch, row and attempt are on the run at the API."""
+    request = await session.new_request("What is 2 + 2?")
+    before = session.stats()["runs_by_job"].get(f"{session.batch}:{request.row}", 0)
+    await session.start(request)
+    assert session.stats()["runs_by_job"][f"{session.batch}:{request.row}"] == before + 1
+
+
+async def test_a_missing_run_is_a_404(session: BackendSession) -> None:
+    """The lifecycle decides how long to wait for it."""
+    request = await session.new_request("What is 2 + 2?")
+    thread_id = await session.backend.make_thread(request)
+    with pytest.raises(ApiError) as missing:
+        await session.backend.look(
+            request, thread_id, "run_nowhere" if session.backend.api == "assistants" else "resp_no"
+        )
+    assert missing.value.status == 404
+
+
+async def test_a_rate_limit_has_its_retry_after(session: BackendSession) -> None:
+    """429 with Retry-After, on a create as on a poll."""
+    request = await session.new_request("What is 2 + 2?")
+    thread_id, run = await session.start(request)
+    session.set_scenario("[http]\nrate_429 = 1.0\nretry_after_s = 3.0")
+    for call in (session.backend.look(request, thread_id, run.id), session.backend.make_thread(request)):
+        with pytest.raises(ApiError) as limited:
+            await call
+        assert (limited.value.status, limited.value.retry_after_s) == (429, 3.0)
+
+
+def tutor_with(**changes: Any) -> Profile:
+    return TUTOR.model_copy(update=changes)
