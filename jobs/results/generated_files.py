@@ -5,11 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from askmill.jobs.results.columns import Entry
 from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault
-from askmill.jobs.store.codec import csv_tail
 
 FetchBlob = Callable[[int, dict[str, Any]], Awaitable[bytes | None]]
 """The kept content of a row's file, as its result tells of it; None when it is not or no longer kept."""
@@ -23,9 +20,8 @@ RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..
 async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
     """Writes the row's files and says in `files` where each is; those not kept stay with their reason."""
     taken: set[str] = set()
-    told = orjson.loads(entry.told)
-    told["files"] = [await _save(entry.row, file, folder, taken, fetch) for file in told["files"]]
-    return entry._replace(told=orjson.dumps(told), csv_end=csv_tail(told))
+    files = [await _save(entry.row, file, folder, taken, fetch) for file in entry.result["files"]]
+    return entry._replace(result={**entry.result, "files": files})
 
 
 async def _save(

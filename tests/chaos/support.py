@@ -25,7 +25,7 @@ def bytes_of(mill: Stack, batch: str) -> Counter[str]:
 def counter(mill: Stack, batch: str, name: str) -> int:
     """One of the batch's counters."""
     with redis.Redis.from_url(mill.redis_url) as client:
-        return int(client.hget(keys.part(batch, "n"), name) or 0)
+        return int(client.hget(keys.part(batch, "counters"), name) or 0)
 
 
 def held_by_all(mill: Stack) -> list[int]:
@@ -38,7 +38,7 @@ def most_claims(mill: Stack, batch: str) -> int:
     """How often the row that was claimed most often, of those under way, has been."""
     with redis.Redis.from_url(mill.redis_url) as client:
         live = list(client.scan_iter(keys.live(batch, 0).removesuffix("0") + "*"))
-        return max((int(client.hget(key, "tries") or 0) for key in live), default=0)
+        return max((int(client.hget(key, "deliveries") or 0) for key in live), default=0)
 
 
 def wait_for_runs(mill: Stack, count: int, timeout_s: float = 45) -> None:

@@ -159,7 +159,7 @@ async def test_a_row_whose_result_cannot_be_counted_ends_all_the_same(tmp_path: 
     state = KNOWN.dump_json(JobState(crashes=POISON_KILLS - 1, attempt=4, past_attempts=past))
     with Stack(tmp_path) as mill, redis.Redis.from_url(mill.redis_url) as client:
         batch = await mill.submit(["What is 1 + 1?"])
-        client.hset(keys.live(batch, 1), mapping={"state": state, "kills": POISON_KILLS})
+        client.hset(keys.live(batch, 1), mapping={"state": state, "crashes": POISON_KILLS})
         worker = mill.worker(1, QUICK)
         status = await mill.wait_for(batch)
 
