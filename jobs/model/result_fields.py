@@ -1,9 +1,7 @@
-"""What the results show of a row: its fields in their order, and each as CSV. Pure."""
+"""The fields of a row's result, as every format of the results shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 FIELDS = (
     "row",
@@ -21,70 +19,30 @@ FIELDS = (
     "citations",
     "files",
 )
-RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that make a spreadsheet take text for a formula (OWASP, CSV Injection)."""
-SHORT_NUMBER = 11
+"""In the order of the columns."""
 
 
-def result_values(told: dict[str, Any]) -> list[Any]:
-    """FIELDS behind `status` of a result's plain data; None where it is not known, lists as lists."""
-    known = told.get
-    usage = known("usage") or {}
-    attempts = known("attempts_made")
-    if attempts is None and told:
-        attempts = len(known("attempts", ()))
+def result_values(result: Mapping[str, Any]) -> list[Any]:
+    """Return the values of FIELDS after `status`, of a result as plain data with the names of `Result`.
+
+    Unknown values are None; citations and files are lists. Without a result (`{}`) nothing is known.
+    """
+    get = result.get
+    usage = get("usage") or {}
+    attempts = get("attempts_made")
+    if attempts is None and result:
+        attempts = len(get("attempts", ()))
     return [
-        known("answer"),
-        known("error"),
+        get("answer"),
+        get("error"),
         attempts,
-        known("thread_id"),
-        known("run_id"),
-        known("model"),
+        get("thread_id"),
+        get("run_id"),
+        get("model"),
         usage.get("prompt_tokens"),
         usage.get("completion_tokens"),
-        known("cost_usd"),
-        known("duration_s"),
-        known("citations", ()),
-        known("files", ()),
+        get("cost_usd"),
+        get("duration_s"),
+        get("citations", ()),
+        get("files", ()),
     ]
-
-
-def result_cells(values: list[Any], *, spreadsheet_safe: bool = False) -> list[str]:
-    """The cells of a CSV for what `result_values` says."""
-    *plain, cost_usd, duration_s, citations, files = values
-    known = [*plain, _number(cost_usd), _number(duration_s), _json(citations), _json(files)]
-    if spreadsheet_safe:
-        known = [_harmless(value) for value in known]
-    return ["" if value is None else value if value.__class__ is str else str(value) for value in known]
-
-
-def csv_record(cells: Sequence[str]) -> str:
-    """The cells of one record, or of a part of it, quoted where needed (RFC 4180)."""
-    line = ",".join(cells)
-    # Most rows need no quotes: one look at all cells, not one at each.
-    if line.count(",") >= len(cells) or '"' in line or "\n" in line or "\r" in line:
-        line = ",".join(
-            '"' + text.replace('"', '""') + '"'
-            if "," in text or '"' in text or "\n" in text or "\r" in text
-            else text
-            for text in cells
-        )
-    return line
-
-
-def _number(value: float | None) -> str | None:
-    """Plain decimals: a spreadsheet takes 1e-05 for text."""
-    if value is None:
-        return None
-    text = repr(value)
-    if len(text) > SHORT_NUMBER or "e" in text:
-        text = f"{value:.9f}".rstrip("0")
-    return text.removesuffix(".0").removesuffix(".")
-
-
-def _json(values: Sequence[Any]) -> str:
-    return orjson.dumps(values).decode() if values else "[]"
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(RUN_BY_SPREADSHEETS) else value

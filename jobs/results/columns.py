@@ -1,16 +1,15 @@
 """The columns of the results: every input column, then the result columns, without name collisions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, NamedTuple
-
-import orjson
 
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import InputSpec
 from askmill.jobs.model.result_fields import FIELDS, result_values
-from askmill.jobs.store.codec import unpack_parts
+from askmill.jobs.store.codec import unpack_fields
 from askmill.jobs.store.records import RowView
 
 PREFIX = "askmill_"
@@ -19,32 +18,23 @@ STEPS = "steps"
 
 
 class Entry(NamedTuple):
-    """A row to write; the last three are the texts that its result is stored as (jobs/store/codec.py)."""
+    """A row to write. `result`: its fields as plain data, none without a result; `steps`: JSON."""
 
     row: int
     status: str
     cells: list[Any]
-    told: bytes = b"{}"
+    result: Mapping[str, Any] = MappingProxyType({})
     steps: bytes = b"[]"
-    csv_end: bytes = b",,,,,,,,,,[],[]"
-
-    @property
-    def has_files(self) -> bool:
-        """Its runs generated some."""
-        return not self.csv_end.endswith(b",[]")
 
     def fields(self) -> list[Any]:
-        """What FIELDS show of it; None where it is not known, lists as lists."""
-        return [self.row, self.status, *result_values(orjson.loads(self.told))]
+        """Return the values of FIELDS; None where unknown, lists as lists."""
+        return [self.row, self.status, *result_values(self.result)]
 
 
 def entry_of(view: RowView) -> Entry:
-    """Unpacks a row's result, once."""
+    """Unpack a row's result, once for all writers."""
     row, cells, status, packed = view
-    if packed is None:
-        return Entry(row, status, cells)
-    # Past the constructor, which takes longer than all else here but the unpacking.
-    return tuple.__new__(Entry, (row, status, cells, *unpack_parts(packed)))
+    return Entry(row, status, cells, *(unpack_fields(packed) if packed is not None else ()))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ async def write_results(
             while entries := [entry_of(view) for view in islice(views, AT_ONCE)]:
                 if fetch_blob and folder:
                     entries = [
-                        await saved(one, folder, fetch_blob) if one.has_files else one for one in entries
+                        await saved(entry, folder, fetch_blob) if entry.result.get("files") else entry
+                        for entry in entries
                     ]
                 for writer in writers:
                     writer.add(entries)

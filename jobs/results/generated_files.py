@@ -5,11 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from askmill.jobs.results.columns import Entry
 from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault
-from askmill.jobs.store.codec import csv_tail
 
 FetchBlob = Callable[[int, dict[str, Any]], Awaitable[bytes | None]]
 """Fetches the content of a row's file by its entry in the result; None if it is not stored."""
@@ -23,9 +20,8 @@ RESERVED_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]
 async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
     """Write the row's files and add the path of each to its `files`. The others stay as they are."""
     used_names: set[str] = set()
-    told = orjson.loads(entry.told)
-    told["files"] = [await _save_file(entry.row, file, folder, used_names, fetch) for file in told["files"]]
-    return entry._replace(told=orjson.dumps(told), csv_end=csv_tail(told))
+    files = [await _save_file(entry.row, file, folder, used_names, fetch) for file in entry.result["files"]]
+    return entry._replace(result={**entry.result, "files": files})
 
 
 async def _save_file(

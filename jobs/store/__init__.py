@@ -1,13 +1,22 @@
-"""The only owner of job state: what must survive of a batch is in Redis and changes only through here.
+"""All state of batches and rows, in Redis. Nothing else reads or writes it.
 
-    Shelf     a batch comes in           look, take, add_rows, seal_batch, drop, reserve, made
-    Reading   anybody asks               batch, list_batches, counts, status, results, row, ledger, workers
-    Steering  a person changes a batch   pause, resume, cancel, retry, update_limits, update_retention, purge
-    Claims    a worker has a row         beat, leave, claim, save, give_back, finish, keep_file, trouble
-    Upkeep    rows keep moving           feed, lost_messages, sweep
-    Pacing    all workers together       set_limits, limits, book, throttle
+    mixin                           used by     methods
+    ──────────────────────────────  ──────────  ──────────────────────────────────────────────────────────
+    IngestMixin     ingest.py       submit      look, take, create_batch, renew, drop, add_rows, seal_batch,
+                                                set_resources; acquire_resource, store_resource,
+                                                release_resource, list_resources, unlink_unused
+    QueryMixin      queries.py      anybody     newest, batch, list_batches, counts, status, statuses,
+                                                workers, results, chunks, row, find_row_by_id, ledger, file
+    ControlMixin    batch_control   commands    pause, resume, cancel, retry, update_limits, change_limits,
+                                                update_retention, purge
+    ClaimMixin      claims.py       workers     heartbeat, deregister_worker, claim, save, finish, release,
+                                                abandon_claim, store_file, pause_from_worker, incr_counters,
+                                                record_create_failure
+    SchedulerMixin  scheduler.py    workers     dispatch, requeue_lost, reap_dead_workers
+    RateLimitMixin  rate_limits.py  workers     set_limits, begin_limits, limits, reserve_rate, throttle
 
-Keys: jobs/store/keys.py. Scripts: jobs/lua. A row's bytes: jobs/model/models.py. Why so: docs/decisions/store.md.
+The keys are listed in jobs/store/keys.py, a row's states in jobs/model/models.py. Each change of state is one
+Lua script in jobs/store/lua. Reasons: docs/decisions/store.md.
 """
 
 from types import TracebackType
@@ -17,17 +26,18 @@ from askmill.jobs.store.batch_control import ControlMixin
 from askmill.jobs.store.claims import ClaimMixin
 from askmill.jobs.store.connection import Connection, connect
 from askmill.jobs.store.ingest import IngestMixin
+from askmill.jobs.store.queries import QueryMixin
 from askmill.jobs.store.rate_limits import RateLimitMixin
 from askmill.jobs.store.scheduler import SchedulerMixin
 
 
-class Store(IngestMixin, ClaimMixin, SchedulerMixin, ControlMixin, RateLimitMixin):
-    """One for each process and event loop; `async with` closes it."""
+class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, RateLimitMixin):
+    """An open store. Each process and event loop has its own; `async with` closes it."""
 
-    def __init__(self, at: Connection) -> None:
-        self._at = at
-        self._suspects = {}
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._fences = {}
+        self._suspects = {}
 
     @classmethod
     async def open(cls, url: str, *, lifetime_s: float = 12.0) -> Self:
@@ -39,18 +49,21 @@ class Store(IngestMixin, ClaimMixin, SchedulerMixin, ControlMixin, RateLimitMixi
 
         Raises:
             RedisUnavailable: Redis does not answer, refuses the password or is full.
-            UsageError: the address cannot be read.
-            UsageError: a newer askmill has written there.
+            UsageError: the address cannot be read, or another version of askmill has written there.
         """
         return cls(await connect(url, lifetime_s))
 
     async def close(self) -> None:
-        await self._at.redis.aclose()
+        """Close all connections."""
+        await self._connection.redis.aclose()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.close()

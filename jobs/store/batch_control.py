@@ -1,4 +1,4 @@
-"""A person's side of the store: pause, resume, cancel, retry, other limits, purge. Each is one script."""
+"""Commands' side of the store: pause, resume, cancel, retry or purge a batch, change its limits."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,67 +9,66 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.codec import limits_json, limits_of
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.ingest import budget_nano, retention_ms
-from askmill.jobs.store.queries import QueryMixin, not_found
+from askmill.jobs.store.queries import count_rows, raise_not_found
 from askmill.jobs.store.records import Counts
 
 
-class ControlMixin(QueryMixin):
-    """Changes of a whole batch."""
+class ControlMixin:
+    """Changes of a whole batch. Each raises NotFound for an unknown batch."""
 
-    _at: Connection
+    _connection: Connection
 
     async def pause(self, batch: str, reason: str) -> bool:
-        """Start no more runs; those in flight end. False when it was not going."""
-        state, changed = await self._at.scripts.pause(batch, reason, fault=False)
-        return bool(changed) if state else await not_found(self._at, batch)
+        """Start no more runs; those in flight end. False when the batch was neither queued nor running."""
+        state, changed = await self._connection.scripts.pause(batch, reason, after_fault=False)
+        return bool(changed) if state else await raise_not_found(self._connection, batch)
 
     async def resume(self, batch: str) -> bool:
-        """Go on with a paused batch. False when it was not paused."""
-        state, changed = await self._at.scripts.resume(batch)
-        return bool(changed) if state else await not_found(self._at, batch)
+        """Resume a paused batch. False when it was not paused."""
+        state, changed = await self._connection.scripts.resume(batch)
+        return bool(changed) if state else await raise_not_found(self._connection, batch)
 
     async def cancel(self, batch: str) -> Counts:
-        """End every row that nothing was begun for; workers end the others at the API."""
-        if not await self._at.scripts.cancel(batch):
-            await not_found(self._at, batch)
-        return await self.counts(batch)
+        """End every row that has no run yet; workers cancel the runs of the others at the API."""
+        if not await self._connection.scripts.cancel(batch):
+            await raise_not_found(self._connection, batch)
+        return await count_rows(self._connection, batch)
 
     async def retry(self, batch: str, statuses: Iterable[JobStatus] = RETRIED_BY_DEFAULT) -> int:
-        """Ask again the rows that ended so, and the rest of their conversations; returns how many.
+        """Queue rows of these statuses again, with the rest of their conversations; returns how many.
 
-        Old results stand until the new ones. Rejected rows cannot be asked and are passed over.
+        Earlier results stand until the new ones. Rejected rows cannot be asked and are left out.
         """
         chosen = "".join(BYTE_OF_FINISHED[status] for status in set(statuses) - {JobStatus.REJECTED})
-        rows = await self._at.scripts.retry(batch, chosen) if chosen else 0
-        return rows if rows >= 0 else await not_found(self._at, batch)
+        rows = await self._connection.scripts.retry(batch, chosen) if chosen else 0
+        return rows if rows >= 0 else await raise_not_found(self._connection, batch)
 
     async def update_limits(self, batch: str, limits: Limits) -> None:
-        """Workers see them at their next heartbeat."""
-        if not await self._at.scripts.set_batch_limits(batch, limits_json(limits), budget_nano(limits), b""):
-            await not_found(self._at, batch)
+        """Replace all limits. Workers read them at their next heartbeat."""
+        values = limits_json(limits), budget_nano(limits)
+        if not await self._connection.scripts.set_batch_limits(batch, *values, b""):
+            await raise_not_found(self._connection, batch)
 
     async def change_limits(self, batch: str, changed: dict[str, Any]) -> None:
-        """Change these limits only, also those of a batch that is still loading.
+        """Change these limits only, also of a batch that is still loading.
 
-        Two commands that change different limits at the same moment both succeed.
+        Compare-and-set: two commands that change different limits at the same moment both succeed.
         """
         while True:
-            stored = await self._at.execute("HGET", keys.batch(batch), "limits")
+            stored = await self._connection.execute("HGET", keys.batch(batch), "limits")
             if stored is None:
-                await not_found(self._at, batch)
+                await raise_not_found(self._connection, batch)
             limits = replace(limits_of(stored), **changed)
-            found = await self._at.scripts.set_batch_limits(
-                batch, limits_json(limits), budget_nano(limits), stored
-            )
-            if found == 1:
+            values = limits_json(limits), budget_nano(limits)
+            if await self._connection.scripts.set_batch_limits(batch, *values, stored) == 1:
                 return
 
     async def update_retention(self, batch: str, days: float) -> None:
-        """So long after its end it goes; one that has ended, so long from now."""
-        if not await self._at.scripts.set_retention(batch, retention_ms(days)):
-            await not_found(self._at, batch)
+        """Let the batch's keys expire so long after its end; if it has ended, so long from now."""
+        if not await self._connection.scripts.set_retention(batch, retention_ms(days)):
+            await raise_not_found(self._connection, batch)
 
     async def purge(self, batch: str) -> None:
-        """Delete every key of the batch; workers that hold its rows drop them."""
-        if not await self._at.scripts.purge(batch):
-            await not_found(self._at, batch)
+        """Delete every key of the batch; workers that hold its rows lose their claims."""
+        if not await self._connection.scripts.purge(batch):
+            await raise_not_found(self._connection, batch)

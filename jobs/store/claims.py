@@ -1,9 +1,10 @@
-"""A worker's side of the store: claim, save, give back or finish a row; a stale worker changes nothing.
+"""Workers' side of the store: claim a row, save its progress, finish or release it.
 
     p ── claim ─▶ r ── save … ─▶ r ── finish ─▶ c i e f x
-                  └── give_back ─▶ w
+                  └── release ─▶ w
 
-Each is one script, fenced: it does nothing unless the row is still held under this claim's fence.
+A claim holds its row with a fence, a random text. A call whose fence is no longer the row's changes nothing:
+so a worker that was declared dead cannot overwrite what its successor does.
 """
 
 import secrets
@@ -13,62 +14,72 @@ from hashlib import blake2b
 from typing import Any
 
 from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState, Result
-from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, limits_of, pack_result, result_of, unpack, unpack_result
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.records import BatchUpdate, Claim, HeartbeatReply, Refusal, SaveReply, WorkerInfo
 
 
 def _flag(value: bool | None) -> str:
-    """As the scripts read it: empty leaves the mark as it is."""
+    """Return a script's argument; None leaves the stored flag as it is."""
     return "" if value is None else str(int(value))
 
 
 def _amount(nano: int | None) -> int | str:
-    """As the scripts read it: empty leaves the amount as it is."""
+    """Return a script's argument; None leaves the stored amount as it is."""
     return "" if nano is None else nano
 
 
-def _pairs(counters: Mapping[str, int] | None) -> list[Any]:
+def _flatten(counters: Mapping[str, Any] | None) -> list[Any]:
     return [part for pair in (counters or {}).items() for part in pair]
 
 
-def _batch_now(state: bytes, limits: bytes, paused_reason: bytes) -> BatchUpdate:
+def _batch_update(state: bytes, limits: bytes, paused_reason: bytes) -> BatchUpdate:
     return BatchUpdate(BatchState(state.decode()), limits_of(limits), paused_reason.decode() or None)
 
 
 def new_fence() -> str:
-    """For one claim, however often it has to be sent: a reply can be lost after the row was taken."""
+    """Return the fence of a new claim. A claim that is sent again, its reply lost, keeps its fence."""
     return secrets.token_hex(8)
 
 
 class ClaimMixin:
     """What a worker does with rows."""
 
-    _at: Connection
+    _connection: Connection
 
     async def heartbeat(self, card: WorkerInfo, batches: Iterable[str] = ()) -> HeartbeatReply:
-        """Keep the worker and all its claims alive for another lifetime; ask about its batches."""
-        asked = list(batches)
-        values = _pairs({name: value for name, value in asdict(card).items() if name != "id"})
-        alive, now_ms, *about = await self._at.scripts.heartbeat(card.id, self._at.lifetime_ms, values, asked)
-        triples = zip(about[::3], about[1::3], about[2::3], strict=True)
-        known = {
-            batch: _batch_now(*now) if now[0] else None for batch, now in zip(asked, triples, strict=False)
+        """Keep the worker and all its claims alive for another lifetime; read the state of its batches."""
+        names = list(batches)
+        values = _flatten({name: value for name, value in asdict(card).items() if name != "id"})
+        alive, now_ms, *fields = await self._connection.scripts.heartbeat(
+            card.id, self._connection.lifetime_ms, values, names
+        )
+        triples = zip(fields[::3], fields[1::3], fields[2::3], strict=True)
+        # The reply for a worker that was declared dead has no batches.
+        updates = {
+            batch: _batch_update(*triple) if triple[0] else None
+            for batch, triple in zip(names, triples, strict=False)
         }
-        return HeartbeatReply(bool(alive), now_ms, known)
+        return HeartbeatReply(bool(alive), now_ms, updates)
 
     async def deregister_worker(self, worker_id: str) -> int:
-        """Forget the worker at a clean end; rows it still held wait for others. Returns how many."""
-        return await self._at.scripts.deregister_worker(worker_id)
+        """Deregister the worker at a clean end and release the rows it still holds; returns how many."""
+        return await self._connection.scripts.deregister_worker(worker_id)
 
     async def claim(self, batch: str, row: int, worker_id: str, fence: str | None = None) -> Claim | Refusal:
-        """Take a published row, or learn why not. Asked again under the same fence, it is still ours."""
+        """Claim a published row. Called again with the same fence, it returns the same claim.
+
+        Args:
+            batch: the batch's id.
+            row: the row's number.
+            worker_id: must have sent a heartbeat.
+            fence: of an earlier call without a reply; None for a new claim.
+        """
         fence = fence or new_fence()
-        refusal, *got = await self._at.scripts.claim(batch, row, worker_id, fence)
+        refusal, *values = await self._connection.scripts.claim(batch, row, worker_id, fence)
         if refusal:
             return Refusal(refusal.decode())
-        state, seed, kills, block, older, now_ms, *now = got
+        state, previous_turn, crashes, block, earlier, now_ms, *update = values
         return Claim(
             batch=batch,
             row=row,
@@ -76,14 +87,14 @@ class ClaimMixin:
             fence=fence,
             cells=unpack(block)[(row - 1) % BLOCK_ROWS],
             state=state or None,
-            previous_turn=seed or None,
-            kills=kills,
-            previous=result_of(unpack_result(row, older)) if older else None,
+            previous_turn=previous_turn or None,
+            kills=crashes,
+            previous=result_of(unpack_result(row, earlier)) if earlier else None,
             now_ms=now_ms,
-            update=_batch_now(*now),
+            update=_batch_update(*update),
         )
 
-    async def save(  # noqa: PLR0913 -- marks that are saved together or not at all
+    async def save(  # noqa: PLR0913 -- saved together or not at all
         self,
         claim: Claim,
         state: bytes,
@@ -95,25 +106,27 @@ class ClaimMixin:
         spent_nano: int | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> SaveReply:
-        """Store how far the row is, in the lifecycle's own words.
+        """Save how far the row is. Before a create, also decide whether the run may start.
 
         Args:
-            claim: ours.
-            state: what the next holder of the row needs.
-            run_made: the API has made a run: counted once until the next create, and the batch accepted.
-            run_out: a run of this row may be out at the API (True before each create), or no more.
-            danger: a function, or the processing of a result, goes on: dying now is a kill.
+            claim: of the row.
+            state: the lifecycle's state as JSON, for the row's next holder.
+            run_made: the API has created a run: counted once until the next create.
+            run_out: a run may exist at the API (True before each create), or exists no more; None: unchanged.
+            danger: a risky step begins or ends: a death during it counts as a crash of the row.
             reserve_nano: what the run in flight may cost, in nano-dollars; 0 releases it.
-            spent_nano: what attempts that have ended have cost, until the row's end counts it.
+            spent_nano: what ended attempts have cost, in nano-dollars, until the row's end counts it.
             counters: amounts to add by name, such as requests, prompt, completion, cost_nano.
         """
-        out = _flag(True if run_made else run_out)
+        in_flight = _flag(True if run_made else run_out)
         money = _amount(reserve_nano), _amount(spent_nano)
-        values, amounts = (state, int(run_made), out, _flag(danger), *money), _pairs(counters)
-        # Equal content is a repeat, sent again because a reply was lost: the script counts it once.
-        nonce = blake2b(repr((values, amounts)).encode(), digest_size=8).hexdigest()
-        saved = await self._at.scripts.save((claim.batch, claim.row, claim.fence), (nonce, *values), amounts)
-        return SaveReply(*map(bool, saved))
+        values, amounts = (state, int(run_made), in_flight, _flag(danger), *money), _flatten(counters)
+        # redis-py sends a save again when its reply was lost. The script knows it by its content and counts
+        # it once.
+        content_hash = blake2b(repr((values, amounts)).encode(), digest_size=8).hexdigest()
+        claimed = (claim.batch, claim.row, claim.fence)
+        reply = await self._connection.scripts.save(claimed, (content_hash, *values), amounts)
+        return SaveReply(*map(bool, reply))
 
     async def finish(
         self,
@@ -123,14 +136,18 @@ class ClaimMixin:
         seed: bytes | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> bool:
-        """End the row with its result; False when it was no longer ours.
+        """End the row with its result; False when the claim no longer holds the row.
 
-        A completed turn of a conversation hands `seed` to the next; after any other the rest fails,
-        `previous_turn`.
+        Args:
+            claim: of the row.
+            result: stored in place of an earlier one.
+            seed: state for the next turn of the conversation, handed over if this one is completed. After any
+                other end the rest of the conversation fails with `previous_turn`.
+            counters: amounts to add by name.
         """
         values = (BYTE_OF_FINISHED[result.status], pack_result(result), seed or b"")
-        held = (claim.batch, claim.row, claim.worker, claim.fence)
-        return bool(await self._at.scripts.finish(held, values, _pairs(counters)))
+        claimed = (claim.batch, claim.row, claim.worker, claim.fence)
+        return bool(await self._connection.scripts.finish(claimed, values, _flatten(counters)))
 
     async def release(
         self,
@@ -142,36 +159,35 @@ class ClaimMixin:
         spent_nano: int | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> bool:
-        """Let the row wait until `due_ms` on Redis's clock (0: the next free slot); False when not ours."""
-        held = (claim.batch, claim.row, claim.worker, claim.fence)
+        """Let the row wait until `due_ms` by Redis' clock (0: now); False when the claim no longer holds it.
+
+        The other arguments are those of `save`; None leaves what is stored.
+        """
+        claimed = (claim.batch, claim.row, claim.worker, claim.fence)
         values = (state or b"", due_ms, _flag(run_out), _amount(spent_nano))
-        return bool(await self._at.scripts.release_row(held, values, _pairs(counters)))
+        return bool(await self._connection.scripts.release_row(claimed, values, _flatten(counters)))
 
     async def abandon_claim(self, batch: str, row: int, worker_id: str, fence: str) -> None:
-        """Give back what a claim has taken, if it has, whose reply nobody waits for."""
-        await self._at.scripts.release_row((batch, row, worker_id, fence), (b"", 0, "", ""), [])
+        """Release the row of a claim whose reply nobody waits for any more, if the claim had succeeded."""
+        claimed = (batch, row, worker_id, fence)
+        await self._connection.scripts.release_row(claimed, (b"", 0, "", ""), [])
 
     async def store_file(self, claim: Claim, number: int, content: bytes, budget_bytes: int) -> bool:
-        """Keep a generated file; False when not ours, or all of the batch's would pass `budget_bytes`."""
-        held = (claim.batch, claim.row, claim.fence)
-        return bool(await self._at.scripts.store_file(held, number, content, budget_bytes))
+        """Store a generated file; False when the claim is lost or the batch's files exceed `budget_bytes`."""
+        claimed = (claim.batch, claim.row, claim.fence)
+        return bool(await self._connection.scripts.store_file(claimed, number, content, budget_bytes))
 
     async def pause_from_worker(self, batch: str, reason: str) -> bool:
-        """Stop a batch that the API refuses; after `resume` one row goes alone until it is accepted again."""
-        _, changed = await self._at.scripts.pause(batch, reason, fault=True)
+        """Pause a batch that the API refuses; after `resume` one row runs alone until the API accepts it."""
+        _, changed = await self._connection.scripts.pause(batch, reason, after_fault=True)
         return bool(changed)
 
     async def incr_counters(self, batch: str, counters: Mapping[str, int]) -> bool:
-        """Add to the batch's counters without a claim. False for a batch that is gone."""
-        return bool(await self._at.scripts.incr_counters(batch, _pairs(counters)))
+        """Add to the batch's counters without a claim; False for an unknown batch."""
+        return bool(await self._connection.scripts.incr_counters(batch, _flatten(counters)))
 
     async def record_create_failure(
         self, batch: str, reason: str = "api_unreachable", *, patience_s: float = 300.0
     ) -> bool:
-        """A create has failed; True when that has gone on so long without one success: paused now."""
-        return bool(await self._at.scripts.create_failed(batch, reason, int(patience_s * 1000)))
-
-    async def file(self, batch: str, row: int, number: int) -> bytes | None:
-        """A generated file that was kept."""
-        content: bytes | None = await self._at.execute("HGET", keys.part(batch, "files"), f"{row}:{number}")
-        return content
+        """Record a failed create; True when this paused the batch: none has succeeded for so long."""
+        return bool(await self._connection.scripts.create_failed(batch, reason, int(patience_s * 1000)))

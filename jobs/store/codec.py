@@ -1,13 +1,13 @@
-"""How rows and results lie in Redis: JSON under zstd, results with a dictionary.
+"""How input rows and results are stored: JSON compressed with zstd, results with a trained dictionary.
 
-A result is three texts in one frame, so that writing a file of results is copying (docs/decisions/store.md):
+A stored result is one zstd frame of two lines:
 
-    {"status":"completed",…}              `Result` without its steps
-    [{"run_id":…,"attempt":1,…},…]        the steps, as the steps file and .jsonl have them
-    The answer is 4.,,1,thread_…          what a CSV shows of it, the fields behind `status`
+    {"status":"completed",…,"answer":"4."}    the fields of `Result` but `row` and `steps`
+    [{"run_id":…,"attempt":1,…},…]            its steps, as the steps file has them, so that it copies them
 
-It may also stand behind a mark that a script wrote (`!previous_turn`, a line break, the older result or
-nothing): the row failed for that reason without a run, and its older runs still count.
+When a script ends a row without a run, it writes a mark before the earlier result, or before nothing:
+`!previous_turn`, a line break, the earlier frame. The row has failed with that error; its earlier attempts
+count.
 """
 
 from dataclasses import fields
@@ -19,85 +19,82 @@ import orjson
 import zstandard
 
 from askmill.jobs.model.models import Attempt, JobStatus, Limits, OnIncomplete, Result, Step, Usage
-from askmill.jobs.model.result_fields import csv_record, result_cells, result_values
 
-_MARK = ord("!")
 BLOCK_ROWS = 16
-"""Rows in one block of input: neighbours compress well together (251 bytes a row against 543)."""
-_NAMES = {kind: frozenset(field.name for field in fields(kind)) for kind in (Result, Attempt, Step)}
+"""Rows in one block of input: similar rows compress well together (251 bytes a row against 543)."""
+_MARK = ord("!")
+_FIELD_NAMES = {kind: frozenset(field.name for field in fields(kind)) for kind in (Result, Attempt, Step)}
 
-# Of input, level 1 costs half of 3, for 4 % more bytes. Used by one thread, the event loop's.
+# Level 1 costs half the time of level 3, for 4 % more bytes of input. zstd's objects are not thread-safe: all
+# calls come from the thread of the event loop.
 _compress = zstandard.ZstdCompressor(level=1).compress
 _decompress = zstandard.ZstdDecompressor().decompress
-_shape = zstandard.ZstdCompressionDict((files("askmill.jobs.store") / "result.zdict").read_bytes())
-_compress_result = zstandard.ZstdCompressor(level=3, dict_data=_shape, write_dict_id=False).compress
-_decompress_result = zstandard.ZstdDecompressor(dict_data=_shape).decompress
+_dictionary = zstandard.ZstdCompressionDict((files("askmill.jobs.store") / "result.zdict").read_bytes())
+_compress_result = zstandard.ZstdCompressor(level=3, dict_data=_dictionary, write_dict_id=False).compress
+_decompress_result = zstandard.ZstdDecompressor(dict_data=_dictionary).decompress
 
 
 def pack(value: Any) -> bytes:
-    """JSON under zstd."""
+    """Return the value as compressed JSON."""
     return _compress(orjson.dumps(value))
 
 
 def unpack(packed: bytes) -> Any:
-    """What `pack` was given."""
+    """Return the value that `pack` has packed."""
     return orjson.loads(_decompress(packed))
 
 
 def block_of(row: int) -> int:
-    """The number of the block that holds a row; rows count from 1, blocks from 0."""
+    """Return the number of the block that holds a row; rows count from 1, blocks from 0."""
     return (row - 1) // BLOCK_ROWS
 
 
 def pack_result(result: Result) -> bytes:
-    """A result as it is stored."""
+    """Return a result as it is stored."""
     return _compress_result(pack_parts(result))
 
 
 def pack_parts(result: Result) -> bytes:
-    """What is packed of it."""
-    told = {**vars(result), "usage": vars(result.usage)}
-    del told["row"], told["steps"]
-    told["answer"] = told.pop("answer")  # nearer to its copies in the other texts: 7 % fewer bytes
-    steps = orjson.dumps([_step_told(step) for step in result.steps])
-    return b"\n".join((orjson.dumps(told), steps, csv_tail(told)))
+    """Return the two lines that `pack_result` compresses."""
+    stored = {**vars(result), "usage": vars(result.usage)}
+    del stored["row"], stored["steps"]
+    stored["answer"] = stored.pop("answer")  # last, near its copy in the steps: fewer bytes
+    return b"%b\n%b" % (orjson.dumps(stored), orjson.dumps([_step_to_json(step) for step in result.steps]))
 
 
-def unpack_parts(packed: bytes) -> tuple[bytes, bytes, bytes]:
-    """The three texts of a stored result."""
+def unpack_fields(packed: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return a stored result's fields without its steps, and the steps as JSON."""
     if packed[0] == _MARK:
-        return _marked(packed)
-    # `split` looks at each byte in turn, `partition` does not: a fifth of the whole.
-    told, _, others = _decompress_result(packed).partition(b"\n")
-    steps, _, end = others.partition(b"\n")
-    return told, steps, end
-
-
-def _marked(packed: bytes) -> tuple[bytes, bytes, bytes]:
-    error, older = packed[1:].split(b"\n", 1)
-    before, steps, _ = unpack_parts(older) if older else (b'{"attempts_made":0}', b"[]", b"")
-    told = {
-        **orjson.loads(before),
-        "status": JobStatus.FAILED.value,
-        "error": error.decode(),
-        "answer": "",
-    }
-    return orjson.dumps(told), steps, csv_tail(told)
-
-
-def csv_tail(told: dict[str, Any]) -> bytes:
-    """A CSV record behind the row's status, of a result's plain data."""
-    return csv_record(result_cells(result_values(told))).encode()
+        error, earlier = packed[1:].split(b"\n", 1)
+        stored, steps = unpack_fields(earlier) if earlier else ({"attempts_made": 0}, b"[]")
+        return {**stored, "status": JobStatus.FAILED.value, "error": error.decode(), "answer": ""}, steps
+    stored_json, _, steps = _decompress_result(packed).partition(b"\n")
+    return orjson.loads(stored_json), steps
 
 
 def unpack_result(row: int, packed: bytes) -> dict[str, Any]:
-    """A stored result as plain data with the names of `Result`; one that a script wrote has few of them."""
-    told, steps, _ = unpack_parts(packed)
-    return {"row": row, **orjson.loads(told), "steps": orjson.loads(steps)}
+    """Return a stored result as plain data with the names of `Result`; a script's own has few of them."""
+    stored, steps = unpack_fields(packed)
+    return {"row": row, **stored, "steps": orjson.loads(steps)}
 
 
-def _step_told(step: Step) -> dict[str, Any]:
-    """A step in the results. Times are Unix seconds, as both APIs give them."""
+def result_of(stored: dict[str, Any]) -> Result:
+    """Return the `Result` of plain data; unknown fields, of a later version, are left out."""
+    return Result(
+        **{
+            **_known_fields(Result, stored),
+            "status": JobStatus(stored["status"]),
+            "usage": Usage(**stored.get("usage", {})),
+            "attempts": tuple(_attempt_of(attempt) for attempt in stored.get("attempts", ())),
+            "steps": tuple(_step_of(step) for step in stored.get("steps", ())),
+            "citations": tuple(stored.get("citations", ())),
+            "files": tuple(stored.get("files", ())),
+        }
+    )
+
+
+def _step_to_json(step: Step) -> dict[str, Any]:
+    """Return a step as the results show it, with flat usage. Times are Unix seconds."""
     return {
         "run_id": step.run_id,
         "attempt": step.attempt,
@@ -111,42 +108,27 @@ def _step_told(step: Step) -> dict[str, Any]:
     }
 
 
-def _step(told: dict[str, Any]) -> Step:
-    usage = Usage(told["prompt_tokens"], told["completion_tokens"])
-    return Step(**_known(Step, told), usage=usage)
+def _step_of(stored: dict[str, Any]) -> Step:
+    usage = Usage(stored["prompt_tokens"], stored["completion_tokens"])
+    return Step(**_known_fields(Step, stored), usage=usage)
 
 
-def result_of(stored: dict[str, Any]) -> Result:
-    """The result from its plain data; fields of a later version are passed over."""
-    return Result(
-        **{
-            **_known(Result, stored),
-            "status": JobStatus(stored["status"]),
-            "usage": Usage(**stored.get("usage", {})),
-            "attempts": tuple(_attempt(attempt) for attempt in stored.get("attempts", ())),
-            "steps": tuple(_step(step) for step in stored.get("steps", ())),
-            "citations": tuple(stored.get("citations", ())),
-            "files": tuple(stored.get("files", ())),
-        }
-    )
+def _attempt_of(stored: dict[str, Any]) -> Attempt:
+    return Attempt(**{**_known_fields(Attempt, stored), "usage": Usage(**stored["usage"])})
 
 
-def _attempt(told: dict[str, Any]) -> Attempt:
-    return Attempt(**{**_known(Attempt, told), "usage": Usage(**told["usage"])})
-
-
-def _known(kind: Any, stored: dict[str, Any]) -> dict[str, Any]:
-    names = _NAMES[kind]
+def _known_fields(kind: Any, stored: dict[str, Any]) -> dict[str, Any]:
+    names = _FIELD_NAMES[kind]
     return {name: value for name, value in stored.items() if name in names}
 
 
 def limits_json(limits: Limits) -> bytes:
-    """As a batch keeps them."""
+    """Return a batch's limits as they are stored."""
     return orjson.dumps(limits)
 
 
 @lru_cache(64)
 def limits_of(stored: bytes) -> Limits:
-    """What `limits_json` was given; one object for all rows of a batch, since thousands are held."""
+    """Return stored limits. Cached: thousands of rows of a batch share one object."""
     values = orjson.loads(stored)
     return Limits(**{**values, "on_incomplete": OnIncomplete(values["on_incomplete"])})

@@ -1,7 +1,7 @@
-"""How long a batch will still take, as a range: from the pace of its last minutes, and how that varied.
+"""Estimate of the time that a batch still takes, as a range, from the throughput of its last minutes.
 
-rows finished in each 10 s of the last 5 minutes ─▶ mean ± 2 standard errors ─▶ rows left / pace
-rows under way / pace = the time of a run (Little's law) ─▶ the slowest of the last takes longer
+rows finished in each 10 s of the last 5 minutes ─▶ mean ± 2 standard errors ─▶ rows left / throughput
+rows in flight / throughput = duration of a run (Little's law) ─▶ the slowest of the last runs takes longer
 """
 
 from collections.abc import Sequence
@@ -10,35 +10,40 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 PIECE_S = 10
-"""The store counts finished rows by tens of seconds (jobs/store/lua/finish.lua)."""
+"""Length of a bucket: the store counts finished rows by tens of seconds (jobs/store/lua/finish.lua)."""
 PIECES = 30
-FEWEST = 3
-"""With fewer pieces nobody knows how the pace varies: `UNKNOWN` to the fast side, half of it to the slow."""
-UNKNOWN = 4.0
-SLOWEST = 3.0
+"""Buckets that count."""
+_FEWEST_BUCKETS = 3
+"""With fewer buckets the variation is unknown: the range is `_UNKNOWN` times faster to half of it slower."""
+_UNKNOWN = 4.0
+_SLOWEST = 3.0
 """The last of many runs takes longer than most: so many times the mean."""
-SPREADS = 2.0
-"""Standard errors to each side."""
+_STANDARD_ERRORS = 2.0
+"""To each side."""
 
 
 class TimeLeft(NamedTuple):
-    """Seconds. Nine times in ten the end is between (tests/unit/test_pace.py plays it through)."""
+    """A range in seconds. Nine times in ten the end lies in it (simulated in tests/unit/test_pace.py)."""
 
     low_s: float
     high_s: float
 
 
 def time_left(left: int, at_once: int, rows_per_s: float, pieces: Sequence[int]) -> TimeLeft:
-    """For `left` unfinished rows, `at_once` of the batch at most under way at a time.
+    """Estimate the time for the unfinished rows.
 
-    `rows_per_s` is above 0; `pieces`: rows finished in each whole piece, oldest first.
+    Args:
+        left: unfinished rows.
+        at_once: rows of the batch in flight at most.
+        rows_per_s: above 0.
+        pieces: rows finished in each whole bucket, oldest first.
     """
-    last_s = SLOWEST * at_once / rows_per_s
-    if len(pieces) < FEWEST or not sum(pieces):
-        return TimeLeft(left / rows_per_s / UNKNOWN, left / rows_per_s * UNKNOWN / 2 + last_s)
+    last_run_s = _SLOWEST * at_once / rows_per_s
+    if len(pieces) < _FEWEST_BUCKETS or not sum(pieces):
+        return TimeLeft(left / rows_per_s / _UNKNOWN, left / rows_per_s * _UNKNOWN / 2 + last_run_s)
     mean = fmean(pieces)
-    # Chance alone makes counts vary by their square root, however alike a few of them are.
-    varies = max(stdev(pieces), sqrt(mean))
-    spread = SPREADS * varies * sqrt(1 / len(pieces) + mean / left)
-    slowest = max(mean - spread, mean / UNKNOWN)
-    return TimeLeft(left / (mean + spread) * PIECE_S, left / slowest * PIECE_S + last_s)
+    # Counts vary by their square root by chance alone, however alike a few of them are.
+    deviation = max(stdev(pieces), sqrt(mean))
+    spread = _STANDARD_ERRORS * deviation * sqrt(1 / len(pieces) + mean / left)
+    slowest = max(mean - spread, mean / _UNKNOWN)
+    return TimeLeft(left / (mean + spread) * PIECE_S, left / slowest * PIECE_S + last_run_s)

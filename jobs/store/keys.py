@@ -1,141 +1,157 @@
-"""Every key that askmill keeps in Redis: type, lifetime, who writes it. jobs/store/lua/lib/keys.lua is its twin.
+"""Every Redis key of askmill: type, lifetime, content and writers. jobs/store/lua/lib/keys.lua has the same.
 
-    key                        type    lives                  holds; written by
-    ─────────────────────────  ──────  ─────────────────────  ──────────────────────────────────────────
-    askmill:schema             STRING  for ever               layout version; the first Store.open
-    askmill:batches            ZSET    for ever               batch → submitted ms; seal, purge, sweep
-    askmill:loading            SET     for ever               batches on their way in; take, seal, drop, sweep
-    askmill:open               ZSET    for ever               unfinished batch → turn last fed; seal, feed
-    askmill:turn               STRING  for ever               counts the turns of feeding; feed
-    askmill:fed                ZSET    for ever               "b:row" → ms handed to the broker; feed, claim
-    askmill:workers            ZSET    for ever               worker → ms of its last beat; beat, sweep
-    askmill:worker:{w}         HASH    claim lifetime         its card; beat. `swept`: dead; `heard_since`: ms
-    askmill:held:{w}           SET     until given back       "b:row" it holds; claim, finish, sweep
-    askmill:identity:{sha}     STRING  as its newest batch    batch of this file, profile, address, also while
-                                                             it loads; take, seal, drop
-    askmill:assistant:{sha}    STRING  90 days unused         id of an assistant by its content, or who
-                                                             is making it (a minute); reserve, remember
-    askmill:file:{sha}         STRING  90 days unused         the same of an uploaded file
-    askmill:vector_store:{sha} STRING  90 days unused         the same of one, by its files' ids
-    askmill:limits             HASH    for ever               limits of all workers together; set_limits
-    askmill:window             HASH    minutes after a 429    runs the API bears, hold_until; throttle
-    askmill:tat:{kind}         STRING  a minute past its end  when the next booking is due, ms; book
-    askmill:b:{b}              HASH    to purge or retention  the batch itself; every change of its state.
-                                                             While it loads: `loader`, a fence; `lease_from`,
-                                                             `lease_until`, ms; `before`: the batch that a
-                                                             --new replaces
-    askmill:b:{b}:n            HASH    as the batch           rows a status byte, runs, tokens, money, …
-    askmill:b:{b}:status       STRING  as the batch           one byte a row (jobs/model/models.py), row 1 first
-    askmill:b:{b}:input        HASH    as the batch           block number → 16 rows, packed; add_rows
-    askmill:b:{b}:results      HASH    as the batch           row → result, packed; finish, add_rows
-    askmill:b:{b}:due          ZSET    while rows wait        row → ms it may be fed; give_back, claim
-    askmill:b:{b}:orphans      ZSET    while rows wait        the same, its run may be out at the API
-    askmill:b:{b}:next         HASH    as the batch           row → next turn of its conversation; add_rows
-    askmill:b:{b}:seeds        HASH    as the batch           row → what its previous turn left it; finish
-    askmill:b:{b}:turns        HASH    while loading          conversation → its last rows so far; add_rows
-    askmill:b:{b}:made         HASH    as the batch           "kind:id" it uses at the API → sha of its key
-                                                             above; reserve, remember
-    askmill:b:{b}:pace         HASH    as the batch           10 s bucket → rows finished lately; finish
-    askmill:b:{b}:files        HASH    as the batch           "row:number" → generated file; keep_file
-    askmill:b:{b}:live:{row}   HASH    claim to finish        fence, worker, state, marks of the row
+    key                              type    lifetime             content; written by
+    ───────────────────────────────  ──────  ───────────────────  ──────────────────────────────────────────
+    askmill:schema                   STRING  permanent            layout version; the first Store.open
+    askmill:batches                  ZSET    permanent            batch → submitted ms; seal, purge, reap
+    askmill:loading                  SET     permanent            batches not sealed yet; take_identity, seal
+    askmill:open                     ZSET    permanent            unfinished batch → its last dispatch round
+    askmill:dispatch_round           STRING  permanent            counts dispatch rounds; dispatch
+    askmill:dispatched               ZSET    permanent            "batch:row" → ms it was published; dispatch,
+                                                                  claim
+    askmill:workers                  ZSET    permanent            worker → ms of its last heartbeat
+    askmill:worker:{w}               HASH    claim lifetime       its description; heartbeat. `reaped`: found
+                                                                  dead; `heartbeats_since`: ms, after a gap
+    askmill:claims:{w}               SET     until released       "batch:row" of its rows; claim, finish, reap
+    askmill:identity:{sha}           STRING  as its newest batch  batch of this file, profile and address, a
+                                                                  loading one too; take_identity, seal
+    askmill:assistant:{sha}          STRING  90 days unused       id of an assistant by its content; or, for a
+                                                                  minute, "?" and who is creating it;
+                                                                  resource_acquire, resource_store
+    askmill:file:{sha}               STRING  90 days unused       the same of an uploaded file
+    askmill:vector_store:{sha}       STRING  90 days unused       the same, by the ids of its files
+    askmill:limits                   HASH    permanent            limits of all workers together; set_limits
+    askmill:throttle                 HASH    minutes after a 429  `max_runs` that the API bears, `hold_until`,
+                                                                  `refusals` since `refusals_since`; throttle
+    askmill:rate_limit:{kind}        STRING  a minute past due    theoretical arrival time of the next request
+                                                                  (GCRA), ms; reserve_rate
+    askmill:batch:{b}                HASH    purge or retention   the batch itself, see below
+    askmill:batch:{b}:counters       HASH    as the batch         rows per status byte; runs, tokens, money, …
+    askmill:batch:{b}:status         STRING  as the batch         a byte per row (jobs/model/models.py)
+    askmill:batch:{b}:input          HASH    as the batch         block number → 16 rows, packed; add_rows
+    askmill:batch:{b}:results        HASH    as the batch         row → result, packed; finish, add_rows
+    askmill:batch:{b}:due            ZSET    while rows wait      row → ms it may be dispatched; release_row
+    askmill:batch:{b}:due_running    ZSET    while rows wait      the same; a run of the row may be in flight
+    askmill:batch:{b}:next_turn      HASH    as the batch         row → next row of its conversation; add_rows
+    askmill:batch:{b}:previous_turn  HASH    as the batch         row → state its previous turn left; finish
+    askmill:batch:{b}:last_turns     HASH    while loading        conversation → its last rows; add_rows
+    askmill:batch:{b}:resources      HASH    as the batch         "kind:id" it uses at the API → sha of the
+                                                                  key above; resource_acquire, resource_store
+    askmill:batch:{b}:throughput     HASH    as the batch         10 s bucket → rows finished lately; finish
+    askmill:batch:{b}:files          HASH    as the batch         "row:number" → generated file; store_file
+    askmill:batch:{b}:live:{row}     HASH    claim to finish      a row in progress, see below
 
-A batch that was never sealed vanishes after an hour; with retention set, a finished batch's keys expire.
-`purge` deletes at the API what a batch made and no other uses: it goes by `made` and by the rows.
+Fields of `askmill:batch:{b}` beside what `NewBatch` has: `state`, `paused_reason`, `rows`, `submitted_at`,
+`started_at`, `finished_at` (ms); `cursor`: status bytes before it hold no queued row; `generation`: counts
+retries; `accepted`: 1 once the API has accepted a run, else one row is dispatched alone: `probe_row`, at
+`probe_at`; `creates_failing_since`: ms. While it is loading: `loader_fence`; `lease_from`, `lease_until` (ms); `replaces`:
+the batch that a `--new` takes the place of.
+
+Fields of `live:{row}`: `worker` and `fence` of its claim; `state` in the lifecycle's JSON; `last_save`: hash
+of the last save's content; `run_in_flight`: a run may exist at the API; `run_counted`: it is in the counters;
+`crash_mark`: a risky step goes on, a death now adds to `crashes`; `deliveries`: messages published for it;
+`reserved_nano`, `spent_nano`: nano-dollars.
+
+A batch that is not sealed expires after an hour; with retention set, a finished batch's keys expire.
+`purge` deletes at the API what a batch created and no other uses: it goes by `resources` and by the rows.
 """
 
 import re
 
-SCHEMA_VERSION = 2
-"""2: results as three texts (jobs/store/codec.py), with another `result.zdict`. 1 was in no release."""
+SCHEMA_VERSION = 3
+"""3: keys and fields have plain names, and a result is stored as JSON alone, without its CSV record.
+
+2: results as three texts, with another `result.zdict`. 1 was in no release."""
 
 SCHEMA = "askmill:schema"
 BATCHES = "askmill:batches"
 LOADING = "askmill:loading"
 OPEN = "askmill:open"
-TURN = "askmill:turn"
-FED = "askmill:fed"
+DISPATCH_ROUND = "askmill:dispatch_round"
+FED = "askmill:dispatched"
 WORKERS = "askmill:workers"
 LIMITS = "askmill:limits"
-WINDOW = "askmill:window"
+THROTTLE = "askmill:throttle"
 
 PARTS = (
-    "n",
+    "counters",
     "status",
     "input",
     "results",
     "due",
-    "orphans",
-    "next",
-    "seeds",
-    "turns",
-    "made",
-    "pace",
+    "due_running",
+    "next_turn",
+    "previous_turn",
+    "last_turns",
+    "resources",
+    "throughput",
     "files",
 )
 """The keys of a batch beside its own hash and its live rows."""
 
 
 def worker(worker_id: str) -> str:
-    """Where a worker presents itself."""
+    """Return the key of a worker's description."""
     return f"askmill:worker:{worker_id}"
 
 
 def held(worker_id: str) -> str:
-    """What a worker holds."""
-    return f"askmill:held:{worker_id}"
+    """Return the key of the rows that a worker has claimed."""
+    return f"askmill:claims:{worker_id}"
 
 
 def identity(sha256: str) -> str:
-    """Finds the same submission again."""
+    """Return the key that finds the batch of the same file, profile and address."""
     return f"askmill:identity:{sha256}"
 
 
 def resource(kind: str, sha256: str) -> str:
-    """An id at the API found again by content; `kind`: `assistant`, `file`, `vector_store`."""
+    """Return the key that finds an API object by its content; `kind`: `assistant`, `file`, `vector_store`."""
     return f"askmill:{kind}:{sha256}"
 
 
 def tat(kind: str) -> str:
-    """When the next booking of a limit is due (GCRA's theoretical arrival time)."""
-    return f"askmill:tat:{kind}"
+    """Return the key of a rate limit's theoretical arrival time."""
+    return f"askmill:rate_limit:{kind}"
 
 
 def batch(batch_id: str) -> str:
-    """The batch itself."""
-    return f"askmill:b:{batch_id}"
+    """Return the key of the batch itself."""
+    return f"askmill:batch:{batch_id}"
 
 
 def part(batch_id: str, name: str) -> str:
-    """One of `PARTS`."""
-    return f"askmill:b:{batch_id}:{name}"
+    """Return the key of one of the batch's `PARTS`."""
+    return f"askmill:batch:{batch_id}:{name}"
 
 
 def live(batch_id: str, row: int) -> str:
-    """What is known of an unfinished row."""
-    return f"askmill:b:{batch_id}:live:{row}"
+    """Return the key of a row in progress."""
+    return f"askmill:batch:{batch_id}:live:{row}"
 
 
 def member(batch_id: str, row: int) -> str:
-    """How a row is named in `fed` and `held`."""
+    """Return a row's name in `askmill:dispatched` and `askmill:claims`."""
     return f"{batch_id}:{row}"
 
 
 _TYPES = (
-    (r"askmill:(schema|turn)", "string"),
-    (r"askmill:(batches|open|fed|workers)", "zset"),
+    (r"askmill:(schema|dispatch_round)", "string"),
+    (r"askmill:(batches|open|dispatched|workers)", "zset"),
     (r"askmill:loading", "set"),
     (r"askmill:worker:[^:]+", "hash"),
-    (r"askmill:held:[^:]+", "set"),
+    (r"askmill:claims:[^:]+", "set"),
     (r"askmill:(identity|assistant|file|vector_store):[^:]+", "string"),
-    (r"askmill:(limits|window)", "hash"),
-    (r"askmill:tat:[^:]+", "string"),
-    (r"askmill:b:[a-z0-9_]+", "hash"),
-    (r"askmill:b:[a-z0-9_]+:status", "string"),
-    (r"askmill:b:[a-z0-9_]+:(due|orphans)", "zset"),
-    (r"askmill:b:[a-z0-9_]+:(n|input|results|next|seeds|turns|made|pace|files|live:[1-9]\d*)", "hash"),
+    (r"askmill:(limits|throttle)", "hash"),
+    (r"askmill:rate_limit:[^:]+", "string"),
+    (r"askmill:batch:[a-z0-9_]+", "hash"),
+    (r"askmill:batch:[a-z0-9_]+:status", "string"),
+    (r"askmill:batch:[a-z0-9_]+:(due|due_running)", "zset"),
+    (r"askmill:batch:[a-z0-9_]+:(counters|input|results|resources|throughput|files)", "hash"),
+    (r"askmill:batch:[a-z0-9_]+:(next_turn|previous_turn|last_turns|live:[1-9]\d*)", "hash"),
 )
 
 
 def type_of(key: str) -> str | None:
-    """The Redis type that the table gives a key; None for a key that is not ours."""
+    """Return the Redis type that the table gives a key; None for a key that is not askmill's."""
     return next((kind for pattern, kind in _TYPES if re.fullmatch(pattern, key)), None)

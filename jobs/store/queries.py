@@ -1,4 +1,4 @@
-"""The store's way out: batches, how far they are, rows with results, ids at the API. Changes nothing."""
+"""Read side of the store: batches, their progress, rows with results, ids of objects at the API."""
 
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
@@ -27,34 +27,42 @@ from askmill.jobs.store.eta import PIECE_S, PIECES, time_left
 from askmill.jobs.store.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerInfo
 
 _CHUNK_ROWS = 64 * BLOCK_ROWS
-"""Rows a round trip: 1,024, about half a megabyte."""
+"""Rows per round trip: 1,024, about half a megabyte."""
 _ASKED = FINISHED - {JobStatus.REJECTED, JobStatus.CANCELLED}
-_SHOWN = 5
+_SUGGESTIONS = 5
 
 
-async def _names(at: Connection) -> list[str]:
-    """The batches there are, newest first; one whose retention is over may be listed until a sweep."""
-    listed = [name.decode() for name in await at.execute("ZREVRANGE", keys.BATCHES, 0, -1)]
-    there = await at.pipeline(*(("EXISTS", keys.batch(name)) for name in listed)) if listed else []
-    return [name for name, exists in zip(listed, there, strict=True) if exists]
+async def _batch_ids(connection: Connection) -> list[str]:
+    """Return all batches, newest first. Expired ones stay in the list until a reap, and are left out."""
+    listed = [name.decode() for name in await connection.execute("ZREVRANGE", keys.BATCHES, 0, -1)]
+    if not listed:
+        return []
+    exist = await connection.pipeline(*(("EXISTS", keys.batch(name)) for name in listed))
+    return [name for name, exists in zip(listed, exist, strict=True) if exists]
 
 
-async def not_found(at: Connection, batch: str) -> NoReturn:
-    """Names the batches that look alike, else the newest."""
-    known = await _names(at)
-    near = get_close_matches(batch, known, _SHOWN) or known[:_SHOWN]
-    hint = f"here are {', '.join(near)}" if near else "there is none in this Redis"
+async def raise_not_found(connection: Connection, batch: str) -> NoReturn:
+    """Raise NotFound, naming the batches with a similar id, else the newest."""
+    ids = await _batch_ids(connection)
+    suggested = get_close_matches(batch, ids, _SUGGESTIONS) or ids[:_SUGGESTIONS]
+    hint = f"here are {', '.join(suggested)}" if suggested else "there is none in this Redis"
     raise NotFound(f"no batch {batch!r}: {hint} (`askmill list` shows all)")
 
 
-def _spec(stored: bytes) -> InputSpec:
+async def count_rows(connection: Connection, batch: str) -> Counts:
+    """Return the batch's counters; raises NotFound."""
+    stored = await connection.execute("HGETALL", keys.part(batch, "counters"))
+    return _counts_of(stored) if stored else await raise_not_found(connection, batch)
+
+
+def _spec_of(stored: bytes) -> InputSpec:
     values = orjson.loads(stored)
     return InputSpec(
         **{**values, "columns": tuple(values["columns"]), "overrides": tuple(values["overrides"])}
     )
 
 
-def _batch(batch: str, stored: dict[bytes, bytes]) -> Batch:
+def _batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
     text = {name.decode(): value.decode() for name, value in stored.items()}
     frozen: dict[str, Any] = {
         name: text[name] for name in ("name", "file", "api", "base_url", "model", "identity")
@@ -65,7 +73,7 @@ def _batch(batch: str, stored: dict[bytes, bytes]) -> Batch:
     return Batch(
         id=batch,
         rows=int(text["rows"]),
-        spec=_spec(stored[b"spec"]),
+        spec=_spec_of(stored[b"spec"]),
         profile=Profile.model_validate_json(text["profile"]),
         resources=Resources.model_validate_json(text["resources"]),
         limits=limits_of(stored[b"limits"]),
@@ -79,14 +87,14 @@ def _batch(batch: str, stored: dict[bytes, bytes]) -> Batch:
     )
 
 
-def _card(worker: str, stored: dict[bytes, bytes]) -> WorkerInfo:
+def _worker_of(worker: str, stored: dict[bytes, bytes]) -> WorkerInfo:
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
-    text.pop("heard_since", None)
+    text.pop("heartbeats_since", None)
     numbers = {name: int(text[name]) for name in ("pid", "slots", "started_at_ms")}
     return WorkerInfo(id=worker, **{**text, **numbers})
 
 
-def _counts(stored: dict[bytes, bytes]) -> Counts:
+def _counts_of(stored: dict[bytes, bytes]) -> Counts:
     numbers = {name.decode(): int(value) for name, value in stored.items()}
     return Counts(
         {name: rows for name, rows in numbers.items() if name in STATUS_OF_BYTE},
@@ -94,8 +102,8 @@ def _counts(stored: dict[bytes, bytes]) -> Counts:
     )
 
 
-def _rows_per_s(batch: Batch, counts: Counts, pace: dict[bytes, bytes], now_s: float) -> float | None:
-    """Rows a second over the last minutes, of all of an ended batch; None before the first run."""
+def _rows_per_s(batch: Batch, counts: Counts, throughput: dict[bytes, bytes], now_s: float) -> float | None:
+    """Return rows per second of the last minutes, or of an ended batch's whole time; None before a run."""
     if batch.started_at_ms is None:
         return None
     started_s = batch.started_at_ms / 1000
@@ -103,106 +111,116 @@ def _rows_per_s(batch: Batch, counts: Counts, pace: dict[bytes, bytes], now_s: f
         asked = sum(rows for status, rows in counts.by_status.items() if status in _ASKED)
         return asked / max(batch.finished_at_ms / 1000 - started_s, 0.001)
     oldest = int(now_s / PIECE_S) - PIECES + 1
-    rows = sum(int(count) for bucket, count in pace.items() if int(bucket) >= oldest)
+    rows = sum(int(finished) for bucket, finished in throughput.items() if int(bucket) >= oldest)
     return rows / max(now_s - max(started_s, float(oldest * PIECE_S)), 1.0)
 
 
-def _pieces(started_s: float, pace: dict[bytes, bytes], now_s: float) -> list[int]:
-    """Rows finished in each whole piece of the last minutes, the ones with none among them."""
+def _rows_per_bucket(started_s: float, throughput: dict[bytes, bytes], now_s: float) -> list[int]:
+    """Return the rows finished in each whole bucket of the last minutes, empty buckets included."""
     now = int(now_s / PIECE_S)
     first = max(now - PIECES + 1, int(started_s / PIECE_S) + 1)
-    return [int(pace.get(b"%d" % piece, 0)) for piece in range(first, now)]
+    return [int(throughput.get(b"%d" % bucket, 0)) for bucket in range(first, now)]
 
 
 def _views(
-    first: int, status: str, inputs: list[bytes], results: list[bytes | None], wanted: set[str]
+    first: int, status: str, inputs: list[bytes], results: list[bytes | None], bytes_: set[str]
 ) -> Iterator[RowView]:
-    """The wanted rows of a chunk that begins with row `first`; only their blocks are unpacked."""
+    """Yield the rows with these status bytes of a chunk from row `first` on; unpack only their blocks."""
     for start in range(0, len(status), BLOCK_ROWS):
-        those = slice(start, start + BLOCK_ROWS)
-        chosen = [byte in wanted for byte in status[those]]
+        block = slice(start, start + BLOCK_ROWS)
+        chosen = [byte in bytes_ for byte in status[block]]
         if any(chosen):
-            statuses, cells = map(STATUS_OF_BYTE.get, status[those]), unpack(inputs[start // BLOCK_ROWS])
-            # Zipped in C, past the constructor: of a million rows it would take a second.
+            statuses, cells = map(STATUS_OF_BYTE.get, status[block]), unpack(inputs[start // BLOCK_ROWS])
+            # `zip` and `tuple.__new__` run in C: for a million rows, RowView's constructor takes a second.
             yield from map(
-                _view, compress(zip(count(first + start), cells, statuses, results[those]), chosen)
+                _new_view, compress(zip(count(first + start), cells, statuses, results[block]), chosen)
             )
 
 
-_view = partial(tuple.__new__, RowView)
+_new_view = partial(tuple.__new__, RowView)
 
 
 class QueryMixin:
-    """What anybody may ask of the store."""
+    """Queries. Those that name a batch raise NotFound for an unknown one."""
 
-    _at: Connection
+    _connection: Connection
 
     async def newest(self) -> str | None:
-        """The batch submitted last."""
-        return next(iter(await _names(self._at)), None)
+        """Return the batch submitted last."""
+        return next(iter(await _batch_ids(self._connection)), None)
 
     async def batch(self, batch: str) -> Batch:
-        """Raises NotFound for one that is not (or no longer) here."""
-        stored = await self._at.execute("HGETALL", keys.batch(batch))
+        """Return a batch. One that is still loading counts as unknown."""
+        stored = await self._connection.execute("HGETALL", keys.batch(batch))
         if not stored or stored[b"state"] == b"loading":
-            await not_found(self._at, batch)
-        return _batch(batch, stored)
+            await raise_not_found(self._connection, batch)
+        return _batch_of(batch, stored)
 
     async def list_batches(self) -> list[Batch]:
-        """All of them, newest first."""
-        names = await _names(self._at)
-        stored = await self._at.pipeline(*(("HGETALL", keys.batch(name)) for name in names)) if names else []
-        # One's retention may have ended since.
-        return [_batch(name, values) for name, values in zip(names, stored, strict=True) if values]
+        """Return all batches, newest first."""
+        names = await _batch_ids(self._connection)
+        stored = (
+            await self._connection.pipeline(*(("HGETALL", keys.batch(name)) for name in names))
+            if names
+            else []
+        )
+        # A batch may have expired between the two commands.
+        return [_batch_of(name, values) for name, values in zip(names, stored, strict=True) if values]
 
     async def counts(self, batch: str) -> Counts:
-        stored = await self._at.execute("HGETALL", keys.part(batch, "n"))
-        return _counts(stored) if stored else await not_found(self._at, batch)
+        """Return the rows per status and the batch's other counters."""
+        return await count_rows(self._connection, batch)
 
     async def status(self, batch: str) -> StatusView:
-        """How far it is; costs the same for any number of rows."""
+        """Return the batch's progress. Takes the same time for any number of rows."""
         found = await self.batch(batch)
-        stored, pace, (seconds, _) = await self._at.pipeline(
-            ("HGETALL", keys.part(batch, "n")), ("HGETALL", keys.part(batch, "pace")), ("TIME",)
+        stored, throughput, (now_s, _) = await self._connection.pipeline(
+            ("HGETALL", keys.part(batch, "counters")), ("HGETALL", keys.part(batch, "throughput")), ("TIME",)
         )
-        counts = _counts(stored)
-        rows_per_s = _rows_per_s(found, counts, pace, float(seconds))
+        counts = _counts_of(stored)
+        rows_per_s = _rows_per_s(found, counts, throughput, float(now_s))
         alive = await self.workers()
-        ours = tuple(card for card in alive if (card.api, card.base_url) == (found.api, found.base_url))
+        own = tuple(
+            worker for worker in alive if (worker.api, worker.base_url) == (found.api, found.base_url)
+        )
         view = StatusView(
             batch=found,
             counts=counts,
-            workers=ours,
-            other_workers=tuple(card for card in alive if card not in ours),
+            workers=own,
+            other_workers=tuple(worker for worker in alive if worker not in own),
             rows_per_s=rows_per_s,
             eta_s=None,
         )
         going = found.state in {BatchState.QUEUED, BatchState.RUNNING}
         if not (going and rows_per_s and counts.unfinished and found.started_at_ms):
             return view
-        at_once = min(found.rows, sum(card.slots for card in ours))
-        pieces = _pieces(found.started_at_ms / 1000, pace, float(seconds))
-        left = time_left(counts.unfinished, at_once, rows_per_s, pieces) if ours else None
+        slots = min(found.rows, sum(worker.slots for worker in own))
+        buckets = _rows_per_bucket(found.started_at_ms / 1000, throughput, float(now_s))
+        left = time_left(counts.unfinished, slots, rows_per_s, buckets) if own else None
         return replace(view, eta_s=counts.unfinished / rows_per_s, time_left=left)
 
     async def statuses(self, batch: str) -> str:
-        """Every row's byte in file order (jobs/model/models.py): for who looks again and again what has ended."""
-        stored = await self._at.execute("GET", keys.part(batch, "status"))
-        return str(stored.decode()) if stored else await not_found(self._at, batch)
+        """Return every row's status byte (jobs/model/models.py) in file order: cheap to poll."""
+        stored = await self._connection.execute("GET", keys.part(batch, "status"))
+        return str(stored.decode()) if stored else await raise_not_found(self._connection, batch)
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
-        """The workers whose heart beats."""
-        (names,) = await self._at.pipeline(("ZRANGE", keys.WORKERS, 0, -1))
+        """Return the workers that are alive: their heartbeat is fresh."""
+        (names,) = await self._connection.pipeline(("ZRANGE", keys.WORKERS, 0, -1))
         if not names:
             return ()
         ids = [name.decode() for name in names]
-        cards = await self._at.pipeline(*(("HGETALL", keys.worker(worker)) for worker in ids))
-        return tuple(_card(worker, card) for worker, card in zip(ids, cards, strict=True) if b"slots" in card)
+        stored = await self._connection.pipeline(*(("HGETALL", keys.worker(worker)) for worker in ids))
+        return tuple(
+            _worker_of(worker, values)
+            for worker, values in zip(ids, stored, strict=True)
+            if b"slots" in values
+        )
 
     async def results(
         self, batch: str, statuses: Collection[JobStatus] | None = None
     ) -> AsyncIterator[RowView]:
-        """All rows in file order, or those that ended so; memory for a thousand rows at most."""
+        """Yield all rows in file order, or those of these statuses; a thousand at a time are in memory."""
         async for chunk in self.chunks(batch, statuses):
             for view in chunk:
                 yield view
@@ -210,18 +228,18 @@ class QueryMixin:
     async def chunks(
         self, batch: str, statuses: Collection[JobStatus] | None = None
     ) -> AsyncIterator[Iterator[RowView]]:
-        """`results` for who takes a million: one wait for a thousand rows."""
+        """Yield what `results` yields, a thousand rows at a time: one await per chunk."""
         rows = (await self.batch(batch)).rows
-        wanted = {byte for byte, status in STATUS_OF_BYTE.items() if statuses is None or status in statuses}
+        bytes_ = {byte for byte, status in STATUS_OF_BYTE.items() if statuses is None or status in statuses}
         for first in range(1, rows + 1, _CHUNK_ROWS):
             last = min(first + _CHUNK_ROWS - 1, rows)
-            status, inputs, results = await self._at.scripts.read_rows(batch, first, last, BLOCK_ROWS)
+            status, inputs, results = await self._connection.scripts.read_rows(batch, first, last, BLOCK_ROWS)
             if None in inputs:
-                await not_found(self._at, batch)
-            yield _views(first, status.decode(), inputs, results, wanted)
+                await raise_not_found(self._connection, batch)
+            yield _views(first, status.decode(), inputs, results, bytes_)
 
     async def row(self, batch: str, row: int) -> RowDetail:
-        """One row, with what its worker knows of it.
+        """Return one row with its result and what is stored of it in progress.
 
         Raises:
             NotFound: no such batch, or a row number outside it.
@@ -229,26 +247,26 @@ class QueryMixin:
         rows = (await self.batch(batch)).rows
         if not 1 <= row <= rows:
             raise NotFound(f"no row {row} in batch {batch}: it has the rows 1 to {rows}")
-        status, block, packed, live, due, orphaned = await self._at.pipeline(
+        status, block, packed, live, due, due_running = await self._connection.pipeline(
             ("GETRANGE", keys.part(batch, "status"), row - 1, row - 1),
             ("HGET", keys.part(batch, "input"), block_of(row)),
             ("HGET", keys.part(batch, "results"), row),
             ("HGETALL", keys.live(batch, row)),
             ("ZSCORE", keys.part(batch, "due"), row),
-            ("ZSCORE", keys.part(batch, "orphans"), row),
+            ("ZSCORE", keys.part(batch, "due_running"), row),
         )
-        waits_until = due if due is not None else orphaned
+        waits_until = due if due is not None else due_running
         worker = live.get(b"worker")
         return RowDetail(
             view=RowView(row, unpack(block)[(row - 1) % BLOCK_ROWS], STATUS_OF_BYTE[status.decode()], packed),
             state=live.get(b"state"),
             worker=worker.decode() if worker else None,
             due_ms=None if waits_until is None else int(waits_until),
-            kills=int(live.get(b"kills", 0)),
+            kills=int(live.get(b"crashes", 0)),
         )
 
     async def find_row_by_id(self, batch: str, own_id: str) -> int:
-        """The row whose id column has this value: reads the batch until it is found.
+        """Return the row whose id column has this value. Reads the batch up to it: there is no index.
 
         Raises:
             NotFound: no such batch or id, or the batch has no id column.
@@ -262,33 +280,40 @@ class QueryMixin:
         raise NotFound(f"no row with {spec.id_column} {own_id!r} in batch {batch}")
 
     async def ledger(self, batch: str) -> AsyncIterator[tuple[str, str]]:
-        """("thread" | "run" | "file", its id) of all that the batch's rows ever made, those under way too."""
+        """Yield ("thread" | "run" | "file", id) of all that the batch's rows created at the API."""
         async for view in self.results(batch):
             stored = view.stored
-            # With no attempt, an answer was taken from another batch, and all ids are that one's.
-            known = [stored] if stored and stored.get("attempts_made") != 0 else []
+            # Without an attempt the answer was reused, and all ids belong to another batch.
+            parts = [stored] if stored and stored.get("attempts_made") != 0 else []
             if view.status in UNFINISHED:
-                state = await self._at.execute("HGET", keys.live(batch, view.row), "state")
-                known += [orjson.loads(state)] if state else []
-            for made in dict.fromkeys(_made_in(known)):
-                yield made
+                state = await self._connection.execute("HGET", keys.live(batch, view.row), "state")
+                parts += [orjson.loads(state)] if state else []
+            for created in dict.fromkeys(_created_in(parts)):
+                yield created
+
+    async def file(self, batch: str, row: int, number: int) -> bytes | None:
+        """Return a generated file; None when it was not stored."""
+        content: bytes | None = await self._connection.execute(
+            "HGET", keys.part(batch, "files"), f"{row}:{number}"
+        )
+        return content
 
 
-def _made_in(stored: Any) -> Iterator[tuple[str, str]]:
-    """Every id of something that a run made, anywhere in stored JSON; citations name the user's own files."""
+def _created_in(stored: Any) -> Iterator[tuple[str, str]]:
+    """Yield the ids of what runs created, anywhere in stored JSON. Citations name the user's own files."""
     if isinstance(stored, list):
         for part in stored:
-            yield from _made_in(part)
+            yield from _created_in(part)
     elif isinstance(stored, dict):
         if stored.get("thread_id"):
             yield "thread", stored["thread_id"]
-        # A run that only its conversation's items tell of has no id at the API.
+        # A run that is known only by the items of its conversation has no id at the API.
         if stored.get("run_id") and not stored["run_id"].startswith(BY_ITEMS):
             yield "run", stored["run_id"]
         for file in stored.get("files") or ():
-            # A container's files end with it.
+            # A file in a container is deleted with the container.
             if file.get("file_id") and not file.get("container_id"):
                 yield "file", file["file_id"]
         for name, part in stored.items():
             if name not in {"citations", "details", "files"}:
-                yield from _made_in(part)
+                yield from _created_in(part)

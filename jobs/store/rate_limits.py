@@ -1,46 +1,55 @@
-"""What all workers together may ask of the API: limits users set, and those the API told one of them."""
+"""Limits that all workers share: those that users set, and those that the API set with a 429."""
 
 from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
 
 LIMITS = ("requests_per_minute", "tokens_per_minute", "max_runs")
-GIVEN = "given:"
-"""Before a limit's name: what a worker's settings said, so that a change by hand is told from it."""
+_FROM_SETTINGS = "from_settings:"
+"""Prefix of the field with the value of a worker's settings: a limit that differs was changed by hand."""
 
 
 class RateLimitMixin:
-    """The shared limits. They are kept in Redis, so that they can be changed while workers run."""
+    """The shared limits. They are in Redis, so they can be changed while workers run."""
 
-    _at: Connection
+    _connection: Connection
 
     async def set_limits(self, **limits: int | None) -> None:
-        """Set those that are given a number; the others stay as they are."""
-        given = [part for name, value in limits.items() if value is not None for part in (name, value)]
-        if given:
-            await self._at.pipeline(("HSET", keys.LIMITS, *given))
+        """Set the limits that have a number; None leaves a limit as it is."""
+        values = [part for name, value in limits.items() if value is not None for part in (name, value)]
+        if values:
+            await self._connection.pipeline(("HSET", keys.LIMITS, *values))
 
     async def begin_limits(self, *, alone: bool, **settings: int | None) -> None:
-        """Set what the settings of a worker that starts say.
+        """Set the limits of a starting worker's settings.
 
-        With no other worker there (`alone`), what earlier ones had set and nobody changed by hand goes.
+        Args:
+            alone: no other worker is alive: limits that earlier workers' settings have set are removed first,
+                but not those changed by hand.
+            settings: limit → value; None sets nothing.
         """
-        (stored,) = await self._at.pipeline(("HGETALL", keys.LIMITS))
-        told = {name.decode(): value for name, value in stored.items()}
-        old = [name for name in LIMITS if alone and name in told and told[name] == told.get(GIVEN + name)]
-        if old:
-            await self._at.pipeline(("HDEL", keys.LIMITS, *old, *(GIVEN + name for name in old)))
-        await self.set_limits(**settings, **{GIVEN + name: value for name, value in settings.items()})
+        (stored,) = await self._connection.pipeline(("HGETALL", keys.LIMITS))
+        values = {name.decode(): value for name, value in stored.items()}
+        outdated = [
+            name
+            for name in LIMITS
+            if alone and name in values and values[name] == values.get(_FROM_SETTINGS + name)
+        ]
+        if outdated:
+            fields = [*outdated, *(_FROM_SETTINGS + name for name in outdated)]
+            await self._connection.pipeline(("HDEL", keys.LIMITS, *fields))
+        marked = {_FROM_SETTINGS + name: value for name, value in settings.items()}
+        await self.set_limits(**settings, **marked)
 
     async def limits(self) -> dict[str, int]:
-        """The limits that are set, by name."""
-        (stored,) = await self._at.pipeline(("HGETALL", keys.LIMITS))
-        found = {name.decode(): int(value) for name, value in stored.items()}
-        return {name: value for name, value in found.items() if name in LIMITS}
+        """Return the limits that are set, by name."""
+        (stored,) = await self._connection.pipeline(("HGETALL", keys.LIMITS))
+        values = {name.decode(): int(value) for name, value in stored.items()}
+        return {name: value for name, value in values.items() if name in LIMITS}
 
     async def reserve_rate(self, kind: str, cost: int) -> float:
-        """Book `cost` requests or tokens; returns the seconds to wait before using them."""
-        return await self._at.scripts.reserve_rate(kind, cost) / 1000
+        """Reserve `cost` requests or tokens; returns the seconds to wait before using them."""
+        return await self._connection.scripts.reserve_rate(kind, cost) / 1000
 
     async def throttle(self, wait_s: float) -> int | None:
-        """The API told somebody to wait so long. Returns the runs that may be in flight; None: any number."""
-        return await self._at.scripts.throttle(int(wait_s * 1000))
+        """Record a 429 with its wait. Returns the runs that may be in flight; None: any number."""
+        return await self._connection.scripts.throttle(int(wait_s * 1000))

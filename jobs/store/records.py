@@ -1,4 +1,4 @@
-"""What goes into the store and comes out of it, as data. Times in `_ms`: Redis's clock, Unix milliseconds."""
+"""The records that the store takes and returns. Times in `_ms` are Unix milliseconds by Redis' clock."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ from askmill.jobs.store.codec import result_of, unpack_result
 from askmill.jobs.store.eta import TimeLeft
 
 POISON_KILLS = 3
-"""So many dead workers while a row's function ran or its result was processed: the row is poison."""
+"""A row that has crashed so many workers, in its functions or its result, ends as `poison_row`."""
 NANO = 1_000_000_000
-"""Money is kept in whole nano-dollars: Lua's numbers are exact up to 2^53 of them, nine million dollars."""
+"""Nano-dollars per dollar. Lua's numbers are exact up to 2^53 nano-dollars: 9 million dollars."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class NewBatch:
     identity: str
     options: dict[str, Any] = field(default_factory=dict)
     retention_days: float | None = None
-    """How long it stays after its end; None: until `purge`."""
+    """How long its keys stay after its end; None: until `purge`."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The batch of an identity. `loading`: another command stores its rows at this moment."""
+    """The existing batch of an identity. `loading`: another command is storing its rows."""
 
     batch: str
     loading: bool
@@ -56,7 +56,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Loading:
-    """A batch whose rows this store is to add. `continued`: another command had begun it, with `options`."""
+    """A batch whose rows this store is to add. `continued`: another command began it, with `options`."""
 
     batch: str
     continued: bool
@@ -64,14 +64,14 @@ class Loading:
 
 
 class LeaseLost(Exception):
-    """Another command loads this batch now: it stood still for longer than a loader's lease."""
+    """Another command loads the batch now: this one did nothing for longer than its lease."""
 
 
 @dataclass(frozen=True)
 class ResourceKey:
-    """What a batch needs at the API and others may too, by its content; and who would make it.
+    """An object at the API, by its content, and who would create it.
 
-    `kind`: `assistant`, `file`, `vector_store`. `batch` is empty for who has none (`chat`).
+    `kind`: `assistant`, `file`, `vector_store`. `batch` is empty outside a batch (`chat`).
     """
 
     batch: str
@@ -79,16 +79,11 @@ class ResourceKey:
     sha256: str
     creator: str = field(default_factory=lambda: secrets.token_hex(8))
 
-    @property
-    def script_args(self) -> tuple[str, str, str, str]:
-        """As the scripts take it."""
-        return self.batch, self.kind, self.sha256, self.creator
-
 
 class NewRow(NamedTuple):
-    """A row on its way in. `reject`: why it is never asked; `conversation` names its thread, if shared.
+    """A row to store. `reject`: why it is never asked. `conversation`: name of the thread it shares, if any.
 
-    `taken` is the packed result of an equal row that is `completed`: this one then is too.
+    `reused_result`: the packed result of an equal, completed row; the row is then completed with it.
     """
 
     cells: list[Any]
@@ -99,7 +94,7 @@ class NewRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchUpdate:
-    """What of a batch may change while it runs."""
+    """The parts of a batch that may change while it runs."""
 
     state: BatchState
     limits: Limits
@@ -108,7 +103,7 @@ class BatchUpdate:
 
 @dataclass(frozen=True)
 class Batch:
-    """A stored batch. `accepted`: the API has taken a run of it since it was submitted or last in trouble."""
+    """A stored batch. `accepted`: the API has accepted a run since the submit or the last fault."""
 
     id: str
     name: str
@@ -132,21 +127,21 @@ class Batch:
 
     @cached_property
     def effective_profile(self) -> Profile:
-        """The profile with the model that was settled at submit; a stored assistant has one of its own."""
+        """The profile with the model resolved at submit; a stored assistant has its own model."""
         model = self.profile.model if self.profile.assistant_id else self.model
         return self.profile.model_copy(update={"model": model})
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows a status byte, and the batch's other counters by name (`runs`, `requests`, `cost_nano`, …)."""
+    """Rows per status byte, and the batch's other counters by name (`runs`, `requests`, `cost_nano`, …)."""
 
     rows_by_byte: dict[str, int]
     totals: dict[str, int]
 
     @property
     def by_status(self) -> dict[JobStatus, int]:
-        """Every status, also those at 0."""
+        """Rows per status, also those at 0."""
         counts = dict.fromkeys(JobStatus, 0)
         for byte, rows in self.rows_by_byte.items():
             counts[STATUS_OF_BYTE[byte]] += rows
@@ -154,18 +149,19 @@ class Counts:
 
     @property
     def unfinished(self) -> int:
+        """Rows that are queued or running."""
         return sum(self.by_status[status] for status in UNFINISHED)
 
     @property
     def cost_usd(self) -> float | None:
-        """None while nothing is known of any cost."""
+        """None while no cost is known."""
         nano = self.totals.get("cost_nano")
         return None if nano is None else nano / NANO
 
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """A worker as it presents itself. `slots`: how many jobs it holds at most."""
+    """A worker's description of itself. `slots`: most rows that it works on at a time."""
 
     id: str
     host: str
@@ -178,7 +174,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class StatusView:
-    """How far a batch is. `workers` are alive and speak to its API; `strangers` are alive and do not."""
+    """A batch's progress. `workers` are alive and use its API; `other_workers` are alive and use another."""
 
     batch: Batch
     counts: Counts
@@ -189,7 +185,7 @@ class StatusView:
     time_left: TimeLeft | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What `status --json` prints."""
+        """Return what `status --json` prints."""
         batch, totals = self.batch, self.counts.totals
         return {
             "batch": batch.id,
@@ -214,14 +210,14 @@ class StatusView:
 
 
 def iso(at_ms: int | None) -> str | None:
-    """ISO 8601, UTC, with milliseconds."""
+    """Return ISO 8601 in UTC with milliseconds."""
     if at_ms is None:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class RowView(NamedTuple):
-    """A row as results show it. `packed` is its newest result; under a retry, the one of before."""
+    """A row with its newest result, packed; during a retry the result of before."""
 
     row: int
     cells: list[Any]
@@ -230,18 +226,19 @@ class RowView(NamedTuple):
 
     @property
     def stored(self) -> dict[str, Any] | None:
-        """The result as plain data with the names of `Result`: what writers of many rows use."""
+        """The result as plain data with the names of `Result`: faster than `result` for many rows."""
         return None if self.packed is None else unpack_result(self.row, self.packed)
 
     @property
     def result(self) -> Result | None:
+        """The result; None before the first."""
         stored = self.stored
         return None if stored is None else result_of(stored)
 
 
 @dataclass(frozen=True)
 class RowDetail:
-    """One row with what its worker last stored (`state`), who holds it, and when it may be fed again."""
+    """A row with its saved `state`, the worker that holds it, when it is due, and the workers it crashed."""
 
     view: RowView
     state: bytes | None
@@ -251,7 +248,7 @@ class RowDetail:
 
 
 class DispatchedRow(NamedTuple):
-    """A row to publish. `attempt` only makes the Celery task's id unique."""
+    """A row to publish. `attempt` counts its messages, and makes the Celery task id unique."""
 
     batch: str
     row: int
@@ -259,7 +256,7 @@ class DispatchedRow(NamedTuple):
 
 
 class Refusal(StrEnum):
-    """Why a row was not handed out; where it has to be asked later it was put back already."""
+    """Why a claim failed. A row that has to wait is back in its queue already."""
 
     FINISHED = "finished"
     RUNNING = "running"
@@ -267,17 +264,21 @@ class Refusal(StrEnum):
     NOT_PUBLISHED = "not_published"
     PAUSED = "paused"
     MISMATCH = "mismatch"
-    """The worker speaks to another API or address."""
+    """The worker uses another API or address."""
     STRANGER = "stranger"
-    """The worker has no beating heart in this Redis."""
+    """The worker has no fresh heartbeat in this Redis."""
     GONE = "gone"
     NO_SUCH_ROW = "no_such_row"
-    """The message names none of the batch's rows: not one of ours."""
+    """The message names no row of the batch: askmill has not published it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A row that is ours until we finish it, give it back or are taken for dead."""
+    """A row that a worker holds, until it finishes or releases the row or is declared dead.
+
+    `state`: as last saved. `previous_turn`: state that the previous turn of the conversation left. `kills`:
+    workers that the row has crashed. `previous`: its earlier result, in a retry.
+    """
 
     batch: str
     row: int
@@ -294,11 +295,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class SaveReply:
-    """Truthy while we hold the row. `first`: the API's first run for this batch, so its window opens: feed.
+    """Reply to a save; truthy while the claim holds the row.
 
-    Before a create nothing is saved when the batch's budget has no room for the reservation (`affordable`
-    False; `affordable_later`: perhaps when runs in flight have ended), or the batch has been paused or
-    cancelled (`may_start` False).
+    `first_accepted`: this is the first run that the API accepted for the batch: dispatch more rows now.
+    Before a create, nothing is saved if the budget has no room for the reservation (`affordable` False;
+    `affordable_later`: perhaps when runs in flight have ended), or if the batch is paused or cancelled
+    (`may_start` False).
     """
 
     held: bool
@@ -313,7 +315,10 @@ class SaveReply:
 
 @dataclass(frozen=True)
 class HeartbeatReply:
-    """`alive` False: our rows are with others; drop all, come back under a new id. None: a purged batch."""
+    """Reply to a heartbeat. `alive` False: the worker was declared dead and its rows are with others.
+
+    `batches`: the state of each batch that was asked for; None for one that no longer exists.
+    """
 
     alive: bool
     now_ms: int
@@ -322,7 +327,7 @@ class HeartbeatReply:
 
 @dataclass(frozen=True)
 class ReapResult:
-    """Dead workers found, and how many of their rows were given back."""
+    """Dead workers that were found, and how many of their rows were released."""
 
     workers: tuple[str, ...]
     rows: int

@@ -1,7 +1,7 @@
-"""What a person is told when Redis cannot be reached, refuses or is full. Never the password.
+"""Translation of redis-py's exceptions into RedisUnavailable. Its messages never show the password.
 
-Here is judged what may pass: those faults come out as RedisUnavailable, and workers wait; any other error of
-Redis stays what it is, a fault of ours that asking again would only repeat.
+Temporary faults become RedisUnavailable: workers wait and try again. Any other error of Redis is a defect of
+askmill, which a retry would only repeat, and passes through unchanged.
 """
 
 import re
@@ -13,18 +13,18 @@ import redis.exceptions as faults
 
 from askmill.jobs.model.errors import RedisUnavailable
 
-PASSING = re.compile(
+_TEMPORARY = re.compile(
     r"\b(OOM|LOADING|READONLY|MISCONF|BUSY|TRYAGAIN|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|UNKILLABLE)\b"
 )
-"""Codes of what Redis takes back by itself; older servers write a script's in the middle of their text."""
-NOT_ALLOWED = "ACL failure"
-"""What a script says that is not allowed a key or a command."""
-NO_CODE = (faults.ReadOnlyError, faults.TryAgainError, faults.ClusterDownError)
-"""The same as redis-py has them, without the code in the text."""
+"""Codes of faults that end by themselves. Older servers write a script's code in the middle of the text."""
+_NOT_ALLOWED = "ACL failure"
+"""In the error of a script whose user may not use a key or a command."""
+_TEMPORARY_CLASSES = (faults.ReadOnlyError, faults.TryAgainError, faults.ClusterDownError)
+"""Temporary faults whose code redis-py cuts from the text."""
 
 
 def address(url: str) -> str:
-    """The address without user and password, as messages show it."""
+    """Return the address without user and password, as messages show it."""
     parts = urlsplit(url)
     place = (
         parts.path
@@ -36,7 +36,7 @@ def address(url: str) -> str:
 
 @contextmanager
 def translate_redis_errors(url: str) -> Iterator[None]:
-    """Says in our own words that Redis cannot be reached or takes no more.
+    """Turn temporary faults of Redis into RedisUnavailable.
 
     Raises:
         RedisUnavailable: it does not answer, refuses the password or the user's rights, is full, or takes no
@@ -53,12 +53,12 @@ def translate_redis_errors(url: str) -> Iterator[None]:
             f"Redis at {address(url)} is full: raise its maxmemory, or `askmill purge` batches that are done"
         ) from None
     except faults.ResponseError as fault:
-        if isinstance(fault, faults.NoPermissionError) or NOT_ALLOWED in str(fault):
+        if isinstance(fault, faults.NoPermissionError) or _NOT_ALLOWED in str(fault):
             raise RedisUnavailable(
                 f"Redis at {address(url)} does not let this user do what askmill needs ({fault}); "
                 "docs/how-to/own-redis.md has the rights"
             ) from None
-        if isinstance(fault, NO_CODE) or PASSING.search(str(fault)):
+        if isinstance(fault, _TEMPORARY_CLASSES) or _TEMPORARY.search(str(fault)):
             raise RedisUnavailable(f"Redis at {address(url)} takes no changes just now ({fault})") from None
         raise
     except (faults.ConnectionError, faults.TimeoutError, faults.InvalidResponse, OSError) as fault:

@@ -1,4 +1,4 @@
-"""What keeps rows moving: feed the broker, find lost messages by proof, sweep up after dead workers."""
+"""Scheduling: which rows to publish now, which messages were lost, which workers are dead."""
 
 from typing import Any
 
@@ -9,73 +9,75 @@ from askmill.jobs.store.broker import QUEUE
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.records import DispatchedRow, ReapResult
 
-_SWEPT_ROWS = 1000
-"""Rows a script: a few milliseconds, in which Redis does nothing else."""
+_ROWS_PER_REAP = 1000
+"""Rows per script: a few milliseconds, in which Redis does nothing else."""
 _TOMBSTONE_MS = 86_400_000
 
 
-def _fed(flat: list[Any]) -> list[DispatchedRow]:
+def _dispatched_rows(flat: list[Any]) -> list[DispatchedRow]:
     triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-    return [DispatchedRow(batch.decode(), row, attempt) for batch, row, attempt in triples]
+    return [DispatchedRow(batch.decode(), row, delivery) for batch, row, delivery in triples]
 
 
-def _named_in(queued: list[bytes]) -> set[str]:
-    """The rows that messages of the broker name, by their task ids (batch:row:attempt)."""
-    return {_task_id(raw).rpartition(":")[0] for raw in queued}
-
-
-def _task_id(raw: bytes) -> str:
-    """Of a message; '' for one that nobody can read, which names no row."""
+def _row_named_in(message: bytes) -> str:
+    """Return "batch:row" of a message's task id (batch:row:delivery); '' for an unreadable message."""
     try:
-        return str(orjson.loads(raw)["headers"]["id"])
+        return str(orjson.loads(message)["headers"]["id"]).rpartition(":")[0]
     except (ValueError, LookupError, TypeError):
         return ""
 
 
 class SchedulerMixin:
-    """Done by every worker at its heartbeat, and by whoever changes what may be fed."""
+    """Called by every worker at its heartbeat, and by commands that make rows ready to run."""
 
-    _at: Connection
+    _connection: Connection
     _suspects: dict[str, int]
+    """Rows whose message the last `requeue_lost` missed → ms of their dispatch."""
 
     async def dispatch(self, floor: int) -> list[DispatchedRow]:
-        """Choose what to publish now: as many rows as the living workers have free slots, and `floor`."""
-        return _fed(await self._at.scripts.dispatch(floor))
+        """Choose the rows to publish now: as many as the living workers have free slots, and `floor` more."""
+        return _dispatched_rows(await self._connection.scripts.dispatch(floor))
 
     async def requeue_lost(self, older_than_s: float = 10.0) -> list[DispatchedRow]:
-        """Rows to publish again: fed, unclaimed, and in two calls running named by no message of the broker.
+        """Return the rows to publish again because their message is lost.
 
-        Only looks into the queue when it holds fewer messages than rows were fed (a plain deadline put 420
-        duplicates behind 360 slow jobs).
+        Such a row was dispatched so long ago, is not claimed, and in two calls running no message in the
+        queue named it. The queue is read only when it holds fewer messages than rows are dispatched. A plain
+        deadline instead put 420 duplicates behind 360 slow jobs.
         """
-        queued, fed, now = await self._at.pipeline(("LLEN", QUEUE), ("ZCARD", keys.FED), ("TIME",))
-        before_ms = int(now[0]) * 1000 - int(older_than_s * 1000)
-        missing = await self._missing(before_ms) if queued < fed else {}
-        proved = [(name, at) for name, at in missing.items() if self._suspects.get(name) == at]
+        queued, dispatched, (seconds, _) = await self._connection.pipeline(
+            ("LLEN", QUEUE), ("ZCARD", keys.FED), ("TIME",)
+        )
+        before_ms = int(seconds) * 1000 - int(older_than_s * 1000)
+        missing = await self._find_missing(before_ms) if queued < dispatched else {}
+        lost = [(name, at_ms) for name, at_ms in missing.items() if self._suspects.get(name) == at_ms]
         self._suspects = missing
-        if not proved:
+        if not lost:
             return []
-        return _fed(await self._at.scripts.requeue([part for pair in proved for part in pair]))
+        return _dispatched_rows(
+            await self._connection.scripts.requeue([part for pair in lost for part in pair])
+        )
 
-    async def _missing(self, before_ms: int) -> dict[str, int]:
-        queued, fed = await self._at.pipeline(
+    async def _find_missing(self, before_ms: int) -> dict[str, int]:
+        """Return "batch:row" → ms of dispatch, of the rows that no message in the queue names."""
+        messages, dispatched = await self._connection.pipeline(
             ("LRANGE", QUEUE, 0, -1), ("ZRANGE", keys.FED, 0, -1, "WITHSCORES")
         )
-        present = _named_in(queued)
-        fed_at = {name.decode(): int(at) for name, at in fed if int(at) <= before_ms}
-        return {name: at for name, at in fed_at.items() if name not in present}
+        queued = {_row_named_in(message) for message in messages}
+        old = {name.decode(): int(at_ms) for name, at_ms in dispatched if int(at_ms) <= before_ms}
+        return {name: at_ms for name, at_ms in old.items() if name not in queued}
 
     async def reap_dead_workers(self, worker_id: str) -> ReapResult:
-        """Give back what workers held that have missed their heartbeat for a whole lifetime.
+        """Release the rows of workers whose heartbeat is older than a lifetime.
 
-        A sweeping worker that has missed heartbeats itself finds nothing until it was heard for a lifetime.
+        A caller that has missed heartbeats itself finds no dead worker for the next lifetime.
         """
         dead, total = set[str](), 0
         while True:
-            rows, *workers = await self._at.scripts.reap_workers(
-                worker_id, self._at.lifetime_ms, _SWEPT_ROWS, _TOMBSTONE_MS
+            rows, *workers = await self._connection.scripts.reap_workers(
+                worker_id, self._connection.lifetime_ms, _ROWS_PER_REAP, _TOMBSTONE_MS
             )
             dead.update(worker.decode() for worker in workers)
             total += rows
-            if rows < _SWEPT_ROWS:
+            if rows < _ROWS_PER_REAP:
                 return ReapResult(tuple(sorted(dead)), total)

@@ -1,7 +1,7 @@
-"""The Lua scripts, one typed stub each: a change of state is one script, one round trip, all or nothing.
+"""Typed stubs of the Lua scripts in jobs/store/lua. Each change of state is one script, all or nothing.
 
-A line `-- include: NAME.lua` is replaced by that file, so that what several scripts do stands once.
-The scripts name their keys themselves (one Redis, no Cluster; docs/decisions/store.md).
+A line `-- include: NAME.lua` is replaced by that file, for what several scripts share.
+The scripts build the names of their keys themselves (one Redis, no Cluster; docs/decisions/store.md).
 """
 
 import re
@@ -18,13 +18,13 @@ _INCLUDE = re.compile(r"^-- include: ([\w/]+\.lua)\n", re.MULTILINE)
 
 @cache
 def source(name: str) -> str:
-    """The text of a script with what it includes."""
+    """Return the text of a script with its includes."""
     text = (files("askmill.jobs.store") / "lua" / f"{name}.lua").read_text("utf-8")
-    return _INCLUDE.sub(lambda found: source(found[1].removesuffix(".lua")), text)
+    return _INCLUDE.sub(lambda include: source(include[1].removesuffix(".lua")), text)
 
 
 class Scripts:
-    """Each method runs the script of its name; arguments and replies stand at the top of the .lua file."""
+    """Each method runs the script of its name. The .lua file's first lines document arguments and reply."""
 
     def __init__(self, redis: "Redis", url: str) -> None:
         self._pipeline = ScriptPipeline(redis, url)
@@ -32,32 +32,36 @@ class Scripts:
     async def _run(self, name: str, *arguments: Any) -> Any:
         return await self._pipeline.run(source(name), *arguments)
 
-    async def take(
+    async def take_identity(
         self,
-        wanted: tuple[str, str, str],
+        names: tuple[str, str, str],
         lifetimes_ms: tuple[int, int],
         values: tuple[list[Any], list[Any]],
         *,
-        anyway: bool,
+        always_new: bool,
     ) -> list[bytes]:
-        """`wanted`: identity, batch, fence. `lifetimes_ms`: lease, unsealed batch. `values`: kept, frozen."""
-        kept, frozen = values
-        options = (int(anyway), len(kept))
-        return cast(
-            "list[bytes]", await self._run("take_identity", *wanted, *lifetimes_ms, *options, *kept, *frozen)
-        )
+        """`names`: identity, batch, fence. `lifetimes_ms`: lease, unsealed batch.
 
-    async def look(self, identity: str) -> list[bytes]:
+        `values`: those that a continued batch keeps, and those that are overwritten.
+        """
+        kept, overwritten = values
+        arguments = (*names, *lifetimes_ms, int(always_new), len(kept), *kept, *overwritten)
+        return cast("list[bytes]", await self._run("take_identity", *arguments))
+
+    async def find_identity(self, identity: str) -> list[bytes]:
         return cast("list[bytes]", await self._run("find_identity", identity))
 
-    async def renew(self, batch: str, fence: str, lifetimes_ms: tuple[int, int]) -> int:
+    async def renew_lease(self, batch: str, fence: str, lifetimes_ms: tuple[int, int]) -> int:
         """`lifetimes_ms`: lease, unsealed batch."""
         return cast("int", await self._run("renew_lease", batch, fence, *lifetimes_ms))
 
     async def add_rows(
         self, loading: tuple[str, str, int], lifetimes_ms: tuple[int, int], status: bytes, *parts: list[Any]
     ) -> int:
-        """`loading`: batch, fence, first row. `parts`: values for `input`, `results`, `next`, `turns`."""
+        """`loading`: batch, fence, first row.
+
+        `parts`: values for `input`, `results`, `next_turn`, `last_turns`.
+        """
         values = [value for part in parts for value in part]
         sizes = map(len, parts)
         return cast("int", await self._run("add_rows", *loading, *lifetimes_ms, status, *sizes, *values))
@@ -65,7 +69,7 @@ class Scripts:
     async def seal(self, batch: str, fence: str) -> int:
         return cast("int", await self._run("seal", batch, fence))
 
-    async def drop(self, batch: str, fence: str) -> int:
+    async def drop_batch(self, batch: str, fence: str) -> int:
         return cast("int", await self._run("drop_batch", batch, fence))
 
     async def set_resources(self, batch: str, resources: str, fence: str) -> int:
@@ -73,19 +77,20 @@ class Scripts:
 
     async def resource_acquire(
         self,
-        wanted: tuple[str, str, str, str],
+        key: tuple[str, str, str, str],
         lifetimes_ms: tuple[int, int, int],
         fence: str,
-        gone: list[str],
+        deleted_ids: list[str],
     ) -> bytes | int:
-        """`wanted`: batch, kind, sha, maker. `lifetimes_ms`: turn, unused id, unsealed batch."""
-        return cast("bytes | int", await self._run("resource_acquire", *wanted, *lifetimes_ms, fence, *gone))
+        """`key`: batch, kind, sha, creator. `lifetimes_ms`: creator's lock, unused id, unsealed batch."""
+        arguments = (*key, *lifetimes_ms, fence, *deleted_ids)
+        return cast("bytes | int", await self._run("resource_acquire", *arguments))
 
-    async def resource_store(self, wanted: tuple[str, str, str, str], made: str, unused_ms: int) -> int:
-        return cast("int", await self._run("resource_store", *wanted, made, unused_ms))
+    async def resource_store(self, key: tuple[str, str, str, str], id_: str, unused_ms: int) -> int:
+        return cast("int", await self._run("resource_store", *key, id_, unused_ms))
 
-    async def resource_release(self, kind: str, sha256: str, maker: str) -> int:
-        return cast("int", await self._run("resource_release", kind, sha256, maker))
+    async def resource_release(self, kind: str, sha256: str, creator: str) -> int:
+        return cast("int", await self._run("resource_release", kind, sha256, creator))
 
     async def unlink_resources(self, batch: str, names: list[str]) -> list[bytes]:
         return cast("list[bytes]", await self._run("unlink_resources", batch, *names))
@@ -96,32 +101,34 @@ class Scripts:
     async def save(
         self, claimed: tuple[str, int, str], values: tuple[Any, ...], counters: list[Any]
     ) -> list[int]:
-        """`values`: nonce, state, run_made, out, danger, reserve, spent."""
+        """`claimed`: batch, row, fence.
+
+        `values`: hash of the content, state, run_created, run_in_flight, crash_mark, reserved, spent nano.
+        """
         return cast("list[int]", await self._run("save", *claimed, *values, *counters))
 
     async def finish(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
     ) -> int:
-        """`values`: byte, result, seed."""
+        """`claimed`: batch, row, worker, fence. `values`: byte, result, state for the next turn."""
         return cast("int", await self._run("finish", *claimed, *values, *counters))
 
     async def release_row(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
     ) -> int:
-        """`values`: state, due_ms, out, spent."""
+        """`claimed`: batch, row, worker, fence. `values`: state, due_ms, run_in_flight, spent nano."""
         return cast("int", await self._run("release_row", *claimed, *values, *counters))
 
     async def store_file(
-        self, claimed: tuple[str, int, str], number: int, content: bytes, budget_bytes: int
+        self, claimed: tuple[str, int, str], number: int, content: bytes, limit_bytes: int
     ) -> int:
-        return cast("int", await self._run("store_file", *claimed, number, content, budget_bytes))
+        return cast("int", await self._run("store_file", *claimed, number, content, limit_bytes))
 
     async def heartbeat(
-        self, worker: str, lifetime_ms: int, card: list[Any], batches: list[str]
+        self, worker: str, lifetime_ms: int, values: list[Any], batches: list[str]
     ) -> list[Any]:
-        return cast(
-            "list[Any]", await self._run("heartbeat", worker, lifetime_ms, len(card), *card, *batches)
-        )
+        arguments = (worker, lifetime_ms, len(values), *values, *batches)
+        return cast("list[Any]", await self._run("heartbeat", *arguments))
 
     async def deregister_worker(self, worker: str) -> int:
         return cast("int", await self._run("deregister_worker", worker))
@@ -144,8 +151,8 @@ class Scripts:
     async def incr_counters(self, batch: str, counters: list[Any]) -> int:
         return cast("int", await self._run("incr_counters", batch, *counters))
 
-    async def pause(self, batch: str, reason: str, fault: bool) -> list[Any]:
-        return cast("list[Any]", await self._run("pause", batch, reason, int(fault)))
+    async def pause(self, batch: str, reason: str, *, after_fault: bool) -> list[Any]:
+        return cast("list[Any]", await self._run("pause", batch, reason, int(after_fault)))
 
     async def resume(self, batch: str) -> list[Any]:
         return cast("list[Any]", await self._run("resume", batch))

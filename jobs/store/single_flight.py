@@ -1,4 +1,4 @@
-"""What several may want at once is made once: one maker at a time, the others wait for its id."""
+"""Single-flight creation of API objects behind a Redis lock: one creates, the others wait for its id."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -8,38 +8,48 @@ from askmill.jobs.model.errors import Unavailable
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import LeaseLost, ResourceKey
 
-LOOK_S = 0.1
+POLL_S = 0.1
 RENEW_S = 20.0
-"""Within the minute that a turn lasts."""
+"""The lock expires after a minute."""
 
 
 async def single_flight(
-    store: Store, wanted: ResourceKey, make: Callable[[], Awaitable[str]], gone: Collection[str] = ()
+    store: Store,
+    resource: ResourceKey,
+    create: Callable[[], Awaitable[str]],
+    deleted_ids: Collection[str] = (),
 ) -> str:
-    """Its id: remembered, of another who makes it just now, or made here. `gone`: ids that are no good."""
+    """Return the object's id: stored, from another process that is creating it, or created here.
+
+    Args:
+        store: where ids and locks are kept.
+        resource: the object, by its content.
+        create: creates it at the API and returns its id.
+        deleted_ids: ids that the API no longer has.
+    """
     while True:
-        ours, known = await store.acquire_resource(wanted, gone)
-        if known is not None:
-            return known
-        if ours:
+        acquired, stored_id = await store.acquire_resource(resource, deleted_ids)
+        if stored_id is not None:
+            return stored_id
+        if acquired:
             break
-        await asyncio.sleep(LOOK_S)
-    renewing = asyncio.create_task(_renew(store, wanted), name=f"renew {wanted.kind}")
+        await asyncio.sleep(POLL_S)
+    renewal = asyncio.create_task(_renew_lock(store, resource), name=f"renew {resource.kind}")
     try:
-        made = await make()
+        created_id = await create()
     except BaseException:
-        await store.release_resource(wanted)
+        await store.release_resource(resource)
         raise
     finally:
-        renewing.cancel()
-    await store.store_resource(wanted, made)
-    return made
+        renewal.cancel()
+    await store.store_resource(resource, created_id)
+    return created_id
 
 
-async def _renew(store: Store, wanted: ResourceKey) -> None:
-    """An upload may take longer than a silent maker is waited for."""
+async def _renew_lock(store: Store, resource: ResourceKey) -> None:
+    """Renew the lock: an upload may take longer than it lives."""
     while True:
         await asyncio.sleep(RENEW_S)
-        # A batch that was lost to another command: what is being made is still put into its ledger.
+        # Another command may have taken the batch over: what is being created still goes into its ledger.
         with suppress(Unavailable, LeaseLost):
-            await store.acquire_resource(wanted)
+            await store.acquire_resource(resource)

@@ -34,7 +34,7 @@ def status_bytes(stack: Stack, batch: str) -> Counter[str]:
 def counter(stack: Stack, batch: str, name: str) -> int:
     """One of the batch's counters."""
     with redis.Redis.from_url(stack.redis_url) as client:
-        return int(client.hget(keys.part(batch, "n"), name) or 0)
+        return int(client.hget(keys.part(batch, "counters"), name) or 0)
 
 
 def rows_held(stack: Stack) -> list[int]:
@@ -47,7 +47,7 @@ def max_claims(stack: Stack, batch: str) -> int:
     """The highest number of claims of any running row."""
     with redis.Redis.from_url(stack.redis_url) as client:
         live = list(client.scan_iter(keys.live(batch, 0).removesuffix("0") + "*"))
-        return max((int(client.hget(key, "tries") or 0) for key in live), default=0)
+        return max((int(client.hget(key, "deliveries") or 0) for key in live), default=0)
 
 
 def wait_for_runs(stack: Stack, count: int, timeout_s: float = 45) -> None:

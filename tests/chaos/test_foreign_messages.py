@@ -142,7 +142,7 @@ async def test_a_row_whose_result_cannot_be_counted_ends(tmp_path: Path) -> None
     state = KNOWN.dump_json(JobState(crashes=POISON_KILLS - 1, attempt=4, past_attempts=past))
     with Stack(tmp_path) as stack, redis.Redis.from_url(stack.redis_url) as client:
         batch = await stack.submit(["What is 1 + 1?"])
-        client.hset(keys.live(batch, 1), mapping={"state": state, "kills": POISON_KILLS})
+        client.hset(keys.live(batch, 1), mapping={"state": state, "crashes": POISON_KILLS})
         worker = stack.worker(1, QUICK)
         status = await stack.wait_for(batch)
 

@@ -1,132 +1,141 @@
-"""What must hold of a Redis that askmill has used: every key known, every row in exactly one place.
+"""Invariants of a Redis that askmill has used: every key is known, every row is in exactly one place.
 
-byte   is in                          has a live hash      has a result
-q h    nothing else                   no                   perhaps an older one
-p      `fed`                          perhaps              perhaps an older one
-w      `due` or `orphans`, not both   perhaps              perhaps an older one
-r      `held` of one worker           with its fence       perhaps an older one
-c i e f j                             no                   yes
-x                                     no                   perhaps
+byte   is in                             has a live hash      has a result
+q h    nothing else                      no                   perhaps an earlier one
+p      `dispatched`                      perhaps              perhaps an earlier one
+w      `due` or `due_running`, not both  perhaps              perhaps an earlier one
+r      `claims` of one worker            with its fence       perhaps an earlier one
+c i e f j                                no                   yes
+x                                        no                   perhaps
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
 import redis
 
 from askmill.jobs.model.models import STATUS_OF_BYTE, UNFINISHED
 from askmill.jobs.store import keys
 
-_CELERYS = ("askmill", "askmill:unacked", "_kombu.", "unacked", "celery")
-_FOUND_AGAIN = tuple(keys.resource(kind, "") for kind in ("assistant", "file", "vector_store"))
+_BROKER_KEYS = ("askmill", "askmill:unacked", "_kombu.", "unacked", "celery")
+_RESOURCE_KEYS = tuple(keys.resource(kind, "") for kind in ("assistant", "file", "vector_store"))
 _OPEN_BYTES = {byte for byte, status in STATUS_OF_BYTE.items() if status in UNFINISHED}
 
 
 def assert_no_leaks(url: str) -> None:
-    """Fails naming every key and row that is not as jobs/store/keys.py and the table above say."""
+    """Fail, naming every key and row that contradicts jobs/store/keys.py or the table above."""
     with redis.Redis.from_url(url, decode_responses=False) as client:
-        faults = list(_keys(client))
-        held = {
+        faults = list(_check_keys(client))
+        claimed = {
             name.decode(): worker
-            for worker in _names(client.zrange(keys.WORKERS, 0, -1))
+            for worker in _decode(client.zrange(keys.WORKERS, 0, -1))
             for name in client.smembers(keys.held(worker))
         }
-        fed = set(_names(client.zrange(keys.FED, 0, -1)))
-        batches = _names(client.zrange(keys.BATCHES, 0, -1))
+        dispatched = set(_decode(client.zrange(keys.FED, 0, -1)))
+        batches = _decode(client.zrange(keys.BATCHES, 0, -1))
         faults += [
-            f"{batch} is sealed, and still on its way in"
-            for batch in _names(list(client.smembers(keys.LOADING)))
+            f"{batch} is sealed, and still listed as loading"
+            for batch in _decode(list(client.smembers(keys.LOADING)))
             if batch in batches
         ]
         for batch in batches:
-            faults += _batch(client, batch, fed, held)
+            faults += _check_batch(client, batch, dispatched, claimed)
         faults += [
-            f"{name} is fed or held, but its batch is gone"
-            for name in [*fed, *held]
+            f"{name} is dispatched or claimed, but its batch is gone"
+            for name in [*dispatched, *claimed]
             if name[:8] not in batches
         ]
     assert not faults, "\n".join(["Redis is not as it must be:", *faults])
 
 
-def _names(raw: list[bytes]) -> list[str]:
+def _decode(raw: list[bytes]) -> list[str]:
     return [name.decode() for name in raw]
 
 
-def _keys(client: redis.Redis):
-    sealed = set(_names(client.zrange(keys.BATCHES, 0, -1)))
-    workers = set(_names(client.zrange(keys.WORKERS, 0, -1)))
-    found = _names(list(client.scan_iter(count=1000)))
+def _check_keys(client: redis.Redis) -> Iterator[str]:
+    sealed = set(_decode(client.zrange(keys.BATCHES, 0, -1)))
+    workers = set(_decode(client.zrange(keys.WORKERS, 0, -1)))
+    names = _decode(list(client.scan_iter(count=1000)))
     with client.pipeline(transaction=False) as pipe:
-        for key in found:
+        for key in names:
             pipe.type(key).ttl(key)
-        told = pipe.execute()
-    for key, stored, ttl_s in zip(found, told[::2], told[1::2], strict=True):
-        kind = keys.type_of(key)
-        if kind is None and not key.startswith(_CELERYS):
+        replies = pipe.execute()
+    for key, stored_type, ttl_s in zip(names, replies[::2], replies[1::2], strict=True):
+        expected = keys.type_of(key)
+        if expected is None and not key.startswith(_BROKER_KEYS):
             yield f"key {key} is in no table"
-        elif kind is not None and stored.decode() != kind:
-            yield f"key {key} is a {stored.decode()}, not a {kind}"
-        elif key.startswith("askmill:b:") and key.split(":")[2] not in sealed and ttl_s < 0:
+        elif expected is not None and stored_type.decode() != expected:
+            yield f"key {key} is a {stored_type.decode()}, not a {expected}"
+        elif key.startswith("askmill:batch:") and key.split(":")[2] not in sealed and ttl_s < 0:
             yield f"key {key} belongs to no sealed batch and never expires"
-        elif key.startswith(_FOUND_AGAIN) and ttl_s < 0:
+        elif key.startswith(_RESOURCE_KEYS) and ttl_s < 0:
             yield f"key {key} has no owner and never expires"
-        elif key.startswith("askmill:held:") and key.split(":")[2] not in workers:
-            yield f"key {key} belongs to no worker that a sweep would find"
+        elif key.startswith(keys.held("")) and key.split(":")[2] not in workers:
+            yield f"key {key} belongs to no worker that a reap would find"
 
 
-def _batch(client: redis.Redis, batch: str, fed: set[str], held: dict[str, str]):
-    about = {name.decode(): value.decode() for name, value in client.hgetall(keys.batch(batch)).items()}
+def _check_batch(
+    client: redis.Redis, batch: str, dispatched: set[str], claimed: dict[str, str]
+) -> Iterator[str]:
+    stored = {name.decode(): value.decode() for name, value in client.hgetall(keys.batch(batch)).items()}
     status = client.get(keys.part(batch, "status")).decode()
-    counts = {name.decode(): int(value) for name, value in client.hgetall(keys.part(batch, "n")).items()}
-    if len(status) != int(about["rows"]):
-        yield f"{batch} has {about['rows']} rows and {len(status)} status bytes"
-    told = {byte: counts.get(byte, 0) for byte in STATUS_OF_BYTE}
-    if told != {byte: Counter(status)[byte] for byte in STATUS_OF_BYTE}:
-        yield f"{batch} counts {told}, its bytes say {Counter(status)}"
+    counters = {
+        name.decode(): int(value) for name, value in client.hgetall(keys.part(batch, "counters")).items()
+    }
+    if len(status) != int(stored["rows"]):
+        yield f"{batch} has {stored['rows']} rows and {len(status)} status bytes"
+    counted = {byte: counters.get(byte, 0) for byte in STATUS_OF_BYTE}
+    if counted != {byte: Counter(status)[byte] for byte in STATUS_OF_BYTE}:
+        yield f"{batch} counts {counted}, its bytes are {Counter(status)}"
     unfinished = sum(status.count(byte) for byte in _OPEN_BYTES)
-    over = "finished_at" in about and about["state"] in {"done", "cancelled"}
-    if over != (unfinished == 0) or (about["state"] == "done" and unfinished):
-        yield f"{batch} is {about['state']} with {unfinished} unfinished rows: {about}"
+    over = "finished_at" in stored and stored["state"] in {"done", "cancelled"}
+    if over != (unfinished == 0) or (stored["state"] == "done" and unfinished):
+        yield f"{batch} is {stored['state']} with {unfinished} unfinished rows: {stored}"
     if (client.zscore(keys.OPEN, batch) is None) != (unfinished == 0):
         yield f"{batch} has {unfinished} unfinished rows; in open: {client.zscore(keys.OPEN, batch)}"
-    yield from _rows(client, batch, status, fed, held)
-    yield from _turns(client, batch, status)
+    yield from _check_rows(client, batch, status, dispatched, claimed)
+    yield from _check_turns(client, batch, status)
 
 
-def _rows(client: redis.Redis, batch: str, status: str, fed: set[str], held: dict[str, str]):
-    due = set(_names(client.zrange(keys.part(batch, "due"), 0, -1)))
-    orphans = set(_names(client.zrange(keys.part(batch, "orphans"), 0, -1)))
-    results = set(_names(client.hkeys(keys.part(batch, "results"))))
+def _check_rows(
+    client: redis.Redis, batch: str, status: str, dispatched: set[str], claimed: dict[str, str]
+) -> Iterator[str]:
+    due = set(_decode(client.zrange(keys.part(batch, "due"), 0, -1)))
+    due_running = set(_decode(client.zrange(keys.part(batch, "due_running"), 0, -1)))
+    results = set(_decode(client.hkeys(keys.part(batch, "results"))))
     with client.pipeline(transaction=False) as pipe:
         for row in range(1, len(status) + 1):
             pipe.hgetall(keys.live(batch, row))
-        lives = pipe.execute()
-    put_by = Counter[str]()
+        live_hashes = pipe.execute()
+    money = Counter[str]()
     for row, byte in enumerate(status, 1):
-        name = f"{batch}:{row}"
-        live = {field.decode(): value.decode() for field, value in lives[row - 1].items()}
-        put_by.update({kind: int(live.get(kind, 0)) for kind in ("reserved", "spent")})
-        places = {"p": name in fed, "w": (str(row) in due) + (str(row) in orphans), "r": name in held}
+        name = keys.member(batch, row)
+        live = {field.decode(): value.decode() for field, value in live_hashes[row - 1].items()}
+        money.update({field: int(live.get(field, 0)) for field in ("reserved_nano", "spent_nano")})
+        waiting = (str(row) in due) + (str(row) in due_running)
+        places = {"p": name in dispatched, "w": waiting, "r": name in claimed}
         if any(found != (place == byte) for place, found in places.items()):
-            yield f"{name} is {byte}, but found in {places} (fed, due and orphans, held)"
+            yield f"{name} is {byte}, but found in {places} (dispatched, due and due_running, claims)"
         if live and byte not in "pwr":
             yield f"{name} is {byte} and has a live hash {live}"
-        if byte == "r" and (live.get("worker") != held.get(name) or "fence" not in live):
-            yield f"{name} is held by {held.get(name)}, its live hash is {live}"
+        if byte == "r" and (live.get("worker") != claimed.get(name) or "fence" not in live):
+            yield f"{name} is claimed by {claimed.get(name)}, its live hash is {live}"
         if byte != "r" and "fence" in live:
             yield f"{name} is {byte} and has a fence"
         if byte in "ciefj" and str(row) not in results:
             yield f"{name} is {byte} and has no result"
-    for kind in ("reserved", "spent"):
-        if put_by[kind] != int(client.hget(keys.part(batch, "n"), f"{kind}_nano") or 0):
-            yield f"{batch}'s rows have {put_by[kind]} nano-dollars {kind}, but it counts otherwise"
+    for field in ("reserved_nano", "spent_nano"):
+        if money[field] != int(client.hget(keys.part(batch, "counters"), field) or 0):
+            yield f"{batch}'s rows sum to a {field} of {money[field]}, but it counts otherwise"
 
 
-def _turns(client: redis.Redis, batch: str, status: str):
-    before = {int(row): int(earlier) for earlier, row in client.hgetall(keys.part(batch, "next")).items()}
-    if client.exists(keys.part(batch, "turns")):
+def _check_turns(client: redis.Redis, batch: str, status: str) -> Iterator[str]:
+    next_turns = client.hgetall(keys.part(batch, "next_turn"))
+    earlier_turn = {int(row): int(earlier) for earlier, row in next_turns.items()}
+    if client.exists(keys.part(batch, "last_turns")):
         yield f"{batch} is sealed, and still has what only its loading needed"
-    if any(row <= earlier for row, earlier in before.items()):
-        yield f"{batch} has a turn that comes before its earlier turn: {before}"
+    if any(row <= earlier for row, earlier in earlier_turn.items()):
+        yield f"{batch} has a turn that comes before its earlier turn: {earlier_turn}"
     for row, byte in enumerate(status, 1):
-        if byte == "h" and status[before[row] - 1] not in _OPEN_BYTES:
-            yield f"{batch}:{row} is held behind a turn that is {status[before[row] - 1]}"
+        if byte == "h" and status[earlier_turn[row] - 1] not in _OPEN_BYTES:
+            yield f"{batch}:{row} is held behind a turn that is {status[earlier_turn[row] - 1]}"

@@ -1,4 +1,4 @@
-"""The part of a random life in which batches come in: several loaders of one identity, some of which die."""
+"""The part of the random walk that loads batches: several loaders of one identity, some of which die."""
 
 import random
 from dataclasses import dataclass, replace
@@ -16,15 +16,15 @@ from tests.helpers.batches import new_batch, submitted
 from tests.store.store_model import ModelBatch, ModelRow
 
 IDENTITIES = ("1" * 64, "2" * 64)
-OTHER_REPLIES = {"take", "drop"}
-"""Those of a repeated call may differ: `created` is `continued` then, and what was dropped is gone."""
+OTHER_REPLIES = {"take_identity", "drop_batch"}
+"""Scripts whose second reply may differ: `created` becomes `continued`, and a dropped batch is gone."""
 
 
 class SentTwice(Scripts):
-    """Sends some calls again, as after a lost reply; the second reply counts."""
+    """Sends some calls twice, as after a lost reply, and returns the second reply."""
 
-    def __init__(self, at: Any, url: str, chance: random.Random) -> None:
-        super().__init__(at, url)
+    def __init__(self, redis_client: Any, url: str, chance: random.Random) -> None:
+        super().__init__(redis_client, url)
         self._chance = chance
 
     async def _run(self, name: str, *arguments: Any) -> Any:
@@ -38,19 +38,19 @@ class SentTwice(Scripts):
 
 @dataclass
 class ModelLoading:
-    """A batch on its way in. `stored`: rows that its present loader has stored."""
+    """A loading batch. `stored`: rows that its present loader has stored."""
 
     rows: list[NewRow]
     budget: int | None
     identity: str
-    before: str | None
+    replaces: str | None
     loader: Store
-    lapsed: bool = False
+    expired: bool = False
     stored: int = 0
 
 
 class LoadingWalk:
-    """Events of batches on their way in; the walk has the rest."""
+    """Steps that load batches; `Walk` has the others."""
 
     chance: random.Random
     store: Store
@@ -61,10 +61,10 @@ class LoadingWalk:
     def __init__(self) -> None:
         self.loading: dict[str, ModelLoading] = {}
         self.newest: dict[str, str] = {}
-        self.had: list[tuple[Store, str]] = []
-        """Every loader with each batch that it was ever to load."""
-        scripts = SentTwice(self.store._at.redis, self.url, self.chance)
-        self.submitters = [Store(replace(self.store._at, scripts=scripts)) for _ in range(3)]
+        self.loads: list[tuple[Store, str]] = []
+        """Every loader with each batch that it has ever been given to load."""
+        scripts = SentTwice(self.store._connection.redis, self.url, self.chance)
+        self.submitters = [Store(replace(self.store._connection, scripts=scripts)) for _ in range(3)]
 
     def run(self, coroutine: Any) -> Any:
         raise NotImplementedError
@@ -74,111 +74,117 @@ class LoadingWalk:
 
     # ── whole batches ──
 
-    def some_rows(self) -> list[NewRow]:
-        """Some rejected, some in conversation a or b."""
-        drawn = [
+    def draw_rows(self) -> list[NewRow]:
+        """Return random rows: some rejected, some in conversation a or b."""
+        draws = [
             (self.chance.choice((True, False)), self.chance.choice(("", "", "", "a", "b")))
             for _ in range(self.chance.randint(1, 30))
         ]
         return [
-            NewRow([f"question {i}"], "bad" if i % 7 == 6 and bad else None, talk)
-            for i, (bad, talk) in enumerate(drawn)
+            NewRow([f"question {i}"], "bad" if i % 7 == 6 and bad else None, conversation)
+            for i, (bad, conversation) in enumerate(draws)
         ]
 
     def submit(self) -> None:
-        """From its first row to its seal without a break."""
+        """Load and seal a batch in one step."""
         if len(self.batches) == 3:
             self.purge()
-        given, budget = self.some_rows(), self.chance.choice((None, 30))
-        batch = self.run(submitted(self.store, given, limits=limits_of(budget)))
-        self.batches[batch] = model_of(given, budget)
+        rows, budget = self.draw_rows(), self.chance.choice((None, 30))
+        batch = self.run(submitted(self.store, rows, limits=limits_of(budget)))
+        self.batches[batch] = model_of(rows, budget)
 
     # ── two submitters of one identity ──
 
-    def known(self, identity: str) -> str | None:
-        """The batch that the identity names: that of a dead --new yields to the one before."""
+    def current_batch(self, identity: str) -> str | None:
+        """Return the batch of the identity; a --new whose loader is dead yields to the batch it replaces."""
         batch = self.newest.get(identity)
         while (
-            batch in self.loading and self.loading[batch].lapsed and self.exists(self.loading[batch].before)
+            batch in self.loading
+            and self.loading[batch].expired
+            and self.exists(self.loading[batch].replaces)
         ):
-            batch = self.loading[batch].before
+            batch = self.loading[batch].replaces
         return batch if self.exists(batch) else None
 
     def exists(self, batch: str | None) -> bool:
         return batch in self.batches or batch in self.loading
 
-    def look(self) -> None:
+    def find_identity(self) -> None:
         identity = self.chance.choice(IDENTITIES)
-        known = self.known(identity)
-        there = None if known is None else Found(known, known in self.loading)
-        if known in self.loading and self.loading[known].lapsed:
-            there = None
-        assert self.run(self.store.look(identity)) == there
+        current_batch = self.current_batch(identity)
+        expected = None if current_batch is None else Found(current_batch, current_batch in self.loading)
+        if current_batch in self.loading and self.loading[current_batch].expired:
+            expected = None
+        assert self.run(self.store.look(identity)) == expected
 
-    def come(self) -> None:
-        """A command wants a batch; it is told that of another, or is to load one."""
+    def take_identity(self) -> None:
+        """A command asks for a batch: it gets an existing one, or one to load."""
         identity, submitter = self.chance.choice(IDENTITIES), self.chance.choice(self.submitters)
         anyway, budget = self.chance.random() < 0.2, self.chance.choice((None, 30))
-        known = self.known(identity)
+        current_batch = self.current_batch(identity)
         new = new_batch(identity=identity, limits=limits_of(budget))
-        got = self.run(submitter.take(new, anyway=anyway))
-        if known is not None and not anyway:
-            model = self.loading.get(known)
-            if model is None or not model.lapsed:
-                assert got == Found(known, model is not None)
+        reply = self.run(submitter.take(new, anyway=anyway))
+        if current_batch is not None and not anyway:
+            model = self.loading.get(current_batch)
+            if model is None or not model.expired:
+                assert reply == Found(current_batch, model is not None)
                 return
-            assert isinstance(got, Loading), got
-            assert (got.batch, got.continued) == (known, True)
-            model.loader, model.lapsed, model.stored = submitter, False, 0
+            assert isinstance(reply, Loading), reply
+            assert (reply.batch, reply.continued) == (current_batch, True)
+            model.loader, model.expired, model.stored = submitter, False, 0
         else:
-            assert isinstance(got, Loading), got
-            assert not self.exists(got.batch)
-            self.loading[got.batch] = ModelLoading(self.some_rows(), budget, identity, known, submitter)
-        self.newest[identity] = got.batch
-        self.had = [one for one in self.had if one != (submitter, got.batch)] + [(submitter, got.batch)]
+            assert isinstance(reply, Loading), reply
+            assert not self.exists(reply.batch)
+            self.loading[reply.batch] = ModelLoading(
+                self.draw_rows(), budget, identity, current_batch, submitter
+            )
+        self.newest[identity] = reply.batch
+        self.loads = [chosen for chosen in self.loads if chosen != (submitter, reply.batch)] + [
+            (submitter, reply.batch)
+        ]
 
-    def a_load(self) -> tuple[Store, str, ModelLoading | None] | None:
-        """A loader and its batch, and what is known of it while it still is that one's."""
-        if not self.had:
+    def choose_load(self) -> tuple[Store, str, ModelLoading | None] | None:
+        """Return a loader, its batch, and the batch's model while this loader still holds it."""
+        if not self.loads:
             return None
-        submitter, batch = self.chance.choice(self.had[-8:])
+        submitter, batch = self.chance.choice(self.loads[-8:])
         model = self.loading.get(batch)
         return submitter, batch, model if model and model.loader is submitter else None
 
     def load(self) -> None:
-        """One block of rows: only from the loader whose batch it is."""
-        if not (one := self.a_load()):
+        """Add one block of rows: accepted only from the batch's loader."""
+        if not (chosen := self.choose_load()):
             return
-        submitter, batch, model = one
+        submitter, batch, model = chosen
         first = 0 if model is None else model.stored
         rows = [NewRow(["late"])] if model is None else model.rows[first : first + BLOCK_ROWS]
         if not rows:
             return
-        self.told(submitter.add_rows(batch, first + 1, rows), batch, model)
+        self.expect(submitter.add_rows(batch, first + 1, rows), batch, model)
         if model:
-            model.stored, model.lapsed = first + len(rows), False
+            model.stored, model.expired = first + len(rows), False
 
-    def keep_lease(self) -> None:
-        if one := self.a_load():
-            submitter, batch, model = one
-            self.told(submitter.renew(batch), batch, model)
+    def renew_lease(self) -> None:
+        if chosen := self.choose_load():
+            submitter, batch, model = chosen
+            self.expect(submitter.renew(batch), batch, model)
             if model:
-                model.lapsed = False
+                model.expired = False
 
-    def lapse(self) -> None:
-        """A loader was killed, or has been silent for as long as its lease."""
+    def expire_lease(self) -> None:
+        """A lease runs out: the loader was killed or silent for that long."""
         if self.loading:
             batch = self.chance.choice(list(self.loading))
             self.redis.hset(keys.batch(batch), "lease_until", 0)
-            self.loading[batch].lapsed = True
+            self.loading[batch].expired = True
 
     def seal(self) -> None:
-        """The rest of the rows, and the seal: the batch is one like all others from now on."""
-        if not (one := self.a_load()):
+        """Add the remaining rows and seal."""
+        if not (chosen := self.choose_load()):
             return
-        submitter, batch, model = one
+        submitter, batch, model = chosen
         if model is None:
-            self.told(submitter.seal_batch(batch), batch, None)
+            self.expect(submitter.seal_batch(batch), batch, None)
             return
         if len(self.batches) == 3:
             self.purge()
@@ -187,38 +193,38 @@ class LoadingWalk:
             self.run(submitter.add_rows(batch, model.stored + 1, rows))
             model.stored += len(rows)
         self.run(submitter.seal_batch(batch))
-        self.had.remove((submitter, batch))
+        self.loads.remove((submitter, batch))
         del self.loading[batch]
         self.batches[batch] = model_of(model.rows, model.budget)
         self.newest[model.identity] = batch
 
     def drop(self) -> None:
-        """A loader fails, or is interrupted: another's batch stays as it is."""
-        if not (one := self.a_load()):
+        """A loader fails or is interrupted: a batch that another loads stays unchanged."""
+        if not (chosen := self.choose_load()):
             return
-        submitter, batch, model = one
+        submitter, batch, model = chosen
         self.run(submitter.drop(batch))
         if model is None:
             return
         del self.loading[batch]
         assert list(self.redis.scan_iter(f"{keys.batch(batch)}*")) == []
         if self.newest[model.identity] == batch:
-            if self.exists(model.before):
-                self.newest[model.identity] = str(model.before)
+            if self.exists(model.replaces):
+                self.newest[model.identity] = str(model.replaces)
             else:
                 del self.newest[model.identity]
 
-    def told(self, call: Any, batch: str, model: ModelLoading | None) -> None:
-        """Done for the batch's loader; to any other the store says what has become of it."""
-        said: type[Exception] | None = None
+    def expect(self, call: Any, batch: str, model: ModelLoading | None) -> None:
+        """Run the call: it succeeds for the batch's loader, and raises for any other."""
+        raised: type[Exception] | None = None
         try:
             self.run(call)
         except (LeaseLost, Unavailable) as fault:
-            said = type(fault)
-        assert said is (None if model else LeaseLost if self.exists(batch) else Unavailable)
+            raised = type(fault)
+        assert raised is (None if model else LeaseLost if self.exists(batch) else Unavailable)
 
-    def half_stored_is_seen_by_nobody(self) -> None:
-        """Listed are the sealed batches, and all of them."""
+    def check_lists(self) -> None:
+        """Check that exactly the sealed batches are listed."""
         assert {batch.decode() for batch in self.redis.zrange(keys.BATCHES, 0, -1)} == set(self.batches)
         assert {batch.decode() for batch in self.redis.smembers(keys.LOADING)} == set(self.loading)
 
@@ -227,15 +233,15 @@ def limits_of(budget: int | None) -> Limits:
     return Limits(budget_usd=None if budget is None else budget / NANO)
 
 
-def model_of(given: list[NewRow], budget: int | None) -> ModelBatch:
-    """A sealed batch of these rows."""
+def model_of(rows: list[NewRow], budget: int | None) -> ModelBatch:
+    """Return the model of a sealed batch of these rows."""
     model, last = ModelBatch({}, budget), dict[str, int]()
-    for number, row in enumerate(given, 1):
-        before = last.get(row.conversation) if row.conversation and row.reject is None else None
-        model.rows[number] = ModelRow("j" if row.reject else "h" if before else "q", before)
-        if before:
-            model.rows[before].after = number
+    for number, row in enumerate(rows, 1):
+        replaces = last.get(row.conversation) if row.conversation and row.reject is None else None
+        model.rows[number] = ModelRow("j" if row.reject else "h" if replaces else "q", replaces)
+        if replaces:
+            model.rows[replaces].next_row_number = number
         if row.conversation and row.reject is None:
             last[row.conversation] = number
-    model.settle()
+    model.close_if_done()
     return model

@@ -1,4 +1,4 @@
-"""A random life of a store: workers, people and accidents, each answer held against the model."""
+"""A random walk of workers, commands and faults over a store, each reply compared with the model."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ FAR_MS = 10**12
 
 
 class Walk(LoadingWalk):
-    """A life of three batches at most. Messages are kept for ever and may arrive again and again."""
+    """A walk over three batches at most. Messages are never deleted, and may arrive any number of times."""
 
     def __init__(self, url: str, seed: int) -> None:
         self.url, self.chance = url, random.Random(seed)
@@ -33,76 +33,76 @@ class Walk(LoadingWalk):
         self.messages: list[DispatchedRow] = []
         self.claims: list[Claim] = []
         self.counter = 0
-        self.story: list[str] = []
+        self.events: list[str] = []
         super().__init__()
 
-    def happens(self, name: str) -> None:
-        """One action, then a look whether store and model still agree."""
-        self.story.append(name)
+    def step(self, name: str) -> None:
+        """Take one step, then compare store and model."""
+        self.events.append(name)
         action: Callable[[], None] = getattr(self, name)
         action()
-        self.agrees()
+        self.check()
 
-    def any_batch(self) -> str | None:
+    def choose_batch(self) -> str | None:
         return self.chance.choice(list(self.batches)) if self.batches else None
 
-    def any_of(self, *values: Any) -> Any:
+    def choose(self, *values: Any) -> Any:
         return self.chance.choice(values)
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run(coroutine)
 
-    def fresh(self) -> int:
+    def next_number(self) -> int:
         self.counter += 1
         return self.counter
 
-    # ── people ──
+    # ── commands ──
 
     def pause(self) -> None:
-        if not (batch := self.any_batch()):
+        if not (batch := self.choose_batch()):
             return
-        fault = self.any_of(True, False)
+        fault = self.choose(True, False)
         model = self.batches[batch]
-        going = model.state in {"queued", "running"}
+        active = model.state in {"queued", "running"}
         pausing = self.store.pause_from_worker if fault else self.store.pause
-        assert self.run(pausing(batch, "because")) is going
-        if going:
+        assert self.run(pausing(batch, "because")) is active
+        if active:
             model.state = "paused"
             model.accepted = model.accepted and not fault
             model.probe = None if fault else model.probe
 
     def resume(self) -> None:
-        if not (batch := self.any_batch()):
+        if not (batch := self.choose_batch()):
             return
         model = self.batches[batch]
         assert self.run(self.store.resume(batch)) is (model.state == "paused")
         if model.state == "paused":
             model.state = "running" if model.runs else "queued"
-            for number in model.orphans:
-                model.rows[number].later = False
+            for number in model.due_running:
+                model.rows[number].not_due = False
 
     def cancel(self) -> None:
-        if batch := self.any_batch():
+        if batch := self.choose_batch():
             self.run(self.store.cancel(batch))
             self.batches[batch].cancel()
 
     def retry(self) -> None:
-        if batch := self.any_batch():
-            statuses = {self.an_end() for _ in range(self.chance.randint(1, 4))}
+        if batch := self.choose_batch():
+            statuses = {self.choose_end() for _ in range(self.chance.randint(1, 4))}
             chosen = "".join(BYTE_OF_FINISHED[status] for status in statuses)
             assert self.run(self.store.retry(batch, statuses)) == self.batches[batch].retry(chosen)
 
     def purge(self) -> None:
-        if batch := self.any_batch():
+        if batch := self.choose_batch():
             self.run(self.store.purge(batch))
             del self.batches[batch]
 
     # ── workers ──
 
-    def beat(self) -> None:
-        """A new worker, or one of those alive."""
-        known = sorted(self.alive)
-        worker = self.any_of(*known, None if len(known) < 3 else known[0]) or f"w{self.fresh()}"
+    def heartbeat(self) -> None:
+        """Send the heartbeat of a new worker, or of a living one."""
+        alive = sorted(self.alive)
+        worker = self.choose(*alive, None if len(alive) < 3 else alive[0]) or f"w{self.next_number()}"
         reply = self.run(self.store.heartbeat(card(worker, self.chance.randint(1, 30)), list(self.batches)))
         assert reply.alive
         assert {batch: now.state for batch, now in reply.batches.items()} == {
@@ -111,99 +111,103 @@ class Walk(LoadingWalk):
         self.alive.add(worker)
 
     def die(self) -> None:
-        """Its heart stops: the key that each beat renews is gone."""
+        """A worker dies: the key that each heartbeat renews has expired."""
         if self.alive:
-            worker = self.any_of(*sorted(self.alive))
+            worker = self.choose(*sorted(self.alive))
             self.redis.delete(keys.worker(worker))
             self.alive.remove(worker)
             self.dead.add(worker)
 
-    def sweep(self) -> None:
-        swept = self.run(self.store.reap_dead_workers("sweeper"))
-        assert set(swept.workers) == self.dead
-        expected = sum(model.bury(worker) for worker in self.dead for model in self.batches.values())
-        assert swept.rows == expected
+    def reap(self) -> None:
+        reaped = self.run(self.store.reap_dead_workers("reaper"))
+        assert set(reaped.workers) == self.dead
+        expected = sum(model.reap(worker) for worker in self.dead for model in self.batches.values())
+        assert reaped.rows == expected
         for worker in self.dead:
-            assert not self.run(self.store.heartbeat(card(worker))).alive, "a swept worker must not come back"
+            assert not self.run(self.store.heartbeat(card(worker))).alive, (
+                "a reaped worker must not come back"
+            )
         self.dead.clear()
 
-    def leave(self) -> None:
+    def deregister(self) -> None:
         if self.alive:
-            worker = self.any_of(*sorted(self.alive))
+            worker = self.choose(*sorted(self.alive))
             assert self.run(self.store.deregister_worker(worker)) == sum(
-                m.bury(worker) for m in self.batches.values()
+                m.reap(worker) for m in self.batches.values()
             )
             self.alive.remove(worker)
 
-    def feed(self, floor: int | None = None) -> None:
-        floor = self.any_of(0, 1, 3, 40) if floor is None else floor
-        fed: list[DispatchedRow] = self.run(self.store.dispatch(floor))
-        wanted = {(name, number) for name, model in self.batches.items() for number in model.feedable()}
-        probing = {name: model.probing() for name, model in self.batches.items()}
-        assert {(one.batch, one.row) for one in fed} <= wanted
-        if floor == 40 and len(fed) < 20 and all(model.accepted for model in self.batches.values()):
-            outstanding = sum(model.status.count("p") for model in self.batches.values())
-            assert len(fed) == len(wanted) or len(fed) + outstanding >= floor, "room and rows, but not fed"
-        for one in fed:
-            model = self.batches[one.batch]
-            alone = model.accepted or one.row in model.orphans or not probing[one.batch]
+    def dispatch(self, floor: int | None = None) -> None:
+        floor = self.choose(0, 1, 3, 40) if floor is None else floor
+        rows: list[DispatchedRow] = self.run(self.store.dispatch(floor))
+        expected = {
+            (batch, number) for batch, model in self.batches.items() for number in model.dispatchable()
+        }
+        probing = {batch: model.probing() for batch, model in self.batches.items()}
+        assert {(row.batch, row.row) for row in rows} <= expected
+        if floor == 40 and len(rows) < 20 and all(model.accepted for model in self.batches.values()):
+            in_queue = sum(model.status.count("p") for model in self.batches.values())
+            assert len(rows) == len(expected) or len(rows) + in_queue >= floor, "free slots and rows left"
+        for row in rows:
+            model = self.batches[row.batch]
+            alone = model.accepted or row.row in model.due_running or not probing[row.batch]
             assert alone, "two rows before the API has accepted one"
-            probing[one.batch] = probing[one.batch] or one.row not in model.orphans
-            model.fed(one.row)
-        self.messages += fed
+            probing[row.batch] = probing[row.batch] or row.row not in model.due_running
+            model.dispatch(row.row)
+        self.messages += rows
 
-    def lose_messages(self) -> None:
-        """This test's broker holds no message at all: what is fed is proved lost, at the second look."""
-        fed = self.redis.zcard(keys.FED)
+    def requeue_lost(self) -> None:
+        """The broker of this test holds no message: every dispatched row is found lost in the second call."""
+        dispatched = self.redis.zcard(keys.FED)
         self.store._suspects = {}
         assert self.run(self.store.requeue_lost(-1)) == []
-        again: list[DispatchedRow] = self.run(self.store.requeue_lost(-1))
-        assert len(again) == fed
-        self.messages += again
+        requeued: list[DispatchedRow] = self.run(self.store.requeue_lost(-1))
+        assert len(requeued) == dispatched
+        self.messages += requeued
 
     def claim(self) -> None:
-        """Any message arrives, late or twice, at any worker, even a dying one."""
+        """Deliver any message, late or twice, to any worker, also a dead one."""
         workers = sorted(self.alive | self.dead)
         if self.messages and workers:
-            self.claim_one(self.chance.choice(self.messages[-20:]), self.any_of(*workers))
+            self.claim_message(self.chance.choice(self.messages[-20:]), self.choose(*workers))
 
     def work(self) -> None:
-        """What workers do most: feed, and take what was fed."""
+        """Dispatch, and claim what was dispatched: what workers do most."""
         if not self.alive:
             return
-        known = len(self.messages)
-        self.feed(40)
-        for message in self.messages[known:][: self.chance.randint(1, 6)]:
-            self.claim_one(message, self.any_of(*sorted(self.alive)))
+        earlier = len(self.messages)
+        self.dispatch(40)
+        for message in self.messages[earlier:][: self.chance.randint(1, 6)]:
+            self.claim_message(message, self.choose(*sorted(self.alive)))
 
-    def claim_one(self, message: DispatchedRow, name: str) -> None:
-        got = self.run(self.store.claim(message.batch, message.row, name))
+    def claim_message(self, message: DispatchedRow, name: str) -> None:
+        reply = self.run(self.store.claim(message.batch, message.row, name))
         model = self.batches.get(message.batch)
         if model is None:
-            assert got is Refusal.GONE
+            assert reply is Refusal.GONE
             return
         refusal = model.claim(message.row, name, name in self.alive)
         if refusal:
-            assert got is refusal
+            assert reply is refusal
             return
         row = model.rows[message.row]
-        assert isinstance(got, Claim), got
-        assert got.cells == [f"question {message.row - 1}"]
-        assert (got.state, got.kills, got.previous_turn) == (row.state, row.kills, row.seed)
-        assert (got.previous.status if got.previous else None) == row.result
-        row.fence = got.fence
-        self.claims.append(got)
+        assert isinstance(reply, Claim), reply
+        assert reply.cells == [f"question {message.row - 1}"]
+        assert (reply.state, reply.kills, reply.previous_turn) == (row.state, row.crashes, row.turn_state)
+        assert (reply.previous.status if reply.previous else None) == row.result
+        row.fence = reply.fence
+        self.claims.append(reply)
 
-    def any_claim(self) -> tuple[Claim, ModelRow | None] | None:
-        """A claim, mostly one that still stands, and then its row."""
-        known = [(claim, self.row_of(claim)) for claim in self.claims]
-        standing = [(claim, row) for claim, row in known if row]
-        among = standing if standing and self.chance.random() < 0.8 else known
-        return self.chance.choice(among[-20:]) if among else None
+    def choose_claim(self) -> tuple[Claim, ModelRow | None] | None:
+        """Return a claim and, if it still holds the row, that row: most of the time one that does."""
+        claims = [(claim, self.row_of(claim)) for claim in self.claims]
+        held = [(claim, row) for claim, row in claims if row]
+        candidates = held if held and self.chance.random() < 0.8 else claims
+        return self.chance.choice(candidates[-20:]) if candidates else None
 
-    def an_end(self) -> JobStatus:
+    def choose_end(self) -> JobStatus:
         ends = sorted(set(BYTE_OF_FINISHED) - {JobStatus.REJECTED})
-        return self.any_of(JobStatus.COMPLETED, JobStatus.COMPLETED, *ends)
+        return self.choose(JobStatus.COMPLETED, JobStatus.COMPLETED, *ends)
 
     def row_of(self, claim: Claim) -> ModelRow | None:
         model = self.batches.get(claim.batch)
@@ -211,119 +215,123 @@ class Walk(LoadingWalk):
         return row if row and row.fence == claim.fence else None
 
     def save(self) -> None:
-        """Sent again when the reply was lost: counted once."""
-        if not (one := self.any_claim()):
+        """Save, sometimes twice as after a lost reply: counted once."""
+        if not (chosen := self.choose_claim()):
             return
-        (claim, row), state = one, str(self.fresh()).encode()
-        run_made, twice = self.any_of(True, False), self.any_of(True, False)
-        out, danger = self.any_of(None, True, False), self.any_of(None, True, False)
-        nano, spent = self.any_of(None, 0, 5), self.any_of(None, None, 0, 3)
+        (claim, row), state = chosen, str(self.next_number()).encode()
+        run_made, repeat = self.choose(True, False), self.choose(True, False)
+        run_in_flight, crash_mark = self.choose(None, True, False), self.choose(None, True, False)
+        reserve_nano, spent = self.choose(None, 0, 5), self.choose(None, None, 0, 3)
         model = self.batches.get(claim.batch)
-        may = row is None or model.may_start(run_made, out)
-        now, later = model.affordable(row, nano) if row and may else (True, True)
-        for again in range(1 + twice):
+        may_start = row is None or model.may_start(run_made, run_in_flight)
+        now, later = model.affordable(row, reserve_nano) if row and may_start else (True, True)
+        for again in range(1 + repeat):
             saved = self.run(
                 self.store.save(
                     claim,
                     state,
                     run_made=run_made,
-                    run_out=out,
-                    danger=danger,
-                    reserve_nano=nano,
+                    run_out=run_in_flight,
+                    danger=crash_mark,
+                    reserve_nano=reserve_nano,
                     spent_nano=spent,
                     counters={"requests": 2},
                 )
             )
             assert bool(saved) == (row is not None)
-            assert (saved.may_start, saved.affordable, saved.affordable_later) == (may, now, later)
-            if row and may and now and not again:
-                assert saved.first == model.save(row, state, run_made, out, danger, nano, spent)
+            assert (saved.may_start, saved.affordable, saved.affordable_later) == (may_start, now, later)
+            if row and may_start and now and not again:
+                assert saved.first_accepted == model.save(
+                    row, state, run_made, run_in_flight, crash_mark, reserve_nano, spent
+                )
                 model.requests += 2
 
     def finish(self) -> None:
-        if not (one := self.any_claim()):
+        if not (chosen := self.choose_claim()):
             return
-        (claim, row), status, seed = one, self.an_end(), str(self.fresh()).encode()
-        counters = {"cost_nano": self.any_of(0, 2), "assumed_nano": self.any_of(0, 0, 3)}
-        finished = self.store.finish(claim, ended(claim.row, status), seed=seed, counters=counters)
+        (claim, row), status, turn_state = chosen, self.choose_end(), str(self.next_number()).encode()
+        counters = {"cost_nano": self.choose(0, 2), "assumed_nano": self.choose(0, 0, 3)}
+        finished = self.store.finish(claim, ended(claim.row, status), seed=turn_state, counters=counters)
         assert self.run(finished) == (row is not None)
         if row:
-            self.batches[claim.batch].gone += sum(counters.values())
-            self.batches[claim.batch].finish(claim.row, status, seed)
+            self.batches[claim.batch].ended_nano += sum(counters.values())
+            self.batches[claim.batch].finish(claim.row, status, turn_state)
 
-    def give_back(self) -> None:
-        if not (one := self.any_claim()):
+    def release(self) -> None:
+        if not (chosen := self.choose_claim()):
             return
-        (claim, row), later, keep, out = (
-            one,
-            self.any_of(True, False),
-            self.any_of(True, False),
-            self.any_of(None, False),
+        (claim, row), not_due, keep, run_in_flight = (
+            chosen,
+            self.choose(True, False),
+            self.choose(True, False),
+            self.choose(None, False),
         )
-        # What is spent is known from the attempts in the state, so it never comes without one.
-        state, spent = (None, None) if keep else (str(self.fresh()).encode(), self.any_of(None, None, 4))
-        due_ms = claim.now_ms + FAR_MS if later else 0
-        given = self.store.release(claim, state, due_ms=due_ms, run_out=out, spent_nano=spent)
-        assert self.run(given) == (row is not None)
+        # The amount spent comes from the attempts in the state, so it is never saved without a state.
+        state, spent = (
+            (None, None) if keep else (str(self.next_number()).encode(), self.choose(None, None, 4))
+        )
+        due_ms = claim.now_ms + FAR_MS if not_due else 0
+        released = self.store.release(claim, state, due_ms=due_ms, run_out=run_in_flight, spent_nano=spent)
+        assert self.run(released) == (row is not None)
         if row:
             row.spent = row.spent if spent is None else spent
             row.state = state or row.state
-            row.out = row.out if out is None else out
-            self.batches[claim.batch].put_back(claim.row, later=later)
+            row.run_in_flight = row.run_in_flight if run_in_flight is None else run_in_flight
+            self.batches[claim.batch].release(claim.row, not_due=not_due)
 
-    def time_passes(self) -> None:
-        """Every back-off is over."""
+    def make_all_due(self) -> None:
+        """Make every waiting row due."""
         for batch, model in self.batches.items():
-            for zset in ("due", "orphans"):
+            for zset in ("due", "due_running"):
                 for row in self.redis.zrange(keys.part(batch, zset), 0, -1):
                     self.redis.zadd(keys.part(batch, zset), {row: 0})
             for row in model.rows.values():
-                row.later = False
+                row.not_due = False
 
-    # ── always ──
+    # ── checks ──
 
-    def agrees(self) -> None:
-        """Bytes, state and counters are the model's; now and then the whole Redis is looked over."""
+    def check(self) -> None:
+        """Compare bytes, state and counters with the model; in every fifth step check all invariants of Redis."""
         with self.redis.pipeline() as pipe:
             for batch in self.batches:
                 pipe.get(keys.part(batch, "status")).hget(keys.batch(batch), "state")
-                pipe.hmget(keys.part(batch, "n"), "runs", "requests")
-            told = pipe.execute()
+                pipe.hmget(keys.part(batch, "counters"), "runs", "requests")
+            replies = pipe.execute()
         for model, status, state, (runs, requests) in zip(
-            self.batches.values(), told[::3], told[1::3], told[2::3], strict=True
+            self.batches.values(), replies[::3], replies[1::3], replies[2::3], strict=True
         ):
             assert (status.decode(), state.decode()) == (model.status, model.state)
             assert (int(runs or 0), int(requests or 0)) == (model.runs, model.requests)
-        self.half_stored_is_seen_by_nobody()
-        if len(self.story) % 5 == 0:
+        self.check_lists()
+        if len(self.events) % 5 == 0:
             assert_no_leaks(self.url)
 
-    def end(self) -> None:
-        """From wherever it stands, a living worker brings every batch to its end."""
-        self.run(self.bring_to_the_end())
+    def finish_all(self) -> None:
+        """From any state, a living worker finishes every batch."""
+        self.run(self.run_to_the_end())
         assert_no_leaks(self.url)
         self.loop.close()
         self.redis.close()
 
-    async def bring_to_the_end(self) -> None:
+    async def run_to_the_end(self) -> None:
         for batch in self.batches:
             await self.store.resume(batch)
         for worker in self.alive:
             await self.store.deregister_worker(worker)
-        await self.store.reap_dead_workers("sweeper")
+        await self.store.reap_dead_workers("reaper")
         await self.store.heartbeat(card("last", 1000))
         rounds = 0
         while OPEN & set("".join([await self.bytes_of(batch) for batch in self.batches])):
-            assert rounds < 60, "a row that nobody can ever finish"
+            assert rounds < 60, "a row that can never finish"
             rounds += 1
-            self.time_passes()
+            self.make_all_due()
             await self.store.requeue_lost(-1)
-            for one in [*await self.store.requeue_lost(-1), *await self.store.dispatch(0)]:
-                claim = await claimed(self.store, one, "last")
+            for row in [*await self.store.requeue_lost(-1), *await self.store.dispatch(0)]:
+                claim = await claimed(self.store, row, "last")
                 assert await self.store.save(claim, b"{}", run_made=True)
-                assert await self.store.finish(claim, ended(one.row))
+                assert await self.store.finish(claim, ended(row.row))
         await self.store.close()
 
     async def bytes_of(self, batch: str) -> str:
-        content: bytes = await self.store._at.execute("GET", keys.part(batch, "status"))
+        content: bytes = await self.store._connection.execute("GET", keys.part(batch, "status"))
         return content.decode()

@@ -137,8 +137,10 @@ async def test_rows_far_into_a_batch_are_found(store: Store) -> None:
     status = bytearray(b"x" * last)
     for row in left:
         status[row - 1] = ord("q")
-    await store._at.execute("SET", keys.part(batch, "status"), bytes(status))
-    await store._at.execute("HSET", keys.part(batch, "n"), "q", len(left), "x", last - len(left))
+    await store._connection.execute("SET", keys.part(batch, "status"), bytes(status))
+    await store._connection.execute(
+        "HSET", keys.part(batch, "counters"), "q", len(left), "x", last - len(left)
+    )
     await store.heartbeat(card(slots=10))
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
@@ -360,7 +362,7 @@ async def test_store_and_broker_meet_behind_a_unix_socket(socket_url: str) -> No
     async with await Store.open(socket_url) as store:
         await submitted(store, 1)
         publish(socket_url, await store.dispatch(1))
-        assert await store._at.execute("LLEN", QUEUE) == 1
+        assert await store._connection.execute("LLEN", QUEUE) == 1
 
 
 def test_a_brokers_certificate_is_checked() -> None:

@@ -1,4 +1,4 @@
-"""The table of keys: complete, and the same in Python and in Lua."""
+"""The table of keys is complete, and the same in Python and in Lua."""
 
 import re
 
@@ -7,28 +7,30 @@ import redis
 from askmill.jobs.store import keys
 from askmill.jobs.store.scripts import source
 
-TOLD = """
-local told = {BATCHES, LOADING, OPEN, TURN, FED, WORKERS, LIMITS, WINDOW, TAT .. 'x', worker_key('w1'), held_key('w1'), identity_key('5a'), resource_key('file', '5a'), batch_key('b_1')}
-for _, name in ipairs(PARTS) do told[#told + 1] = part('b_1', name) end
-told[#told + 1] = live_key('b_1', '7')
-told[#told + 1] = member('b_1', '7')
-return told
+RETURN_ALL_NAMES = """
+local names = {BATCHES, LOADING, OPEN, DISPATCH_ROUND, DISPATCHED, WORKERS, LIMITS, THROTTLE,
+  rate_limit_key('x'), worker_key('w1'), claims_key('w1'), identity_key('5a'), resource_key('file', '5a'),
+  batch_key('b_1')}
+for _, name in ipairs(PARTS) do names[#names + 1] = part_key('b_1', name) end
+names[#names + 1] = live_key('b_1', '7')
+names[#names + 1] = member('b_1', '7')
+return names
 """
 
 
 def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
-    """jobs/store/lua/lib/keys.lua and jobs/store/keys.py are twins."""
+    """jobs/store/lua/lib/keys.lua and jobs/store/keys.py name the same keys."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        told = client.eval(source("lib/keys") + TOLD, 0)
-    assert told == [
+        names = client.eval(source("lib/keys") + RETURN_ALL_NAMES, 0)
+    assert names == [
         keys.BATCHES,
         keys.LOADING,
         keys.OPEN,
-        keys.TURN,
+        keys.DISPATCH_ROUND,
         keys.FED,
         keys.WORKERS,
         keys.LIMITS,
-        keys.WINDOW,
+        keys.THROTTLE,
         keys.tat("x"),
         keys.worker("w1"),
         keys.held("w1"),
@@ -44,7 +46,7 @@ def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
 EXAMPLES = {"b": "b_7hq2m9", "row": "12", "w": "w1", "sha": "ab12", "kind": "tokens_per_minute"}
 
 
-def test_the_tables_type_is_the_type_that_is_checked() -> None:
+def test_every_key_in_the_table_has_the_type_that_is_checked() -> None:
     """Every line of the docstring's table, and no more, is a key that `type_of` knows, with that type."""
     lines = re.findall(r"^ {4}(askmill:\S+) +([A-Z]+) ", keys.__doc__ or "", re.MULTILINE)
     assert len(lines) == 30
@@ -55,7 +57,13 @@ def test_the_tables_type_is_the_type_that_is_checked() -> None:
         assert keys.type_of(key) == kind.lower(), key
 
 
-def test_a_key_of_somebody_else_is_not_ours() -> None:
-    """What the table does not name has no type."""
-    for key in ("askmill", "askmill:other", "askmill:b:b_1:live:0", "askmill:b:b_1:status:x", "celery"):
+def test_an_unknown_key_has_no_type() -> None:
+    """A key that the table does not name is not askmill's."""
+    for key in (
+        "askmill",
+        "askmill:other",
+        "askmill:batch:b_1:live:0",
+        "askmill:batch:b_1:status:x",
+        "celery",
+    ):
         assert keys.type_of(key) is None, key

@@ -49,7 +49,7 @@ async def test_a_claim_whose_reply_was_lost_is_answered_again(store: Store) -> N
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     await store.dispatch(1)
-    scripts = store._at.scripts
+    scripts = store._connection.scripts
     first = await scripts.claim(batch, 1, "w1", "fence")
     again = await scripts.claim(batch, 1, "w1", "fence")
     assert (first[0], again[0]) == (b"", b"")
@@ -142,7 +142,7 @@ async def test_a_row_given_back_waits_for_its_time(store: Store) -> None:
         claim.now_ms + 60_000,
         b"resting",
     )
-    await store._at.execute("ZADD", keys.part(batch, "due"), 0, 1)
+    await store._connection.execute("ZADD", keys.part(batch, "due"), 0, 1)
     again = await claimed(store, (await store.dispatch(5))[0])
     assert again.state == b"resting"
     assert again.fence != claim.fence
@@ -190,10 +190,10 @@ async def test_five_minutes_of_failing_creates_pause_the_batch(store: Store) -> 
     long_ago = claim.now_ms - 301_000
 
     async def began(at_ms: int) -> None:
-        await store._at.execute("HSET", keys.batch(batch), "trouble_since", at_ms)
+        await store._connection.execute("HSET", keys.batch(batch), "creates_failing_since", at_ms)
 
     assert not await store.record_create_failure(batch)
-    since = await store._at.execute("HGET", keys.batch(batch), "trouble_since")
+    since = await store._connection.execute("HGET", keys.batch(batch), "creates_failing_since")
     assert int(since) >= claim.now_ms
     await began(long_ago)
     await store.save(claim, b"{}", run_made=True)
@@ -308,10 +308,10 @@ async def test_keys_deleted_by_hand_are_not_made_again(store: Store, redis_url: 
     await store.heartbeat(card())
     await claimed(store, (await store.dispatch(0))[0])
     with redis.Redis.from_url(redis_url) as client:
-        client.delete(*client.scan_iter(f"askmill:b:{batch}*"), keys.identity("0" * 64))
+        client.delete(*client.scan_iter(f"askmill:batch:{batch}*"), keys.identity("0" * 64))
         client.zrem(keys.OPEN, batch)
         client.zrem(keys.BATCHES, batch)
     stop_heart(redis_url, "w1")
     assert (await store.reap_dead_workers("sweeper")).workers == ("w1",)
     with redis.Redis.from_url(redis_url) as client:
-        assert list(client.scan_iter(f"askmill:b:{batch}*")) == []
+        assert list(client.scan_iter(f"askmill:batch:{batch}*")) == []

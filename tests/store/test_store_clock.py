@@ -27,7 +27,7 @@ async def test_a_row_that_waits_is_due_when_it_was_to_be(store: Store, redis_url
     claim = await claimed(store, (await store.dispatch(1))[0])
     await store.heartbeat(card())
     with redis.Redis.from_url(redis_url) as client:
-        due, tat = keys.part(batch, "due"), "askmill:tat:requests_per_minute"
+        due, tat = keys.part(batch, "due"), keys.tat("requests_per_minute")
         await store.release(claim, due_ms=now_ms(client) + 20_000)
         await store.dispatch(1)
         await store.reserve_rate("requests_per_minute", 1)

@@ -38,12 +38,12 @@ def _lapse(client: redis.Redis, batch: str) -> None:
 
 def _other(store: Store) -> Store:
     """Another command at the same Redis."""
-    return Store(store._at)
+    return Store(store._connection)
 
 
 async def test_each_script_of_a_load_may_be_sent_twice(store: Store, redis_url: str) -> None:
     """A reply that was lost: the call is repeated under the same fence, and changes nothing more."""
-    twice = Store(replace(store._at, scripts=SentTwice(store._at.redis, redis_url, Always())))
+    twice = Store(replace(store._connection, scripts=SentTwice(store._connection.redis, redis_url, Always())))
     rows = [NewRow([f"q{n}"], "bad" if n == 3 else None, "talk" if n % 2 else None) for n in range(20)]
     taken = await twice.take(new_batch())
     assert isinstance(taken, Loading)
@@ -99,7 +99,7 @@ async def test_limits_that_two_commands_change_at_once_both_hold(store: Store) -
     batch = (await store.take(new_batch(limits=Limits(budget_usd=2.5)))).batch
     await store.change_limits(batch, {"attempts": 7})
     older = Limits(budget_usd=2.5)
-    stale = await store._at.scripts.set_batch_limits(batch, b"{}", "", limits_json(older))
+    stale = await store._connection.scripts.set_batch_limits(batch, b"{}", "", limits_json(older))
     assert stale == -1, "they are no longer those that were read"
     await store.change_limits(batch, {"deadline_s": 9.0})
     await store.add_rows(batch, 1, [NewRow(["why?"])])

@@ -320,16 +320,18 @@ async def test_status_is_told_in_the_words_of_the_contract(store: Store) -> None
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
     await store.finish(first, ended(1))
-    assert await store._at.execute("HSET", keys.part(batch, "pace"), 1, 1_000_000) == 1
+    assert await store._connection.execute("HSET", keys.part(batch, "throughput"), 1, 1_000_000) == 1
     told = (await store.status(batch)).to_json()
     assert 0 < told["rows_per_s"] <= 1
     assert told["eta_s"] == pytest.approx(1 / told["rows_per_s"])
     assert told["workers"] == 1
     second = await claimed(store, (await store.dispatch(0))[0])
-    await store._at.execute("DEL", keys.part(batch, "pace"))
-    await store._at.execute("HSET", keys.part(batch, "pace"), 1, 1_000_000)
+    await store._connection.execute("DEL", keys.part(batch, "throughput"))
+    await store._connection.execute("HSET", keys.part(batch, "throughput"), 1, 1_000_000)
     await store.finish(second, ended(2))
-    assert await store._at.execute("HLEN", keys.part(batch, "pace")) == 1, "only the last minutes are kept"
+    assert await store._connection.execute("HLEN", keys.part(batch, "throughput")) == 1, (
+        "only the last minutes are kept"
+    )
 
 
 async def test_a_batch_purged_while_it_is_read_is_not_found(store: Store) -> None:
@@ -345,6 +347,6 @@ async def test_a_batch_purged_while_it_is_read_is_not_found(store: Store) -> Non
 async def test_a_submit_that_stood_still_for_an_hour_is_told(store: Store) -> None:
     """Its keys have expired: sealing it says to submit again."""
     batch = await store.create_batch(new_batch())
-    await store._at.execute("DEL", keys.batch(batch))
+    await store._connection.execute("DEL", keys.batch(batch))
     with pytest.raises(Unavailable, match="submit it again"):
         await store.seal_batch(batch)

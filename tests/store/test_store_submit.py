@@ -34,11 +34,11 @@ async def test_a_submit_that_dies_half_way_leaves_nothing_for_ever(store: Store,
     with redis.Redis.from_url(redis_url) as client:
         assert 0 < client.ttl(keys.identity("0" * 64)) <= 3600
         await store.add_rows(batch, 1, rows)
-        mine = list(client.scan_iter(f"askmill:b:{batch}*"))
+        mine = list(client.scan_iter(f"askmill:batch:{batch}*"))
         assert len(mine) == 5
         assert all(0 < client.ttl(key) <= 3600 for key in mine)
         await store.seal_batch(batch)
-        assert all(client.ttl(key) == -1 for key in client.scan_iter(f"askmill:b:{batch}*"))
+        assert all(client.ttl(key) == -1 for key in client.scan_iter(f"askmill:batch:{batch}*"))
 
 
 async def test_what_is_frozen_comes_back_as_it_went_in(store: Store) -> None:
@@ -179,7 +179,7 @@ async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store,
     with redis.Redis.from_url(redis_url) as client:
 
         def lifetimes() -> set[bool]:
-            mine = [*client.scan_iter(f"askmill:b:{batch}*"), keys.identity("0" * 64)]
+            mine = [*client.scan_iter(f"askmill:batch:{batch}*"), keys.identity("0" * 64)]
             return {client.ttl(key) > 0 for key in mine}
 
         assert lifetimes() == {False}
@@ -202,7 +202,7 @@ async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store,
 
 def expire(client: redis.Redis, batch: str) -> None:
     """As if its retention had passed."""
-    for key in client.scan_iter(f"askmill:b:{batch}*"):
+    for key in client.scan_iter(f"askmill:batch:{batch}*"):
         client.delete(key)
 
 
@@ -300,7 +300,7 @@ async def test_a_batch_that_dies_on_its_way_in_keeps_nobody_from_purging(
     assert await store.acquire_resource(wanted) == (True, None)
     await store.store_resource(wanted, "file-1")
     with redis.Redis.from_url(redis_url) as client:
-        assert 0 < client.ttl(keys.part(batch, "made")) <= 3600
+        assert 0 < client.ttl(keys.part(batch, "resources")) <= 3600
         client.expire(keys.batch(batch), 5)
         assert await store.acquire_resource(wanted, ["file-1"]) == (True, None)
         assert client.ttl(keys.batch(batch)) > 3500, "an upload may take longer"

@@ -113,7 +113,7 @@ class Scene:
 
     def counter(self, name: str) -> int:
         with redis.Redis.from_url(self.redis_url) as client:
-            return int(client.hget(keys.part(self.batch, "n"), name) or 0)
+            return int(client.hget(keys.part(self.batch, "counters"), name) or 0)
 
     async def taken_over(self) -> None:
         """The worker is taken for dead, and another one follows a run of its own."""
@@ -271,7 +271,7 @@ async def test_waiting_to_read_again_is_no_danger(scene: Scene) -> None:
 
     async def rests() -> bool:
         asked = [name for name, _ in scene.server.requests].count(MESSAGES)
-        return asked >= 2 and scene.mark("danger") == "0"
+        return asked >= 2 and scene.mark("crash_mark") == "0"
 
     await wait_until_async(rests, "it rests between two reads, unmarked", 5)
     well.append(True)

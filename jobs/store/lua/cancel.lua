@@ -1,42 +1,45 @@
--- Ends every row that nothing was begun for; the others go to workers, which end them with what is known of them.
--- ARGV: batch   Returns the state before; '' for an unknown batch.
+-- Cancels a batch. Rows without a stored state end now; the others go to workers, which end them at the API.
+-- ARGV: batch
+-- Reply: the state before; '' for an unknown batch.
 -- include: lib/batch_end.lua
 local batch = ARGV[1]
-local kept = {}
+local begun = {}
 
--- Looks at the rows that may have a live hash: `from` is their byte, `forget` takes one out of its ZSET.
-local function look(rows, from, forget)
+-- Sorts rows that may have a live hash: those with a stored state go to `begun`, the others lose their hash.
+local function sort_rows(rows, byte, on_ended)
   for _, row in ipairs(rows) do
     if redis.call('HEXISTS', live_key(batch, row), 'state') == 1 then
-      kept[#kept + 1] = {row, from}
+      begun[#begun + 1] = {row, byte}
     else
       redis.call('DEL', live_key(batch, row))
-      forget(row)
+      if on_ended then on_ended(row) end
     end
   end
 end
 
-local function published()
+local function dispatched_rows()
   local rows = {}
-  for _, name in ipairs(redis.call('ZRANGE', FED, 0, -1)) do
-    local of, row = split(name)
-    if of == batch then rows[#rows + 1] = row end
+  for _, name in ipairs(redis.call('ZRANGE', DISPATCHED, 0, -1)) do
+    local owner, row = split_member(name)
+    if owner == batch then rows[#rows + 1] = row end
   end
   return rows
 end
 
-local function end_all()
-  local n, ended = part(batch, 'n'), 0
-  local counts = redis.call('HMGET', n, 'q', 'p', 'w', 'h')
+-- Sets every queued, dispatched, waiting or held row to `x`, 64 KB of status bytes at a time.
+local function end_all_unclaimed()
+  local counters, ended = part_key(batch, 'counters'), 0
+  local counts = redis.call('HMGET', counters, 'q', 'p', 'w', 'h')
   for i, byte in ipairs({'q', 'p', 'w', 'h'}) do
     ended = ended + (tonumber(counts[i]) or 0)
-    redis.call('HSET', n, byte, 0)
+    redis.call('HSET', counters, byte, 0)
   end
-  redis.call('HINCRBY', n, 'x', ended)
-  local status = part(batch, 'status')
+  redis.call('HINCRBY', counters, 'x', ended)
+  local status = part_key(batch, 'status')
   for at = 0, redis.call('STRLEN', status) - 1, 65536 do
-    local chunk, changed = redis.call('GETRANGE', status, at, at + 65535):gsub('[qpwh]+', function(run) return ('x'):rep(#run) end)
-    if changed > 0 then redis.call('SETRANGE', status, at, chunk) end
+    local chunk = redis.call('GETRANGE', status, at, at + 65535)
+    local replaced, count = chunk:gsub('[qpwh]+', function(bytes) return ('x'):rep(#bytes) end)
+    if count > 0 then redis.call('SETRANGE', status, at, replaced) end
   end
 end
 
@@ -44,17 +47,18 @@ local state = redis.call('HGET', batch_key(batch), 'state')
 if not state or state == 'loading' then return '' end
 if state == 'done' or state == 'cancelled' then return state end
 
-local due, orphans = part(batch, 'due'), part(batch, 'orphans')
-look(published(), 'p', function(row) redis.call('ZREM', FED, member(batch, row)) end)
-look(redis.call('ZRANGE', due, 0, -1), 'w', function() end)
-look(redis.call('ZRANGE', orphans, 0, -1), 'w', function() end)
-redis.call('DEL', due, orphans)
-end_all()
-for _, row in ipairs(kept) do
-  move(batch, row[1], 'x', row[2])
-  if row[2] == 'w' then redis.call('ZADD', orphans, 0, row[1]) end
+local due, due_running = part_key(batch, 'due'), part_key(batch, 'due_running')
+sort_rows(dispatched_rows(), 'p', function(row) redis.call('ZREM', DISPATCHED, member(batch, row)) end)
+sort_rows(redis.call('ZRANGE', due, 0, -1), 'w')
+sort_rows(redis.call('ZRANGE', due_running, 0, -1), 'w')
+redis.call('DEL', due, due_running)
+end_all_unclaimed()
+for _, pair in ipairs(begun) do
+  local row, byte = pair[1], pair[2]
+  set_status(batch, row, 'x', byte)
+  if byte == 'w' then redis.call('ZADD', due_running, 0, row) end
 end
 redis.call('HSET', batch_key(batch), 'state', 'cancelled')
 redis.call('HDEL', batch_key(batch), 'paused_reason')
-settle(batch)
+close_if_done(batch)
 return state

@@ -1,12 +1,14 @@
--- Forgets a worker that ends cleanly. ARGV: worker   Returns how many rows it still held.
+-- Deregisters a worker that ends cleanly, and releases the rows it still holds.
+-- ARGV: worker
+-- Reply: how many rows were released.
 -- include: lib/release.lua
 local worker = ARGV[1]
 
-local names = redis.call('SMEMBERS', held_key(worker))
-for _, name in ipairs(names) do release(worker, name) end
+local names = redis.call('SMEMBERS', claims_key(worker))
+for _, name in ipairs(names) do release_claim(worker, name) end
 redis.call('ZREM', WORKERS, worker)
--- A last beat may still be on its way: it must not bring the worker back.
+-- A heartbeat that is still on its way must not register the worker again.
 redis.call('DEL', worker_key(worker))
-redis.call('HSET', worker_key(worker), 'swept', 1)
+redis.call('HSET', worker_key(worker), 'reaped', 1)
 redis.call('PEXPIRE', worker_key(worker), 60000)
 return #names

@@ -1,68 +1,76 @@
--- Chooses the rows to publish now: at most the free slots of the living workers and a small floor, the least
--- recently served batch first.   ARGV: floor   Returns {batch, row, attempt, …}
+-- Chooses the rows to publish now: as many as the living workers have free slots, and `floor` more.
+-- Open batches get equal shares, the least recently served batch first.
+-- ARGV: floor
+-- Reply: {batch, row, delivery, …} of the rows to publish
 -- include: lib/limits.lua
 local floor = tonumber(ARGV[1])
-local now, fed = now_ms(), {}
+local now, dispatched = now_ms(), {}
 
+-- "api base_url" of a worker's or a batch's hash: workers take only batches of their own API.
 local function api_of(key)
-  local api = redis.call('HMGET', key, 'api', 'base_url')
-  return api[1] and (api[1] .. ' ' .. api[2])
+  local api, base_url = unpack(redis.call('HMGET', key, 'api', 'base_url'))
+  return api and (api .. ' ' .. base_url)
 end
 
--- API address → slots that nothing is on its way to; with nobody alive, one window for all.
-local function free_slots()
-  local free, kinds = {}, 0
+-- Returns API → free slots, less the rows that are on their way to them; without a living worker nil and one
+-- number.
+local function count_free_slots()
+  local free, apis = {}, 0
   for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
     local api, slots = api_of(worker_key(worker)), redis.call('HGET', worker_key(worker), 'slots')
     if api then
-      if not free[api] then free[api], kinds = floor, kinds + 1 end
-      -- One that was given fewer slots than it holds takes none from the others.
-      free[api] = free[api] + math.max(0, slots - redis.call('SCARD', held_key(worker)))
+      if not free[api] then free[api], apis = floor, apis + 1 end
+      -- A worker may hold more rows than its slots, when it registered again with fewer: that counts as none
+      -- free.
+      free[api] = free[api] + math.max(0, slots - redis.call('SCARD', claims_key(worker)))
     end
   end
-  if kinds == 0 then return nil, floor - redis.call('ZCARD', FED) end
-  if kinds == 1 then
+  if apis == 0 then return nil, floor - redis.call('ZCARD', DISPATCHED) end
+  if apis == 1 then
     local api = next(free)
-    free[api] = free[api] - redis.call('ZCARD', FED)
+    free[api] = free[api] - redis.call('ZCARD', DISPATCHED)
     return free
   end
-  -- Only workers of several kinds make it necessary to look where each message will be taken.
-  for _, name in ipairs(redis.call('ZRANGE', FED, 0, -1)) do
-    local api = api_of(batch_key(split(name)))
+  -- Only with workers of several APIs does it matter which of them will take each message.
+  for _, name in ipairs(redis.call('ZRANGE', DISPATCHED, 0, -1)) do
+    local api = api_of(batch_key(split_member(name)))
     if free[api] then free[api] = free[api] - 1 end
   end
   return free
 end
 
-local function hand_out(about, row, from)
-  local tries = from == 'w' and redis.call('HGET', live_key(about.id, row), 'tries') or 0
-  move(about.id, row, from, 'p')
-  redis.call('ZADD', FED, now, member(about.id, row))
-  about.last = row
-  fed[#fed + 1] = about.id
-  fed[#fed + 1] = tonumber(row)
-  -- A task id that was revoked once is never run again, so a retried row's ids start at another thousand.
-  fed[#fed + 1] = about.generation * 1000 + tries + 1
+local function dispatch_row(batch, row, from)
+  local deliveries = from == 'w' and redis.call('HGET', live_key(batch.id, row), 'deliveries') or 0
+  set_status(batch.id, row, from, 'p')
+  redis.call('ZADD', DISPATCHED, now, member(batch.id, row))
+  batch.last_dispatched = row
+  dispatched[#dispatched + 1] = batch.id
+  dispatched[#dispatched + 1] = tonumber(row)
+  -- Celery never runs a task id again that was revoked once. So a retry's ids begin at the next thousand.
+  dispatched[#dispatched + 1] = batch.generation * 1000 + deliveries + 1
 end
 
-local function take_waiting(about, zset, want)
-  if want <= 0 then return 0 end
-  local rows = redis.call('ZRANGEBYSCORE', part(about.id, zset), '-inf', now, 'LIMIT', 0, want)
+-- Dispatches at most `count` rows of a sorted set that are due; returns how many.
+local function dispatch_due(batch, zset, count)
+  if count <= 0 then return 0 end
+  local rows = redis.call('ZRANGEBYSCORE', part_key(batch.id, zset), '-inf', now, 'LIMIT', 0, count)
   for _, row in ipairs(rows) do
-    redis.call('ZREM', part(about.id, zset), row)
-    hand_out(about, row, 'w')
+    redis.call('ZREM', part_key(batch.id, zset), row)
+    dispatch_row(batch, row, 'w')
   end
   return #rows
 end
 
-local function take_fresh(about, want)
-  local taken, at, size = 0, about.cursor, 256
-  while taken < want and at < about.rows do
-    local chunk, from = redis.call('GETRANGE', part(about.id, 'status'), at, at + size - 1), 1
-    while taken < want and from do
+-- Dispatches at most `count` queued rows from the cursor on, searching the status bytes in growing chunks;
+-- returns how many.
+local function dispatch_queued(batch, count)
+  local taken, at, size = 0, batch.cursor, 256
+  while taken < count and at < batch.rows do
+    local chunk, from = redis.call('GETRANGE', part_key(batch.id, 'status'), at, at + size - 1), 1
+    while taken < count and from do
       local place = chunk:find('q', from, true)
       if place then
-        hand_out(about, at + place, 'q')
+        dispatch_row(batch, at + place, 'q')
         taken = taken + 1
       end
       from = place and place + 1
@@ -70,79 +78,83 @@ local function take_fresh(about, want)
     at = at + (from and from - 1 or #chunk)
     size = math.min(size * 16, 65536)
   end
-  if at ~= about.cursor then redis.call('HSET', batch_key(about.id), 'cursor', at) end
-  about.cursor = at
+  if at ~= batch.cursor then redis.call('HSET', batch_key(batch.id), 'cursor', at) end
+  batch.cursor = at
   return taken
 end
 
--- Until the API has accepted a run of the batch, one row goes alone. It holds the others up for so long: whether
--- a create whose reply was lost was carried out may take a minute to tell, and another's may go through.
+-- Until the API has accepted a run of the batch, one row is dispatched alone (the probe). After so long
+-- another follows: whether a create with a lost reply was carried out may take a minute to find out, and
+-- another row's may succeed.
 local PROBE_MS = 20000
 
-local function window(about, want)
-  if about.accepted then return want end
-  local probe = about.probe and byte_of(about.id, about.probe)
-  local alone = (probe == 'p' or probe == 'r') and now - about.probe_at < PROBE_MS
-  return alone and 0 or math.min(want, 1)
+local function limit_to_probe(batch, count)
+  if batch.accepted then return count end
+  local byte = batch.probe_row and status_byte(batch.id, batch.probe_row)
+  local probing = (byte == 'p' or byte == 'r') and now - batch.probe_at < PROBE_MS
+  return probing and 0 or math.min(count, 1)
 end
 
--- Their runs are out, or are to be ended: they start nothing.
-local function take_orphans(about, want) return take_waiting(about, 'orphans', want) end
+-- Rows with a run in flight, or of a cancelled batch: they start no run.
+local function dispatch_running(batch, count) return dispatch_due(batch, 'due_running', count) end
 
-local function take_new(about, want)
-  if about.state ~= 'queued' and about.state ~= 'running' then return 0 end
-  local room = window(about, want)
-  local new = take_waiting(about, 'due', room)
-  new = new + take_fresh(about, room - new)
-  if new > 0 and not about.accepted then
-    about.probe, about.probe_at = about.last, now
-    redis.call('HSET', batch_key(about.id), 'probe', about.last, 'probe_at', now)
+local function dispatch_new(batch, count)
+  if batch.state ~= 'queued' and batch.state ~= 'running' then return 0 end
+  local limit = limit_to_probe(batch, count)
+  local taken = dispatch_due(batch, 'due', limit)
+  taken = taken + dispatch_queued(batch, limit - taken)
+  if taken > 0 and not batch.accepted then
+    batch.probe_row, batch.probe_at = batch.last_dispatched, now
+    redis.call('HSET', batch_key(batch.id), 'probe_row', batch.last_dispatched, 'probe_at', now)
   end
-  return new
+  return taken
 end
 
-local function read(batch)
-  local got = redis.call('HMGET', batch_key(batch), 'state', 'rows', 'cursor', 'accepted', 'probe', 'generation', 'api', 'base_url',
-    'probe_at')
-  return {id = batch, state = got[1], rows = tonumber(got[2]), cursor = tonumber(got[3]), accepted = got[4] == '1',
-    probe = got[5], probe_at = tonumber(got[9]) or 0, generation = tonumber(got[6]), api = got[7] .. ' ' .. got[8]}
+local function read_batch(id)
+  local key = batch_key(id)
+  local state, rows, cursor, accepted, probe_row, probe_at, generation = unpack(redis.call('HMGET', key,
+    'state', 'rows', 'cursor', 'accepted', 'probe_row', 'probe_at', 'generation'))
+  return {id = id, api = api_of(key), state = state, rows = tonumber(rows), cursor = tonumber(cursor),
+    accepted = accepted == '1', probe_row = probe_row, probe_at = tonumber(probe_at) or 0,
+    generation = tonumber(generation)}
 end
 
--- Equal shares, and again as long as somebody takes all of its share. Returns how many rows were taken.
-local function serve(batches, free, take)
-  local before = #fed
-  while free > 0 and #batches > 0 do
-    local share, hungry = math.ceil(free / #batches), {}
-    for _, about in ipairs(batches) do
-      local want = math.min(share, free)
-      local taken = want > 0 and take(about, want) or 0
-      free = free - taken
-      if taken > 0 then redis.call('ZADD', OPEN, redis.call('INCR', TURN), about.id) end
-      if taken == want and want > 0 then hungry[#hungry + 1] = about end
+-- Gives the batches equal shares of the slots, again as long as some batch takes its whole share. Returns the
+-- rows taken.
+local function share_slots(batches, slots, dispatch_rows)
+  local before = #dispatched
+  while slots > 0 and #batches > 0 do
+    local share, hungry = math.ceil(slots / #batches), {}
+    for _, batch in ipairs(batches) do
+      local count = math.min(share, slots)
+      local taken = count > 0 and dispatch_rows(batch, count) or 0
+      slots = slots - taken
+      if taken > 0 then redis.call('ZADD', OPEN, redis.call('INCR', DISPATCH_ROUND), batch.id) end
+      if taken == count and count > 0 then hungry[#hungry + 1] = batch end
     end
     batches = hungry
   end
-  return (#fed - before) / 3
+  return (#dispatched - before) / 3
 end
 
--- Runs that may still be started: fewer than the free slots when the API or the user says so.
-local function runs_allowed()
-  if now < held_until() then return 0 end
-  return allowed_runs(now) - runs_in_flight() - redis.call('ZCARD', FED)
+-- Runs that may still be started: limits of the API or the users may leave fewer than the free slots.
+local function count_startable_runs()
+  if now < hold_until() then return 0 end
+  return max_runs(now) - count_runs_in_flight() - redis.call('ZCARD', DISPATCHED)
 end
 
-local free, any = free_slots()
-local allowed = runs_allowed()
-local groups = {}
-for _, batch in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
-  local about = read(batch)
-  local group = any and 'any' or about.api
-  groups[group] = groups[group] or {}
-  table.insert(groups[group], about)
+local free, free_of_any = count_free_slots()
+local startable = count_startable_runs()
+local batches_by_api = {}
+for _, id in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
+  local batch = read_batch(id)
+  local api = free_of_any and 'any' or batch.api
+  batches_by_api[api] = batches_by_api[api] or {}
+  table.insert(batches_by_api[api], batch)
 end
-for group, batches in pairs(groups) do
-  local slots = any or free[group] or 0
-  slots = slots - serve(batches, slots, take_orphans)
-  allowed = allowed - serve(batches, math.min(slots, allowed), take_new)
+for api, batches in pairs(batches_by_api) do
+  local slots = free_of_any or free[api] or 0
+  slots = slots - share_slots(batches, slots, dispatch_running)
+  startable = startable - share_slots(batches, math.min(slots, startable), dispatch_new)
 end
-return fed
+return dispatched

@@ -1,7 +1,9 @@
--- The batch of an identity. ARGV: identity
--- Returns {'sealed', batch}; {'loading', batch}: another command loads it; {}: there is none, or its loader has died.
+-- Finds the batch of an identity.
+-- ARGV: identity
+-- Reply: {'sealed', batch}; {'loading', batch}: another command loads it; {}: there is none, or its loader
+--        has died.
 -- include: lib/loading.lua
-local batch, state, lapsed = newest(ARGV[1])
+local batch, state, expired = find_newest(ARGV[1])
 
-if not batch or lapsed then return {} end
+if not batch or expired then return {} end
 return {state == 'loading' and 'loading' or 'sealed', batch}

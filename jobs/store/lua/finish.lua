@@ -1,48 +1,51 @@
--- Ends a row, if its claim still stands: result, byte, counters, pace, the next turn, perhaps the batch.
--- ARGV: batch, row, worker, fence, byte, result, seed for the next turn, counter, amount, …   Returns held (0|1)
+-- Ends a row with its result, if the claim still holds it. Releases the next turn of its conversation, or
+-- fails the rest of the conversation; closes the batch after its last row.
+-- ARGV: batch, row, worker, fence, status byte, result, state for the next turn, counter, amount, …
+-- Reply: 1; 0: the claim no longer holds the row.
 -- include: lib/batch_end.lua
 local batch, row, worker, fence, byte = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local result, seed = ARGV[6], ARGV[7]
+local result, turn_state = ARGV[6], ARGV[7]
 
-local function count_pace()
+-- Counts the row in its 10 s bucket; the last 5 minutes of buckets stay (jobs/store/eta.py).
+local function count_throughput()
   local bucket = math.floor(now_ms() / 10000)
-  if redis.call('HINCRBY', part(batch, 'pace'), bucket, 1) > 1 then return end
-  for _, old in ipairs(redis.call('HKEYS', part(batch, 'pace'))) do
-    if tonumber(old) < bucket - 30 then redis.call('HDEL', part(batch, 'pace'), old) end
+  if redis.call('HINCRBY', part_key(batch, 'throughput'), bucket, 1) > 1 then return end
+  for _, old in ipairs(redis.call('HKEYS', part_key(batch, 'throughput'))) do
+    if tonumber(old) < bucket - 30 then redis.call('HDEL', part_key(batch, 'throughput'), old) end
   end
 end
 
--- The rest of a conversation is not asked. An older result stays behind the mark: its runs were paid for.
+-- Later turns are not asked. An earlier result of a turn stays behind the mark, because its runs were paid
+-- for.
 local function fail_rest(turn)
   while turn do
-    if byte_of(batch, turn) == 'h' then
-      local older = redis.call('HGET', part(batch, 'results'), turn) or ''
-      redis.call('HSET', part(batch, 'results'), turn, '!previous_turn\n' .. older)
-      move(batch, turn, 'h', 'f')
+    if status_byte(batch, turn) == 'h' then
+      local earlier = redis.call('HGET', part_key(batch, 'results'), turn) or ''
+      redis.call('HSET', part_key(batch, 'results'), turn, '!previous_turn\n' .. earlier)
+      set_status(batch, turn, 'h', 'f')
     end
-    turn = redis.call('HGET', part(batch, 'next'), turn)
+    turn = redis.call('HGET', part_key(batch, 'next_turn'), turn)
   end
 end
 
-local function next_turn(turn)
-  if byte ~= 'c' then return fail_rest(turn) end
-  redis.call('HSET', part(batch, 'seeds'), turn, seed)
-  if byte_of(batch, turn) == 'h' then
-    redis.call('ZADD', part(batch, 'due'), 0, turn)
-    move(batch, turn, 'h', 'w')
+local function release_turn(turn)
+  redis.call('HSET', part_key(batch, 'previous_turn'), turn, turn_state)
+  if status_byte(batch, turn) == 'h' then
+    redis.call('ZADD', part_key(batch, 'due'), 0, turn)
+    set_status(batch, turn, 'h', 'w')
   end
 end
 
 if redis.call('HGET', live_key(batch, row), 'fence') ~= fence then return 0 end
 add_counters(batch, 8)
-put_by(batch, row, 'reserved', 0)
-put_by(batch, row, 'spent', 0)
-redis.call('HSET', part(batch, 'results'), row, result)
-move(batch, row, 'r', byte)
-redis.call('SREM', held_key(worker), member(batch, row))
+set_money(batch, row, 'reserved_nano', 0)
+set_money(batch, row, 'spent_nano', 0)
+redis.call('HSET', part_key(batch, 'results'), row, result)
+set_status(batch, row, 'r', byte)
+redis.call('SREM', claims_key(worker), member(batch, row))
 redis.call('DEL', live_key(batch, row))
-count_pace()
-local turn = redis.call('HGET', part(batch, 'next'), row)
-if turn then next_turn(turn) end
-settle(batch)
+count_throughput()
+local turn = redis.call('HGET', part_key(batch, 'next_turn'), row)
+if turn and byte == 'c' then release_turn(turn) elseif turn then fail_rest(turn) end
+close_if_done(batch)
 return 1

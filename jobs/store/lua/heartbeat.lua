@@ -1,24 +1,29 @@
--- Keeps a worker and all its claims alive. ARGV: worker, lifetime_ms, number of card values, card field, value, …, then batch, …
--- Returns {alive, now_ms, state, limits, paused_reason of each batch …}; a state of '' means the batch is gone.
+-- Keeps a worker, and with it all its claims, alive for another lifetime; reports the state of its batches.
+-- ARGV: worker, lifetime_ms, number of values that follow for the worker's hash: field, value, …, then batch,
+--       …
+-- Reply: {alive (0|1), now_ms, state, limits, paused_reason of each batch, …}; a state of '' means no such
+--        batch.
 -- include: lib/clock_step.lua
-local worker, lifetime_ms, card = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local now = now_ms()
+local worker, lifetime_ms, values = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local key, now = worker_key(worker), now_ms()
 
--- Its rows are with others already: it must drop them and come back under a new id.
-if redis.call('HEXISTS', worker_key(worker), 'swept') == 1 then return {0, now} end
-follow_clock(now)
--- After a gap it must be heard for a while before it may call others dead (sweep.lua). Redis' clock may have been
--- set ahead, which ends all keys of workers at once, or back.
+-- Declared dead: others have its rows. It must drop them and register under a new id.
+if redis.call('HEXISTS', key, 'reaped') == 1 then return {0, now} end
+correct_clock_step(now)
+-- After a gap in its own heartbeats a worker declares no others dead for a lifetime (reap_workers.lua): the
+-- cause may be Redis' clock, set forward, which expires the keys of all workers at once, or set back.
 local last = redis.call('ZSCORE', WORKERS, worker)
-local heard_since = tonumber(redis.call('HGET', worker_key(worker), 'heard_since')) or 0
-if last and now - last > lifetime_ms / 2 or heard_since > now then redis.call('HSET', worker_key(worker), 'heard_since', now) end
-redis.call('HSET', worker_key(worker), unpack(ARGV, 4, 3 + card))
-redis.call('PEXPIRE', worker_key(worker), lifetime_ms)
+local heartbeats_since = tonumber(redis.call('HGET', key, 'heartbeats_since')) or 0
+if last and now - last > lifetime_ms / 2 or heartbeats_since > now then
+  redis.call('HSET', key, 'heartbeats_since', now)
+end
+redis.call('HSET', key, unpack(ARGV, 4, 3 + values))
+redis.call('PEXPIRE', key, lifetime_ms)
 redis.call('ZADD', WORKERS, now, worker)
 
 local reply = {1, now}
-for i = 4 + card, #ARGV do
-  local about = redis.call('HMGET', batch_key(ARGV[i]), 'state', 'limits', 'paused_reason')
-  for field = 1, 3 do reply[#reply + 1] = about[field] or '' end
+for i = 4 + values, #ARGV do
+  local fields = redis.call('HMGET', batch_key(ARGV[i]), 'state', 'limits', 'paused_reason')
+  for field = 1, 3 do reply[#reply + 1] = fields[field] or '' end
 end
 return reply

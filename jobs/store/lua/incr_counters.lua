@@ -1,4 +1,6 @@
--- Adds to a batch's counters what no claim can tell. ARGV: batch, counter, amount, …   Returns 0 for a batch that is gone.
+-- Adds to a batch's counters without a claim.
+-- ARGV: batch, counter, amount, …
+-- Reply: 1; 0: no such batch.
 -- include: lib/row.lua
 local batch = ARGV[1]
 if redis.call('EXISTS', batch_key(batch)) == 0 then return 0 end

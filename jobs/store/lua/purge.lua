@@ -1,26 +1,28 @@
--- Deletes every key of a batch. ARGV: batch   Returns 0 for an unknown batch.
+-- Deletes every key of a batch. Workers that hold its rows lose their claims.
+-- ARGV: batch
+-- Reply: 1; 0: no such batch.
 -- include: lib/keys.lua
 local batch = ARGV[1]
 
-local function forget(row)
+local function delete_row(row)
   local worker = redis.call('HGET', live_key(batch, row), 'worker')
-  if worker then redis.call('SREM', held_key(worker), member(batch, row)) end
-  redis.call('ZREM', FED, member(batch, row))
+  if worker then redis.call('SREM', claims_key(worker), member(batch, row)) end
+  redis.call('ZREM', DISPATCHED, member(batch, row))
   redis.call('DEL', live_key(batch, row))
 end
 
 local identity = redis.call('HGET', batch_key(batch), 'identity')
 if not identity then return 0 end
-local status = part(batch, 'status')
+local status = part_key(batch, 'status')
 for at = 0, redis.call('STRLEN', status) - 1, 65536 do
   local chunk, place = redis.call('GETRANGE', status, at, at + 65535), 0
   repeat
     place = chunk:find('[rpw]', place + 1)
-    if place then forget(at + place) end
+    if place then delete_row(at + place) end
   until not place
 end
 if redis.call('GET', identity_key(identity)) == batch then redis.call('DEL', identity_key(identity)) end
-for _, name in ipairs(PARTS) do redis.call('UNLINK', part(batch, name)) end
+for _, name in ipairs(PARTS) do redis.call('UNLINK', part_key(batch, name)) end
 redis.call('DEL', batch_key(batch))
 redis.call('ZREM', BATCHES, batch)
 redis.call('SREM', LOADING, batch)

@@ -1,38 +1,42 @@
--- Gives back what dead workers held, and forgets batches whose retention is over.
--- ARGV: worker that sweeps, lifetime_ms, limit (rows a call), tombstone_ms   Returns {rows given back, dead worker, …}
+-- Releases the rows of dead workers, and removes batches from the lists whose keys have expired.
+-- ARGV: worker that calls, lifetime_ms, most rows per call, tombstone_ms (lifetime of the mark of a dead
+--       worker)
+-- Reply: {rows released, dead worker, …}
 -- include: lib/release.lua
-local sweeper, lifetime_ms, limit, tombstone_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local caller, lifetime_ms, limit, tombstone_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local reply = {0}
 
--- After an outage of Redis all keys are gone, the sweeper's too: the living have a lifetime in which to be heard.
-local function has_been_away()
-  if not redis.call('ZSCORE', WORKERS, sweeper) then return false end
-  local about = redis.call('HMGET', worker_key(sweeper), 'slots', 'heard_since')
-  return not about[1] or (about[2] and now_ms() - about[2] < lifetime_ms)
+-- After an outage of Redis the keys of all workers have expired, the caller's too. For a lifetime after its
+-- own gap the caller declares nobody dead, so that the living can send a heartbeat.
+local function caller_had_a_gap()
+  if not redis.call('ZSCORE', WORKERS, caller) then return false end
+  local slots, heartbeats_since = unpack(redis.call('HMGET', worker_key(caller), 'slots', 'heartbeats_since'))
+  return not slots or (heartbeats_since and now_ms() - heartbeats_since < lifetime_ms)
 end
 
-if has_been_away() then return reply end
+if caller_had_a_gap() then return reply end
 
-local function bury(worker)
-  -- First the stone: a worker that was only slow must not come back half-swept.
-  redis.call('HSET', worker_key(worker), 'swept', 1)
+local function reap(worker)
+  -- The mark comes first: a worker that was only slow must not register again with half of its rows released.
+  redis.call('HSET', worker_key(worker), 'reaped', 1)
   redis.call('PEXPIRE', worker_key(worker), tombstone_ms)
-  local names = redis.call('SRANDMEMBER', held_key(worker), limit - reply[1])
-  for _, name in ipairs(names) do release(worker, name) end
+  local names = redis.call('SRANDMEMBER', claims_key(worker), limit - reply[1])
+  for _, name in ipairs(names) do release_claim(worker, name) end
   reply[1] = reply[1] + #names
   reply[#reply + 1] = worker
-  if redis.call('SCARD', held_key(worker)) == 0 then redis.call('ZREM', WORKERS, worker) end
+  if redis.call('SCARD', claims_key(worker)) == 0 then redis.call('ZREM', WORKERS, worker) end
 end
 
 for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
   local alive = redis.call('HEXISTS', worker_key(worker), 'slots') == 1
-  -- Redis' clock was set back: a key that lives longer than it should would keep a dead worker's rows so long.
+  -- Redis' clock was set back: a key with a longer lifetime would hold a dead worker's rows for that long.
   if alive and redis.call('PTTL', worker_key(worker)) > lifetime_ms then
     redis.call('PEXPIRE', worker_key(worker), lifetime_ms)
   end
-  if not alive and reply[1] < limit then bury(worker) end
+  if not alive and reply[1] < limit then reap(worker) end
 end
--- Any hundred, so that none is passed over for ever; who reads the list looks for itself.
+-- A random hundred a call reaches all of a long list in time; readers of the list skip expired batches
+-- themselves.
 for _, batch in ipairs(redis.call('ZRANDMEMBER', BATCHES, 100)) do
   if redis.call('EXISTS', batch_key(batch)) == 0 then redis.call('ZREM', BATCHES, batch) end
 end

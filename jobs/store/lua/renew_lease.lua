@@ -1,8 +1,9 @@
--- A loader is alive: its lease goes on. ARGV: batch, fence, lease_ms, unsealed_ms
--- Returns 1; 0: the batch is gone; -1: it is sealed, or another command loads it.
+-- Renews the lease of a batch's loader.
+-- ARGV: batch, fence, lease_ms, unsealed_ms (lifetime without a further step)
+-- Reply: 1; 0: no such batch; -1: it is sealed, or another command loads it.
 -- include: lib/loading.lua
-local batch, fence = ARGV[1], ARGV[2]
+local batch, fence, lease_ms, unsealed_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local ours = loads(batch, fence)
-if ours == 1 then renew(batch, ARGV[3], ARGV[4], LOADED_PARTS) end
+local ours = check_loader(batch, fence)
+if ours == 1 then renew_lease(batch, lease_ms, unsealed_ms, LOADED_PARTS) end
 return ours

@@ -1,18 +1,19 @@
--- Publishes again rows whose message is proved lost, unless somebody has done so or claimed them meanwhile.
--- ARGV: "b:row", ms it was fed, …   Returns {batch, row, attempt, …}
+-- Dispatches rows again whose message is lost, unless they were claimed or dispatched again meanwhile.
+-- ARGV: "batch:row", ms of its dispatch, …
+-- Reply: {batch, row, delivery, …} of the rows to publish
 -- include: lib/row.lua
-local now, fed = now_ms(), {}
+local now, rows = now_ms(), {}
 
 for i = 1, #ARGV, 2 do
-  local name = ARGV[i]
-  local batch, row = split(name)
-  if tonumber(redis.call('ZSCORE', FED, name) or -1) == tonumber(ARGV[i + 1]) then
-    redis.call('ZADD', FED, now, name)
-    local tries = redis.call('HINCRBY', live_key(batch, row), 'tries', 1)
+  local name, dispatched_at = ARGV[i], tonumber(ARGV[i + 1])
+  local batch, row = split_member(name)
+  if tonumber(redis.call('ZSCORE', DISPATCHED, name) or -1) == dispatched_at then
+    redis.call('ZADD', DISPATCHED, now, name)
+    local deliveries = redis.call('HINCRBY', live_key(batch, row), 'deliveries', 1)
     local generation = redis.call('HGET', batch_key(batch), 'generation')
-    fed[#fed + 1] = batch
-    fed[#fed + 1] = tonumber(row)
-    fed[#fed + 1] = generation * 1000 + tries + 1
+    rows[#rows + 1] = batch
+    rows[#rows + 1] = tonumber(row)
+    rows[#rows + 1] = generation * 1000 + deliveries + 1
   end
 end
-return fed
+return rows

@@ -1,7 +1,8 @@
--- Books requests or tokens a minute for the future: GCRA with a burst of one second, on Redis' clock.
--- A booking is kept: who is told to wait has its place, so thousands of waiters make no storm.
--- ARGV: kind (requests_per_minute | tokens_per_minute), cost (may be negative: a booking settled for less)
--- Returns the ms to wait before going on; 0 where there is no such limit.
+-- Reserves requests or tokens of a limit per minute: GCRA (generic cell rate algorithm) with a burst of one
+-- second, on Redis' clock. A caller that has to wait has its reservation already and does not ask again.
+-- ARGV: kind (requests_per_minute | tokens_per_minute), cost (negative: gives back what a reservation had too
+--       much)
+-- Reply: the ms to wait before going on; 0 where there is no such limit.
 -- include: lib/limits.lua
 local kind, cost = ARGV[1], tonumber(ARGV[2])
 local limit = tonumber(redis.call('HGET', LIMITS, kind))
@@ -9,8 +10,9 @@ if not limit or limit <= 0 then return 0 end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
-local each_ms, burst_ms = 60000 / limit, math.max(1000, 60000 / limit)
-local due = math.max(tonumber(redis.call('GET', TAT .. kind) or 0), now)
-local after = math.max(due + cost * each_ms, now)
-redis.call('SET', TAT .. kind, string.format('%.3f', after), 'PX', math.ceil(after - now) + 60000)
+local interval_ms, burst_ms = 60000 / limit, math.max(1000, 60000 / limit)
+-- The theoretical arrival time (TAT) of the next request, before and after this one.
+local before = math.max(tonumber(redis.call('GET', rate_limit_key(kind)) or 0), now)
+local after = math.max(before + cost * interval_ms, now)
+redis.call('SET', rate_limit_key(kind), string.format('%.3f', after), 'PX', math.ceil(after - now) + 60000)
 return math.max(0, math.ceil(after - now - burst_ms))

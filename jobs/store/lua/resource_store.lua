@@ -1,10 +1,12 @@
--- It is made: found under its key from now on, unless the maker's turn had run out and another has it.
--- ARGV: batch ('' for none), kind, sha, maker, id, unused_ms   Returns 1.
+-- Stores the id of a created API object under its content, unless another creator holds the lock by now, and
+-- adds it to the batch's ledger in any case.
+-- ARGV: batch ('' for none), kind, sha, creator, id, unused_ms (lifetime of an unused id)
+-- Reply: 1
 -- include: lib/resource_ledger.lua
-local batch, kind, sha, maker, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local batch, kind, sha, creator, id, unused_ms = ARGV[1], ARGV[2], ARGV[3], '?' .. ARGV[4], ARGV[5], ARGV[6]
 local key = resource_key(kind, sha)
 
-local known = redis.call('GET', key)
-if not known or known == '?' .. maker or known == id then redis.call('SET', key, id, 'PX', ARGV[6]) end
-enter(batch, kind, id, sha)
+local stored = redis.call('GET', key)
+if not stored or stored == creator or stored == id then redis.call('SET', key, id, 'PX', unused_ms) end
+add_to_ledger(batch, kind, id, sha)
 return 1

@@ -1,52 +1,63 @@
--- Stores how far a row is, if its claim still stands.
--- ARGV: batch, row, fence, nonce (names the content), state, run_made (0|1), out, danger (''|0|1), reserve (''|nano),
---       spent (''|nano), counter, amount, …
--- Returns {held, first run of the batch, affordable, may start, affordable once the runs in flight have ended}
+-- Saves how far a row is, if the claim still holds it. Before a create it also decides whether the run may
+-- start.
+-- ARGV: batch, row, fence, hash of the content, state, run_created (0|1), run_in_flight (''|0|1), crash_mark
+--       (''|0|1), reserved_nano (''|nano), spent_nano (''|nano), counter, amount, …
+-- Reply: {held, first run of the batch, affordable, may start, affordable once the runs in flight have
+--        ended}, each 0|1
 -- include: lib/row.lua
-local batch, row, fence, nonce, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local run_made, out, danger, nano, spent = ARGV[6] == '1', ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local batch, row, fence, content_hash, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local run_created, run_in_flight, crash_mark = ARGV[6] == '1', ARGV[7], ARGV[8]
+local reserve_nano, spent_nano = tonumber(ARGV[9]), tonumber(ARGV[10])
 
-local live = redis.call('HMGET', live_key(batch, row), 'fence', 'nonce', 'reserved', 'made')
-if live[1] ~= fence then return {0, 0, 1, 1, 1} end
--- The client repeats a call whose reply was lost: nothing is counted twice.
-if live[2] == nonce then return {1, 0, 1, 1, 1} end
+local live = live_key(batch, row)
+local claimed_with, last_save, reserved_nano, run_counted =
+  unpack(redis.call('HMGET', live, 'fence', 'last_save', 'reserved_nano', 'run_counted'))
+if claimed_with ~= fence then return {0, 0, 1, 1, 1} end
+-- A repeated call: the client got no reply to the first. Nothing is counted twice.
+if last_save == content_hash then return {1, 0, 1, 1, 1} end
 
--- Whether the batch can pay for this run, now and when all other runs should turn out to cost nothing.
--- Gone is what ended rows have cost, or are assumed to where nobody told, and what open rows' earlier attempts have.
+-- Whether the budget covers this run: now, and if all other runs in flight should cost nothing.
 local function affordable()
   local budget = tonumber(redis.call('HGET', batch_key(batch), 'budget_nano'))
-  local own = tonumber(live[3]) or 0
-  if not budget or nano <= own then return true, true end
-  local money = redis.call('HMGET', part(batch, 'n'), 'cost_nano', 'assumed_nano', 'spent_nano', 'reserved_nano')
-  for i = 1, 4 do money[i] = tonumber(money[i]) or 0 end
-  local gone, others = money[1] + money[2] + money[3], money[4] - own
-  return gone + others + nano <= budget, others > 0 and gone + nano <= budget
+  local own = tonumber(reserved_nano) or 0
+  if not budget or reserve_nano <= own then return true, true end
+  local sums = redis.call('HMGET', part_key(batch, 'counters'),
+    'cost_nano', 'assumed_nano', 'spent_nano', 'reserved_nano')
+  for i = 1, 4 do sums[i] = tonumber(sums[i]) or 0 end
+  -- Ended rows (known and assumed cost) and ended attempts of open rows; then what other runs in flight may
+  -- cost.
+  local spent, others = sums[1] + sums[2] + sums[3], sums[4] - own
+  return spent + others + reserve_nano <= budget, others > 0 and spent + reserve_nano <= budget
 end
 
-local function first_run()
-  local about = redis.call('HMGET', batch_key(batch), 'accepted', 'state')
-  redis.call('HINCRBY', part(batch, 'n'), 'runs', 1)
+-- Counts a run. Returns whether it is the first that the API accepted for this batch.
+local function count_run()
+  local accepted, batch_state = unpack(redis.call('HMGET', batch_key(batch), 'accepted', 'state'))
+  redis.call('HINCRBY', part_key(batch, 'counters'), 'runs', 1)
   redis.call('HSET', batch_key(batch), 'accepted', 1)
   redis.call('HSETNX', batch_key(batch), 'started_at', now_ms())
-  redis.call('HDEL', batch_key(batch), 'trouble_since')
-  if about[2] == 'queued' then redis.call('HSET', batch_key(batch), 'state', 'running') end
-  return about[1] ~= '1'
+  redis.call('HDEL', batch_key(batch), 'creates_failing_since')
+  if batch_state == 'queued' then redis.call('HSET', batch_key(batch), 'state', 'running') end
+  return accepted ~= '1'
 end
 
--- The last word before a create: nothing is spent once the batch is paused or cancelled.
-if out == '1' and not run_made then
-  local state = redis.call('HGET', batch_key(batch), 'state')
-  if state == 'paused' or state == 'cancelled' then return {1, 0, 1, 0, 1} end
+-- The last check before a create: a paused or cancelled batch spends nothing more.
+if run_in_flight == '1' and not run_created then
+  local batch_state = redis.call('HGET', batch_key(batch), 'state')
+  if batch_state == 'paused' or batch_state == 'cancelled' then return {1, 0, 1, 0, 1} end
 end
-if nano then
+if reserve_nano then
   local now, later = affordable()
   if not now then return {1, 0, 0, 1, later and 1 or 0} end
 end
-redis.call('HSET', live_key(batch, row), 'state', state, 'nonce', nonce)
--- A run is told with every save, by whoever holds the row, and counted once: until the next create.
-if out ~= '' then redis.call('HSET', live_key(batch, row), 'out', out, 'made', run_made and 1 or 0) end
-if danger ~= '' then redis.call('HSET', live_key(batch, row), 'danger', danger) end
-if nano then put_by(batch, row, 'reserved', nano) end
-if spent then put_by(batch, row, 'spent', spent) end
+redis.call('HSET', live, 'state', state, 'last_save', content_hash)
+-- Every save while a run exists says so; `run_counted` keeps it from being counted again until the next
+-- create.
+if run_in_flight ~= '' then
+  redis.call('HSET', live, 'run_in_flight', run_in_flight, 'run_counted', run_created and 1 or 0)
+end
+if crash_mark ~= '' then redis.call('HSET', live, 'crash_mark', crash_mark) end
+if reserve_nano then set_money(batch, row, 'reserved_nano', reserve_nano) end
+if spent_nano then set_money(batch, row, 'spent_nano', spent_nano) end
 add_counters(batch, 11)
-return {1, run_made and live[4] ~= '1' and first_run() and 1 or 0, 1, 1, 1}
+return {1, run_created and run_counted ~= '1' and count_run() and 1 or 0, 1, 1, 1}

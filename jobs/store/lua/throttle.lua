@@ -1,23 +1,25 @@
--- The API said 429: hold new runs back as long as told. A wave of refusals, three and a quarter of the runs in
--- flight, halves the runs in flight, once: fewer are chance, and halving at each ends at one run (measured, 4 %).
--- ARGV: wait_ms   Returns the runs that may be in flight now; nil when nothing limits them.
+-- Records a 429 of the API: no run is started for `wait_ms`. Many refusals at a time, at least three and a
+-- quarter of the runs in flight, halve the runs in flight, once. Fewer are chance: halving at each of them
+-- ends at one run (measured with 4 % of refusals).
+-- ARGV: wait_ms
+-- Reply: the runs that may be in flight now; nil when nothing limits them.
 -- include: lib/limits.lua
 local wait_ms, now = tonumber(ARGV[1]), now_ms()
 
-local wave_at = tonumber(redis.call('HGET', WINDOW, 'wave_at') or 0)
-if now - wave_at >= math.max(1000, wait_ms) then
-  redis.call('HSET', WINDOW, 'wave_at', now, 'refused', 0)
-  wave_at = now
+local refusals_since = tonumber(redis.call('HGET', THROTTLE, 'refusals_since') or 0)
+if now - refusals_since >= math.max(1000, wait_ms) then
+  redis.call('HSET', THROTTLE, 'refusals_since', now, 'refusals', 0)
+  refusals_since = now
 end
-local refused = redis.call('HINCRBY', WINDOW, 'refused', 1)
-local halved_at = tonumber(redis.call('HGET', WINDOW, 'halved_at') or 0)
-local runs = math.min(runs_in_flight(), allowed_runs(now))
-if halved_at < wave_at and refused >= math.max(3, runs / 4) then
-  redis.call('HSET', WINDOW, 'runs', math.max(1, math.floor(runs / 2)), 'halved_at', now)
+local refusals = redis.call('HINCRBY', THROTTLE, 'refusals', 1)
+local halved_at = tonumber(redis.call('HGET', THROTTLE, 'halved_at') or 0)
+local runs = math.min(count_runs_in_flight(), max_runs(now))
+if halved_at < refusals_since and refusals >= math.max(3, runs / 4) then
+  redis.call('HSET', THROTTLE, 'max_runs', math.max(1, math.floor(runs / 2)), 'halved_at', now)
 end
-redis.call('HSET', WINDOW, 'hold_until', math.max(held_until(), now + wait_ms))
--- Forgotten when it has long been recovered: a twentieth a second grows a hundredfold in 95 s.
-redis.call('PEXPIRE', WINDOW, math.max(300000, 2 * wait_ms))
--- Infinity as an integer reply would be a negative number.
-local allowed = allowed_runs(now)
-return allowed < math.huge and allowed or nil
+redis.call('HSET', THROTTLE, 'hold_until', math.max(hold_until(), now + wait_ms))
+-- Expires long after recovery: 5 % a second is a hundredfold in 95 s.
+redis.call('PEXPIRE', THROTTLE, math.max(300000, 2 * wait_ms))
+-- Redis would turn infinity into a negative integer.
+local limit = max_runs(now)
+return limit < math.huge and limit or nil

@@ -1,11 +1,11 @@
--- What follows when a row has ended, or a whole batch. Shared by the scripts that end rows.
+-- The end of a batch: closes it when no row is unfinished, and sets when its keys expire.
 -- include: lib/row.lua
 
--- ms nil: the keys stay.
+-- Every key of the batch expires after `ms`; nil: never.
 local function set_lifetime(batch, ms)
   local identity = redis.call('HGET', batch_key(batch), 'identity')
   local names = {batch_key(batch)}
-  for _, name in ipairs(PARTS) do names[#names + 1] = part(batch, name) end
+  for _, name in ipairs(PARTS) do names[#names + 1] = part_key(batch, name) end
   if identity and redis.call('GET', identity_key(identity)) == batch then
     names[#names + 1] = identity_key(identity)
   end
@@ -14,28 +14,28 @@ local function set_lifetime(batch, ms)
   end
 end
 
-local function unfinished(batch)
-  local left = 0
-  for _, count in ipairs(redis.call('HMGET', part(batch, 'n'), 'q', 'p', 'w', 'h', 'r')) do
-    left = left + (tonumber(count) or 0)
+local function count_unfinished(batch)
+  local rows = 0
+  for _, count in ipairs(redis.call('HMGET', part_key(batch, 'counters'), 'q', 'p', 'w', 'h', 'r')) do
+    rows = rows + (tonumber(count) or 0)
   end
-  return left
+  return rows
 end
 
--- An ended batch goes when the retention of whoever submitted it is over; without one it stays.
-local function set_retention(batch)
+-- The retention of an ended batch begins; without one the batch stays until `purge`.
+local function begin_retention(batch)
   local retention_ms = tonumber(redis.call('HGET', batch_key(batch), 'retention_ms')) or 0
   if retention_ms > 0 then set_lifetime(batch, retention_ms) end
 end
 
--- Closes the batch when nothing of it is left to do.
-local function settle(batch)
-  if unfinished(batch) > 0 then return end
+-- Closes the batch when no row is unfinished.
+local function close_if_done(batch)
+  if count_unfinished(batch) > 0 then return end
   if redis.call('HGET', batch_key(batch), 'state') ~= 'cancelled' then
     redis.call('HSET', batch_key(batch), 'state', 'done')
     redis.call('HDEL', batch_key(batch), 'paused_reason')
   end
   redis.call('HSET', batch_key(batch), 'finished_at', now_ms())
   redis.call('ZREM', OPEN, batch)
-  set_retention(batch)
+  begin_retention(batch)
 end

@@ -1,15 +1,19 @@
--- The names of the keys, as the table in jobs/store/keys.py has them (tests/store/test_keys.py holds the two equal).
-local BATCHES, LOADING, OPEN, TURN = 'askmill:batches', 'askmill:loading', 'askmill:open', 'askmill:turn'
-local FED, WORKERS = 'askmill:fed', 'askmill:workers'
-local LIMITS, WINDOW, TAT = 'askmill:limits', 'askmill:window', 'askmill:tat:'
-local PARTS = {'n', 'status', 'input', 'results', 'due', 'orphans', 'next', 'seeds', 'turns', 'made', 'pace', 'files'}
+-- The names of the keys. jobs/store/keys.py has the table of what they hold; tests/store/test_keys.py
+-- compares the two.
+local BATCHES, LOADING, OPEN = 'askmill:batches', 'askmill:loading', 'askmill:open'
+local DISPATCHED, DISPATCH_ROUND, WORKERS = 'askmill:dispatched', 'askmill:dispatch_round', 'askmill:workers'
+local LIMITS, THROTTLE = 'askmill:limits', 'askmill:throttle'
+local PARTS = {'counters', 'status', 'input', 'results', 'due', 'due_running', 'next_turn', 'previous_turn',
+  'last_turns', 'resources', 'throughput', 'files'}
 
 local function worker_key(worker) return 'askmill:worker:' .. worker end
-local function held_key(worker) return 'askmill:held:' .. worker end
+local function claims_key(worker) return 'askmill:claims:' .. worker end
 local function identity_key(sha) return 'askmill:identity:' .. sha end
 local function resource_key(kind, sha) return 'askmill:' .. kind .. ':' .. sha end
-local function batch_key(batch) return 'askmill:b:' .. batch end
-local function part(batch, name) return 'askmill:b:' .. batch .. ':' .. name end
-local function live_key(batch, row) return 'askmill:b:' .. batch .. ':live:' .. row end
+local function rate_limit_key(kind) return 'askmill:rate_limit:' .. kind end
+local function batch_key(batch) return 'askmill:batch:' .. batch end
+local function part_key(batch, name) return 'askmill:batch:' .. batch .. ':' .. name end
+local function live_key(batch, row) return 'askmill:batch:' .. batch .. ':live:' .. row end
+-- "batch:row", as `dispatched` and `claims` name a row, and back.
 local function member(batch, row) return batch .. ':' .. row end
-local function split(name) return name:match('^(.*):(%d+)$') end
+local function split_member(name) return name:match('^(.*):(%d+)$') end

@@ -1,4 +1,4 @@
--- What may happen to one row: read its byte, move it, let it wait. Shared by the scripts.
+-- Changes of one row: its status byte, its place in a queue, the money it holds.
 -- include: lib/keys.lua
 
 local function now_ms()
@@ -6,39 +6,41 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- '' for a batch that is gone.
-local function byte_of(batch, row)
-  return redis.call('GETRANGE', part(batch, 'status'), row - 1, row - 1)
+-- '' when the batch does not exist.
+local function status_byte(batch, row)
+  return redis.call('GETRANGE', part_key(batch, 'status'), row - 1, row - 1)
 end
 
-local function move(batch, row, from, to)
-  redis.call('SETRANGE', part(batch, 'status'), row - 1, to)
-  redis.call('HINCRBY', part(batch, 'n'), from, -1)
-  redis.call('HINCRBY', part(batch, 'n'), to, 1)
+-- Changes the row's byte, and the counters of both bytes.
+local function set_status(batch, row, from, to)
+  redis.call('SETRANGE', part_key(batch, 'status'), row - 1, to)
+  redis.call('HINCRBY', part_key(batch, 'counters'), from, -1)
+  redis.call('HINCRBY', part_key(batch, 'counters'), to, 1)
 end
 
--- A row whose run may be out at the API, or that a cancelled batch still has to end, waits among the orphans:
--- those are fed whatever the state of the batch.
-local function wait(batch, row, from, due_ms)
-  local out = redis.call('HGET', live_key(batch, row), 'out') == '1'
+-- The row waits until `due_ms`. `due_running` is dispatched whatever the state of the batch: it holds the
+-- rows that may have a run in flight at the API, and all that a cancelled batch still has to end.
+local function set_waiting(batch, row, from, due_ms)
+  local in_flight = redis.call('HGET', live_key(batch, row), 'run_in_flight') == '1'
   local cancelled = redis.call('HGET', batch_key(batch), 'state') == 'cancelled'
-  redis.call('ZADD', part(batch, (out or cancelled) and 'orphans' or 'due'), due_ms, row)
-  move(batch, row, from, 'w')
+  redis.call('ZADD', part_key(batch, (in_flight or cancelled) and 'due_running' or 'due'), due_ms, row)
+  set_status(batch, row, from, 'w')
 end
 
--- Adds the pairs (counter, amount) that stand in ARGV from `first` on.
+-- Adds the pairs (counter, amount) in ARGV from index `first` on.
 local function add_counters(batch, first)
   for i = first, #ARGV, 2 do
-    redis.call('HINCRBY', part(batch, 'n'), ARGV[i], ARGV[i + 1])
+    redis.call('HINCRBY', part_key(batch, 'counters'), ARGV[i], ARGV[i + 1])
   end
 end
 
--- Money that a row holds: `reserved`, what its run in flight may cost, and `spent`, what its earlier attempts have
--- cost, until the row's end counts it. The batch's counters are the sums over its rows.
-local function put_by(batch, row, kind, nano)
-  local before = tonumber(redis.call('HGET', live_key(batch, row), kind) or 0)
+-- Sets an amount of money that the row holds: `reserved_nano`, what its run in flight may cost, or
+-- `spent_nano`, what its ended attempts cost, until the row's end counts it. The batch's counters of these
+-- names are the sums over its rows.
+local function set_money(batch, row, field, nano)
+  local before = tonumber(redis.call('HGET', live_key(batch, row), field) or 0)
   if before ~= nano then
-    redis.call('HINCRBY', part(batch, 'n'), kind .. '_nano', nano - before)
-    redis.call('HSET', live_key(batch, row), kind, nano)
+    redis.call('HINCRBY', part_key(batch, 'counters'), field, nano - before)
+    redis.call('HSET', live_key(batch, row), field, nano)
   end
 end
