@@ -1,17 +1,18 @@
-"""askmill for a notebook or a program: questions in, answers out, sync.
+"""The Python API: questions in, answers out, for a notebook or a program. All functions are synchronous.
 
     import askmill
 
     rows = askmill.run("questions.csv", model="gpt-5-mini", budget_usd=5)
     print(rows[0].answer)
 
-With workers running (`askmill worker`), a batch of any size need not be waited for:
+With workers running (`askmill worker`), you can submit a batch and collect it later:
 
     batch = askmill.submit("questions.csv", model="gpt-5-mini")
     print(askmill.status(batch).counts)
     rows = askmill.collect(batch, wait=True)
 
-Settings come from the environment and `.env`, as for the commands. docs/how-to/library.md says more.
+Settings come from the environment and `.env`, as for the command line. `askmill.__version__` is the installed
+version. See docs/how-to/library.md.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ _MODULE_OF = {
     "Options": "options",
     **dict.fromkeys(("Row", "Status", "Step"), "types"),
 }
-"""Public name → its module, imported at first use: every worker and emulator imports this package."""
+"""Public name → its module. Imported at first use, because every worker and emulator imports this package."""
 
 __all__ = [
     "AskmillError",
@@ -54,13 +55,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
+    """Import a public name at its first use (PEP 562)."""
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415 -- 15 ms
 
         value: Any = version("askmill")
     elif name in _MODULE_OF:
-        from importlib import import_module  # noqa: PLC0415 -- not for every start
+        from importlib import import_module  # noqa: PLC0415 -- most starts need no public name
 
         value = getattr(import_module(f"askmill.{_MODULE_OF[name]}"), name)
     else:

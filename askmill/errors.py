@@ -1,15 +1,15 @@
-"""The errors a person can meet, as one tree; each message says what happened, where, and what to do next.
+"""All errors that askmill raises, as one tree. Each message says what happened, where, and what to do next.
 
 AskmillError                exit code
-├── UsageError              2   an option, a setting or an argument that cannot be right
-│   ├── ProfileError        2   the assistant's definition, with the field
+├── UsageError              2   an option, a setting or an argument is wrong
+│   ├── ProfileError        2   the assistant's definition is wrong; names the field
 │   ├── InputFaults         2   the faults of a file, each with its line
 │   └── NotFound            2   a batch or row that is not in this Redis
-└── Unavailable             3   something we need does not answer or refuses us
-    ├── RedisUnavailable    3   the address tried and how to start one
-    ├── ApiUnavailable      3   the API's address and its words
-    ├── LocalFault          3   the embedded Redis, emulator or worker could not be started
-    └── WriteFault          3   a file of results could not be written; the answers stay in Redis
+└── Unavailable             3   a service does not answer or refuses the request
+    ├── RedisUnavailable    3   names the address and how to start a server
+    ├── ApiUnavailable      3   names the address and quotes the API
+    ├── LocalFault          3   the embedded Redis, emulator or worker did not start
+    └── WriteFault          3   a result file could not be written; the answers stay in Redis
 """
 
 from collections.abc import Sequence
@@ -17,49 +17,49 @@ from dataclasses import dataclass
 
 
 class AskmillError(Exception):
-    """What the command line prints as `Error: …`; never a traceback."""
+    """Base class. The command line prints the message as `Error: …`, without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(AskmillError):
-    """The person can mend it in the command or the file; nothing was submitted."""
+    """A mistake in the command, a setting or the file; nothing was submitted."""
 
     exit_code = 2
 
 
 class ProfileError(UsageError):
-    """A profile that the API would refuse or that cannot be read: names the field."""
+    """The profile cannot be read or the API would refuse it; the message names the field."""
 
 
 class NotFound(UsageError):
-    """No such batch or row in this Redis."""
+    """There is no such batch or row in this Redis."""
 
 
 class Unavailable(AskmillError):
-    """Redis or the API cannot be reached or refuses us; what is stored stays."""
+    """Redis or the API cannot be reached or refuses the request; stored data stays."""
 
     exit_code = 3
 
 
 class RedisUnavailable(Unavailable):
-    """Redis at the named address does not answer."""
+    """Redis does not answer or refuses the request."""
 
 
 class ApiUnavailable(Unavailable):
-    """The API at the named address does not answer or refuses us."""
+    """The API does not answer or refuses the request."""
 
 
 class LocalFault(Unavailable):
-    """A process of the embedded default could not be started or has died."""
+    """A local process (embedded Redis, emulator or worker) did not start or has died."""
 
 
 class WriteFault(Unavailable):
-    """The file system refuses what was to be written; rows may have been asked, and their answers stay."""
+    """A file cannot be written. Answers that exist stay in Redis."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or what counts as one (exit 130); `batch` is what had been stored by then."""
+    """Ctrl-C or SIGTERM (exit code 130). `batch` is the id of the stored batch, None if there is none yet."""
 
     def __init__(self, batch: str | None) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of an input file. `line` counts from 1; None means the file as a whole."""
+    """One fault of an input file. `line` counts from 1; None stands for the whole file."""
 
     line: int | None
     reason: str
@@ -78,7 +78,7 @@ class Fault:
 
 
 class InputFaults(UsageError):
-    """All faults of a file, reported together: the first 20 and a count."""
+    """All faults of a file: the first 20 in `faults`, their number in `total`."""
 
     SHOWN = 20
 

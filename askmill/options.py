@@ -1,4 +1,4 @@
-"""The options of `run` and `submit`, as keywords with types, and as words of the command line."""
+"""The options of `run` and `submit`: typed keyword arguments, and their form on the command line."""
 
 from collections.abc import Iterator, Sequence
 from os import PathLike
@@ -8,10 +8,10 @@ Tool = Literal["code_interpreter", "file_search", "web_search"]
 
 
 class Options(TypedDict, total=False):
-    """What `askmill submit --help` lists, by the same names; a test holds the two equal.
+    """The options that `askmill submit --help` lists, under the same names; a test compares both.
 
-    Different are only `overrides`, `tools` and `files`, lists of what `--override`, `--tool` and `--file`
-    take one by one, and those with a unit in their name: `deadline_s` (seconds), `budget_usd` (US dollars).
+    Exceptions: `overrides`, `tools` and `files` are lists of the values that `--override`, `--tool` and
+    `--file` take one by one; `deadline_s` (seconds) and `budget_usd` (US dollars) have a unit in their name.
     """
 
     question_column: str
@@ -54,17 +54,17 @@ FLAGS = {
     "deadline_s": "--deadline",
     "budget_usd": "--budget",
 }
-"""Where the flag is not the keyword's own name."""
+"""Keyword → flag, where the flag does not follow from the keyword."""
 
 
-def words_of(options: Options) -> Iterator[str]:
-    """`--model=gpt-6-luna`, `--new`, …: what was given, None and False left out."""
-    given: dict[str, Any] = {**options}
-    for name, value in given.items():
+def to_argv(options: Options) -> Iterator[str]:
+    """The options as arguments of the command line: `--model=gpt-6-luna`, `--new`, … Omits None and False."""
+    values: dict[str, Any] = {**options}
+    for name, value in values.items():
         flag = FLAGS.get(name) or f"--{name.replace('_', '-')}"
         if value is True:
             yield flag
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield from (f"{flag}={one}" for one in value)
+            yield from (f"{flag}={item}" for item in value)
         elif value is not None and value is not False:
             yield f"{flag}={value}"

@@ -1,4 +1,4 @@
-"""What a batch and its rows look like to a caller: the fields that the command line's JSON has, typed."""
+"""The results of the Python API: the JSON fields of the command line, typed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from typing import Any, Literal
 RowStatus = Literal[
     "queued", "running", "completed", "incomplete", "expired", "failed", "cancelled", "rejected"
 ]
-"""The first two are unfinished; docs/reference/statuses.md says when a row has which."""
+"""`queued` and `running` are unfinished. See docs/reference/statuses.md."""
 BatchState = Literal["queued", "running", "paused", "cancelled", "done"]
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Of all attempts; None while the API has not said."""
+    """Tokens of all attempts; None while unknown."""
 
     prompt: int | None
     completion: int | None
@@ -22,12 +22,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a batch is: the fields of `askmill status --json`. Unknown numbers are None, never 0.
+    """The progress of a batch: the fields of `askmill status --json`. Unknown numbers are None, never 0.
 
-    `counts` has every status, also those at 0; times are UTC; `cost_usd` is US dollars so far; `rows_per_s`
-    is over the last five minutes; `eta_s` is the seconds left at that pace; `workers` counts those alive that
-    speak to the batch's API; `unknown_creates` are runs that may exist though their creation was never
-    confirmed (docs/apis.md).
+    `counts` has every status, including those at 0. Times are UTC. `cost_usd` is the cost so far in US
+    dollars. `rows_per_s` is the rate of the last five minutes, `eta_s` the seconds left at that rate.
+    `workers` counts the live workers that use the batch's API. `unknown_creates` counts unconfirmed creates:
+    runs that may exist although the API never confirmed them (docs/apis.md).
     """
 
     batch: str
@@ -52,10 +52,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing a run did, the same for both APIs. Times are Unix seconds, as both APIs give them.
+    """One step of a run: a message or a tool call, the same for all APIs. Times are Unix seconds.
 
-    `type`: message, code_interpreter, file_search, function, reasoning, web_search or other; `details` has
-    what its type has (code, logs, results, …).
+    `type` is message, code_interpreter, file_search, function, reasoning, web_search or other. `details`
+    depends on the type: code, logs, results, …
     """
 
     run_id: str | None
@@ -73,9 +73,10 @@ class Step:
 class Row:
     """One row of the input with its answer: a line of `askmill collect --format jsonl`.
 
-    `row` counts from 1 in file order; `input` has every input column, unchanged; `answer` is the text of all
-    messages of the run; `error` says why, if not well. Tokens, `cost_usd` (US dollars) and `attempts` count
-    every attempt ever made; `duration_s` is of the last run. What is not known is None, never 0.
+    `row` counts from 1 in file order. `input` has every input column, unchanged. `answer` is the text of all
+    messages of the run. `error` is the error message if the row did not complete. Tokens, `cost_usd` (US
+    dollars) and `attempts` include every attempt; `duration_s` is the time from the start of the first
+    attempt to the end of the last. Unknown values are None, never 0.
     """
 
     row: int
@@ -96,16 +97,16 @@ class Row:
     steps: list[Step]
 
 
-def row_of(line: dict[str, Any]) -> Row:
-    """From a line of `--format jsonl`."""
+def row_from_json(line: dict[str, Any]) -> Row:
+    """A line of `--format jsonl` as a `Row`."""
     return Row(**{**line, "steps": [Step(**step) for step in line["steps"]]})
 
 
-def status_of(told: dict[str, Any]) -> Status:
-    """From what `status --json` prints."""
-    times = {name: _time(told[name]) for name in ("submitted_at", "started_at", "finished_at")}
-    return Status(**{**told, **times, "tokens": Tokens(**told["tokens"])})
+def status_from_json(fields: dict[str, Any]) -> Status:
+    """The output of `status --json` as a `Status`."""
+    times = {name: _time(fields[name]) for name in ("submitted_at", "started_at", "finished_at")}
+    return Status(**{**fields, **times, "tokens": Tokens(**fields["tokens"])})
 
 
-def _time(told: str | None) -> datetime | None:
-    return None if told is None else datetime.fromisoformat(told)
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,8 +1,8 @@
-"""How every ending becomes an exit code and a sentence on stderr.
+"""Maps each exception to an exit code and a sentence on stderr.
 
 0 done, every row completed          3 Redis or the API unreachable, the disk full, or the batch paused
 1 done, some row did not complete  130 interrupted
-2 bad usage or bad input           141 the reader of our output went away
+2 bad usage or bad input           141 the reader of the output went away
 """
 
 import os
@@ -20,79 +20,81 @@ from askmill.jobs.model.errors import AskmillError, InputFaults, Interrupted
 INTERRUPTED = 130
 
 
-def exit_code_for(ended: BaseException) -> int:
-    """Say on stderr what happened, and return the exit code."""
-    if isinstance(ended, click.Abort | KeyboardInterrupt):  # first: it may have cut off an import made below
-        return _interrupted(ended)
+def exit_code_for(error: BaseException) -> int:
+    """Print on stderr what happened, and return the exit code."""
+    if isinstance(
+        error, click.Abort | KeyboardInterrupt
+    ):  # first: it may have interrupted an import made below
+        return _interrupted(error)
     from askmill.config.settings import BadSetting  # noqa: PLC0415 -- 80 ms that `--version` does without
 
-    match ended:
+    match error:
         case click.exceptions.Exit():
-            return ended.exit_code
+            return error.exit_code
         case SystemExit(code=int() | None as code):
             return code or 0
         case SystemExit():
-            return _said(str(ended.code), 1)
+            return _print_error(str(error.code), 1)
         case click.ClickException():
-            ended.show(shown := StringIO())
-            click.echo(strip_control(shown.getvalue()), err=True, nl=False)
+            error.show(usage := StringIO())
+            click.echo(strip_control(usage.getvalue()), err=True, nl=False)
             return 2
         case AskmillError():
-            return _said(str(ended), ended.exit_code)
+            return _print_error(str(error), error.exit_code)
         case BadSetting():
-            return _said(str(ended), 2)
+            return _print_error(str(error), 2)
         case BaseExceptionGroup():
-            return exit_code_for(ended.exceptions[0])
+            return exit_code_for(error.exceptions[0])
         case BrokenPipeError():
             return 141
         case _:
-            return _said(_unexpected(ended), 1)
+            return _print_error(_unexpected(error), 1)
 
 
-def error_to_json(ended: BaseException) -> dict[str, Any]:
-    """The same for `import askmill`: the class of askmill/errors.py and what it is made of, as JSON."""
-    from askmill.config.settings import BadSetting  # noqa: PLC0415
+def error_to_json(error: BaseException) -> dict[str, Any]:
+    """The exception as JSON for `import askmill`: its class in askmill/errors.py and its arguments."""
+    from askmill.config.settings import BadSetting  # noqa: PLC0415 -- as above
 
-    match ended:
+    match error:
         case click.Abort() | KeyboardInterrupt():
-            return {"kind": "Interrupted", "batch": _stored_batch(ended)}
+            return {"kind": "Interrupted", "batch": _stored_batch(error)}
         case InputFaults():
-            faults = [(fault.line, fault.reason) for fault in ended.faults]
-            return {"kind": "InputFaults", "file": ended.file, "faults": faults, "total": ended.total}
+            faults = [(fault.line, fault.reason) for fault in error.faults]
+            return {"kind": "InputFaults", "file": error.file, "faults": faults, "total": error.total}
         case AskmillError():
-            return {"kind": type(ended).__name__, "said": safe_text(str(ended))}
+            return {"kind": type(error).__name__, "message": safe_text(str(error))}
         case click.ClickException():
-            return {"kind": "UsageError", "said": safe_text(ended.format_message())}
+            return {"kind": "UsageError", "message": safe_text(error.format_message())}
         case BadSetting():
-            return {"kind": "UsageError", "said": safe_text(str(ended))}
+            return {"kind": "UsageError", "message": safe_text(str(error))}
         case BaseExceptionGroup():
-            return error_to_json(ended.exceptions[0])
+            return error_to_json(error.exceptions[0])
         case _:
-            return {"kind": "AskmillError", "said": safe_text(_unexpected(ended))}
+            return {"kind": "AskmillError", "message": safe_text(_unexpected(error))}
 
 
-def _interrupted(ended: BaseException) -> int:
-    batch = _stored_batch(ended)
-    stored = f"; {batch} is stored, with every run that was begun" if batch else ""
-    # With --new the same command would not go on, but begin another batch.
-    again = [word for word in sys.argv[1:] if word != "--new" or batch is None]
-    say(f"\nInterrupted{stored}. To go on: {shlex.join(['askmill', *again])}")
+def _interrupted(error: BaseException) -> int:
+    batch = _stored_batch(error)
+    stored = f"; {batch} is stored, with every run that was started" if batch else ""
+    # With --new the same command would not resume, but create another batch.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--new" or batch is None]
+    say(f"\nInterrupted{stored}. To resume: {shlex.join(['askmill', *arguments])}")
     return INTERRUPTED
 
 
-def _stored_batch(ended: BaseException) -> str | None:
-    """A KeyboardInterrupt becomes click's Abort, which keeps it as the cause."""
-    cause = ended.__cause__ if isinstance(ended, click.Abort) else ended
+def _stored_batch(error: BaseException) -> str | None:
+    """The batch of an `Interrupted`; click replaces it by Abort and keeps it as the cause."""
+    cause = error.__cause__ if isinstance(error, click.Abort) else error
     return cause.batch if isinstance(cause, Interrupted) else None
 
 
-def _said(sentence: str, code: int) -> int:
-    say(f"Error: {sentence}")
+def _print_error(message: str, code: int) -> int:
+    say(f"Error: {message}")
     return code
 
 
 def say(text: str) -> None:
-    """To the person, beside the results: words of files and of the API too, so without secrets and codes."""
+    """Print a message on stderr. It may quote files and the API, so secrets and control codes are removed."""
     click.echo(safe_text(text), err=True)
 
 
@@ -101,18 +103,18 @@ def _unexpected(error: BaseException) -> str:
     text = safe_text("".join(traceback.format_exception(error)))
     if os.environ.get("ASKMILL_LOG_LEVEL", "").lower() == "debug":
         click.echo(text, err=True)
-    said = f"{type(error).__name__}: {error}".rstrip(": ")
-    return f"askmill met something it did not expect: {said}. {_kept(text)}"
+    summary = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"Unexpected error: {summary}. {_log_traceback(text)}"
 
 
-def _kept(text: str) -> str:
-    from askmill.config.settings import BadSetting, load_settings  # noqa: PLC0415
-    from askmill.jobs.local import data_dir as folders  # noqa: PLC0415 -- only when something went wrong
+def _log_traceback(text: str) -> str:
+    from askmill.config.settings import BadSetting, load_settings  # noqa: PLC0415 -- only after a crash
+    from askmill.jobs.local import data_dir  # noqa: PLC0415 -- as above
 
     try:
-        handle, path, _ = folders.open_log(load_settings().data_dir, "askmill")
+        handle, path, _ = data_dir.open_log(load_settings().data_dir, "askmill")
         with os.fdopen(handle, "a", encoding="utf-8") as log:
             log.write(text + "\n")
     except (OSError, BadSetting):
-        return "Set ASKMILL_LOG_LEVEL=debug to see where."
-    return f"The details are in {path}."
+        return "Set ASKMILL_LOG_LEVEL=debug to see the traceback."
+    return f"The traceback is in {path}."

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from askmill.jobs.cli.env_file_consent import TRUST
-from askmill.jobs.cli.result_options import Command, Given
+from askmill.jobs.cli.help_groups import ASSISTANT, INPUT, LIMITS, QUESTIONS, RUNNING, add_options, option
+from askmill.jobs.cli.result_options import OptionValues
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.model.models import Limits, OnIncomplete
 from askmill.jobs.submit.profile_loader import ProfileOptions
@@ -21,108 +22,183 @@ def _finite(_: click.Context, parameter: click.Parameter, value: float | None) -
 
 
 INTAKE = (
-    click.option("--question-column", metavar="NAME", help="Default: question, prompt, query or input."),
-    click.option("--template", metavar="TEXT", help='The question from several columns: "Translate {text}".'),
-    click.option("--id-column", metavar="NAME", help="The row's own id; duplicates are an error."),
-    click.option(
-        "--conversation-column", metavar="NAME", help="Rows with one value share a thread, in order."
+    option(
+        INPUT,
+        "--delimiter",
+        metavar="CHAR",
+        default_text="detected",
+        help="Cell delimiter of the file.",
     ),
-    click.option(
+    option(
+        INPUT,
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of a file that is neither UTF-8 nor UTF-16 with BOM.",
+    ),
+    option(
+        INPUT,
+        "--skip-bad-rows",
+        is_flag=True,
+        help="Submit the good rows; bad rows get the status rejected.",
+    ),
+    option(INPUT, "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows."),
+    option(
+        QUESTIONS,
+        "--question-column",
+        metavar="NAME",
+        default_text="question, prompt, query or input",
+        help="Column that holds the question.",
+    ),
+    option(
+        QUESTIONS,
+        "--template",
+        metavar="TEXT",
+        help='Question built from several columns: "Translate {text} to {language}".',
+    ),
+    option(
+        QUESTIONS, "--id-column", metavar="NAME", help="Column with your row ids; duplicates are an error."
+    ),
+    option(
+        QUESTIONS,
+        "--conversation-column",
+        metavar="NAME",
+        help="Column that groups rows into conversations: rows with the same value share a thread, in order.",
+    ),
+    option(
+        QUESTIONS,
         "--override",
         "overrides",
         metavar="COLUMN",
         multiple=True,
-        help="Per row: model, instructions, max_completion_tokens, temperature, image or file.",
+        help="Column with a setting per row: model, instructions, max_completion_tokens, temperature, image "
+        "or file. Repeatable.",
     ),
-    click.option("--delimiter", metavar="CHAR", help="Instead of the detected one."),
-    click.option("--encoding", metavar="NAME", help="Of files that are neither UTF-8 nor UTF-16 with BOM."),
-    click.option("--skip-bad-rows", is_flag=True, help="Submit the good rows; the others end as rejected."),
-    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows."),
 )
 PROFILE = (
-    click.option("--profile", type=click.Path(path_type=Path), metavar="FILE.toml", help="The assistant."),
-    click.option("--assistant-id", metavar="ID", help="A stored assistant (Assistants API only)."),
-    click.option("--model", metavar="NAME", help="Default: ASKMILL_MODEL."),
-    click.option("--instructions", metavar="TEXT", help="What the assistant is told before the question."),
-    click.option("--temperature", type=float, metavar="T", help="0 to 2."),
-    click.option("--top-p", type=float, metavar="P", help="0 to 1."),
-    click.option("--reasoning-effort", metavar="LEVEL", help="none, minimal, low, medium, high or xhigh."),
-    click.option(
+    option(
+        ASSISTANT,
+        "--profile",
+        type=click.Path(path_type=Path),
+        metavar="FILE.toml",
+        help="Definition of the assistant; the options below override it.",
+    ),
+    option(ASSISTANT, "--assistant-id", metavar="ID", help="Id of a stored assistant (Assistants API only)."),
+    option(ASSISTANT, "--model", metavar="NAME", default_text="ASKMILL_MODEL", help="Model to ask."),
+    option(ASSISTANT, "--instructions", metavar="TEXT", help="Instructions for the assistant."),
+    option(ASSISTANT, "--temperature", type=float, metavar="T", help="Sampling temperature, 0 to 2."),
+    option(ASSISTANT, "--top-p", type=float, metavar="P", help="Nucleus sampling, 0 to 1."),
+    option(
+        ASSISTANT,
+        "--reasoning-effort",
+        metavar="LEVEL",
+        help="Reasoning effort: none, minimal, low, medium, high or xhigh.",
+    ),
+    option(
+        ASSISTANT,
         "--tool",
         "tools",
         type=click.Choice(["code_interpreter", "file_search", "web_search"]),
         multiple=True,
-        help="Repeatable.",
+        help="Tool that the model may use. Repeatable.",
     ),
-    click.option("--functions", metavar="MODULE.py", help="Python functions that the model may call."),
-    click.option(
+    option(
+        ASSISTANT,
+        "--functions",
+        metavar="MODULE.py",
+        help="Module with Python functions that the model may call.",
+    ),
+    option(
+        ASSISTANT,
         "--file",
         "files",
         metavar="PATH",
         multiple=True,
-        help="A file or a folder for the tools. Repeatable.",
+        help="File or folder to upload for the tools. Repeatable.",
     ),
-    click.option("--max-prompt-tokens", type=int, metavar="N", help="Most tokens that a run may read."),
-    click.option("--max-completion-tokens", type=int, metavar="N", help="Most that it may write."),
-    click.option("--truncation", metavar="HOW", help="auto or last_messages:N."),
-    click.option(
+    option(
+        ASSISTANT,
+        "--truncation",
+        metavar="HOW",
+        help="Truncation of long threads: auto or last_messages:N.",
+    ),
+    option(
+        ASSISTANT,
         "--response-schema",
         type=click.Path(path_type=Path),
         metavar="FILE.json",
-        help="The answer's JSON schema.",
+        help="JSON schema of the answer.",
     ),
+    option(LIMITS, "--max-prompt-tokens", type=int, metavar="N", help="Maximum input tokens per run."),
+    option(LIMITS, "--max-completion-tokens", type=int, metavar="N", help="Maximum output tokens per run."),
 )
-LIMITS = (
-    click.option(
+LIMIT_OPTIONS = (
+    option(
+        LIMITS,
         "--on-incomplete",
-        type=click.Choice([how.value for how in OnIncomplete]),
-        help="After a token limit: keep what there is (default), raise it, or go on.",
+        type=click.Choice([policy.value for policy in OnIncomplete]),
+        default_text=Limits().on_incomplete.value,
+        help="What to do when a token limit ends a run: keep the partial answer, run again with a higher "
+        "limit, or continue on the same thread.",
     ),
-    click.option("--attempts", type=click.IntRange(min=1), metavar="N", help="Most runs a row may use (3)."),
-    click.option(
+    option(
+        LIMITS,
+        "--attempts",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default_text=str(Limits().attempts),
+        help="Maximum runs per row.",
+    ),
+    option(
+        LIMITS,
         "--deadline",
         "deadline_s",
         type=float,
         callback=_finite,
         metavar="SECONDS",
-        help="Most time of one run.",
+        help="Maximum duration of a run.",
     ),
-    click.option(
-        "--budget", "budget_usd", type=float, callback=_finite, metavar="USD", help="Start no run beyond it."
+    option(
+        LIMITS,
+        "--budget",
+        "budget_usd",
+        type=float,
+        callback=_finite,
+        metavar="USD",
+        help="Maximum cost of the batch: no run starts that could exceed it.",
     ),
 )
 BATCH = (
-    click.option("--name", metavar="TEXT", help="A name for the batch."),
-    click.option("--new", is_flag=True, help="A new batch, whatever exists."),
-    click.option("--reuse-answers", is_flag=True, help="Rows already answered here take that answer."),
+    option(RUNNING, "--name", metavar="TEXT", default_text="the file's name", help="Name of the batch."),
+    option(RUNNING, "--new", is_flag=True, help="Create a new batch even if the same one exists."),
+    option(
+        RUNNING,
+        "--reuse-answers",
+        is_flag=True,
+        help="Reuse stored answers of rows that were already answered.",
+    ),
 )
+batch_options = add_options((*INTAKE, *PROFILE, *LIMIT_OPTIONS, *BATCH, TRUST))
+"""Decorator: all options of a batch."""
 
 
-def job_options(command: Command) -> Command:
-    """All options of a batch, in the order above."""
-    for option in reversed((*INTAKE, *PROFILE, *LIMITS, *BATCH, TRUST)):
-        command = option(command)
-    return command
+def intake_options(values: OptionValues) -> IntakeOptions:
+    """The values of `INTAKE`."""
+    return IntakeOptions(**_fields(IntakeOptions, values))
 
 
-def intake_options(given: Given) -> IntakeOptions:
-    """What `INTAKE` filled."""
-    return IntakeOptions(**_fields(IntakeOptions, given))
+def profile_options(values: OptionValues) -> ProfileOptions:
+    """The values of `PROFILE`."""
+    return ProfileOptions(**_fields(ProfileOptions, values))
 
 
-def profile_options(given: Given) -> ProfileOptions:
-    """What `PROFILE` filled."""
-    return ProfileOptions(**_fields(ProfileOptions, given))
+def changed_limits(values: OptionValues) -> dict[str, Any]:
+    """Only the limits that the command line names: they also change an unfinished batch."""
+    limits = {name: value for name, value in _fields(Limits, values).items() if value is not None}
+    if "on_incomplete" in limits:
+        limits["on_incomplete"] = OnIncomplete(limits["on_incomplete"])
+    return limits
 
 
-def limits_given(given: Given) -> dict[str, Any]:
-    """Only what was said: it also changes a batch that is under way."""
-    said = {name: value for name, value in _fields(Limits, given).items() if value is not None}
-    if "on_incomplete" in said:
-        said["on_incomplete"] = OnIncomplete(said["on_incomplete"])
-    return said
-
-
-def _fields(kind: type, given: Given) -> dict[str, Any]:
+def _fields(kind: type, values: OptionValues) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(kind)]
-    return {name: given[name] for name in names if name in given}
+    return {name: values[name] for name in names if name in values}

@@ -1,49 +1,63 @@
-"""The options of `run` and `collect` on how results are written; apart, for `status` loads no intake."""
+"""Options on results and on waiting. Apart from options.py, because `status` does not load the intake."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from askmill.jobs.cli.exit_codes import say
+from askmill.jobs.cli.help_groups import OUTPUT, RUNNING, option
 from askmill.jobs.results import Format, ResultOptions
 from askmill.jobs.run.notify import notify
 from askmill.jobs.store.records import StatusView
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-Given = Mapping[str, Any]
-"""What click parsed, by name; None and () mean not given."""
+OptionValues = Mapping[str, Any]
+"""What click parsed, by parameter name; None and () mean that the option is absent."""
 
+OUT = option(
+    OUTPUT,
+    "-o",
+    "--out",
+    metavar="OUT",
+    default_text="STEM.answers.csv here",
+    help="Result file; - writes to stdout.",
+)
 RESULTS = (
-    click.option(
-        "--format", "form", type=click.Choice([form.value for form in Format]), help="Default: by OUT."
+    option(
+        OUTPUT,
+        "--format",
+        "form",
+        type=click.Choice([form.value for form in Format]),
+        default_text="by OUT's extension",
+        help="Format of the results.",
     ),
-    click.option("--columns", metavar="A,B", help="Choose and order the columns."),
-    click.option("--spreadsheet-safe", is_flag=True, help="Prefix cells that a spreadsheet would run."),
+    option(OUTPUT, "--columns", metavar="A,B", help="Columns to write, in this order."),
+    option(
+        OUTPUT,
+        "--spreadsheet-safe",
+        is_flag=True,
+        help="Prefix cells that a spreadsheet would run as a formula.",
+    ),
+)
+ON_DONE = option(
+    RUNNING,
+    "--on-done",
+    metavar="COMMAND|URL",
+    help="Command to run, or address to POST the status to, when the batch finishes.",
+)
+SHOW_ANSWERS = option(
+    RUNNING, "--show-answers", is_flag=True, help="Show up to five new answers per refresh while waiting."
 )
 
-ON_DONE = click.option(
-    "--on-done", metavar="COMMAND|URL", help="When the batch has ended: run it, or POST its status there."
-)
 
-SHOW_ANSWERS = click.option("--show-answers", is_flag=True, help="The last finished answers scroll by.")
-
-
-def tell_on_done(target: str | None, view: StatusView) -> None:
-    """Does what `--on-done` asks; a fault is told and changes no exit code."""
+def notify_on_done(target: str | None, view: StatusView) -> None:
+    """Do what `--on-done` asks. A failure is printed and changes no exit code."""
     if target is not None and (fault := notify(target, view)) is not None:
         say(fault)
 
 
-def with_result_options(command: Command) -> Command:
-    """How results are written."""
-    for option in reversed(RESULTS):
-        command = option(command)
-    return command
-
-
-def result_options(given: Given) -> ResultOptions:
-    """What `RESULTS` filled."""
-    columns = tuple(name.strip() for name in (given["columns"] or "").split(",") if name.strip())
-    form = Format(given["form"]) if given["form"] else None
-    return ResultOptions(form, columns, given["spreadsheet_safe"])
+def result_options(values: OptionValues) -> ResultOptions:
+    """The values of `RESULTS` as the results room takes them."""
+    columns = tuple(name.strip() for name in (values["columns"] or "").split(",") if name.strip())
+    form = Format(values["form"]) if values["form"] else None
+    return ResultOptions(form, columns, values["spreadsheet_safe"])

@@ -1,4 +1,4 @@
-"""The root command: which module holds which command, and how every ending becomes an exit code."""
+"""The root command: imports a command's module, suggests commands for typos, sets the exit code."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ import click
 
 from askmill.jobs.cli.exit_codes import exit_code_for
 
-FAMILIES = {
+COMMANDS_BY_MODULE = {
     "run": ("run", "submit"),
     "estimate": ("estimate",),
     "query": ("status", "collect", "show", "list"),
@@ -20,30 +20,32 @@ FAMILIES = {
     "processes": ("worker", "emulator", "doctor"),
 }
 """Module → its commands, in the order of the help."""
-MODULE_OF = {command: module for module, commands in FAMILIES.items() for command in commands}
+MODULE_OF = {command: module for module, commands in COMMANDS_BY_MODULE.items() for command in commands}
 SUMMARIES = {
-    "run": "Ask every question of FILE: submit, work, show progress, collect.",
+    "run": "Run a batch from start to end: submit, work, show progress, collect.",
     "submit": "Check FILE, store the batch and print its id.",
-    "estimate": "What the batch would cost, without asking anything.",
-    "status": "How far a batch is.",
-    "collect": "Write the results, complete or partial, at any moment.",
-    "show": "Tell the story of one row: question, answer, attempts, steps.",
-    "list": "The batches in this Redis.",
-    "report": "Write a page with charts: cost, statuses, run times, tokens, errors.",
-    "cancel": "End what is queued and running; what is finished stays.",
-    "retry": "Ask again the rows that did not complete.",
-    "pause": "Start no more runs; those in flight end.",
-    "resume": "Go on with a paused batch.",
-    "purge": "Delete a batch here, and at the API what it made.",
-    "chat": "Talk to the profile's assistant in the terminal.",
+    "estimate": "Estimate what the batch would cost, without sending a request.",
+    "status": "Show the progress of a batch.",
+    "collect": "Write the results, complete or partial, at any time.",
+    "show": "Show one row's question, attempts, steps and answer.",
+    "list": "List the batches in this Redis.",
+    "report": "Write an HTML page with charts: cost, statuses, run times, tokens, errors.",
+    "cancel": "Cancel the queued and running rows; finished rows stay.",
+    "retry": "Retry the rows that did not complete.",
+    "pause": "Start no more runs; runs in flight finish.",
+    "resume": "Resume a paused batch.",
+    "purge": "Delete a batch from Redis, and what it created from the API.",
+    "chat": "Chat with the profile's assistant in the terminal.",
     "worker": "Start a Celery worker.",
     "emulator": "Start the offline API server.",
-    "doctor": "Check settings, Redis, the API and the workers.",
+    "doctor": "Check the settings, Redis, the API and the workers.",
 }
+BROKEN_PIPE = 141
+"""128 plus the number of SIGPIPE, as a shell reports a program whose reader went away."""
 
 
 class Root(click.Group):
-    """Imports a command's module only when it is called, and ends as the contract's exit codes say."""
+    """Imports a command's module only when the command is called, and maps each exception to an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
         return list(MODULE_OF)
@@ -56,39 +58,47 @@ class Root(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in MODULE_OF and not name.startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 -- only for a typo
+
+            close = get_close_matches(name, MODULE_OF)
+            hint = f"Did you mean {' or '.join(close)}?" if close else "`askmill --help` lists the commands."
+            ctx.fail(f"No such command {name!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Without importing them: the summaries stand here, and a test holds them equal."""
+        """List the summaries without importing the commands; a test checks that both are equal."""
         with formatter.section("Commands"):
             formatter.write_dl(list(SUMMARIES.items()))
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
-        """Run and exit; never a traceback but for ASKMILL_LOG_LEVEL=debug."""
+        """Run the command and exit. A traceback is shown only with ASKMILL_LOG_LEVEL=debug."""
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")
         extra["standalone_mode"] = False
         try:
             code = super().main(args, prog_name, **extra)
             sys.stdout.flush()
-        except BaseException as ended:  # noqa: BLE001 -- every ending has its code
-            code = exit_code_for(ended)
+        except BaseException as error:  # noqa: BLE001 -- every exception has its exit code
+            code = exit_code_for(error)
         if code == BROKEN_PIPE:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def run_for_api(words: Sequence[str]) -> int:
-    """Do one command for `import askmill`: its exit code, or what ended it as the exception it is."""
-    code = click.Group.main(askmill, words, "askmill", standalone_mode=False)
+def run_for_api(arguments: Sequence[str]) -> int:
+    """Run one command for `import askmill`. Returns its exit code; its exceptions pass through."""
+    code = click.Group.main(askmill, arguments, "askmill", standalone_mode=False)
     sys.stdout.flush()
     return code if isinstance(code, int) else 0
 
 
-BROKEN_PIPE = 141
-"""128 and SIGPIPE's number, as any other program that was cut off."""
-
-
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _print_version(ctx: click.Context, _: click.Parameter, requested: bool) -> None:
+    if requested:
         from importlib.metadata import version  # noqa: PLC0415 -- 15 ms
 
         click.echo(f"askmill {version('askmill')}")
@@ -99,16 +109,22 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     cls=Root,
     name="askmill",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Try it with nothing installed or configured: askmill run examples/questions.csv --offline",
+    epilog="Try it without any setup: askmill run examples/questions.csv --offline",
 )
 @click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="The version."
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
 )
 def askmill() -> None:
-    """A CSV of questions in, a CSV of answers out: one assistant run a row.
+    """Turn a CSV of questions into a CSV of answers: one assistant run per row.
 
-    Kill it at any time: nothing is lost, nothing is paid twice; the same command goes on. BATCH is an id such
-    as b_7hq2m9; without it the newest is meant, but for cancel and purge. `-` is stdin or stdout.
+    You can kill it at any time: no row is lost and no run is paid twice. Run the same command again to
+    resume. BATCH is an id such as b_7hq2m9; without it most commands take the newest batch (cancel and purge
+    require it). `-` is stdin or stdout.
     """
 
 

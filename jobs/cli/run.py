@@ -10,14 +10,16 @@ from askmill.config.settings import Settings, load_settings
 from askmill.config.text import format_usd
 from askmill.jobs.cli.env_file_consent import consent_of
 from askmill.jobs.cli.exit_codes import say
-from askmill.jobs.cli.options import intake_options, job_options, limits_given, profile_options
+from askmill.jobs.cli.help_groups import CONCURRENCY, RUNNING, GroupedCommand, add_options, option
+from askmill.jobs.cli.options import batch_options, changed_limits, intake_options, profile_options
 from askmill.jobs.cli.result_options import (
     ON_DONE,
+    OUT,
+    RESULTS,
     SHOW_ANSWERS,
-    Given,
+    OptionValues,
+    notify_on_done,
     result_options,
-    tell_on_done,
-    with_result_options,
 )
 from askmill.jobs.display.status_text import retry_command, stall_reason, summary_line
 from askmill.jobs.intake import Intake
@@ -28,7 +30,7 @@ from askmill.jobs.model.models import EMULATOR_MODEL, UNSUCCESSFUL, JobStatus
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
 from askmill.jobs.results import plan_results
 from askmill.jobs.results.collect import default_out
-from askmill.jobs.run.run import Job, Outcome, run
+from askmill.jobs.run.run import RunOutcome, RunSpec, run
 from askmill.jobs.store import Store
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 from askmill.jobs.submit.submit import (
@@ -42,16 +44,20 @@ from askmill.jobs.submit.submit import (
     refuse_unpriced,
 )
 
-ASK_ABOVE_ROWS = 100
+CONFIRM_ABOVE_ROWS = 100
+OFFLINE = option(
+    RUNNING,
+    "--offline",
+    is_flag=True,
+    help="Let the emulator answer, even if an API key is set: no model, no cost.",
+)
 
 
-OFFLINE_IGNORES = "Note: with --offline the emulator answers as {}, which costs nothing; {} ignored."
+def resolve_target(settings: Settings, *, offline: bool = False, trust_env_file: bool = False) -> Target:
+    """The API that the command will use. Warns if its key would travel in plain text.
 
-
-def asked_target(settings: Settings, *, offline: bool = False, trust_env_file: bool = False) -> Target:
-    """The API that the command will ask, with a warning where its key would travel in plain text.
-
-    Raises UsageError when a key is missing or may not go there, before anything is started or stored.
+    Raises:
+        UsageError: the key is missing or may not go there; nothing has been started or stored.
     """
     target = target_of(settings, offline=offline, consent=consent_of(trust_env_file))
     if target.exposed_key is not None:
@@ -59,182 +65,194 @@ def asked_target(settings: Settings, *, offline: bool = False, trust_env_file: b
     return target
 
 
-def without_paid(given: Given) -> Given:
-    """The options as they count with `--offline`: no model and no budget. Says which were left out."""
-    named = ["--model"] if given.get("model") else []
-    named += ["--override model"] if "model" in given.get("overrides", ()) else []
-    named += ["--budget"] if given.get("budget_usd") is not None else []
-    if named:
-        are = " and ".join(named) + (" is" if len(named) == 1 else " are")
-        say(OFFLINE_IGNORES.format(EMULATOR_MODEL, are))
-    return {**given, "model": None, "budget_usd": None}
+def without_paid_options(values: OptionValues) -> OptionValues:
+    """The options as `--offline` uses them: no model and no budget. Prints which ones are ignored."""
+    ignored = ["--model"] if values.get("model") else []
+    ignored += ["--override model"] if "model" in values.get("overrides", ()) else []
+    ignored += ["--budget"] if values.get("budget_usd") is not None else []
+    if ignored:
+        verb = "is" if len(ignored) == 1 else "are"
+        say(
+            f"Note: with --offline the emulator answers as {EMULATOR_MODEL} at no cost; "
+            f"{' and '.join(ignored)} {verb} ignored."
+        )
+    return {**values, "model": None, "budget_usd": None}
 
 
-def order_of(settings: Settings, given: Given, target: Target) -> SubmitRequest:
-    """What the options ask for, checked before the file is read."""
-    given = without_paid(given) if target.offline else given
-    profile = build_profile(given["profile"], profile_options(given), settings.model, offline=target.offline)
+def submit_request(settings: Settings, values: OptionValues, target: Target) -> SubmitRequest:
+    """The options as one request, checked before the file is read."""
+    values = without_paid_options(values) if target.offline else values
+    profile = build_profile(
+        values["profile"], profile_options(values), settings.model, offline=target.offline
+    )
     refuse_unsupported(profile, target.api)
-    order = SubmitRequest(
-        intake=intake_options(given),
+    request = SubmitRequest(
+        intake=intake_options(values),
         profile=profile,
         target=target,
-        limits=limits_given(given),
-        name=given["name"],
-        new=given["new"],
-        reuse_answers=given["reuse_answers"],
+        limits=changed_limits(values),
+        name=values["name"],
+        new=values["new"],
+        reuse_answers=values["reuse_answers"],
         retention_days=settings.retention_days,
     )
-    refuse_unpriced(order, Prices.read(settings.prices))
+    refuse_unpriced(request, Prices.read(settings.prices))
     for warning in warnings(profile):
         say(f"Note: {warning}")
-    return order
+    return request
 
 
-@click.command("run")
+@click.command("run", cls=GroupedCommand)
 @click.argument("file", metavar="FILE")
-@click.option("-o", "--out", metavar="OUT", help="Default: STEM.answers.csv here; - is stdout.")
-@click.option(
-    "--offline", is_flag=True, help="Let the emulator answer, even when a key is set: no model, no cost."
+@OUT
+@add_options(RESULTS)
+@OFFLINE
+@CONCURRENCY
+@option(
+    RUNNING,
+    "--yes",
+    is_flag=True,
+    help="Do not ask for confirmation before a paid run of more than 100 rows.",
 )
-@click.option(
-    "--concurrency", type=click.IntRange(min=1), metavar="N", help="Runs in flight of its own worker."
-)
-@click.option("--yes", is_flag=True, help="Do not ask before a paid run of more than 100 rows.")
 @SHOW_ANSWERS
 @ON_DONE
-@with_result_options
-@job_options
-def run_command(file: str, out: str | None, offline: bool, concurrency: int | None, **given: Any) -> int:
-    """Ask every question of FILE: submit, work, show progress, collect.
+@batch_options
+def run_command(file: str, out: str | None, offline: bool, concurrency: int | None, **values: Any) -> int:
+    """Run a batch from start to end: submit, work, show progress, collect.
 
-    The whole job in one command. Killed half-way, the same command goes on with the same runs. FILE is CSV,
-    JSONL or Parquet; - is stdin.
+    FILE is CSV, JSONL or Parquet; - is stdin. If the command is interrupted or killed, run the same command
+    again to resume: it follows the same runs.
     """
     settings = load_settings()
-    target = asked_target(settings, offline=offline, trust_env_file=given["trust_env_file"])
-    order = order_of(settings, given, target)
+    target = resolve_target(settings, offline=offline, trust_env_file=values["trust_env_file"])
+    request = submit_request(settings, values, target)
     out = out or default_out(file if file != "-" else "stdin")
-    chosen = result_options(given)
-    job = Job(
-        settings=settings,
-        order=order,
-        file=file,
-        plan_of=lambda intake: plan_results(out, intake.spec, chosen, file),
-        agree=lambda intake: _agree(settings, order, intake, given["yes"]),
-        say=say,
-        tell=lambda outcome: _tell(outcome, offline, given["on_done"]),
-        concurrency=concurrency,
-        show_answers=given["show_answers"],
+    results = result_options(values)
+    outcome = run(
+        RunSpec(
+            settings=settings,
+            submit=request,
+            file=file,
+            plan_of=lambda intake: plan_results(out, intake.spec, results, file),
+            confirm=lambda intake: _confirm(settings, request, intake, values["yes"]),
+            say=say,
+            on_outcome=lambda outcome: _print_outcome(outcome, offline, values["on_done"]),
+            concurrency=concurrency,
+            show_answers=values["show_answers"],
+        )
     )
-    return run(job).code
+    return outcome.code
 
 
-def _agree(settings: Settings, order: SubmitRequest, intake: Intake, agreed: bool) -> None:
-    """Before a paid run of many rows on a terminal: the estimate, and a question."""
-    paid = not order.target.offline and intake.rows > ASK_ABOVE_ROWS
-    if agreed or not paid or not (sys.stdin.isatty() and sys.stderr.isatty()):
+def _confirm(settings: Settings, request: SubmitRequest, intake: Intake, confirmed: bool) -> None:
+    """On a terminal, before a paid run of many rows: show the estimate and ask."""
+    paid = not request.target.offline and intake.rows > CONFIRM_ABOVE_ROWS
+    if confirmed or not paid or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    say(estimate_text(estimated_of(Prices.read(settings.prices), order, intake), order))
-    if not click.confirm("Go on?", err=True):
+    say(estimate_text(estimate_request(Prices.read(settings.prices), request, intake), request))
+    if not click.confirm("Continue?", err=True):
         raise UsageError("Nothing was submitted.")
 
 
-def _tell(outcome: Outcome, offline: bool, on_done: str | None) -> None:
-    view, known = outcome.view, outcome.known
-    batch = view.batch.id
-    if known is not None and known.finished:
-        again = f"`{retry_command(view.batch, view.counts)}` asks again what did not complete, --new starts afresh"
-        say(f"{batch} was {view.batch.state} already: nothing was asked ({again}).")
+def _print_outcome(outcome: RunOutcome, offline: bool, on_done: str | None) -> None:
+    view = outcome.view
+    batch, retry = view.batch.id, retry_command(view.batch, view.counts)
+    was_finished = outcome.existing is not None and outcome.existing.finished
+    if was_finished:
+        say(
+            f"{batch} was already {view.batch.state}; no run was started. `{retry}` retries the rows that "
+            "did not complete, --new creates a new batch."
+        )
     say(summary_line(view) + (f" → {outcome.written}" if outcome.written else ""))
-    if outcome.code == 1 and not (known is not None and known.finished):
+    if outcome.code == 1 and not was_finished:
         counts = view.counts.by_status
         bad = ",".join(status for status in JobStatus if status in UNSUCCESSFUL and counts[status])
         hint = f"`askmill collect {batch} --status {bad} -o -` shows why"
         if bad != JobStatus.REJECTED:
-            hint += f", `{retry_command(view.batch, view.counts)}` asks again"
-        say(f"Not every row completed: {hint}.")
+            hint += f", `{retry}` retries them"
+        say(f"Some rows did not complete: {hint}.")
     if outcome.code == 3:
         say(stall_reason(view))
-        say(f"What there is so far: askmill collect {batch}")
-    if known is None or not known.finished:
-        tell_on_done(on_done, view)
+        say(f"`askmill collect {batch}` writes the results so far.")
+    if not was_finished:
+        notify_on_done(on_done, view)
     if offline and outcome.code != 3:
-        click.echo(
-            "The offline emulator answered, not a model. "
-            "For a real one: set OPENAI_API_KEY (or OPENAI_BASE_URL) and leave --offline out.",
-            err=True,
+        say(
+            "The offline emulator answered, not a model. To ask a model, set OPENAI_API_KEY (or "
+            "OPENAI_BASE_URL) and omit --offline."
         )
 
 
-@click.command("submit")
+@click.command("submit", cls=GroupedCommand)
 @click.argument("file", metavar="FILE")
-@job_options
-def submit_command(file: str, **given: Any) -> int:
+@batch_options
+def submit_command(file: str, **values: Any) -> int:
     """Check FILE, store the batch and print its id.
 
-    Only the id goes to stdout. Workers answer it: `askmill worker`.
+    Only the id goes to stdout. Workers process the batch: start one with `askmill worker`.
     """
     settings = load_settings()
-    target = asked_target(settings, trust_env_file=given["trust_env_file"])
-    order = order_of(settings, given, target)
-    with checked(file, order, settings) as intake, redis_url(settings) as url:
-        batch, known, hint = asyncio.run(_submit(url, intake, order))
-    if known is not None:
-        say(_known_text(known))
-    if hint:
-        say(hint)
+    target = resolve_target(settings, trust_env_file=values["trust_env_file"])
+    request = submit_request(settings, values, target)
+    with checked(file, request, settings) as intake, redis_url(settings) as url:
+        batch, existing, stall = asyncio.run(_submit(url, intake, request))
+    if existing is not None:
+        say(_existing_text(existing))
+    if stall:
+        say(stall)
     click.echo(batch)
     return 0
 
 
-async def _submit(url: str, intake: Intake, order: SubmitRequest) -> tuple[str, ExistingBatch | None, str]:
-    """The batch, whether it was known, and why nothing moves, if so."""
+async def _submit(url: str, intake: Intake, request: SubmitRequest) -> tuple[str, ExistingBatch | None, str]:
+    """Returns the batch's id, the batch found by identity if there was one, and why nothing moves, if so."""
     async with await Store.open(url) as store:
-        identity = identity_of(intake, order)
-        known = await find_existing(store, identity, order, say)
-        if order.target.asked is not None and not (known is not None and known.finished):
-            say(order.target.asked)
-        if known is None:
-            batch, known = await find_or_store(store, intake, order, identity, say)
+        identity = identity_of(intake, request)
+        existing = await find_existing(store, identity, request, say)
+        if request.target.asked is not None and not (existing is not None and existing.finished):
+            say(request.target.asked)
+        if existing is None:
+            batch, existing = await find_or_store(store, intake, request, identity, say)
         else:
-            batch = known.batch.id
-        if known is None or not known.finished:
+            batch = existing.batch.id
+        if existing is None or not existing.finished:
             await dispatch_first_rows(store, url)
-        view = await store.status(batch)
-        return batch, known, stall_reason(view)
+        return batch, existing, stall_reason(await store.status(batch))
 
 
-def _known_text(known: ExistingBatch) -> str:
-    batch = known.batch
-    if known.finished:
+def _existing_text(existing: ExistingBatch) -> str:
+    batch = existing.batch
+    if existing.finished:
         return (
-            f"{batch.id} has this file and profile and is {batch.state}: nothing was submitted. "
-            f"`{retry_command(batch, known.counts)}` asks again what did not complete, --new starts afresh."
+            f"{batch.id} has the same file and profile and is {batch.state}; nothing was submitted. "
+            f"`{retry_command(batch, existing.counts)}` retries the rows that did not complete, --new "
+            "creates a new batch."
         )
-    resumed = "; it was paused and has been resumed" if known.resumed else ""
-    return f"{batch.id} has this file and profile and goes on{resumed}."
+    resumed = " It was paused and is now resumed." if existing.resumed else ""
+    return (
+        f"{batch.id} has the same file and profile and is not finished: nothing new was submitted.{resumed}"
+    )
 
 
-def estimated_of(prices: Prices, order: SubmitRequest, intake: Intake) -> Estimate:
-    """From the questions alone."""
+def estimate_request(prices: Prices, request: SubmitRequest, intake: Intake) -> Estimate:
+    """Cost of the batch, estimated from its questions alone."""
     characters = sum(len(intake.spec.question(row.cells)) for row in intake.rows_iter() if row.reject is None)
-    return estimate(prices, order.profile, intake.rows - intake.rejected, characters)
+    return estimate(prices, request.profile, intake.rows - intake.rejected, characters)
 
 
-def estimate_text(estimated: Estimate, order: SubmitRequest) -> str:
-    """For a person, with what it means for the budget."""
-    model = order.profile.model or "the stored assistant's model"
-    written = f"{estimated.completion_low:,} to {estimated.completion_high:,} out"
-    lines = [f"{estimated.rows:,} rows for {model}: about {estimated.prompt_tokens:,} tokens in, {written}."]
+def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:
+    """The estimate in sentences, compared with the budget if there is one."""
+    model = request.profile.model or "the stored assistant's model"
+    output = f"{estimated.completion_low:,} to {estimated.completion_high:,} out"
+    lines = [f"{estimated.rows:,} rows for {model}: about {estimated.prompt_tokens:,} tokens in, {output}."]
     if estimated.low_usd is None or estimated.high_usd is None:
         lines.append(
-            f"The price of {model} is not known; put it into a file and name that in ASKMILL_PRICES."
+            f"The price of {model} is unknown. Put it into a file and set ASKMILL_PRICES to that file."
         )
         return "\n".join(lines)
     lines.append(f"About {format_usd(estimated.low_usd)} to {format_usd(estimated.high_usd)}.")
-    budget = order.limits.get("budget_usd")
+    budget = request.limits.get("budget_usd")
     if budget is not None:
-        kept = "is enough" if budget >= estimated.high_usd else "may not be enough"
-        lines.append(f"The budget of {format_usd(budget)} {kept}.")
+        verdict = "is enough" if budget >= estimated.high_usd else "may not be enough"
+        lines.append(f"The budget of {format_usd(budget)} {verdict}.")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""`python -P -m askmill.jobs.cli.subprocess_main FAULT_FILE COMMAND …`: the other end of askmill/client.py.
+"""`python -P -m askmill.jobs.cli.subprocess_main ERROR_FILE COMMAND …`: the child of askmill/client.py.
 
-Does one command as the console script does it, except that an error is written to FAULT_FILE, by its class,
-and that it ends with the process that called, however that ended.
+Runs one command as the console script does, with two differences: an exception is written to ERROR_FILE as
+JSON, and the process ends when its parent is gone.
 """
 
 import json
@@ -15,24 +15,26 @@ from pathlib import Path
 from askmill.jobs.cli.exit_codes import error_to_json
 from askmill.jobs.cli.root import run_for_api
 
-LOOK_EVERY_S = 1.0
+PARENT_CHECK_S = 1.0
 
 
 def main() -> int:
-    """Returns the command's exit code."""
-    fault_file, *words = sys.argv[1:]
-    threading.Thread(target=_end_with, args=(os.getppid(),), name="askmill-caller", daemon=True).start()
+    """Run the command and return its exit code."""
+    error_file, *arguments = sys.argv[1:]
+    threading.Thread(
+        target=_exit_with_parent, args=(os.getppid(),), name="askmill-parent", daemon=True
+    ).start()
     try:
-        return run_for_api(words)
-    except BaseException as ended:  # noqa: BLE001 -- every ending is told
-        Path(fault_file).write_text(json.dumps(error_to_json(ended)), encoding="utf-8")
+        return run_for_api(arguments)
+    except BaseException as error:  # noqa: BLE001 -- every exception is reported
+        Path(error_file).write_text(json.dumps(error_to_json(error)), encoding="utf-8")
         return 1
 
 
-def _end_with(caller: int) -> None:
-    """A caller that was killed leaves us with another parent; what was begun is stored."""
-    while os.getppid() == caller:
-        time.sleep(LOOK_EVERY_S)
+def _exit_with_parent(parent: int) -> None:
+    """A killed parent leaves this process with another one; what was started is stored."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -1,1 +1,1 @@
-"""Status views as text, panels and pages."""
+"""Status views as text, as a terminal panel and as HTML."""

@@ -1,6 +1,6 @@
-"""A batch as one page that a person looks at: its cost, how it ended, how long runs took, what went wrong.
+"""A batch as one HTML page: cost, statuses, run times, tokens and errors.
 
-rows, streamed ─▶ Tally (numbers only) ─▶ page: HTML, its charts inline SVG; nothing is fetched, no script.
+rows, streamed ─▶ ReportStats (numbers only) ─▶ HTML with inline SVG charts; no script, nothing is loaded.
 """
 
 from array import array
@@ -14,7 +14,7 @@ from typing import Any
 
 from askmill.config.text import count_of, format_duration, format_usd, strip_control
 from askmill.jobs.display.svg_charts import COLOURS, bars, histogram, line, stacked
-from askmill.jobs.model.models import FINISHED, UNFINISHED, JobStatus
+from askmill.jobs.model.models import UNFINISHED, UNSUCCESSFUL, JobStatus
 from askmill.jobs.model.result_fields import result_values
 from askmill.jobs.store.records import RowView, StatusView, iso
 
@@ -23,8 +23,8 @@ LONGEST_TEXT = 160
 
 
 @dataclass
-class Tally:
-    """What the page needs of the rows: about 40 bytes a row, whatever they hold."""
+class ReportStats:
+    """The numbers that the page needs from the rows: about 40 bytes per row, whatever the row holds."""
 
     statuses: Counter[JobStatus] = field(default_factory=Counter)
     durations_s: "array[float]" = field(default_factory=lambda: array("d"))
@@ -39,44 +39,44 @@ class Tally:
 
     def add(self, view: RowView, question: str) -> None:
         """Count one row."""
-        told = view.stored or {}
-        known = dict(zip(("attempts", "prompt", "completion", "took_s"), _numbers(told), strict=True))
+        result = view.stored or {}
+        attempts, prompt, completion, duration_s = _numbers(result)
         self.statuses[view.status] += 1
-        if known["attempts"] is not None:
-            self.attempts[int(known["attempts"])] += 1
-        for name, into in (("prompt", self.prompt), ("completion", self.completion)):
-            if known[name] is not None:
-                into.append(known[name] or 0.0)
-        if (took_s := known["took_s"]) is not None:
-            self.durations_s.append(took_s)
-            self.slowest = sorted([*self.slowest, (took_s, view.row)], reverse=True)[:5]
-        self.steps.update(str(step["type"]) for step in told.get("steps", ()))
-        ended = [attempt["finished_at"] for attempt in told.get("attempts", ()) if attempt.get("finished_at")]
-        self.ended_at.extend(ended[-1:])
-        self._fault(view, str(told.get("error") or ""), question)
-
-    def _fault(self, view: RowView, error: str, question: str) -> None:
+        if attempts is not None:
+            self.attempts[int(attempts)] += 1
+        for value, values in ((prompt, self.prompt), (completion, self.completion)):
+            if value is not None:
+                values.append(value)
+        if duration_s is not None:
+            self.durations_s.append(duration_s)
+            self.slowest = sorted([*self.slowest, (duration_s, view.row)], reverse=True)[:5]
+        self.steps.update(str(step["type"]) for step in result.get("steps", ()))
+        ends = [
+            attempt["finished_at"] for attempt in result.get("attempts", ()) if attempt.get("finished_at")
+        ]
+        self.ended_at.extend(ends[-1:])
+        error = str(result.get("error") or "")
         if error:
             self.errors[error.split(":", maxsplit=1)[0][:60]] += 1
-        if view.status in FINISHED - {JobStatus.COMPLETED} and len(self.bad_rows) < SHOWN_ROWS:
+        if view.status in UNSUCCESSFUL and len(self.bad_rows) < SHOWN_ROWS:
             self.bad_rows.append((view.row, view.status, error, question))
 
 
-def _numbers(told: dict[str, Any]) -> tuple[float | None, ...]:
-    """Attempts, tokens in, tokens out, seconds; None where unknown."""
-    values = result_values(told)
+def _numbers(result: dict[str, Any]) -> tuple[float | None, float | None, float | None, float | None]:
+    """Attempts, input tokens, output tokens, seconds; None where unknown."""
+    values = result_values(result)
     return values[2], values[6], values[7], values[9]
 
 
-async def tallied(view: StatusView, rows: AsyncIterator[RowView]) -> Tally:
-    """Go through the rows once."""
-    tally, spec = Tally(), view.batch.spec
+async def count_rows(view: StatusView, rows: AsyncIterator[RowView]) -> ReportStats:
+    """Read the rows once, as a stream."""
+    stats, spec = ReportStats(), view.batch.spec
     async for row in rows:
-        tally.add(row, spec.question(row.cells))
-    return tally
+        stats.add(row, spec.question(row.cells))
+    return stats
 
 
-def page(view: StatusView, tally: Tally) -> str:
+def report_page(view: StatusView, stats: ReportStats) -> str:
     """The whole HTML document."""
     batch = view.batch
     title = escape(f"{batch.name}: {batch.id}")
@@ -87,19 +87,19 @@ def page(view: StatusView, tally: Tally) -> str:
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>{title}</title><style>{style}</style></head><body><main>",
         f"<h1>{escape(batch.name)}</h1><p class=sub>{_subtitle(view)}</p>",
-        _cards(view, tally),
-        _section("How the rows ended", stacked(_shares(tally))),
+        _cards(view, stats),
+        _section("Rows by status", stacked(_shares(stats))),
         "<div class=grid>",
-        _section("Time of a run, seconds", histogram(tally.durations_s), _times(tally)),
-        _section("Rows finished over time", line(tally.ended_at)),
-        _section("Tokens in a row", histogram(tally.prompt), _spread(tally.prompt, "")),
-        _section("Tokens out a row", histogram(tally.completion), _spread(tally.completion, "")),
-        _section("Attempts a row", bars([(str(n), rows) for n, rows in sorted(tally.attempts.items())])),
-        _section("Steps", bars(tally.steps.most_common(8))),
+        _section("Duration per row, seconds", histogram(stats.durations_s), _times(stats)),
+        _section("Rows finished over time", line(stats.ended_at)),
+        _section("Input tokens per row", histogram(stats.prompt), _spread(stats.prompt, "")),
+        _section("Output tokens per row", histogram(stats.completion), _spread(stats.completion, "")),
+        _section("Attempts per row", bars([(str(n), rows) for n, rows in sorted(stats.attempts.items())])),
+        _section("Steps", bars(stats.steps.most_common(8))),
         "</div>",
-        _errors(tally),
-        _bad_rows(tally),
-        f"<footer>askmill · <code>askmill show {batch.id} ROW</code> tells the story of a row</footer>",
+        _errors(stats),
+        _bad_rows(stats),
+        f"<footer>askmill · <code>askmill show {batch.id} ROW</code> shows one row</footer>",
         "</main></body></html>",
     ]
     return strip_control("\n".join(part for part in parts if part)) + "\n"
@@ -107,15 +107,15 @@ def page(view: StatusView, tally: Tally) -> str:
 
 def _subtitle(view: StatusView) -> str:
     batch = view.batch
-    said = [batch.id, batch.state, batch.model or "stored assistant", f"{batch.api} API at {batch.base_url}"]
-    said.append(f"submitted {str(iso(batch.submitted_at_ms))[:16].replace('T', ' ')} UTC")
-    return " · ".join(escape(part) for part in said)
+    parts = [batch.id, batch.state, batch.model or "stored assistant", f"{batch.api} API at {batch.base_url}"]
+    parts.append(f"submitted {str(iso(batch.submitted_at_ms))[:16].replace('T', ' ')} UTC")
+    return " · ".join(escape(part) for part in parts)
 
 
-def _cards(view: StatusView, tally: Tally) -> str:
+def _cards(view: StatusView, stats: ReportStats) -> str:
     batch, totals = view.batch, view.counts.totals
-    finished = sum(rows for status, rows in tally.statuses.items() if status not in UNFINISHED)
-    cards = [(f"{tally.statuses[JobStatus.COMPLETED]:,} of {batch.rows:,}", "rows completed")]
+    finished = sum(rows for status, rows in stats.statuses.items() if status not in UNFINISHED)
+    cards = [(f"{stats.statuses[JobStatus.COMPLETED]:,} of {batch.rows:,}", "rows completed")]
     if not batch.options.get("offline"):
         cards.append(
             (format_usd(view.counts.cost_usd), "spent" if finished == batch.rows else "spent so far")
@@ -128,7 +128,7 @@ def _cards(view: StatusView, tally: Tally) -> str:
     ]
     if batch.started_at_ms is not None and batch.finished_at_ms is not None:
         cards.append(
-            (format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000), "from first to last")
+            (format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000), "from first run to last")
         )
     return (
         "<div class=cards>" + "".join(f"<div><b>{v}</b><span>{k}</span></div>" for v, k in cards) + "</div>"
@@ -138,31 +138,30 @@ def _cards(view: StatusView, tally: Tally) -> str:
 def _section(title: str, chart: str, note: str = "") -> str:
     if not chart:
         return ""
-    told = f"<p class=note>{note}</p>" if note else ""
-    return f"<section><h2>{title}</h2>{chart}{told}</section>"
+    caption = f"<p class=note>{note}</p>" if note else ""
+    return f"<section><h2>{title}</h2>{chart}{caption}</section>"
 
 
-def _shares(tally: Tally) -> list[tuple[str, int, str]]:
-    return [(status.value, tally.statuses[status], COLOURS[status.value]) for status in JobStatus]
+def _shares(stats: ReportStats) -> list[tuple[str, int, str]]:
+    return [(status.value, stats.statuses[status], COLOURS[status.value]) for status in JobStatus]
 
 
 def _spread(values: Sequence[float], unit: str) -> str:
     if not values:
         return ""
     ordered = sorted(values)
-    late = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
-    return (
-        f"median {median(ordered):,.4g}{unit} · 95 % below {late:,.4g}{unit} · most {ordered[-1]:,.4g}{unit}"
-    )
+    percentile_95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    figures = {"median": median(ordered), "95 % below": percentile_95, "maximum": ordered[-1]}
+    return " · ".join(f"{name} {value:,.4g}{unit}" for name, value in figures.items())
 
 
-def _times(tally: Tally) -> str:
-    slowest = ", ".join(f"{row} ({format_duration(took_s)})" for took_s, row in tally.slowest)
-    return f"{_spread(tally.durations_s, ' s')}<br>slowest rows: {slowest}"
+def _times(stats: ReportStats) -> str:
+    slowest = ", ".join(f"{row} ({format_duration(duration_s)})" for duration_s, row in stats.slowest)
+    return f"{_spread(stats.durations_s, ' s')}<br>slowest rows: {slowest}"
 
 
-def _errors(tally: Tally) -> str:
-    rows = "".join(f"<tr><td>{escape(error)}<td class=n>{n:,}" for error, n in tally.errors.most_common(10))
+def _errors(stats: ReportStats) -> str:
+    rows = "".join(f"<tr><td>{escape(error)}<td class=n>{n:,}" for error, n in stats.errors.most_common(10))
     return (
         f"<section><h2>Errors</h2><table><tr><th>error<th class=n>rows{rows}</table></section>"
         if rows
@@ -170,19 +169,20 @@ def _errors(tally: Tally) -> str:
     )
 
 
-def _bad_rows(tally: Tally) -> str:
-    if not tally.bad_rows:
+def _bad_rows(stats: ReportStats) -> str:
+    if not stats.bad_rows:
         return ""
     rows = "".join(
         f"<tr><td class=n>{row}<td>{status}<td>{_cut(error)}<td>{_cut(question)}"
-        for row, status, error, question in tally.bad_rows
+        for row, status, error, question in stats.bad_rows
     )
-    bad = sum(n for status, n in tally.statuses.items() if status in FINISHED - {JobStatus.COMPLETED})
+    bad = sum(n for status, n in stats.statuses.items() if status in UNSUCCESSFUL)
     more = (
-        f"<p class=note>The first {len(tally.bad_rows)} of {bad:,}.</p>" if bad > len(tally.bad_rows) else ""
+        f"<p class=note>The first {len(stats.bad_rows)} of {bad:,}.</p>" if bad > len(stats.bad_rows) else ""
     )
     head = "<tr><th class=n>row<th>status<th>error<th>question"
-    return f"<section><h2>{count_of(bad, 'row')} did not complete</h2><table>{head}{rows}</table>{more}</section>"
+    title = f"{count_of(bad, 'row')} did not complete"
+    return f"<section><h2>{title}</h2><table>{head}{rows}</table>{more}</section>"
 
 
 def _cut(text: str) -> str:

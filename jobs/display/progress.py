@@ -1,4 +1,4 @@
-"""Progress on stderr: a live panel on a terminal, else one plain line now and then.
+"""Progress on stderr: a live panel on a terminal, otherwise one plain line every ten seconds.
 
 ███████████▓▓▒▒▒░░░░░░   green: completed · red: otherwise finished · cyan: running · dim: queued
 """
@@ -16,9 +16,8 @@ from askmill.jobs.display import status_text
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.store.records import StatusView
 
-LINE_EVERY_S = 10.0
-WINDOW_S = 60.0
-"""Requests a minute are those of the last one."""
+LINE_INTERVAL_S = 10.0
+REQUEST_RATE_WINDOW_S = 60.0
 STYLES = {
     BatchState.QUEUED: "bold",
     BatchState.RUNNING: "bold cyan",
@@ -27,19 +26,20 @@ STYLES = {
     BatchState.DONE: "bold green",
 }
 COLOURS = {"█": "green", "▓": "red", "▒": "cyan", "░": "bright_black"}
-"""Of the terminal's own sixteen, so that they read on light and on dark."""
+"""From the terminal's own sixteen colours, which are readable on a light and on a dark background."""
 
 
 class Progress:
-    """Shows a batch until the block ends. `show` may be called as often as one likes.
+    """Context manager that shows a batch until the block ends; `show` may be called at any rate.
 
-    `workers_start`: a worker is on its way, so that nobody is told to start one.
+    Args:
+        worker_starting: the caller is starting a worker, so the panel does not ask the user to start one.
     """
 
-    def __init__(self, *, workers_start: bool = False) -> None:
-        self._workers_start = workers_start
+    def __init__(self, *, worker_starting: bool = False) -> None:
+        self._worker_starting = worker_starting
         self._live: Any = None
-        self._said_at_s = time.monotonic()
+        self._last_line_s = time.monotonic()
         self._requests: deque[tuple[float, int]] = deque()
 
     def __enter__(self) -> Self:
@@ -58,18 +58,19 @@ class Progress:
             self._live.stop()
 
     def show(self, view: StatusView, answers: Sequence[str] = ()) -> None:
-        """Draw it anew, or, in a pipe, say it when it is time; `answers` scroll by above it."""
-        per_minute = self._per_minute(view)
+        """Redraw the panel, or in a pipe print a line when one is due; `answers` are printed above it."""
+        per_minute = self._requests_per_minute(view)
         for answer in answers:
-            self._say(answer)
+            self._print(answer)
         if self._live is not None:
-            shown = panel(view, self._live.console.width, per_minute, workers_start=self._workers_start)
-            self._live.update(shown, refresh=True)
-        elif time.monotonic() - self._said_at_s >= LINE_EVERY_S:
-            self._said_at_s = time.monotonic()
-            self._say(status_text.plain_line(view))
+            width = self._live.console.width
+            drawing = panel(view, width, per_minute, worker_starting=self._worker_starting)
+            self._live.update(drawing, refresh=True)
+        elif time.monotonic() - self._last_line_s >= LINE_INTERVAL_S:
+            self._last_line_s = time.monotonic()
+            self._print(status_text.log_line(view))
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self._live is not None:
             from rich.text import Text  # noqa: PLC0415
 
@@ -79,35 +80,37 @@ class Progress:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
-    def _per_minute(self, view: StatusView) -> float | None:
-        """Of the batch's requests, over the last minute that was watched; None in its first second."""
+    def _requests_per_minute(self, view: StatusView) -> float | None:
+        """Requests per minute over the last minute that was watched; None in the first second."""
         now_s, requests = time.monotonic(), view.counts.totals.get("requests", 0)
         self._requests.append((now_s, requests))
-        while now_s - self._requests[0][0] > WINDOW_S:
+        while now_s - self._requests[0][0] > REQUEST_RATE_WINDOW_S:
             self._requests.popleft()
         first_s, before = self._requests[0]
         return (requests - before) / (now_s - first_s) * 60 if now_s - first_s >= 1 else None
 
 
-def panel(view: StatusView, width: int, per_minute: float | None, *, workers_start: bool = False) -> Any:
-    """What a terminal shows, as something Rich can draw in `width` columns."""
+def panel(view: StatusView, width: int, per_minute: float | None, *, worker_starting: bool = False) -> Any:
+    """The panel as something Rich can draw in `width` columns."""
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    stands = status_text.stall_reason(view)
-    if workers_start and status_text.waits_for_worker(view):
-        stands = "A worker starts …"
-    drawn = Text(status_text.bar(view, status_text.bar_width(view, width - 1)))
+    stall = status_text.stall_reason(view)
+    if worker_starting and status_text.needs_worker(view):
+        stall = "Starting a worker …"
+    bar = Text(status_text.bar(view, status_text.bar_width(view, width - 1)))
     for mark, colour in COLOURS.items():
-        drawn.highlight_regex(f"{mark}+", colour)
-    drawn.append(status_text.share(view))
+        bar.highlight_regex(f"{mark}+", colour)
+    bar.append(status_text.share(view))
     lines = [
-        Text(status_text.head(view), style=STYLES[view.batch.state], no_wrap=True, overflow="ellipsis"),
-        drawn,
-        Text(status_text.by_status(view)),
-        Text(status_text.pace(view, per_minute)),
+        Text(
+            status_text.header_line(view), style=STYLES[view.batch.state], no_wrap=True, overflow="ellipsis"
+        ),
+        bar,
+        Text(status_text.counts_line(view)),
+        Text(status_text.pace_line(view, per_minute)),
         Text(status_text.money(view)),
-        Text(status_text.anomalies(view)),
-        Text(stands, style="bold"),
+        Text(status_text.anomalies_line(view)),
+        Text(stall, style="bold"),
     ]
     return Group(*(line for line in lines if line.plain))

@@ -1,4 +1,4 @@
-"""One row as a story a person can read: the question, what was tried, what each run did, the answer."""
+"""One row as text or JSON: its question, its attempts with the steps of each run, and its answer."""
 
 import textwrap
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from askmill.config.text import format_duration, format_usd, strip_control
+from askmill.config.text import count_of, format_duration, format_usd, strip_control
 from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step
 from askmill.jobs.model.result_fields import FIELDS
 from askmill.jobs.results.columns import entry_of
@@ -16,60 +16,60 @@ from askmill.jobs.store.records import Batch, RowDetail
 INDENT = "  "
 
 
-def as_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
-    """The row as a line of `--format jsonl` has it."""
+def row_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
+    """The row with the fields of a line of `--format jsonl`."""
     entry = entry_of(detail.view)
-    given = dict(zip(batch.spec.columns, entry.cells, strict=False))
+    cells = dict(zip(batch.spec.columns, entry.cells, strict=False))
     fields = dict(zip(FIELDS, entry.fields(), strict=True))
-    return {"row": entry.row, "input": given, **fields, "steps": orjson.Fragment(entry.steps)}
+    return {"row": entry.row, "input": cells, **fields, "steps": orjson.Fragment(entry.steps)}
 
 
-def story(batch: Batch, detail: RowDetail) -> str:
-    """The whole story as text, harmless to a terminal."""
+def row_text(batch: Batch, detail: RowDetail) -> str:
+    """The row as text, without control codes."""
     view, result = detail.view, detail.view.result
-    parts = [f"{batch.id} row {view.row} of {batch.rows:,}: {view.status}", *_own_id(batch, detail), ""]
-    parts += ["Question", _block(batch.spec.question(view.cells)), ""]
+    parts = [f"{batch.id} row {view.row} of {batch.rows:,}: {view.status}", *_id_line(batch, detail), ""]
+    parts += ["Question", _indent(batch.spec.question(view.cells)), ""]
     if view.status in UNFINISHED:
-        parts += [*_under_way(detail), ""]
+        parts += [*_waiting_lines(detail), ""]
     if result is not None:
-        parts += [*_tried(result), "Answer", _block(result.answer or "(none)")]
+        parts += [*_attempts_lines(result), "Answer", _indent(result.answer or "(none)")]
         if result.error:
             parts += ["", f"Error: {result.error}"]
-        parts += list(_extras(result))
+        parts += list(_citation_and_file_lines(result))
     return strip_control("\n".join(parts).rstrip())
 
 
-def _own_id(batch: Batch, detail: RowDetail) -> list[str]:
+def _id_line(batch: Batch, detail: RowDetail) -> list[str]:
     column = batch.spec.id_column
     return [f"{column}: {batch.spec.cell(column, detail.view.cells)}"] if column else []
 
 
-def _block(text: str) -> str:
+def _indent(text: str) -> str:
     return textwrap.indent(text, INDENT, lambda _: True)
 
 
-def _under_way(detail: RowDetail) -> Iterator[str]:
+def _waiting_lines(detail: RowDetail) -> Iterator[str]:
     if detail.worker:
-        yield f"Worker {detail.worker} has it."
+        yield f"Worker {detail.worker} is processing it."
     elif detail.due_ms:
-        yield f"It waits until {_clock(detail.due_ms / 1000)} (UTC) before the next attempt."
+        yield f"The next attempt starts at {_clock(detail.due_ms / 1000)} UTC."
     else:
-        yield "It waits for a free slot."
+        yield "It is waiting for a free slot."
     if detail.kills:
-        yield f"{detail.kills} workers died while they worked on its functions or its result."
+        yield f"{count_of(detail.kills, 'worker')} died while running its functions or processing its result."
 
 
-def _tried(result: Result) -> Iterator[str]:
+def _attempts_lines(result: Result) -> Iterator[str]:
     for attempt in result.attempts:
         yield _attempt(attempt)
-        began = result.steps_began_at(attempt.number)
+        start = result.steps_began_at(attempt.number)
         for step in result.steps:
             if step.attempt == attempt.number:
-                yield from _step(step, began)
+                yield from _step(step, start)
         yield ""
     if not result.attempts:
-        reused = "the answer of an equal row was taken" if result.answer else "no run was made"
-        yield from (f"No attempt: {reused}.", "")
+        reason = "the answer of an equal row was reused" if result.answer else "no run was created"
+        yield from (f"No attempt: {reason}.", "")
 
 
 def _attempt(attempt: Attempt) -> str:
@@ -93,10 +93,10 @@ def _tokens(prompt: int | None, completion: int | None) -> list[str]:
     return [f"{prompt or 0:,} tokens in, {completion or 0:,} out"]
 
 
-def _step(step: Step, began: float | None) -> Iterator[str]:
+def _step(step: Step, start: float | None) -> Iterator[str]:
     parts = [step.type.replace("_", " "), step.status]
-    if step.started_at is not None and began is not None:
-        parts.append(f"+{max(0.0, step.started_at - began):.1f} s")
+    if step.started_at is not None and start is not None:
+        parts.append(f"+{max(0.0, step.started_at - start):.1f} s")
     parts += _tokens(step.usage.prompt_tokens, step.usage.completion_tokens)
     yield f"{INDENT}• {', '.join(parts)}"
     for name, value in step.details.items():
@@ -105,18 +105,18 @@ def _step(step: Step, began: float | None) -> Iterator[str]:
             yield f"{INDENT * 2}{name}:"
             yield textwrap.indent(text.strip("\n"), INDENT * 3)
         elif value not in (None, "", [], {}):
-            yield f"{INDENT * 2}{name}: {text if text is not None else _short(value)}"
+            yield f"{INDENT * 2}{name}: {text if text is not None else _shorten(value)}"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     return textwrap.shorten(orjson.dumps(value, default=str).decode(), 2000, placeholder=" …")
 
 
-def _extras(result: Result) -> Iterator[str]:
+def _citation_and_file_lines(result: Result) -> Iterator[str]:
     for citation in result.citations:
-        yield f"Citation: {_short(citation)}"
+        yield f"Citation: {_shorten(citation)}"
     for file in result.files:
-        yield f"File: {_short(file)}"
+        yield f"File: {_shorten(file)}"
 
 
 def _clock(at_s: float) -> str:

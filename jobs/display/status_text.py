@@ -1,6 +1,14 @@
-"""What a batch's status looks like in words: a few lines for `status`, the panel and the last word of `run`.
+"""The status of a batch as text: one function per line, for `status`, the panel and the summary of `run`.
 
-Pure: from a StatusView to text. Whatever comes from a file or the API loses its control codes here.
+header_line    b_7hq2m9  questions.csv  running
+bar + share    ████████████▓▓▒▒▒▒░░░░  5 of 12 · 41 %
+counts_line    4 completed · 4 running · 3 queued · 1 failed
+pace_line      1.1 rows/s · under 3 min left · 9 runs · 148 requests (928/min) · 1 worker
+money          410 tokens in, 100 out · $0.01 · about $0.03 in total
+anomalies_line rate limited 3 times · retries: server_error 1
+stall_reason   Paused: budget. Run the same command with a higher --budget to resume.
+
+Pure: from a StatusView to text. Control codes are removed from whatever comes from a file or the API.
 """
 
 from math import ceil, floor, inf
@@ -12,100 +20,112 @@ from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNSUCCESSFUL
 from askmill.jobs.store.eta import TimeLeft
 from askmill.jobs.store.records import NANO, Batch, Counts, StatusView
 
-BAR = {JobStatus.COMPLETED: "█", JobStatus.RUNNING: "▒"}
-OTHER, NOT_YET = "▓", "░"
+COMPLETED_MARK, OTHER_MARK, RUNNING_MARK, QUEUED_MARK = "█", "▓", "▒", "░"
 SHOWN_FIRST = (JobStatus.COMPLETED, JobStatus.RUNNING, JobStatus.QUEUED)
 PAUSED_BY_USER = "by hand"
-"""The reason that `askmill pause` gives."""
-SET_ANEW = (
-    "run the same `askmill run` again; workers of your own: start them with it, then `askmill resume BATCH`."
+"""The reason that `askmill pause` stores."""
+RERUN = (
+    "run the same `askmill run` again; if you run your own workers, restart them with the new setting and "
+    "run `askmill resume BATCH`."
 )
-VALID_KEY = f"Set OPENAI_API_KEY to a valid key and {SET_ANEW}"
+VALID_KEY = f"Set OPENAI_API_KEY to a valid key, then {RERUN}"
 MOVED = (
-    "A batch keeps its address: submit again with the new one (`askmill purge BATCH` deletes this one), or "
-    "`askmill resume BATCH` once the redirect is gone."
+    "A batch keeps its address: submit the file again with the new one (`askmill purge BATCH` deletes this "
+    "batch), or run `askmill resume BATCH` when the redirect is gone."
 )
-ADD_CREDIT = "Add credit or raise the spend limit (the API's plan and billing), then `askmill resume BATCH`."
+ADD_CREDIT = (
+    "Add credit or raise the spend limit in the API's billing settings, then run `askmill resume BATCH`."
+)
 OTHER_MODEL = (
-    "Run again with another --model or ASKMILL_MODEL, or make the model available there and "
+    "Run again with another --model or ASKMILL_MODEL, or make the model available to your account and run "
     "`askmill resume BATCH`."
 )
 ADVICE = (
-    (PAUSED_BY_USER, "`askmill resume BATCH` goes on."),
+    (PAUSED_BY_USER, "Run `askmill resume BATCH` to resume."),
     ("redirected", MOVED),
-    ("proxy_refused", f"Then: {SET_ANEW}"),
-    ("price", "Start the workers with an ASKMILL_PRICES that has it, then `askmill resume BATCH`."),
-    ("budget", "Run the same command with a higher --budget; that goes on."),
+    ("proxy_refused", f"Fix the proxy setting, then {RERUN}"),
+    ("price", "Start the workers with an ASKMILL_PRICES that has it, then run `askmill resume BATCH`."),
+    ("budget", "Run the same command with a higher --budget to resume."),
     ("invalid_api_key", VALID_KEY),
     ("401", VALID_KEY),
-    ("403", "Check the rights of the key, then `askmill resume BATCH`."),
-    ("no assistant", "Submit again with the right --assistant-id; `askmill purge BATCH` deletes this one."),
+    ("403", "Check the permissions of the key, then run `askmill resume BATCH`."),
+    (
+        "no assistant",
+        "Submit the file again with the right --assistant-id; `askmill purge BATCH` deletes this batch.",
+    ),
     ("model", OTHER_MODEL),
-    ("api_unreachable", "Look whether the API answers (`askmill doctor`), then `askmill resume BATCH`."),
+    ("api_unreachable", "Check the API with `askmill doctor`, then run `askmill resume BATCH`."),
 )
+"""A word of the pause reason → what to do about it; the first match counts."""
 
 
 def advice(batch: str, reason: str | None) -> str:
     """What to do about a paused batch."""
     report = report_of_text(reason or "")
     if money_refused(report):
-        return ADD_CREDIT.replace("BATCH", batch)
-    if model_missing(report):
-        return OTHER_MODEL.replace("BATCH", batch)
-    told = (reason or "").lower()
-    found = next((advised for word, advised in ADVICE if word in told), "`askmill resume BATCH` goes on.")
-    return found.replace("BATCH", batch)
+        text = ADD_CREDIT
+    elif model_missing(report):
+        text = OTHER_MODEL
+    else:
+        lower = (reason or "").lower()
+        default = "Fix it, then run `askmill resume BATCH`."
+        text = next((advised for word, advised in ADVICE if word in lower), default)
+    return text.replace("BATCH", batch)
+
+
+def header_line(view: StatusView) -> str:
+    """The batch's id, name and state."""
+    batch = view.batch
+    names = f"{batch.id}  {one_line(batch.name, 60)}"
+    if Path(batch.file).name != batch.name:
+        names += f"  ({one_line(batch.file, 60)})"
+    return f"{names}  {batch.state}"
 
 
 def bar(view: StatusView, width: int) -> str:
-    """Completed, otherwise finished, running and queued rows as shares of `width`."""
+    """Completed, otherwise finished, running and queued rows as shares of `width` characters."""
     rows, counts = max(view.batch.rows, 1), view.counts.by_status
     finished = sum(counts[status] for status in FINISHED)
-    marks = [
-        (BAR[JobStatus.COMPLETED], counts[JobStatus.COMPLETED]),
-        (OTHER, finished),
-        (BAR[JobStatus.RUNNING], finished + counts[JobStatus.RUNNING]),
+    ends = [
+        (COMPLETED_MARK, counts[JobStatus.COMPLETED]),
+        (OTHER_MARK, finished),
+        (RUNNING_MARK, finished + counts[JobStatus.RUNNING]),
     ]
     drawn = ""
-    for mark, upto in marks:
-        drawn += mark * (upto * width // rows - len(drawn))
-    return drawn + NOT_YET * (width - len(drawn))
+    for mark, end in ends:
+        drawn += mark * (end * width // rows - len(drawn))
+    return drawn + QUEUED_MARK * (width - len(drawn))
 
 
-def by_status(view: StatusView) -> str:
-    """The statuses that any row has, the good news first."""
+def share(view: StatusView) -> str:
+    """The finished rows as a count and a percentage, to stand beside the bar."""
+    done, rows = finished_rows(view), view.batch.rows
+    return f"  {done:,} of {rows:,} · {100 * done // max(rows, 1)} %"
+
+
+def bar_width(view: StatusView, width: int) -> int:
+    """The characters that `share` leaves for the bar in a line of `width`: 10 to 100."""
+    return max(10, min(100, width - len(share(view))))
+
+
+def finished_rows(view: StatusView) -> int:
+    """Rows whose status is final."""
+    return view.batch.rows - view.counts.unfinished
+
+
+def counts_line(view: StatusView) -> str:
+    """The number of rows per status, without zeros; completed, running and queued come first."""
     counts = view.counts.by_status
     order = [*SHOWN_FIRST, *(status for status in JobStatus if status not in SHOWN_FIRST)]
     return " · ".join(f"{counts[status]:,} {status}" for status in order if counts[status])
 
 
-def retry_command(batch: Batch, counts: Counts) -> str:
-    """The command that asks again what did not complete; it names statuses that are not its default."""
-    ended = [status for status in JobStatus if status in UNSUCCESSFUL and counts.by_status[status]]
-    asked = [status for status in ended if status is not JobStatus.REJECTED]
-    usual = set(asked) <= set(RETRIED_BY_DEFAULT)
-    return f"askmill retry {batch.id}" + ("" if usual else f" --status {','.join(asked)}")
-
-
-def finished_rows(view: StatusView) -> int:
-    """Rows that will not change any more."""
-    return view.batch.rows - view.counts.unfinished
-
-
-def between(left: TimeLeft) -> str:
-    """`3 to 8 min left`, in the unit in which the later end reads well."""
-    units = ((120, 1, "s"), (2 * 3600, 60, "min"), (48 * 3600, 3600, "h"), (inf, 86400, "days"))
-    size, unit = next((size, unit) for limit, size, unit in units if left.high_s <= limit)
-    low, high = floor(left.low_s / size), ceil(left.high_s / size)
-    return f"{low:,} to {high:,} {unit} left" if low else f"under {high:,} {unit} left"
-
-
-def pace(view: StatusView, requests_per_minute: float | None = None) -> str:
-    """How fast it goes, how long it will go on, and who works."""
+def pace_line(view: StatusView, requests_per_minute: float | None = None) -> str:
+    """Rows per second, time left, runs, requests and workers."""
     runs, requests = view.counts.totals.get("runs", 0), view.counts.totals.get("requests", 0)
     parts = [f"{view.rows_per_s:.1f} rows/s"] if view.rows_per_s else []
     if view.time_left is not None:
-        parts.append(between(view.time_left))
+        parts.append(format_time_left(view.time_left))
     parts += [count_of(runs, "run"), count_of(requests, "request")]
     if requests_per_minute is not None:
         parts[-1] += f" ({requests_per_minute:,.0f}/min)"
@@ -114,48 +134,60 @@ def pace(view: StatusView, requests_per_minute: float | None = None) -> str:
     return " · ".join(parts)
 
 
+def format_time_left(left: TimeLeft) -> str:
+    """`3 to 8 min left`, in the largest unit that suits the upper bound."""
+    units = ((120, 1, "s"), (2 * 3600, 60, "min"), (48 * 3600, 3600, "h"), (inf, 86400, "days"))
+    size, unit = next((size, unit) for limit, size, unit in units if left.high_s <= limit)
+    low, high = floor(left.low_s / size), ceil(left.high_s / size)
+    return f"{low:,} to {high:,} {unit} left" if low else f"under {high:,} {unit} left"
+
+
 def money(view: StatusView) -> str:
-    """Tokens and dollars, spent and, by what the finished rows took, still to come."""
+    """Tokens and dollars so far, the total expected from the finished rows, and the budget."""
     totals, done = view.counts.totals, finished_rows(view)
-    known = "prompt" in totals or "completion" in totals
-    parts = [f"{totals.get('prompt', 0):,} tokens in, {totals.get('completion', 0):,} out"] if known else []
+    has_usage = "prompt" in totals or "completion" in totals
+    parts = (
+        [f"{totals.get('prompt', 0):,} tokens in, {totals.get('completion', 0):,} out"] if has_usage else []
+    )
     cost = view.counts.cost_usd
     if cost is not None:
         parts.append(format_usd(cost))
         if done and view.counts.unfinished:
-            parts.append(f"about {format_usd(cost / done * view.batch.rows)} in all")
+            parts.append(f"about {format_usd(cost / done * view.batch.rows)} in total")
     if view.batch.limits.budget_usd is not None:
-        assumed = totals.get("assumed_nano", 0) / NANO
-        untold = f" ({format_usd(assumed)} of it assumed for runs of unknown cost)" if assumed else ""
-        parts.append(f"budget {format_usd(view.batch.limits.budget_usd)}{untold}")
+        assumed_usd = totals.get("assumed_nano", 0) / NANO
+        assumed = (
+            f" ({format_usd(assumed_usd)} of it assumed for runs of unknown cost)" if assumed_usd else ""
+        )
+        parts.append(f"budget {format_usd(view.batch.limits.budget_usd)}{assumed}")
     return " · ".join(parts)
 
 
-def anomalies(view: StatusView) -> str:
-    """What went otherwise than planned; empty when nothing did."""
+def anomalies_line(view: StatusView) -> str:
+    """Rate limits, retries, unconfirmed creates and late runs; empty when there were none."""
     totals = view.counts.totals
     retries = {name.partition(":")[2]: n for name, n in totals.items() if name.startswith("retries:") and n}
-    parts = [f"asked to wait {count_of(totals['throttled'], 'time')}"] if totals.get("throttled") else []
+    parts = [f"rate limited {count_of(totals['throttled'], 'time')}"] if totals.get("throttled") else []
     if retries:
-        parts.append("repeated: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
+        parts.append("retries: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
     if totals.get("unknown_creates"):
-        parts.append(f"{count_of(totals['unknown_creates'], 'create')} whose fate is unknown (docs/apis.md)")
+        parts.append(f"{count_of(totals['unknown_creates'], 'unconfirmed create')} (docs/apis.md)")
     if totals.get("late_runs"):
         parts.append(f"{count_of(totals['late_runs'], 'late run')} cancelled")
     return " · ".join(parts)
 
 
-def waits_for_worker(view: StatusView) -> bool:
-    """Whether rows could be asked, were anybody there."""
+def needs_worker(view: StatusView) -> bool:
+    """Whether rows could be processed if a worker were alive."""
     return view.batch.state in {BatchState.QUEUED, BatchState.RUNNING} and not view.workers
 
 
 def stall_reason(view: StatusView) -> str:
-    """Why nothing moves and what to do; empty while something does."""
+    """Why the batch makes no progress and what to do; empty while it does."""
     batch = view.batch
     if batch.state is BatchState.PAUSED:
         reason = one_line(batch.paused_reason or "no reason given", 400)
-        return f"Paused: {_cause(batch, reason.rstrip('.'))}. {advice(batch.id, batch.paused_reason)}"
+        return f"Paused: {_pause_cause(batch, reason.rstrip('.'))}. {advice(batch.id, batch.paused_reason)}"
     if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
         return ""
     if view.workers:
@@ -163,74 +195,62 @@ def stall_reason(view: StatusView) -> str:
     if view.other_workers:
         other = view.other_workers[0]
         return strip_control(
-            f"No worker asks {batch.api} at {batch.base_url}; one on {other.host} asks {other.api} at "
+            f"No worker uses {batch.api} at {batch.base_url}; one on {other.host} uses {other.api} at "
             f"{other.base_url}. Start one with ASKMILL_API={batch.api} and OPENAI_BASE_URL={batch.base_url}."
         )
-    nobody = "No worker is alive"
+    fact = "No worker is alive"
     if batch.state is BatchState.CANCELLED:
-        nobody += f" to see how {count_of(view.counts.unfinished, 'row')} ended"
+        fact += f" to record how {count_of(view.counts.unfinished, 'row')} ended"
     if batch.options.get("offline"):
-        return f"{nobody}: the same `askmill run` as before goes on."
-    return f"{nobody}: start one with `askmill worker`, or `askmill run` the same file."
+        return f"{fact}: run the same `askmill run` again to resume."
+    return f"{fact}: start one with `askmill worker`, or use `askmill run` with the same file."
 
 
-def _cause(batch: Batch, reason: str) -> str:
-    """Why it is paused: the API's words, and what they are about where that is known."""
+def _pause_cause(batch: Batch, reason: str) -> str:
+    """The API's words, introduced by their meaning where it is known."""
     report = report_of_text(batch.paused_reason or "")
     if money_refused(report):
-        return f"the API refuses to work for want of money ({reason})"
+        return f"the account at the API has no credit or has reached a spend limit ({reason})"
     if model_missing(report):
         return f"the API does not have the model {one_line(batch.model, 80)} ({reason})"
     return reason
 
 
-def head(view: StatusView) -> str:
-    """Which batch it is, and its state."""
-    batch = view.batch
-    named = f"{batch.id}  {one_line(batch.name, 60)}"
-    if Path(batch.file).name != batch.name:
-        named += f"  ({one_line(batch.file, 60)})"
-    return f"{named}  {batch.state}"
-
-
-def share(view: StatusView) -> str:
-    """How much of it is finished, to stand beside the bar."""
-    done, rows = finished_rows(view), view.batch.rows
-    return f"  {done:,} of {rows:,} · {100 * done // max(rows, 1)} %"
-
-
-def bar_width(view: StatusView, width: int) -> int:
-    """What `share` leaves of a line, within reason."""
-    return max(10, min(100, width - len(share(view))))
-
-
 def status_lines(view: StatusView, width: int = 80) -> list[str]:
     """The whole status, line by line."""
     lines = [
-        head(view),
+        header_line(view),
         bar(view, bar_width(view, width)) + share(view),
-        by_status(view),
-        pace(view),
+        counts_line(view),
+        pace_line(view),
         money(view),
-        anomalies(view),
+        anomalies_line(view),
         stall_reason(view),
     ]
     return [text for text in lines if text]
 
 
-def plain_line(view: StatusView) -> str:
-    """The status for a log: one line, as it stands in a pipe now and then."""
-    parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", by_status(view), pace(view)]
+def log_line(view: StatusView) -> str:
+    """The status as one line, for a log or a pipe."""
+    parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", counts_line(view), pace_line(view)]
     cost = view.counts.cost_usd
-    parts += [format_usd(cost) if cost is not None else "", anomalies(view), stall_reason(view)]
+    parts += [format_usd(cost) if cost is not None else "", anomalies_line(view), stall_reason(view)]
     return f"{view.batch.id}: " + " · ".join(part for part in parts if part)
 
 
 def summary_line(view: StatusView) -> str:
-    """What came of a batch, in one line."""
+    """The outcome of a batch in one line."""
     batch, totals = view.batch, view.counts.totals
-    parts = [by_status(view)]
+    parts = [counts_line(view)]
     if batch.started_at_ms is not None and batch.finished_at_ms is not None:
         parts.append(f"in {format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
     parts += [count_of(totals.get("runs", 0), "run"), money(view)]
     return f"{batch.id} {batch.state}: " + " · ".join(part for part in parts if part)
+
+
+def retry_command(batch: Batch, counts: Counts) -> str:
+    """The command that retries what did not complete; it names statuses that are not retried by default."""
+    ended = [status for status in JobStatus if status in UNSUCCESSFUL and counts.by_status[status]]
+    retried = [status for status in ended if status is not JobStatus.REJECTED]
+    by_default = set(retried) <= set(RETRIED_BY_DEFAULT)
+    return f"askmill retry {batch.id}" + ("" if by_default else f" --status {','.join(retried)}")

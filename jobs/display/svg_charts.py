@@ -1,4 +1,4 @@
-"""A few charts as inline SVG: numbers in, text out. Colours go by CSS, so that they suit light and dark."""
+"""Charts as inline SVG: numbers in, text out. CSS sets the colours, for light and dark."""
 
 from collections.abc import Sequence
 from html import escape
@@ -17,49 +17,49 @@ COLOURS = {
     "running": "#56b4e9",
     "queued": "#c9d3dc",
 }
-"""Of the palette of Okabe and Ito, which colour-blind people can tell apart."""
+"""From the palette of Okabe and Ito, whose colours colour-blind people can distinguish."""
 
 
 def _svg(body: str, label: str, height: int = HEIGHT + FOOT) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role=img aria-label="{escape(label)}">{body}</svg>'
 
 
-def _text(x: float, y: float, said: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
-def _rect(x: float, y: float, size: tuple[float, float], said: str, look: str) -> str:
+def _rect(x: float, y: float, size: tuple[float, float], title: str, style: str) -> str:
     width, height = size
-    place = f'x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"'
-    return f"<rect {place} {look}><title>{escape(said)}</title></rect>"
+    position = f'x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"'
+    return f"<rect {position} {style}><title>{escape(title)}</title></rect>"
 
 
 def stacked(shares: Sequence[tuple[str, int, str]]) -> str:
-    """One bar of (name, count, colour), with a legend that has the counts."""
+    """One stacked bar of (name, count, colour) parts, with the counts in a legend."""
     total = sum(count for _, count, _ in shares) or 1
     x, parts, legend = 0.0, [], []
     for name, count, colour in shares:
         if count:
-            width, said = WIDTH * count / total, f"{name} {count:,} ({100 * count / total:.3g} %)"
-            parts.append(_rect(x, 0, (width, 12), said, f'fill="{colour}"'))
-            legend.append(f'<span><i style="background:{colour}"></i>{said}</span>')
+            width, label = WIDTH * count / total, f"{name} {count:,} ({100 * count / total:.3g} %)"
+            parts.append(_rect(x, 0, (width, 12), label, f'fill="{colour}"'))
+            legend.append(f'<span><i style="background:{colour}"></i>{label}</span>')
             x += width
     return _svg("".join(parts), "rows by status", 12) + f"<p class=legend>{''.join(legend)}</p>"
 
 
 def _nice_step(span: float, bins: int) -> float:
-    """1, 2 or 5 times a power of ten, so that the edges are round."""
+    """1, 2 or 5 times a power of ten, which gives round bin edges."""
     raw = span / bins
     power = 10.0 ** floor(log10(raw))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= raw)
 
 
 def histogram(values: Sequence[float]) -> str:
-    """How often each size comes; what is beyond the 99th percentile is in the last bar."""
+    """Frequencies of the values; those beyond the 99th percentile are in the last bar."""
     if not values:
         return ""
     ordered = sorted(values)
@@ -94,7 +94,7 @@ def _axis(most: float, ends: tuple[str, str]) -> str:
 
 
 def bars(counts: Sequence[tuple[str, int]]) -> str:
-    """A bar a name, with its count."""
+    """One bar per name, with its count."""
     if not counts:
         return ""
     most, wide, parts = max(count for _, count in counts) or 1, WIDTH / max(3, len(counts)), []
@@ -107,7 +107,7 @@ def bars(counts: Sequence[tuple[str, int]]) -> str:
 
 
 def line(times_s: Sequence[float]) -> str:
-    """How many had ended by when; the first is at the left edge."""
+    """The number of ends over time; the first end is at the left edge."""
     if len(times_s) < 2:
         return ""
     ordered = sorted(times_s)

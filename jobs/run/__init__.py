@@ -1,1 +1,1 @@
-"""The `run` use case: watch a batch, keep a worker alive, notify, check health."""
+"""The `run` use case: watch a batch, supervise its worker, notify at its end; and the checks of `doctor`."""

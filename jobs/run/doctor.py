@@ -1,6 +1,6 @@
-"""Looks at everything a batch needs and says what is wrong: settings, Redis, the API, the workers.
+"""The checks of `doctor`: settings, Redis, the workers, the proxy and the API.
 
-Each finding has the exit code it leads to: 0 well, 2 a setting, 3 something unreachable.
+Each finding has the exit code it leads to: 0 no fault, 2 a bad setting, 3 something cannot be reached.
 """
 
 import sys
@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from askmill.config.proxies import environment, excepted, proxy_for
 from askmill.config.settings import BadSetting, Settings, load_settings
-from askmill.config.text import safe_text
+from askmill.config.text import count_of, safe_text
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, target_of
 from askmill.jobs.model.errors import AskmillError, UsageError
@@ -20,121 +20,123 @@ from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.redis_errors import address
 
-SETTING, UNREACHABLE = 2, 3
+SETTING_FAULT = 2
 PROBE_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; with code 0 it is well, or worth knowing."""
+    """The result of one check; code 0 means that it passed."""
 
-    what: str
-    said: str
+    check: str
+    message: str
     code: int = 0
 
     def __str__(self) -> str:
         mark = "ok   " if self.code == 0 else "FAULT"
-        return safe_text(f"{mark} {self.what}: {self.said}")
+        return safe_text(f"{mark} {self.check}: {self.message}")
 
 
-async def examine(consent: Consent = NO_CONSENT) -> list[Finding]:
-    """Everything in order; a fault of the settings ends it, for nothing else can be looked at then."""
+async def run_checks(consent: Consent = NO_CONSENT) -> list[Finding]:
+    """Run all checks. A bad setting ends them, because the others need the settings."""
     try:
         settings = load_settings()
         Prices.read(settings.prices)
-    except BadSetting as bad:
-        return [Finding("settings", sentence, SETTING) for sentence in str(bad).splitlines()]
+    except BadSetting as fault:
+        return [Finding("settings", sentence, SETTING_FAULT) for sentence in str(fault).splitlines()]
     python = ".".join(str(part) for part in sys.version_info[:3])
-    findings = [Finding("settings", f"read without fault (Python {python}, data in {settings.data_dir})")]
+    findings = [Finding("settings", f"valid (Python {python}, data in {settings.data_dir})")]
     try:
         target = target_of(settings, asks=False)
-    except UsageError as refused:
-        findings.append(Finding("api", str(refused), SETTING))
+    except UsageError as fault:
+        findings.append(Finding("api", str(fault), SETTING_FAULT))
         target = None
-    findings += [finding async for finding in _redis(settings, target)]
+    findings += [finding async for finding in _check_redis(settings, target)]
     if target is not None:
-        findings.append(_way(target))
+        findings.append(_check_proxy(target))
         if findings[-1].code == 0:
-            findings.append(await _api(settings, consent))
+            findings.append(await _check_api(settings, consent))
     return findings
 
 
-def _way(target: Target) -> Finding:
-    """Which way all requests to the API take."""
-    known = environment()
+def _check_proxy(target: Target) -> Finding:
+    variables = environment()
     try:
-        proxy = proxy_for(target.base_url, known)
-    except BadSetting as bad:
-        return Finding("proxy", str(bad), SETTING)
+        proxy = proxy_for(target.base_url, variables)
+    except BadSetting as fault:
+        return Finding("proxy", str(fault), SETTING_FAULT)
     if proxy is not None:
         return Finding("proxy", f"requests to {target.base_url} go through {proxy}")
-    named = " (NO_PROXY names it)" if excepted(target.base_url, known) else ""
-    return Finding("proxy", f"requests to {target.base_url} go directly, without a proxy{named}")
+    exception = " (NO_PROXY names it)" if excepted(target.base_url, variables) else ""
+    return Finding("proxy", f"requests to {target.base_url} go directly, without a proxy{exception}")
 
 
-async def _redis(settings: Settings, target: Target | None) -> AsyncIterator[Finding]:
-    where = "embedded" if settings.redis_url is None else address(settings.redis_url.get_secret_value())
+async def _check_redis(settings: Settings, target: Target | None) -> AsyncIterator[Finding]:
+    name = "embedded" if settings.redis_url is None else address(settings.redis_url.get_secret_value())
     try:
         with redis_url(settings) as url:
             async with await Store.open(url) as store:
-                yield Finding("redis", f"{where} answers (batches: {len(await store.list_batches()):,})")
-                for finding in await _server(url):
+                batches = len(await store.list_batches())
+                yield Finding("redis", f"{name} answers (batches: {batches:,})")
+                for finding in await _check_redis_server(url):
                     yield finding
-                yield await _workers(store, settings, target)
+                yield await _check_workers(store, settings, target)
     except AskmillError as error:
         yield Finding("redis", str(error), error.exit_code)
 
 
-async def _server(url: str) -> list[Finding]:
-    """How that Redis is set up, where it matters to us."""
+async def _check_redis_server(url: str) -> list[Finding]:
+    """Settings of the Redis server that could lose batches or stop Celery."""
     async with Redis.from_url(url) as redis:
-        told = await redis.info()
+        info = await redis.info()
     findings = []
-    if told.get("redis_mode") == "cluster":
-        findings.append("is a Cluster, which Celery cannot use: name a single Redis in ASKMILL_REDIS_URL")
-    if told.get("maxmemory") and told.get("maxmemory_policy") != "noeviction":
-        findings.append(
-            f"may throw away batches when it is full (maxmemory-policy {told['maxmemory_policy']}): "
-            "set it to noeviction"
+    if info.get("redis_mode") == "cluster":
+        message = "is a Cluster, which Celery does not support. Set ASKMILL_REDIS_URL to a single Redis."
+        findings.append(Finding("redis", message, SETTING_FAULT))
+    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
+        message = (
+            f"may evict batches when its memory is full (maxmemory-policy {info['maxmemory_policy']}). Set "
+            "maxmemory-policy to noeviction."
         )
-    faults = [Finding("redis", fault, SETTING) for fault in findings]
-    if not told.get("aof_enabled"):
-        faults.append(
-            Finding("redis", "keeps no AOF: its crash would lose the last minutes (appendonly yes)")
-        )
-    return faults
+        findings.append(Finding("redis", message, SETTING_FAULT))
+    if not info.get("aof_enabled"):
+        message = "has no AOF: if it crashes, the last minutes are lost. Set appendonly to yes."
+        findings.append(Finding("redis", message))
+    return findings
 
 
-async def _workers(store: Store, settings: Settings, target: Target | None) -> Finding:
+async def _check_workers(store: Store, settings: Settings, target: Target | None) -> Finding:
     alive = await store.workers()
     matching = [
-        card for card in alive if target and (card.api, card.base_url) == (target.api, target.base_url)
+        worker
+        for worker in alive
+        if target and (worker.api, worker.base_url) == (target.api, target.base_url)
     ]
     if matching:
-        slots = sum(card.slots for card in matching)
-        return Finding("workers", f"{len(matching)} alive for {matching[0].api}, {slots} runs at once")
+        slots = sum(worker.slots for worker in matching)
+        return Finding("workers", f"{len(matching)} alive for {matching[0].api}, {count_of(slots, 'slot')}")
     if alive:
         other = alive[0]
         return Finding(
             "workers",
-            f"{len(alive)} alive, but for {other.api} at {other.base_url}: they do not take batches of these "
-            "settings. Start one with `askmill worker` here.",
+            f"{len(alive)} alive, but for {other.api} at {other.base_url}, so they do not process batches of "
+            "these settings. Start one with `askmill worker` here.",
         )
     hint = "`askmill run` starts its own" if settings.redis_url is None else "`askmill worker` starts one"
     return Finding("workers", f"none is alive; {hint}")
 
 
-async def _api(settings: Settings, consent: Consent) -> Finding:
+async def _check_api(settings: Settings, consent: Consent) -> Finding:
     try:
         target = target_of(settings, consent=consent)
-    except UsageError as refused:
-        return Finding("api", str(refused), SETTING)
+    except UsageError as fault:
+        return Finding("api", str(fault), SETTING_FAULT)
     key, organization, project = target.key, target.organization, target.project
     async with make_client(
         key, target.base_url, organization, project, PROBE_TIMEOUT_S, target.environ
-    ) as api_client:
+    ) as client:
         try:
-            await probe(api_client, target.api)
+            await probe(client, target.api)
         except AskmillError as error:
             return Finding("api", str(error), error.exit_code)
     return Finding("api", f"{target.base_url} answers ({target.api})")

@@ -1,8 +1,8 @@
-"""The whole job in one command: check, start what is missing, submit or find again, watch, collect, stop.
+"""The `run` use case: check the file, start what is missing, submit or resume, watch, collect, stop.
 
-check the file ─▶ Redis (embedded: started) ─▶ known and finished? ─yes─▶ write the results again
-                    emulator (offline)            │no
-                                                  └▶ store ─▶ a worker, unless one is alive ─▶ follow ─▶ write
+check the file ─▶ Redis (embedded: start) ─▶ already finished? ─yes─▶ write the results again
+                  emulator (offline)           │no
+                                               └▶ store ─▶ a worker, unless one is alive ─▶ watch ─▶ write
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from askmill.jobs.model.errors import Interrupted, LocalFault
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results import Plan
 from askmill.jobs.results.collect import collect
-from askmill.jobs.run.watch import Answers, exit_code, watch
+from askmill.jobs.run.watch import NewAnswers, exit_code, watch
 from askmill.jobs.run.worker_supervisor import WorkerSupervisor
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
@@ -44,164 +44,173 @@ from askmill.jobs.submit.submit import (
     identity_of,
 )
 
-Agree = Callable[[Intake], None]
-"""Asks the person before money is spent; raises UsageError when the answer is no."""
-
 
 @dataclass(frozen=True)
-class Outcome:
-    """How it ended: `written` names the results, empty when the batch has paused."""
+class RunOutcome:
+    """The end of one `run`.
+
+    `written` is the result file; None for stdout and for a paused batch. `existing` is the batch that the
+    command resumed or found finished; None for a new batch. `code` is the exit code.
+    """
 
     view: StatusView
     written: Path | None
-    known: ExistingBatch | None
+    existing: ExistingBatch | None
     code: int
 
 
-Tell = Callable[[Outcome], None]
-"""Says how it ended, as soon as that is known: what was started takes a moment to stop."""
-
-
 @dataclass(frozen=True)
-class Job:
-    """One `run`: the order, where the results go, and what its own worker is told."""
+class RunSpec:
+    """What one `run` does.
+
+    `confirm` asks the user before money is spent, and raises UsageError if the answer is no. `on_outcome` is
+    called as soon as the outcome is known, because stopping the local services takes a moment.
+    """
 
     settings: Settings
-    order: SubmitRequest
+    submit: SubmitRequest
     file: str
     plan_of: Callable[[Intake], Plan]
-    agree: Agree
+    confirm: Callable[[Intake], None]
     say: Say
-    tell: Tell
+    on_outcome: Callable[[RunOutcome], None]
     concurrency: int | None = None
     show_answers: bool = False
 
 
-def run(job: Job) -> Outcome:
-    """Do it all; what was started is stopped however this ends.
+def run(spec: RunSpec) -> RunOutcome:
+    """Run a batch from start to end. What was started here is stopped, however the run ends.
 
-    Raises InputFaults and UsageError before anything is stored, Unavailable, and Interrupted.
+    Raises:
+        InputFaults: the file has faults; nothing was stored.
+        UsageError: an option or a setting is wrong; nothing was stored.
+        Unavailable: Redis, the API or a local service cannot be reached.
+        Interrupted: Ctrl-C or SIGTERM.
     """
-    with checked(job.file, job.order, job.settings) as intake:
-        return _Running(job, intake, job.plan_of(intake)).run()
+    with checked(spec.file, spec.submit, spec.settings) as intake:
+        return _Run(spec, intake, spec.plan_of(intake)).run()
 
 
-class _Running:
-    """The state of one `run`: what is to be stopped, and the batch once there is one."""
+class _Run:
+    """The state of one `run`: its services, and the batch as soon as there is one."""
 
-    def __init__(self, job: Job, intake: Intake, plan: Plan) -> None:
-        self._job, self._intake, self._plan = job, intake, plan
-        self._order = job.order
+    def __init__(self, spec: RunSpec, intake: Intake, plan: Plan) -> None:
+        self._spec, self._intake, self._plan = spec, intake, plan
+        self._request = spec.submit
         self._batch: str | None = None
-        self._outcome: Outcome | None = None
+        self._outcome: RunOutcome | None = None
         self._emulator: ServiceLease | None = None
 
-    def run(self) -> Outcome:
-        """From the start of the servers to their end."""
+    def run(self) -> RunOutcome:
+        """Start the services, do the work, stop the services."""
         try:
             with interruptible(), ExitStack() as stack:
-                url = self._started(stack)
+                url = self._start_services(stack)
                 self._outcome = asyncio.run(self._work(url, stack))
-                self._job.tell(self._outcome)
+                self._spec.on_outcome(self._outcome)
         except KeyboardInterrupt:
             if self._outcome is None:
                 raise Interrupted(self._batch) from None
         assert self._outcome is not None
         return self._outcome
 
-    def _started(self, stack: ExitStack) -> str:
-        """Start Redis and the emulator side by side; returns Redis' address."""
-        settings = self._job.settings
-        redis = None if settings.redis_url else self._joined(RedisService(settings.data_dir), stack)
-        if self._order.target.offline:
-            self._emulator = self._joined(EmulatorService(settings.data_dir), stack)
-            target = replace(self._order.target, base_url=self._emulator.address())
-            self._order = replace(self._order, target=target)
+    def _start_services(self, stack: ExitStack) -> str:
+        """Start Redis and the emulator side by side, where they are needed; returns Redis' address."""
+        settings = self._spec.settings
+        redis = None
+        if settings.redis_url is None:
+            redis = stack.enter_context(ServiceLease(RedisService(settings.data_dir)))
+        if self._request.target.offline:
+            self._emulator = stack.enter_context(ServiceLease(EmulatorService(settings.data_dir)))
+            target = replace(self._request.target, base_url=self._emulator.address())
+            self._request = replace(self._request, target=target)
         if redis is not None:
             return redis.wait_ready()
         assert settings.redis_url is not None
         return settings.redis_url.get_secret_value()
 
-    def _joined(self, service: RedisService | EmulatorService, stack: ExitStack) -> ServiceLease:
-        return stack.enter_context(ServiceLease(service))
-
-    async def _work(self, url: str, stack: ExitStack) -> Outcome:
+    async def _work(self, url: str, stack: ExitStack) -> RunOutcome:
         async with await Store.open(url) as store:
-            identity = identity_of(self._intake, self._order)
-            known = await find_existing(store, identity, self._order, self._job.say)
-            self._batch = None if known is None else known.batch.id
-            if known is not None and known.finished:
-                view = await store.status(known.batch.id)
+            identity = identity_of(self._intake, self._request)
+            existing = await find_existing(store, identity, self._request, self._spec.say)
+            self._batch = None if existing is None else existing.batch.id
+            if existing is not None and existing.finished:
+                view = await store.status(existing.batch.id)
             else:
-                if self._order.target.asked is not None:
-                    self._job.say(self._order.target.asked)
-                fleet = await self._manned(store, known, stack)
+                if self._request.target.asked is not None:
+                    self._spec.say(self._request.target.asked)
+                supervisor = await self._ensure_worker(store, existing, stack)
                 if self._batch is None:
-                    # Another command may have come first while the person was asked.
-                    self._batch, known = await find_or_store(
-                        store, self._intake, self._order, identity, self._job.say
+                    # Another command may have stored the batch while the user was asked.
+                    self._batch, existing = await find_or_store(
+                        store, self._intake, self._request, identity, self._spec.say
                     )
-                    self._refuse_moved(known)
-                view = await self._followed(store, url, fleet, self._batch)
+                    self._check_address(existing)
+                view = await self._watch(store, url, supervisor, self._batch)
             written = None
             if view.batch.state is not BatchState.PAUSED:
                 written = (await collect(store, view.batch.id, self._plan)).path
-            return Outcome(view, written, known, exit_code(view))
+            return RunOutcome(view, written, existing, exit_code(view))
 
-    async def _manned(self, store: Store, known: ExistingBatch | None, stack: ExitStack) -> WorkerSupervisor:
-        """Somebody who can ask: the workers alive, else one of ours, which boots while the file is stored.
+    async def _ensure_worker(
+        self, store: Store, existing: ExistingBatch | None, stack: ExitStack
+    ) -> WorkerSupervisor:
+        """Start a worker if none is alive for this API; it boots while the file is stored.
 
         Raises UsageError and LocalFault before anything is stored.
         """
-        target = self._order.target
-        self._refuse_moved(known)
-        cards = await store.workers()
-        alone = not any((card.api, card.base_url) == (target.api, target.base_url) for card in cards)
-        if alone:
+        target = self._request.target
+        self._check_address(existing)
+        workers = await store.workers()
+        needs_worker = not any(
+            (worker.api, worker.base_url) == (target.api, target.base_url) for worker in workers
+        )
+        if needs_worker:
             check_way(target)
-        if known is None:
-            self._job.agree(self._intake)
-        fleet = self._fleet(stack)
-        if alone:
-            fleet.reinforce()
+        if existing is None:
+            self._spec.confirm(self._intake)
+        supervisor = WorkerSupervisor(
+            self._start_worker, stack, self._spec.settings.data_dir / "logs" / "worker.log"
+        )
+        if needs_worker:
+            supervisor.start_worker()
         if (
             self._emulator is not None
             and await asyncio.to_thread(self._emulator.wait_ready) != target.base_url
         ):
-            raise LocalFault("The emulator's port was taken while it started; run the same command again.")
-        return fleet
-
-    def _refuse_moved(self, known: ExistingBatch | None) -> None:
-        if known is not None and known.batch.base_url != self._order.target.base_url:
             raise LocalFault(
-                f"The emulator answered at {known.batch.base_url} when {known.batch.id} was submitted, and "
-                "another program has that port now. End it, or start afresh with --new."
+                "Another program took the emulator's port while it started. Run the same command again."
+            )
+        return supervisor
+
+    def _check_address(self, existing: ExistingBatch | None) -> None:
+        """A batch keeps its address; the emulator may have had to take another port since."""
+        if existing is not None and existing.batch.base_url != self._request.target.base_url:
+            raise LocalFault(
+                f"{existing.batch.id} was submitted with the emulator at {existing.batch.base_url}, and "
+                "another program uses that port now. Stop that program, or create a new batch with --new."
             )
 
-    def _fleet(self, stack: ExitStack) -> WorkerSupervisor:
-        target, concurrency = self._order.target, self._job.concurrency
+    def _start_worker(self) -> AbstractContextManager[Child]:
+        """The worker finds its Redis from the same settings as this process."""
+        target, concurrency = self._request.target, self._spec.concurrency
         arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
+        variables = target.environment
+        if target.offline:
+            variables |= without_proxy(target.base_url, environment())
+        return worker_process(self._spec.settings.data_dir, arguments, variables)
 
-        def start() -> AbstractContextManager[Child]:
-            # What Redis it works on it finds out itself, as we did.
-            told = target.environment
-            if target.offline:
-                told |= without_proxy(target.base_url, environment())
-            return worker_process(self._job.settings.data_dir, arguments, told)
-
-        return WorkerSupervisor(start, stack, self._job.settings.data_dir / "logs" / "worker.log")
-
-    async def _followed(self, store: Store, url: str, fleet: WorkerSupervisor, batch: str) -> StatusView:
-        """Until nothing more is to come."""
+    async def _watch(self, store: Store, url: str, supervisor: WorkerSupervisor, batch: str) -> StatusView:
+        """Show progress and keep a worker alive until the batch is over."""
         view = await store.status(batch)
         if view.workers:
             await dispatch_first_rows(store, url)
-        answers = (
-            Answers(store, batch, since_start=not finished_rows(view)) if self._job.show_answers else None
-        )
-        with Progress(workers_start=True) as progress:
-            async for now in watch(store, batch, manned=True):
-                view = now
+        answers = None
+        if self._spec.show_answers:
+            answers = NewAnswers(store, batch, since_start=not finished_rows(view))
+        with Progress(worker_starting=True) as progress:
+            async for current in watch(store, batch, worker_expected=True):
+                view = current
                 progress.show(view, await answers.lines() if answers else ())
-                fleet.watch(view)
+                supervisor.check(view)
         return view

@@ -1,4 +1,4 @@
-"""Looks at a batch until nothing more is to come: for `run`, `collect --wait` and `status --watch`."""
+"""Polls a batch until it is over: for `run`, `collect --wait` and `status --watch`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,59 +9,65 @@ from askmill.jobs.model.models import FINISHED, STATUS_OF_BYTE, BatchState, JobS
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
 
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 1.0
+MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 1.0
 
 
-async def watch(store: Store, batch: str, *, manned: bool = False) -> AsyncIterator[StatusView]:
-    """Views of the batch, the last one when it `is_over`. Short batches are looked at more often."""
-    wait_s = FIRST_LOOK_S
+async def watch(store: Store, batch: str, *, worker_expected: bool = False) -> AsyncIterator[StatusView]:
+    """Yield views of the batch; the last one `is_over`. The interval grows from 0.05 to 1 second."""
+    interval_s = MIN_INTERVAL_S
     while True:
         view = await store.status(batch)
         yield view
-        if is_over(view, manned=manned):
+        if is_over(view, worker_expected=worker_expected):
             return
-        await asyncio.sleep(wait_s)
-        wait_s = min(LONGEST_LOOK_S, wait_s * 1.1)
+        await asyncio.sleep(interval_s)
+        interval_s = min(MAX_INTERVAL_S, interval_s * 1.1)
 
 
-class Answers:
-    """What has been answered since the last look, as lines to scroll by; `since_start`: from the first on."""
+class NewAnswers:
+    """The rows that finished since the last refresh, as lines.
 
-    MOST = 5
-    """Lines a look; more could not be read."""
+    With `since_start` the first refresh includes all rows that have finished by then; without it, none.
+    """
+
+    MAX_LINES = 5
+    """Lines per refresh; more could not be read."""
 
     def __init__(self, store: Store, batch: str, *, since_start: bool) -> None:
         self._store, self._batch = store, batch
         self._before: str | None = "" if since_start else None
 
     async def lines(self) -> list[str]:
-        """The newest rows that ended, and how many more did."""
+        """The last rows that finished, after a line with the number of the others."""
         after = await self._store.statuses(self._batch)
         before, self._before = self._before, after
         if before is None or before == after:
             return []
         pairs = enumerate(zip_longest(before, after), 1)
-        ended = [row for row, (was, now) in pairs if was != now and STATUS_OF_BYTE[now] in FINISHED]
-        shown = [await self._line(row) for row in ended[-self.MOST :]]
-        return ([f"… {len(ended) - len(shown):,} more"] if len(ended) > len(shown) else []) + shown
+        finished = [row for row, (old, new) in pairs if old != new and STATUS_OF_BYTE[new] in FINISHED]
+        shown = [await self._line(row) for row in finished[-self.MAX_LINES :]]
+        omitted = len(finished) - len(shown)
+        return ([f"… {omitted:,} more"] if omitted else []) + shown
 
     async def _line(self, row: int) -> str:
         view = (await self._store.row(self._batch, row)).view
         question = one_line((await self._store.batch(self._batch)).spec.question(view.cells), 50)
-        told = view.stored or {}
-        return one_line(f"{row} {view.status}: {question} → {told.get('answer') or told.get('error') or ''}")
+        result = view.stored or {}
+        answer = result.get("answer") or result.get("error") or ""
+        return one_line(f"{row} {view.status}: {question} → {answer}")
 
 
-def is_over(view: StatusView, *, manned: bool = False) -> bool:
-    """Done; or paused or cancelled, and what is in flight has ended or nobody is there to end it.
+def is_over(view: StatusView, *, worker_expected: bool = False) -> bool:
+    """Whether nothing more will happen to the batch by itself.
 
-    `manned`: whoever asks starts a worker where none is alive, so a cancelled batch comes to its end.
+    It is done; or it is paused or cancelled, and its runs in flight have ended or no worker is alive to end
+    them. `worker_expected`: the caller starts a worker if none is alive, which ends a cancelled batch.
     """
     counts, state = view.counts, view.batch.state
     if state is BatchState.DONE:
         return True
     if state is BatchState.CANCELLED:
-        return not counts.unfinished or not (view.workers or manned)
+        return not counts.unfinished or not (view.workers or worker_expected)
     return state is BatchState.PAUSED and not (counts.by_status[JobStatus.RUNNING] and view.workers)
 
 
