@@ -81,7 +81,7 @@ async def outputs(functions: Functions | None, *calls: tuple[str, str], limit_s:
 
 
 async def test_calls_run_in_parallel_and_sync_ones_off_the_loop(functions: Functions) -> None:
-    """Two calls that wait for each other both end, while the loop goes on."""
+    """Two calls that wait for each other both end, while the loop runs."""
     assert await outputs(functions, ("meet", '{"name": "a"}'), ("meet", '{"name": "b"}')) == ["a", "b"]
 
 

@@ -1,4 +1,4 @@
-"""From the end of a job to its result: every attempt counted once, sums of what is known, ids of the last."""
+"""From a row's final state to its result: every attempt counted once, sums of known numbers, ids of the last run."""
 
 from dataclasses import replace
 from typing import Any
@@ -67,7 +67,7 @@ def test_a_row_refused_at_its_second_attempt_has_the_first_ones_ids() -> None:
 
 
 def test_a_run_that_could_not_be_read_is_counted_as_unknown() -> None:
-    """It was paid for, whatever became of it."""
+    """It was paid for."""
     (attempt,) = ended_row(POLLING).attempts
 
     assert (attempt.run_id, attempt.status, attempt.started_at, attempt.finished_at) == (

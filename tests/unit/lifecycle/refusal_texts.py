@@ -1,4 +1,4 @@
-"""What servers say when money is refused or a model is unknown, each with its source; and what only sounds so."""
+"""Errors of servers that refuse for money or do not know a model, with their sources; and similar errors."""
 
 import json
 

@@ -43,7 +43,7 @@ NOT_THERE = RequestFailed(NOW, jitter=1.0, error=RUN_NOT_FOUND)
     ],
 )
 def test_a_run_that_did_not_complete_is_recorded_as_it_ended(state: JobState, run: Run) -> None:
-    """Its tokens count, whatever became of the row."""
+    """Its tokens count, however the row ends."""
     assert advance(replace(state, ended_run=run), AnswerRead(NOW), P).state.ended_run == run
 
 
@@ -96,7 +96,7 @@ def test_the_last_attempt_but_one_is_followed_by_the_last() -> None:
     ],
 )
 def test_a_new_attempt_says_why_and_keeps_the_rows_own(run: Run, error: str, reason: str) -> None:
-    """The whole text in the ledger, the code in the counters; conversation and earlier attempts stay."""
+    """The record has the whole message, the counters the code; conversation and earlier attempts stay."""
     state = replace(READING, ended_run=run, attempt=2, attempts_before_retry=1, shared_thread=True)
     again = advance(state, AnswerRead(NOW), P)
 
@@ -114,7 +114,7 @@ def test_a_continued_attempt_records_why_it_was_cut() -> None:
 
 
 def test_a_refusal_for_money_costs_no_attempt_and_pauses_with_the_apis_message() -> None:
-    """The ledger has the attempt, the row's limit moves on, the reason is what the API said."""
+    """The attempt is recorded and does not count against the limit; the reason is the API's message."""
     broke = Run("run_1", "failed", error_code="insufficient_quota", error_message="pay: now")
     decision = advance(replace(READING, ended_run=broke), AnswerRead(NOW), P)
 
@@ -164,7 +164,7 @@ def test_messages_about_money_or_an_unknown_model_pause_whatever_the_code(
 
 
 def test_a_row_whose_own_model_is_unknown_fails_at_once() -> None:
-    """`--override model`: one attempt, and the batch goes on; money is still everybody's."""
+    """`--override model`: one attempt, and the batch continues; a refusal for money still pauses it."""
     unknown = Run("run_1", "failed", error_code="server_error", error_message=NO_MODEL)
     own = RetryPolicy(row_overrides=frozenset({"model"}))
     finish = finish_of(advance(replace(READING, ended_run=unknown), AnswerRead(NOW), own))

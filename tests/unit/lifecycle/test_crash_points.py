@@ -55,7 +55,7 @@ def _unharmed_steps(outcomes: Script, policy: RetryPolicy) -> int:
 
 
 def _scripts(steps: int) -> Iterator[Script]:
-    """One kill; two; a kill in the step of a fault or any later one."""
+    """One kill; two; a kill in the step of an error or in a later one."""
     ok = ("ok",)
     for at, kill in product(range(steps), KILLS):
         yield ok * at + (kill,)

@@ -117,7 +117,7 @@ def test_a_rows_own_items_are_no_duplicate_run(run: Run) -> None:
 
 
 def test_a_row_that_ends_with_an_unconfirmed_create_is_counted() -> None:
-    """Cancelled, or unreadable for an hour, after a create whose fate nobody knows: it may have cost."""
+    """Cancelled, or unreadable for an hour, after a create without a reply: it may have cost money."""
     lost = advance(
         replace(SENT, create_sent_at=NOW), RequestFailed(NOW, error=NO_REPLY, request=RequestKind.CREATE), P
     ).state
@@ -135,7 +135,7 @@ def test_a_row_that_ends_with_an_unconfirmed_create_is_counted() -> None:
 
 
 def test_a_run_with_usage_data_keeps_it_when_it_is_gone() -> None:
-    """Its messages are gone before they were read: what it has cost is known all the same."""
+    """Its messages are gone before they were read; its cost is known."""
     ended = replace(ENDED, usage=Usage(100, 50))
     reading, missing = (
         replace(READING, ended_run=ended),
@@ -166,7 +166,7 @@ def test_the_duplicate_check_is_given_up_after_a_few_failures() -> None:
 
 
 def test_a_lost_create_is_searched_until_its_time_limit_then_reserved_searched_and_repeated() -> None:
-    """The wait ends with the limit; the repeat goes through the shared limits; a last look comes before it."""
+    """The wait ends with the limit; the repeat waits for the rate limits; one more search precedes it."""
     nothing = LookupDone(NOW, jitter=1.0, lookup=RunLookup(LookupKind.NOTHING))
     early = advance(SENT, nothing, P)
     assert early.action == RecoverRun(after_s=0.5)
@@ -204,7 +204,7 @@ def test_a_lost_create_is_searched_until_its_time_limit_then_reserved_searched_a
 
 @pytest.mark.parametrize(("repeated", "listed"), [(True, False), (False, True)])
 def test_unknown_creates_are_counted_once_and_only_where_nothing_lists_runs(repeated, listed) -> None:
-    """A list that does not show the run knows; a second repeat of the same attempt is the same unknown."""
+    """A complete list without the run proves that there is none; a second repeat is the same unknown create."""
     nothing = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING, complete_list=listed))
     decision = advance(replace(SENT, create_unconfirmed=True, create_repeated=repeated), nothing, P)
 
@@ -214,7 +214,7 @@ def test_unknown_creates_are_counted_once_and_only_where_nothing_lists_runs(repe
 
 @pytest.mark.parametrize("sent_at", [NOW - 60, NOW - 59])
 def test_a_cancelled_row_waits_for_an_unconfirmed_create_no_longer_than_it_may_take(sent_at) -> None:
-    """Before the limit it looks on; then the row is cancelled. In doubt already, it is cancelled at once."""
+    """Before the limit it searches on; then the row is cancelled. Already unconfirmed, it is cancelled at once."""
     nothing = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING))
     stopping = replace(SENT, cancel_reason=CancelReason.USER, create_sent_at=sent_at)
     decision = advance(stopping, nothing, P)
@@ -322,7 +322,7 @@ def test_a_foreign_lock_is_waited_for_within_the_deadline(deadline_s, most_s) ->
 
 
 def test_a_lock_met_by_a_repeated_create_belongs_to_the_first_create() -> None:
-    """Ours is running: look for it on the thread, do not create again."""
+    """The row has a run: search the thread for it, do not create again."""
     lock = RequestFailed(
         NOW, jitter=1.0, error=ApiError(400, code="conversation_locked"), request=RequestKind.CREATE
     )
@@ -350,7 +350,7 @@ def test_an_incomplete_run_without_a_reason_says_incomplete() -> None:
 
 
 def test_an_answer_is_read_as_often_as_it_takes() -> None:
-    """A paid answer is not given up for a few faults in reading it."""
+    """A paid answer is not given up for a few failed reads."""
     decision = advance(
         replace(READING, failures=9), RequestFailed(NOW, error=NO_REPLY, request=RequestKind.READ), P
     )
@@ -375,7 +375,7 @@ def test_an_earlier_attempts_run_that_still_locks_the_thread_is_waited_for() -> 
     [(JobState(), Reserve), (SENT, RecoverRun), (POLLING, PollRun), (READING, ReadAnswer)],
 )
 def test_the_next_worker_continues_where_the_last_one_was(state: JobState, action: type) -> None:
-    """What may have been paid for is looked for, what exists is followed, what has ended is read."""
+    """A run that may exist is searched for, one that exists is polled, one that has ended is read."""
     assert isinstance(advance(state, Claimed(NOW), P).action, action)
 
 

@@ -133,7 +133,7 @@ def test_a_404_in_the_duplicate_check_drops_no_answer() -> None:
 
 
 def test_a_404_in_the_search_for_a_lost_create_changes_no_state() -> None:
-    """The thread is kept, and looked at again until the create's time limit and the grace are over."""
+    """The thread is kept and searched again until the create's time limit and the grace are over."""
     lost = advance(SENT, at(0, NO_REPLY, RequestKind.CREATE), P).state
     first = advance(lost, at(1, RUN_NOT_FOUND), P)
     assert isinstance(first.action, RecoverRun)
@@ -150,7 +150,7 @@ def test_a_404_in_the_search_for_a_lost_create_changes_no_state() -> None:
 
 
 def test_a_server_that_lists_no_runs_gets_the_create_again_after_the_limit_and_it_is_counted() -> None:
-    """404 to every look: when the time limit and the grace are over, one more look, then the create, counted."""
+    """404 to every search: after the time limit and the grace, one more search, then the create, counted."""
     missing = replace(SENT, failures=9, failing_since=NOW, not_found_since=NOW)
     over = advance(missing, at(56, NO_ROUTE), P)
     assert (over.action, over.state.create_unconfirmed, over.state.phase) == (Reserve(), True, Phase.NEW)
@@ -220,7 +220,7 @@ def test_outputs_that_never_arrive_fail_the_row() -> None:
 
 @pytest.mark.parametrize("state", [POLLING, READING, CALLING_TOOLS])
 def test_the_hour_begins_with_the_first_request_after_a_claim(state: JobState) -> None:
-    """Runs left overnight are not given up at the first fault of the morning."""
+    """Runs left overnight are not given up at the first failure of the morning."""
     morning = advance(replace(state, failing_since=NOW), Claimed(NOW + 30_000), P).state
     decision = advance(morning, at(30_000, BUSY), P)
 
@@ -256,7 +256,7 @@ def test_failures_before_the_answer_do_not_count_for_reading_it() -> None:
 
 @pytest.mark.parametrize("error", [BUSY, ApiError(None), ApiError(429), ApiError(None, sent=False)])
 def test_unconfirmed_outputs_are_checked_until_a_check_succeeds(error: ApiError) -> None:
-    """On Responses their submission is paid for: a look that failed is no leave to submit again."""
+    """On Responses a submission costs money: a failed check does not allow another one."""
     assert isinstance(advance(CALLING_TOOLS, at(0, error), P).action, RecoverSubmit)
 
 
@@ -272,7 +272,7 @@ def test_a_run_whose_outputs_were_refused_is_polled_from_then_on() -> None:
 
 
 def test_a_create_is_in_time_for_two_seconds() -> None:
-    """Its lost reply is looked for from `sent_at` on: later, that would be too short."""
+    """A lost reply is searched for from `create_sent_at` on: sent later, the search would be too short."""
     assert in_time(SENT, (SENT.create_sent_at or 0.0) + SEND_WITHIN_S)
     assert not in_time(SENT, (SENT.create_sent_at or 0.0) + SEND_WITHIN_S + 0.01)
 
@@ -286,7 +286,7 @@ def test_a_delayed_create_is_marked_again() -> None:
 
 
 def test_a_delayed_repeat_is_searched_once_more() -> None:
-    """The first create's run may have come meanwhile; it is counted as unknown once."""
+    """The first create's run may have arrived meanwhile; it is counted as unknown once."""
     held = advance(replace(SENT, create_repeated=True), CreateSkipped(NOW + 70), P)
     assert (held.action, held.state.create_unconfirmed) == (RecoverRun(), True)
 

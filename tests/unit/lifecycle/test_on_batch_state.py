@@ -70,7 +70,7 @@ def test_batch_state_and_decision(
 
 @pytest.mark.parametrize("repeated", [False, True])
 def test_an_unsent_create_is_confirmed_absent_but_an_earlier_one_is_not(repeated: bool) -> None:
-    """There is no run to look for, unless this create was a repeat of one that may have been carried out."""
+    """There is no run to search for, unless this create repeats one that may have been carried out."""
     state = replace(SENT, create_repeated=repeated)
 
     assert without_create(Decision(state, CreateRun())) == replace(
@@ -85,7 +85,7 @@ def test_an_unsent_create_is_confirmed_absent_but_an_earlier_one_is_not(repeated
 
 
 def test_an_unconfirmed_create_of_a_paused_batch_is_searched_and_not_repeated() -> None:
-    """Each time it is fed there is one look; a run that has landed is followed, else the row rests for 30 s."""
+    """Each dispatch makes one search; a run that has arrived is polled, else the row waits for 30 s."""
     rests = replace(SENT, phase=Phase.NEW, create_unconfirmed=True, create_sent_at=NOW - 60)
     claimed = apply_batch_state(advance(rests, Claimed(NOW), P), PAUSED, Claimed(NOW), P)
     assert (claimed.action, claimed.state) == (RecoverRun(), replace(rests, phase=Phase.CREATE_SENT))
@@ -104,7 +104,7 @@ def test_an_unconfirmed_create_of_a_paused_batch_is_searched_and_not_repeated() 
 
 
 def test_a_repeat_that_a_pause_prevented_is_counted_when_it_is_sent() -> None:
-    """`unknown_creates` tells of creates that were really repeated: not before, and once."""
+    """`unknown_creates` counts creates that were repeated: not before, and once."""
     nothing = LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING))
     first = advance(replace(SENT, create_unconfirmed=True), nothing, P)
     assert first.unknown_create
@@ -128,7 +128,7 @@ def test_a_repeat_that_a_pause_prevented_is_counted_when_it_is_sent() -> None:
     ],
 )
 def test_pause_in_each_phase(state: JobState, action: Action) -> None:
-    """What is not paid for goes back, what may be is looked at later, what is goes on; nothing is forgotten."""
+    """Without a run the row is released; a run that may exist is searched for later; one that exists is polled."""
     decision = advance(state, PauseRequested(NOW), P)
 
     assert (decision.action, decision.state) == (action, state)

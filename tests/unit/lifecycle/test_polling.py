@@ -56,7 +56,7 @@ def test_every_wait_is_finite_and_ends_in_a_poll(
 def test_the_next_poll_never_comes_earlier_for_a_run_seen_later(
     ended: list[list[float]], seen: list[float]
 ) -> None:
-    """Of two runs that were both seen running, the one seen at the higher age is not looked at sooner."""
+    """Of two running runs, the one seen at the higher age is not polled sooner."""
     times = _taught(ended)
     nexts = [seen_s + times.next_look_s(seen_s, seen_s) for seen_s in seen] if ended else []
     assert nexts == sorted(nexts)
@@ -64,13 +64,13 @@ def test_the_next_poll_never_comes_earlier_for_a_run_seen_later(
 
 
 def test_a_poll_follows_a_poll_only_after_a_while() -> None:
-    """A run just seen running is not looked at again at once."""
+    """A run just seen running is not polled again at once."""
     times = _taught([[9.9, 10.0]] * 20)
     assert times.next_look_s(10.1, 10.1) > 0.05
 
 
 def test_of_many_runs_of_one_age_a_few_are_polled_for_all() -> None:
-    """Before anything is known, two look at an age and the others wait for news."""
+    """Before a run has ended, two are polled at an age and the others wait for their result."""
     times = RunTimes()
     polls = [times.next_look_s(FIRST_POLL_S) == 0 for _ in range(50)]
     assert sum(polls) == SCOUTS
@@ -82,7 +82,7 @@ def test_a_servers_hint_counts_until_a_run_has_ended() -> None:
 
 
 def test_runs_of_one_length_are_polled_once_at_their_end() -> None:
-    """Thirty runs of 30 s: the next is looked at within 3 % behind its end, and not before."""
+    """Thirty runs of 30 s: the next is polled within 3 % after its end, and not before."""
     times = _taught([[29.9, 30.1]] * 30)
     assert 29.9 <= times.next_look_s(0.0) <= 30.9
 
@@ -93,7 +93,7 @@ def test_runs_of_one_length_are_polled_once_at_their_end() -> None:
 def test_reported_whole_seconds_narrow_the_bounds_of_polls(
     reported_s: float | None, expected: tuple[float, float]
 ) -> None:
-    """A server's times help where they agree with our looks, and are passed over where they do not."""
+    """A server's times are used where they agree with the polls, and ignored where they do not."""
     assert ended_between(20.0, 32.0, reported_s) == expected
 
 
@@ -136,14 +136,14 @@ def test_the_estimated_shares_are_probabilities(observed: list[tuple[float, floa
 @settings(max_examples=30, deadline=None)
 @given(reports)
 def test_a_plan_is_sorted_and_bounded(observed: list[tuple[float, float, bool]]) -> None:
-    """Its looks follow one another, and no more of them are made than there are places."""
+    """Its polls are in order, and no more than there are places."""
     plan = _observed(observed)._plan
     assert list(plan) == sorted(set(plan))
     assert len(plan) <= MOST_PLACES + 1
 
 
 def test_runs_still_running_delay_the_polls_of_a_wave() -> None:
-    """Of 500 runs begun at once the fastest has ended: the others are known to last, and are left alone."""
+    """Of 500 runs started at once the fastest has ended: the others are polled later."""
     plans = []
     for others in (0, 500):
         times = RunTimes()
@@ -170,7 +170,7 @@ def test_a_few_ends_beyond_the_plan_require_a_new_plan() -> None:
 
 
 def test_of_many_waiting_runs_one_in_fifty_is_polled() -> None:
-    """Two scouts of a thousand may both be slow by chance: the more wait, the more look."""
+    """Two scouts of a thousand may both be slow by chance: the more wait, the more are polled."""
     times = RunTimes()
     for _ in range(SCOUTS):
         assert times.next_look_s(10.0, 9.0) == 0
@@ -197,7 +197,7 @@ LOGNORMAL = "lognormal, median 30 s, sigma 0.5"
     ],
 )
 def test_a_batch_needs_few_polls(batch: str, shape: str, worth: float, polls: float, delay: float) -> None:
-    """Looks a run and the median delay of simulated batches of one wave or many, first runs included."""
+    """Polls a run and the median delay, in simulated batches of one wave or many, first runs included."""
     jitter: Draw = SHAPES[shape]
     seen = ours(jitter, worth, SCENES[batch])
     assert seen.looks <= polls

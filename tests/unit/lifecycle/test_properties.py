@@ -1,4 +1,4 @@
-"""Properties of the lifecycle over random histories: faults of every kind, kills, pauses, cancels at any time."""
+"""Properties of the lifecycle over random histories: errors of every kind, kills, pauses, cancels at any time."""
 
 from collections import deque
 
@@ -116,7 +116,7 @@ PROMISES = (
 @settings(max_examples=1500, deadline=None)
 @given(worlds)
 def test_every_promise_holds_in_every_history(world: Simulation) -> None:
-    """All of PROMISES, in thousands of histories of faults, kills, pauses and cancels."""
+    """All of PROMISES, in thousands of histories of errors, kills, pauses and cancels."""
     world.play()
     for promise in PROMISES:
         promise(world)

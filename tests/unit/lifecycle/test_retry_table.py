@@ -151,7 +151,7 @@ def test_some_errors_have_the_same_class_for_every_request(
 
 @pytest.mark.parametrize("request_kind", RequestKind)
 def test_every_5xx_is_retried_or_looked_up(request_kind: RequestKind) -> None:
-    """Whatever number a proxy makes up: read again, or look first where a run may have been made."""
+    """Any number: read again, or search first where a run may have been created."""
     paid = (
         ErrorClass.REPLY_LOST
         if request_kind in {RequestKind.CREATE, RequestKind.SUBMIT}
@@ -186,7 +186,7 @@ def test_a_refused_override_fails_the_row(error: ApiError, override: str) -> Non
 
 
 def test_a_row_with_its_own_model_still_has_the_batchs_errors() -> None:
-    """Only an unknown model is its own; a wrong key is everybody's."""
+    """Only an unknown model fails the row; a wrong key pauses the batch."""
     assert classify(ApiError(401), RequestKind.CREATE, frozenset({"model"})) is ErrorClass.BATCH
 
 
@@ -243,7 +243,7 @@ def test_a_deleted_vector_store_is_recognized_by_its_id(error: ApiError, missing
     ],
 )
 def test_transient_errors_of_a_download_are_retried(error: ApiError, transient: bool) -> None:
-    """Trouble passes; a file that is missing or too large stays so."""
+    """A missing or too large file is not retried."""
     assert is_transient(error) is transient
 
 

@@ -57,7 +57,7 @@ from tests.unit.lifecycle.states import (
 
 
 def test_outputs_without_a_reply_are_checked_before_they_are_submitted_again() -> None:
-    """Lost, locked or throttled: look first where they may have arrived; submit again where they have not."""
+    """Lost, locked or throttled: check first where they may have arrived; submit again where they have not."""
     lost = advance(
         CALLING_TOOLS, RequestFailed(NOW, jitter=1.0, error=NO_REPLY, request=RequestKind.SUBMIT), P
     )
@@ -100,7 +100,7 @@ def test_outputs_are_stored_before_they_are_submitted() -> None:
 
 
 def test_outputs_refused_because_the_run_has_ended_end_nothing() -> None:
-    """The run is looked at: what it says decides."""
+    """The run is polled, and its status decides."""
     text = 'Runs in status "expired" do not accept tool outputs.'
     late = advance(
         CALLING_TOOLS, RequestFailed(NOW, error=ApiError(400, message=text), request=RequestKind.SUBMIT), P
@@ -129,7 +129,7 @@ def test_outputs_refused_for_what_they_are_end_the_run_and_fail_the_row() -> Non
     [(40.0, 99.0, 40.0), (None, 99.0, 159.0), (None, None, 600.0)],
 )
 def test_the_deadline_is_ours_or_the_apis_and_a_minute_or_ten_minutes(deadline_s, lifetime_s, due_s) -> None:
-    """Looks go no further than it; past it there is one more, and what still runs then is asked to end."""
+    """No poll is planned past it; after it there is one more, and a run still running is cancelled."""
     policy = RetryPolicy(deadline_s=deadline_s)
     state = replace(POLLING, began_at=NOW, lifetime_s=lifetime_s)
     running = Run("run_1", "in_progress")
@@ -172,13 +172,13 @@ def test_an_implausible_lifetime_is_ignored(created_at, expires_at) -> None:
 
 @pytest.mark.parametrize("servers_now", [0.0, NOW - 1020, NOW, NOW + 1020, 2e9])
 def test_the_servers_clock_is_never_compared_with_ours(servers_now: float) -> None:
-    """Whatever it says the time is, a run that lives ten minutes by it has eleven minutes from when we saw it."""
+    """A run that lives ten minutes by its clock has eleven minutes from when it was first seen."""
     run = Run("run_1", "in_progress", created_at=servers_now, expires_at=servers_now + 600)
     assert advance(SENT, RunCreated(NOW, run=run), P).action == PollRun(by=NOW + 660)
 
 
 def test_a_run_that_does_not_end_when_cancelled_is_given_up_after_a_grace() -> None:
-    """While `cancelling` it is looked at, else asked again; after 30 s the row is decided without it."""
+    """While `cancelling` it is polled, else cancelled again; after 30 s the row ends without it."""
     stopping = replace(POLLING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW, attempt=3)
     running, ending = Run("run_1", "in_progress"), Run("run_1", "cancelling")
     assert advance(stopping, RunPolled(NOW + 1, jitter=1.0, run=running), P).action == CancelRun(after_s=1.0)
@@ -215,7 +215,7 @@ def test_a_run_that_expired_while_we_cancelled_it_is_expired() -> None:
     ],
 )
 def test_cancel_in_each_phase(state: JobState, action: type) -> None:
-    """Nothing made: it ends. Perhaps made: it is looked for. Made: it is ended. Answered: it is read."""
+    """No run: the row ends. Perhaps a run: it is searched for. A run: it is cancelled. An ended run: it is read."""
     decision = advance(state, CancelRequested(NOW), P)
 
     assert isinstance(decision.action, action)
@@ -251,7 +251,7 @@ def test_the_thread_is_stored_with_the_create_that_follows() -> None:
 
 
 def test_no_room_in_the_budget_waits_a_little() -> None:
-    """The row is given back, and not in step with its neighbours."""
+    """The row is released, with jitter."""
     waits = [advance(JobState(), BudgetFull(NOW, jitter), P).action for jitter in (0.0, 1.0)]
     assert waits == [ReleaseRow(wait_s=1.0), ReleaseRow(wait_s=3.0)]
 
@@ -284,7 +284,7 @@ def test_an_unreadable_run_is_given_up_an_hour_after_its_end_of_life() -> None:
 
 
 def test_a_429_waits_as_the_api_says_or_longer_than_other_errors() -> None:
-    """As told, and a little jitter; untold, four times the usual. A long wait gives the slot back."""
+    """As Retry-After says, and jitter; without it, four times the usual. A long wait releases the slot."""
     told = advance(JobState(), RequestFailed(NOW, jitter=1.0, error=ApiError(429, retry_after_s=2.0)), P)
     assert (told.action, told.throttled_s) == (Wait(wait_s=2.2), 2.0)
     untold = advance(JobState(), RequestFailed(NOW, jitter=1.0, error=ApiError(429)), P)
@@ -309,7 +309,7 @@ def test_a_refused_row_fails_with_the_apis_message() -> None:
 
 
 def test_a_refused_setting_pauses_the_batch_and_keeps_the_row() -> None:
-    """The row goes back unmarked; one whose run may be out is looked at now and then."""
+    """The row is released unmarked; one whose run may exist is checked every 30 s."""
     key = ApiError(401, code="invalid_api_key", message="wrong")
     create = advance(SENT, RequestFailed(NOW, error=key, request=RequestKind.CREATE), P)
     assert create.action == PauseBatch(reason="invalid_api_key: wrong")
@@ -327,7 +327,7 @@ def test_a_refused_setting_pauses_the_batch_and_keeps_the_row() -> None:
 
 
 def test_the_next_attempt_of_a_row_has_a_fresh_thread_and_a_conversations_row_keeps_its_thread() -> None:
-    """Nothing of the dead run reaches the model; its steps and tokens stay in the ledger."""
+    """Nothing of the failed run reaches the model; its steps and tokens stay recorded."""
     step = Step(run_id="run_1", attempt=1, type="message", status="completed")
     dead = replace(READING, ended_run=Run("run_1", "failed", error_code="server_error", usage=Usage(7, 3)))
     dead = replace(
@@ -363,7 +363,7 @@ def test_the_next_attempt_of_a_row_has_a_fresh_thread_and_a_conversations_row_ke
 
 
 def test_a_continued_answer_stays_on_the_thread_and_deletes_nothing() -> None:
-    """What the model wrote so far is what it goes on from, in a conversation too."""
+    """The model continues from what it wrote so far, in a conversation too."""
     cut = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens")
     policy = RetryPolicy(on_incomplete=OnIncomplete.CONTINUE)
     for shared in (False, True):

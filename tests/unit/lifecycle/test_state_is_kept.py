@@ -77,7 +77,7 @@ GOES_ON = [
 
 @pytest.mark.parametrize(("state", "event", "action"), GOES_ON)
 def test_continuing_does_not_change_the_state(state: JobState, event: Event, action: Action) -> None:
-    """A claim, a wait or a look that shows nothing new leaves the job as it was."""
+    """A claim, a wait or a poll that shows nothing new leaves the state as it was."""
     decision = advance(state, event, P)
 
     assert (decision.action, decision.state) == (action, state)
@@ -123,7 +123,7 @@ FAILED = [
 
 @pytest.mark.parametrize(("state", "event", "error"), FAILED)
 def test_a_row_that_fails_keeps_its_state(state: JobState, event: Event, error: str) -> None:
-    """Its thread and run are in the row, whatever ended it."""
+    """Its thread and run are in the row, however it ended."""
     decision = advance(state, event, P)
     finish = finish_of(decision)
 
@@ -132,7 +132,7 @@ def test_a_row_that_fails_keeps_its_state(state: JobState, event: Event, error: 
 
 
 def test_an_unknown_model_fails_the_row_that_overrides_it() -> None:
-    """`--override model`: the row fails, the batch goes on."""
+    """`--override model`: the row fails, the batch continues."""
     event = replace(
         faulted(ApiError(404, code="model_not_found"), RequestKind.CREATE), row_overrides=frozenset({"model"})
     )
@@ -142,14 +142,14 @@ def test_an_unknown_model_fails_the_row_that_overrides_it() -> None:
 
 
 def test_a_new_thread_is_created_after_a_wait() -> None:
-    """The policy's wait, as for any fault."""
+    """The policy's wait, as for any error."""
     gone = faulted(ApiError(404, message="No thread found with id 'thread_1'."), RequestKind.CREATE)
 
     assert advance(SENT, gone, P).action == Wait(wait_s=0.5)
 
 
 def test_a_row_is_not_released_for_a_404_of_its_run() -> None:
-    """A run that is out is never given back for a 404: its next look is."""
+    """Its run exists: the next poll waits, in the slot."""
     assert advance(replace(POLLING, failures=9), faulted(RUN_NOT_FOUND), P).action == PollRun(after_s=30.0)
 
 
@@ -157,7 +157,7 @@ def test_a_row_is_not_released_for_a_404_of_its_run() -> None:
 
 
 def test_a_poll_that_shows_nothing_new_is_not_stored() -> None:
-    """A write for each of a thousand looks would be a thousand writes for nothing."""
+    """A thousand polls would be a thousand writes for nothing."""
     decision = advance(POLLING, RunPolled(NOW, run=RUNNING), P)
 
     assert not decision.store
@@ -176,7 +176,7 @@ def test_a_run_seen_for_the_first_time_is_stored_with_its_times() -> None:
 
 
 def test_outputs_that_arrived_are_stored_as_done() -> None:
-    """The same run goes on: the outputs are gone, the round is counted, and a kill does not submit them twice."""
+    """The same run continues: the outputs are deleted, the round is counted, a kill does not submit them twice."""
     decision = advance(CALLING_TOOLS, OutputsSubmitted(NOW, run=RUNNING), P)
 
     assert decision.store
@@ -188,7 +188,7 @@ def test_outputs_that_arrived_are_stored_as_done() -> None:
 
 
 def test_a_run_that_has_ended_is_stored_before_it_is_read() -> None:
-    """With how it ended: the next worker reads it and looks no more."""
+    """With how it ended: the next worker reads it and does not poll."""
     decision = advance(POLLING, RunPolled(NOW, run=ENDED), P)
 
     assert (decision.action, decision.store) == (ReadAnswer(), True)

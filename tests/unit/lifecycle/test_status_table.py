@@ -75,7 +75,7 @@ def test_outcome_policy_and_attempt_decide_the_row(outcome: str, policy: OnIncom
 
 @pytest.mark.parametrize("policy", [OnIncomplete.RAISE_LIMIT, OnIncomplete.CONTINUE])
 def test_a_second_truncation(policy: OnIncomplete) -> None:
-    """A limit is doubled once; going on goes on as often as attempts allow, and joins the pieces."""
+    """A limit is doubled once; `continue` continues as often as attempts allow, and joins the parts."""
     rules = RetryPolicy(attempts=4, on_incomplete=policy, completion_limit=256)
     world = Simulation(deque(), outcomes=("incomplete:max_completion_tokens",), policy=rules).play()
 
@@ -99,7 +99,7 @@ def test_without_a_limit_there_is_none_to_raise(limit: str) -> None:
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "project_spend_limit_exceeded"])
 def test_a_run_that_failed_for_money_pauses_the_batch(code: str) -> None:
-    """Nothing is marked failed, nothing more is spent; the attempt is in the ledger and costs the row none."""
+    """Nothing is marked failed, nothing more is spent; the attempt is recorded and does not count."""
     world = Simulation(
         deque(), outcomes=(f"failed:{code}", "completed"), policy=RetryPolicy(attempts=1)
     ).play()
