@@ -15,6 +15,37 @@ from askmill.worker.backends.base import RunRequest
 from askmill.worker.execution.request_builder import build_request, row_overrides
 from askmill.worker.execution.result_builder import schema_error
 from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus, ToolCall, ToolOutput
+from askmill.worker.lifecycle.decision import (
+    Action,
+    CallTools,
+    CancelRun,
+    CreateRun,
+    CreateThread,
+    DeleteFailedTurn,
+    PollRun,
+    ReadAnswer,
+    RecoverRun,
+    RecoverSubmit,
+    Reserve,
+    SubmitOutputs,
+    Wait,
+)
+from askmill.worker.lifecycle.events import (
+    AnswerRead,
+    CancelAccepted,
+    Claimed,
+    CreateSkipped,
+    Event,
+    FailedTurnDeleted,
+    LookupDone,
+    OutputsSubmitted,
+    RequestFailed,
+    Reserved,
+    RunCreated,
+    RunPolled,
+    ThreadCreated,
+    ToolsCalled,
+)
 from askmill.worker.lifecycle.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
 from askmill.worker.lifecycle.retry import (
     RequestKind,
@@ -23,36 +54,7 @@ from askmill.worker.lifecycle.retry import (
     is_transient,
     vector_store_missing,
 )
-from askmill.worker.lifecycle.state import (
-    Action,
-    AnswerRead,
-    CallTools,
-    CancelAccepted,
-    CancelRun,
-    Claimed,
-    CreateRun,
-    CreateSkipped,
-    CreateThread,
-    DeleteFailedTurn,
-    Event,
-    FailedTurnDeleted,
-    JobState,
-    LookupDone,
-    OutputsSubmitted,
-    PollRun,
-    ReadAnswer,
-    RecoverRun,
-    RecoverSubmit,
-    RequestFailed,
-    Reserve,
-    Reserved,
-    RunCreated,
-    RunPolled,
-    SubmitOutputs,
-    ThreadCreated,
-    ToolsCalled,
-    Wait,
-)
+from askmill.worker.lifecycle.state import JobState
 from askmill.worker.lifecycle.transitions import in_time
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s

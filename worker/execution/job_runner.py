@@ -30,23 +30,18 @@ from askmill.worker.execution.stored_state import (
     to_store,
     turn_for_next_row,
 )
-from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run, without_create
-from askmill.worker.lifecycle.state import (
-    BudgetFull,
+from askmill.worker.lifecycle.decision import (
     CallTools,
-    Claimed,
     CreateRun,
     Decision,
-    Event,
     Finish,
-    JobState,
     PauseBatch,
-    PauseRequested,
-    Phase,
     ReadAnswer,
     ReleaseRow,
-    RequestFailed,
 )
+from askmill.worker.lifecycle.events import BudgetFull, Claimed, Event, PauseRequested, RequestFailed
+from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run, without_create
+from askmill.worker.lifecycle.state import JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from askmill.worker.runtime import telemetry
 from askmill.worker.runtime.batch_cache import BatchContext

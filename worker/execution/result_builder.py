@@ -7,8 +7,10 @@ import orjson
 from askmill.jobs.model.models import Attempt, Result, Usage
 from askmill.jobs.model.profile import Profile
 from askmill.worker.lifecycle.api_types import Answer, Run
+from askmill.worker.lifecycle.decision import Finish
+from askmill.worker.lifecycle.events import Event
 from askmill.worker.lifecycle.on_run_ended import attempt_of
-from askmill.worker.lifecycle.state import Event, Finish, JobState
+from askmill.worker.lifecycle.state import JobState
 
 
 def attempts_of(state: JobState, finish: Finish, event: Event) -> tuple[Attempt, ...]:

@@ -11,22 +11,19 @@ Pure, as `worker.lifecycle.transitions`.
 from dataclasses import replace
 
 from askmill.jobs.model.models import BatchState
-from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import (
-    CancelRequested,
+from askmill.worker.lifecycle.decision import (
     CreateRun,
     CreateThread,
     Decision,
     DeleteFailedTurn,
-    Event,
-    JobState,
-    PauseRequested,
-    Phase,
     PollRun,
     RecoverRun,
     Reserve,
     Wait,
 )
+from askmill.worker.lifecycle.events import CancelRequested, Event, PauseRequested
+from askmill.worker.lifecycle.retry import RetryPolicy
+from askmill.worker.lifecycle.state import JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 
 

@@ -9,6 +9,19 @@ from dataclasses import replace
 from askmill.jobs.model.api_refusals import reason_of
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import Answer
+from askmill.worker.lifecycle.decision import (
+    Decision,
+    Finish,
+    PauseBatch,
+    PollRun,
+    ReadAnswer,
+    RecoverRun,
+    RecoverSubmit,
+    Reserve,
+    SubmitOutputs,
+    Wait,
+)
+from askmill.worker.lifecycle.events import AnswerRead, Event, LookupDone, RequestFailed
 from askmill.worker.lifecycle.on_run_ended import on_run_ended, on_run_gone, wait_or_release
 from askmill.worker.lifecycle.retry import (
     ErrorClass,
@@ -18,25 +31,7 @@ from askmill.worker.lifecycle.retry import (
     classify,
     report_of,
 )
-from askmill.worker.lifecycle.state import (
-    AnswerRead,
-    CancelReason,
-    Decision,
-    Event,
-    Finish,
-    JobState,
-    LookupDone,
-    PauseBatch,
-    Phase,
-    PollRun,
-    ReadAnswer,
-    RecoverRun,
-    RecoverSubmit,
-    RequestFailed,
-    Reserve,
-    SubmitOutputs,
-    Wait,
-)
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 PAUSED_WAIT_S = 30.0
 """How often a row of a paused batch whose run may exist is checked; `resume` checks it at once."""

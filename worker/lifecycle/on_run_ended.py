@@ -16,20 +16,10 @@ from dataclasses import replace
 from askmill.jobs.model.api_refusals import ErrorReport, model_missing, money_refused
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete
 from askmill.worker.lifecycle.api_types import Answer, Run
+from askmill.worker.lifecycle.decision import Decision, Finish, PauseBatch, RecoverRun, ReleaseRow, Wait
+from askmill.worker.lifecycle.events import AnswerRead, Event
 from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import (
-    AnswerRead,
-    CancelReason,
-    Decision,
-    Event,
-    Finish,
-    JobState,
-    PauseBatch,
-    Phase,
-    RecoverRun,
-    ReleaseRow,
-    Wait,
-)
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 RETRIED_CODES = frozenset({"server_error", "rate_limit_exceeded"})
 """Values of `run.last_error.code` that a new run may not meet (OpenAPI: RunObject.last_error; empirical

@@ -15,41 +15,41 @@ from dataclasses import replace
 
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, LookupKind, Run
-from askmill.worker.lifecycle.on_error import PAUSED_WAIT_S, answer_after_check, create_not_found, on_error
-from askmill.worker.lifecycle.on_run_ended import on_run_ended
-from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import (
-    AnswerRead,
-    BudgetFull,
+from askmill.worker.lifecycle.decision import (
     CallTools,
-    CancelReason,
-    CancelRequested,
     CancelRun,
-    Claimed,
-    CreateSkipped,
     CreateThread,
     Decision,
     DeleteFailedTurn,
-    Event,
-    FailedTurnDeleted,
     Finish,
-    JobState,
-    LookupDone,
-    PauseRequested,
-    Phase,
     PollRun,
     ReadAnswer,
     RecoverRun,
     RecoverSubmit,
     ReleaseRow,
-    RequestFailed,
     Reserve,
+    SubmitOutputs,
+)
+from askmill.worker.lifecycle.events import (
+    AnswerRead,
+    BudgetFull,
+    CancelRequested,
+    Claimed,
+    CreateSkipped,
+    Event,
+    FailedTurnDeleted,
+    LookupDone,
+    PauseRequested,
+    RequestFailed,
     Reserved,
     RunObserved,
-    SubmitOutputs,
     ThreadCreated,
     ToolsCalled,
 )
+from askmill.worker.lifecycle.on_error import PAUSED_WAIT_S, answer_after_check, create_not_found, on_error
+from askmill.worker.lifecycle.on_run_ended import on_run_ended
+from askmill.worker.lifecycle.retry import RetryPolicy
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 BUDGET_WAIT_S = 2.0
 """How long, on average, a row waits for runs in flight to free budget."""

@@ -11,7 +11,9 @@ from askmill.jobs.model.models import Attempt, JobStatus, Step, Usage
 from askmill.jobs.model.profile import Profile
 from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields, schema_error
 from askmill.worker.lifecycle.api_types import Answer, LookupKind, Run, RunLookup
-from askmill.worker.lifecycle.state import AnswerRead, Event, Finish, JobState, LookupDone
+from askmill.worker.lifecycle.decision import Finish
+from askmill.worker.lifecycle.events import AnswerRead, Event, LookupDone
+from askmill.worker.lifecycle.state import JobState
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import ANSWER, ENDED, NOW, POLLING, READING, SENT, P
 

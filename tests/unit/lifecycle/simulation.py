@@ -16,42 +16,43 @@ from askmill.worker.lifecycle.api_types import (
     ToolCall,
     ToolOutput,
 )
-from askmill.worker.lifecycle.on_batch_state import apply_batch_state
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
-from askmill.worker.lifecycle.state import (
+from askmill.worker.lifecycle.decision import (
     Action,
-    AnswerRead,
     CallTools,
-    CancelAccepted,
-    CancelReason,
     CancelRun,
-    Claimed,
     CreateRun,
-    CreateSkipped,
     CreateThread,
     DeleteFailedTurn,
-    Event,
-    FailedTurnDeleted,
     Finish,
-    JobState,
-    LookupDone,
-    OutputsSubmitted,
     PauseBatch,
     PollRun,
     ReadAnswer,
     RecoverRun,
     RecoverSubmit,
     ReleaseRow,
-    RequestFailed,
     Reserve,
+    SubmitOutputs,
+    Wait,
+)
+from askmill.worker.lifecycle.events import (
+    AnswerRead,
+    CancelAccepted,
+    Claimed,
+    CreateSkipped,
+    Event,
+    FailedTurnDeleted,
+    LookupDone,
+    OutputsSubmitted,
+    RequestFailed,
     Reserved,
     RunCreated,
     RunPolled,
-    SubmitOutputs,
     ThreadCreated,
     ToolsCalled,
-    Wait,
 )
+from askmill.worker.lifecycle.on_batch_state import apply_batch_state
+from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.state import CancelReason, JobState
 from askmill.worker.lifecycle.transitions import advance, in_time
 from tests.unit.lifecycle.states import REFUSED_RUNS
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from askmill.jobs.model.models import Usage
 from askmill.worker.lifecycle.api_types import Answer, ApiError, Run, ToolCall, ToolOutput
+from askmill.worker.lifecycle.decision import Decision, Finish
 from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import Decision, Finish, JobState, Phase
+from askmill.worker.lifecycle.state import JobState, Phase
 
 P = RetryPolicy()
 NOW = 10_000.0

@@ -6,22 +6,18 @@ import pytest
 
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete, Usage
 from askmill.worker.lifecycle.api_types import ApiError, LookupKind, Run, RunLookup
-from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import (
+from askmill.worker.lifecycle.decision import CreateRun, PauseBatch, Wait
+from askmill.worker.lifecycle.events import (
     AnswerRead,
-    CancelReason,
     CancelRequested,
-    CreateRun,
     Event,
     FailedTurnDeleted,
-    JobState,
     LookupDone,
-    PauseBatch,
-    Phase,
     RequestFailed,
     RunPolled,
-    Wait,
 )
+from askmill.worker.lifecycle.retry import RetryPolicy
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import ANSWER, NOW, POLLING, READING, RUN_NOT_FOUND, SENT, P, finish_of
 

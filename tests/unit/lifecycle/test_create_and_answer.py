@@ -6,25 +6,19 @@ import pytest
 
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete, Step, Usage
 from askmill.worker.lifecycle.api_types import Answer, ApiError, LookupKind, Run, RunLookup
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
-from askmill.worker.lifecycle.state import (
-    AnswerRead,
-    CancelReason,
-    Claimed,
+from askmill.worker.lifecycle.decision import (
     CreateRun,
     Finish,
-    JobState,
-    LookupDone,
-    Phase,
     PollRun,
     ReadAnswer,
     RecoverRun,
     ReleaseRow,
-    RequestFailed,
     Reserve,
-    Reserved,
     Wait,
 )
+from askmill.worker.lifecycle.events import AnswerRead, Claimed, LookupDone, RequestFailed, Reserved
+from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import (
     ANSWER,

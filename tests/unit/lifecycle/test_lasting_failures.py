@@ -6,31 +6,31 @@ import pytest
 
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import Answer, ApiError, LookupKind, Run, RunLookup
-from askmill.worker.lifecycle.retry import RequestKind
-from askmill.worker.lifecycle.state import (
+from askmill.worker.lifecycle.decision import (
     Action,
-    AnswerRead,
-    CancelReason,
     CancelRun,
-    Claimed,
     CreateRun,
-    CreateSkipped,
     Finish,
-    JobState,
-    LookupDone,
-    Phase,
     PollRun,
     ReadAnswer,
     RecoverRun,
     RecoverSubmit,
-    RequestFailed,
     Reserve,
-    Reserved,
-    RunPolled,
     SubmitOutputs,
-    ThreadCreated,
     Wait,
 )
+from askmill.worker.lifecycle.events import (
+    AnswerRead,
+    Claimed,
+    CreateSkipped,
+    LookupDone,
+    RequestFailed,
+    Reserved,
+    RunPolled,
+    ThreadCreated,
+)
+from askmill.worker.lifecycle.retry import RequestKind
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import SEND_WITHIN_S, advance, in_time
 from tests.unit.lifecycle.states import (
     ANSWER,

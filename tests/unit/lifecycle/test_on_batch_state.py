@@ -6,30 +6,25 @@ import pytest
 
 from askmill.jobs.model.models import BatchState, JobStatus
 from askmill.worker.lifecycle.api_types import LookupKind, Run, RunLookup
-from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run, without_create
-from askmill.worker.lifecycle.state import (
+from askmill.worker.lifecycle.decision import (
     Action,
-    CancelReason,
     CancelRun,
-    Claimed,
     CreateRun,
     CreateThread,
     Decision,
     DeleteFailedTurn,
     Finish,
-    JobState,
-    LookupDone,
-    PauseRequested,
-    Phase,
     PollRun,
     ReadAnswer,
     RecoverRun,
     ReleaseRow,
     Reserve,
-    Reserved,
     SubmitOutputs,
     Wait,
 )
+from askmill.worker.lifecycle.events import Claimed, LookupDone, PauseRequested, Reserved
+from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run, without_create
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import CALLING_TOOLS, NOW, POLLING, READING, SENT, P
 

@@ -6,38 +6,38 @@ import pytest
 
 from askmill.jobs.model.models import JobStatus, OnIncomplete, Step, Usage
 from askmill.worker.lifecycle.api_types import Answer, ApiError, LookupKind, Run, RunLookup
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
-from askmill.worker.lifecycle.state import (
-    AnswerRead,
-    BudgetFull,
+from askmill.worker.lifecycle.decision import (
     CallTools,
-    CancelReason,
-    CancelRequested,
     CancelRun,
-    Claimed,
     CreateRun,
     CreateThread,
     DeleteFailedTurn,
-    FailedTurnDeleted,
     Finish,
-    JobState,
-    LookupDone,
     PauseBatch,
-    Phase,
     PollRun,
     ReadAnswer,
     RecoverRun,
     RecoverSubmit,
     ReleaseRow,
+    SubmitOutputs,
+    Wait,
+)
+from askmill.worker.lifecycle.events import (
+    AnswerRead,
+    BudgetFull,
+    CancelRequested,
+    Claimed,
+    FailedTurnDeleted,
+    LookupDone,
     RequestFailed,
     Reserved,
     RunCreated,
     RunPolled,
-    SubmitOutputs,
     ThreadCreated,
     ToolsCalled,
-    Wait,
 )
+from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import (
     ANSWER,

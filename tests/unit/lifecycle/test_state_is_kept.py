@@ -6,33 +6,33 @@ import pytest
 
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import ApiError, LookupKind, Run, RunLookup
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
-from askmill.worker.lifecycle.state import (
+from askmill.worker.lifecycle.decision import (
     Action,
-    AnswerRead,
-    BudgetFull,
-    CancelReason,
-    CancelRequested,
     CancelRun,
-    Claimed,
-    Event,
-    JobState,
-    LookupDone,
-    OutputsSubmitted,
     PauseBatch,
-    Phase,
     PollRun,
     ReadAnswer,
     RecoverRun,
     RecoverSubmit,
     ReleaseRow,
-    RequestFailed,
     Reserve,
-    RunCreated,
-    RunPolled,
     SubmitOutputs,
     Wait,
 )
+from askmill.worker.lifecycle.events import (
+    AnswerRead,
+    BudgetFull,
+    CancelRequested,
+    Claimed,
+    Event,
+    LookupDone,
+    OutputsSubmitted,
+    RequestFailed,
+    RunCreated,
+    RunPolled,
+)
+from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import (
     ANSWER,

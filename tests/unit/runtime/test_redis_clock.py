@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from askmill.worker.execution.stored_state import TIME_FIELDS, from_store, to_store
 from askmill.worker.lifecycle.state import JobState
 from askmill.worker.runtime.redis_clock import RedisClock
-from tests.unit.lifecycle.states import FOLLOWING, NOW
+from tests.unit.lifecycle.states import NOW, POLLING
 
 UNIX = 1_700_000_000.0
 
@@ -75,7 +75,7 @@ def test_a_deadline_keeps_its_length_over_a_step_and_a_new_claim(step_s: float) 
     clock = RedisClock()
     reply(clock, 100, UNIX)
     now_s = 103 + clock.ahead_s
-    young = replace(FOLLOWING, create_sent_at=now_s - 5, began_at=now_s - 4)
+    young = replace(POLLING, create_sent_at=now_s - 5, began_at=now_s - 4)
     before = to_store(young, clock)
     reply(clock, 103, UNIX + step_s)
     after = to_store(young, clock)
@@ -109,8 +109,8 @@ def test_nothing_is_rewritten_where_redis_has_not_stepped() -> None:
     """To the last digit: a row that is released again and again keeps its times."""
     clock = RedisClock()
     reply(clock, 100, UNIX)
-    assert to_store(FOLLOWING, clock) is FOLLOWING
-    assert from_store(FOLLOWING, clock, NOW) == FOLLOWING
+    assert to_store(POLLING, clock) is POLLING
+    assert from_store(POLLING, clock, NOW) == POLLING
 
 
 def test_every_time_of_a_state_is_converted() -> None:
