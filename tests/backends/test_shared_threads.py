@@ -1,7 +1,6 @@
 """Several turns on one thread: each reads and recovers only its own messages, for both APIs."""
 
 from dataclasses import replace
-from typing import Any
 
 from askmill.jobs.model.profile import OpeningMessage, Profile
 from askmill.worker.lifecycle.api_types import LookupKind
@@ -86,12 +85,11 @@ async def test_deleting_a_failed_turn_keeps_earlier_turns(session: BackendSessio
 
 async def test_opening_messages_are_not_an_answer(session: BackendSession) -> None:
     """Neither for a read nor for the recovery of a lost run."""
-    profile = tutor_with(
-        messages=(
-            OpeningMessage(role="user", content="I like short answers."),
-            OpeningMessage(role="assistant", content="Noted: short answers."),
-        )
+    messages = (
+        OpeningMessage(role="user", content="I like short answers."),
+        OpeningMessage(role="assistant", content="Noted: short answers."),
     )
+    profile = TUTOR.model_copy(update={"messages": messages})
     request = await session.new_request("What is 2 + 2?", profile)
     thread_id = await session.backend.make_thread(request)
     assert (await session.backend.find_run(request, thread_id, frozenset())).kind is LookupKind.NOTHING
@@ -102,7 +100,3 @@ async def test_opening_messages_are_not_an_answer(session: BackendSession) -> No
     found = await session.backend.find_run(request, thread_id, frozenset())
     adopted = await session.backend.read(request, thread_id, found.run.id if found.run else None)
     assert adopted.text == answer.text
-
-
-def tutor_with(**changes: Any) -> Profile:
-    return TUTOR.model_copy(update=changes)
