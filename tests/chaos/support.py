@@ -1,4 +1,4 @@
-"""Shared steps of the chaos tests: questions with a given run time, waits, and the check of what was paid."""
+"""Shared steps of the chaos tests: questions with a chosen run time, waits, and the check of what was paid."""
 
 import time
 from collections import Counter

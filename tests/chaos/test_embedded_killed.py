@@ -1,8 +1,8 @@
-"""`askmill run` with nothing configured, whose own Redis and emulator are killed under it: one run a row, results whole.
+"""`askmill run` without settings, while its own Redis and emulator are killed: one run a row, complete results.
 
-run ─┬─ supervisor ─ redis       kill -9 ─▶ started again, its AOF replayed
-     ├─ supervisor ─ emulator    kill -9 ─▶ started again, with its objects and its runs' ends
-     └─ worker               kill -9 ─▶ another one (tests/chaos/test_killed.py)
+run ─┬─ supervisor ─ redis       kill -9 ─▶ restarted, its AOF replayed
+     ├─ supervisor ─ emulator    kill -9 ─▶ restarted with its objects and its ended runs
+     └─ worker                   kill -9 ─▶ another worker (tests/chaos/test_killed.py)
 """
 
 import csv
@@ -63,7 +63,7 @@ def _kill(user: Terminal, servers: Sequence[str]) -> None:
 
 
 def _assert_complete(user: Terminal) -> None:
-    """Every row once, in order, right; each paid for once, also when the emulator is asked afterwards."""
+    """Every row is there once, in order, with the right answer, and was paid for once."""
     with (user.folder / "questions.answers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["row"]) for row in rows] == list(range(1, ROWS + 1))

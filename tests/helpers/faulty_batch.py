@@ -182,7 +182,7 @@ def _row_violations(batch: FinishedBatch, result: Result) -> Iterator[str]:
     if any(ending not in RETRIED for ending in endings[:-1]):
         yield f"retried after {endings}"
     if endings[-1] in RETRIED and len(endings) < MAX_ATTEMPTS:
-        yield f"given up after {endings}"
+        yield f"not retried after {endings}"
     if status in {JobStatus.COMPLETED, JobStatus.INCOMPLETE} and not result.answer:
         yield "no answer"
 

@@ -140,10 +140,10 @@ class AssistantsBackend:
             steps += parse_steps(run_step, run_id, request.attempt, texts)
         return replace(answer, run_id=run_id, steps=tuple(steps))
 
-    async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
+    async def clear_turn(self, thread_id: str, after_message_id: str | None, opening: int = 0) -> None:
         path = url_path("threads", thread_id, "messages")
-        messages = await self._http.list_all(path, [("order", "asc")], after=after)
-        for message in messages[0 if after else opening :]:
+        messages = await self._http.list_all(path, [("order", "asc")], after=after_message_id)
+        for message in messages[0 if after_message_id else opening :]:
             await self._http.delete(url_path("threads", thread_id, "messages", message["id"]))
 
     async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:

@@ -103,12 +103,12 @@ class Backend(Protocol):
         """Read the run's messages and steps. Without `run_id`, adopt what is on the thread."""
         ...
 
-    async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
+    async def clear_turn(self, thread_id: str, after_message_id: str | None, opening: int = 0) -> None:
         """Delete the messages that a failed turn left on a shared thread.
 
         Args:
             thread_id: The thread.
-            after: The last message to keep; None deletes the first turn.
+            after_message_id: The last message to keep; None deletes the first turn.
             opening: How many opening messages the profile puts before the first turn.
         """
         ...

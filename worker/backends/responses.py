@@ -152,8 +152,9 @@ class ResponsesBackend:
         since = parse_timestamp(chain[0].get("created_at"))
         return replace(await self._answer(request, items, steps, since), run_id=run_id)
 
-    async def clear_turn(self, thread_id: str, after: str | None, opening: int = 0) -> None:
-        for item in (await self._items(thread_id, (), after))[0 if after else opening :]:
+    async def clear_turn(self, thread_id: str, after_message_id: str | None, opening: int = 0) -> None:
+        items = await self._items(thread_id, (), after_message_id)
+        for item in items[0 if after_message_id else opening :]:
             await self._http.delete(url_path("conversations", thread_id, "items", item["id"]))
 
     async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:

@@ -68,8 +68,8 @@ def _application(settings: Settings) -> Celery:
 
 
 GC_THRESHOLD = 50_000
-"""New objects until the garbage collector runs. With the default of 700 it takes a third of the CPU when 3,000
-runs are in flight."""
+"""New objects until the garbage collector runs. With the default of 700 it takes a third of the CPU at 3,000
+runs in flight."""
 
 settings = _settings()
 app = _application(settings)

@@ -3,17 +3,18 @@
 1. Redis goes away while the worker holds unacknowledged messages:
 
     Consumer.on_connection_error_after_connected
-      connection.collect()  closes the channel, which first reads the pending BRPOP; that raises, so the channel
-                            stays open, yet `transport.client` becomes None
-      connection.close()    (new in celery 5.7) closes the channel again, which restores its messages, which
-                            needs `transport.client.hostname`: AttributeError, no connection error, exit code 1
+      connection.collect()  closes the channel, which first reads the pending BRPOP; that raises, so the
+                            channel stays open, yet `transport.client` becomes None
+      connection.close()    (new in celery 5.7) closes the channel again, which restores its messages, for
+                            which it needs `transport.client.hostname`: AttributeError, exit code 1
 
-   Here the transport keeps its client, so the second close meets an ordinary connection error, which Celery
-   ignores as intended. `docs/decisions/celery-version.md` has the runs; drop this part when they pass without.
+   Here the transport keeps its client, so the second close meets an ordinary connection error, which
+   Celery ignores as intended. `docs/decisions/celery-version.md` has the runs; drop this part when they
+   pass without it.
 
 2. Another program writes to the queue, for example one that uses the same Redis database. kombu and Celery
-   discard unknown tasks and content types, but text that is not JSON, or an object that is not a message, ends
-   the worker. Here such a message is dropped and logged.
+   discard unknown tasks and content types, but text that is not JSON, or an object that is not a message,
+   ends the worker. Here such a message is dropped and logged.
 """
 
 from typing import Any
@@ -34,7 +35,7 @@ class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except ValueError as error:  # not UTF-8, not JSON, or a body that is not base64
+        except ValueError as error:  # not JSON, or a body that is not base64
             reason = one_line(f"{type(error).__name__}: {error}")
             log.warning("message.dropped", reason=reason, message=loggable(getattr(error, "doc", "?")))
             return True

@@ -1,7 +1,7 @@
-"""Celery's record of a task in flight, reduced to what a worker still needs once the message is acknowledged.
+"""Celery's record of a task in flight, reduced to what a worker needs once the message is acknowledged.
 
-A run takes seconds to minutes, with thousands in flight in one worker. Celery keeps each message until its task
-ends: 3.5 KB of the 7.2 KB of its record (kombu and Celery 5.7.0, `tracemalloc`).
+A run takes seconds to minutes, and thousands are in flight in one worker. Celery keeps each message until its
+task ends: 3.5 KB of the 7.2 KB of its record (kombu and Celery 5.7.0, `tracemalloc`).
 """
 
 from sys import intern

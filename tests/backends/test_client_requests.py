@@ -1,0 +1,102 @@
+"""Requests of `doctor`, `submit` and `purge` to servers with canned replies."""
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from askmill.jobs.model.errors import ApiUnavailable, UsageError
+from askmill.jobs.openai_client.client import make_client, probe
+from askmill.jobs.openai_client.uploads import make_vector_store, purge_objects
+from tests.backends.stub_server import stub_server
+
+
+async def test_a_conversations_items_are_deleted_before_it() -> None:
+    """The items would outlive the conversation."""
+    routes = {
+        "GET /conversations/c/items": {
+            "data": [{"id": "i1", "type": "message"}, {"id": "i2", "type": "message"}]
+        },
+        "DELETE /conversations/c/items/i1": {"deleted": True},
+        "DELETE /conversations/c": {"deleted": True},
+    }
+    async with stub_server(routes) as (server, url), make_client("k", url) as client:
+        report = await purge_objects(client, [("conversation", "c")])
+    assert (report.deleted, report.faults) == (1, [])
+    names = [name for name in server.request_names if name.startswith("DELETE")]
+    assert names == [
+        "DELETE /conversations/c/items/i1",
+        "DELETE /conversations/c/items/i2",
+        "DELETE /conversations/c",
+    ]
+
+
+async def test_a_file_that_cannot_be_indexed_is_named() -> None:
+    """The vector store fails as a whole, the error names each file, and the store is deleted."""
+    in_progress = iter([2, 1, 0])
+
+    def store(_: web.Request) -> Any:
+        return {"id": "vs_1", "object": "vector_store", "file_counts": {"in_progress": next(in_progress)}}
+
+    failed = {
+        "id": "file-2",
+        "status": "failed",
+        "last_error": {"code": "unsupported_file", "message": "bin"},
+    }
+    routes = {
+        "POST /vector_stores": {"id": "vs_1"},
+        "POST /vector_stores/vs_1/file_batches": {"id": "vsfb_1"},
+        "GET /vector_stores/vs_1": store,
+        "GET /vector_stores/vs_1/files": {"data": [failed], "has_more": False},
+        "DELETE /vector_stores/vs_1": {"deleted": True},
+    }
+    async with stub_server(routes) as (server, url), make_client("k", url) as client:
+        with pytest.raises(UsageError, match=r"(?s)1 of 2 files.*noise\.bin: unsupported_file: bin"):
+            await make_vector_store(client, {"file-1": "good.txt", "file-2": "noise.bin"}, "askmill b_1")
+    names = server.request_names
+    assert names.count("GET /vector_stores/vs_1") == 3
+    assert names[-1] == "DELETE /vector_stores/vs_1"
+    assert server.body_of("POST /vector_stores")["expires_after"] == {"anchor": "last_active_at", "days": 30}
+
+
+async def test_an_exhausted_quota_is_not_a_rate_limit() -> None:
+    """The probe: 429 means alive, unless the account cannot pay."""
+    body = {"error": {"message": "too fast", "type": "requests", "code": "rate_limit_exceeded"}}
+    async with stub_server({"GET /assistants": (429, body)}) as (_, url), make_client("k", url) as client:
+        await probe(client, "assistants")
+    spent = {"error": {"message": "pay", "type": "insufficient_quota", "code": "insufficient_quota"}}
+    async with stub_server({"GET /assistants": (429, spent)}) as (_, url), make_client("k", url) as client:
+        with pytest.raises(ApiUnavailable, match="billing"):
+            await probe(client, "assistants")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "advice"),
+    [
+        (402, {"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}, "Add credit"),
+        (
+            400,
+            {"error": {"message": "Budget has been exceeded! Current cost: 2", "code": "400"}},
+            "Add credit",
+        ),
+        (429, {"error": {"message": "x", "type": "budget_exceeded", "code": "429"}}, "Add credit"),
+        (
+            429,
+            {"error": "Your team t has either used all available credits or reached its limit."},
+            "Add credit",
+        ),
+        (500, {"error": {"error": {"message": "x", "code": "model_not_found"}}}, "ASKMILL_MODEL"),
+        (404, {"detail": "Model 'x' not found. Use 'client.models.list()'"}, "ASKMILL_MODEL"),
+    ],
+)
+async def test_doctor_and_uploads_recognise_money_and_model_errors(
+    status: int, body: dict[str, Any], advice: str
+) -> None:
+    """Whatever the status, the message says what to do. The list is the worker's own."""
+    routes = {"GET /assistants": (status, body), "POST /vector_stores": (status, body)}
+    async with stub_server(routes) as (_, url), make_client("k", url) as client:
+        with pytest.raises(ApiUnavailable, match=advice):
+            await probe(client, "assistants")
+        if advice == "Add credit":
+            with pytest.raises(ApiUnavailable, match=advice):
+                await make_vector_store(client, {"file-1": "a.txt"}, "askmill b_1")
