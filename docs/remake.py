@@ -1,4 +1,4 @@
-"""Makes the reference pages from the code: `python docs/remake.py` writes them, `--check` says which are old.
+"""Makes the reference pages from the code: `python docs/remake.py` writes them, `--check` names stale ones.
 
 click's commands ─▶ reference/commands.md      JobStatus, BatchState ─▶ reference/statuses.md
 Settings         ─▶ reference/settings.md      FIELDS, to_json       ─▶ reference/columns.md
@@ -13,7 +13,8 @@ import click
 from pydantic_core import PydanticUndefined
 
 from askmill.config.settings import GOOD_EXAMPLES, Settings, variable_of
-from askmill.jobs.cli.root import FAMILIES, askmill
+from askmill.jobs.cli.help_groups import GROUPS, RUNNING, GroupedCommand
+from askmill.jobs.cli.root import COMMANDS_BY_MODULE, askmill
 from askmill.jobs.model.models import BatchState, JobStatus
 from askmill.jobs.model.result_fields import FIELDS
 from askmill.jobs.store.records import StatusView
@@ -22,49 +23,51 @@ FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by `python docs/remake.py`; a test holds it equal to the code. -->"
 
 STATUSES = {
-    JobStatus.QUEUED: "It waits for a free slot, for its turn in a conversation, or for the next attempt.",
-    JobStatus.RUNNING: "A worker holds it.",
-    JobStatus.COMPLETED: "The run completed; `answer` is the text of all its messages. `error` says "
-    "`refusal` when the model refused.",
-    JobStatus.INCOMPLETE: "A token limit or the content filter ended the run; `answer` has what there is. "
-    "`--on-incomplete` decides what follows.",
+    JobStatus.QUEUED: "Waiting for a free slot, for the previous row of its conversation, or for the next "
+    "attempt.",
+    JobStatus.RUNNING: "A worker is processing it.",
+    JobStatus.COMPLETED: "The run completed; `answer` is the text of all its messages. `error` is "
+    "`refusal` if the model refused.",
+    JobStatus.INCOMPLETE: "A token limit or the content filter ended the run; `answer` is the "
+    "partial answer. `--on-incomplete` sets what happens next.",
     JobStatus.EXPIRED: "The last attempt's run passed the API's `expires_at`.",
-    JobStatus.FAILED: "The run failed for good. `error` begins with the API's code, or with `deadline`, "
-    "`no_message`, `schema`, `previous_turn` or `poison_row`.",
-    JobStatus.CANCELLED: "By `askmill cancel`, or at the API by somebody else.",
-    JobStatus.REJECTED: "A bad row under `--skip-bad-rows`; it was never asked.",
+    JobStatus.FAILED: "The run failed and is not retried. `error` begins with the API's code, or "
+    "with `deadline`, `no_message`, `schema`, `previous_turn` or `poison_row`.",
+    JobStatus.CANCELLED: "Cancelled by `askmill cancel`, or at the API by another program.",
+    JobStatus.REJECTED: "A bad row, with `--skip-bad-rows`; it was not submitted.",
 }
 STATES = {
-    BatchState.QUEUED: "Stored; no run has been made yet.",
-    BatchState.RUNNING: "At least one run has been made, at least one row is unfinished.",
-    BatchState.PAUSED: "By `askmill pause`, or by itself; `paused_reason` says why. `resume` goes on.",
-    BatchState.CANCELLED: "By `askmill cancel`.",
+    BatchState.QUEUED: "Stored; no run has been created yet.",
+    BatchState.RUNNING: "At least one run has been created, and at least one row is unfinished.",
+    BatchState.PAUSED: "Paused by `askmill pause` or by itself; `paused_reason` says why. "
+    "`askmill resume` resumes it.",
+    BatchState.CANCELLED: "Cancelled by `askmill cancel`.",
     BatchState.DONE: "Every row is finished.",
 }
 COLUMNS = {
     "row": "the row's number in the file, from 1",
-    "status": "[how it ended](statuses.md)",
+    "status": "[the row's status](statuses.md)",
     "answer": "the text of all messages of the run, a blank line between; annotations are footnotes",
-    "error": "why, if not well",
-    "attempts": "runs ever made for the row; 0 for a reused answer",
+    "error": "error message if the row did not complete",
+    "attempts": "runs created for the row; 0 for a reused answer",
     "thread_id": "the thread or conversation of the last attempt",
     "run_id": "the run or response of the last attempt",
     "model": "the model that answered, as the API names it",
-    "prompt_tokens": "tokens in, of all attempts",
-    "completion_tokens": "tokens out, of all attempts",
+    "prompt_tokens": "input tokens of all attempts",
+    "completion_tokens": "output tokens of all attempts",
     "cost_usd": "US dollars, of all attempts; empty for a model without a known price",
     "duration_s": "seconds from the first attempt's start to the last one's end, waits between them included",
     "citations": "a JSON list: what the answer cites",
-    "files": "a JSON list: files that the run made, or why one was not kept",
+    "files": "a JSON list: files that the run generated, or why one was not kept",
 }
 STATUS_FIELDS = {
     "batch": "its id",
     "name": "`--name`, else the file's name",
-    "file": "the file as it was named at submit",
+    "file": "the file name given at submit",
     "state": "[the batch's state](statuses.md#of-a-batch)",
     "rows": "rows of the file",
     "counts": "rows by status; every status, also those at 0",
-    "runs": "runs made",
+    "runs": "runs created",
     "requests": "requests sent to the API",
     "tokens": "`prompt` and `completion`; null while unknown",
     "cost_usd": "US dollars so far; null while unknown",
@@ -72,10 +75,11 @@ STATUS_FIELDS = {
     "started_at": "the first run; null before it",
     "finished_at": "the last row; null before it",
     "rows_per_s": "over the last five minutes",
-    "eta_s": "seconds left at that pace",
-    "workers": "workers alive that speak to the batch's API",
+    "eta_s": "seconds left at that rate",
+    "workers": "live workers that use the batch's API",
     "paused_reason": "why it is paused, else null",
-    "unknown_creates": "creates whose outcome could not be found out ([the two APIs](../apis.md))",
+    "unknown_creates": "unconfirmed creates: runs that may exist although the API never confirmed "
+    "them ([the two APIs](../apis.md))",
 }
 PROFILE_FIELDS = {
     "batch": "the batch's id",
@@ -137,11 +141,12 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[s
 
 
 def _commands() -> Iterator[str]:
-    yield "Results go to stdout or to the named file, everything else to stderr. Without `BATCH` the"
-    yield "newest is meant; `-` is stdin or stdout. [The exit codes](statuses.md#exit-codes) are the same."
+    yield "Results go to stdout or to the named file, everything else to stderr. Without `BATCH`, a command"
+    yield "takes the newest batch. `-` is stdin or stdout. All commands share [the exit"
+    yield "codes](statuses.md#exit-codes)."
     yield ""
     context = click.Context(askmill, info_name="askmill")
-    for name in (name for names in FAMILIES.values() for name in names):
+    for name in (name for names in COMMANDS_BY_MODULE.values() for name in names):
         command = askmill.get_command(context, name)
         assert command is not None
         yield from _command(name, command, click.Context(command, info_name=name, parent=context))
@@ -154,9 +159,14 @@ def _command(name: str, command: click.Command, context: click.Context) -> Itera
     yield ""
     yield from inspect.cleandoc(command.help or "").splitlines()
     yield ""
+    groups: dict[str, list[click.Option]] = {}
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    if options:
-        yield from _table(("option", "meaning"), ((_spelled(option), _said(option)) for option in options))
+    for option in options:
+        group = getattr(option, "group", RUNNING) if isinstance(command, GroupedCommand) else "option"
+        groups.setdefault(group, []).append(option)
+    for group in ("option", *GROUPS):
+        if rows := [(_spelled(option), _meaning(option, context)) for option in groups.get(group, ())]:
+            yield from _table((group, "meaning"), rows)
 
 
 def _spelled(option: click.Option) -> str:
@@ -165,9 +175,9 @@ def _spelled(option: click.Option) -> str:
     return f"`{', '.join(option.opts)}{shown}`"
 
 
-def _said(option: click.Option) -> str:
-    default = f" (default: {option.default})" if option.show_default else ""
-    return f"{option.help}{default}"
+def _meaning(option: click.Option, context: click.Context) -> str:
+    default = option.get_help_extra(context).get("default")
+    return f"{option.help} [default: {default}]" if default else str(option.help)
 
 
 def _settings() -> Iterator[str]:
@@ -198,8 +208,8 @@ def _statuses() -> Iterator[str]:
         ("0", "done, every row completed (plain `collect`: the file was written)"),
         ("1", "done or cancelled, some row did not complete"),
         ("2", "bad usage or bad input; nothing was submitted"),
-        ("3", "Redis or the API cannot be reached or refuses us, or the batch has paused itself"),
-        ("130", "interrupted; the command that goes on is printed"),
+        ("3", "Redis or the API cannot be reached or refuses the request, or the batch has paused itself"),
+        ("130", "interrupted; the command to resume is printed"),
     )
     yield from _table(("code", "when"), codes)
 
