@@ -1,7 +1,7 @@
 """Records what each command shows: `python docs/record.py` remakes docs/reference/screens.md, by tmux.
 
-Ids, times and paces differ from recording to recording, so no test compares them; one sees that no command is
-missing. Everything is offline, in a folder of its own.
+Ids, times and rates differ between recordings, so no test compares them; a test checks that no command is
+missing. Everything is offline, in a temporary folder.
 """
 
 import os
@@ -25,7 +25,9 @@ What is 12 * (3 + 4)?
 What is 7 * 9? [emulate: failed(content_policy)]
 """
 SLOW = (
-    "question\n" + "\n".join(f"What is {n} * {n}? [emulate: completed after=4]" for n in range(2, 42)) + "\n"
+    "question\n"
+    + "\n".join(f"What is {n} * {n}? [emulate: completed after={n}]" for n in range(2, 42))
+    + "\n"
 )
 COMMANDS = (
     ("estimate questions.csv", 80),
@@ -52,11 +54,11 @@ COMMANDS = (
     ("run slow.csv --offline   # under way", 80),
     ("run slow.csv --offline   # under way", 200),
 )
-"""Each with the width it is shown at. `under way`: the screen before the end; `typed`: at its prompts."""
+"""Command and terminal width. `under way`: the screen before the end; `typed`: answers to its prompts."""
 
 
 class Screen:
-    """A tmux server of our own with one window."""
+    """A private tmux server with one window."""
 
     def __init__(self, folder: Path) -> None:
         self._socket = f"askmill-{os.getpid()}"
@@ -78,23 +80,23 @@ class Screen:
     def close(self) -> None:
         self._tmux("kill-server")
 
-    def shown(self, command: str, width: int) -> str:
-        """The screen after the command, or, for one `under way`, while it works."""
+    def record(self, command: str, width: int) -> str:
+        """The screen after the command; for `under way`, while it runs."""
         self._tmux("resize-window", "-x", str(width), "-y", "60")
         self._type("clear")
         self._until(lambda text: text.strip() == "$")
-        words, _, how = command.partition("   # ")
-        self._type(f"askmill {words}; echo ENDED")
-        for answer in how.removeprefix("typed: ").split(" | ") if how.startswith("typed: ") else ():
+        arguments, _, mode = command.partition("   # ")
+        self._type(f"askmill {arguments}; echo ENDED")
+        for answer in mode.removeprefix("typed: ").split(" | ") if mode.startswith("typed: ") else ():
             self._until(lambda text: text.rstrip().endswith("\n>"))
             self._type(answer)
-        under_way = how == "under way"
+        under_way = mode == "under way"
         text = self._until(lambda text: (" left · " if under_way else "\nENDED") in text)
         if under_way:
             self._tmux("send-keys", "C-c")
             self._until(lambda text: "Interrupted" in text and "\nENDED" in text)
-        told = text[text.index("ENDED") + 5 :] if "ENDED" in text else text
-        return told.replace("\nENDED", "\n").rstrip().removesuffix("$").strip("\n")
+        output = text[text.index("ENDED") + 5 :] if "ENDED" in text else text
+        return output.replace("\nENDED", "\n").rstrip().removesuffix("$").strip("\n")
 
     def _type(self, text: str) -> None:
         self._tmux("send-keys", "-l", text)
@@ -107,15 +109,15 @@ class Screen:
             if done(text):
                 return text
             time.sleep(0.1)
-        raise SystemExit(f"nothing came within {LIMIT_S:g} s:\n{text}")
+        raise SystemExit(f"the expected output did not appear within {LIMIT_S:g} s:\n{text}")
 
-    def _tmux(self, *words: str) -> str:
-        command = ["tmux", "-L", self._socket, *words]
+    def _tmux(self, *arguments: str) -> str:
+        command = ["tmux", "-L", self._socket, *arguments]
         return subprocess.run(command, env=self._env, capture_output=True, text=True, check=True).stdout
 
 
 def main() -> None:
-    """Record all, and write the page."""
+    """Record all commands and write the page."""
     parts = [f"# What the commands show\n\n{__doc__.splitlines()[0]}\n"] if __doc__ else []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -125,7 +127,7 @@ def main() -> None:
         screen = Screen(folder)
         try:
             for command, width in COMMANDS:
-                text = screen.shown(command, width).replace(str(folder / "work"), "/home/me")
+                text = screen.record(command, width).replace(str(folder / "work"), "/home/me")
                 text = re.sub(re.escape(str(folder)), "/home/me/.local/share/askmill", text)
                 parts.append(f"## askmill {command}\n\n{width} columns:\n\n```text\n{text}\n```\n")
         finally:
@@ -135,5 +137,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if shutil.which("tmux") is None:
-        raise SystemExit("tmux is not installed; it plays the terminal.")
+        raise SystemExit(
+            "tmux is required as the terminal. Install it, for example with `apt-get install tmux`."
+        )
     main()

@@ -10,6 +10,7 @@ import click
 from askmill.jobs.cli.env_file_consent import TRUST
 from askmill.jobs.cli.help_groups import ASSISTANT, INPUT, LIMITS, QUESTIONS, RUNNING, add_options, option
 from askmill.jobs.cli.result_options import OptionValues
+from askmill.jobs.intake.header import QUESTION_COLUMNS
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.model.models import Limits, OnIncomplete
 from askmill.jobs.submit.profile_loader import ProfileOptions
@@ -46,7 +47,7 @@ INTAKE = (
         QUESTIONS,
         "--question-column",
         metavar="NAME",
-        default_text="question, prompt, query or input",
+        default_text="the first of " + ", ".join(QUESTION_COLUMNS),
         help="Column that holds the question.",
     ),
     option(

@@ -68,7 +68,7 @@ class Progress:
             self._live.update(drawing, refresh=True)
         elif time.monotonic() - self._last_line_s >= LINE_INTERVAL_S:
             self._last_line_s = time.monotonic()
-            self._print(status_text.log_line(view))
+            self._print(status_text.log_line(view, worker_starting=self._worker_starting))
 
     def _print(self, text: str) -> None:
         if self._live is not None:
@@ -95,9 +95,7 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, worker_star
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    stall = status_text.stall_reason(view)
-    if worker_starting and status_text.needs_worker(view):
-        stall = "Starting a worker …"
+    stall = status_text.stall_or_start(view, worker_starting=worker_starting)
     bar = Text(status_text.bar(view, status_text.bar_width(view, width - 1)))
     for mark, colour in COLOURS.items():
         bar.highlight_regex(f"{mark}+", colour)

@@ -206,6 +206,11 @@ def stall_reason(view: StatusView) -> str:
     return f"{fact}: start one with `askmill worker`, or use `askmill run` with the same file."
 
 
+def stall_or_start(view: StatusView, *, worker_starting: bool) -> str:
+    """`stall_reason` for a command that starts a worker itself: it does not ask the user to start one."""
+    return "Starting a worker …" if worker_starting and needs_worker(view) else stall_reason(view)
+
+
 def _pause_cause(batch: Batch, reason: str) -> str:
     """The API's words, introduced by their meaning where it is known."""
     report = report_of_text(batch.paused_reason or "")
@@ -230,11 +235,12 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
     return [text for text in lines if text]
 
 
-def log_line(view: StatusView) -> str:
+def log_line(view: StatusView, *, worker_starting: bool = False) -> str:
     """The status as one line, for a log or a pipe."""
+    stall = stall_or_start(view, worker_starting=worker_starting)
     parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", counts_line(view), pace_line(view)]
     cost = view.counts.cost_usd
-    parts += [format_usd(cost) if cost is not None else "", anomalies_line(view), stall_reason(view)]
+    parts += [format_usd(cost) if cost is not None else "", anomalies_line(view), stall]
     return f"{view.batch.id}: " + " · ".join(part for part in parts if part)
 
 

@@ -1,6 +1,6 @@
-"""Without a key: a local server is asked without Authorization, any other one is not asked at all.
+"""Without a key: requests to a local server have no Authorization header, other servers get no request.
 
-The emulator stands in for a model only where `--offline` says so, and its rows show it.
+The emulator answers only with `--offline`, and its rows say so.
 """
 
 import csv
@@ -24,13 +24,13 @@ AMBIENT = {
     "OPENAI_ADMIN_KEY": "sk-admin-0123456789",
     "OPENAI_CUSTOM_HEADERS": "Authorization: Bearer sk-custom-0123456789",
 }
-"""What the SDK would send by itself."""
-NAMED = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "--offline")
+"""Credentials that the SDK would send by itself."""
+REMEDIES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "--offline")
 ELSEWHERE = "https://gpu.example.com/v1"
 PYTHON = [sys.executable, "-P"]
 CALL = "import askmill\ntry:\n    askmill.{}(['What is 6 * 7?'])\nexcept askmill.UsageError as error:\n    "
 CALL += "print(error, file=__import__('sys').stderr)\n    raise SystemExit(error.exit_code)\n"
-ASKS = {
+COMMANDS = {
     "run": ["askmill", "run", "q.csv"],
     "run to stdout": ["askmill", "run", "q.csv", "-o", "-", "--yes"],
     "submit": ["askmill", "submit", "q.csv"],
@@ -46,38 +46,38 @@ ASKS = {
 
 @pytest.fixture
 def user(tmp_path: Path) -> Terminal:
-    made = terminal(tmp_path)
-    made.write("q.csv", "question", "What is 6 * 7?", "What is 1 + 1?")
-    made.write("notes.txt", "Iron is a metal.")
-    return made
+    user = terminal(tmp_path)
+    user.write("q.csv", "question", "What is 6 * 7?", "What is 1 + 1?")
+    user.write("notes.txt", "Iron is a metal.")
+    return user
 
 
-def _done(user: Terminal, words: list[str]) -> "subprocess.CompletedProcess[str]":
-    """Any program of the user's, to its end."""
-    if words[0] == "askmill":
-        return user.askmill(*words[1:], given="What is 2 + 3?\n")
+def _run_program(user: Terminal, argv: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Run a program as the user, to its end."""
+    if argv[0] == "askmill":
+        return user.askmill(*argv[1:], given="What is 2 + 3?\n")
     return subprocess.run(
-        words, cwd=user.folder, env=user.env(), capture_output=True, text=True, timeout=60, check=False
+        argv, cwd=user.folder, env=user.env(), capture_output=True, text=True, timeout=60, check=False
     )
 
 
-@pytest.mark.parametrize("name", ASKS)
-def test_without_key_address_or_offline_nobody_is_asked(
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_key_address_or_offline_no_request_is_sent(
     user: Terminal, tmp_path: Path, redis_url: str, name: str
 ) -> None:
-    """Exit 2 with the three ways out; no process is started, no file is written, nothing is in Redis."""
+    """Exit code 2 with the three remedies; no process is started, no file written, nothing stored in Redis."""
     before = sorted(user.folder.iterdir())
 
-    bare = _done(user, ASKS[name])
-    configured = _done(
+    bare = _run_program(user, COMMANDS[name])
+    configured = _run_program(
         user.with_settings(OPENAI_BASE_URL=ELSEWHERE, ASKMILL_REDIS_URL=redis_url, ASKMILL_API="responses"),
-        ASKS[name],
+        COMMANDS[name],
     )
 
     for refused in (bare, configured):
         assert refused.returncode == 2, refused.stdout + refused.stderr
         assert refused.stdout == ""
-        assert [word for word in NAMED if word not in refused.stderr] == []
+        assert [word for word in REMEDIES if word not in refused.stderr] == []
     assert "https://api.openai.com/v1" in bare.stderr
     assert ELSEWHERE in configured.stderr
     assert sorted(user.folder.iterdir()) == before
@@ -88,23 +88,23 @@ def test_without_key_address_or_offline_nobody_is_asked(
 
 
 def test_celery_starts_no_worker_without_a_key(user: Terminal) -> None:
-    """`celery -A askmill.worker.celery.celery_app worker` refuses with the same sentence."""
+    """`celery -A askmill.worker.celery.celery_app worker` refuses with the same message."""
     command = [
         str(Path(sys.executable).with_name("celery")),
         "-A",
         "askmill.worker.celery.celery_app",
         "worker",
     ]
-    nowhere = user.with_settings(ASKMILL_REDIS_URL=f"redis://{HOST}:{free_port()}/0")
+    without_redis = user.with_settings(ASKMILL_REDIS_URL=f"redis://{HOST}:{free_port()}/0")
 
-    refused = _done(nowhere, command)
+    refused = _run_program(without_redis, command)
 
     assert refused.returncode != 0
-    assert [word for word in NAMED if word not in refused.stderr] == []
+    assert [word for word in REMEDIES if word not in refused.stderr] == []
 
 
-def test_what_asks_nothing_needs_no_key(user: Terminal) -> None:
-    """`estimate` prices the default model; `list` and `status` tell what is there; `doctor` names the fault."""
+def test_commands_without_requests_need_no_key(user: Terminal) -> None:
+    """`estimate` prices the default model, `list` and `status` work, `doctor` names the fault."""
     estimate = user.askmill("estimate", "q.csv")
     listed = user.askmill("list")
     status = user.askmill("status")
@@ -116,21 +116,21 @@ def test_what_asks_nothing_needs_no_key(user: Terminal) -> None:
     assert listed.returncode == 0, listed.stderr
     assert "OPENAI_API_KEY" not in listed.stderr + status.stderr
     assert doctor.returncode == 2
-    assert [word for word in NAMED if word not in doctor.stdout] == []
+    assert [word for word in REMEDIES if word not in doctor.stdout] == []
 
 
 def test_offline_the_emulator_answers_though_a_key_is_set(user: Terminal) -> None:
-    """`model` is `askmill-emulator` in every row, whatever was named, and there is no cost anywhere.
+    """`model` is `askmill-emulator` in every row, whatever the options name, and no cost is shown anywhere.
 
-    The configured address is not asked, and the same work goes on whatever model is named.
+    The configured address gets no request, and the batch is the same whatever model is named.
     """
     file = user.write("own.csv", "question,model", "What is 6 * 7?,gpt-5", "What is 1 + 1?,")
-    keyed = user.with_settings(
+    with_key = user.with_settings(
         OPENAI_API_KEY="any", OPENAI_BASE_URL=f"http://{HOST}:{free_port()}/v1", ASKMILL_MODEL="gpt-6-sol"
     )
     paid = ("--model", "gpt-6-sol", "--override", "model", "--budget", "0.000001")
 
-    done = keyed.askmill("run", file, "--offline", *paid, "-o", "-")
+    done = with_key.askmill("run", file, "--offline", *paid, "-o", "-")
 
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -150,7 +150,7 @@ def test_offline_the_emulator_answers_though_a_key_is_set(user: Terminal) -> Non
     assert "$" not in shown + report
     assert "price" not in shown + report
     again = user.askmill("run", file, "--offline", "--override", "model", "-o", "-")
-    assert again.stdout == done.stdout, "a model that is ignored is no part of the batch's identity"
+    assert again.stdout == done.stdout, "an ignored model is not part of the batch's identity"
     assert "ignored" in again.stderr
 
 
@@ -161,18 +161,18 @@ def test_the_library_says_that_the_emulator_answered(user: Terminal) -> None:
         row = askmill.run(["What is 6 * 7?"], offline=True, model="gpt-6-sol", budget_usd=1e-6)[0]
         print(row.answer, row.model, row.cost_usd, askmill.status().cost_usd)
     """
-    words = [*PYTHON, "-c", "\n".join(line.strip() for line in program.splitlines())]
+    argv = [*PYTHON, "-c", "\n".join(line.strip() for line in program.splitlines())]
 
-    done = _done(user.with_settings(OPENAI_API_KEY="any"), words)
+    done = _run_program(user.with_settings(OPENAI_API_KEY="any"), argv)
 
     assert done.stdout == "6*7 = 42. askmill-emulator None None\n", done.stderr
 
 
 def test_chat_offline_names_the_emulator(user: Terminal) -> None:
-    """Though a key is set; a named model is ignored aloud."""
-    keyed = user.with_settings(OPENAI_API_KEY="any")
+    """Even if a key is set; a message says that --model is ignored."""
+    with_key = user.with_settings(OPENAI_API_KEY="any")
 
-    done = keyed.askmill("chat", "--offline", "--model", "gpt-6-sol", given="What is 2 + 3?\n")
+    done = with_key.askmill("chat", "--offline", "--model", "gpt-6-sol", given="What is 2 + 3?\n")
 
     assert done.returncode == 0, done.stderr
     assert "5" in done.stdout
@@ -180,27 +180,27 @@ def test_chat_offline_names_the_emulator(user: Terminal) -> None:
     assert "--model is ignored" in done.stderr
 
 
-def test_a_key_in_plain_text_over_a_network_is_warned_of(user: Terminal) -> None:
-    """One line on stderr, once; not on this machine, not encrypted, not without a key."""
-    exposed, address = "without encryption", "http://192.168.178.20:8000/v1"
+def test_a_key_sent_in_plain_text_over_a_network_gives_a_warning(user: Terminal) -> None:
+    """One line on stderr; none for this machine, for an encrypted connection or without a key."""
+    warning, address = "without encryption", "http://192.168.178.20:8000/v1"
 
-    def said(base_url: str, key: str = "any") -> list[str]:
+    def warnings(base_url: str, key: str = "any") -> list[str]:
         done = user.with_settings(OPENAI_BASE_URL=base_url, OPENAI_API_KEY=key).askmill("submit", "q.csv")
         assert done.returncode == 0, done.stderr
-        return [line for line in done.stderr.splitlines() if exposed in line]
+        return [line for line in done.stderr.splitlines() if warning in line]
 
-    assert len(said(address)) == 1
-    assert address in said(address)[0]
-    assert said(address, key="") == []
-    assert said("http://localhost:8000/v1") == []
-    assert said("https://gpu.example.com/v1") == []
+    assert len(warnings(address)) == 1
+    assert address in warnings(address)[0]
+    assert warnings(address, key="") == []
+    assert warnings("http://localhost:8000/v1") == []
+    assert warnings("https://gpu.example.com/v1") == []
 
 
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 def test_a_local_server_without_a_key_gets_no_authorization(user: Terminal, tmp_path: Path, api: Api) -> None:
-    """Uploads, creates, polls, lists and deletions of `run`, `chat` and `purge`: none carries any.
+    """None of the uploads, creates, polls, lists and deletions of `run`, `chat` and `purge` has the header.
 
-    The server is asked for the model of the settings, and the rows say so.
+    The requests name the model of the settings, and so do the rows.
     """
     (tmp_path / "mill").mkdir()
     with Stack(tmp_path / "mill", api=api) as mill, RecordingServer(upstream=mill.base_url) as server:

@@ -1,4 +1,4 @@
-"""`import askmill`: answers in a program or a notebook, and everything that is the user's own left alone."""
+"""`import askmill`: answers in a program or a notebook, without disturbing the user's own modules."""
 
 import dataclasses
 import os
@@ -17,24 +17,24 @@ import askmill
 from askmill.jobs.cli.root import askmill as command_line
 from askmill.jobs.model import models
 from askmill.jobs.results.columns import FIELDS
-from askmill.options import FLAGS, Options, words_of
+from askmill.options import FLAGS, Options, to_argv
 from askmill.types import BatchState, RowStatus
 from tests.helpers.command_line import Terminal, terminal
 from tests.stack import Stack
 from tests.support import wait_until
 
 ROOT = Path(__file__).parents[2]
-OWN = "WHOSE = 'the user'\n"
-PROOF = "assert {config.WHOSE, jobs.WHOSE, worker.WHOSE} == {'the user'}"
+USER_MODULE = "OWNER = 'the user'\n"
+OWNER_CHECK = "assert {config.OWNER, jobs.OWNER, worker.OWNER} == {'the user'}"
 
 
 @pytest.fixture
 def user(tmp_path: Path) -> Terminal:
-    """A folder with modules that are called like our packages."""
-    made = terminal(tmp_path)
+    """A folder with modules named like the top folders of askmill's repository."""
+    user = terminal(tmp_path)
     for name in ("config", "jobs", "worker"):
-        (made.folder / f"{name}.py").write_text(OWN)
-    return made
+        (user.folder / f"{name}.py").write_text(USER_MODULE)
+    return user
 
 
 def _program(user: Terminal, text: str, name: str = "program.py") -> list[str]:
@@ -42,8 +42,8 @@ def _program(user: Terminal, text: str, name: str = "program.py") -> list[str]:
     return [sys.executable, name]
 
 
-def _printed(user: Terminal, text: str) -> str:
-    """What the program prints; fails with its stderr when it does not end well."""
+def _stdout_of(user: Terminal, text: str) -> str:
+    """Run the program and return its stdout; fails with its stderr if it fails."""
     command = _program(user, text)
     done = subprocess.run(
         command, cwd=user.folder, env=user.env(), capture_output=True, text=True, timeout=90, check=False
@@ -53,9 +53,9 @@ def _printed(user: Terminal, text: str) -> str:
 
 
 @pytest.mark.parametrize("first", ["import config, jobs, worker", "import askmill"])
-def test_modules_of_the_user_stay_the_users(user: Terminal, first: str) -> None:
-    """Beside a `config.py`, whichever is imported first, within a running event loop, threads and all."""
-    told = _printed(
+def test_the_users_modules_are_imported_unchanged(user: Terminal, first: str) -> None:
+    """Beside a user's `config.py`, whichever is imported first, also in a running event loop."""
+    output = _stdout_of(
         user,
         f"""
         {first}
@@ -66,16 +66,16 @@ def test_modules_of_the_user_stay_the_users(user: Terminal, first: str) -> None:
 
         rows = asyncio.run(cell())
         import config, jobs, worker
-        {PROOF}
+        {OWNER_CHECK}
         print(rows[0].answer, rows[0].steps[0].type, askmill.status().state)
         """,
     )
 
-    assert told == "6*7 = 42. code_interpreter done\n"
+    assert output == "6*7 = 42. code_interpreter done\n"
 
 
-def test_the_command_does_not_see_what_pythonpath_adds(user: Terminal) -> None:
-    """As an editor sets it: command, worker, emulator and tutor are ours all the same."""
+def test_the_command_ignores_modules_on_pythonpath(user: Terminal) -> None:
+    """An editor may set PYTHONPATH; command, worker, emulator and tutor import their own modules."""
     user.write("q.csv", "question", "Solve 3x + 11 = 14")
 
     done = user.with_settings(PYTHONPATH=".").askmill(
@@ -87,7 +87,7 @@ def test_the_command_does_not_see_what_pythonpath_adds(user: Terminal) -> None:
 
 
 def test_celery_finds_the_application_in_a_folder_with_a_worker_of_its_own(user: Terminal) -> None:
-    """`celery -A askmill.worker.celery.celery_app`; Celery looks into the working folder first."""
+    """`celery -A askmill.worker.celery.celery_app`: Celery searches the working folder first."""
     command = [
         str(Path(sys.executable).with_name("celery")),
         "-A",
@@ -103,19 +103,19 @@ def test_celery_finds_the_application_in_a_folder_with_a_worker_of_its_own(user:
     assert "askmill.worker.celery.greenlet_pool:TaskPool" in done.stdout, done.stderr
 
 
-def test_a_file_is_submitted_looked_at_and_collected(tmp_path: Path, user: Terminal) -> None:
-    """Where a worker is; what comes back is what the command line writes."""
+def test_submit_status_and_collect(tmp_path: Path, user: Terminal) -> None:
+    """With a worker, the functions return what the command line writes."""
     user.write(
         "q.csv", "id,question", "a,What is 2 + 2?", "b,What is 3 * 3? [emulate: failed(content_policy)]"
     )
     (tmp_path / "mill").mkdir()
     with Stack(tmp_path / "mill") as mill:
         mill.worker()
-        asker = user.with_settings(
+        configured = user.with_settings(
             ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="any"
         )
-        told = _printed(
-            asker,
+        output = _stdout_of(
+            configured,
             """
             import askmill
             batch = askmill.submit("q.csv", id_column="id", tools=["code_interpreter"])
@@ -129,7 +129,7 @@ def test_a_file_is_submitted_looked_at_and_collected(tmp_path: Path, user: Termi
             """,
         )
 
-    assert told.splitlines() == [
+    assert output.splitlines() == [
         "[(1, 'a', 'completed', 1), (2, 'b', 'failed', 1)]",
         "True 1 True",
         "True",
@@ -139,16 +139,16 @@ def test_a_file_is_submitted_looked_at_and_collected(tmp_path: Path, user: Termi
 
 
 def test_errors_are_those_of_the_command_line(user: Terminal) -> None:
-    """By class and by word, with the faults of rows as data; secrets are masked."""
-    told = _printed(
+    """The same classes and messages, with the faults of rows as data and without secrets."""
+    output = _stdout_of(
         user,
         """
         import os
         import askmill
 
-        def fault(call, *given, **options):
+        def fault(call, *arguments, **options):
             try:
-                call(*given, **options)
+                call(*arguments, **options)
             except askmill.AskmillError as error:
                 print(type(error).__name__, "|", str(error).splitlines()[0][:60], "|", error.exit_code)
                 return error
@@ -167,7 +167,7 @@ def test_errors_are_those_of_the_command_line(user: Terminal) -> None:
         """,
     )
 
-    names = [line.split(" | ")[0] for line in told.splitlines()]
+    names = [line.split(" | ")[0] for line in output.splitlines()]
     assert names == [
         "InputFaults",
         "2 1",
@@ -179,13 +179,13 @@ def test_errors_are_those_of_the_command_line(user: Terminal) -> None:
         "RedisUnavailable",
         "UsageError",
     ]
-    assert "ASKMILL_CONCURRENCY" in told
-    assert "row 1 cannot be written as JSON" in told
+    assert "ASKMILL_CONCURRENCY" in output
+    assert "row 1 cannot be written as JSON" in output
 
 
-def test_a_batch_that_paused_itself_says_why(user: Terminal, mill: Stack) -> None:
-    """No rows come back: an exception with the reason and what to do."""
-    told = _printed(
+def test_a_paused_batch_raises_unavailable_with_the_reason(user: Terminal, mill: Stack) -> None:
+    """No rows are returned; the message has the reason and what to do."""
+    output = _stdout_of(
         user.with_settings(OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="any"),
         """
         import askmill
@@ -197,12 +197,12 @@ def test_a_batch_that_paused_itself_says_why(user: Terminal, mill: Stack) -> Non
         """,
     )
 
-    assert "budget" in told
-    assert "--budget" in told
+    assert "budget" in output
+    assert "--budget" in output
 
 
-def _at_work(user: Terminal) -> "subprocess.Popen[str]":
-    """A program in the middle of a run that would take a minute."""
+def _start_long_run(user: Terminal) -> "subprocess.Popen[str]":
+    """Start a program whose run takes a minute, and wait until the run is in flight."""
     command = _program(
         user,
         """
@@ -214,32 +214,32 @@ def _at_work(user: Terminal) -> "subprocess.Popen[str]":
         """,
     )
     pipe = subprocess.PIPE
-    going = subprocess.Popen(command, cwd=user.folder, env=user.env(), stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(command, cwd=user.folder, env=user.env(), stdout=pipe, stderr=pipe, text=True)
     wait_until(
         lambda: '"running"' in user.askmill("list", "--state", "running", "--json").stdout, "it runs", 60
     )
-    return going
+    return process
 
 
-def test_an_interrupt_ends_it_and_names_the_batch(user: Terminal) -> None:
-    """One Ctrl-C; the worker hands over, and what was begun is stored."""
-    going = _at_work(user)
+def test_an_interrupt_raises_interrupted_with_the_batch(user: Terminal) -> None:
+    """One Ctrl-C: the worker hands over, and what was started is stored."""
+    process = _start_long_run(user)
 
-    going.send_signal(signal.SIGINT)
-    told, said = going.communicate(timeout=60)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
 
-    assert going.returncode == 0, said
-    assert told.startswith("b_")
-    assert told.endswith(" True\n")
+    assert process.returncode == 0, stderr
+    assert stdout.startswith("b_")
+    assert stdout.endswith(" True\n")
 
 
-def test_a_killed_program_leaves_nobody_at_work(user: Terminal) -> None:
-    """kill -9 of a kernel: its command, and with it the worker, ends within seconds."""
-    going = _at_work(user)
-    started = psutil.Process(going.pid).children(recursive=True)
+def test_a_killed_program_leaves_nobody_start_long_run(user: Terminal) -> None:
+    """kill -9 of a notebook kernel: the command and its worker end within seconds."""
+    process = _start_long_run(user)
+    started = psutil.Process(process.pid).children(recursive=True)
 
-    going.kill()
-    going.communicate(timeout=20)
+    process.kill()
+    process.communicate(timeout=20)
 
     assert started
     wait_until(lambda: not any(_alive(process) for process in started), "all have ended", 30)
@@ -250,7 +250,7 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def test_keywords_are_the_options_of_submit() -> None:
-    """None is missing, none invented; a keyword is what the command line calls its parameter."""
+    """Both have the same names, and each keyword maps to a flag of its option."""
     command = command_line.get_command(click.Context(command_line), "submit")
     assert command is not None
     options = {option.name: option for option in command.params if isinstance(option, click.Option)}
@@ -260,27 +260,27 @@ def test_keywords_are_the_options_of_submit() -> None:
         assert FLAGS.get(name, f"--{name.replace('_', '-')}") in option.opts
 
 
-def test_values_become_words_of_the_command_line() -> None:
-    """A list is repeated, a flag stands alone, what is not said is left out."""
-    given: Options = {
+def test_options_become_arguments_of_the_command_line() -> None:
+    """A list repeats the flag, True is the flag alone, None and False are omitted."""
+    options: Options = {
         "files": ["a.txt", Path("b")],
         "new": True,
         "skip_bad_rows": False,
         "template": "-x {a}",
     }
 
-    assert list(words_of(given)) == ["--file=a.txt", "--file=b", "--new", "--template=-x {a}"]
+    assert list(to_argv(options)) == ["--file=a.txt", "--file=b", "--new", "--template=-x {a}"]
 
 
 def test_the_types_are_those_of_the_json() -> None:
-    """Rows have the fields of a result, statuses and states the values there are."""
+    """Rows have the fields of a result; statuses and states have all values of their enums."""
     assert [field.name for field in dataclasses.fields(askmill.Row)] == ["row", "input", *FIELDS[1:], "steps"]
     assert set(get_args(RowStatus)) == set(models.JobStatus)
     assert set(get_args(BatchState)) == set(models.BatchState)
 
 
-def test_every_public_name_says_what_it_is() -> None:
-    """In a notebook `askmill.run?` is the documentation; what can be raised is told."""
+def test_every_public_name_has_a_docstring() -> None:
+    """In a notebook `askmill.run?` is the documentation; functions list what they raise."""
     for name in askmill.__all__:
         assert getattr(askmill, name).__doc__, name
     for call in (askmill.run, askmill.submit, askmill.status, askmill.collect):
@@ -298,7 +298,7 @@ def test_every_public_name_says_what_it_is() -> None:
     ],
 )
 def test_mypy_strict_knows_the_types(tmp_path: Path, line: str, fault: str) -> None:
-    """The example is right as it stands; a slip in it would be seen."""
+    """The example passes; a mistake in it is reported."""
     program = tmp_path / "program.py"
     program.write_text((ROOT / "examples/library.py").read_text(encoding="utf-8") + line + "\n")
     command = [sys.executable, "-P", "-m", "mypy", "--strict", "--config-file=", "--cache-dir"]

@@ -1,4 +1,4 @@
-"""A key of the environment never goes to an address that a planted `.env` names, unless the person agrees.
+"""A key of the environment never goes to an address that a planted `.env` names, unless the user agrees.
 
 Beyond loopback the address is `http://planted.example`, reached through a proxy that records every request.
 """
@@ -41,14 +41,14 @@ COMMANDS = {
     "estimate --pilot": ("estimate", "q.csv", "--pilot", "1"),
     "worker": ("worker",),
 }
-THAT_ASK = {name: words for name, words in COMMANDS.items() if name not in {"submit", "worker"}}
+SENDING = {name: words for name, words in COMMANDS.items() if name not in {"submit", "worker"}}
 
 
 @pytest.fixture
-def server() -> Iterator[RecordingServer]:
-    """Where every request arrives."""
-    with RecordingServer(refuse_all=True) as made:
-        yield made
+def server() -> Iterator[Eavesdropper]:
+    """The server that receives every request."""
+    with eavesdropper() as server:
+        yield server
 
 
 @pytest.fixture
@@ -58,40 +58,40 @@ def user(tmp_path: Path, server: RecordingServer) -> Terminal:
     (tmp_path / ".netrc").chmod(0o600)
     proxy = dict.fromkeys(("HTTP_PROXY", "http_proxy"), server.url)
     direct = dict.fromkeys(("NO_PROXY", "no_proxy"), HOST)
-    made = terminal(tmp_path).with_settings(**SECRETS, **proxy, **direct, HOME=str(tmp_path))
-    made.write("q.csv", "question", "What is 1 + 1?")
-    made.write("notes.txt", "a file for the tools")
-    made.write(".env", f"OPENAI_BASE_URL={PLANTED}")
-    return made
+    user = terminal(tmp_path).with_settings(**SECRETS, **proxy, **direct, HOME=str(tmp_path))
+    user.write("q.csv", "question", "What is 1 + 1?")
+    user.write("notes.txt", "a file for the tools")
+    user.write(".env", f"OPENAI_BASE_URL={PLANTED}")
+    return user
 
 
-def assert_refused(done: "subprocess.CompletedProcess[str]", server: RecordingServer) -> None:
-    """Exit 2, and a sentence that names the file, the address and the option; nothing was sent."""
-    said = done.stderr + done.stdout
-    assert done.returncode == 2, said
+def assert_refused(done: "subprocess.CompletedProcess[str]", server: Eavesdropper) -> None:
+    """Exit code 2 with a message that names the file, the address and the option; nothing was sent."""
+    output = done.stderr + done.stdout
+    assert done.returncode == 2, output
     for part in (".env", PLANTED, "--trust-env-file", "OPENAI_API_KEY"):
-        assert part in said
-    assert KEY not in said
-    assert server.request_lines == []
+        assert part in output
+    assert KEY not in output
+    assert server.asked == []
 
 
-@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_a_key_of_the_environment_does_not_go_to_an_address_of_a_planted_file(
-    user: Terminal, server: RecordingServer, words: tuple[str, ...]
+    user: Terminal, server: Eavesdropper, arguments: tuple[str, ...]
 ) -> None:
     """Every command that would send it refuses, naming the file, the address and the option."""
-    assert_refused(user.askmill(*words, given="Hello?\n"), server)
+    assert_refused(user.askmill(*arguments, given="Hello?\n"), server)
 
 
-def test_a_worker_decides_for_itself_however_it_was_started(user: Terminal, server: RecordingServer) -> None:
-    """A batch of that address waits; `python -m askmill.worker` and Celery's own command line refuse as well."""
+def test_a_worker_refuses_however_it_is_started(user: Terminal, server: Eavesdropper) -> None:
+    """A batch of that address waits; `python -m askmill.worker` and Celery's command line refuse too."""
     submitted = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv")
     assert submitted.returncode == 0, submitted.stderr
     celery = ["-m", "celery", "-A", "askmill.worker.celery.celery_app", "worker"]
     redis = {"ASKMILL_REDIS_URL": "redis://127.0.0.1:9/0"}
-    for words, settings in ((["-P", "-m", "worker"], {}), (celery, redis)):
+    for arguments, settings in ((["-P", "-m", "worker"], {}), (celery, redis)):
         done = subprocess.run(
-            [sys.executable, *words],
+            [sys.executable, *arguments],
             cwd=user.folder,
             env=user.with_settings(**settings).env(),
             capture_output=True,
@@ -105,70 +105,70 @@ def test_a_worker_decides_for_itself_however_it_was_started(user: Terminal, serv
     assert server.request_lines == []
 
 
-def test_a_worker_that_is_trusted_asks_and_names_the_address(user: Terminal, server: RecordingServer) -> None:
-    """`submit` and `worker` with the option; the worker sends the key to the address that it has named."""
+def test_a_trusted_worker_sends_the_key_and_names_the_address(user: Terminal, server: Eavesdropper) -> None:
+    """With the option, `submit` and `worker` name the address, and the worker sends the key there."""
     submitted = user.askmill("submit", "q.csv", "--trust-env-file")
     assert submitted.returncode == 0, submitted.stderr
     line = f"Asks {PLANTED} (OPENAI_BASE_URL in .env of this folder)."
     assert line in submitted.stderr
     worker = user.start("worker", "--trust-env-file")
     try:
-        wait_until(lambda: server.headers("authorization"), "the worker has asked", timeout_s=30)
+        wait_until(lambda: server.sent("authorization"), "the worker has sent a request", timeout_s=30)
     finally:
         worker.terminate()
-        _, said = worker.communicate(timeout=LIMIT_S)
-    assert line in said
-    assert server.headers("authorization") == {f"Bearer {KEY}"}
+        _, stderr = worker.communicate(timeout=LIMIT_S)
+    assert line in stderr
+    assert server.sent("authorization") == {f"Bearer {KEY}"}
 
 
-@pytest.mark.parametrize("words", THAT_ASK.values(), ids=THAT_ASK)
-def test_with_the_option_the_key_goes(
-    user: Terminal, server: RecordingServer, words: tuple[str, ...]
+@pytest.mark.parametrize("arguments", SENDING.values(), ids=SENDING)
+def test_with_the_option_the_key_is_sent(
+    user: Terminal, server: Eavesdropper, arguments: tuple[str, ...]
 ) -> None:
-    """The person has agreed: everything is sent, as from a file that they wrote."""
-    done = user.askmill(*words, "--trust-env-file", given="Hello?\n")
+    """The user has agreed: all credentials are sent."""
+    done = user.askmill(*arguments, "--trust-env-file", given="Hello?\n")
 
     assert done.returncode == 3, done.stderr + done.stdout
-    assert server.headers("authorization") == {f"Bearer {KEY}"}
-    assert server.headers("openai-organization") == {"org-environment"}
-    assert server.headers("x-gateway") == {"gateway-environment"}
-    if words[0] in {"run", "submit"}:
+    assert server.sent("authorization") == {f"Bearer {KEY}"}
+    assert server.sent("openai-organization") == {"org-environment"}
+    assert server.sent("x-gateway") == {"gateway-environment"}
+    if arguments[0] in {"run", "submit"}:
         assert f"Asks {PLANTED} (OPENAI_BASE_URL in .env of this folder)." in done.stderr
 
 
-@pytest.mark.parametrize("words", THAT_ASK.values(), ids=THAT_ASK)
-def test_a_loopback_address_of_a_planted_file_is_asked_without_the_key(
-    user: Terminal, server: RecordingServer, words: tuple[str, ...]
+@pytest.mark.parametrize("arguments", SENDING.values(), ids=SENDING)
+def test_a_loopback_address_of_a_planted_file_gets_no_key(
+    user: Terminal, server: Eavesdropper, arguments: tuple[str, ...]
 ) -> None:
-    """Asked, but nothing of the environment goes along: no key, organization, project, header or .netrc."""
+    """Requests are sent without the environment's key, organization, project, headers and .netrc."""
     user.write(".env", f"OPENAI_BASE_URL={server.base_url}")
 
-    done = user.askmill(*words, given="Hello?\n")
+    done = user.askmill(*arguments, given="Hello?\n")
 
     assert done.returncode == 3, done.stderr + done.stdout
-    assert server.request_lines
-    assert server.headers("authorization") == set()
-    assert not server.received("environment")
-    if words[0] in {"run", "submit"}:
+    assert server.asked
+    assert server.sent("authorization") == set()
+    assert not server.saw("environment")
+    if arguments[0] in {"run", "submit"}:
         assert f"Asks {server.base_url} (OPENAI_BASE_URL in .env of this folder), without" in done.stderr
 
 
-@pytest.mark.parametrize("words", [COMMANDS["run"], COMMANDS["doctor"]], ids=["run", "doctor"])
+@pytest.mark.parametrize("arguments", [COMMANDS["run"], COMMANDS["doctor"]], ids=["run", "doctor"])
 def test_a_file_may_have_a_key_for_its_own_address(
-    user: Terminal, server: RecordingServer, words: tuple[str, ...]
+    user: Terminal, server: Eavesdropper, arguments: tuple[str, ...]
 ) -> None:
-    """Key and address of one source: asked with that key, and with nothing of the environment."""
+    """Key and address are from one source: that key is sent, and nothing of the environment."""
     user.write(".env", f"OPENAI_BASE_URL={PLANTED}", "OPENAI_API_KEY=sk-of-the-file-0123456789")
 
-    done = user.with_settings(OPENAI_API_KEY="").askmill(*words, given="Hello?\n")
+    done = user.with_settings(OPENAI_API_KEY="").askmill(*arguments, given="Hello?\n")
 
     assert done.returncode == 3, done.stderr + done.stdout
     assert server.headers("authorization") == {"Bearer sk-of-the-file-0123456789"}
     assert not server.received("environment")
 
 
-def test_an_address_of_the_environment_is_asked_with_the_key(user: Terminal, server: RecordingServer) -> None:
-    """It goes before that of `.env`, and is named."""
+def test_an_address_of_the_environment_gets_the_key(user: Terminal, server: Eavesdropper) -> None:
+    """It overrides the address of `.env`, and a message names it."""
     done = user.with_settings(OPENAI_BASE_URL=server.base_url).askmill("run", "q.csv")
 
     assert done.returncode == 3, done.stderr
@@ -176,8 +176,8 @@ def test_an_address_of_the_environment_is_asked_with_the_key(user: Terminal, ser
     assert server.headers("authorization") == {f"Bearer {KEY}"}
 
 
-def test_offline_names_no_address(user: Terminal, server: RecordingServer) -> None:
-    """The emulator answers, whatever `.env` names."""
+def test_offline_names_no_address(user: Terminal, server: Eavesdropper) -> None:
+    """The emulator answers, whatever address `.env` has."""
     done = user.askmill("run", "q.csv", "--offline")
 
     assert done.returncode == 0, done.stderr
@@ -186,8 +186,8 @@ def test_offline_names_no_address(user: Terminal, server: RecordingServer) -> No
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
-def test_on_a_terminal_the_person_is_asked(user: Terminal, server: RecordingServer, answer: str) -> None:
-    """The question names file and address; yes sends the key, no is exit 2 and sends nothing."""
+def test_on_a_terminal_the_user_is_asked(user: Terminal, server: Eavesdropper, answer: str) -> None:
+    """The question names file and address; yes sends the key, no exits with 2 and sends nothing."""
     code, shown = on_a_terminal(user, answer, "run", "q.csv")
 
     assert f"{user.folder}/.env names {PLANTED}. Send OPENAI_API_KEY" in shown
@@ -197,28 +197,33 @@ def test_on_a_terminal_the_person_is_asked(user: Terminal, server: RecordingServ
     assert KEY not in shown
 
 
-def on_a_terminal(user: Terminal, answer: str, *words: str) -> tuple[int, str]:
-    """The command on a terminal of its own, its question answered: the exit code, and what was shown."""
-    ours, its = pty.openpty()
+def on_a_terminal(user: Terminal, answer: str, *arguments: str) -> tuple[int, str]:
+    """Run the command on a terminal and answer its question; returns the exit code and the output."""
+    parent_side, child_side = pty.openpty()
     process = subprocess.Popen(
-        user.script(*words), cwd=user.folder, env=user.env(), stdin=its, stdout=its, stderr=its
+        user.script(*arguments),
+        cwd=user.folder,
+        env=user.env(),
+        stdin=child_side,
+        stdout=child_side,
+        stderr=child_side,
     )
-    os.close(its)
+    os.close(child_side)
     shown = b""
-    with suppress(OSError):  # what reading ends with, once nobody holds the other end
-        while piece := os.read(ours, 4096):
+    with suppress(OSError):  # raised by read() when the other end is closed
+        while piece := os.read(parent_side, 4096):
             answered, shown = b"[y/N]" in shown, shown + piece
             if b"[y/N]" in shown and not answered:
-                os.write(ours, f"{answer}\n".encode())
-    os.close(ours)
+                os.write(parent_side, f"{answer}\n".encode())
+    os.close(parent_side)
     return process.wait(LIMIT_S), " ".join(shown.decode().split())
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_the_library_raises_unless_told_to_trust(
-    user: Terminal, server: RecordingServer, trusted: bool
+def test_the_library_raises_without_trust_env_file(
+    user: Terminal, server: Eavesdropper, trusted: bool
 ) -> None:
-    """A program has no terminal to be asked on, even when it runs on one."""
+    """A program is never asked, even if it runs on a terminal."""
     program = f"import askmill\naskmill.run('q.csv', trust_env_file={trusted})\n"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -236,8 +241,8 @@ def test_the_library_raises_unless_told_to_trust(
     assert server.headers("authorization") == ({f"Bearer {KEY}"} if trusted else set())
 
 
-def test_purge_refuses_before_it_deletes_anything(user: Terminal, server: RecordingServer) -> None:
-    """What the batch made at the API is listed here only: it stays, until the person says what may be asked."""
+def test_purge_refuses_before_it_deletes_anything(user: Terminal, server: Eavesdropper) -> None:
+    """Only Redis lists the batch's objects at the API, so the batch stays until the user consents."""
     batch = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv").stdout.strip()
     assert user.askmill("cancel", batch).returncode == 0
 
@@ -248,10 +253,10 @@ def test_purge_refuses_before_it_deletes_anything(user: Terminal, server: Record
     assert purged.returncode == 0, purged.stderr
 
 
-async def test_cancel_says_which_runs_go_on(
-    user: Terminal, server: RecordingServer, store: Store, redis_url: str
+async def test_cancel_reports_runs_that_it_may_not_cancel(
+    user: Terminal, server: Eavesdropper, store: Store, redis_url: str
 ) -> None:
-    """The batch is cancelled all the same; its runs are ended by the command only with consent."""
+    """The batch is cancelled, but the command cancels its runs at the API only with consent."""
     user = user.with_settings(ASKMILL_REDIS_URL=redis_url, ASKMILL_API="responses")
     batch = await submitted(store, 1, base_url=PLANTED, api="responses")
     await store.heartbeat(replace(card(), base_url=PLANTED, api="responses"))
@@ -263,6 +268,6 @@ async def test_cancel_says_which_runs_go_on(
 
     assert_refused(refused, server)
     assert f"{batch} is cancelled, but 1 run may go on" in refused.stderr
-    asked = user.askmill("cancel", batch, "--trust-env-file")
-    assert asked.returncode == 3, asked.stderr
-    assert server.headers("authorization") == {f"Bearer {KEY}"}
+    trusted = user.askmill("cancel", batch, "--trust-env-file")
+    assert trusted.returncode == 3, trusted.stderr
+    assert server.sent("authorization") == {f"Bearer {KEY}"}

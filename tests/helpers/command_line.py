@@ -1,4 +1,4 @@
-"""The real command as a process: `askmill(...)` in a folder of its own, with nothing configured but what is said."""
+"""Runs the real command as a process, in a folder of its own and without other settings than those given."""
 
 import os
 import subprocess
@@ -6,15 +6,15 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-SETTINGS = ("ASKMILL_", "OPENAI_")
+SETTING_PREFIXES = ("ASKMILL_", "OPENAI_")
 LIMIT_S = 90
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """A working folder, a data directory, and the environment of one user.
+    """One user: a working folder, a data directory, and environment variables.
 
-    With `offline`, `run` and `chat` say `--offline` unless an API is set.
+    With `offline`, `run` and `chat` get `--offline` unless the settings name an API.
     """
 
     folder: Path
@@ -22,11 +22,11 @@ class Terminal:
     offline: bool = False
 
     def env(self) -> dict[str, str]:
-        bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+        bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTING_PREFIXES)}
         return {**bare, **self.settings}
 
     def askmill(self, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run it to its end."""
+        """Run the command to its end; `given` is its stdin."""
         return subprocess.run(
             self.script(*arguments),
             cwd=self.folder,
@@ -39,7 +39,7 @@ class Terminal:
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start it, and do not wait."""
+        """Start the command without waiting for it."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             self.script(*arguments),
@@ -52,15 +52,15 @@ class Terminal:
         )
 
     def script(self, *arguments: str) -> list[str]:
-        """The command's words."""
-        words = list(arguments)
+        """The command line as a list of arguments."""
+        argv = list(arguments)
         if (
             self.offline
-            and words[0] in {"run", "chat"}
+            and argv[0] in {"run", "chat"}
             and not any("OPENAI" in name for name in self.settings)
         ):
-            words.insert(1, "--offline")
-        return [str(Path(sys.executable).with_name("askmill")), *words]
+            argv.insert(1, "--offline")
+        return [str(Path(sys.executable).with_name("askmill")), *argv]
 
     def write(self, name: str, *lines: str) -> str:
         (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -71,7 +71,7 @@ class Terminal:
 
 
 def terminal(folder: Path, *, offline: bool = False) -> Terminal:
-    """A user with nothing configured; the data stays in the folder."""
+    """A user without settings whose data directory is in the folder."""
     work = folder / "work"
     work.mkdir()
     return Terminal(work, {"ASKMILL_DATA_DIR": str(folder / "data")}, offline)

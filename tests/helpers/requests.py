@@ -1,4 +1,4 @@
-"""A file asked through the real command over a mill: what a user types, and the rows that come back."""
+"""A user of a stack: runs the real command, reads its result rows and the objects at the API."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ HEADERS = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
 
 @dataclass(frozen=True)
 class Asker:
-    """A user whose Redis, API and worker are those of a mill."""
+    """A user whose Redis, API and worker are those of a stack."""
 
     mill: Stack
     user: Terminal
@@ -36,11 +36,11 @@ class Asker:
         return cls(mill, Terminal(folder, settings))
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """`askmill run` to its end, with results in `out.jsonl`."""
+        """Run `askmill run` to its end, with results in `out.jsonl`."""
         return self.user.askmill("run", *arguments, "-o", "out.jsonl")
 
     def rows(self, file: str, *options: str, code: int = 0) -> list[Row]:
-        """What `run` wrote, row by row; fails unless it ended with `code`."""
+        """Run, and return the result rows; fails unless the exit code is `code`."""
         done = self.run(file, *options)
         assert done.returncode == code, done.stderr
         return self.written()
@@ -50,24 +50,24 @@ class Asker:
         return [json.loads(line) for line in text.splitlines()]
 
     def table(self, name: str, header: Sequence[str], *rows: Sequence[str]) -> str:
-        """Writes a CSV; cells are quoted."""
+        """Write a CSV with all cells quoted."""
         quoted = (",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in [header, *rows])
         return self.user.write(name, *quoted)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
-        """An object of the API."""
+        """Get an object from the API."""
         reply = httpx2.get(f"{self.mill.base_url}/{path}", headers=HEADERS, params=query).raise_for_status()
         return dict(reply.json())
 
     def said(self, thread_id: str) -> list[tuple[str, str]]:
-        """(role, text) of all that stands on a thread or conversation, oldest first."""
+        """(role, text) of all messages of a thread or conversation, oldest first."""
         kind = "messages" if self.mill.api == "assistants" else "items"
-        where = "threads" if self.mill.api == "assistants" else "conversations"
-        listed = self.get(f"{where}/{thread_id}/{kind}", order="asc", limit="100")["data"]
+        collection = "threads" if self.mill.api == "assistants" else "conversations"
+        listed = self.get(f"{collection}/{thread_id}/{kind}", order="asc", limit="100")["data"]
         return [(entry["role"], _text(entry)) for entry in listed if "role" in entry]
 
     def requests(self, endpoint: str) -> int:
-        """How often the API was asked this."""
+        """The number of requests to the endpoint."""
         return int(self.mill.stats()["requests"].get(endpoint, 0))
 
 

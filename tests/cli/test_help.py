@@ -1,4 +1,4 @@
-"""The command line as its help tells it: complete, current, and printed without loading anything slow."""
+"""The help of the command line: complete, current, and printed without slow imports."""
 
 import os
 import subprocess
@@ -57,26 +57,26 @@ def test_the_stored_root_help_is_current() -> None:
     command = [sys.executable, "-m", "askmill.jobs.cli.root", "--help"]
     environment = {**os.environ, "COLUMNS": "80"}
 
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
 
-    assert shown.stdout == (ROOT / "jobs" / "cli" / "help.txt").read_text(encoding="utf-8")
+    assert done.stdout == (ROOT / "jobs" / "cli" / "help.txt").read_text(encoding="utf-8")
 
 
 def test_the_root_help_loads_nothing_slow() -> None:
-    """No click, no pydantic, no redis: it is the first thing a newcomer waits for."""
+    """No click, no pydantic, no redis: it is the first command that a new user waits for."""
     script = (
         "import sys; sys.argv = ['askmill', '--help']; from askmill.jobs.cli import main; main(); "
         "print(sorted({'click', 'pydantic', 'redis', 'openai', 'celery', 'rich'} & set(sys.modules)))"
     )
 
-    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
-    assert shown.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", MODULE_OF)
-def test_every_command_documents_itself(name: str) -> None:
-    """Its summary stands in the root help, and every option of its own says what it does."""
+def test_every_command_and_option_has_help(name: str) -> None:
+    """The root help has its summary, and each of its options has a help text."""
     command = _command(name)
 
     assert command.get_short_help_str(limit=200) == SUMMARIES[name]
@@ -105,9 +105,9 @@ def test_every_option_of_a_batch_exists(name: str) -> None:
     ],
 )
 def test_bad_usage_is_exit_code_2(arguments: list[str]) -> None:
-    """Told on stderr; stdout stays empty."""
-    shown = CliRunner().invoke(askmill, arguments)
+    """The error is on stderr; stdout stays empty."""
+    result = CliRunner().invoke(askmill, arguments)
 
-    assert shown.exit_code == 2
-    assert shown.stdout == ""
-    assert "Error" in shown.stderr
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error" in result.stderr

@@ -1,11 +1,11 @@
-"""Ctrl-C in the first second, while the command is still importing itself."""
+"""Ctrl-C in the first second, while the command still imports its modules."""
 
 import subprocess
 import sys
 
 import pytest
 
-CUT_OFF = """
+INTERRUPT_IMPORT = """
 import sys
 
 class CtrlC:
@@ -23,10 +23,13 @@ main()
 
 
 @pytest.mark.parametrize("module", ["click", "askmill.jobs.cli.run", "asyncio.sslproto"])
-def test_an_interrupt_within_any_import_ends_with_130_and_no_traceback(module):
-    """Whichever import it cuts off, half-loaded modules included: a sentence and 130."""
+def test_an_interrupted_import_exits_with_130_without_a_traceback(module):
+    """Whichever import is interrupted, also of a half-loaded module: a sentence and exit code 130."""
     done = subprocess.run(
-        [sys.executable, "-c", CUT_OFF.format(module=module)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", INTERRUPT_IMPORT.format(module=module)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 130
     assert "Interrupted" in done.stderr

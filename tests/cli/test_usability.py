@@ -1,4 +1,4 @@
-"""Small things that annoyed (docs/decisions/annoyances.md), each asked of the real command."""
+"""Usability defects that were fixed (docs/decisions/annoyances.md), each checked with the real command."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def user(tmp_path: Path) -> Terminal:
 
 
 def test_when_every_row_is_bad_none_can_be_skipped(user: Terminal) -> None:
-    """`--skip-bad-rows` was heard: that nothing is left to ask is the fault."""
+    """`--skip-bad-rows` was understood: the fault is that no row is left."""
     user.write("bad.csv", "question,id", ",1", ",2")
 
     done = user.askmill("run", "bad.csv", "--offline", "--skip-bad-rows")
@@ -27,8 +27,8 @@ def test_when_every_row_is_bad_none_can_be_skipped(user: Terminal) -> None:
     assert "line 2" in done.stderr
 
 
-def test_an_unknown_ending_is_refused_before_anything_is_asked(user: Terminal) -> None:
-    """Unless --format says what it shall be; no ending at all is a CSV."""
+def test_an_unknown_extension_is_refused_before_any_request(user: Terminal) -> None:
+    """Unless --format names the format. A file without an extension is a CSV."""
     user.write("q.csv", "question", "What is 6 * 7?")
 
     refused = user.askmill("run", "q.csv", "--offline", "-o", "out.xyz")
@@ -44,14 +44,14 @@ def test_an_unknown_ending_is_refused_before_anything_is_asked(user: Terminal) -
     assert (user.folder / "out").read_text().startswith("question,row")
 
 
-def test_what_made_nothing_leaves_nothing(user: Terminal) -> None:
-    """`purge` of a batch that was never asked, without a key for its address."""
+def test_purge_of_a_batch_without_runs_needs_no_key(user: Terminal) -> None:
+    """The batch created nothing at the API, so `cancel` and `purge` send no request."""
     user.write("q.csv", "question", "What is 6 * 7?")
-    asker = user.with_settings(OPENAI_API_KEY="any", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
-    batch = asker.askmill("submit", "q.csv").stdout.strip()
+    configured = user.with_settings(OPENAI_API_KEY="any", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    batch = configured.askmill("submit", "q.csv").stdout.strip()
     cancelled = user.with_settings(PYTHONPROFILEIMPORTTIME="1").askmill("cancel", batch).stderr
     assert re.search(r"\| *redis\b", cancelled)
-    assert not re.search(r"\| *(openai|celery)\b", cancelled), "nothing is to be told: it returns at once"
+    assert not re.search(r"\| *(openai|celery)\b", cancelled), "no run is in flight: it returns at once"
 
     done = user.askmill("purge", batch)
 
@@ -59,34 +59,34 @@ def test_what_made_nothing_leaves_nothing(user: Terminal) -> None:
     assert done.stderr == f"{batch} is deleted here; at http://127.0.0.1:9/v1 there is nothing of it.\n"
 
 
-def test_who_retries_offline_is_told_what_goes_on(user: Terminal) -> None:
-    """A worker would need a key; nobody works, so no time is promised."""
+def test_retry_of_an_offline_batch_names_run(user: Terminal) -> None:
+    """A worker of the user's own would need a key; without a worker there is no time left."""
     user.write("q.csv", "question", "Hm [emulate: failed(content_policy)]")
     user.askmill("run", "q.csv", "--offline")
 
-    told = user.askmill("retry").stderr
+    stderr = user.askmill("retry").stderr
 
-    assert "the same `askmill run` as before goes on" in told
-    assert "askmill worker" not in told
+    assert "run the same `askmill run` again to resume" in stderr
+    assert "askmill worker" not in stderr
     assert "left" not in user.askmill("status").stdout
 
 
-def test_an_assistant_that_is_not_there_is_what_is_said(user: Terminal) -> None:
-    """In a run and in a chat: one full stop, and the option that was wrong."""
+def test_an_unknown_assistant_is_named(user: Terminal) -> None:
+    """By `run` and by `chat`: with one full stop, and with the option that was wrong."""
     user.write("q.csv", "question", "What is 6 * 7?")
 
     run = user.askmill("run", "q.csv", "--offline", "--assistant-id", "asst_nope")
     chat = user.askmill("chat", "--offline", "--assistant-id", "asst_nope", given="Hello\n")
 
     assert run.returncode == 3
-    for told in (run.stderr, chat.stderr):
-        assert "asst_nope" in told
-        assert "--assistant-id" in told
-        assert ".." not in told
+    for stderr in (run.stderr, chat.stderr):
+        assert "asst_nope" in stderr
+        assert "--assistant-id" in stderr
+        assert ".." not in stderr
 
 
 def test_an_example_is_not_masked(user: Terminal) -> None:
-    """A good value can be copied; `***` could not."""
+    """A good value in a message can be copied; `***` could not."""
     done = user.with_settings(ASKMILL_REDIS_URL="http://redis").askmill("status")
 
     assert done.returncode == 2
@@ -94,12 +94,12 @@ def test_an_example_is_not_masked(user: Terminal) -> None:
     assert "***" not in done.stderr
 
 
-def test_an_estimate_is_near_what_is_then_taken(user: Terminal) -> None:
-    """Prompt tokens of the example file, asked with its tool: within a third."""
+def test_an_estimate_is_close_to_the_usage(user: Terminal) -> None:
+    """Input tokens of the example file with its tool: within a third."""
     file, profile = str(ROOT / "examples/questions.csv"), str(ROOT / "examples/tutor.toml")
 
-    told = json.loads(user.askmill("estimate", file, "--profile", profile, "--json").stdout)
+    estimated = json.loads(user.askmill("estimate", file, "--profile", profile, "--json").stdout)
     done = user.askmill("run", file, "--offline", "--profile", profile)
 
-    taken = int(re.search(r"([\d,]+) tokens in", done.stderr)[1].replace(",", ""))
-    assert 2 / 3 < told["prompt_tokens"] / taken < 4 / 3
+    used = int(re.search(r"([\d,]+) tokens in", done.stderr)[1].replace(",", ""))
+    assert 2 / 3 < estimated["prompt_tokens"] / used < 4 / 3

@@ -1,4 +1,4 @@
-"""One Redis, many terminals: submit here, work there, look and collect anywhere; steering a batch."""
+"""One Redis, several terminals: submit on one, work on another, query and control from any."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ STATUS_KEYS = [
 
 @pytest.fixture
 def user(tmp_path: Path, mill: Stack) -> Terminal:
-    """With Redis and an API of the emulator's kind set, and no worker of their own."""
+    """A user with the Redis and the API of the stack in their settings, and without a worker."""
     return terminal(tmp_path).with_settings(
         ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="offline"
     )
@@ -53,7 +53,7 @@ def _state(user: Terminal, batch: str) -> str:
 
 
 def test_submit_work_status_and_collect_agree(user: Terminal, mill: Stack) -> None:
-    """The id alone on stdout; a worker started later answers; every terminal sees the same."""
+    """Only the id is on stdout; a worker that starts later answers; all terminals see the same."""
     file = user.write("sums.csv", "id,question,answer", "a,What is 1 + 1?,two", "b,What is 2 + 3?,five")
     submitted = user.askmill("submit", file, "--id-column", "id", "--tool", "code_interpreter")
     batch = submitted.stdout.strip()
@@ -84,13 +84,13 @@ def test_submit_work_status_and_collect_agree(user: Terminal, mill: Stack) -> No
     assert "What is 2 + 3?" in shown.stdout
     assert "Attempt 1: completed" in shown.stdout
     assert "code interpreter" in shown.stdout
-    told = json.loads(user.askmill("show", "2", "--json").stdout)
-    assert told["input"]["id"] == "b"
-    assert told["steps"]
+    row = json.loads(user.askmill("show", "2", "--json").stdout)
+    assert row["input"]["id"] == "b"
+    assert row["steps"]
 
 
-def test_run_uses_a_living_worker(user: Terminal, mill: Stack) -> None:
-    """Where a worker is alive, `run` starts none and asks with the worker's key."""
+def test_run_uses_a_live_worker(user: Terminal, mill: Stack) -> None:
+    """If a worker is alive, `run` starts none and needs no key of its own."""
     mill.worker()
     wait_for_workers(mill, 1)
     without_key = user.with_settings(OPENAI_API_KEY="")
@@ -105,7 +105,7 @@ def test_run_uses_a_living_worker(user: Terminal, mill: Stack) -> None:
 
 
 def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Stack) -> None:
-    """A batch is steered from any terminal; each command says what came of it."""
+    """A batch is controlled from any terminal; each command prints its effect."""
     file = user.write("two.csv", "question", "What is 1 + 1?", '"Hm [emulate: failed(x), completed]"')
     batch = user.askmill("submit", file).stdout.strip()
 
@@ -123,7 +123,7 @@ def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Stack) -> Non
 
     assert "1 row" in user.askmill("retry", batch).stderr
     assert user.askmill("collect", batch, "--wait", "-o", "-").returncode == 0
-    assert "nothing to ask again" in user.askmill("retry", batch).stderr
+    assert "nothing to retry" in user.askmill("retry", batch).stderr
 
     threads = mill.stats()["requests"].get("DELETE /threads/{id}", 0)
     purged = user.askmill("purge", batch)
@@ -133,10 +133,10 @@ def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Stack) -> Non
     assert threads == 0
 
 
-def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: Stack) -> None:
-    """Queued rows are cancelled at once; the runs of a dead worker are cancelled by the command, or it says why not.
+def test_cancel_without_a_worker_cancels_the_runs_at_the_api(user: Terminal, mill: Stack) -> None:
+    """The command cancels the runs of a dead worker, or says why it cannot.
 
-    The same `run` then sees to it that the rows end.
+    The same `run` then starts a worker that records how the rows ended.
     """
     file = user.write(
         "two.csv", "question", "Hm [emulate: completed after=120]", "Hm [emulate: completed after=120]"
@@ -146,33 +146,33 @@ def test_cancel_without_a_worker_ends_the_runs_at_the_api(user: Terminal, mill: 
     wait_until(lambda: mill.stats()["runs_active"] == 2, "both run", timeout_s=30)
     worker.kill()
     with redis.Redis.from_url(mill.redis_url) as client:
-        wait_until(lambda: not client.keys(keys.worker("*")), "its heart has stopped", timeout_s=40)
+        wait_until(lambda: not client.keys(keys.worker("*")), "its heartbeat has expired", timeout_s=40)
     assert "none is alive" in user.askmill("doctor").stdout
 
     mill.emulator.kill()
-    unheard = user.askmill("cancel", batch)
-    assert unheard.returncode == 3, unheard.stderr
-    assert "2 runs may go on" in unheard.stderr
-    assert f"`askmill cancel {batch}` tries again" in unheard.stderr
+    unreachable = user.askmill("cancel", batch)
+    assert unreachable.returncode == 3, unreachable.stderr
+    assert "2 runs may go on" in unreachable.stderr
+    assert f"`askmill cancel {batch}` tries again" in unreachable.stderr
     mill.emulator.start()
     mill.wait_for_servers()
     cancelled = user.askmill("cancel", batch)
 
     assert cancelled.returncode == 0, cancelled.stderr
-    assert "No worker is alive to see how 2 rows ended" in cancelled.stderr
+    assert "No worker is alive to record how 2 rows ended" in cancelled.stderr
     wait_until(lambda: mill.stats()["runs_active"] == 0, "the runs have ended")
     assert _state(user, batch) == "cancelled"
-    seen = user.askmill("run", file, "-o", "-")
-    assert seen.returncode == 1, seen.stderr
-    assert [row["status"] for row in csv.DictReader(io.StringIO(seen.stdout))] == ["cancelled"] * 2
+    rerun = user.askmill("run", file, "-o", "-")
+    assert rerun.returncode == 1, rerun.stderr
+    assert [row["status"] for row in csv.DictReader(io.StringIO(rerun.stdout))] == ["cancelled"] * 2
     again = user.askmill("run", file, "-o", "-")
-    assert f"{batch} was cancelled already" in again.stderr
+    assert f"{batch} was already cancelled" in again.stderr
     assert f"`askmill retry {batch} --status cancelled`" in again.stderr
     assert mill.stats()["runs_created"] == 2
 
 
-def test_redis_that_is_not_there(user: Terminal) -> None:
-    """Exit 3 with the address, without the password, and how to start one."""
+def test_an_unreachable_redis(user: Terminal) -> None:
+    """Exit code 3; the message has the address, no password, and says how to start Redis."""
     gone = user.with_settings(ASKMILL_REDIS_URL="redis://me:secret-word@127.0.0.1:1/0")
 
     refused = gone.askmill("status")
@@ -184,7 +184,7 @@ def test_redis_that_is_not_there(user: Terminal) -> None:
 
 
 def test_unknown_batches_and_rows_are_named(user: Terminal) -> None:
-    """Exit 2, with what there is."""
+    """Exit code 2; the message names the batches that exist."""
     file = user.write("one.csv", "question", "What is 1 + 1?")
     batch = user.askmill("submit", file).stdout.strip()
 
@@ -197,23 +197,23 @@ def test_unknown_batches_and_rows_are_named(user: Terminal) -> None:
 
 
 def test_doctor_names_each_fault(user: Terminal) -> None:
-    """A bad setting is exit 2 with the variable and a good value; something unreachable is exit 3."""
-    well = user.askmill("doctor")
-    assert well.returncode == 0, well.stdout
-    assert "none is alive" in well.stdout
+    """A bad setting gives exit code 2 with the variable and a good value, an unreachable API gives 3."""
+    healthy = user.askmill("doctor")
+    assert healthy.returncode == 0, healthy.stdout
+    assert "none is alive" in healthy.stdout
 
     bad = user.with_settings(ASKMILL_CONCURRENCY="many").askmill("doctor")
     assert bad.returncode == 2
     assert "ASKMILL_CONCURRENCY" in bad.stdout
     assert "200" in bad.stdout
 
-    away = user.with_settings(OPENAI_BASE_URL="http://127.0.0.1:1/v1").askmill("doctor")
-    assert away.returncode == 3
-    assert "127.0.0.1:1" in away.stdout
+    unreachable = user.with_settings(OPENAI_BASE_URL="http://127.0.0.1:1/v1").askmill("doctor")
+    assert unreachable.returncode == 3
+    assert "127.0.0.1:1" in unreachable.stdout
 
 
-def test_worker_check_tells_whether_one_is_alive(user: Terminal, mill: Stack) -> None:
-    """Exit 1 without, 0 with a worker on this machine."""
+def test_worker_check_reports_whether_a_worker_is_alive(user: Terminal, mill: Stack) -> None:
+    """Exit code 1 without a worker on this machine, 0 with one."""
     assert user.askmill("worker", "--check").returncode == 1
 
     mill.worker()
@@ -222,8 +222,8 @@ def test_worker_check_tells_whether_one_is_alive(user: Terminal, mill: Stack) ->
     assert user.askmill("worker", "--check").returncode == 0
 
 
-def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, mill: Stack) -> None:
-    """Exit 3, the reason and what to do; after the mend the same command finishes the batch."""
+def test_an_exhausted_quota_pauses_and_the_same_command_resumes(user: Terminal, mill: Stack) -> None:
+    """Exit code 3, the reason and what to do; after the fix the same command finishes the batch."""
     file = user.write("sums.csv", "question", *(f"What is {n} + 1?" for n in range(50)))
     mill.scenario('[account]\nerror = "insufficient_quota"\n')
 
@@ -244,24 +244,24 @@ def test_an_exhausted_quota_pauses_and_the_same_command_goes_on(user: Terminal, 
     assert mill.stats()["runs_created"] == 50
 
 
-def test_many_paid_rows_are_asked_about_on_a_terminal(user: Terminal, mill: Stack) -> None:
-    """The estimate and a question; no means that nothing is submitted."""
+def test_many_paid_rows_need_confirmation_on_a_terminal(user: Terminal, mill: Stack) -> None:
+    """The estimate and a question; the answer no submits nothing."""
     file = user.write("many.csv", "question", *(f"What is {n} + 1?" for n in range(101)))
-    ours, terminals = pty.openpty()
+    parent_side, child_side = pty.openpty()
     command = user.script("run", file)
     with subprocess.Popen(
-        command, cwd=user.folder, env=user.env(), stdin=terminals, stdout=subprocess.PIPE, stderr=terminals
-    ) as going:
-        os.close(terminals)
-        told = b""
-        while b"Go on?" not in told:
-            told += os.read(ours, 1024)
-        os.write(ours, b"n\n")
-        code = going.wait(30)
-    os.close(ours)
+        command, cwd=user.folder, env=user.env(), stdin=child_side, stdout=subprocess.PIPE, stderr=child_side
+    ) as process:
+        os.close(child_side)
+        output = b""
+        while b"Continue?" not in output:
+            output += os.read(parent_side, 1024)
+        os.write(parent_side, b"n\n")
+        code = process.wait(30)
+    os.close(parent_side)
 
     assert code == 2
-    assert b"101 rows for gpt-6-luna" in told
-    assert b"$" in told
+    assert b"101 rows for gpt-6-luna" in output
+    assert b"$" in output
     assert user.askmill("list", "--json").stdout == ""
     assert mill.stats()["runs_created"] == 0

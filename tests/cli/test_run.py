@@ -1,4 +1,4 @@
-"""`askmill run`, as a user meets it: real processes, nothing configured, killed and started again."""
+"""`askmill run` with real processes and no configuration, also when it is killed and started again."""
 
 import csv
 import io
@@ -22,8 +22,8 @@ def user(tmp_path: Path) -> Terminal:
     return terminal(tmp_path, offline=True)
 
 
-def _servers(user: Terminal) -> list[str]:
-    """Processes that still serve this user's data directory."""
+def _service_processes(user: Terminal) -> list[str]:
+    """Command lines of processes that use this user's data directory."""
     data = user.settings["ASKMILL_DATA_DIR"]
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
@@ -38,35 +38,35 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 
 def _status(user: Terminal) -> dict[str, object]:
-    """Empty while there is no batch."""
+    """`status --json`; empty while there is no batch."""
     return dict(json.loads(user.askmill("status", "--json").stdout or "{}"))
 
 
 def test_run_answers_the_examples_with_nothing_configured(user: Terminal) -> None:
-    """One command, no settings: right answers beside the questions, one line says who answered, nothing stays."""
+    """Without settings: right answers, one line that names the emulator, and no process is left."""
     done = user.askmill("run", str(EXAMPLES / "questions.csv"))
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     rows = _rows(user.folder / "questions.answers.csv")
-    asked = _rows(EXAMPLES / "questions.csv")
-    assert [row["question"] for row in rows] == [row["question"] for row in asked]
+    questions = _rows(EXAMPLES / "questions.csv")
+    assert [row["question"] for row in rows] == [row["question"] for row in questions]
     assert {row["status"] for row in rows} == {"completed"}
     answers = {row["question"]: row["answer"] for row in rows}
     assert "84" in answers["What is 12 * (3 + 4)?"]
     assert "x = 1" in answers["I need to solve the equation `3x + 11 = 14`. Can you help me?"]
     assert "sqrt(217)" in answers["solve(4*x**2 - 5*x - 12, x)"]
-    told = [line for line in done.stderr.splitlines() if "emulator" in line]
-    assert len(told) == 1
-    assert "OPENAI_API_KEY" in told[0]
+    notes = [line for line in done.stderr.splitlines() if "emulator" in line]
+    assert len(notes) == 1
+    assert "OPENAI_API_KEY" in notes[0]
     steps = (user.folder / "questions.answers.steps.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(steps) == len(rows)
     assert "code_interpreter" in {step["type"] for line in steps for step in json.loads(line)["steps"]}
-    wait_until(lambda: not _servers(user), "everything that was started has ended")
+    wait_until(lambda: not _service_processes(user), "all processes have ended")
 
 
-def test_same_file_again_asks_nothing(user: Terminal) -> None:
-    """A finished batch is written again, its runs stand, and `retry` and `--new` are named."""
+def test_the_same_file_again_starts_no_run(user: Terminal) -> None:
+    """The results of a finished batch are written again, and `retry` and `--new` are named."""
     file = user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 2?")
     first = user.askmill("run", file, "-o", "-")
     runs = _status(user)["runs"]
@@ -78,11 +78,11 @@ def test_same_file_again_asks_nothing(user: Terminal) -> None:
     assert "retry" in again.stderr
     assert "--new" in again.stderr
     assert again.returncode == 0
-    assert not list(user.folder.glob("*.steps.jsonl")), "a stream has nothing beside it"
+    assert not list(user.folder.glob("*.steps.jsonl")), "stdout has no sidecar file"
 
 
-def test_rows_that_fail_make_exit_code_1(user: Terminal) -> None:
-    """Every row is in the results, and the exit code says that not all completed."""
+def test_failed_rows_give_exit_code_1(user: Terminal) -> None:
+    """All rows are in the results, and the exit code is 1."""
     file = user.write("two.csv", "question", "What is 1 + 1?", '"Hm [emulate: failed(invalid_prompt)]"')
 
     done = user.askmill("run", file, "-o", "-")
@@ -93,18 +93,18 @@ def test_rows_that_fail_make_exit_code_1(user: Terminal) -> None:
     assert rows[1]["error"].startswith("invalid_prompt")
 
 
-def test_ctrl_c_keeps_the_run_and_the_same_command_goes_on(user: Terminal) -> None:
-    """Interrupted: 130, no results yet; the batch and the command that goes on with it, `--new` left out, are told."""
+def test_ctrl_c_keeps_the_run_and_the_same_command_resumes_it(user: Terminal) -> None:
+    """Exit code 130 and no results; the message names the batch and the command to resume, without --new."""
     file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=8]")
-    going = user.start("run", file, "--new")
-    wait_until(lambda: _status(user).get("runs") == 1, "the run is made", timeout_s=60)
+    process = user.start("run", file, "--new")
+    wait_until(lambda: _status(user).get("runs") == 1, "the run is created", timeout_s=60)
 
-    going.send_signal(signal.SIGINT)
-    _, told = going.communicate(timeout=60)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
 
-    assert going.returncode == 130, told
-    assert f"{_status(user)['batch']} is stored" in told
-    assert told.endswith("To go on: askmill run --offline slow.csv\n")
+    assert process.returncode == 130, stderr
+    assert f"{_status(user)['batch']} is stored" in stderr
+    assert stderr.endswith("To resume: askmill run --offline slow.csv\n")
     assert not (user.folder / "slow.answers.csv").exists()
     done = user.askmill("run", file)
     assert done.returncode == 0, done.stderr
@@ -112,38 +112,38 @@ def test_ctrl_c_keeps_the_run_and_the_same_command_goes_on(user: Terminal) -> No
     assert "10" in (user.folder / "slow.answers.csv").read_text(encoding="utf-8")
 
 
-def test_sigterm_stops_everything_that_was_started(user: Terminal) -> None:
-    """A command that is told to end ends its servers and its worker too, and leaves whole results whole."""
-    (user.folder / "slow.answers.csv").write_text("whole", encoding="utf-8")
+def test_sigterm_stops_the_services_and_the_worker(user: Terminal) -> None:
+    """SIGTERM: the command stops its services and its worker, and complete results stay complete."""
+    (user.folder / "slow.answers.csv").write_text("complete", encoding="utf-8")
     file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=60]")
-    going = user.start("run", file)
+    process = user.start("run", file)
     wait_until(lambda: "running" in user.askmill("list").stdout, "the batch runs", timeout_s=60)
 
-    going.terminate()
-    _, told = going.communicate(timeout=60)
+    process.terminate()
+    _, stderr = process.communicate(timeout=60)
 
-    assert going.returncode == 130, told
-    assert (user.folder / "slow.answers.csv").read_text(encoding="utf-8") == "whole"
-    wait_until(lambda: not _servers(user), "everything that was started has ended")
+    assert process.returncode == 130, stderr
+    assert (user.folder / "slow.answers.csv").read_text(encoding="utf-8") == "complete"
+    wait_until(lambda: not _service_processes(user), "all processes have ended")
 
 
 def test_a_killed_worker_is_replaced(user: Terminal) -> None:
-    """kill -9 of `run`'s own worker: another goes on with the same run."""
+    """kill -9 of the worker that `run` started: another one follows the same run."""
     file = user.write("slow.csv", "question", "What is 6 + 6? [emulate: completed after=6]")
-    going = user.start("run", file, "-o", "-")
-    wait_until(lambda: _status(user).get("runs") == 1, "the run is made", timeout_s=60)
+    process = user.start("run", file, "-o", "-")
+    wait_until(lambda: _status(user).get("runs") == 1, "the run is created", timeout_s=60)
 
-    workers = [child for child in psutil.Process(going.pid).children() if "worker" in child.cmdline()]
+    workers = [child for child in psutil.Process(process.pid).children() if "worker" in child.cmdline()]
     assert len(workers) == 1
     workers[0].kill()
-    told, errors = going.communicate(timeout=80)
+    stdout, stderr = process.communicate(timeout=80)
 
-    assert going.returncode == 0, errors
-    assert "12" in told
+    assert process.returncode == 0, stderr
+    assert "12" in stdout
     assert _status(user)["runs"] == 1
 
 
-def test_out_that_is_the_input_is_refused(user: Terminal) -> None:
+def test_an_output_file_equal_to_the_input_is_refused(user: Terminal) -> None:
     """The results never overwrite the questions; nothing is submitted."""
     file = user.write("in.csv", "question", "What is 1 + 1?")
 
@@ -156,7 +156,7 @@ def test_out_that_is_the_input_is_refused(user: Terminal) -> None:
 
 
 def test_a_bad_file_is_refused_with_its_lines(user: Terminal) -> None:
-    """Exit 2, the faults with their lines, no traceback, nothing stored."""
+    """Exit code 2, the faults with their lines, no traceback, nothing stored."""
     file = user.write("bad.csv", "id,question", "1,What is 1 + 1?", "2", "3,")
 
     refused = user.askmill("run", file)
@@ -169,8 +169,8 @@ def test_a_bad_file_is_refused_with_its_lines(user: Terminal) -> None:
     assert user.askmill("list", "--json").stdout == ""
 
 
-def test_own_modules_in_the_working_folder_disturb_nothing(user: Terminal) -> None:
-    """A user's config.py, jobs.py, worker.py and celery.py are not ours."""
+def test_modules_in_the_working_folder_are_not_imported(user: Terminal) -> None:
+    """A user's config.py, jobs.py, worker.py or celery.py does not replace a module of askmill."""
     for name in ("config", "jobs", "worker", "celery", "redis", "openai"):
         user.write(f"{name}.py", "raise SystemExit('the wrong module')")
     file = user.write("in.csv", "question", "What is 3 + 4?")
@@ -181,7 +181,7 @@ def test_own_modules_in_the_working_folder_disturb_nothing(user: Terminal) -> No
     assert "7" in done.stdout
 
 
-def test_questions_come_from_stdin(user: Terminal) -> None:
+def test_questions_are_read_from_stdin(user: Terminal) -> None:
     """`-` is stdin."""
     done = user.askmill("run", "-", "-o", "-", given="question\nWhat is 8 - 5?\n")
 
@@ -190,7 +190,7 @@ def test_questions_come_from_stdin(user: Terminal) -> None:
 
 
 def test_the_assistants_api_at_openai_is_refused(user: Terminal) -> None:
-    """Before a row is stored: the date, the reason and the setting to use."""
+    """Before a row is stored; the message has the date and the setting to use."""
     file = user.write("in.csv", "question", "What is 1 + 1?")
     openai = user.with_settings(OPENAI_API_KEY="sk-not-a-key-0123456789", ASKMILL_API="assistants")
 
@@ -203,8 +203,8 @@ def test_the_assistants_api_at_openai_is_refused(user: Terminal) -> None:
     assert user.askmill("list", "--json").stdout == ""
 
 
-def test_files_and_functions_reach_the_run(user: Terminal) -> None:
-    """A file is searched and cited, a function of a module in the working folder is called; purge deletes both."""
+def test_files_and_functions_are_used_by_the_run(user: Terminal) -> None:
+    """A file is searched and cited, a function is called, and purge deletes the objects at the API."""
     user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
     user.write(
         "skies.py", "def weather(town: str) -> str:", '    """The sky."""', "    return town + ': grey'"
@@ -221,14 +221,14 @@ def test_files_and_functions_reach_the_run(user: Terminal) -> None:
     assert "Bergen: grey" in row["answer"]
     assert json.loads(row["citations"])[0]["filename"] == "notes.txt"
     again = user.askmill("run", file, "-o", "-", "--new", *tools)
-    assert "Uploading" not in again.stderr, "found again by its content"
+    assert "Uploading" not in again.stderr, "it is found by its content"
     first, second = (line.split()[0] for line in user.askmill("list").stdout.splitlines())
-    assert "1 object" in user.askmill("purge", first).stderr, "its thread; all else is used by the other"
-    assert "4 objects" in user.askmill("purge", second).stderr, "file, vector store and assistant too"
+    assert "1 object" in user.askmill("purge", first).stderr, "its thread; the other batch uses the rest"
+    assert "4 objects" in user.askmill("purge", second).stderr, "also the file, vector store and assistant"
 
 
-def test_answers_of_equal_rows_are_taken(user: Terminal) -> None:
-    """Edit one row of three, pay for one; the others keep their run ids and cost nothing."""
+def test_answers_of_equal_rows_are_reused(user: Terminal) -> None:
+    """Edit one row of three and pay only for that row; the others keep their run ids and cost nothing."""
     user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?")
     first = list(csv.DictReader(io.StringIO(user.askmill("run", "sums.csv", "-o", "-").stdout)))
     user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 9?", "What is 3 + 3?")
@@ -248,23 +248,23 @@ def test_answers_of_equal_rows_are_taken(user: Terminal) -> None:
     ]
 
 
-def test_a_reader_that_goes_away_is_no_error(user: Terminal) -> None:
+def test_a_closed_pipe_is_no_error(user: Terminal) -> None:
     """`collect -o - | head -1`: no traceback."""
     rows = [f"What is {n} + 1?" for n in range(3000)]
     file = user.write("many.csv", "question", *rows)
     user.with_settings(OPENAI_API_KEY="any").askmill("submit", file)
     shell = f"{Path(sys.executable).with_name('askmill')} collect -o - | head -1"
 
-    cut = subprocess.run(
+    piped = subprocess.run(
         ["sh", "-c", shell], cwd=user.folder, env=user.env(), capture_output=True, text=True, check=False
     )
 
-    assert cut.stdout.startswith("question,row,status")
-    assert cut.stderr == ""
+    assert piped.stdout.startswith("question,row,status")
+    assert piped.stderr == ""
 
 
-def test_an_unwritable_data_directory_is_a_sentence(user: Terminal) -> None:
-    """No traceback: what is wrong, and the setting that mends it."""
+def test_an_unusable_data_directory_is_an_error_message(user: Terminal) -> None:
+    """No traceback: the message names the setting that fixes it."""
     (user.folder / "taken").write_text("a file", encoding="utf-8")
     file = user.write("in.csv", "question", "What is 1 + 1?")
 
@@ -276,7 +276,7 @@ def test_an_unwritable_data_directory_is_a_sentence(user: Terminal) -> None:
 
 
 def test_a_budget_refuses_rows_whose_models_price_is_unknown(user: Terminal) -> None:
-    """`--override model`: each such row is a fault with its line, exit 2 before anything starts, or skipped."""
+    """`--override model`: each such row is a fault with its line and exit code 2, or is skipped."""
     file = user.write(
         "own.csv",
         "question,model",

@@ -1,4 +1,4 @@
-"""What a status says: shares that add up, advice for every pause, nothing that takes over a terminal."""
+"""Status text: shares that add up, advice for every pause reason, no control codes."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from askmill.config.text import format_duration, format_usd, one_line, strip_con
 from askmill.jobs.display.progress import panel
 from askmill.jobs.display.status_text import (
     bar,
-    between,
-    plain_line,
+    format_time_left,
+    log_line,
     retry_command,
     stall_reason,
     status_lines,
@@ -28,7 +28,7 @@ BYTES = "qpwhrciefxj"
 COUNTS = st.lists(st.integers(0, 10**6), min_size=len(BYTES), max_size=len(BYTES)).filter(any)
 
 
-def _card(api: Api = "assistants") -> WorkerInfo:
+def _worker(api: Api = "assistants") -> WorkerInfo:
     return WorkerInfo("w", "host", 1, 10, api, "http://api")
 
 
@@ -37,7 +37,7 @@ def _view(
     state: BatchState = BatchState.RUNNING,
     reason: str | None = None,
     workers: tuple[WorkerInfo, ...] = (),
-    strangers: tuple[WorkerInfo, ...] = (),
+    other_workers: tuple[WorkerInfo, ...] = (),
 ) -> StatusView:
     batch = Batch(
         id="b_000001",
@@ -60,12 +60,12 @@ def _view(
         started_at_ms=0,
         finished_at_ms=None,
     )
-    return StatusView(batch, Counts(counts, {}), workers, strangers, 1.0, 1.0)
+    return StatusView(batch, Counts(counts, {}), workers, other_workers, 1.0, 1.0)
 
 
 @given(COUNTS, st.integers(10, 200))
 def test_the_bar_is_as_wide_as_asked(numbers: list[int], width: int) -> None:
-    """Whatever the counts, no row is drawn twice and none beyond the end."""
+    """For all counts: no row is drawn twice, and none beyond the end."""
     view = _view(dict(zip(BYTES, numbers, strict=True)))
 
     assert len(bar(view, width)) == width
@@ -73,20 +73,20 @@ def test_the_bar_is_as_wide_as_asked(numbers: list[int], width: int) -> None:
 
 
 @given(st.text())
-def test_text_from_elsewhere_cannot_take_over_the_terminal(text: str) -> None:
-    """Neither escape codes nor direction marks get through; one line stays one line."""
+def test_text_from_files_and_the_api_cannot_control_the_terminal(text: str) -> None:
+    """Escape codes and direction marks are removed, and one line stays one line."""
     assert not set("\x1b\x07\x08\r\x9b\u202e") & set(strip_control(text))
     assert "\n" not in one_line(text, 50)
     assert len(one_line(text, 50)) <= 50
 
 
 @pytest.mark.parametrize(
-    ("reason", "word"),
+    ("reason", "hint"),
     [
         ("by hand", "resume b_000001"),
         ("budget", "--budget"),
         ("insufficient_quota: You exceeded your quota", "billing"),
-        ("429: Budget has been exceeded! Current cost: 26, Max budget: 25", "for want of money"),
+        ("429: Budget has been exceeded! Current cost: 26, Max budget: 25", "has no credit"),
         ("402: Insufficient credits", "Add credit"),
         ("project_spend_limit_exceeded", "resume b_000001"),
         ("server_error: The model 'x' does not exist", "does not have the model m ("),
@@ -94,24 +94,27 @@ def test_text_from_elsewhere_cannot_take_over_the_terminal(text: str) -> None:
         ("invalid_api_key: Incorrect API key", "OPENAI_API_KEY"),
         ("401", "the same `askmill run`"),
         ("api_unreachable", "doctor"),
-        ("redirected: set OPENAI_BASE_URL to https://api.example.com/v1", "submit again with the new one"),
+        (
+            "redirected: set OPENAI_BASE_URL to https://api.example.com/v1",
+            "submit the file again with the new one",
+        ),
         ("proxy_refused: the proxy wants a user", "the same `askmill run`"),
         ("something new", "resume b_000001"),
     ],
 )
-def test_a_paused_batch_says_what_to_do(reason: str, word: str) -> None:
-    """The reason, and the command or setting that mends it."""
-    told = stall_reason(_view({"q": 1}, BatchState.PAUSED, reason))
+def test_a_paused_batch_says_what_to_do(reason: str, hint: str) -> None:
+    """It names the reason, and the command or setting that fixes it."""
+    text = stall_reason(_view({"q": 1}, BatchState.PAUSED, reason))
 
-    assert reason in told
-    assert word in told
+    assert reason in text
+    assert hint in text
 
 
-def test_nothing_moves_without_a_fitting_worker() -> None:
-    """None alive, or only such as ask another API: both are told, with the mend."""
+def test_a_batch_without_a_matching_worker_says_how_to_start_one() -> None:
+    """No worker is alive, or only workers for another API: both messages name the fix."""
     assert "askmill worker" in stall_reason(_view({"q": 1}))
-    assert "ASKMILL_API=assistants" in stall_reason(_view({"q": 1}, strangers=(_card("responses"),)))
-    assert stall_reason(_view({"q": 1}, workers=(_card(),))) == ""
+    assert "ASKMILL_API=assistants" in stall_reason(_view({"q": 1}, other_workers=(_worker("responses"),)))
+    assert stall_reason(_view({"q": 1}, workers=(_worker(),))) == ""
     assert stall_reason(_view({"c": 1}, BatchState.DONE)) == ""
 
 
@@ -132,8 +135,8 @@ def test_nothing_moves_without_a_fitting_worker() -> None:
 def test_when_waiting_ends_and_how(
     counts: dict[str, int], state: BatchState, workers: int, over: bool, code: int
 ) -> None:
-    """The contract's exit codes; what is in flight is waited for while somebody can end it."""
-    view = _view(counts, state, workers=(_card(),) * workers)
+    """The documented exit codes; runs in flight are waited for while a live worker can end them."""
+    view = _view(counts, state, workers=(_worker(),) * workers)
 
     assert is_over(view) is over
     assert exit_code(view) == code
@@ -149,26 +152,26 @@ def test_when_waiting_ends_and_how(
         ({"f": 1, "x": 1}, " --status failed,cancelled"),
     ],
 )
-def test_the_way_to_ask_again_names_what_retry_would_not_take_by_itself(
+def test_the_retry_command_names_statuses_that_are_not_retried_by_default(
     counts: dict[str, int], option: str
 ) -> None:
-    """Plain `retry` passes over what was cancelled."""
+    """Plain `retry` does not include cancelled rows."""
     view = _view(counts, BatchState.DONE)
 
     assert retry_command(view.batch, view.counts) == f"askmill retry b_000001{option}"
 
 
-def test_who_starts_workers_waits_for_a_cancelled_batch_to_end() -> None:
-    """`run` brings somebody who reads how the runs ended; who only looks is told that nobody is there."""
-    left = _view({"x": 1, "w": 2}, BatchState.CANCELLED)
+def test_a_command_that_starts_workers_waits_for_a_cancelled_batch() -> None:
+    """`run` starts a worker that records how the runs ended; `status` says that no worker is alive."""
+    unfinished = _view({"x": 1, "w": 2}, BatchState.CANCELLED)
 
-    assert not is_over(left, manned=True)
-    assert is_over(_view({"x": 3}, BatchState.CANCELLED), manned=True)
-    assert "to see how 2 rows ended" in stall_reason(left)
+    assert not is_over(unfinished, worker_expected=True)
+    assert is_over(_view({"x": 3}, BatchState.CANCELLED), worker_expected=True)
+    assert "to record how 2 rows ended" in stall_reason(unfinished)
 
 
-def test_numbers_read_well() -> None:
-    """Durations and sums as a person writes them; unknown is not 0."""
+def test_durations_and_sums_are_readable() -> None:
+    """Durations have units, sums have suitable digits, and unknown is not 0."""
     assert [format_duration(s) for s in (4.21, 185, 7800)] == ["4.2 s", "3 min 05 s", "2 h 10 min"]
     assert [format_usd(x) for x in (None, 0.0, 0.00001, 0.0123, 1234.5)] == [
         "no known price",
@@ -179,17 +182,17 @@ def test_numbers_read_well() -> None:
     ]
 
 
-def test_lines_for_logs_and_for_the_end() -> None:
-    """One line each, with the id, so that they can be found."""
+def test_the_log_line_and_the_summary_are_one_line_with_the_id() -> None:
+    """So that they can be searched for."""
     view = _view({"c": 3, "f": 1}, BatchState.DONE)
-    for told in (plain_line(view), summary_line(view)):
-        assert told.startswith("b_000001")
-        assert "3 completed · 1 failed" in told
-        assert "\n" not in told
+    for text in (log_line(view), summary_line(view)):
+        assert text.startswith("b_000001")
+        assert "3 completed · 1 failed" in text
+        assert "\n" not in text
 
 
 @pytest.mark.parametrize(
-    ("low_s", "high_s", "told"),
+    ("low_s", "high_s", "text"),
     [
         (0.2, 0.9, "under 1 s left"),
         (40, 95, "40 to 95 s left"),
@@ -199,9 +202,9 @@ def test_lines_for_logs_and_for_the_end() -> None:
         (86400 * 2, 86400 * 3.5, "2 to 4 days left"),
     ],
 )
-def test_the_time_left_is_told_as_a_range(low_s: float, high_s: float, told: str) -> None:
-    """Rounded outwards, in one unit."""
-    assert between(TimeLeft(low_s, high_s)) == told
+def test_the_time_left_is_a_range(low_s: float, high_s: float, text: str) -> None:
+    """It is rounded outwards, in one unit."""
+    assert format_time_left(TimeLeft(low_s, high_s)) == text
 
 
 TOTALS = {
@@ -218,7 +221,7 @@ TOTALS = {
 
 
 def _panel(width: int, numbers: dict[str, int]) -> list[str]:
-    view = _view(numbers, workers=(_card(),))
+    view = _view(numbers, workers=(_worker(),))
     view = replace(view, counts=Counts(numbers, TOTALS), time_left=TimeLeft(185, 470))
     console = Console(width=width, force_terminal=True, color_system=None)
     with console.capture() as captured:
@@ -228,26 +231,27 @@ def _panel(width: int, numbers: dict[str, int]) -> list[str]:
 
 @given(COUNTS, st.sampled_from([80, 200]))
 def test_the_panel_fits_its_terminal(numbers: list[int], width: int) -> None:
-    """No line is wider, and the bar is one line, whatever the counts."""
-    drawn = _panel(width, dict(zip(BYTES, numbers, strict=True)))
+    """For all counts: no line is wider than the terminal, and the bar is one line."""
+    lines = _panel(width, dict(zip(BYTES, numbers, strict=True)))
 
-    assert max(map(len, drawn)) <= width
-    assert drawn[1].endswith(" %")
+    assert max(map(len, lines)) <= width
+    assert lines[1].endswith(" %")
 
 
-def test_the_panel_tells_everything() -> None:
-    """Statuses, pace, a range of time, requests a minute, workers, tokens, money, waits and repeats by reason."""
-    told = "\n".join(_panel(200, {"c": 60, "f": 2, "r": 8, "q": 30}))
+def test_the_panel_has_all_parts() -> None:
+    """Counts, pace, time left, requests per minute, workers, tokens, cost, rate limits, retries by reason."""
+    text = "\n".join(_panel(200, {"c": 60, "f": 2, "r": 8, "q": 30}))
 
     for part in (
         "60 completed · 8 running · 30 queued · 2 failed",
         "1.0 rows/s · 3 to 8 min left · 1,234 runs · 98,765 requests (310/min) · 1 worker",
-        "1,234,567 tokens in, 234,567 out · $1.23 · about $1.99 in all",
-        "asked to wait 17 times · repeated: expired 3, server_error 12 · 2 creates whose fate is unknown",
+        "1,234,567 tokens in, 234,567 out · $1.23 · about $1.99 in total",
+        "rate limited 17 times · retries: expired 3, server_error 12 · 2 unconfirmed creates",
     ):
-        assert part in told
+        assert part in text
 
 
-def test_a_line_in_a_pipe_says_why_nothing_moves() -> None:
-    """Who waits in CI for workers that nobody has started sees it in the log."""
-    assert "askmill worker" in plain_line(_view({"q": 1}))
+def test_the_log_line_says_that_no_worker_is_alive() -> None:
+    """A CI log shows it if no worker was started."""
+    assert "askmill worker" in log_line(_view({"q": 1}))
+    assert "askmill worker" not in log_line(_view({"q": 1}), worker_starting=True)

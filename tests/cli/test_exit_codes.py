@@ -1,4 +1,4 @@
-"""How a command ends: what was not expected is never success."""
+"""Exit codes: an unexpected exception is never a success."""
 
 import click
 import pytest
@@ -8,7 +8,7 @@ from askmill.jobs.model.errors import UsageError, WriteFault
 
 
 @pytest.mark.parametrize(
-    ("ended", "code", "said"),
+    ("error", "code", "message"),
     [
         (SystemExit(), 0, ""),
         (SystemExit(7), 7, ""),
@@ -20,9 +20,9 @@ from askmill.jobs.model.errors import UsageError, WriteFault
     ],
     ids=repr,
 )
-def test_each_ending_has_its_code_and_its_words(
-    ended: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+def test_each_exception_has_its_code_and_message(
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A module that exits with a sentence has not done what was asked."""
-    assert exit_code_for(ended) == code
-    assert capsys.readouterr().err == said
+    """A module that exits with a sentence counts as a failure."""
+    assert exit_code_for(error) == code
+    assert capsys.readouterr().err == message
