@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -95,7 +96,7 @@ def test_rows_that_fail_make_exit_code_1(user: Terminal) -> None:
 
 def test_ctrl_c_keeps_the_run_and_the_same_command_goes_on(user: Terminal) -> None:
     """Interrupted: 130, no results yet; the batch and the command that goes on with it, `--new` left out, are told."""
-    file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=8]")
+    file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=20]")
     going = user.start("run", file, "--new")
     wait_until(lambda: _status(user).get("runs") == 1, "the run is made", timeout_s=60)
 
@@ -129,11 +130,12 @@ def test_sigterm_stops_everything_that_was_started(user: Terminal) -> None:
 
 def test_a_killed_worker_is_replaced(user: Terminal) -> None:
     """kill -9 of `run`'s own worker: another goes on with the same run."""
+    user = replace(user, fresh=True)  # so that the worker is its child
     file = user.write("slow.csv", "question", "What is 6 + 6? [emulate: completed after=6]")
     going = user.start("run", file, "-o", "-")
     wait_until(lambda: _status(user).get("runs") == 1, "the run is made", timeout_s=60)
 
-    workers = [child for child in psutil.Process(going.pid).children() if "worker" in child.cmdline()]
+    workers = [child for child in psutil.Process(going.pid).children() if "askmill.worker" in child.cmdline()]
     assert len(workers) == 1
     workers[0].kill()
     told, errors = going.communicate(timeout=80)
@@ -171,6 +173,7 @@ def test_a_bad_file_is_refused_with_its_lines(user: Terminal) -> None:
 
 def test_own_modules_in_the_working_folder_disturb_nothing(user: Terminal) -> None:
     """A user's config.py, jobs.py, worker.py and celery.py are not ours."""
+    user = replace(user, fresh=True)  # so that it has imported nothing before it is in this folder
     for name in ("config", "jobs", "worker", "celery", "redis", "openai"):
         user.write(f"{name}.py", "raise SystemExit('the wrong module')")
     file = user.write("in.csv", "question", "What is 3 + 4?")

@@ -21,4 +21,4 @@ time.time_ns = lambda: _true_ns() + int(_ahead_s() * 1e9)
 if "MILL_TIMES" in os.environ:
     runpy.run_path(str(Path(__file__).with_name("quick_worker.py")), run_name="__main__")
 else:
-    runpy.run_module("worker", run_name="__main__")
+    runpy.run_module("askmill.worker", run_name="__main__")
