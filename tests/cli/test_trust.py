@@ -89,7 +89,7 @@ def test_a_worker_decides_for_itself_however_it_was_started(user: Terminal, serv
     assert submitted.returncode == 0, submitted.stderr
     celery = ["-m", "celery", "-A", "askmill.worker.celery.celery_app", "worker"]
     redis = {"ASKMILL_REDIS_URL": "redis://127.0.0.1:9/0"}
-    for words, settings in ((["-P", "-m", "worker"], {}), (celery, redis)):
+    for words, settings in ((["-P", "-m", "askmill.worker"], {}), (celery, redis)):
         done = subprocess.run(
             [sys.executable, *words],
             cwd=user.folder,
