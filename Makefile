@@ -1,4 +1,4 @@
-# The five commands one needs. `make` lists them.
+# The commands of everyday work; `make` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -11,7 +11,7 @@ help: ## List the commands
 install: ## Create .venv with askmill (editable) and all tools
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev,docs]'
 
-test: ## Run the default tests
+test: ## Run the default tests (tiers unit and story)
 	$(BIN)/pytest
 
 check: ## Lint, format, types and import contracts
@@ -21,4 +21,4 @@ docs: ## Build the documentation and serve it on loopback
 	$(BIN)/mkdocs serve
 
 build: ## Build the sdist and the wheel, and check them
-	$(BIN)/python -m build && $(BIN)/twine check --strict dist/*
+	rm -rf dist && $(BIN)/python -m build && $(BIN)/twine check --strict dist/*

@@ -1,10 +1,10 @@
 """`python -m benchmarks WHAT [--jobs N --in-flight N --run-s S --sigma S --rounds N …] [--json FILE]`.
 
-polling   looks against delay, simulated           memory    KB a run in flight
-speed     beside bare loops                        prefork   Celery with a process a run
-workers   1, 2 and 4 processes                     files     submit and collect of a big file
-shared    beside tools that answer a CSV           starting  --help, and cold `run`
-all       each of these, the sizes for a quiet machine: half an hour
+polling   polls per run against delay, simulated   memory    KB per run in flight
+speed     compared with bare asyncio loops         prefork   Celery with one process per run
+workers   1, 2 and 4 worker processes              files     submit and collect of a big file
+shared    compared with tools that answer a CSV    starting  --help, and `run` with nothing started
+all       all of these with the sizes for a quiet machine: half an hour
 """
 
 import argparse
@@ -26,23 +26,23 @@ ALL = (
 
 
 def main() -> None:
-    """Run what is asked, print tables, write JSON."""
-    asked = _arguments()
-    load = Load(asked.jobs, asked.in_flight, asked.run_s, asked.sigma)
-    loads = ALL if asked.what == "all" else (load,)
+    """Run the chosen benchmarks, print their tables, write the JSON file."""
+    options = _arguments()
+    load = Load(options.jobs, options.in_flight, options.run_s, options.sigma)
+    loads = ALL if options.what == "all" else (load,)
     parts: dict[str, Callable[[], object]] = {
         "polling": polling.main,
-        "starting": lambda: starting.main(asked.rounds),
-        "speed": lambda: [speed.main(each, asked.rounds, asked.peers) for each in loads],
+        "starting": lambda: starting.main(options.rounds),
+        "speed": lambda: [speed.main(each, options.rounds, options.peers) for each in loads],
         "workers": lambda: speed.workers(load),
-        "shared": lambda: shared.main(load, asked.rounds),
+        "shared": lambda: shared.main(load, options.rounds),
         "memory": processes.main,
         "prefork": processes.prefork,
-        "files": lambda: files.main(asked.rows, asked.rounds),
+        "files": lambda: files.main(options.rows, options.rounds),
     }
-    found = {name: part() for name, part in parts.items() if asked.what in {name, "all"}}
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1))
+    figures = {name: part() for name, part in parts.items() if options.what in {name, "all"}}
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
 
 
 def _arguments() -> argparse.Namespace:
@@ -54,13 +54,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--in-flight", type=int, default=500)
     parser.add_argument("--run-s", type=float, default=5.0)
-    parser.add_argument("--sigma", type=float, default=0.0, help="of lognormal run times")
+    parser.add_argument("--sigma", type=float, default=0.0, help="sigma of lognormal run times; 0: all equal")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--peers", nargs="+", choices=speed.PEERS, default=tuple(speed.PEERS), help="of speed"
+        "--peers", nargs="+", choices=speed.PEERS, default=tuple(speed.PEERS), help="what `speed` measures"
     )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the big file")
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the big file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args()
 
 

@@ -1,13 +1,13 @@
-"""Chaos at full length, with totals: `python -m benchmarks.chaos ONE`, which is one of these.
+"""Chaos tests at full length: `python -m benchmarks.chaos SCENE` prints totals as JSON.
 
-rounds    random accidents over both APIs; every tenth mill has workers with their real heartbeats
-crash     5,000 rows at concurrency 50: everything killed at half, then started again
-embedded  the same with `askmill run` and nothing configured: its own Redis and emulator are killed with it
-drops     2,000 rows, the replies of 5 % of the creates lost
-outages   the API gone for minutes, then Redis, with 200 runs in flight
+rounds    random accidents on both APIs; every tenth stack has workers with their real heartbeats
+crash     5,000 rows at concurrency 50: everything killed half-way, then started again
+embedded  the same with `askmill run --offline`: its embedded Redis and emulator are killed too
+drops     2,000 rows; the replies of 5 % of the creates are lost
+outages   the API down for minutes, then Redis, with 200 runs in flight
 roll      two workers with 500 runs in flight, each ended by SIGTERM and replaced: the longest pause, the runs
-fair      50 rows behind a batch of 100,000, beside the same 50 alone; then two big batches
-soak      full concurrency for some minutes: memory of the worker and keys of Redis at both ends
+fair      50 rows behind a batch of 100,000, compared with the same 50 alone; then two big batches
+soak      full concurrency for some minutes: the worker's memory and the keys of Redis at both ends
 """
 
 import argparse
@@ -35,18 +35,18 @@ from tests.helpers.command_line import terminal
 from tests.stack import Child, Stack
 from tests.support import wait_until
 
-ROUNDS_A_MILL = 10
+ROUNDS_A_STACK = 10
 
 
 async def rounds(options: argparse.Namespace) -> dict[str, Any]:
-    """Many rounds; a new mill every ten, the APIs in turn."""
+    """Many rounds; a new stack every ten, the APIs in turn."""
     total = Totals()
-    for at in range(0, options.rounds, ROUNDS_A_MILL):
-        number = at // ROUNDS_A_MILL
+    for at in range(0, options.rounds, ROUNDS_A_STACK):
+        number = at // ROUNDS_A_STACK
         api = "responses" if number % 2 else "assistants"
         with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), api=api) as mill:
             chaos = Chaos(mill, options.seed + number, quick=number % 10 != 9)
-            for _ in range(min(ROUNDS_A_MILL, options.rounds - at)):
+            for _ in range(min(ROUNDS_A_STACK, options.rounds - at)):
                 await chaos.round(options.rows, options.accidents)
                 _print({"api": api, "so_far": chaos.totals.to_json()})
             _add(total, chaos.totals)
@@ -59,8 +59,8 @@ def _add(total: Totals, more: Totals) -> None:
         setattr(total, name, Counter(both) if isinstance(value, Counter) else both)
 
 
-def _told(mill: Stack, status: StatusView) -> dict[str, Any]:
-    """How a batch has ended, and what was paid for."""
+def _totals_of(mill: Stack, status: StatusView) -> dict[str, Any]:
+    """The batch's counts and the runs at the emulator."""
     return {
         "rows": status.batch.rows,
         "runs": mill.stats()["runs_created"],
@@ -70,7 +70,7 @@ def _told(mill: Stack, status: StatusView) -> dict[str, Any]:
 
 
 async def crash(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything killed at half; then not one run more than rows."""
+    """Kill everything half-way and start it again; there must be as many runs as rows."""
     scenario = "[latency]\nmedian_s = 0.5\nsigma = 0.3\n"
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, scenario) as mill:
         worker = mill.worker(50)
@@ -89,29 +89,33 @@ async def crash(options: argparse.Namespace) -> dict[str, Any]:
         mill.worker(50)
         status = await mill.wait_for(batch, timeout_s=3600)
         return {
-            **_told(mill, status),
+            **_totals_of(mill, status),
             "took_s": round(time.monotonic() - began_s, 1),
         }
 
 
 async def embedded(options: argparse.Namespace) -> dict[str, Any]:
-    """Command, worker, keepers, Redis and emulator killed at half; then the same command again."""
+    """Kill command, worker, supervisors, Redis and emulator half-way; then run the same command again."""
     command = ("run", "questions.csv", "--concurrency", "50")
     with tempfile.TemporaryDirectory() as folder:
         user = terminal(Path(folder), offline=True)
-        asked = "What is 1 + 1? [emulate: completed after=0.5]"
-        user.write("questions.csv", "question", *[asked] * options.rows)
+        question = "What is 1 + 1? [emulate: completed after=0.5]"
+        user.write("questions.csv", "question", *[question] * options.rows)
         first = user.start(*command)
-        wait_until(lambda: stats(user).get("runs_created", 0) >= options.rows // 2, "half are made", 1200)
+        wait_until(
+            lambda: stats(user).get("runs_created", 0) >= options.rows // 2,
+            "half of the runs are created",
+            1200,
+        )
         kill_everything(user, first)
         began_s = time.monotonic()
         again = user.start(*command)
-        _, said = again.communicate(timeout=3600)
+        _, stderr = again.communicate(timeout=3600)
         took_s = round(time.monotonic() - began_s, 1)
         with (user.folder / "questions.answers.csv").open(encoding="utf-8", newline="") as file:
             statuses = Counter(row["status"] for row in csv.DictReader(file))
         counted = stats_after_end(user)
-    assert again.returncode == 0, said
+    assert again.returncode == 0, stderr
     return {
         "rows": options.rows,
         "runs": counted["runs_created"],
@@ -122,19 +126,19 @@ async def embedded(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def outages(options: argparse.Namespace) -> dict[str, Any]:
-    """Each away for some minutes; told are the worker's CPU meanwhile and the time until a row ends again."""
+    """Stop each for some minutes: the worker's CPU meanwhile, and the time until a row ends again."""
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, _FIVE_SECONDS) as mill:
         worker = mill.worker(200)
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
-        told = dict[str, Any]()
+        figures = dict[str, Any]()
         for name, part, share in (("api", mill.emulator, 5), ("redis", mill.redis, 2)):
             wait_for_finished(mill, batch, options.rows // share, timeout_s=600)
-            told[name] = await _outage(mill, batch, part, worker, options.minutes * 60)
+            figures[name] = await _outage(mill, batch, part, worker, options.minutes * 60)
         status = await mill.wait_for(batch, timeout_s=3600)
         return {
-            **_told(mill, status),
+            **_totals_of(mill, status),
             "the_same_worker": worker.alive,
-            **told,
+            **figures,
         }
 
 
@@ -142,7 +146,7 @@ _FIVE_SECONDS = "[latency]\nmedian_s = 5\nsigma = 0.5\n"
 
 
 async def _outage(mill: Stack, batch: str, part: Child, worker: Child, seconds: float) -> dict[str, float]:
-    """Kill the part, start it again after so long; then until a row ends."""
+    """Kill the part, start it again after `seconds`, and wait until a row ends."""
     before_s = cpu_of(pid_of(worker))
     part.kill()
     await asyncio.sleep(seconds)
@@ -159,18 +163,18 @@ async def _outage(mill: Stack, batch: str, part: Child, worker: Child, seconds: 
 
 
 async def drops(options: argparse.Namespace) -> dict[str, Any]:
-    """5 % of the creates are carried out and not answered."""
+    """The replies of 5 % of the creates are lost."""
     http = '[http]\ndrop_after = 0.05\nonly = ["POST /threads/*/runs", "POST /responses"]\n'
     scenario = f"[latency]\nmedian_s = 0.5\n{http}"
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, scenario) as mill:
         mill.worker(100)
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
         status = await mill.wait_for(batch, timeout_s=3600)
-        return _told(mill, status)
+        return _totals_of(mill, status)
 
 
 async def roll(options: argparse.Namespace) -> dict[str, Any]:
-    """A pause is a time in which no row ended; the longest is told, beside that without a restart."""
+    """The longest time in which no row ends, without and with a restart of both workers."""
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, _FIVE_SECONDS) as mill:
         workers = [mill.worker(250), mill.worker(250)]
         batch = await mill.submit(["What is 1 + 1?"] * options.rows)
@@ -180,14 +184,14 @@ async def roll(options: argparse.Namespace) -> dict[str, Any]:
         rolled_s = await _longest_pause_s(mill, batch, 2 * options.rows // 3, rolling)
         status = await mill.wait_for(batch, timeout_s=3600)
         return {
-            **_told(mill, status),
+            **_totals_of(mill, status),
             "longest_pause_s": {"without": alone_s, "restarting": rolled_s},
             "exits_s": rolling.result(),
         }
 
 
 def _replace(mill: Stack, workers: list[Child]) -> list[float]:
-    """Each new worker is ready before the next old one is told to end. Returns how long each took to exit."""
+    """Each new worker is ready before the next old one is stopped. Returns the exit times in seconds."""
     took_s = list[float]()
     for worker in workers:
         began_s = time.monotonic()
@@ -201,7 +205,7 @@ def _replace(mill: Stack, workers: list[Child]) -> list[float]:
 async def _longest_pause_s(
     mill: Stack, batch: str, rows: int, also: asyncio.Task[list[float]] | None = None
 ) -> float:
-    """Until so many rows have ended (and `also` has): the longest time in which none did."""
+    """Wait until this many rows have ended (and `also` has); return the longest time in which none ended."""
     ended, changed_s, longest_s = 0, time.monotonic(), 0.0
     while ended < rows or (also and not also.done()):
         await asyncio.sleep(0.02)
@@ -213,7 +217,7 @@ async def _longest_pause_s(
 
 
 async def fair(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds from a submit of 50 rows to its first run and its last row, alone and behind the big one."""
+    """Seconds from a submit of 50 rows to its first run and its last row, alone and behind a big batch."""
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, _HALF_A_SECOND) as mill:
         mill.worker(50)
         await mill.wait_for(await mill.submit(["What is 1 + 1?"] * 50))
@@ -239,15 +243,15 @@ def _ended(mill: Stack, batch: str) -> int:
 
 
 async def _times_of(mill: Stack, batch: str) -> dict[str, float]:
-    about = (await mill.wait_for(batch, timeout_s=600)).batch
-    assert about.started_at_ms
-    assert about.finished_at_ms
-    told_ms = {"first_run": about.started_at_ms, "done": about.finished_at_ms}
-    return {name: (at_ms - about.submitted_at_ms) / 1000 for name, at_ms in told_ms.items()}
+    view = (await mill.wait_for(batch, timeout_s=600)).batch
+    assert view.started_at_ms
+    assert view.finished_at_ms
+    times_ms = {"first_run": view.started_at_ms, "done": view.finished_at_ms}
+    return {name: (at_ms - view.submitted_at_ms) / 1000 for name, at_ms in times_ms.items()}
 
 
 async def soak(options: argparse.Namespace) -> dict[str, Any]:
-    """One batch after the other, each purged from Redis when it is done."""
+    """One batch after another, each purged from Redis when it is done."""
     curve: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.api, _SOAK) as mill:
         worker = mill.worker(200)
@@ -273,7 +277,7 @@ async def _purge(mill: Stack, batch: str) -> None:
 
 def _measured(mill: Stack, process: psutil.Process, rows: int) -> dict[str, Any]:
     with redis.Redis.from_url(mill.redis_url) as client:
-        wait_until(lambda: not client.zcard(keys.FED), "nothing is fed")
+        wait_until(lambda: not client.zcard(keys.FED), "no row is dispatched")
         memory = client.info("memory")["used_memory"]
         return {
             "rows": rows,
@@ -291,7 +295,7 @@ SCENES = {scene.__name__: scene for scene in (rounds, crash, embedded, drops, ou
 
 
 def main() -> None:
-    """Read the options, run one of them, print its totals as the last line."""
+    """Run one scene and print its totals as the last line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", default="rounds", choices=list(SCENES))
     parser.add_argument("--rounds", type=int, default=200)

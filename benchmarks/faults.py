@@ -1,7 +1,7 @@
 """GSM8K while a fifth of all requests and runs go wrong: `python -m benchmarks.faults --api both`.
 
-Every row is checked against what the server holds in the end: its status, its attempts, its log. With
-`--window`, how often Responses is asked for the same row twice when replies are lost, or land late.
+At the end every row's status, attempts and log are compared with the server's state. With `--window`: how
+often Responses gets two creates for one row when replies are lost or late.
 """
 
 import argparse
@@ -27,36 +27,36 @@ WINDOWS = {
 
 
 async def measured(api: Api, scene: FaultPlan, rows: int | None) -> bool:
-    """Play one scene, print its figures; whether every row is as it must be."""
+    """Play one scene and print its figures; return whether every row is correct."""
     questions = gsm8k(rows)
     with tempfile.TemporaryDirectory() as folder:
         played = await run_batch(Path(folder), api, questions, scene, timeout_s=1800)
     faults = find_violations(played, questions)
     print(summary(played))
-    print(f"  {'rows that are not as they must be':42}{len(faults)}")
+    print(f"  {'wrong rows':42}{len(faults)}")
     print("".join(f"    {fault}\n" for fault in faults[:20]), end="", flush=True)
     return not faults
 
 
 async def main() -> int:
-    """Exit code 1 when any row is not as it must be."""
+    """Returns 1 if any row is wrong."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--api", choices=["assistants", "responses", "both"], default="both")
     options.add_argument("--rows", type=int, help="only the first N questions")
-    options.add_argument("--share", type=float, default=0.2, help="of requests, and of runs, that go wrong")
-    options.add_argument("--window", action="store_true", help="the window of unknown creates instead")
+    options.add_argument("--share", type=float, default=0.2, help="share of requests and of runs that fail")
+    options.add_argument("--window", action="store_true", help="measure unconfirmed creates instead")
     chosen = options.parse_args()
-    well = True
+    correct = True
     if chosen.window:
         for name, scene in WINDOWS.items():
             print(f"responses: {name}")
-            well &= await measured("responses", scene, chosen.rows)
-        return not well
+            correct &= await measured("responses", scene, chosen.rows)
+        return not correct
     apis: list[Api] = ["assistants", "responses"] if chosen.api == "both" else [chosen.api]
     for api in apis:
-        print(f"{api}: {chosen.share:.0%} of requests and {chosen.share:.0%} of runs go wrong")
-        well &= await measured(api, FaultPlan(http=chosen.share, outcomes=chosen.share), chosen.rows)
-    return not well
+        print(f"{api}: {chosen.share:.0%} of requests and {chosen.share:.0%} of runs fail")
+        correct &= await measured(api, FaultPlan(http=chosen.share, outcomes=chosen.share), chosen.rows)
+    return not correct
 
 
 if __name__ == "__main__":

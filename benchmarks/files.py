@@ -1,6 +1,6 @@
-"""Big files: CPU and peak memory of `submit` and `collect`, beside one pass that parses and validates.
+"""Big files: CPU and peak memory of `submit` and `collect`, compared with one pass that parses and validates.
 
-`collect` twice: of a batch whose rows all wait, and of one whose rows are all answered (`collect, done`).
+`collect` is measured twice: for a batch of queued rows, and for one of completed rows (`collect, done`).
 """
 
 import asyncio
@@ -41,11 +41,11 @@ pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=out)
 _, status, used = os.wait4(pid, 0)
 print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
-"""A small parent: the peak that the kernel tells of a child begins with its parent's."""
+"""A small parent process: the kernel's peak memory of a child starts at its parent's."""
 
 
 def _file(path: Path, rows: int) -> Path:
-    """99 bytes a row."""
+    """Write a CSV of 99 bytes per row."""
     with path.open("w") as file:
         file.write("id,question,note\n")
         for number in range(rows):
@@ -62,7 +62,7 @@ def _answered(file: Path) -> Iterator[NewRow]:
 
 
 async def _load(redis_url: str, file: Path) -> str:
-    """A batch of the file whose rows lie in Redis as workers leave them; returns its id."""
+    """Store a batch of completed rows in Redis, as workers would; return its id."""
     async with await Store.open(redis_url) as store:
         spec = InputSpec(columns=("id", "question", "note"), question_column="question")
         batch = await store.create_batch(new_batch(spec=spec))
@@ -74,39 +74,39 @@ async def _load(redis_url: str, file: Path) -> str:
     return batch
 
 
-def _ran(command: Sequence[str], env: dict[str, str]) -> Used:
-    """What a command used, its start and children in it."""
-    told = subprocess.run(
+def _run(command: Sequence[str], env: dict[str, str]) -> Used:
+    """Resources of a command, its start and its children included."""
+    done = subprocess.run(
         [sys.executable, "-ISc", LAUNCH, *command], env=env, check=True, capture_output=True, text=True
     )
-    code, cpu_s, peak_kb = told.stdout.split()[-3:]
-    assert code in {"0", "4"}, told.stderr
+    code, cpu_s, peak_kb = done.stdout.split()[-3:]
+    assert code in {"0", "4"}, done.stderr
     return float(cpu_s), float(peak_kb) / 1024
 
 
 def main(rows: int, rounds: int) -> dict[int, dict[str, Used]]:
-    """Least CPU of some rounds; the same with 1,000 rows for the memory."""
-    found: dict[int, dict[str, Used]] = {}
+    """The minimum CPU of some rounds; also for 1,000 rows, to compare the memory."""
+    figures: dict[int, dict[str, Used]] = {}
     for size in (1000, rows):
         each = [_round(size) for _ in range(rounds)]
-        found[size] = {what: min(used[what] for used in each) for what in each[0]}
+        figures[size] = {what: min(used[what] for used in each) for what in each[0]}
     print(f"{'rows':>10}{'':15}{'CPU s':>8}{'ratio':>8}{'peak MB':>9}")
-    for size, used in found.items():
+    for size, used in figures.items():
         for what, (cpu_s, peak_mb) in used.items():
             print(f"{size:>10}{what:>15}{cpu_s:8.2f}{cpu_s / used['pass'][0]:8.1f}{peak_mb:9.1f}")
-    return found
+    return figures
 
 
 def _round(rows: int) -> dict[str, Used]:
-    """On a Redis of its own: a file that was submitted before is not read in again."""
-    ask = str(Path(sys.executable).with_name("askmill"))
+    """One round on a new Redis, because a file that is already stored is not read again."""
+    askmill = str(Path(sys.executable).with_name("askmill"))
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as mill:
         file, answers = _file(Path(folder) / "questions.csv", rows), f"{folder}/answers.csv"
         env = {**os.environ, **mill.settings()}
         used = {
-            "pass": _ran([sys.executable, "-c", PASS, str(file)], env),
-            "submit": _ran([ask, "submit", str(file)], env),
-            "collect": _ran([ask, "collect", "--out", answers], env),
+            "pass": _run([sys.executable, "-c", PASS, str(file)], env),
+            "submit": _run([askmill, "submit", str(file)], env),
+            "collect": _run([askmill, "collect", "--out", answers], env),
         }
-        done = asyncio.run(_load(mill.redis_url, file))
-        return {**used, "collect, done": _ran([ask, "collect", done, "--out", answers], env)}
+        batch = asyncio.run(_load(mill.redis_url, file))
+        return {**used, "collect, done": _run([askmill, "collect", batch, "--out", answers], env)}

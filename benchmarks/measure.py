@@ -1,6 +1,5 @@
-"""What a process and its children have used, as Linux tells it; one measurement; the table of several."""
+"""CPU and memory of a process and its children (Linux); one measurement; a table of measurements."""
 
-import os
 from dataclasses import dataclass
 from statistics import median
 
@@ -11,7 +10,7 @@ from tests.stack import Child, Stack
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked: so many jobs, so many at once, each run taking so long (median; sigma 0: fixed)."""
+    """Number of jobs, runs in flight, and run time: median in seconds, sigma of a lognormal (0: fixed)."""
 
     jobs: int
     in_flight: int
@@ -20,7 +19,7 @@ class Load:
 
     @property
     def scenario(self) -> str:
-        """The emulator's."""
+        """The emulator's scenario, as TOML."""
         return f"[latency]\nmedian_s = {self.run_s}\nsigma = {self.sigma}\n"
 
     def __str__(self) -> str:
@@ -30,9 +29,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement. `emulator_cpu_s`: below `wall_s`, or the emulator was the bottleneck."""
+    """One measurement. If `emulator_cpu_s` is near `wall_s`, the emulator was the bottleneck."""
 
-    who: str
+    name: str
     load: Load
     wall_s: float
     cpu_s: float
@@ -62,45 +61,40 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def cpu_of(pid: int) -> float:
-    """CPU seconds of a process and its living children so far, user and system."""
+    """CPU seconds of a process and its living children, user and system."""
     return sum(sum(process.cpu_times()[:2]) for process in _family(pid))
 
 
 def own_kb(pid: int) -> int:
-    """Memory of a process and its children: what they share is counted once (PSS)."""
+    """Memory of a process and its children in KB; shared pages are counted once (PSS)."""
     return sum(process.memory_full_info().pss for process in _family(pid)) // 1024
 
 
 def peak_of(pid: int) -> int:
     """Peak resident memory of one process, in KB."""
-    with open(f"/proc/{pid}/status") as status:  # noqa: PTH123 -- not a file of anybody's
+    with open(f"/proc/{pid}/status") as status:  # noqa: PTH123 -- no file on disk
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1])
 
 
-def asked(mill: Stack) -> int:
+def requests_of(mill: Stack) -> int:
     """Requests that the emulator has served."""
     return int(sum(mill.stats()["requests"].values()))
 
 
-def child_s() -> float:
-    """CPU seconds of children that have ended."""
-    return sum(os.times()[2:4])
-
-
 def table(runs: list[Run], base: str) -> None:
-    """Print the median, the spread and the ratio to `base` of each peer."""
+    """Print each peer's median, range and ratio to the peer named `base`."""
     heads = ("CPU ms/job", "spread", "ratio", "jobs/s", "requests", "emulator", "peak MB")
-    print(f"{runs[0].load}, rounds: {sum(run.who == base for run in runs)}")
+    print(f"{runs[0].load}, rounds: {sum(run.name == base for run in runs)}")
     print(" " * 16 + "".join(f"{head:>12}" for head in heads))
-    one = median(run.cpu_ms_a_job for run in runs if run.who == base)
-    for who in dict.fromkeys(run.who for run in runs):
-        _row(who, [run for run in runs if run.who == who], one)
+    base_ms = median(run.cpu_ms_a_job for run in runs if run.name == base)
+    for name in dict.fromkeys(run.name for run in runs):
+        _row(name, [run for run in runs if run.name == name], base_ms)
 
 
-def _row(who: str, runs: list[Run], one: float) -> None:
+def _row(name: str, runs: list[Run], base_ms: float) -> None:
     cpu = sorted(run.cpu_ms_a_job for run in runs)
     busy = max(run.emulator_cpu_s / run.wall_s for run in runs)
     speed, peak = median(run.jobs_a_s for run in runs), max(run.peak_kb for run in runs) / 1024
     spread = f"{cpu[0]:.2f}-{cpu[-1]:.2f}"
-    costs = f"{median(cpu):12.2f}{spread:>12}{median(cpu) / one:12.2f}"
-    print(f"{who:16}{costs}{speed:12.1f}{runs[-1].requests:12.1f}{busy:12.0%}{peak:12.0f}")
+    costs = f"{median(cpu):12.2f}{spread:>12}{median(cpu) / base_ms:12.2f}"
+    print(f"{name:16}{costs}{speed:12.1f}{runs[-1].requests:12.1f}{busy:12.0%}{peak:12.0f}")

@@ -1,9 +1,9 @@
-"""Looks a run against delay in noticing, simulated: ours, fixed 1 s, the SDK's, and the best there can be.
+"""Polls per run against the delay of noticing its end, simulated: ours, fixed 1 s, the SDK's, the optimum.
 
-A pool of slots, a batch of runs, times from a distribution; the server tells times in whole seconds, as the
-API does. A wait is asked for again after it, as the worker does (`asks`). `best` knows the distribution
-exactly and weighs looks and delay as we do: the frontier. Twenty waves show what is learnt, one or two what
-learning costs; where so few runs decide by chance, several batches are played.
+A batch of runs goes through a pool of slots; run times come from a distribution, and the server reports times
+in whole seconds, as the API does. After each wait the schedule is asked again, as in the worker (`asks`).
+`best` knows the distribution and weighs polls against delay as we do, so it is the optimum. Twenty waves show
+what is learnt, one or two waves what learning costs. Scenes with few runs are played several times.
 """
 
 import heapq
@@ -19,17 +19,17 @@ from askmill.worker.lifecycle import polling
 from askmill.worker.lifecycle.polling import RunTimes
 
 Draw = Callable[[random.Random, float], float]
-"""The next run's time; the number is the share of the batch that has begun."""
+"""Draws the next run's time in seconds; the number is the share of the batch that has started."""
 
 SHAPES: dict[str, Draw] = {
-    "fixed 30 s": lambda _lot, _share: 30.0,
-    "fixed 28 s": lambda _lot, _share: 28.0,
-    "lognormal, median 30 s, sigma 0.5": lambda lot, _share: lot.lognormvariate(3.4012, 0.5),
-    "bimodal, 5 s and 60 s": lambda lot, _share: lot.lognormvariate(
-        1.609 if lot.random() < 0.5 else 4.094, 0.1
+    "fixed 30 s": lambda _chance, _share: 30.0,
+    "fixed 28 s": lambda _chance, _share: 28.0,
+    "lognormal, median 30 s, sigma 0.5": lambda chance, _share: chance.lognormvariate(3.4012, 0.5),
+    "bimodal, 5 s and 60 s": lambda chance, _share: chance.lognormvariate(
+        1.609 if chance.random() < 0.5 else 4.094, 0.1
     ),
-    "heavy tail, Pareto 1.5 from 10 s": lambda lot, _share: 10 * lot.paretovariate(1.5),
-    "shift, 20 s to 60 s in mid-batch": lambda lot, share: lot.lognormvariate(
+    "heavy tail, Pareto 1.5 from 10 s": lambda chance, _share: 10 * chance.paretovariate(1.5),
+    "shift, 20 s to 60 s in mid-batch": lambda chance, share: chance.lognormvariate(
         2.9957 if share < 0.5 else 4.0943, 0.2
     ),
 }
@@ -37,7 +37,7 @@ SHAPES: dict[str, Draw] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """How many runs go through how many slots; `batches`: how often it is played."""
+    """Number of runs, slots, and batches played."""
 
     runs: int
     slots: int
@@ -51,13 +51,13 @@ SCENES = {
     "1 small": Scene(50, 50, 20),
 }
 MANY = SCENES["20 waves"]
-BEGIN_EVERY_S = 0.01
-"""A worker begins so many runs at once that one follows the other by about this."""
+START_EVERY_S = 0.01
+"""Time between the starts of two runs when a worker starts many at once."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a schedule cost: looks and asks a run, and delays as shares of the run's time."""
+class Cost:
+    """The cost of a schedule: polls and asks per run, delays as shares of the run's time."""
 
     looks: float
     asks: float
@@ -66,12 +66,12 @@ class Seen:
 
     @property
     def requests(self) -> float:
-        """API requests a job: two creates, the looks, two reads."""
+        """API requests per job: two creates, the polls, two reads."""
         return 4 + self.looks
 
 
 class Schedule(Protocol):
-    """When to look, and what is told to it; as `RunTimes`."""
+    """Decides when to poll and learns from the replies, as `RunTimes` does."""
 
     def next_look_s(self, age_s: float, seen_s: float) -> float: ...
 
@@ -82,10 +82,10 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Planned:
-    """Looks at given ages, whatever is seen."""
+    """Polls at fixed ages and learns nothing."""
 
     following: Callable[[float], float]
-    """The age of the look after one at this age."""
+    """Age of the last poll → age of the next one."""
 
     def next_look_s(self, age_s: float, seen_s: float) -> float:
         """Seconds to the next look."""
@@ -98,26 +98,26 @@ class Planned:
         """Nothing is learnt."""
 
 
-def simulate(draw: Draw, schedule: Callable[[], Schedule], scene: Scene = MANY, seed: int = 7) -> Seen:
-    """Play the scene's batches, each with a new schedule."""
+def simulate(draw: Draw, schedule: Callable[[], Schedule], scene: Scene = MANY, seed: int = 7) -> Cost:
+    """Play the scene's batches, each with a new schedule, and return the mean cost."""
     played = [_play(draw, schedule(), scene, seed + batch) for batch in range(scene.batches)]
-    return Seen(*(mean(figures) for figures in zip(*map(astuple, played), strict=True)))
+    return Cost(*(mean(figures) for figures in zip(*map(astuple, played), strict=True)))
 
 
-def _play(draw: Draw, schedule: Schedule, scene: Scene, seed: int) -> Seen:
-    lot = random.Random(seed)
+def _play(draw: Draw, schedule: Schedule, scene: Scene, seed: int) -> Cost:
+    chance = random.Random(seed)
     due: list[tuple[float, int, float, float, float]] = []
     delays = list[float]()
-    looks = asks = begun = 0
+    polls = asks = started = 0
 
-    def begin(now: float) -> None:
-        nonlocal begun
-        if begun < scene.runs:
-            heapq.heappush(due, (now, begun, now, draw(lot, begun / scene.runs), 0.0))
-            begun += 1
+    def start(now: float) -> None:
+        nonlocal started
+        if started < scene.runs:
+            heapq.heappush(due, (now, started, now, draw(chance, started / scene.runs), 0.0))
+            started += 1
 
     for slot in range(scene.slots):
-        begin(slot * BEGIN_EVERY_S)
+        start(slot * START_EVERY_S)
     while due:
         now, number, began, length, seen = heapq.heappop(due)
         age, asks = now - began, asks + 1
@@ -125,31 +125,31 @@ def _play(draw: Draw, schedule: Schedule, scene: Scene, seed: int) -> Seen:
         if wait_s > 0:
             heapq.heappush(due, (now + wait_s, number, began, length, seen))
             continue
-        looks += 1
+        polls += 1
         if age < length:
             schedule.running(seen, age)
             heapq.heappush(due, (now + 1e-6, number, began, length, age))
             continue
         delays.append((age - length) / length)
         schedule.ended(seen, *polling.ended_between(seen, age, floor(began + length) - floor(began)))
-        begin(now)
-    return Seen(looks / scene.runs, asks / scene.runs, median(delays), mean(delays))
+        start(now)
+    return Cost(polls / scene.runs, asks / scene.runs, median(delays), mean(delays))
 
 
-def ours(draw: Draw, worth: float = polling.DELAY_WORTH, scene: Scene = MANY) -> Seen:
+def ours(draw: Draw, worth: float = polling.DELAY_WORTH, scene: Scene = MANY) -> Cost:
     return simulate(draw, lambda: RunTimes(worth), scene)
 
 
-def fixed(draw: Draw, every_s: float, scene: Scene = MANY) -> Seen:
+def fixed(draw: Draw, every_s: float, scene: Scene = MANY) -> Cost:
     return simulate(draw, lambda: Planned(lambda seen: seen + every_s), scene)
 
 
-def best(draw: Draw, worth: float = polling.DELAY_WORTH, scene: Scene = MANY) -> Seen:
-    """The dynamic programme fed with 20,000 exact draws."""
-    lot, draws = random.Random(1), 20_000
+def best(draw: Draw, worth: float = polling.DELAY_WORTH, scene: Scene = MANY) -> Cost:
+    """The optimum: our dynamic programme with the distribution itself (20,000 draws)."""
+    chance, draws = random.Random(1), 20_000
     mass: dict[int, float] = {}
     for number in range(draws):
-        place = polling.step_of(draw(lot, number / draws))
+        place = polling.step_of(draw(chance, number / draws))
         mass[place] = mass.get(place, 0.0) + 1 / draws
     plan = polling.best_plan(mass, worth)
 
@@ -160,8 +160,8 @@ def best(draw: Draw, worth: float = polling.DELAY_WORTH, scene: Scene = MANY) ->
     return simulate(draw, lambda: Planned(following), scene)
 
 
-def table() -> Iterator[tuple[str, str, str, Seen]]:
-    """Every scene and shape with every schedule. The SDK polls each 1 s unless told."""
+def table() -> Iterator[tuple[str, str, str, Cost]]:
+    """Every scene and shape with every schedule. The SDK polls every second by default."""
     for name, scene in SCENES.items():
         for shape, draw in SHAPES.items():
             yield name, shape, "ours", ours(draw, scene=scene)
@@ -173,14 +173,14 @@ def table() -> Iterator[tuple[str, str, str, Seen]]:
 
 
 def main() -> list[dict[str, object]]:
-    """Print the table; returns its rows."""
-    heads = f"{'looks':>7}{'requests':>10}{'delay median':>14}{'mean':>8}{'asks':>7}"
+    """Print the table and return its rows."""
+    heads = f"{'polls':>7}{'requests':>10}{'delay median':>14}{'mean':>8}{'asks':>7}"
     print(f"{'batch':10}{'run times':36}{'schedule':24}{heads}")
     rows: list[dict[str, object]] = []
-    for name, shape, who, seen in table():
-        figures = f"{seen.looks:7.2f}{seen.requests:10.2f}{seen.delay_median:14.1%}{seen.delay_mean:8.1%}"
-        print(f"{name:10}{shape:36}{who:24}{figures}{seen.asks:7.1f}")
-        rows.append({"batch": name, "times": shape, "schedule": who, **asdict(seen)})
+    for name, shape, schedule, cost in table():
+        figures = f"{cost.looks:7.2f}{cost.requests:10.2f}{cost.delay_median:14.1%}{cost.delay_mean:8.1%}"
+        print(f"{name:10}{shape:36}{schedule:24}{figures}{cost.asks:7.1f}")
+        rows.append({"batch": name, "times": shape, "schedule": schedule, **asdict(cost)})
     return rows
 
 

@@ -1,7 +1,7 @@
-"""Memory of a run in flight: in one askmill worker, and in Celery prefork, where a run is a process.
+"""Memory per run in flight: in one askmill worker, and in Celery prefork, where each run is a process.
 
-For runs of T seconds a slot makes 1 / T jobs a second, so jobs a second at equal memory are as the memory of
-a slot, the worker's own divided among its slots.
+With runs of T seconds a slot completes 1 / T jobs per second. So jobs per second at equal memory are
+inversely proportional to the memory per slot, with the worker's own memory divided among its slots.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import redis
 from celery import Celery
 from openai import OpenAI
 
-from benchmarks.measure import Load, Run, asked, cpu_of, own_kb, pid_of
+from benchmarks.measure import Load, Run, cpu_of, own_kb, pid_of, requests_of
 from benchmarks.peers.loop import QUESTION
 from tests.stack import Stack
 from tests.support import wait_until
@@ -28,33 +28,31 @@ WAVES = (500, 1500, 2500)
 
 
 def main() -> dict[str, float]:
-    """KB a run in flight, from wave to wave of new runs.
+    """KB per run in flight, as the growth from one wave of new runs to the next.
 
-    The first waves pay for the connections of so many creates at once, whose memory the process keeps; the
-    last one shows what a run alone takes.
+    The first waves also open connections for many creates at once, and the process keeps that memory. The
+    last wave shows the memory of a run alone.
     """
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=LONG) as mill:
         pid = pid_of(mill.worker(WAVES[-1]))
         sizes = [_in_flight(mill, pid, more - less) for less, more in pairwise((0, *WAVES))]
     for runs, size in zip(WAVES, sizes, strict=True):
-        print(
-            f"{runs} runs in flight: {size / 1024:.0f} MB, {size / runs:.0f} KB each with all of the process"
-        )
-    whole = (sizes[-1] - sizes[0]) / (WAVES[-1] - WAVES[0])
+        print(f"{runs} runs in flight: {size / 1024:.0f} MB, {size / runs:.0f} KB each, the process included")
+    average = (sizes[-1] - sizes[0]) / (WAVES[-1] - WAVES[0])
     last = (sizes[-1] - sizes[-2]) / (WAVES[-1] - WAVES[-2])
-    print(f"{whole:.1f} KB a run from {WAVES[0]} to {WAVES[-1]}, {last:.1f} in the last wave")
-    return {"kb_a_run": whole, "kb_a_run_last_wave": last}
+    print(f"{average:.1f} KB a run from {WAVES[0]} to {WAVES[-1]}, {last:.1f} in the last wave")
+    return {"kb_a_run": average, "kb_a_run_last_wave": last}
 
 
 def _in_flight(mill: Stack, pid: int, more: int) -> int:
-    made = mill.stats()["runs_created"] + more
+    target = mill.stats()["runs_created"] + more
     asyncio.run(mill.submit([QUESTION] * more))
-    wait_until(lambda: mill.stats()["runs_created"] >= made, f"{made} runs are in flight", 100)
+    wait_until(lambda: mill.stats()["runs_created"] >= target, f"{target} runs are in flight", 100)
     return own_kb(pid)
 
 
 def prefork(processes: int = 8, jobs: int = 24, run_s: float = 5.0) -> dict[str, object]:
-    """Celery prefork with so many processes beside one askmill worker, by CPU and memory a run."""
+    """Celery prefork with this many processes: CPU per job and memory per run."""
     load = Load(jobs, processes, run_s)
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=load.scenario) as mill:
         env = {**os.environ, "OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline"}
@@ -62,7 +60,7 @@ def prefork(processes: int = 8, jobs: int = 24, run_s: float = 5.0) -> dict[str,
         command = [sys.executable, "-m", "benchmarks.peers.prefork", str(processes)]
         worker = subprocess.Popen(command, env=env, stdout=sys.stderr)
         try:
-            run = _preforked(mill, load, broker, worker.pid)
+            run = _measure(mill, load, broker, worker.pid)
             memory_kb = own_kb(worker.pid)
         finally:
             worker.terminate()
@@ -71,20 +69,20 @@ def prefork(processes: int = 8, jobs: int = 24, run_s: float = 5.0) -> dict[str,
     return {**asdict(run), "kb_a_run": memory_kb / processes}
 
 
-def _preforked(mill: Stack, load: Load, broker: str, pid: int) -> Run:
+def _measure(mill: Stack, load: Load, broker: str, pid: int) -> Run:
     app = Celery(broker=broker)
     client = OpenAI(base_url=mill.base_url, api_key="offline")
     assistant = client.beta.assistants.create(model="gpt-5-mini").id
     with redis.Redis.from_url(broker) as counter:
 
-        def through(name: str, jobs: int) -> None:
+        def answer(name: str, jobs: int) -> None:
             for _ in range(jobs):
                 app.send_task("ask", (assistant, QUESTION, name))
-            wait_until(lambda: int(counter.get(name) or 0) >= jobs, f"{jobs} asked", 200)
+            wait_until(lambda: int(counter.get(name) or 0) >= jobs, f"{jobs} jobs are answered", 200)
 
-        through("warm", load.in_flight)
-        cpu, served, began = cpu_of(pid), asked(mill), time.perf_counter()
-        through("done", load.jobs)
-        took, used = time.perf_counter() - began, cpu_of(pid) - cpu
-    requests = (asked(mill) - served) / load.jobs
-    return Run("prefork", load, took, used, own_kb(pid), requests=requests)
+        answer("warm", load.in_flight)
+        cpu_s, served, start = cpu_of(pid), requests_of(mill), time.perf_counter()
+        answer("done", load.jobs)
+        wall_s, used_s = time.perf_counter() - start, cpu_of(pid) - cpu_s
+    requests = (requests_of(mill) - served) / load.jobs
+    return Run("prefork", load, wall_s, used_s, own_kb(pid), requests=requests)

@@ -1,7 +1,7 @@
-"""Results as workers leave them, made up: what is measured with, and what `jobs/store/result.zdict` was trained on.
+"""Random results like those of workers, for measurements and for training `jobs/store/result.zdict`.
 
-python -m benchmarks.samples FILE     trains a dictionary. It is no `jobs/store/result.zdict`: with another one
-                                      no stored result can be read (jobs/store/keys.py, SCHEMA_VERSION)
+`python -m benchmarks.samples FILE` trains a dictionary. A new `jobs/store/result.zdict` needs a new
+SCHEMA_VERSION (jobs/store/keys.py), because no stored result can be read with another dictionary.
 """
 
 import random
@@ -25,34 +25,36 @@ ENDINGS = {
 }
 DICTIONARY_BYTES, TRAINED_ON = 8192, 8000
 
-Told = tuple[str, dict[str, Any]]
+StepContent = tuple[str, dict[str, Any]]
 """A step's type and details."""
 
 
 def computed(row: int, chance: random.Random) -> Result:
-    """Of the Assistants API, a run that computed: two steps, an answer of some 40 characters."""
+    """A result of the Assistants API with a code interpreter step and an answer of about 40 characters."""
     answer = f"{row:07} times 34 is {row * 34}; I computed it."
     code = {"code": f"print({row} * 34)", "logs": str(row * 34), "images": []}
     return _assistants(row, chance, answer, [("code_interpreter", code)])
 
 
-def _assistants(row: int, chance: random.Random, answer: str, told: list[Told]) -> Result:
+def _assistants(row: int, chance: random.Random, answer: str, steps_before: list[StepContent]) -> Result:
     thread, run, message = (_id(chance, kind, 24) for kind in ("thread", "run", "msg"))
     result = _result(row, chance, answer, (thread, run))
-    attempt, said = result.attempts[-1], ("message", {"message_id": message, "text": answer})
+    attempt, message_step = result.attempts[-1], ("message", {"message_id": message, "text": answer})
     began, ended = int(attempt.started_at or 0), int(attempt.finished_at or 0)
     steps = [
         Step(run, 1, kind, "completed", began, ended, _usage(chance), details)
-        for kind, details in [*told, said]
+        for kind, details in [*steps_before, message_step]
     ]
     return replace(result, steps=tuple(steps))
 
 
-def _responses(row: int, chance: random.Random, answer: str, told: list[Told]) -> Result:
-    """Items have neither times nor tokens."""
+def _responses(row: int, chance: random.Random, answer: str, steps_before: list[StepContent]) -> Result:
+    """A result of the Responses API, whose steps have neither times nor tokens."""
     conversation, run, message = (_id(chance, kind, 48) for kind in ("conv", "resp", "msg"))
-    said = ("message", {"message_id": message, "text": answer})
-    steps = [Step(run, 1, kind, "completed", details=details) for kind, details in [*told, said]]
+    message_step = ("message", {"message_id": message, "text": answer})
+    steps = [
+        Step(run, 1, kind, "completed", details=details) for kind, details in [*steps_before, message_step]
+    ]
     return replace(_result(row, chance, answer, (conversation, run)), steps=tuple(steps))
 
 
@@ -93,7 +95,7 @@ def varied(row: int, chance: random.Random, words: list[str]) -> Result:
     number, name = chance.randint(1, 10**6), chance.choice(words)
     lines = chance.choice((f"{name} = {number} + 1\nprint({name})", f"print({number} / 7)", f"{number} ** 2"))
     code = {"code": lines, "logs": str(number + 1), "images": []}
-    kinds: list[Told] = [
+    kinds: list[StepContent] = [
         ("code_interpreter", code),
         ("file_search", {"queries": [text(5)], "results": [{**file, "score": round(chance.random(), 3)}]}),
         ("function", {"name": "look_up", "arguments": '{"name": "' + text(3) + '"}', "output": text(6)}),
@@ -118,7 +120,7 @@ def varied(row: int, chance: random.Random, words: list[str]) -> Result:
 
 
 def main(into: Path) -> None:
-    """The words of the docs stand for those of answers."""
+    """Train a dictionary; the words of the docs serve as words of answers."""
     chance = random.Random(7)
     docs = "".join(page.read_text() for page in sorted(Path("docs").glob("*.md")))
     words = re.findall(r"[A-Za-z]{2,12}[.,]?", docs)

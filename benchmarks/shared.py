@@ -1,8 +1,8 @@
-"""A CSV of questions, answered by the best public tools and by askmill: the work that they share.
+"""A CSV of questions, answered by public tools and by askmill: CPU per question and questions per second.
 
-They ask for chat completions, one request a question, held open until it is answered (`peers/chat.py`).
-askmill makes thread and run, looks at it, reads messages and steps, and stores all (the emulator). So they
-do less: what is compared is the client's CPU a question, and the questions a second of one process.
+The tools request chat completions, one request per question, held open until its answer (`peers/chat.py`).
+askmill creates a thread and a run, polls it, reads messages and steps, and stores everything (the emulator).
+So the tools do less work per question.
 """
 
 import json
@@ -22,8 +22,8 @@ PEERS = ("curator", "async_batch_llm", "inspect_ai")
 
 
 @contextmanager
-def _chat(run_s: float) -> Iterator[tuple[str, int]]:
-    """The address of a server of chat completions, and its process."""
+def _chat_server(run_s: float) -> Iterator[tuple[str, int]]:
+    """URL and process id of a server of chat completions."""
     command = [sys.executable, "-m", "benchmarks.peers.chat", str(run_s)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -40,19 +40,19 @@ def _peer(name: str, load: Load, url: str, server: int) -> Run | None:
     command = [python_of(name), str(script), str(load.jobs), str(load.in_flight)]
     env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "offline"}
     before = cpu_of(server)
-    said = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
-    lines = said.stdout.strip().splitlines()
-    if said.returncode:
-        print(f"{name} ended with an error: {said.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode:
+        print(f"{name} ended with an error: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return None
     figures = json.loads(lines[-1])
     return Run(name, load, emulator_cpu_s=cpu_of(server) - before, requests=1.0, **figures)
 
 
 def main(load: Load, rounds: int) -> list[dict[str, object]]:
-    """All in turn; prints the table, returns its rows."""
+    """Measure all of them in turn; print the table and return its rows."""
     runs = speed.measured(load, rounds, {"askmill": speed.askmill})
-    with _chat(load.run_s) as (url, server):
+    with _chat_server(load.run_s) as (url, server):
         for name in PEERS * rounds:
             run = _peer(name, load, url, server)
             if run is not None:

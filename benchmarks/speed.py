@@ -1,8 +1,8 @@
-"""jobs/s and CPU a job: one askmill worker beside bare loops, against the same emulator, one after another.
+"""Jobs per second and CPU per job: one askmill worker and bare loops, one after another on one emulator.
 
-The main figure is CPU a job of the process that asks (user and system; for askmill: the worker): it depends
-little on what else the machine does. Celery's and Redis' own work in the worker is in it; the Redis server's
-is told apart.
+The main figure is the CPU per job of the process that sends the requests (user and system; for askmill, the
+worker), because it depends little on the machine's other load. It includes the work of Celery and of the
+Redis client in the worker. The Redis server's CPU is a figure of its own.
 """
 
 import asyncio
@@ -18,34 +18,34 @@ from pathlib import Path
 import redis
 
 from askmill.jobs.model.models import JobStatus
-from benchmarks.measure import Load, Run, asked, cpu_of, peak_of, pid_of, table
+from benchmarks.measure import Load, Run, cpu_of, peak_of, pid_of, requests_of, table
 from benchmarks.peers.loop import QUESTION
 from tests.stack import Stack
 
 Measure = Callable[[Stack, Load], Run | None]
-PATIENCE_S = 900
+TIME_LIMIT_S = 900
 
 
 def with_loop(kind: str) -> Measure:
-    """A bare loop of benchmarks.peers.loop. One that ends with an error is told of, and has no figures."""
+    """A loop of benchmarks.peers.loop. If it fails, its message is printed and it has no figures."""
 
     def measure(mill: Stack, load: Load) -> Run | None:
-        before, served = cpu_of(pid_of(mill.emulator)), asked(mill)
+        before_s, served = cpu_of(pid_of(mill.emulator)), requests_of(mill)
         command = [sys.executable, "-m", "benchmarks.peers.loop", kind]
         numbers = [str(load.jobs), str(load.in_flight), str(load.run_s)]
         env = {**os.environ, "OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline"}
-        said = subprocess.run(
-            [*command, *numbers], env=env, check=False, capture_output=True, text=True, timeout=PATIENCE_S
+        done = subprocess.run(
+            [*command, *numbers], env=env, check=False, capture_output=True, text=True, timeout=TIME_LIMIT_S
         )
-        if said.returncode:
-            print(f"{kind} ended with an error: {said.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        if done.returncode:
+            print(f"{kind} ended with an error: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
             return None
         return Run(
-            who=kind,
+            name=kind,
             load=load,
-            emulator_cpu_s=cpu_of(pid_of(mill.emulator)) - before,
-            requests=(asked(mill) - served - 1) / (load.jobs + 20),
-            **json.loads(said.stdout),
+            emulator_cpu_s=cpu_of(pid_of(mill.emulator)) - before_s,
+            requests=(requests_of(mill) - served - 1) / (load.jobs + 20),
+            **json.loads(done.stdout),
         )
 
     return measure
@@ -57,23 +57,25 @@ def _commands(mill: Stack) -> int:
 
 
 def askmill(mill: Stack, load: Load, workers: int = 1) -> Run:
-    """Workers that share the slots, from the first run created to the last row done; 20 rows warm them up."""
+    """Workers that share the slots, from the first run created to the last row done, after 20 warm-up rows."""
     started = [mill.worker(-(-load.in_flight // workers)) for _ in range(workers)]
     try:
-        asyncio.run(done(mill, 20 * workers))
+        asyncio.run(answer(mill, 20 * workers))
         pids = [pid_of(mill.emulator), pid_of(mill.redis), *map(pid_of, started)]
-        before, served, commands = [cpu_of(pid) for pid in pids], asked(mill), _commands(mill)
-        wall_s = asyncio.run(done(mill, load.jobs))
-        emulator_s, redis_s, *used = [cpu_of(pid) - then for pid, then in zip(pids, before, strict=True)]
+        before, served, commands = [cpu_of(pid) for pid in pids], requests_of(mill), _commands(mill)
+        wall_s = asyncio.run(answer(mill, load.jobs))
+        emulator_s, redis_s, *used = [
+            cpu_of(pid) - start_s for pid, start_s in zip(pids, before, strict=True)
+        ]
         return Run(
-            who="askmill" if workers == 1 else f"askmill x {workers}",
+            name="askmill" if workers == 1 else f"askmill x {workers}",
             load=load,
             wall_s=wall_s,
             cpu_s=sum(used),
             peak_kb=sum(map(peak_of, pids[2:])),
             emulator_cpu_s=emulator_s,
             redis_cpu_s=redis_s,
-            requests=(asked(mill) - served) / load.jobs,
+            requests=(requests_of(mill) - served) / load.jobs,
             commands=(_commands(mill) - commands) / load.jobs,
         )
     finally:
@@ -82,22 +84,22 @@ def askmill(mill: Stack, load: Load, workers: int = 1) -> Run:
             mill.workers.remove(worker)
 
 
-async def done(mill: Stack, jobs: int) -> float:
-    """Ask so many questions; seconds from the first run to the last row."""
+async def answer(mill: Stack, jobs: int) -> float:
+    """Answer this many questions; return the seconds from the first run to the last row."""
     batch = await mill.submit([QUESTION] * jobs)
-    status = await mill.wait_for(batch, timeout_s=PATIENCE_S / 3)  # tests.support is three times as patient
+    status = await mill.wait_for(batch, timeout_s=TIME_LIMIT_S / 3)  # wait_until multiplies it by PATIENCE
     assert status.counts.by_status[JobStatus.COMPLETED] == jobs, status.counts
-    about = status.batch
-    assert about.finished_at_ms
-    assert about.started_at_ms
-    return (about.finished_at_ms - about.started_at_ms) / 1000
+    batch_view = status.batch
+    assert batch_view.finished_at_ms
+    assert batch_view.started_at_ms
+    return (batch_view.finished_at_ms - batch_view.started_at_ms) / 1000
 
 
 PEERS: dict[str, Measure] = {"floor": with_loop("floor"), "gather": with_loop("gather"), "askmill": askmill}
 
 
 def measured(load: Load, rounds: int, peers: dict[str, Measure]) -> list[Run]:
-    """All in turn, `rounds` times, against one emulator."""
+    """Measure all peers in turn, `rounds` times, on one emulator."""
     runs = list[Run]()
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=load.scenario) as mill:
         for _ in range(rounds):
@@ -110,9 +112,9 @@ def measured(load: Load, rounds: int, peers: dict[str, Measure]) -> list[Run]:
 
 
 def main(load: Load, rounds: int, names: Sequence[str] = tuple(PEERS)) -> list[dict[str, object]]:
-    """Some of floor, gather and askmill; prints the table, returns its rows.
+    """Measure some of floor, gather and askmill; print the table and return its rows.
 
-    The floor knows how long a run takes, so it is left out where that varies.
+    The floor polls at the known end of a run, so it is left out where run times vary.
     """
     peers = {name: PEERS[name] for name in names if name != "floor" or not load.sigma}
     runs = measured(load, rounds, peers)
@@ -121,15 +123,14 @@ def main(load: Load, rounds: int, names: Sequence[str] = tuple(PEERS)) -> list[d
 
 
 def workers(load: Load, counts: tuple[int, ...] = (1, 2, 4)) -> list[dict[str, object]]:
-    """The same slots shared by one, two and four worker processes."""
+    """The same number of slots in one, two and four worker processes."""
     peers: dict[str, Measure] = {
-        str(count): lambda mill, given, count=count: askmill(mill, given, count)  # type: ignore[misc]
+        str(count): lambda mill, load, count=count: askmill(mill, load, count)  # type: ignore[misc]
         for count in counts
     }
     runs = measured(load, 1, peers)
     table(runs, "askmill")
     for run in runs:
-        print(
-            f"{run.who}: Redis {1000 * run.redis_cpu_s / load.jobs:.2f} ms, {run.commands:.0f} commands a job"
-        )
+        redis_ms = 1000 * run.redis_cpu_s / load.jobs
+        print(f"{run.name}: Redis {redis_ms:.2f} ms, {run.commands:.0f} commands a job")
     return [asdict(run) for run in runs]

@@ -1,4 +1,4 @@
-"""Starting: `askmill --help` beside `python -c pass`, and a cold `askmill run` to its first run created."""
+"""Start times: `askmill --help` compared with `python -c pass`, and `askmill run` up to its first create."""
 
 import os
 import subprocess
@@ -29,49 +29,49 @@ def _cpu_s(command: Sequence[str]) -> float:
 
 
 def _wall_s(command: Sequence[str]) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(command, check=True)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def _cold_s(mill: Stack, folder: Path) -> float:
-    """From the command to the run that the emulator has made: embedded Redis, worker, everything new."""
-    made = mill.stats()["runs_created"]
+    """Seconds from the command to the first run at the emulator, Redis and worker started by it."""
+    before = mill.stats()["runs_created"]
     folder.mkdir()
     (folder / "questions.csv").write_text("question\nWhat is 1 + 1?\n")
     unset = {"ASKMILL_REDIS_URL", "ASKMILL_DATA_DIR"}
     env = {name: value for name, value in os.environ.items() if name not in unset}
     env |= {"OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline", "ASKMILL_API": mill.api}
     env["ASKMILL_DATA_DIR"] = str(folder / "data")
-    began = time.perf_counter()
+    start = time.perf_counter()
     command = [*ASKMILL, "run", "questions.csv"]
     process = subprocess.Popen(
         command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        while mill.stats()["runs_created"] == made:
-            assert process.poll() is None or mill.stats()["runs_created"] > made, "it ended without a run"
+        while mill.stats()["runs_created"] == before:
+            assert process.poll() is None or mill.stats()["runs_created"] > before, "it ended without a run"
             time.sleep(0.01)
-        return time.perf_counter() - began
+        return time.perf_counter() - start
     finally:
         process.wait(60)
 
 
 def main(rounds: int) -> dict[str, float]:
-    """The least of some rounds, taken in turn; seconds."""
-    found: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    """The minimum of some rounds, in seconds."""
+    cpu_times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     cold, wall = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as mill:
         for number in range(rounds):
             for name, command in COMMANDS.items():
-                found[name].append(_cpu_s(command))
+                cpu_times[name].append(_cpu_s(command))
             wall.append(_wall_s(IMPORT))
             cold.append(_cold_s(mill, Path(folder) / f"cold-{number}"))
-    least = {name: min(times) for name, times in found.items()}
-    for name, cpu_s in least.items():
-        print(f"{name:24}{1000 * cpu_s:8.0f} ms of CPU{cpu_s / least['python -c pass']:8.1f}")
+    minimum = {name: min(times) for name, times in cpu_times.items()}
+    for name, cpu_s in minimum.items():
+        print(f"{name:24}{1000 * cpu_s:8.0f} ms of CPU{cpu_s / minimum['python -c pass']:8.1f}")
     ratio = min(cold) / min(wall)
     print(
         f"cold `askmill run` to the first run: {min(cold):.2f} s; the import: {min(wall):.2f} s; {ratio:.1f}"
     )
-    return {**least, "cold_run_s": min(cold), "import_wall_s": min(wall)}
+    return {**minimum, "cold_run_s": min(cold), "import_wall_s": min(wall)}

@@ -1,9 +1,12 @@
-"""A real Redis for every test that asks: the embedded binary on a free port, nothing kept on disk.
+"""Tiers, fixtures with a real Redis, and the template process of all tests.
 
-A missing binary is a failure, never a skip.
+Redis is the embedded binary on a free port without persistence; a missing binary is a failure, not a skip.
 """
 
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,19 +14,60 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from askmill.jobs.store import Store
+from tests.helpers import preloaded
+from tests.helpers.cpu_times import CpuTimes
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.stack import Stack
 from tests.support import RedisServer
 
-# The same examples in every run, and no verdict by the clock: what a test says does not depend on the machine.
+# The same examples in every run and no time limits: the result does not depend on the machine.
 settings.register_profile(
     "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("steady")
 
-# A shell that starts the tests in the background, or nohup, has signals ignored: no child would ever hear one.
+# A shell that runs the tests in the background, or nohup, ignores these signals, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+TIERS = {"chaos": "chaos", **dict.fromkeys(("cli", "local", "packaging", "story"), "story")}
+"""Folder → marker; a test of any other folder is a `unit` test. `long` is marked by hand, beside the tier."""
+TEMPLATE = "TESTS_TEMPLATE_PROCESS"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fresh-processes",
+        action="store_true",
+        help="start every program afresh (tests/helpers/preloaded.py)",
+    )
+    parser.addoption(
+        "--cpu", type=int, metavar="N", help="list the N tests that take most CPU, children included"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One template process for all pytest processes of this run."""
+    if config.option.cpu:
+        config.pluginmanager.register(CpuTimes(config.option.cpu))
+    if config.option.fresh_processes:
+        return
+    if not hasattr(config, "workerinput"):
+        os.environ[TEMPLATE] = f"{os.getpid()} {tempfile.mkdtemp(prefix='askmill-tests-')}"
+    owner, folder = os.environ[TEMPLATE].split(maxsplit=1)
+    preloaded.use_template(Path(folder), int(owner))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(TIERS.get(folder, "unit"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if TEMPLATE in os.environ and not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(TEMPLATE).split(maxsplit=1)[1])
 
 
 @pytest.fixture(scope="session")
@@ -38,20 +82,20 @@ def _redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSe
 
 @pytest.fixture
 def redis_server(_redis_process: RedisServer) -> RedisServer:
-    """The session's Redis, running and empty at the start of the test."""
+    """The Redis of this pytest process, running and empty at the start of the test."""
     _redis_process.clean()
     return _redis_process
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """The address of an empty Redis."""
+    """The URL of an empty Redis."""
     return redis_server.url
 
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
-    """An open store; afterwards every key and row must be as the tables say."""
+    """An open store. After the test, Redis is checked for leaks (tests/helpers/key_leaks.py)."""
     async with await Store.open(redis_url) as opened:
         yield opened
     assert_no_leaks(redis_url)
@@ -59,6 +103,6 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def mill(tmp_path: Path) -> Iterator[Stack]:
-    """Redis and the emulator; a test starts the workers it wants."""
-    with Stack(tmp_path) as made:
-        yield made
+    """Redis and the emulator, running; a test starts its workers."""
+    with Stack(tmp_path) as stack:
+        yield stack

@@ -1,12 +1,11 @@
-"""A whole mill for a test: a Redis that survives kill -9, the emulator with its state, and real workers.
+"""Everything that askmill needs, for a test: a Redis that survives kill -9, the emulator with its state, workers.
 
-Everything is a process that a test may kill, freeze and start again at the same address.
+Each is a process of its own that a test may kill, freeze and start again at the same address.
 """
 
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,27 +22,29 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store
 from askmill.jobs.store.broker import publish
 from askmill.jobs.store.records import NewBatch, NewRow, RowView, StatusView
+from tests.helpers import preloaded
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.support import wait_until, wait_until_async
 
-QUICK = {"BEAT_S": 0.5, "LIFETIME_S": 3.0, "MARGIN_S": 1.2, "SWEEP_S": 0.5, "CREATE_LIMIT_S": 4.0}
-"""Times of a worker whose death is seen after 3 s instead of 12, a lost create given up after 4 instead of 60."""
+QUICK = {"HEARTBEAT_S": 0.5, "LIFETIME_S": 3.0, "MARGIN_S": 1.2, "MAINTENANCE_S": 0.5, "CREATE_LIMIT_S": 4.0}
+"""Time constants of a worker: its death is noticed after 3 s instead of 12, a lost create after 4 s instead of 60."""
+HELPERS = Path(__file__).parent / "helpers"
 TUTOR = Profile(name="Math Tutor", model="gpt-5-mini", tools=("code_interpreter",))
 
 
 @dataclass
 class Child:
-    """A process at a fixed address; its output goes to a file beside it."""
+    """A process at a fixed address that can be started again; its output goes to a log file."""
 
     command: list[str]
     log: Path
     env: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: preloaded.Popen | None = None
 
     def start(self) -> Self:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **self.env}
+            self.process = preloaded.Popen(
+                self.command, stdout=log, stderr=log, stdin=preloaded.DEVNULL, env={**os.environ, **self.env}
             )
         return self
 
@@ -56,7 +57,7 @@ class Child:
         os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """kill -9, and reap."""
+        """SIGKILL, and wait for its end."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -69,7 +70,7 @@ class Child:
         self.signal(signal.SIGCONT)
 
     def leave(self, within_s: float = 10.0) -> int:
-        """SIGTERM, and its exit code; fails when it takes longer."""
+        """Send SIGTERM and return the exit code; fail if it takes longer."""
         assert self.process is not None
         self.process.terminate()
         code = self.process.wait(within_s)
@@ -78,7 +79,7 @@ class Child:
 
 
 class Stack:
-    """Redis, emulator and workers under one folder. `with Mill(folder) as mill:` ends all it started."""
+    """Redis, the emulator and workers, with their files in one folder. The `with` block's end stops all of them."""
 
     def __init__(self, folder: Path, api: Api = "assistants", scenario: str = "") -> None:
         self.folder, self.api = folder, api
@@ -106,6 +107,9 @@ class Stack:
             command += ["--scenario", str(folder / "scenario.toml")]
         self.emulator = Child(command, folder / "emulator.log")
         self.workers: list[Child] = []
+        self._client = httpx2.Client(
+            verify=False, trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0)
+        )
 
     def __enter__(self) -> Self:
         self.redis.start()
@@ -114,7 +118,7 @@ class Stack:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Kill everything; after a test that went well, Redis must be as tests/helpers/key_leaks.py has it."""
+        """Kill all processes; after a test that passed, also check Redis for leaks (tests/helpers/key_leaks.py)."""
         try:
             for worker in self.workers:
                 worker.kill()
@@ -123,13 +127,14 @@ class Stack:
         finally:
             for child in [*self.workers, self.emulator, self.redis]:
                 child.kill()
+            self._client.close()
 
     def wait_for_servers(self) -> None:
         wait_until(self._redis_answers, "Redis answers")
         wait_until(self._emulator_answers, "the emulator answers")
 
     def settings(self) -> dict[str, str]:
-        """The environment of a process that works on this Redis and asks this emulator."""
+        """The environment variables of a process that uses this Redis and this emulator."""
         return {
             "ASKMILL_REDIS_URL": self.redis_url,
             "OPENAI_BASE_URL": self.base_url,
@@ -139,11 +144,11 @@ class Stack:
         }
 
     def worker(self, concurrency: int = 50, times: dict[str, float] | None = None, **env: str) -> Child:
-        """Start another worker; `times` replaces constants of worker/process/worker.py, as QUICK does."""
+        """Start another worker; `times` replaces time constants of worker/process/worker.py, as QUICK does."""
         settings = {**self.settings(), **env}
         program = ["-m", "askmill.worker"]
         if times is not None:
-            program = [str(Path(__file__).parent / "helpers" / "workers" / "quick_worker.py")]
+            program = [str(HELPERS / "workers" / "quick_worker.py")]
             settings["MILL_TIMES"] = json.dumps(times)
         command = [sys.executable, "-P", *program, "--concurrency", str(concurrency)]
         child = Child(command, self.folder / f"worker-{len(self.workers)}.log", settings).start()
@@ -151,7 +156,7 @@ class Stack:
         return child
 
     async def submit(self, questions: Sequence[str], profile: Profile = TUTOR, **limits: Any) -> str:
-        """A batch of these questions; returns its id."""
+        """Store a batch of these questions, with these `Limits`, and return its id."""
         if "on_incomplete" in limits:
             limits["on_incomplete"] = OnIncomplete(limits["on_incomplete"])
         async with await Store.open(self.redis_url) as store:
@@ -181,7 +186,7 @@ class Stack:
     async def wait_for(
         self, batch: str, states: Sequence[str] = ("done",), timeout_s: float = 60
     ) -> StatusView:
-        """The batch's status once its state is one of these."""
+        """Wait until the batch's state is one of these, and return its status."""
         async with await Store.open(self.redis_url) as store:
 
             async def reached() -> StatusView | None:
@@ -197,12 +202,12 @@ class Stack:
             return [row async for row in store.results(batch)]
 
     def stats(self) -> dict[str, Any]:
-        """What the emulator has counted."""
-        return dict(httpx2.get(self.base_url.replace("/v1", "/emulator/stats")).json())
+        """The emulator's counters."""
+        return dict(self._client.get(self.base_url.replace("/v1", "/emulator/stats")).json())
 
     def scenario(self, toml: str) -> None:
-        """Change how the emulator behaves from now on."""
-        httpx2.put(self.base_url.replace("/v1", "/emulator/scenario"), content=toml).raise_for_status()
+        """Replace the emulator's scenario; "" is the one without faults."""
+        self._client.put(self.base_url.replace("/v1", "/emulator/scenario"), content=toml).raise_for_status()
 
     def _redis_answers(self) -> bool:
         try:
@@ -213,6 +218,6 @@ class Stack:
 
     def _emulator_answers(self) -> bool:
         try:
-            return httpx2.get(self.base_url.replace("/v1", "/emulator/stats")).status_code == 200
+            return bool(self.stats())
         except httpx2.HTTPError:
             return False

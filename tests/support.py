@@ -1,4 +1,4 @@
-"""What tests share besides fixtures: waiting for a condition, and a Redis that may be ill-treated."""
+"""Helpers of all tests: wait for a condition, and a Redis server that a test may kill, freeze and restart."""
 
 import asyncio
 import os
@@ -16,37 +16,41 @@ from askmill.jobs.local.redis_service import server_binary
 
 T = TypeVar("T")
 
-LOOK_EVERY_S = 0.01
+SHORTEST_POLL_S, LONGEST_POLL_S = 0.01, 0.1
+"""A wait polls after 10 ms and then after each tenth of the time waited, so that long waits take little CPU."""
 PATIENCE = 3.0
-"""Waits are bounds, not measurements: a busy machine takes longer, and nobody waits longer than needed."""
+"""Time limits are multiplied by this: they bound a wait on a busy machine, they measure nothing."""
 
 
 def wait_until(predicate: Callable[[], T], description: str, timeout_s: float = 10) -> T:
-    """The first truthy value of `predicate`; fails naming `description` and the value last seen."""
-    deadline = time.monotonic() + PATIENCE * timeout_s
-    while not (seen := predicate()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {PATIENCE * timeout_s:g} s until {description}; last saw {seen!r}")
-        time.sleep(LOOK_EVERY_S)
-    return seen
+    """Poll until `predicate` is truthy and return its value; fail with `description` and the last value."""
+    start = time.monotonic()
+    while not (value := predicate()):
+        time.sleep(_poll_delay_s(start, timeout_s, description, value))
+    return value
 
 
 async def wait_until_async(
     predicate: Callable[[], Awaitable[T]], description: str, timeout_s: float = 10
 ) -> T:
-    """`wait_until` for a test on an event loop: the loop goes on between two looks."""
-    deadline = time.monotonic() + PATIENCE * timeout_s
-    while not (seen := await predicate()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {PATIENCE * timeout_s:g} s until {description}; last saw {seen!r}")
-        await asyncio.sleep(LOOK_EVERY_S)
-    return seen
+    """`wait_until` on an event loop."""
+    start = time.monotonic()
+    while not (value := await predicate()):  # noqa: ASYNC110 -- other processes set no event here
+        await asyncio.sleep(_poll_delay_s(start, timeout_s, description, value))
+    return value
+
+
+def _poll_delay_s(start: float, timeout_s: float, description: str, value: object) -> float:
+    waited_s = time.monotonic() - start
+    if waited_s > PATIENCE * timeout_s:
+        raise AssertionError(f"waited {waited_s:.0f} s until {description}; last value: {value!r}")
+    return min(max(SHORTEST_POLL_S, waited_s / 10), LONGEST_POLL_S)
 
 
 class RedisServer:
-    """A server that tests may kill, freeze and start again, always at the same address.
+    """A server that tests may kill, freeze and start again at the same address.
 
-    Nothing is kept on disk: `restart` and `kill` lose all data.
+    Nothing is stored on disk: `restart` and `kill` lose all data.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,26 +72,26 @@ class RedisServer:
         wait_until(self._answers, "the tests' Redis answers")
 
     def kill(self) -> None:
-        """kill -9, and reap. The next test's `redis_url` starts it again."""
+        """SIGKILL, and wait for its end. The next test's `redis_url` starts it again."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def restart(self) -> None:
-        """kill -9 and start: an empty server at the same address."""
+        """SIGKILL and start: an empty server at the same address."""
         self.kill()
         self.start()
 
     def freeze(self) -> None:
-        """SIGSTOP: it accepts connections and answers nothing."""
+        """SIGSTOP: the kernel accepts connections, nothing replies."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
     def clean(self) -> None:
-        """Running, thawed and empty, whatever the last test did to it."""
+        """Start or thaw it if need be, and delete all data."""
         if self._process is None or self._process.poll() is not None:
             self.restart()
         self.thaw()

@@ -1,1 +1,1 @@
-"""What people would use instead of askmill, each a program of its own: prints one JSON object."""
+"""Alternatives to askmill, each a program of its own that prints one JSON object."""

@@ -1,4 +1,4 @@
-"""async-batch-llm on a CSV: a prompt a row, all answers in memory until the end."""
+"""async-batch-llm on a CSV: one prompt per row, all answers in memory until the end."""
 
 import asyncio
 import csv

@@ -1,4 +1,4 @@
-"""bespokelabs-curator on a CSV. Its tokenizer, which it would download, is one token for four characters."""
+"""bespokelabs-curator on a CSV. Instead of the tokenizer that it downloads: one token per four characters."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""inspect-ai on a CSV: an evaluation without a scorer, its own adaptive connections off."""
+"""inspect-ai on a CSV: an evaluation without a scorer, without its adaptive connections."""
 
 from pathlib import Path
 

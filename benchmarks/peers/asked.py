@@ -1,6 +1,6 @@
-"""What the peers that answer a CSV share: questions, a measured pass after a warm one, figures as JSON.
+"""Shared by the peers that answer a CSV: questions, a measured pass after a warm-up, figures as JSON.
 
-Each peer runs in its own environment, so this imports nothing but Python's own.
+Each peer runs in its own environment, so this module imports only the standard library.
 """
 
 import csv
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 Ask = Callable[[Path, Path, int], None]
-"""Answers the questions of one CSV into another file, so many at once."""
+"""Answers the questions of one CSV into another file, with this many requests in flight."""
 
 
 def questions(path: Path, rows: int) -> Path:
@@ -26,14 +26,14 @@ def questions(path: Path, rows: int) -> Path:
 
 
 def measure(ask: Ask) -> None:
-    """`SCRIPT JOBS IN_FLIGHT`: 20 rows to warm up, then the measured pass; children's CPU counts too."""
+    """`SCRIPT JOBS IN_FLIGHT`: 20 rows of warm-up, then the measured pass; CPU includes children."""
     jobs, in_flight = int(sys.argv[1]), int(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder:
-        at = Path(folder)
-        ask(questions(at / "warm.csv", 20), at / "warm.out", in_flight)
-        file = questions(at / "questions.csv", jobs)
-        cpu, began = sum(os.times()[:4]), time.perf_counter()
-        ask(file, at / "answers.out", in_flight)
-        took, used = time.perf_counter() - began, sum(os.times()[:4]) - cpu
+        work = Path(folder)
+        ask(questions(work / "warm.csv", 20), work / "warm.out", in_flight)
+        file = questions(work / "questions.csv", jobs)
+        cpu_s, start = sum(os.times()[:4]), time.perf_counter()
+        ask(file, work / "answers.out", in_flight)
+        wall_s, used_s = time.perf_counter() - start, sum(os.times()[:4]) - cpu_s
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"wall_s": took, "cpu_s": used, "peak_kb": peak}))
+    print(json.dumps({"wall_s": wall_s, "cpu_s": used_s, "peak_kb": peak}))

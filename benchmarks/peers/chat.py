@@ -1,7 +1,7 @@
-"""The smallest server of chat completions: `python -m benchmarks.peers.chat RUN_S`; prints its address.
+"""A minimal server of chat completions: `python -m benchmarks.peers.chat RUN_S` prints its URL.
 
-The emulator has threads, runs and responses; curator, async-batch-llm and inspect-ai ask for completions.
-One request a question, held open as long as a run would take.
+The emulator has no chat completions, which curator, async-batch-llm and inspect-ai request. Each request is
+held open for RUN_S seconds.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ ANSWER = "12 * 34 is 408."
 
 
 def completion(model: str) -> dict[str, Any]:
-    """A reply as OpenAI's own, with all that clients check."""
+    """A reply like OpenAI's, with every field that clients check."""
     usage = {"prompt_tokens": 12, "completion_tokens": 8, "total_tokens": 20}
     message = {"role": "assistant", "content": ANSWER, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    about = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model}
-    return {**about, "choices": [choice], "usage": usage}
+    envelope = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model}
+    return {**envelope, "choices": [choice], "usage": usage}
 
 
 async def main(run_s: float) -> None:
     async def answer(request: web.Request) -> web.Response:
-        asked = await request.json()
+        body = await request.json()
         await asyncio.sleep(run_s)
-        return web.json_response(completion(asked["model"]))
+        return web.json_response(completion(body["model"]))
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", answer)

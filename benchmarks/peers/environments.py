@@ -1,4 +1,4 @@
-"""An environment of its own for a peer, from its pins: `benchmarks/.venvs/NAME`, made once."""
+"""A virtual environment per peer, `benchmarks/.venvs/NAME`, created from its pins."""
 
 import subprocess
 import sys
@@ -9,14 +9,14 @@ VENVS = HERE.parent / ".venvs"
 
 
 def python_of(peer: str) -> str:
-    """The Python of a peer's environment; made, or made again when its pins have changed."""
+    """The Python of a peer's environment, created first if it is missing or its pins have changed."""
     pins, folder = HERE / "pins" / f"{peer}.txt", VENVS / peer
-    python, made = folder / "bin" / "python", folder / "pins.txt"
-    if not made.exists() or made.read_text() != pins.read_text():
-        print(f"making an environment for {peer}", file=sys.stderr)
+    python, installed = folder / "bin" / "python", folder / "pins.txt"
+    if not installed.exists() or installed.read_text() != pins.read_text():
+        print(f"creating an environment for {peer}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        quietly = ("--quiet", "--disable-pip-version-check")
-        command = [str(python), "-m", "pip", "install", *quietly, "-r", str(pins)]
+        quiet = ("--quiet", "--disable-pip-version-check")
+        command = [str(python), "-m", "pip", "install", *quiet, "-r", str(pins)]
         subprocess.run(command, check=True, stdout=sys.stderr, timeout=600)
-        made.write_text(pins.read_text())
+        installed.write_text(pins.read_text())
     return str(python)

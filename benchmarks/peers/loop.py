@@ -1,6 +1,6 @@
 """A bare asyncio loop: `python -m benchmarks.peers.loop floor|gather JOBS IN_FLIGHT RUN_S`.
 
-floor   SDK on aiohttp; create thread, create run, one look exactly at its end, messages, steps
+floor   SDK on aiohttp; create thread, create run, one poll exactly at its end, messages, steps
 gather  `asyncio.gather` over `create_and_run_poll`, SDK defaults, then messages and steps
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-warnings.simplefilter("ignore", DeprecationWarning)  # the Assistants API: known
+warnings.simplefilter("ignore", DeprecationWarning)  # of the Assistants API
 QUESTION = "What is 12 * 34?"
 
 
@@ -54,12 +54,12 @@ async def main(kind: str, jobs: int, in_flight: int, run_s: float) -> None:
             async with slots:
                 assert await ask(client, assistant, run_s)
 
-        await asyncio.gather(*(one() for _ in range(20)))  # models are built at first use
-        cpu, began = sum(os.times()[:2]), time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(20)))  # the SDK builds its models at first use
+        cpu_s, start = sum(os.times()[:2]), time.perf_counter()
         await asyncio.gather(*(one() for _ in range(jobs)))
-        took, used = time.perf_counter() - began, sum(os.times()[:2]) - cpu
+        wall_s, used_s = time.perf_counter() - start, sum(os.times()[:2]) - cpu_s
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"wall_s": took, "cpu_s": used, "peak_kb": peak}))
+    print(json.dumps({"wall_s": wall_s, "cpu_s": used_s, "peak_kb": peak}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Celery prefork, a process a run: `asyncio.run` of the SDK's create_and_run_poll in each task.
+"""Celery prefork, one process per run: `asyncio.run` of the SDK's create_and_run_poll in each task.
 
-`python -m benchmarks.peers.prefork PROCESSES` works on PREFORK_BROKER until it is told to end.
+`python -m benchmarks.peers.prefork PROCESSES` serves the broker PREFORK_BROKER until SIGTERM.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 from openai import AsyncOpenAI
 
-warnings.simplefilter("ignore", DeprecationWarning)  # the Assistants API: known
+warnings.simplefilter("ignore", DeprecationWarning)  # of the Assistants API
 app = Celery("prefork", broker=os.environ.get("PREFORK_BROKER"))
 app.conf.update(worker_prefetch_multiplier=1, task_ignore_result=True)
 

@@ -17,6 +17,7 @@ from askmill.jobs.openai_client.client import make_client
 from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.factory import backend_for
 from askmill.worker.lifecycle.api_types import ENDED, Answer, LookupKind, Run, RunLookup
+from tests.helpers import preloaded
 from tests.support import wait_until_async
 
 KEY = "sk-emulated-0123456789"
@@ -27,7 +28,7 @@ TUTOR = Profile(model="gpt-5-mini", instructions="You are a mathematics tutor.",
 def emulator_running(folder: Path) -> Iterator[str]:
     """The base URL of an emulator with its own state."""
     command = [sys.executable, "-P", "-m", "askmill.emulator", "--port", "0", "--state", str(folder)]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = preloaded.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     try:
         line = process.stdout.readline().decode()

@@ -184,7 +184,7 @@ async def test_creates_carried_out_after_every_limit_are_cancelled_and_counted(t
 async def test_creates_that_fail_for_too_long_pause_the_batch(tmp_path: Path) -> None:
     """`api_unreachable` after 5 minutes without a success (here 3 s). `resume` continues."""
     with Stack(tmp_path) as stack:
-        stack.worker(10, {**QUICK, "TROUBLE_S": 3.0})
+        stack.worker(10, {**QUICK, "CREATE_FAILURE_PATIENCE_S": 3.0})
         stack.emulator.kill()
         batch = await stack.submit(questions_lasting(0.1, 30))
         status = await stack.wait_for(batch, ["paused"], timeout_s=60)

@@ -9,7 +9,7 @@ import redis
 
 from askmill.jobs.model.models import Api
 from tests.chaos.support import assert_each_paid_once, questions_lasting, wait_for_runs, wait_for_workers
-from tests.stack import QUICK, Child, Stack
+from tests.stack import HELPERS, QUICK, Child, Stack
 from tests.support import wait_until
 
 HOUR_S = 3600
@@ -33,7 +33,7 @@ class WallClock:
         """Start a worker that reads this wall clock."""
         worker = stack.worker(concurrency, MILL_WALL_CLOCK=str(self.file))
         worker.kill()
-        worker.command[2:4] = [str(Path(__file__).parents[1] / "helpers" / "workers" / "stepped_worker.py")]
+        worker.command[2:4] = [str(HELPERS / "workers" / "stepped_worker.py")]
         return worker.start()
 
     def redis(self, stack: Stack) -> None:

@@ -12,7 +12,7 @@ from askmill.jobs.model.models import Attempt, JobStatus, Usage
 from askmill.jobs.store import keys
 from askmill.jobs.store.broker import QUEUE, TASK
 from askmill.jobs.store.records import POISON_KILLS
-from askmill.worker.execution.request_builder import KNOWN
+from askmill.worker.execution.stored_state import STATE_JSON
 from askmill.worker.lifecycle.state import JobState
 from tests.chaos.support import assert_each_paid_once, questions_lasting, wait_for_runs, wait_for_workers
 from tests.stack import QUICK, Stack
@@ -139,7 +139,7 @@ async def test_a_row_whose_result_cannot_be_counted_ends(tmp_path: Path) -> None
     """Redis refuses its counters at every finish: after the third crash the row fails with the reason."""
     usage = Usage(prompt_tokens=2**62)
     past = tuple(Attempt(number, "t", f"run_{number}", "failed", usage=usage) for number in (1, 2, 3))
-    state = KNOWN.dump_json(JobState(crashes=POISON_KILLS - 1, attempt=4, past_attempts=past))
+    state = STATE_JSON.dump_json(JobState(crashes=POISON_KILLS - 1, attempt=4, past_attempts=past))
     with Stack(tmp_path) as stack, redis.Redis.from_url(stack.redis_url) as client:
         batch = await stack.submit(["What is 1 + 1?"])
         client.hset(keys.live(batch, 1), mapping={"state": state, "crashes": POISON_KILLS})

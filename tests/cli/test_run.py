@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -95,7 +96,7 @@ def test_failed_rows_give_exit_code_1(user: Terminal) -> None:
 
 def test_ctrl_c_keeps_the_run_and_the_same_command_resumes_it(user: Terminal) -> None:
     """Exit code 130 and no results; the message names the batch and the command to resume, without --new."""
-    file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=8]")
+    file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=20]")
     process = user.start("run", file, "--new")
     wait_until(lambda: _status(user).get("runs") == 1, "the run is created", timeout_s=60)
 
@@ -129,11 +130,14 @@ def test_sigterm_stops_the_services_and_the_worker(user: Terminal) -> None:
 
 def test_a_killed_worker_is_replaced(user: Terminal) -> None:
     """kill -9 of the worker that `run` started: another one follows the same run."""
+    user = replace(user, fresh=True)  # so that the worker is its child
     file = user.write("slow.csv", "question", "What is 6 + 6? [emulate: completed after=6]")
     process = user.start("run", file, "-o", "-")
     wait_until(lambda: _status(user).get("runs") == 1, "the run is created", timeout_s=60)
 
-    workers = [child for child in psutil.Process(process.pid).children() if "worker" in child.cmdline()]
+    workers = [
+        child for child in psutil.Process(process.pid).children() if "askmill.worker" in child.cmdline()
+    ]
     assert len(workers) == 1
     workers[0].kill()
     stdout, stderr = process.communicate(timeout=80)
@@ -171,6 +175,7 @@ def test_a_bad_file_is_refused_with_its_lines(user: Terminal) -> None:
 
 def test_modules_in_the_working_folder_are_not_imported(user: Terminal) -> None:
     """A user's config.py, jobs.py, worker.py or celery.py does not replace a module of askmill."""
+    user = replace(user, fresh=True)  # so that it has imported nothing before it is in this folder
     for name in ("config", "jobs", "worker", "celery", "redis", "openai"):
         user.write(f"{name}.py", "raise SystemExit('the wrong module')")
     file = user.write("in.csv", "question", "What is 3 + 4?")

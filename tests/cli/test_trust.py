@@ -45,9 +45,9 @@ SENDING = {name: words for name, words in COMMANDS.items() if name not in {"subm
 
 
 @pytest.fixture
-def server() -> Iterator[Eavesdropper]:
+def server() -> Iterator[RecordingServer]:
     """The server that receives every request."""
-    with eavesdropper() as server:
+    with RecordingServer(refuse_all=True) as server:
         yield server
 
 
@@ -65,31 +65,31 @@ def user(tmp_path: Path, server: RecordingServer) -> Terminal:
     return user
 
 
-def assert_refused(done: "subprocess.CompletedProcess[str]", server: Eavesdropper) -> None:
+def assert_refused(done: "subprocess.CompletedProcess[str]", server: RecordingServer) -> None:
     """Exit code 2 with a message that names the file, the address and the option; nothing was sent."""
     output = done.stderr + done.stdout
     assert done.returncode == 2, output
     for part in (".env", PLANTED, "--trust-env-file", "OPENAI_API_KEY"):
         assert part in output
     assert KEY not in output
-    assert server.asked == []
+    assert server.request_lines == []
 
 
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_a_key_of_the_environment_does_not_go_to_an_address_of_a_planted_file(
-    user: Terminal, server: Eavesdropper, arguments: tuple[str, ...]
+    user: Terminal, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """Every command that would send it refuses, naming the file, the address and the option."""
     assert_refused(user.askmill(*arguments, given="Hello?\n"), server)
 
 
-def test_a_worker_refuses_however_it_is_started(user: Terminal, server: Eavesdropper) -> None:
+def test_a_worker_refuses_however_it_is_started(user: Terminal, server: RecordingServer) -> None:
     """A batch of that address waits; `python -m askmill.worker` and Celery's command line refuse too."""
     submitted = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv")
     assert submitted.returncode == 0, submitted.stderr
     celery = ["-m", "celery", "-A", "askmill.worker.celery.celery_app", "worker"]
     redis = {"ASKMILL_REDIS_URL": "redis://127.0.0.1:9/0"}
-    for arguments, settings in ((["-P", "-m", "worker"], {}), (celery, redis)):
+    for arguments, settings in ((["-P", "-m", "askmill.worker"], {}), (celery, redis)):
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=user.folder,
@@ -105,7 +105,9 @@ def test_a_worker_refuses_however_it_is_started(user: Terminal, server: Eavesdro
     assert server.request_lines == []
 
 
-def test_a_trusted_worker_sends_the_key_and_names_the_address(user: Terminal, server: Eavesdropper) -> None:
+def test_a_trusted_worker_sends_the_key_and_names_the_address(
+    user: Terminal, server: RecordingServer
+) -> None:
     """With the option, `submit` and `worker` name the address, and the worker sends the key there."""
     submitted = user.askmill("submit", "q.csv", "--trust-env-file")
     assert submitted.returncode == 0, submitted.stderr
@@ -113,32 +115,32 @@ def test_a_trusted_worker_sends_the_key_and_names_the_address(user: Terminal, se
     assert line in submitted.stderr
     worker = user.start("worker", "--trust-env-file")
     try:
-        wait_until(lambda: server.sent("authorization"), "the worker has sent a request", timeout_s=30)
+        wait_until(lambda: server.headers("authorization"), "the worker has sent a request", timeout_s=30)
     finally:
         worker.terminate()
         _, stderr = worker.communicate(timeout=LIMIT_S)
     assert line in stderr
-    assert server.sent("authorization") == {f"Bearer {KEY}"}
+    assert server.headers("authorization") == {f"Bearer {KEY}"}
 
 
 @pytest.mark.parametrize("arguments", SENDING.values(), ids=SENDING)
 def test_with_the_option_the_key_is_sent(
-    user: Terminal, server: Eavesdropper, arguments: tuple[str, ...]
+    user: Terminal, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """The user has agreed: all credentials are sent."""
     done = user.askmill(*arguments, "--trust-env-file", given="Hello?\n")
 
     assert done.returncode == 3, done.stderr + done.stdout
-    assert server.sent("authorization") == {f"Bearer {KEY}"}
-    assert server.sent("openai-organization") == {"org-environment"}
-    assert server.sent("x-gateway") == {"gateway-environment"}
+    assert server.headers("authorization") == {f"Bearer {KEY}"}
+    assert server.headers("openai-organization") == {"org-environment"}
+    assert server.headers("x-gateway") == {"gateway-environment"}
     if arguments[0] in {"run", "submit"}:
         assert f"Asks {PLANTED} (OPENAI_BASE_URL in .env of this folder)." in done.stderr
 
 
 @pytest.mark.parametrize("arguments", SENDING.values(), ids=SENDING)
 def test_a_loopback_address_of_a_planted_file_gets_no_key(
-    user: Terminal, server: Eavesdropper, arguments: tuple[str, ...]
+    user: Terminal, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """Requests are sent without the environment's key, organization, project, headers and .netrc."""
     user.write(".env", f"OPENAI_BASE_URL={server.base_url}")
@@ -146,16 +148,16 @@ def test_a_loopback_address_of_a_planted_file_gets_no_key(
     done = user.askmill(*arguments, given="Hello?\n")
 
     assert done.returncode == 3, done.stderr + done.stdout
-    assert server.asked
-    assert server.sent("authorization") == set()
-    assert not server.saw("environment")
+    assert server.request_lines
+    assert server.headers("authorization") == set()
+    assert not server.received("environment")
     if arguments[0] in {"run", "submit"}:
         assert f"Asks {server.base_url} (OPENAI_BASE_URL in .env of this folder), without" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [COMMANDS["run"], COMMANDS["doctor"]], ids=["run", "doctor"])
 def test_a_file_may_have_a_key_for_its_own_address(
-    user: Terminal, server: Eavesdropper, arguments: tuple[str, ...]
+    user: Terminal, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """Key and address are from one source: that key is sent, and nothing of the environment."""
     user.write(".env", f"OPENAI_BASE_URL={PLANTED}", "OPENAI_API_KEY=sk-of-the-file-0123456789")
@@ -167,7 +169,7 @@ def test_a_file_may_have_a_key_for_its_own_address(
     assert not server.received("environment")
 
 
-def test_an_address_of_the_environment_gets_the_key(user: Terminal, server: Eavesdropper) -> None:
+def test_an_address_of_the_environment_gets_the_key(user: Terminal, server: RecordingServer) -> None:
     """It overrides the address of `.env`, and a message names it."""
     done = user.with_settings(OPENAI_BASE_URL=server.base_url).askmill("run", "q.csv")
 
@@ -176,7 +178,7 @@ def test_an_address_of_the_environment_gets_the_key(user: Terminal, server: Eave
     assert server.headers("authorization") == {f"Bearer {KEY}"}
 
 
-def test_offline_names_no_address(user: Terminal, server: Eavesdropper) -> None:
+def test_offline_names_no_address(user: Terminal, server: RecordingServer) -> None:
     """The emulator answers, whatever address `.env` has."""
     done = user.askmill("run", "q.csv", "--offline")
 
@@ -186,7 +188,7 @@ def test_offline_names_no_address(user: Terminal, server: Eavesdropper) -> None:
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
-def test_on_a_terminal_the_user_is_asked(user: Terminal, server: Eavesdropper, answer: str) -> None:
+def test_on_a_terminal_the_user_is_asked(user: Terminal, server: RecordingServer, answer: str) -> None:
     """The question names file and address; yes sends the key, no exits with 2 and sends nothing."""
     code, shown = on_a_terminal(user, answer, "run", "q.csv")
 
@@ -221,7 +223,7 @@ def on_a_terminal(user: Terminal, answer: str, *arguments: str) -> tuple[int, st
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_the_library_raises_without_trust_env_file(
-    user: Terminal, server: Eavesdropper, trusted: bool
+    user: Terminal, server: RecordingServer, trusted: bool
 ) -> None:
     """A program is never asked, even if it runs on a terminal."""
     program = f"import askmill\naskmill.run('q.csv', trust_env_file={trusted})\n"
@@ -241,7 +243,7 @@ def test_the_library_raises_without_trust_env_file(
     assert server.headers("authorization") == ({f"Bearer {KEY}"} if trusted else set())
 
 
-def test_purge_refuses_before_it_deletes_anything(user: Terminal, server: Eavesdropper) -> None:
+def test_purge_refuses_before_it_deletes_anything(user: Terminal, server: RecordingServer) -> None:
     """Only Redis lists the batch's objects at the API, so the batch stays until the user consents."""
     batch = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv").stdout.strip()
     assert user.askmill("cancel", batch).returncode == 0
@@ -254,7 +256,7 @@ def test_purge_refuses_before_it_deletes_anything(user: Terminal, server: Eavesd
 
 
 async def test_cancel_reports_runs_that_it_may_not_cancel(
-    user: Terminal, server: Eavesdropper, store: Store, redis_url: str
+    user: Terminal, server: RecordingServer, store: Store, redis_url: str
 ) -> None:
     """The batch is cancelled, but the command cancels its runs at the API only with consent."""
     user = user.with_settings(ASKMILL_REDIS_URL=redis_url, ASKMILL_API="responses")
@@ -270,4 +272,4 @@ async def test_cancel_reports_runs_that_it_may_not_cancel(
     assert f"{batch} is cancelled, but 1 run may go on" in refused.stderr
     trusted = user.askmill("cancel", batch, "--trust-env-file")
     assert trusted.returncode == 3, trusted.stderr
-    assert server.sent("authorization") == {f"Bearer {KEY}"}
+    assert server.headers("authorization") == {f"Bearer {KEY}"}

@@ -71,7 +71,7 @@ async def work_off(store: Store, status: JobStatus = JobStatus.COMPLETED, worker
     while fed := await store.dispatch(10):
         for one in fed:
             claim = await claimed(store, one, worker_id)
-            await store.save(claim, b'{"phase": "follow"}', run_made=True)
+            await store.save(claim, b'{"phase": "polling"}', run_made=True)
             assert await store.finish(claim, ended(one.row, status), seed=f"after {one.row}".encode())
             asked.append(one.row)
     return asked

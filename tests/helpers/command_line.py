@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.helpers import preloaded
+
 SETTING_PREFIXES = ("ASKMILL_", "OPENAI_")
 LIMIT_S = 90
 
@@ -20,6 +22,8 @@ class Terminal:
     folder: Path
     settings: dict[str, str]
     offline: bool = False
+    fresh: bool = False
+    """Start Python afresh for each command instead of forking a process that has imported askmill."""
 
     def env(self) -> dict[str, str]:
         bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTING_PREFIXES)}
@@ -27,21 +31,20 @@ class Terminal:
 
     def askmill(self, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run the command to its end; `given` is its stdin."""
-        return subprocess.run(
+        return preloaded.run(
             self.script(*arguments),
             cwd=self.folder,
             env=self.env(),
             input=given,
-            capture_output=True,
             text=True,
             timeout=LIMIT_S,
-            check=False,
+            fresh=self.fresh,
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start the command without waiting for it."""
         pipe = subprocess.PIPE
-        return subprocess.Popen(
+        return preloaded.Popen(
             self.script(*arguments),
             cwd=self.folder,
             env=self.env(),
@@ -49,6 +52,7 @@ class Terminal:
             stdout=pipe,
             stderr=pipe,
             text=True,
+            fresh=self.fresh,
         )
 
     def script(self, *arguments: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Commands that use the embedded processes, as real processes of their own that tests may kill."""
+"""Processes that use the embedded Redis or emulator, for tests to interrupt and kill."""
 
 import signal
 import subprocess
@@ -9,10 +9,10 @@ from typing import Any
 import psutil
 import redis
 
-_USER = """
+_PROGRAM = """
 import sys
 from pathlib import Path
-from jobs.local import {service}, interruptible
+from askmill.jobs.local import {service}, interruptible
 with interruptible(), {service}(Path(sys.argv[1])) as address:
     print(address, flush=True)
     sys.stdin.read()
@@ -20,17 +20,17 @@ with interruptible(), {service}(Path(sys.argv[1])) as address:
 
 
 class Command:
-    """Some command: uses the service from its start until `end`, as `askmill status --watch` would."""
+    """A command that uses the service until `end`, as `askmill status --watch` does."""
 
     def __init__(self, data_dir: Path, service: str = "embedded_redis", **options: Any) -> None:
-        script = [sys.executable, "-c", _USER.format(service=service), str(data_dir)]
+        script = [sys.executable, "-c", _PROGRAM.format(service=service), str(data_dir)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(script, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options)
         self._address = ""
 
     @property
     def address(self) -> str:
-        """Waits until the service is ready."""
+        """The service's URL; waits until the service is ready."""
         assert self.process.stdout
         assert self.process.stderr
         self._address = self._address or self.process.stdout.readline().strip()
@@ -48,7 +48,7 @@ class Command:
             return False
 
     def end(self) -> int:
-        """Ends as a command does whose work is done; its exit code."""
+        """Let the command return normally; return its exit code."""
         if self.process.stdin and not self.process.stdin.closed:
             self.process.communicate(timeout=20)
         return self.process.returncode
@@ -63,7 +63,7 @@ class Command:
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    """Keepers and servers that work in a folder below `folder`."""
+    """Processes whose working folder is `folder` or below it: supervisors and servers."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -75,7 +75,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 def kill_all(processes: list[psutil.Process]) -> None:
-    """kill -9, all before any is waited for."""
+    """SIGKILL all of them, then wait."""
     for process in processes:
         process.kill()
     psutil.wait_procs(processes, timeout=10)

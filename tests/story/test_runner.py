@@ -125,7 +125,7 @@ class Scene:
 
         await wait_until_async(swept, "the row waits again")
         claim = await self.take("w2")
-        await self.store.save(claim, b'{"phase":"follow","thread_id":"t","run_id":"other"}', run_made=True)
+        await self.store.save(claim, b'{"phase":"polling","thread_id":"t","run_id":"other"}', run_made=True)
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ async def test_a_create_is_sent_under_a_young_mark(scene: Scene, redis_server: R
         return {"id": "t"}
 
     def create(_: web.Request) -> Any:
-        ages.append(time.time() - scene.known()["sent_at"])
+        ages.append(time.time() - scene.known()["create_sent_at"])
         return DONE
 
     scene.server.routes |= {"POST /threads": thread, f"POST {RUNS}": create}

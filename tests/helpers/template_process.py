@@ -1,0 +1,176 @@
+"""`python -P template_process.py SOCKET OWNER`: imports askmill once, then forks its programs on request.
+
+The other end is tests/helpers/preloaded.py. It has a single thread, so that a fork copies all there is. It ends
+when the process OWNER has ended; the programs that it has forked go on.
+"""
+
+import array
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = str(Path(__file__).parents[2])
+sys.path.insert(0, ROOT)
+from tests.helpers import preloaded  # noqa: E402 -- by the path of the line above
+from tests.helpers.preloaded import LENGTH, STATUS, read_exactly  # noqa: E402
+
+sys.path.remove(ROOT)
+
+ACT_WHEN_IMPORTED = ("__main__", ".celery_app", ".celery.tasks", ".subprocess_main", ".sympy_helper")
+LIBRARIES = (
+    "celery.apps.worker",
+    "celery.worker.consumer",
+    "celery.worker.strategy",
+    "kombu.transport.redis",
+)
+OWNER_POLL_S = 2.0
+
+
+class TemplateProcess:
+    """Serves requests until the owner has ended; `serve` also returns in each forked program, at its end."""
+
+    def __init__(self, address: str, owner: int) -> None:
+        self.address, self.owner = address, owner
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(address)
+        self.listener.listen(64)
+        self.wake, self.waker = os.pipe()
+        for descriptor in (self.wake, self.waker):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the programs
+        self.programs: dict[int, tuple[socket.socket, int]] = {}
+        """Process id → its requester's connection, and the process that requested it."""
+        self.children_s = defaultdict[int, float](float)
+        """Process id → CPU seconds of ended programs that it requested itself."""
+
+    def serve(self) -> None:
+        os.write(1, b"ready\n")
+        while _is_alive(self.owner):
+            readable, _, _ = select.select([self.listener, self.wake], [], [], OWNER_POLL_S)
+            if self.wake in readable:
+                os.read(self.wake, 4096)
+            self._report_ended()
+            if self.listener in readable and self._fork(self.listener.accept()[0]):
+                return
+
+    def _report_ended(self) -> None:
+        while self.programs:
+            pid, status, used = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            connection, parent = self.programs.pop(pid)
+            used_s = used.ru_utime + used.ru_stime + self.children_s.pop(pid, 0.0)
+            if parent in self.programs:
+                self.children_s[parent] += used_s
+            with suppress(OSError), connection:
+                connection.sendall(STATUS.pack(status, used_s))
+
+    def _fork(self, connection: socket.socket) -> bool:
+        """Returns True in the program, when it has ended."""
+        request, descriptors = _receive(connection)
+        pid = os.fork()
+        if pid == 0:
+            connection.close()
+            self._close()
+            _become(request, descriptors)
+            return True
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self.programs[pid] = (connection, request["parent"])
+        with suppress(OSError):
+            connection.sendall(LENGTH.pack(pid))
+        return False
+
+    def _close(self) -> None:
+        """In the program: nothing of the template's stays open."""
+        for connection, _ in self.programs.values():
+            connection.close()
+        self.listener.close()
+        signal.set_wakeup_fd(-1)
+        os.close(self.wake)
+        os.close(self.waker)
+        preloaded.use_template(Path(self.address).parent, self.owner)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """The request, and the descriptors of the program's stdin, stdout and stderr."""
+    size = socket.CMSG_SPACE(3 * array.array("i").itemsize)
+    head, ancillary, _, _ = connection.recvmsg(LENGTH.size, size)
+    descriptors = array.array("i")
+    descriptors.frombytes(ancillary[0][2])
+    length = LENGTH.unpack(head + read_exactly(connection, LENGTH.size - len(head)))[0]
+    return json.loads(read_exactly(connection, length)), list(descriptors)
+
+
+def _become(request: dict[str, Any], descriptors: list[int]) -> None:
+    """Run the program in this process as if Python had been started with it."""
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    if request["session"]:
+        os.setsid()
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["folder"])
+    _open_standard_streams()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    subprocess.Popen = preloaded.Popen  # type: ignore[misc] # the worker of `run` is forked too
+    program, *words = request["args"]
+    if program != sys.executable:
+        sys.argv = [program, *words]
+        sys.exit(importlib.import_module("askmill.__main__").main())
+    if words[1] == "-m":
+        sys.argv = words[2:]
+        runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words[1:]
+        runpy.run_path(words[1], run_name="__main__")
+
+
+def _open_standard_streams() -> None:
+    """As the interpreter does when it starts: on a terminal, stdout is written line by line."""
+    text = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
+    buffering = 1 if os.isatty(1) else -1
+    sys.stdin = open(0, closefd=False, **text)  # type: ignore[call-overload] # noqa: SIM115 -- for all its life
+    sys.stdout = open(1, "w", buffering, closefd=False, **text)  # type: ignore[call-overload] # noqa: SIM115
+    text["errors"] = "backslashreplace"
+    sys.stderr = open(2, "w", 1, closefd=False, **text)  # type: ignore[call-overload] # noqa: SIM115
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+
+
+def _import_all() -> None:
+    """Every module of askmill that does nothing when imported, and what Celery imports when a worker starts."""
+    package = importlib.import_module("askmill")
+    names = [module.name for module in pkgutil.walk_packages(package.__path__, "askmill.")]
+    for name in [*(name for name in names if not name.endswith(ACT_WHEN_IMPORTED)), *LIBRARIES]:
+        importlib.import_module(name)
+
+
+if __name__ == "__main__":
+    _import_all()
+    gc.collect()
+    gc.freeze()  # else the first collection in each program would copy all pages
+    TemplateProcess(sys.argv[1], int(sys.argv[2])).serve()
