@@ -100,13 +100,13 @@ def main(rows: int, rounds: int) -> dict[int, dict[str, Used]]:
 def _round(rows: int) -> dict[str, Used]:
     """One round on a new Redis, because a file that is already stored is not read again."""
     askmill = str(Path(sys.executable).with_name("askmill"))
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
         file, answers = _file(Path(folder) / "questions.csv", rows), f"{folder}/answers.csv"
-        env = {**os.environ, **mill.settings()}
+        env = {**os.environ, **stack.settings()}
         used = {
             "pass": _run([sys.executable, "-c", PASS, str(file)], env),
             "submit": _run([askmill, "submit", str(file)], env),
             "collect": _run([askmill, "collect", "--out", answers], env),
         }
-        batch = asyncio.run(_load(mill.redis_url, file))
+        batch = asyncio.run(_load(stack.redis_url, file))
         return {**used, "collect, done": _run([askmill, "collect", batch, "--out", answers], env)}

@@ -76,9 +76,9 @@ def peak_of(pid: int) -> int:
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1])
 
 
-def requests_of(mill: Stack) -> int:
+def requests_of(stack: Stack) -> int:
     """Requests that the emulator has served."""
-    return int(sum(mill.stats()["requests"].values()))
+    return int(sum(stack.stats()["requests"].values()))
 
 
 def table(runs: list[Run], base: str) -> None:

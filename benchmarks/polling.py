@@ -59,7 +59,7 @@ START_EVERY_S = 0.01
 class Cost:
     """The cost of a schedule: polls and asks per run, delays as shares of the run's time."""
 
-    looks: float
+    polls: float
     asks: float
     delay_median: float
     delay_mean: float
@@ -67,13 +67,13 @@ class Cost:
     @property
     def requests(self) -> float:
         """API requests per job: two creates, the polls, two reads."""
-        return 4 + self.looks
+        return 4 + self.polls
 
 
 class Schedule(Protocol):
     """Decides when to poll and learns from the replies, as `RunTimes` does."""
 
-    def next_look_s(self, age_s: float, seen_s: float) -> float: ...
+    def next_poll_s(self, age_s: float, seen_s: float) -> float: ...
 
     def running(self, seen_s: float, age_s: float) -> None: ...
 
@@ -87,9 +87,9 @@ class Planned:
     following: Callable[[float], float]
     """Age of the last poll → age of the next one."""
 
-    def next_look_s(self, age_s: float, seen_s: float) -> float:
+    def next_poll_s(self, age_s: float, seen_s: float) -> float:
         """Seconds to the next look."""
-        return polling.unless_now(self.following(seen_s) - age_s)
+        return polling.round_short_wait(self.following(seen_s) - age_s)
 
     def running(self, seen_s: float, age_s: float) -> None:
         """Nothing is learnt."""
@@ -121,7 +121,7 @@ def _play(draw: Draw, schedule: Schedule, scene: Scene, seed: int) -> Cost:
     while due:
         now, number, began, length, seen = heapq.heappop(due)
         age, asks = now - began, asks + 1
-        wait_s = schedule.next_look_s(age, seen)
+        wait_s = schedule.next_poll_s(age, seen)
         if wait_s > 0:
             heapq.heappush(due, (now + wait_s, number, began, length, seen))
             continue
@@ -178,7 +178,7 @@ def main() -> list[dict[str, object]]:
     print(f"{'batch':10}{'run times':36}{'schedule':24}{heads}")
     rows: list[dict[str, object]] = []
     for name, shape, schedule, cost in table():
-        figures = f"{cost.looks:7.2f}{cost.requests:10.2f}{cost.delay_median:14.1%}{cost.delay_mean:8.1%}"
+        figures = f"{cost.polls:7.2f}{cost.requests:10.2f}{cost.delay_median:14.1%}{cost.delay_mean:8.1%}"
         print(f"{name:10}{shape:36}{schedule:24}{figures}{cost.asks:7.1f}")
         rows.append({"batch": name, "times": shape, "schedule": schedule, **asdict(cost)})
     return rows

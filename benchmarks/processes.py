@@ -33,9 +33,9 @@ def main() -> dict[str, float]:
     The first waves also open connections for many creates at once, and the process keeps that memory. The
     last wave shows the memory of a run alone.
     """
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=LONG) as mill:
-        pid = pid_of(mill.worker(WAVES[-1]))
-        sizes = [_in_flight(mill, pid, more - less) for less, more in pairwise((0, *WAVES))]
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=LONG) as stack:
+        pid = pid_of(stack.worker(WAVES[-1]))
+        sizes = [_in_flight(stack, pid, more - less) for less, more in pairwise((0, *WAVES))]
     for runs, size in zip(WAVES, sizes, strict=True):
         print(f"{runs} runs in flight: {size / 1024:.0f} MB, {size / runs:.0f} KB each, the process included")
     average = (sizes[-1] - sizes[0]) / (WAVES[-1] - WAVES[0])
@@ -44,23 +44,23 @@ def main() -> dict[str, float]:
     return {"kb_a_run": average, "kb_a_run_last_wave": last}
 
 
-def _in_flight(mill: Stack, pid: int, more: int) -> int:
-    target = mill.stats()["runs_created"] + more
-    asyncio.run(mill.submit([QUESTION] * more))
-    wait_until(lambda: mill.stats()["runs_created"] >= target, f"{target} runs are in flight", 100)
+def _in_flight(stack: Stack, pid: int, more: int) -> int:
+    target = stack.stats()["runs_created"] + more
+    asyncio.run(stack.submit([QUESTION] * more))
+    wait_until(lambda: stack.stats()["runs_created"] >= target, f"{target} runs are in flight", 100)
     return own_kb(pid)
 
 
 def prefork(processes: int = 8, jobs: int = 24, run_s: float = 5.0) -> dict[str, object]:
     """Celery prefork with this many processes: CPU per job and memory per run."""
     load = Load(jobs, processes, run_s)
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=load.scenario) as mill:
-        env = {**os.environ, "OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline"}
-        env["PREFORK_BROKER"] = broker = mill.redis_url.removesuffix("0") + "1"
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=load.scenario) as stack:
+        env = {**os.environ, "OPENAI_BASE_URL": stack.base_url, "OPENAI_API_KEY": "offline"}
+        env["PREFORK_BROKER"] = broker = stack.redis_url.removesuffix("0") + "1"
         command = [sys.executable, "-m", "benchmarks.peers.prefork", str(processes)]
         worker = subprocess.Popen(command, env=env, stdout=sys.stderr)
         try:
-            run = _measure(mill, load, broker, worker.pid)
+            run = _measure(stack, load, broker, worker.pid)
             memory_kb = own_kb(worker.pid)
         finally:
             worker.terminate()
@@ -69,9 +69,9 @@ def prefork(processes: int = 8, jobs: int = 24, run_s: float = 5.0) -> dict[str,
     return {**asdict(run), "kb_a_run": memory_kb / processes}
 
 
-def _measure(mill: Stack, load: Load, broker: str, pid: int) -> Run:
+def _measure(stack: Stack, load: Load, broker: str, pid: int) -> Run:
     app = Celery(broker=broker)
-    client = OpenAI(base_url=mill.base_url, api_key="offline")
+    client = OpenAI(base_url=stack.base_url, api_key="offline")
     assistant = client.beta.assistants.create(model="gpt-5-mini").id
     with redis.Redis.from_url(broker) as counter:
 
@@ -81,8 +81,8 @@ def _measure(mill: Stack, load: Load, broker: str, pid: int) -> Run:
             wait_until(lambda: int(counter.get(name) or 0) >= jobs, f"{jobs} jobs are answered", 200)
 
         answer("warm", load.in_flight)
-        cpu_s, served, start = cpu_of(pid), requests_of(mill), time.perf_counter()
+        cpu_s, served, start = cpu_of(pid), requests_of(stack), time.perf_counter()
         answer("done", load.jobs)
         wall_s, used_s = time.perf_counter() - start, cpu_of(pid) - cpu_s
-    requests = (requests_of(mill) - served) / load.jobs
+    requests = (requests_of(stack) - served) / load.jobs
     return Run("prefork", load, wall_s, used_s, own_kb(pid), requests=requests)

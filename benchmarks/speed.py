@@ -29,11 +29,11 @@ TIME_LIMIT_S = 900
 def with_loop(kind: str) -> Measure:
     """A loop of benchmarks.peers.loop. If it fails, its message is printed and it has no figures."""
 
-    def measure(mill: Stack, load: Load) -> Run | None:
-        before_s, served = cpu_of(pid_of(mill.emulator)), requests_of(mill)
+    def measure(stack: Stack, load: Load) -> Run | None:
+        before_s, served = cpu_of(pid_of(stack.emulator)), requests_of(stack)
         command = [sys.executable, "-m", "benchmarks.peers.loop", kind]
         numbers = [str(load.jobs), str(load.in_flight), str(load.run_s)]
-        env = {**os.environ, "OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline"}
+        env = {**os.environ, "OPENAI_BASE_URL": stack.base_url, "OPENAI_API_KEY": "offline"}
         done = subprocess.run(
             [*command, *numbers], env=env, check=False, capture_output=True, text=True, timeout=TIME_LIMIT_S
         )
@@ -43,27 +43,27 @@ def with_loop(kind: str) -> Measure:
         return Run(
             name=kind,
             load=load,
-            emulator_cpu_s=cpu_of(pid_of(mill.emulator)) - before_s,
-            requests=(requests_of(mill) - served - 1) / (load.jobs + 20),
+            emulator_cpu_s=cpu_of(pid_of(stack.emulator)) - before_s,
+            requests=(requests_of(stack) - served - 1) / (load.jobs + 20),
             **json.loads(done.stdout),
         )
 
     return measure
 
 
-def _commands(mill: Stack) -> int:
-    with redis.Redis.from_url(mill.redis_url) as client:
+def _commands(stack: Stack) -> int:
+    with redis.Redis.from_url(stack.redis_url) as client:
         return int(client.info("stats")["total_commands_processed"])
 
 
-def askmill(mill: Stack, load: Load, workers: int = 1) -> Run:
+def askmill(stack: Stack, load: Load, workers: int = 1) -> Run:
     """Workers that share the slots, from the first run created to the last row done, after 20 warm-up rows."""
-    started = [mill.worker(-(-load.in_flight // workers)) for _ in range(workers)]
+    started = [stack.worker(-(-load.in_flight // workers)) for _ in range(workers)]
     try:
-        asyncio.run(answer(mill, 20 * workers))
-        pids = [pid_of(mill.emulator), pid_of(mill.redis), *map(pid_of, started)]
-        before, served, commands = [cpu_of(pid) for pid in pids], requests_of(mill), _commands(mill)
-        wall_s = asyncio.run(answer(mill, load.jobs))
+        asyncio.run(answer(stack, 20 * workers))
+        pids = [pid_of(stack.emulator), pid_of(stack.redis), *map(pid_of, started)]
+        before, served, commands = [cpu_of(pid) for pid in pids], requests_of(stack), _commands(stack)
+        wall_s = asyncio.run(answer(stack, load.jobs))
         emulator_s, redis_s, *used = [
             cpu_of(pid) - start_s for pid, start_s in zip(pids, before, strict=True)
         ]
@@ -75,19 +75,19 @@ def askmill(mill: Stack, load: Load, workers: int = 1) -> Run:
             peak_kb=sum(map(peak_of, pids[2:])),
             emulator_cpu_s=emulator_s,
             redis_cpu_s=redis_s,
-            requests=(requests_of(mill) - served) / load.jobs,
-            commands=(_commands(mill) - commands) / load.jobs,
+            requests=(requests_of(stack) - served) / load.jobs,
+            commands=(_commands(stack) - commands) / load.jobs,
         )
     finally:
         for worker in started:
             worker.leave(30)
-            mill.workers.remove(worker)
+            stack.workers.remove(worker)
 
 
-async def answer(mill: Stack, jobs: int) -> float:
+async def answer(stack: Stack, jobs: int) -> float:
     """Answer this many questions; return the seconds from the first run to the last row."""
-    batch = await mill.submit([QUESTION] * jobs)
-    status = await mill.wait_for(batch, timeout_s=TIME_LIMIT_S / 3)  # wait_until multiplies it by PATIENCE
+    batch = await stack.submit([QUESTION] * jobs)
+    status = await stack.wait_for(batch, timeout_s=TIME_LIMIT_S / 3)  # wait_until multiplies it by PATIENCE
     assert status.counts.by_status[JobStatus.COMPLETED] == jobs, status.counts
     batch_view = status.batch
     assert batch_view.finished_at_ms
@@ -101,10 +101,10 @@ PEERS: dict[str, Measure] = {"floor": with_loop("floor"), "gather": with_loop("g
 def measured(load: Load, rounds: int, peers: dict[str, Measure]) -> list[Run]:
     """Measure all peers in turn, `rounds` times, on one emulator."""
     runs = list[Run]()
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=load.scenario) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), scenario=load.scenario) as stack:
         for _ in range(rounds):
             for measure in peers.values():
-                run = measure(mill, load)
+                run = measure(stack, load)
                 if run is not None:
                     runs.append(run)
                     print(run, file=sys.stderr)
@@ -125,7 +125,7 @@ def main(load: Load, rounds: int, names: Sequence[str] = tuple(PEERS)) -> list[d
 def workers(load: Load, counts: tuple[int, ...] = (1, 2, 4)) -> list[dict[str, object]]:
     """The same number of slots in one, two and four worker processes."""
     peers: dict[str, Measure] = {
-        str(count): lambda mill, load, count=count: askmill(mill, load, count)  # type: ignore[misc]
+        str(count): lambda stack, load, count=count: askmill(stack, load, count)  # type: ignore[misc]
         for count in counts
     }
     runs = measured(load, 1, peers)

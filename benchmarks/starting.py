@@ -34,14 +34,14 @@ def _wall_s(command: Sequence[str]) -> float:
     return time.perf_counter() - start
 
 
-def _cold_s(mill: Stack, folder: Path) -> float:
+def _cold_s(stack: Stack, folder: Path) -> float:
     """Seconds from the command to the first run at the emulator, Redis and worker started by it."""
-    before = mill.stats()["runs_created"]
+    before = stack.stats()["runs_created"]
     folder.mkdir()
     (folder / "questions.csv").write_text("question\nWhat is 1 + 1?\n")
     unset = {"ASKMILL_REDIS_URL", "ASKMILL_DATA_DIR"}
     env = {name: value for name, value in os.environ.items() if name not in unset}
-    env |= {"OPENAI_BASE_URL": mill.base_url, "OPENAI_API_KEY": "offline", "ASKMILL_API": mill.api}
+    env |= {"OPENAI_BASE_URL": stack.base_url, "OPENAI_API_KEY": "offline", "ASKMILL_API": stack.api}
     env["ASKMILL_DATA_DIR"] = str(folder / "data")
     start = time.perf_counter()
     command = [*ASKMILL, "run", "questions.csv"]
@@ -49,8 +49,8 @@ def _cold_s(mill: Stack, folder: Path) -> float:
         command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        while mill.stats()["runs_created"] == before:
-            assert process.poll() is None or mill.stats()["runs_created"] > before, "it ended without a run"
+        while stack.stats()["runs_created"] == before:
+            assert process.poll() is None or stack.stats()["runs_created"] > before, "it ended without a run"
             time.sleep(0.01)
         return time.perf_counter() - start
     finally:
@@ -61,12 +61,12 @@ def main(rounds: int) -> dict[str, float]:
     """The minimum of some rounds, in seconds."""
     cpu_times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     cold, wall = list[float](), list[float]()
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as mill:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
         for number in range(rounds):
             for name, command in COMMANDS.items():
                 cpu_times[name].append(_cpu_s(command))
             wall.append(_wall_s(IMPORT))
-            cold.append(_cold_s(mill, Path(folder) / f"cold-{number}"))
+            cold.append(_cold_s(stack, Path(folder) / f"cold-{number}"))
     minimum = {name: min(times) for name, times in cpu_times.items()}
     for name, cpu_s in minimum.items():
         print(f"{name:24}{1000 * cpu_s:8.0f} ms of CPU{cpu_s / minimum['python -c pass']:8.1f}")

@@ -2,7 +2,7 @@
 
 All HTTP requests of askmill follow this one rule. It is that of the SDK's client (httpx2); what httpx2 leaves
 open is decided as in curl and Go (docs/how-to/proxy.md). As with the SDK, loopback addresses go through a
-proxy unless NO_PROXY names them. `proxy_for` is pure; `environment` reads the process's variables.
+proxy unless NO_PROXY names them. `proxy_for` is pure; `proxy_environment` reads the process's variables.
 """
 
 import base64
@@ -55,25 +55,25 @@ def proxy_for(address: str, environ: Mapping[str, str]) -> Proxy | None:
     for kind in (target.scheme, "all"):
         variable = _find_variable(kind, environ)
         if variable and (value := environ[variable].strip()):
-            return None if excepted(address, environ) else _parse(variable, value)
+            return None if is_excluded(address, environ) else _parse(variable, value)
     return None
 
 
-def excepted(address: str, environ: Mapping[str, str]) -> bool:
+def is_excluded(address: str, environ: Mapping[str, str]) -> bool:
     """Whether NO_PROXY excludes this address."""
     target, variable = urlsplit(address), _find_variable("no", environ)
     entries = re.split(r"[,\s]+", environ[variable].lower()) if variable else []
     return any(_matches(entry, target) for entry in entries if entry)
 
 
-def environment() -> Mapping[str, str]:
+def proxy_environment() -> Mapping[str, str]:
     """The process's variables, with the proxy settings of macOS or Windows if no variable names a proxy."""
     if getproxies_environment():
         return dict(os.environ)
     return {**{f"{kind}_proxy": value for kind, value in getproxies().items()}, **os.environ}
 
 
-def without_proxy(address: str, environ: Mapping[str, str]) -> dict[str, str]:
+def no_proxy_variables(address: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The NO_PROXY variables for a child process that reaches `address` without a proxy."""
     variable = _find_variable("no", environ)
     entries = environ[variable] if variable else ""

@@ -102,7 +102,7 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def mill(tmp_path: Path) -> Iterator[Stack]:
+def stack(tmp_path: Path) -> Iterator[Stack]:
     """Redis and the emulator, running; a test starts its workers."""
     with Stack(tmp_path) as stack:
         yield stack

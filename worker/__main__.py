@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from askmill.config.settings import BadSetting, load_settings
 from askmill.config.text import safe_text
 from askmill.jobs.local import embedded_redis
-from askmill.jobs.model.api_target import target_of
+from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import AskmillError
 from askmill.worker.runtime import telemetry
 
@@ -36,9 +36,9 @@ def main() -> int:
             _use_embedded_redis(stack)
             gc.disable()  # nothing is garbage while modules load; celery_app.py enables it again
             # Importing the application reads the settings.
-            from askmill.worker.celery.celery_app import app, held, settings  # noqa: PLC0415
+            from askmill.worker.celery.celery_app import app, rows_in_progress, settings  # noqa: PLC0415
 
-            telemetry.set_up(settings, held, options.concurrency or settings.concurrency)
+            telemetry.set_up(settings, rows_in_progress, options.concurrency or settings.concurrency)
         except SystemExit as refused:
             _print_error(str(refused.code))
             return 2
@@ -72,7 +72,7 @@ def _use_embedded_redis(stack: ExitStack) -> None:
     """
     with suppress(BadSetting):  # importing worker.celery.celery_app reports it
         settings = load_settings()
-        if (warning := target_of(settings).exposed_key) is not None:
+        if (warning := api_target(settings).unencrypted_key_warning) is not None:
             _print_error(warning)
         if settings.redis_url is None:
             os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))

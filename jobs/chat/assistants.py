@@ -12,8 +12,8 @@ from typing_extensions import override
 from askmill.jobs.chat.render import Screen
 from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread
 from askmill.jobs.chat.thread_lock import once_free
-from askmill.jobs.functions.invoke import answers
-from askmill.jobs.openai_client.params import assistant_params, run_settings
+from askmill.jobs.functions.invoke import call_functions
+from askmill.jobs.openai_client.params import assistant_params, run_options
 
 
 class Handler(AsyncAssistantEventHandler):
@@ -84,7 +84,7 @@ class AssistantsTalk:
             lambda run_id: runs.cancel(run_id, thread_id=thread_id),
             self._screen.waiting,
         )
-        settings: Any = run_settings(self._partner.profile)
+        settings: Any = run_options(self._partner.profile)
         handler = Handler(self._screen)
         async with runs.stream(
             thread_id=thread_id, assistant_id=kept.assistant_id, event_handler=handler, **settings
@@ -108,7 +108,7 @@ class AssistantsTalk:
         calls = run.required_action.submit_tool_outputs.tool_calls
         asked = [(call.function.name, call.function.arguments) for call in calls]
         functions, limit_s = self._partner.profile.functions, self._partner.function_limit_s
-        told = await answers(functions, asked, limit_s)
+        told = await call_functions(functions, asked, limit_s)
         for (name, arguments), output in zip(asked, told, strict=True):
             self._screen.tool(f"{name} {arguments}", f"→ {output}")
         return [{"tool_call_id": call.id, "output": output} for call, output in zip(calls, told, strict=True)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from askmill.config.text import redact, strip_control
-from askmill.jobs.model.api_refusals import next_step, report_of_text
+from askmill.jobs.model.api_errors import next_step, report_of_text
 
 OPENS, CLOSES = "【", "】"
 

@@ -8,8 +8,8 @@ from openai.types.responses import Response, ResponseFunctionToolCall, ResponseO
 from askmill.jobs.chat.render import Screen
 from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread
 from askmill.jobs.chat.thread_lock import once_free
-from askmill.jobs.functions.invoke import answers
-from askmill.jobs.openai_client.params import response_settings
+from askmill.jobs.functions.invoke import call_functions
+from askmill.jobs.openai_client.params import response_options
 
 
 class ResponsesTalk:
@@ -43,7 +43,7 @@ class ResponsesTalk:
 
     async def _respond(self, kept: SavedThread, given: list[Any]) -> list[ResponseFunctionToolCall]:
         """One response; the functions it calls."""
-        settings: Any = response_settings(self._partner.profile, self._partner.resources)
+        settings: Any = response_options(self._partner.profile, self._partner.resources)
         responses = self._partner.client.responses
         stream: Any = await once_free(
             lambda: responses.create(
@@ -90,7 +90,7 @@ class ResponsesTalk:
     async def _outputs(self, calls: list[ResponseFunctionToolCall]) -> list[Any]:
         asked = [(call.name, call.arguments) for call in calls]
         functions, limit_s = self._partner.profile.functions, self._partner.function_limit_s
-        told = await answers(functions, asked, limit_s)
+        told = await call_functions(functions, asked, limit_s)
         for (name, arguments), output in zip(asked, told, strict=True):
             self._screen.tool(f"{name} {arguments}", f"→ {output}")
         return [

@@ -14,11 +14,11 @@ import orjson
 from openai import AsyncOpenAI
 
 from askmill.jobs.chat.render import Screen
-from askmill.jobs.functions.invoke import LIMIT_S
+from askmill.jobs.functions.invoke import CALL_TIMEOUT_S
 from askmill.jobs.local import data_dir as folders
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.uploads import Kind, still_there
+from askmill.jobs.openai_client.uploads import ObjectKind, object_exists
 
 ROUNDS = 16
 """How often one question may lead to function calls."""
@@ -40,7 +40,7 @@ class ChatTarget:
     api: Api
     profile: Profile
     resources: Resources
-    function_limit_s: float = LIMIT_S
+    function_limit_s: float = CALL_TIMEOUT_S
 
 
 class ChatBackend(Protocol):
@@ -81,15 +81,15 @@ class Memory:
             return {}
 
 
-async def begin(
+async def start_or_resume(
     partner: ChatTarget, talk: ChatBackend, memory: Memory, *, new: bool
 ) -> tuple[SavedThread, bool]:
     """The assistant and thread, and whether the thread is that of last time. Raises OpenAIError."""
-    thread: Kind = "thread" if partner.api == "assistants" else "conversation"
+    thread: ObjectKind = "thread" if partner.api == "assistants" else "conversation"
     kept = memory.recall()
-    if kept.assistant_id and not await still_there(partner.client, "assistant", kept.assistant_id):
+    if kept.assistant_id and not await object_exists(partner.client, "assistant", kept.assistant_id):
         kept = SavedThread()
-    if kept.thread_id and (new or not await still_there(partner.client, thread, kept.thread_id)):
+    if kept.thread_id and (new or not await object_exists(partner.client, thread, kept.thread_id)):
         kept = replace(kept, thread_id=None)
     again = kept.thread_id is not None
     kept = await talk.make(kept)
@@ -97,7 +97,7 @@ async def begin(
     return kept, again
 
 
-def talk_of(partner: ChatTarget, screen: Screen) -> ChatBackend:
+def chat_backend(partner: ChatTarget, screen: Screen) -> ChatBackend:
     """How one talks at the partner's API."""
     if partner.api == "assistants":
         from askmill.jobs.chat.assistants import AssistantsTalk  # noqa: PLC0415 -- one of the two

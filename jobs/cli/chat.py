@@ -59,24 +59,24 @@ def _chat(settings: Settings, target: Target, profile: Profile, runner: asyncio.
     from openai import OpenAIError  # noqa: PLC0415 -- half a second that `--help` does without
 
     from askmill.jobs.chat.render import Screen  # noqa: PLC0415 -- as above
-    from askmill.jobs.chat.session import ChatTarget, Memory, begin, talk_of  # noqa: PLC0415 -- as above
-    from askmill.jobs.openai_client.client import error_sentence  # noqa: PLC0415 -- as above
+    from askmill.jobs.chat.session import ChatTarget, Memory, chat_backend, start_or_resume  # noqa: PLC0415 -- as above
+    from askmill.jobs.openai_client.client import describe_error  # noqa: PLC0415 -- as above
 
     client = _client(target, ANSWER_TIMEOUT_S)
     resources = runner.run(_resources(settings, target, profile))
     chat_target = ChatTarget(client, target.api, profile, resources)
-    backend = talk_of(chat_target, Screen(_write))
+    backend = chat_backend(chat_target, Screen(_write))
     memory = Memory(settings.data_dir, target.address, chat_target)
     try:
-        thread, resumed = runner.run(begin(chat_target, backend, memory, new=new))
+        thread, resumed = runner.run(start_or_resume(chat_target, backend, memory, new=new))
         _greet(profile, target, resumed=resumed)
         for question in iter(_read_question, None):
             try:
                 runner.run(backend.ask(thread, question))
             except OpenAIError as error:
-                say(f"Error: {error_sentence(error, chat_target.client, chat_target.api)}")
+                say(f"Error: {describe_error(error, chat_target.client, chat_target.api)}")
     except OpenAIError as error:
-        raise ApiUnavailable(error_sentence(error, chat_target.client, chat_target.api)) from None
+        raise ApiUnavailable(describe_error(error, chat_target.client, chat_target.api)) from None
     finally:
         runner.run(client.close())
 
@@ -85,7 +85,7 @@ def _client(target: Target, timeout_s: float) -> "AsyncOpenAI":
     from askmill.jobs.openai_client.client import make_client  # noqa: PLC0415 -- loads the SDK
 
     organization, project = target.organization, target.project
-    return make_client(target.key, target.base_url, organization, project, timeout_s, target.environ)
+    return make_client(target.key, target.base_url, organization, project, timeout_s, target.proxy_environ)
 
 
 async def _resources(settings: Settings, target: Target, profile: Profile) -> Resources:

@@ -16,9 +16,9 @@ from askmill.jobs.cli.options import batch_options
 from askmill.jobs.cli.result_options import OptionValues
 from askmill.jobs.cli.run import estimate_request, estimate_text, resolve_target, submit_request
 from askmill.jobs.display.status_text import stall_reason
-from askmill.jobs.model.api_target import target_of
+from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import Unavailable
-from askmill.jobs.openai_client.pilot import Taken, extrapolated
+from askmill.jobs.openai_client.pilot import RowUsage, extrapolate
 from askmill.jobs.openai_client.pricing import Estimate, Prices
 from askmill.jobs.results import Format, ResultOptions, plan_results
 from askmill.jobs.run.run import RunSpec, run
@@ -44,7 +44,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
     """
     settings = load_settings()
     if pilot is None:
-        target = target_of(settings, asks=False)
+        target = api_target(settings, asks=False)
     else:
         target = resolve_target(settings, trust_env_file=values["trust_env_file"])
     request = submit_request(settings, values, target)
@@ -52,12 +52,12 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
         rows = intake.rows - intake.rejected
         estimated = estimate_request(Prices.read(settings.prices), request, intake)
     if pilot is not None:
-        estimated = extrapolated(rows, _run_pilot(settings, request, file, min(pilot, rows)))
+        estimated = extrapolate(rows, _run_pilot(settings, request, file, min(pilot, rows)))
     click.echo(_json(estimated, values) if as_json else estimate_text(estimated, request))
     return 0
 
 
-def _run_pilot(settings: Settings, request: SubmitRequest, file: str, rows: int) -> list[Taken]:
+def _run_pilot(settings: Settings, request: SubmitRequest, file: str, rows: int) -> list[RowUsage]:
     """Ask the first rows as a batch of their own; returns the usage of each row that completed."""
     if file == "-":
         raise click.UsageError(
@@ -82,13 +82,13 @@ def _run_pilot(settings: Settings, request: SubmitRequest, file: str, rows: int)
         return list(_usage(Path(out)))
 
 
-def _usage(results: Path) -> Iterator[Taken]:
+def _usage(results: Path) -> Iterator[RowUsage]:
     """The usage of the rows that were asked; a run without usage data says nothing about the others."""
     for line in results.read_bytes().splitlines():
         row = orjson.loads(line)
         prompt, completion = row["prompt_tokens"], row["completion_tokens"]
         if prompt is not None and completion is not None and row["attempts"] > 0:
-            yield Taken(prompt, completion, row["cost_usd"])
+            yield RowUsage(prompt, completion, row["cost_usd"])
 
 
 def _json(estimated: Estimate, values: OptionValues) -> str:

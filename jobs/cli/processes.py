@@ -14,7 +14,7 @@ from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import CONCURRENCY
 from askmill.jobs.local.open_store import open_store
-from askmill.jobs.model.api_target import Consent, target_of
+from askmill.jobs.model.api_target import Consent, api_target
 
 
 def _exec_module(module: str, arguments: list[str], environment: Mapping[str, str] | None = None) -> int:
@@ -37,9 +37,9 @@ def worker_command(concurrency: int | None, check: bool, trust_env_file: bool) -
     settings = load_settings()
     if check:
         return asyncio.run(_check(settings))
-    target = target_of(settings, consent=consent_of(trust_env_file))
-    if target.asked is not None:
-        say(target.asked)
+    target = api_target(settings, consent=consent_of(trust_env_file))
+    if target.source_line is not None:
+        say(target.source_line)
     arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
     # The address that the user agreed to, whatever `.env` names by the time the worker reads it.
     return _exec_module("askmill.worker", arguments, {"OPENAI_BASE_URL": target.base_url})
@@ -99,7 +99,7 @@ def doctor_command(as_json: bool, trust_env_file: bool) -> int:
     """
     from askmill.jobs.run.doctor import run_checks  # noqa: PLC0415 -- loads the SDK
 
-    findings = asyncio.run(run_checks(Consent(given=trust_env_file)))
+    findings = asyncio.run(run_checks(Consent(granted=trust_env_file)))
     for finding in findings:
         click.echo(orjson.dumps(finding) if as_json else str(finding))
     return max(finding.code for finding in findings)

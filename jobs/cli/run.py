@@ -24,7 +24,7 @@ from askmill.jobs.cli.result_options import (
 from askmill.jobs.display.status_text import retry_command, stall_reason, summary_line
 from askmill.jobs.intake import Intake
 from askmill.jobs.local.open_store import redis_url
-from askmill.jobs.model.api_target import Target, target_of
+from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import EMULATOR_MODEL, UNSUCCESSFUL, JobStatus
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
@@ -59,9 +59,9 @@ def resolve_target(settings: Settings, *, offline: bool = False, trust_env_file:
     Raises:
         UsageError: the key is missing or may not go there; nothing has been started or stored.
     """
-    target = target_of(settings, offline=offline, consent=consent_of(trust_env_file))
-    if target.exposed_key is not None:
-        say(target.exposed_key)
+    target = api_target(settings, offline=offline, consent=consent_of(trust_env_file))
+    if target.unencrypted_key_warning is not None:
+        say(target.unencrypted_key_warning)
     return target
 
 
@@ -209,8 +209,8 @@ async def _submit(url: str, intake: Intake, request: SubmitRequest) -> tuple[str
     async with await Store.open(url) as store:
         identity = identity_of(intake, request)
         existing = await find_existing(store, identity, request, say)
-        if request.target.asked is not None and not (existing is not None and existing.finished):
-            say(request.target.asked)
+        if request.target.source_line is not None and not (existing is not None and existing.finished):
+            say(request.target.source_line)
         if existing is None:
             batch, existing = await find_or_store(store, intake, request, identity, say)
         else:

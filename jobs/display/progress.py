@@ -107,7 +107,7 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, worker_star
         bar,
         Text(status_text.counts_line(view)),
         Text(status_text.pace_line(view, per_minute)),
-        Text(status_text.money(view)),
+        Text(status_text.usage_line(view)),
         Text(status_text.anomalies_line(view)),
         Text(stall, style="bold"),
     ]

@@ -15,7 +15,7 @@ from math import ceil, floor, inf
 from pathlib import Path
 
 from askmill.config.text import count_of, format_duration, format_usd, one_line, strip_control
-from askmill.jobs.model.api_refusals import model_missing, money_refused, report_of_text
+from askmill.jobs.model.api_errors import model_missing, money_refused, report_of_text
 from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNSUCCESSFUL, BatchState, JobStatus
 from askmill.jobs.store.eta import TimeLeft
 from askmill.jobs.store.records import NANO, Batch, Counts, StatusView
@@ -142,7 +142,7 @@ def format_time_left(left: TimeLeft) -> str:
     return f"{low:,} to {high:,} {unit} left" if low else f"under {high:,} {unit} left"
 
 
-def money(view: StatusView) -> str:
+def usage_line(view: StatusView) -> str:
     """Tokens and dollars so far, the total expected from the finished rows, and the budget."""
     totals, done = view.counts.totals, finished_rows(view)
     has_usage = "prompt" in totals or "completion" in totals
@@ -228,7 +228,7 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
         bar(view, bar_width(view, width)) + share(view),
         counts_line(view),
         pace_line(view),
-        money(view),
+        usage_line(view),
         anomalies_line(view),
         stall_reason(view),
     ]
@@ -250,7 +250,7 @@ def summary_line(view: StatusView) -> str:
     parts = [counts_line(view)]
     if batch.started_at_ms is not None and batch.finished_at_ms is not None:
         parts.append(f"in {format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
-    parts += [count_of(totals.get("runs", 0), "run"), money(view)]
+    parts += [count_of(totals.get("runs", 0), "run"), usage_line(view)]
     return f"{batch.id} {batch.state}: " + " · ".join(part for part in parts if part)
 
 

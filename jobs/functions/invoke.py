@@ -19,8 +19,8 @@ from askmill.jobs.functions.registry import Function, load
 from askmill.jobs.model.errors import ProfileError
 from askmill.jobs.model.profile import Functions
 
-LIMIT_S = 60.0
-STUCK_MOST = 64
+CALL_TIMEOUT_S = 60.0
+MAX_STUCK_THREADS = 64
 T = TypeVar("T")
 
 _stuck: set[threading.Thread] = set()
@@ -54,8 +54,8 @@ async def _run_coroutine(function: Function, arguments: dict[str, Any]) -> Any:
 _event_loop_thread = _EventLoopThread()
 
 
-async def answers(
-    functions: Functions | None, calls: Sequence[tuple[str, str]], limit_s: float = LIMIT_S
+async def call_functions(
+    functions: Functions | None, calls: Sequence[tuple[str, str]], limit_s: float = CALL_TIMEOUT_S
 ) -> list[str]:
     """Call functions and return their outputs, or error texts, in the order of `calls`. Never raises.
 
@@ -83,8 +83,8 @@ async def _call_one(
     function = loaded.get(name)
     if function is None:
         return f"Error: there is no function named {name}. {load_error}".strip()
-    if sum(thread.is_alive() for thread in _stuck) >= STUCK_MOST:
-        return f"Error: {name} is not called: {STUCK_MOST} earlier calls have never returned."
+    if sum(thread.is_alive() for thread in _stuck) >= MAX_STUCK_THREADS:
+        return f"Error: {name} is not called: {MAX_STUCK_THREADS} earlier calls have never returned."
     try:
         async with asyncio.timeout(limit_s):
             return _to_text(await _call_function(function, arguments))

@@ -167,7 +167,7 @@ class Intake:
         self.passes.source.close()
 
     @property
-    def read_as(self) -> tuple[str | None, str]:
+    def dialect(self) -> tuple[str | None, str]:
         """The delimiter (None unless CSV) and the encoding that are in use, set or detected."""
         return self.passes.delimiter, self.passes.source.encoding.removesuffix("-sig")
 

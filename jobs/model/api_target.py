@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from askmill.config.address import is_local, is_loopback
-from askmill.config.proxies import environment, proxy_for
+from askmill.config.local_address import is_local, is_loopback
+from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.settings import Credentials, Settings, SettingSource, is_openai
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import Api
@@ -51,8 +51,8 @@ class CredentialUse(Enum):
 class Consent:
     """Whether the user trusts the `.env` of the working folder: given already, or to be asked for."""
 
-    given: bool = False
-    ask: Callable[[str], bool] | None = None
+    granted: bool = False
+    confirm: Callable[[str], bool] | None = None
     """Asks the user a yes-or-no question; None without a terminal."""
 
 
@@ -74,7 +74,7 @@ class Target:
     """Environment variables that are not sent to this server."""
 
     @property
-    def asked(self) -> str | None:
+    def source_line(self) -> str | None:
         """One line that names the server and the source of its address; None for the offline emulator."""
         if self.offline:
             return None
@@ -82,10 +82,10 @@ class Target:
         return f"Asks {self.base_url} ({SOURCE_DESCRIPTIONS[self.source]}){without}."
 
     @property
-    def environment(self) -> dict[str, str]:
+    def worker_environment(self) -> dict[str, str]:
         """The environment variables with which a worker makes the same choice; they override `.env`.
 
-        A worker does not inherit what is withheld, since `permitted` has removed it from the environment.
+        A worker does not inherit what is withheld, since `permitted_credentials` has removed it from the environment.
         """
         return {
             "ASKMILL_API": self.api,
@@ -106,7 +106,7 @@ class Target:
         return None if self.api_key is None else self.api_key.get_secret_value()
 
     @property
-    def exposed_key(self) -> str | None:
+    def unencrypted_key_warning(self) -> str | None:
         """A warning if the key would be sent over a network without encryption; else None."""
         if self.offline or self.api_key is None:
             return None
@@ -118,18 +118,18 @@ class Target:
         )
 
     @property
-    def environ(self) -> dict[str, str] | None:
+    def proxy_environ(self) -> dict[str, str] | None:
         """The environment for `make_client` to find a proxy in: empty for the emulator on this machine."""
         return {} if self.offline else None
 
 
-def check_way(target: Target) -> None:
+def check_proxy_setting(target: Target) -> None:
     """Raises BadSetting if the variable that names the proxy to the API has an invalid value."""
     if not target.offline:
-        proxy_for(target.base_url, environment())
+        proxy_for(target.base_url, proxy_environment())
 
 
-def target_of(
+def api_target(
     settings: Settings, *, offline: bool = False, asks: bool = True, consent: Consent = NO_CONSENT
 ) -> Target:
     """The API of the settings, or the emulator.
@@ -150,7 +150,7 @@ def target_of(
     if not asks:
         return Target(settings.api_in_use, settings.base_url, None, offline=False, source=source)
     require_key(settings)
-    credentials, withheld = permitted(settings, consent)
+    credentials, withheld = permitted_credentials(settings, consent)
     return Target(
         settings.api_in_use,
         settings.base_url,
@@ -163,7 +163,7 @@ def target_of(
     )
 
 
-def permitted(settings: Settings, consent: Consent) -> tuple[Credentials, tuple[str, ...]]:
+def permitted_credentials(settings: Settings, consent: Consent) -> tuple[Credentials, tuple[str, ...]]:
     """The credentials to send to the server of the settings, and the environment variables to withhold.
 
     Withheld variables are removed from this process's environment, where the SDK and child processes would
@@ -172,7 +172,7 @@ def permitted(settings: Settings, consent: Consent) -> tuple[Credentials, tuple[
     use = decide_credential_use(
         settings.base_url, settings.source_of("openai_base_url"), settings.source_of("openai_api_key")
     )
-    if use is CredentialUse.SENT or consent.given:
+    if use is CredentialUse.SENT or consent.granted:
         return settings.credentials, ()
     if use is CredentialUse.NEEDS_CONSENT:
         _require_consent(settings.base_url, consent)
@@ -195,13 +195,13 @@ def decide_credential_use(
 
 def _require_consent(base_url: str, consent: Consent) -> None:
     file = Path.cwd() / ".env"
-    if consent.ask is None:
+    if consent.confirm is None:
         raise UsageError(
             f"OPENAI_API_KEY of the environment is not sent to {base_url}: OPENAI_BASE_URL in {file} names "
             "that address, and the file may have come with the folder. If you trust it, give "
             "--trust-env-file (in Python: trust_env_file=True), or set OPENAI_BASE_URL in the environment."
         )
-    if not consent.ask(
+    if not consent.confirm(
         f"OPENAI_BASE_URL in {file} names {base_url}. Send OPENAI_API_KEY of the environment there?"
     ):
         raise UsageError(f"OPENAI_API_KEY was not sent to {base_url}, and nothing was asked.")

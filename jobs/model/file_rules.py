@@ -24,7 +24,7 @@ CODE_INTERPRETER_SUFFIXES = FILE_SEARCH_SUFFIXES | {
 SUFFIXES_BY_TOOL = {"file_search": FILE_SEARCH_SUFFIXES, "code_interpreter": CODE_INTERPRETER_SUFFIXES}
 
 
-def readers(name: str, tools: Iterable[str]) -> tuple[str, ...]:
+def tools_for_file(name: str, tools: Iterable[str]) -> tuple[str, ...]:
     """The tools among `tools` that can read a file with this name."""
     suffix = Path(name).suffix.lower()
     return tuple(tool for tool in tools if suffix in SUFFIXES_BY_TOOL.get(tool, ()))
@@ -45,7 +45,7 @@ def file_fault(path: Path) -> str | None:
 def type_fault(path: Path, tools: Iterable[str]) -> str | None:
     """Why no tool can read the file; None if one can, or if no tool restricts the types."""
     checked_tools = [tool for tool in tools if tool in SUFFIXES_BY_TOOL]
-    if not checked_tools or readers(path.name, checked_tools):
+    if not checked_tools or tools_for_file(path.name, checked_tools):
         return None
     suffixes = " ".join(sorted(frozenset[str]().union(*(SUFFIXES_BY_TOOL[tool] for tool in checked_tools))))
     tool_names, suffix = " and ".join(checked_tools), path.suffix or "a file without suffix"

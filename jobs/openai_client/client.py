@@ -23,12 +23,12 @@ from openai import (
 )
 from openai._types import RequestOptions
 
-from askmill.config.proxies import environment, proxy_for
+from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.text import redact
-from askmill.jobs.model.api_refusals import ErrorReport, model_missing, money_refused, next_step
+from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refused, next_step
 from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.models import Api
-from askmill.jobs.openai_client.redirects_and_proxies import is_redirect, proxy_fault, redirection_of
+from askmill.jobs.openai_client.connection_errors import is_redirect, proxy_fault, redirection_of
 
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
@@ -71,7 +71,7 @@ def make_client(
     """
     parts = urlsplit(base_url)
     timeout = Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
-    proxy = proxy_for(base_url, environment() if environ is None else environ)
+    proxy = proxy_for(base_url, proxy_environment() if environ is None else environ)
     proxy_headers = {} if proxy is None else proxy.headers
     in_tunnel = parts.scheme == "https"
     return AsyncOpenAI(
@@ -102,7 +102,7 @@ async def _without_authorization(request: httpx2.Request) -> None:
     request.headers.pop("Authorization", None)
 
 
-def sends_key(api_client: AsyncOpenAI) -> bool:
+def has_key(api_client: AsyncOpenAI) -> bool:
     """Whether the client has a key. If not, requests outside the SDK must not send one either."""
     return api_client.api_key != PLACEHOLDER_KEY
 
@@ -134,8 +134,8 @@ async def probe(api_client: AsyncOpenAI, api: Api) -> None:
         await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
         await _probe_creates(api_client, api)
     except OpenAIError as error:
-        if not isinstance(error, RateLimitError) or money_refused(report_of(error)):
-            raise ApiUnavailable(error_sentence(error, api_client, api)) from None
+        if not isinstance(error, RateLimitError) or money_refused(to_error_report(error)):
+            raise ApiUnavailable(describe_error(error, api_client, api)) from None
 
 
 async def _probe_assistants(api_client: AsyncOpenAI) -> None:
@@ -180,13 +180,13 @@ CREATES: dict[Api, tuple[str, ...]] = {
 """The paths where a row's free and paid objects are created."""
 
 
-def error_sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None) -> str:
+def describe_error(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None) -> str:
     """Describe the error and the next step. `api` is the API to name if the server does not offer it."""
     path = f"The API at {str(api_client.base_url).rstrip('/')}"
     if (fault := proxy_fault(error, api_client)) is not None:
         return f"{path} cannot be reached: {fault}"
-    words = words_of(error, api_client).rstrip(".")
-    report = report_of(error)
+    words = error_message(error, api_client).rstrip(".")
+    report = to_error_report(error)
     if money_refused(report) or model_missing(report):
         what = "refuses to work for want of money" if money_refused(report) else "does not have this model"
         return f"{path} {what} ({words}). {next_step(report)}"
@@ -212,8 +212,8 @@ def error_sentence(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None 
             return f"{path} is in trouble {details}. Try again later; what is stored stays."
 
 
-def report_of(error: OpenAIError) -> ErrorReport:
-    """The SDK's error as an ErrorReport; `jobs.model.api_refusals` searches nested error objects."""
+def to_error_report(error: OpenAIError) -> ErrorReport:
+    """The SDK's error as an ErrorReport; `jobs.model.api_errors` searches nested error objects."""
     body = error.body if isinstance(error, APIError) else None
     fields = body if isinstance(body, dict) else {}
     message = fields.get("message") or fields.get("detail") or fields.get("error") or body or error
@@ -240,7 +240,7 @@ def _other_api_advice(api: Api) -> str:
     return "Set ASKMILL_API=assistants if it is an Assistants server, or correct OPENAI_BASE_URL."
 
 
-def words_of(error: OpenAIError, api_client: AsyncOpenAI) -> str:
+def error_message(error: OpenAIError, api_client: AsyncOpenAI) -> str:
     """The API's own message, without anything that looks like a key."""
     if isinstance(error, APIStatusError) and is_redirect(error.status_code):
         return redact_api_text(redirection_of(error, api_client), api_client.api_key)

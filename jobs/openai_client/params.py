@@ -21,14 +21,14 @@ INCLUDE_BY_TOOL = {
 """Output that a response contains only on request (openai-python: types/responses/response_includable.py)."""
 
 
-def said(**params: Any) -> Params:
+def drop_none(**params: Any) -> Params:
     """The parameters that are not None."""
     return {name: value for name, value in params.items() if value is not None}
 
 
 def assistant_params(profile: Profile, resources: Resources) -> Params:
     """Parameters of an assistant. Instructions are always sent: some compatible servers fail without."""
-    return said(
+    return drop_none(
         model=profile.model,
         name=profile.name,
         description=profile.description,
@@ -42,7 +42,7 @@ def assistant_params(profile: Profile, resources: Resources) -> Params:
 
 def sampling_params(profile: Profile) -> Params:
     """Sampling and response format, for an assistant and for a run."""
-    return said(
+    return drop_none(
         temperature=profile.temperature,
         top_p=profile.top_p,
         reasoning_effort=profile.reasoning_effort,
@@ -50,9 +50,9 @@ def sampling_params(profile: Profile) -> Params:
     )
 
 
-def run_settings(profile: Profile) -> Params:
+def run_options(profile: Profile) -> Params:
     """Parameters of each Assistants run, including everything that a row may override."""
-    return said(
+    return drop_none(
         model=profile.model,
         instructions=profile.instructions,
         tool_choice=_tool_choice(profile, nested=True),
@@ -64,9 +64,9 @@ def run_settings(profile: Profile) -> Params:
     )
 
 
-def response_settings(profile: Profile, resources: Resources, row_files: tuple[str, ...] = ()) -> Params:
+def response_options(profile: Profile, resources: Resources, row_files: tuple[str, ...] = ()) -> Params:
     """Parameters of each response. `row_files` are ids of files for the code interpreter."""
-    return said(
+    return drop_none(
         model=profile.model,
         instructions=profile.instructions,
         max_output_tokens=profile.max_completion_tokens,
@@ -79,11 +79,11 @@ def response_settings(profile: Profile, resources: Resources, row_files: tuple[s
         text={"format": _responses_schema(profile.response_schema)} if profile.response_schema else None,
         truncation=profile.truncation,
         service_tier=profile.service_tier,
-        include=includes(profile) or None,
+        include=include_fields(profile) or None,
     )
 
 
-def includes(profile: Profile) -> list[str]:
+def include_fields(profile: Profile) -> list[str]:
     """The `include` values for the profile's tools."""
     return [INCLUDE_BY_TOOL[tool] for tool in profile.tools]
 
@@ -121,7 +121,7 @@ def _file_search_options(profile: Profile) -> Params:
     options = profile.file_search
     threshold = options.score_threshold
     ranking = None if threshold is None else {"ranker": "auto", "score_threshold": threshold}
-    return said(max_num_results=options.max_num_results, ranking_options=ranking)
+    return drop_none(max_num_results=options.max_num_results, ranking_options=ranking)
 
 
 def tool_resources(resources: Resources, profile: Profile) -> Params | None:
@@ -150,7 +150,7 @@ def _truncation_strategy(truncation: str | None) -> Params | None:
     return {"type": kind, "last_messages": int(count)} if count else {"type": kind}
 
 
-def window(profile: Profile) -> Params | None:
+def completion_window_params(profile: Profile) -> Params | None:
     """The `completion_window` parameter: a longer wait for a background response lowers its price."""
     return {"completion_window": profile.completion_window} if profile.completion_window else None
 

@@ -12,7 +12,7 @@ STANDARD_ERRORS = 2.0
 """Half the width of the range: a confidence interval of about 95 %."""
 
 
-class Taken(NamedTuple):
+class RowUsage(NamedTuple):
     """The usage of one row: tokens, and USD if the price is known."""
 
     prompt: int
@@ -20,7 +20,7 @@ class Taken(NamedTuple):
     cost_usd: float | None
 
 
-def extrapolated(rows: int, sample: Sequence[Taken]) -> Estimate:
+def extrapolate(rows: int, sample: Sequence[RowUsage]) -> Estimate:
     """The estimate for `rows` rows like those of the sample. Raises UsageError if the sample is empty."""
     if not sample:
         raise UsageError(

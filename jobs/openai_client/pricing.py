@@ -29,7 +29,7 @@ class Price:
     prompt_usd: float
     completion_usd: float
 
-    def of(self, usage: Usage) -> float:
+    def cost_usd(self, usage: Usage) -> float:
         """USD for these tokens; unknown numbers of tokens count as 0."""
         prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
         return (prompt * self.prompt_usd + completion * self.completion_usd) / MILLION
@@ -46,7 +46,7 @@ class Prices:
         """Read the price file, if any. Raises BadSetting if it is not a valid price list."""
         return cls(_read_price_file(file) if file is not None else {})
 
-    def of(self, model: str | None) -> Price | None:
+    def price_of(self, model: str | None) -> Price | None:
         """The model's price; None if it is unknown, and for the emulator, which costs nothing."""
         if not model or model == EMULATOR_MODEL:
             return None
@@ -57,10 +57,10 @@ class Prices:
 
         `window` is the profile's `completion_window`; its discount is applied.
         """
-        price = self.of(model)
+        price = self.price_of(model)
         if price is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
             return None
-        return price.of(usage) * PRICE_FACTORS.get(window or "", 1.0)
+        return price.cost_usd(usage) * PRICE_FACTORS.get(window or "", 1.0)
 
 
 @lru_cache(maxsize=256)
@@ -109,7 +109,7 @@ def _price(table: dict[str, Any]) -> Price:
     return price
 
 
-def tokens_of(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """The approximate number of tokens in a text."""
     return round(len(text) / CHARACTERS_PER_TOKEN)
 
@@ -139,7 +139,7 @@ FILE_SEARCH_TOKENS = 16_000
 def estimate(prices: Prices, profile: Profile, rows: int, question_characters: int) -> Estimate:
     """Estimate the whole batch with one run per row. USD are None if the model's price is unknown."""
     profile_text = (profile.instructions or "") + "".join(message.content for message in profile.messages)
-    prompt_once = rows * (tokens_of(profile_text) + MESSAGE_TOKENS) + round(
+    prompt_once = rows * (estimate_tokens(profile_text) + MESSAGE_TOKENS) + round(
         question_characters / CHARACTERS_PER_TOKEN
     )
     max_answer = profile.max_completion_tokens or LONG_ANSWER

@@ -16,11 +16,11 @@ import httpx2
 from openai import APIStatusError, AsyncOpenAI, NotFoundError, OpenAIError
 from openai._types import RequestOptions
 
-from askmill.jobs.model.api_refusals import money_refused
+from askmill.jobs.model.api_errors import money_refused
 from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.model.file_rules import file_fault
 from askmill.jobs.model.profile import Profile
-from askmill.jobs.openai_client.client import error_sentence, redact_api_text, report_of, words_of
+from askmill.jobs.openai_client.client import describe_error, error_message, redact_api_text, to_error_report
 
 MAX_RETRIES = 4
 BATCH_FILES = 500
@@ -33,11 +33,11 @@ INPUT_ERROR_STATUSES = frozenset({400, 413, 415, 422})
 
 T = TypeVar("T")
 Purpose = Literal["assistants", "vision", "user_data"]
-ASSISTANTS_KINDS: frozenset["Kind"] = frozenset({"assistant", "thread", "vector_store"})
-Kind = Literal["assistant", "thread", "conversation", "response", "file", "vector_store"]
+ASSISTANTS_KINDS: frozenset["ObjectKind"] = frozenset({"assistant", "thread", "vector_store"})
+ObjectKind = Literal["assistant", "thread", "conversation", "response", "file", "vector_store"]
 
 
-def content_key(path: Path, purpose: Purpose) -> str:
+def upload_key(path: Path, purpose: Purpose) -> str:
     """A key for an upload, derived from the content: a file with the same key need not be uploaded again.
 
     Raises UsageError for a file that the API would refuse: missing, empty, or over 512 MB.
@@ -59,7 +59,7 @@ def _check_file(path: Path) -> None:
         raise UsageError(fault)
 
 
-async def still_there(client: AsyncOpenAI, kind: Kind, object_id: str) -> bool:
+async def object_exists(client: AsyncOpenAI, kind: ObjectKind, object_id: str) -> bool:
     """Whether an existing object can still be used: neither deleted nor expired. Raises ApiUnavailable."""
     path = f"/{kind}s/{quote(object_id, safe='')}"
     options: RequestOptions = {
@@ -71,11 +71,11 @@ async def still_there(client: AsyncOpenAI, kind: Kind, object_id: str) -> bool:
     except NotFoundError:
         return False
     except OpenAIError as error:
-        raise ApiUnavailable(f"{object_id}: {error_sentence(error, client)}") from None
+        raise ApiUnavailable(f"{object_id}: {describe_error(error, client)}") from None
     return reply.json().get("status") not in {"expired", "error"}
 
 
-def store_name(profile: Profile) -> str:
+def vector_store_name(profile: Profile) -> str:
     """The name of the vector store for a profile's files."""
     return f"askmill {profile.name or ''}".strip()
 
@@ -86,7 +86,7 @@ def vector_store_key(base_url: str, file_ids: Iterable[str]) -> str:
     return hashlib.sha256(named.encode()).hexdigest()
 
 
-async def make_vector_store(
+async def create_vector_store(
     client: AsyncOpenAI, files: Mapping[str, str], name: str, expires_days: int | None = 30
 ) -> str:
     """Create a vector store of uploaded files, wait until it is ready, and return its id.
@@ -166,7 +166,7 @@ class PurgeReport:
     faults: list[str] = field(default_factory=list)
 
 
-async def purge_objects(client: AsyncOpenAI, objects: Iterable[tuple[Kind, str]]) -> PurgeReport:
+async def purge_objects(client: AsyncOpenAI, objects: Iterable[tuple[ObjectKind, str]]) -> PurgeReport:
     """Delete objects at the API, 32 at a time. Objects that do not exist count as `absent`.
 
     `objects` may be a generator of a million objects: it is consumed as deletions end. The items of a
@@ -185,7 +185,7 @@ async def purge_objects(client: AsyncOpenAI, objects: Iterable[tuple[Kind, str]]
     return report
 
 
-async def _purge_one(client: AsyncOpenAI, kind: Kind, object_id: str, report: PurgeReport) -> None:
+async def _purge_one(client: AsyncOpenAI, kind: ObjectKind, object_id: str, report: PurgeReport) -> None:
     try:
         if kind == "conversation":
             await _delete_items(client, object_id)
@@ -193,7 +193,7 @@ async def _purge_one(client: AsyncOpenAI, kind: Kind, object_id: str, report: Pu
     except NotFoundError:
         report.absent += 1
     except OpenAIError as error:
-        report.faults.append(f"{kind} {object_id}: {words_of(error, client)}")
+        report.faults.append(f"{kind} {object_id}: {error_message(error, client)}")
     else:
         report.deleted += 1
 
@@ -208,7 +208,7 @@ async def _delete_items(client: AsyncOpenAI, conversation_id: str) -> None:
             continue
 
 
-async def _delete(client: AsyncOpenAI, kind: Kind, object_id: str) -> None:
+async def _delete(client: AsyncOpenAI, kind: ObjectKind, object_id: str) -> None:
     """Use the SDK's untyped method: the typed one warns of the Assistants API's end on every call."""
     options: RequestOptions = {
         "headers": {"OpenAI-Beta": "assistants=v2"} if kind in ASSISTANTS_KINDS else {}
@@ -221,8 +221,8 @@ async def _translate_errors(call: Awaitable[T], client: AsyncOpenAI, about: str)
     try:
         return await call
     except APIStatusError as refused:
-        if refused.status_code not in INPUT_ERROR_STATUSES or money_refused(report_of(refused)):
-            raise ApiUnavailable(f"{about}: {error_sentence(refused, client)}") from None
-        raise UsageError(f"{about}: the API refuses it: {words_of(refused, client)}") from None
+        if refused.status_code not in INPUT_ERROR_STATUSES or money_refused(to_error_report(refused)):
+            raise ApiUnavailable(f"{about}: {describe_error(refused, client)}") from None
+        raise UsageError(f"{about}: the API refuses it: {error_message(refused, client)}") from None
     except OpenAIError as error:
-        raise ApiUnavailable(f"{about}: {error_sentence(error, client)}") from None
+        raise ApiUnavailable(f"{about}: {describe_error(error, client)}") from None

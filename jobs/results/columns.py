@@ -69,7 +69,7 @@ class Columns:
         return [*given[: self.width], *[None] * (self.width - len(given))]
 
 
-def columns_of(spec: InputSpec, chosen: Iterable[str], *, with_steps: bool) -> Columns:
+def select_columns(spec: InputSpec, chosen: Iterable[str], *, with_steps: bool) -> Columns:
     """The columns of a batch's results. Raises UsageError if `chosen` has unknown or repeated names."""
     result_names = (*FIELDS, STEPS) if with_steps else FIELDS
     names = (*spec.columns, *(_unique_name(name, set(spec.columns)) for name in result_names))

@@ -40,7 +40,7 @@ class Output:
         return tuple(path for path in (self.path, self.steps) if path is not None)
 
 
-def output_of(out: str, format_option: Format | None = None, source: str | None = None) -> Output:
+def plan_output(out: str, format_option: Format | None = None, source: str | None = None) -> Output:
     """Plan the files of `out`. Raises UsageError if one cannot be written or is the input file `source`."""
     if out == STDOUT:
         return Output(None, format_option or Format.CSV)

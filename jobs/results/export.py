@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import InputSpec
-from askmill.jobs.results.columns import Columns, columns_of, entry_of
-from askmill.jobs.results.destination import Format, Output, atomic_write, oserror_to_write_fault, output_of
-from askmill.jobs.results.generated_files import FetchBlob, saved
+from askmill.jobs.results.columns import Columns, entry_of, select_columns
+from askmill.jobs.results.destination import Format, Output, atomic_write, oserror_to_write_fault, plan_output
+from askmill.jobs.results.generated_files import FetchBlob, save_files
 from askmill.jobs.results.writers import CsvWriter, JsonlWriter, RowWriter, StepsWriter
 from askmill.jobs.store.records import RowView
 
@@ -52,10 +52,10 @@ def plan_results(out: str, spec: InputSpec, options: ResultOptions, source: str 
 
     Raises UsageError.
     """
-    output = output_of(out, options.format, source)
+    output = plan_output(out, options.format, source)
     if options.spreadsheet_safe and output.format is not Format.CSV:
         raise UsageError(f"--spreadsheet-safe is for CSV, and {out} is {output.format}; leave it out")
-    columns = columns_of(spec, options.columns, with_steps=output.format is not Format.CSV)
+    columns = select_columns(spec, options.columns, with_steps=output.format is not Format.CSV)
     return Plan(out, output, columns, options.spreadsheet_safe)
 
 
@@ -75,7 +75,7 @@ async def write_results(
             while entries := [entry_of(view) for view in islice(views, AT_ONCE)]:
                 if fetch_blob and folder:
                     entries = [
-                        await saved(entry, folder, fetch_blob) if entry.result.get("files") else entry
+                        await save_files(entry, folder, fetch_blob) if entry.result.get("files") else entry
                         for entry in entries
                     ]
                 for writer in writers:

@@ -11,13 +11,13 @@ from askmill.jobs.results.destination import atomic_write, oserror_to_write_faul
 FetchBlob = Callable[[int, dict[str, Any]], Awaitable[bytes | None]]
 """Fetches the content of a row's file by its entry in the result; None if it is not stored."""
 
-LONGEST_NAME_BYTES = 150
+MAX_NAME_BYTES = 150
 UNSAFE_CHARACTERS = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
 RESERVED_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
 """Device names that Windows reserves, with any suffix (Microsoft, Naming Files)."""
 
 
-async def saved(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
+async def save_files(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
     """Write the row's files and add the path of each to its `files`. The others stay as they are."""
     used_names: set[str] = set()
     files = [await _save_file(entry.row, file, folder, used_names, fetch) for file in entry.result["files"]]
@@ -49,11 +49,11 @@ def safe_name(name: str) -> str:
 
 
 def _shorten(name: str) -> str:
-    if len(name.encode()) <= LONGEST_NAME_BYTES:
+    if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     stem, dot, suffix = name.rpartition(".")
     kept = f"{dot}{suffix}" if stem and len(suffix.encode()) <= 16 else ""
-    stem_bytes = LONGEST_NAME_BYTES - len(kept.encode())
+    stem_bytes = MAX_NAME_BYTES - len(kept.encode())
     return name.encode()[:stem_bytes].decode(errors="ignore").rstrip(". ") + kept
 
 

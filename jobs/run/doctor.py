@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from askmill.config.proxies import environment, excepted, proxy_for
+from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
 from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.config.text import count_of, safe_text
 from askmill.jobs.local.open_store import redis_url
-from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, target_of
+from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_target
 from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.openai_client.client import make_client, probe
 from askmill.jobs.openai_client.pricing import Prices
@@ -47,7 +47,7 @@ async def run_checks(consent: Consent = NO_CONSENT) -> list[Finding]:
     python = ".".join(str(part) for part in sys.version_info[:3])
     findings = [Finding("settings", f"valid (Python {python}, data in {settings.data_dir})")]
     try:
-        target = target_of(settings, asks=False)
+        target = api_target(settings, asks=False)
     except UsageError as fault:
         findings.append(Finding("api", str(fault), SETTING_FAULT))
         target = None
@@ -60,14 +60,14 @@ async def run_checks(consent: Consent = NO_CONSENT) -> list[Finding]:
 
 
 def _check_proxy(target: Target) -> Finding:
-    variables = environment()
+    variables = proxy_environment()
     try:
         proxy = proxy_for(target.base_url, variables)
     except BadSetting as fault:
         return Finding("proxy", str(fault), SETTING_FAULT)
     if proxy is not None:
         return Finding("proxy", f"requests to {target.base_url} go through {proxy}")
-    exception = " (NO_PROXY names it)" if excepted(target.base_url, variables) else ""
+    exception = " (NO_PROXY names it)" if is_excluded(target.base_url, variables) else ""
     return Finding("proxy", f"requests to {target.base_url} go directly, without a proxy{exception}")
 
 
@@ -128,12 +128,12 @@ async def _check_workers(store: Store, settings: Settings, target: Target | None
 
 async def _check_api(settings: Settings, consent: Consent) -> Finding:
     try:
-        target = target_of(settings, consent=consent)
+        target = api_target(settings, consent=consent)
     except UsageError as fault:
         return Finding("api", str(fault), SETTING_FAULT)
     key, organization, project = target.key, target.organization, target.project
     async with make_client(
-        key, target.base_url, organization, project, PROBE_TIMEOUT_S, target.environ
+        key, target.base_url, organization, project, PROBE_TIMEOUT_S, target.proxy_environ
     ) as client:
         try:
             await probe(client, target.api)

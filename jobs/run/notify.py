@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from askmill.config.proxies import environment, proxy_for
+from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.text import one_line, redact
 from askmill.jobs.store.records import StatusView
 
@@ -35,7 +35,7 @@ def _post(url: str, body: bytes) -> str | None:
     import httpx2  # noqa: PLC0415 -- 100 ms that only this needs
 
     host, headers = urlsplit(url).hostname, {"Content-Type": "application/json"}
-    proxy = proxy_for(url, environment())
+    proxy = proxy_for(url, proxy_environment())
     try:
         with httpx2.Client(
             trust_env=False,

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from askmill.config.proxies import environment, without_proxy
+from askmill.config.proxies import no_proxy_variables, proxy_environment
 from askmill.config.settings import Settings
 from askmill.jobs.display.progress import Progress
 from askmill.jobs.display.status_text import finished_rows
@@ -24,7 +24,7 @@ from askmill.jobs.local import (
     interruptible,
     worker_process,
 )
-from askmill.jobs.model.api_target import check_way
+from askmill.jobs.model.api_target import check_proxy_setting
 from askmill.jobs.model.errors import Interrupted, LocalFault
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results import Plan
@@ -137,8 +137,8 @@ class _Run:
             if existing is not None and existing.finished:
                 view = await store.status(existing.batch.id)
             else:
-                if self._request.target.asked is not None:
-                    self._spec.say(self._request.target.asked)
+                if self._request.target.source_line is not None:
+                    self._spec.say(self._request.target.source_line)
                 supervisor = await self._ensure_worker(store, existing, stack)
                 if self._batch is None:
                     # Another command may have stored the batch while the user was asked.
@@ -166,7 +166,7 @@ class _Run:
             (worker.api, worker.base_url) == (target.api, target.base_url) for worker in workers
         )
         if needs_worker:
-            check_way(target)
+            check_proxy_setting(target)
         if existing is None:
             self._spec.confirm(self._intake)
         supervisor = WorkerSupervisor(
@@ -195,9 +195,9 @@ class _Run:
         """The worker finds its Redis from the same settings as this process."""
         target, concurrency = self._request.target, self._spec.concurrency
         arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
-        variables = target.environment
+        variables = target.worker_environment
         if target.offline:
-            variables |= without_proxy(target.base_url, environment())
+            variables |= no_proxy_variables(target.base_url, proxy_environment())
         return worker_process(self._spec.settings.data_dir, arguments, variables)
 
     async def _watch(self, store: Store, url: str, supervisor: WorkerSupervisor, batch: str) -> StatusView:

@@ -11,15 +11,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import orjson
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
-from askmill.config.address import is_local
+from askmill.config.local_address import is_local
 from askmill.config.settings import Settings
 from askmill.config.text import count_of
 from askmill.jobs.local import EmulatorService, ServiceLease
-from askmill.jobs.model.api_target import NO_CONSENT, Consent, permitted
+from askmill.jobs.model.api_target import NO_CONSENT, Consent, permitted_credentials
 from askmill.jobs.model.errors import Unavailable, UsageError
 from askmill.jobs.model.models import BatchState, JobStatus
-from askmill.jobs.openai_client.client import error_sentence, make_client
-from askmill.jobs.openai_client.uploads import Kind, purge_objects
+from askmill.jobs.openai_client.client import describe_error, make_client
+from askmill.jobs.openai_client.uploads import ObjectKind, purge_objects
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, StatusView
 
@@ -32,8 +32,8 @@ ENDED = frozenset({400, 404, 409, 422})
 """What the APIs answer to the cancelling of a run that has ended or is gone."""
 DISOWNED_AT_ONCE = 200
 """Looked up in every batch by one script."""
-Made = tuple[Kind, str]
-KINDS: dict[str, Kind] = {"assistant": "assistant", "file": "file", "vector_store": "vector_store"}
+Made = tuple[ObjectKind, str]
+KINDS: dict[str, ObjectKind] = {"assistant": "assistant", "file": "file", "vector_store": "vector_store"}
 """What stands in a batch's ledger beside its rows' own."""
 
 
@@ -47,7 +47,7 @@ async def api_of(
     """
     has_key = settings.credentials.key is not None
     if batch.base_url == settings.base_url and (has_key or is_local(batch.base_url)):
-        allowed, _ = permitted(settings, consent)
+        allowed, _ = permitted_credentials(settings, consent)
         key = None if allowed.key is None else allowed.key.get_secret_value()
         async with make_client(key, batch.base_url, allowed.organization, allowed.project) as made:
             yield made
@@ -92,7 +92,7 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
             for thread_id, run_id in runs:
                 group.create_task(end(thread_id, run_id), name=f"cancel {run_id}")
         if faults:
-            raise _still_running(batch, len(faults), error_sentence(faults[0], api_client).rstrip("."))
+            raise _still_running(batch, len(faults), describe_error(faults[0], api_client).rstrip("."))
 
 
 @asynccontextmanager
@@ -205,7 +205,7 @@ async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[Made]
 
 async def _made_by_rows(store: Store, batch: Batch) -> AsyncIterator[Made]:
     """Threads, responses and generated files: a run of the Assistants API goes with its thread."""
-    thread: Kind = "thread" if batch.api == "assistants" else "conversation"
+    thread: ObjectKind = "thread" if batch.api == "assistants" else "conversation"
     uploads, last = {id_ for _, id_ in await store.list_resources(batch.id)}, None
     async for kind, id_ in store.ledger(batch.id):
         if kind == "thread" and id_ != last:

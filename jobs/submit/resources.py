@@ -19,17 +19,17 @@ from typing import Literal
 from openai import AsyncOpenAI
 
 from askmill.jobs.model.errors import UsageError
-from askmill.jobs.model.file_rules import readers, type_fault
+from askmill.jobs.model.file_rules import tools_for_file, type_fault
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import IMAGE, Profile, Resources
 from askmill.jobs.openai_client.uploads import (
     Purpose,
-    content_key,
-    make_vector_store,
-    still_there,
-    store_name,
+    create_vector_store,
+    object_exists,
     upload_file,
+    upload_key,
     vector_store_key,
+    vector_store_name,
 )
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import LeaseLost, ResourceKey
@@ -89,7 +89,7 @@ class Preparation:
         uploads = {}
         for name, (path, purpose) in wanted.items():
             try:
-                content = content_key(path, purpose)
+                content = upload_key(path, purpose)
             except UsageError as fault:
                 faults.append(str(fault))
                 continue
@@ -139,7 +139,7 @@ class Preparation:
 
         async def make() -> str:
             self._say(f"Indexing {len(files)} files …")
-            return await make_vector_store(self._client, files, store_name(profile))
+            return await create_vector_store(self._client, files, vector_store_name(profile))
 
         return await self._found_or_made(
             "vector_store", vector_store_key(str(self._client.base_url), files), make
@@ -157,14 +157,14 @@ class Preparation:
 
         while True:
             found = await single_flight(self._store, wanted, make_here, gone)
-            if found in fresh or await still_there(self._client, kind, found):
+            if found in fresh or await object_exists(self._client, kind, found):
                 return found
             gone.add(found)
 
 
 def _read_by(profile: Profile, tool: str) -> list[str]:
     """The profile's files for one of its tools."""
-    return [path for path in profile.files if tool in readers(path, profile.tools)]
+    return [path for path in profile.files if tool in tools_for_file(path, profile.tools)]
 
 
 def _count_faults(profile: Profile) -> list[str]:

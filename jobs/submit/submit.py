@@ -91,7 +91,7 @@ def identity_of(intake: Intake, order: SubmitRequest) -> str:
         target.api,
         target.address,
         dataclasses.asdict(intake.spec),
-        intake.read_as,
+        intake.dialect,
         order.intake.limit,
         intake.rejected,
     ]
@@ -223,7 +223,7 @@ async def _prepared(store: Store, batch: str, intake: Intake, order: SubmitReque
     target = order.target
     key, organization, project = target.key, target.organization, target.project
     async with make_client(
-        key, target.base_url, organization, project, TIMEOUT_S, target.environ
+        key, target.base_url, organization, project, TIMEOUT_S, target.proxy_environ
     ) as api_client:
         preparation = Preparation(store, batch, api_client, target.api, say)
         resources = await preparation.prepare(order.profile, intake.images, intake.files)
@@ -264,7 +264,7 @@ async def dispatch_first_rows(store: Store, url: str) -> None:
 def refuse_unpriced(order: SubmitRequest, prices: Prices) -> None:
     """Raises UsageError for a budget on a model whose price nobody knows."""
     model = order.profile.model
-    if "budget_usd" in order.limits and prices.of(model) is None:
+    if "budget_usd" in order.limits and prices.price_of(model) is None:
         what = f"The price of {model!r} is not known" if model else "A stored assistant's model is not known"
         raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
 
@@ -279,7 +279,7 @@ def checked(file: str, order: SubmitRequest, settings: Settings) -> Intake:
     prices = Prices.read(settings.prices)
 
     def model_fault(model: str) -> str | None:
-        unknown = prices.of(model) is None
+        unknown = prices.price_of(model) is None
         return f"has no known price, so --budget cannot be kept. {PRICE_ADVICE}" if unknown else None
 
     return check(file, order.intake, model_fault)

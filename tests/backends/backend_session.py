@@ -63,7 +63,7 @@ class BackendSession:
         """The request of a new row's first attempt."""
         self.rows += 1
         resources = fields.get("resources", Resources())
-        assistant_id = await self.backend.ready(profile, resources)
+        assistant_id = await self.backend.ensure_assistant(profile, resources)
         return RunRequest(
             batch=self.batch,
             row=self.rows,
@@ -76,8 +76,8 @@ class BackendSession:
 
     async def start(self, request: RunRequest) -> tuple[str, Run]:
         """Create the thread and the run."""
-        thread_id = await self.backend.make_thread(request)
-        return thread_id, await self.backend.make_run(request, thread_id)
+        thread_id = await self.backend.create_thread(request)
+        return thread_id, await self.backend.create_run(request, thread_id)
 
     async def wait(
         self, request: RunRequest, thread_id: str, run_id: str, until: Callable[[Run], bool] | None = None
@@ -85,7 +85,7 @@ class BackendSession:
         """Poll the run until it has ended or waits for outputs, or until `until` holds."""
 
         async def poll() -> Run | None:
-            run = await self.backend.look(request, thread_id, run_id)
+            run = await self.backend.poll_run(request, thread_id, run_id)
             done = until(run) if until else run.status in ENDED or run.status == "requires_action"
             return run if done else None
 
@@ -102,7 +102,7 @@ class BackendSession:
         """Run a question to its end. Returns the run and its answer."""
         request = await self.new_request(question, profile, **fields)
         thread_id, run = await self.start_and_wait(request)
-        return run, await self.backend.read(request, thread_id, run.id)
+        return run, await self.backend.read_answer(request, thread_id, run.id)
 
     async def until_found(self, look_up: Callable[[], Awaitable[RunLookup]]) -> RunLookup:
         """Repeat a lookup until it finds something."""
@@ -119,7 +119,7 @@ class BackendSession:
         """The next question of the same conversation."""
         self.rows += 1
         return replace(
-            request, row=self.rows, question=question, follow_up=True, after=answer.last_message_id
+            request, row=self.rows, question=question, follow_up=True, after_message_id=answer.last_message_id
         )
 
 

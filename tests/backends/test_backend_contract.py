@@ -23,7 +23,7 @@ async def test_a_question_gets_its_answer(session: BackendSession) -> None:
     request = await session.new_request("What is 17 * 23?")
     thread_id, run = await session.start(request)
     ended = await session.wait(request, thread_id, run.id)
-    answer = await session.backend.read(request, thread_id, run.id)
+    answer = await session.backend.read_answer(request, thread_id, run.id)
     assert ended.status == "completed"
     assert ended.id == run.id
     assert ended.model == "gpt-5-mini"
@@ -89,7 +89,7 @@ async def test_an_incomplete_run_has_its_reason_and_partial_answer(
     """The reason has the same name for both APIs."""
     request = await session.new_request(f"What is 2 + 2? [emulate: incomplete({reason})]", PLAIN)
     thread_id, ended = await session.start_and_wait(request)
-    answer = await session.backend.read(request, thread_id, ended.id)
+    answer = await session.backend.read_answer(request, thread_id, ended.id)
     assert (ended.status, ended.incomplete_reason) == ("incomplete", reason)
     assert answer.text
 
@@ -104,7 +104,7 @@ async def test_function_calls_are_answered(session: BackendSession) -> None:
 
     continued = await session.backend.submit(request, thread_id, waiting.id, (ToolOutput(call.id, "rain"),))
     ended = await session.wait(request, thread_id, continued.id)
-    answer = await session.backend.read(request, thread_id, continued.id)
+    answer = await session.backend.read_answer(request, thread_id, continued.id)
     assert ended.status == "completed"
     assert "rain" in answer.text
     function = next(step for step in answer.steps if step.type == "function")
@@ -132,22 +132,22 @@ async def test_tokens_of_a_run_with_function_calls_are_summed(session: BackendSe
 async def test_a_run_whose_reply_was_lost_is_found(session: BackendSession) -> None:
     """The create was carried out and its reply was lost: the run is recovered from the thread."""
     request = await session.new_request("What is 3 + 4?")
-    thread_id = await session.backend.make_thread(request)
-    assert (await session.backend.find_run(request, thread_id, frozenset())).kind is LookupKind.NOTHING
+    thread_id = await session.backend.create_thread(request)
+    assert (await session.backend.recover_run(request, thread_id, frozenset())).kind is LookupKind.NOTHING
 
     session.set_scenario('[http]\ndrop_after = 1.0\nonly = ["POST /threads/*/runs", "POST /responses"]')
     with pytest.raises(ApiError) as lost:
-        await session.backend.make_run(request, thread_id)
+        await session.backend.create_run(request, thread_id)
     session.set_scenario("")
     assert (lost.value.status, lost.value.sent) == (None, True)
 
-    lookup = await session.until_found(lambda: session.backend.find_run(request, thread_id, frozenset()))
+    lookup = await session.until_found(lambda: session.backend.recover_run(request, thread_id, frozenset()))
     run_id = lookup.run.id if lookup.run else None
     assert lookup.kind is (LookupKind.RUN if run_id else LookupKind.ANSWER)
     assert not lookup.duplicates
     if run_id:
         await session.wait(request, thread_id, run_id)
-    answer = await session.backend.read(request, thread_id, run_id)
+    answer = await session.backend.read_answer(request, thread_id, run_id)
     assert "7" in answer.text
     assert answer.steps
     assert session.stats()["runs_by_job"][f"{session.batch}:{request.row}"] == 1
@@ -156,12 +156,12 @@ async def test_a_run_whose_reply_was_lost_is_found(session: BackendSession) -> N
 async def test_a_create_that_never_arrived_leaves_nothing(session: BackendSession) -> None:
     """The connection broke before the server read the request."""
     request = await session.new_request("What is 3 + 4?")
-    thread_id = await session.backend.make_thread(request)
+    thread_id = await session.backend.create_thread(request)
     session.set_scenario('[http]\ndrop_before = 1.0\nonly = ["POST /threads/*/runs", "POST /responses"]')
     with pytest.raises(ApiError):
-        await session.backend.make_run(request, thread_id)
+        await session.backend.create_run(request, thread_id)
     session.set_scenario("")
-    assert (await session.backend.find_run(request, thread_id, frozenset())).kind is LookupKind.NOTHING
+    assert (await session.backend.recover_run(request, thread_id, frozenset())).kind is LookupKind.NOTHING
 
 
 async def test_a_second_create_is_refused_while_a_run_is_active(session: BackendSession) -> None:
@@ -169,7 +169,7 @@ async def test_a_second_create_is_refused_while_a_run_is_active(session: Backend
     request = await session.new_request("Hello [emulate: stuck]")
     thread_id, run = await session.start(request)
     with pytest.raises(ApiError) as refused:
-        await session.backend.make_run(request, thread_id)
+        await session.backend.create_run(request, thread_id)
     assert refused.value.status == 400
     assert refused.value.code == "conversation_locked" or run.id in refused.value.message
 
@@ -179,7 +179,7 @@ async def test_submitted_outputs_without_a_reply_are_recovered(session: BackendS
     request = await session.new_request(f"Weather? {CALL}", WEATHER)
     thread_id, waiting = await session.start_and_wait(request)
     outputs = (ToolOutput(waiting.tool_calls[0].id, "rain"),)
-    before = await session.backend.find_submitted(request, thread_id, waiting.id)
+    before = await session.backend.recover_submit(request, thread_id, waiting.id)
     assert before.kind is LookupKind.NOTHING
     assert before.run is not None
     assert before.run.tool_calls == waiting.tool_calls
@@ -189,11 +189,11 @@ async def test_submitted_outputs_without_a_reply_are_recovered(session: BackendS
         await session.backend.submit(request, thread_id, waiting.id, outputs)
     session.set_scenario("")
 
-    lookup = await session.until_found(lambda: session.backend.find_submitted(request, thread_id, waiting.id))
+    lookup = await session.until_found(lambda: session.backend.recover_submit(request, thread_id, waiting.id))
     run_id = lookup.run.id if lookup.run else None
     if run_id:
         await session.wait(request, thread_id, run_id)
-    answer = await session.backend.read(request, thread_id, run_id)
+    answer = await session.backend.read_answer(request, thread_id, run_id)
     assert "rain" in answer.text
     assert [step.details["output"] for step in answer.steps if step.type == "function"] == ["rain"]
 
@@ -285,9 +285,9 @@ async def test_runs_carry_our_metadata(session: BackendSession) -> None:
 async def test_a_missing_run_is_a_404(session: BackendSession) -> None:
     """The lifecycle decides how long to wait for it."""
     request = await session.new_request("What is 2 + 2?")
-    thread_id = await session.backend.make_thread(request)
+    thread_id = await session.backend.create_thread(request)
     with pytest.raises(ApiError) as missing:
-        await session.backend.look(
+        await session.backend.poll_run(
             request, thread_id, "run_nowhere" if session.backend.api == "assistants" else "resp_no"
         )
     assert missing.value.status == 404
@@ -298,7 +298,10 @@ async def test_a_rate_limit_has_its_retry_after(session: BackendSession) -> None
     request = await session.new_request("What is 2 + 2?")
     thread_id, run = await session.start(request)
     session.set_scenario("[http]\nrate_429 = 1.0\nretry_after_s = 3.0")
-    for call in (session.backend.look(request, thread_id, run.id), session.backend.make_thread(request)):
+    for call in (
+        session.backend.poll_run(request, thread_id, run.id),
+        session.backend.create_thread(request),
+    ):
         with pytest.raises(ApiError) as limited:
             await call
         assert (limited.value.status, limited.value.retry_after_s) == (429, 3.0)

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.openai_client.client import make_client, probe
-from askmill.jobs.openai_client.uploads import make_vector_store, purge_objects
+from askmill.jobs.openai_client.uploads import create_vector_store, purge_objects
 from tests.backends.stub_server import stub_server
 
 
@@ -52,7 +52,7 @@ async def test_a_file_that_cannot_be_indexed_is_named() -> None:
     }
     async with stub_server(routes) as (server, url), make_client("k", url) as client:
         with pytest.raises(UsageError, match=r"(?s)1 of 2 files.*noise\.bin: unsupported_file: bin"):
-            await make_vector_store(client, {"file-1": "good.txt", "file-2": "noise.bin"}, "askmill b_1")
+            await create_vector_store(client, {"file-1": "good.txt", "file-2": "noise.bin"}, "askmill b_1")
     names = server.request_names
     assert names.count("GET /vector_stores/vs_1") == 3
     assert names[-1] == "DELETE /vector_stores/vs_1"
@@ -99,4 +99,4 @@ async def test_doctor_and_uploads_recognise_money_and_model_errors(
             await probe(client, "assistants")
         if advice == "Add credit":
             with pytest.raises(ApiUnavailable, match=advice):
-                await make_vector_store(client, {"file-1": "a.txt"}, "askmill b_1")
+                await create_vector_store(client, {"file-1": "a.txt"}, "askmill b_1")

@@ -20,7 +20,7 @@ async def test_ignored_filters_and_order_are_corrected() -> None:
         {"id": "2", "role": "assistant", "run_id": "6", "created_at": 20, "content": "old"},
     ]
     async with stub_backend({"GET /threads/t/messages": {"data": messages}}) as (backend, _):
-        answer = await backend.read(run_request(), "t", "7")
+        answer = await backend.read_answer(run_request(), "t", "7")
     assert answer.text == "first\n\nsecond"
     assert answer.last_message_id == "5"
 
@@ -33,14 +33,14 @@ async def test_messages_without_run_ids_follow_the_last_question() -> None:
         {"id": "3", "role": "assistant", "run_id": None, "content": "because", "created_at": 30},
     ]
     async with stub_backend({"GET /threads/t/messages": {"data": messages}}) as (backend, _):
-        assert (await backend.read(run_request(), "t", "7")).text == "because"
+        assert (await backend.read_answer(run_request(), "t", "7")).text == "because"
 
 
 async def test_a_missing_step_list_keeps_the_answer() -> None:
     """404 on the steps: no steps, no error."""
     messages = [{"id": "3", "role": "assistant", "run_id": "7", "content": "because"}]
     async with stub_backend({"GET /threads/t/messages": {"data": messages}}) as (backend, server):
-        answer = await backend.read(run_request(), "t", "7")
+        answer = await backend.read_answer(run_request(), "t", "7")
     assert (answer.text, answer.steps) == ("because", ())
     assert "GET /threads/t/runs/7/steps" in server.request_names
 
@@ -57,7 +57,7 @@ async def test_all_pages_are_read() -> None:
         return {"data": messages, "has_more": True}
 
     async with stub_backend({"GET /threads/t/messages": page}) as (backend, _):
-        answer = await backend.read(run_request(), "t", "7")
+        answer = await backend.read_answer(run_request(), "t", "7")
     assert answer.messages == 250
     assert answer.text.startswith("m1\n\nm2")
 
@@ -67,7 +67,7 @@ async def test_a_server_without_cursors_is_read_once() -> None:
     messages = [{"id": "3", "role": "assistant", "run_id": "7", "content": "because"}]
     routes = {"GET /threads/t/messages": {"data": messages, "has_more": True}}
     async with stub_backend(routes) as (backend, _):
-        assert (await backend.read(run_request(), "t", "7")).text == "because"
+        assert (await backend.read_answer(run_request(), "t", "7")).text == "because"
 
 
 async def test_a_step_of_several_tool_calls_is_several_steps() -> None:
@@ -93,7 +93,7 @@ async def test_a_step_of_several_tool_calls_is_several_steps() -> None:
         "GET /threads/t/runs/7/steps": {"data": [step, failed]},
     }
     async with stub_backend(routes) as (backend, _):
-        steps = (await backend.read(run_request(), "t", "7")).steps
+        steps = (await backend.read_answer(run_request(), "t", "7")).steps
     assert [step.type for step in steps] == ["code_interpreter", "function", "other", "other"]
     assert [step.usage for step in steps] == [Usage(10, 4), Usage(), Usage(), Usage()]
     assert (steps[0].started_at, steps[0].finished_at) == (5, 6)
@@ -110,8 +110,8 @@ async def test_without_metadata_an_unknown_run_is_ours() -> None:
         {"id": "d", "status": "expired", "created_at": 4},
     ]
     async with stub_backend({"GET /threads/t/runs": {"data": runs}}) as (backend, _):
-        lookup = await backend.find_run(run_request(), "t", frozenset({"a"}))
-        nothing = await backend.find_run(run_request(), "t", frozenset({"a", "b", "c", "d"}))
+        lookup = await backend.recover_run(run_request(), "t", frozenset({"a"}))
+        nothing = await backend.recover_run(run_request(), "t", frozenset({"a", "b", "c", "d"}))
     assert lookup.kind is LookupKind.RUN
     assert lookup.run is not None
     assert lookup.run.id == "c"
@@ -123,8 +123,8 @@ async def test_without_metadata_no_run_older_than_an_earlier_one_is_ours() -> No
     """A long conversation stores only its last runs: those before them on the thread are older."""
     runs = [{"id": name, "status": "completed", "created_at": at} for at, name in enumerate("abcdef")]
     async with stub_backend({"GET /threads/t/runs": {"data": runs[::-1]}}) as (backend, _):
-        nothing = await backend.find_run(run_request(), "t", frozenset("def"))
-        lookup = await backend.find_run(run_request(), "t", frozenset("de"))
+        nothing = await backend.recover_run(run_request(), "t", frozenset("def"))
+        lookup = await backend.recover_run(run_request(), "t", frozenset("de"))
     assert nothing.kind is LookupKind.NOTHING
     assert lookup.run is not None
     assert lookup.run.id == "f"
@@ -134,7 +134,7 @@ async def test_without_metadata_no_run_older_than_an_earlier_one_is_ours() -> No
 async def test_a_server_without_a_list_of_runs_finds_nothing(status: int) -> None:
     """The list counts as incomplete, so a create without a reply stays unconfirmed."""
     async with stub_backend({"GET /threads/t/runs": (status, {"error": "no such method"})}) as (backend, _):
-        lookup = await backend.find_run(run_request(), "t", frozenset())
+        lookup = await backend.recover_run(run_request(), "t", frozenset())
     assert (lookup.kind, lookup.complete_list) == (LookupKind.NOTHING, False)
 
 
@@ -143,7 +143,7 @@ async def test_a_failed_list_of_runs_raises_its_error(status: int) -> None:
     """Missing, refused or broken: the lifecycle decides what follows."""
     async with stub_backend({"GET /threads/t/runs": (status, {"error": "no"})}) as (backend, _):
         with pytest.raises(ApiError) as error:
-            await backend.find_run(run_request(), "t", frozenset())
+            await backend.recover_run(run_request(), "t", frozenset())
     assert error.value.status == status
 
 
@@ -155,8 +155,8 @@ async def test_another_attempts_run_is_not_ours() -> None:
         {"id": "b", "status": "in_progress", "metadata": {**metadata, "askmill_attempt": 2}},
     ]
     async with stub_backend({"GET /threads/t/runs": {"data": runs}}) as (backend, _):
-        lookup = await backend.find_run(run_request(attempt=2), "t", frozenset())
-        third = await backend.find_run(run_request(attempt=3), "t", frozenset())
+        lookup = await backend.recover_run(run_request(attempt=2), "t", frozenset())
+        third = await backend.recover_run(run_request(attempt=3), "t", frozenset())
     assert lookup.run is not None
     assert (lookup.run.id, lookup.duplicates) == ("b", ())
     assert third.kind is LookupKind.NOTHING
@@ -178,7 +178,7 @@ async def test_a_cancel_that_conflicts_reads_the_run() -> None:
 async def test_instructions_are_always_sent_to_an_assistant() -> None:
     """Some servers fail without them. Other unset fields are not sent."""
     async with stub_backend({"POST /assistants": {"id": "1"}}) as (backend, server):
-        assert await backend.ready(PROFILE, Resources()) == "1"
+        assert await backend.ensure_assistant(PROFILE, Resources()) == "1"
     body = server.body_of("POST /assistants")
     assert body["instructions"] == ""
     assert set(body) == {"model", "instructions", "tools", "metadata"}
@@ -188,9 +188,9 @@ async def test_a_stored_assistant_must_exist() -> None:
     """An unknown one is an error before the first row runs."""
     stored = PROFILE.model_copy(update={"assistant_id": "asst_7"})
     async with stub_backend({"GET /assistants/asst_7": {"id": "asst_7"}}) as (backend, _):
-        assert await backend.ready(stored, Resources()) == "asst_7"
+        assert await backend.ensure_assistant(stored, Resources()) == "asst_7"
         with pytest.raises(ApiError) as missing:
-            await backend.ready(stored.model_copy(update={"assistant_id": "asst_8"}), Resources())
+            await backend.ensure_assistant(stored.model_copy(update={"assistant_id": "asst_8"}), Resources())
     assert missing.value.status == 404
 
 
@@ -198,9 +198,9 @@ async def test_reads_carry_the_headers_of_creates() -> None:
     """Key, beta header, the SDK's own headers and the base URL's query."""
     routes = {"POST /threads": {"id": "t"}, "GET /threads/t/runs/7": {"status": "queued"}}
     async with stub_backend(routes, query="?api-version=v1") as (backend, server):
-        await backend.make_thread(run_request())
+        await backend.create_thread(run_request())
         created = server.headers
-        await backend.look(run_request(), "t", "7")
+        await backend.poll_run(run_request(), "t", "7")
         polled = server.headers
     assert server.queries == [{"api-version": "v1"}, {"api-version": "v1"}]
     for headers in (created, polled):
@@ -216,11 +216,11 @@ async def test_the_idempotency_key_identifies_the_attempt() -> None:
     routes = {"POST /responses": {"id": "resp_1", "status": "queued"}}
     keys = []
     async with stub_backend(routes, "responses") as (backend, server):
-        await backend.make_run(run_request(), "conv_1")
+        await backend.create_run(run_request(), "conv_1")
         keys.append(server.headers["Idempotency-Key"])
-        await backend.make_run(run_request(), "conv_1")
+        await backend.create_run(run_request(), "conv_1")
         keys.append(server.headers["Idempotency-Key"])
-        await backend.make_run(run_request(attempt=2), "conv_1")
+        await backend.create_run(run_request(attempt=2), "conv_1")
         keys.append(server.headers["Idempotency-Key"])
         server.routes["GET /responses/resp_1"] = {"id": "resp_1", "status": "completed"}
         await backend.submit(run_request(), "conv_1", "resp_1", (ToolOutput("call_1", "x"),))

@@ -9,7 +9,7 @@ from openai import AsyncOpenAI
 from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.client import make_client, probe
-from askmill.jobs.openai_client.uploads import content_key, make_vector_store, purge_objects, upload_file
+from askmill.jobs.openai_client.uploads import create_vector_store, purge_objects, upload_file, upload_key
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.backend_session import KEY, TUTOR, BackendSession
 
@@ -34,7 +34,7 @@ async def test_answers_cite_the_files_they_were_found_in(
 ) -> None:
     """file_search: no markers, `[1]` in the text, the file's name at the end and in `citations`."""
     file_id = await upload_file(client, notes, "assistants")
-    store = await make_vector_store(client, {file_id: "notes.txt"}, "askmill b_test")
+    store = await create_vector_store(client, {file_id: "notes.txt"}, "askmill b_test")
     resources = Resources(vector_store_id=store)
     run, answer = await session.answer("Where does the heron nest?", READER, resources=resources)
     assert run.status == "completed"
@@ -55,7 +55,7 @@ async def test_a_generated_file_is_named_and_can_be_downloaded(session: BackendS
     (file,) = answer.files
     assert file["name"] == "answer.csv"
     assert "sandbox:" not in answer.text
-    content = await session.backend.fetch_file(file)
+    content = await session.backend.download_file(file)
     assert content.startswith(b"answer")
 
 
@@ -63,12 +63,12 @@ async def test_a_download_stops_at_the_size_limit(session: BackendSession) -> No
     """The error says how large the file is."""
     _, answer = await session.answer("What is 6 * 7? [emulate: completed(file)]")
     (file,) = answer.files
-    content = await session.backend.fetch_file(file)
-    assert await session.backend.fetch_file(file, len(content)) == content
+    content = await session.backend.download_file(file)
+    assert await session.backend.download_file(file, len(content)) == content
     with pytest.raises(ApiError, match=f"too_large: {len(content)} bytes"):
-        await session.backend.fetch_file(file, len(content) - 1)
+        await session.backend.download_file(file, len(content) - 1)
     with pytest.raises(ApiError) as missing:
-        await session.backend.fetch_file({**file, "file_id": "file-nowhere"})
+        await session.backend.download_file({**file, "file_id": "file-nowhere"})
     assert missing.value.status == 404
 
 
@@ -76,7 +76,7 @@ async def test_an_image_is_a_generated_file(session: BackendSession) -> None:
     """An image that code drew."""
     _, answer = await session.answer("Draw [emulate: completed(image)]")
     (file,) = answer.files
-    assert (await session.backend.fetch_file(file)).startswith(b"\x89PNG")
+    assert (await session.backend.download_file(file)).startswith(b"\x89PNG")
 
 
 async def test_a_row_may_have_a_file_and_an_image(
@@ -102,13 +102,13 @@ def test_an_upload_is_identified_by_its_content(notes: Path, tmp_path: Path) -> 
     """The file's name does not matter. A file that the API would refuse is refused before the upload."""
     copy = tmp_path / "copy.md"
     copy.write_bytes(notes.read_bytes())
-    assert content_key(notes, "assistants") == content_key(copy, "assistants")
-    assert content_key(notes, "assistants") != content_key(notes, "vision")
+    assert upload_key(notes, "assistants") == upload_key(copy, "assistants")
+    assert upload_key(notes, "assistants") != upload_key(notes, "vision")
     empty = tmp_path / "empty.txt"
     empty.touch()
     for path, word in ((empty, "empty"), (tmp_path / "missing.txt", "no such file")):
         with pytest.raises(UsageError, match=word):
-            content_key(path, "assistants")
+            upload_key(path, "assistants")
 
 
 async def test_purge_deletes_everything_and_ignores_missing_objects(
@@ -118,7 +118,7 @@ async def test_purge_deletes_everything_and_ignores_missing_objects(
     request = await session.new_request("What is 2 + 2?")
     thread_id, run = await session.start_and_wait(request)
     file_id = await upload_file(client, notes, "assistants")
-    store = await make_vector_store(client, {file_id: "notes.txt"}, "askmill b_test")
+    store = await create_vector_store(client, {file_id: "notes.txt"}, "askmill b_test")
     objects = [("file", file_id), ("vector_store", store)]
     if session.backend.api == "assistants":
         objects += [("thread", thread_id), ("assistant", request.assistant_id)]

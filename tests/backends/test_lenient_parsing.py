@@ -22,7 +22,7 @@ async def test_only_a_runs_status_is_required() -> None:
         }
     }
     async with stub_backend(routes) as (backend, _):
-        run = await backend.look(run_request(), "t", "7")
+        run = await backend.poll_run(run_request(), "t", "7")
     assert (run.id, run.status, run.error_code, run.error_message) == ("7", "failed", "llama_tired", None)
     assert run.usage == Usage()
     assert (run.created_at, run.expires_at, run.model) == (None, None, None)
@@ -35,7 +35,7 @@ async def test_a_run_without_status_is_a_bad_reply(reply: dict[str, str], api: A
     routes = {"GET /threads/t/runs/7": reply, "GET /responses/7": reply}
     async with stub_backend(routes, api) as (backend, _):
         with pytest.raises(ApiError) as error:
-            await backend.look(run_request(), "t", "7")
+            await backend.poll_run(run_request(), "t", "7")
     assert (error.value.status, error.value.code) == (200, "bad_reply")
 
 
@@ -52,7 +52,7 @@ async def test_invalid_text_is_repaired(body: bytes, text: str) -> None:
     """Half an emoji, escaped or not, or bytes that are not UTF-8: the rest is read and can be stored."""
     reply = web.Response(body=body, content_type="application/json")
     async with stub_backend({"GET /threads/t/runs/7": lambda _: reply}) as (backend, _):
-        assert (await backend.look(run_request(), "t", "7")).status == text
+        assert (await backend.poll_run(run_request(), "t", "7")).status == text
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"id": NaN}', b"[" * 5000, b"", b"\xff"])
@@ -61,7 +61,7 @@ async def test_invalid_json_is_a_bad_reply(body: bytes) -> None:
     reply = web.Response(body=body, content_type="application/json")
     async with stub_backend({"GET /threads/t/runs/7": lambda _: reply}) as (backend, _):
         with pytest.raises(ApiError) as error:
-            await backend.look(run_request(), "t", "7")
+            await backend.poll_run(run_request(), "t", "7")
     assert error.value.code == "bad_reply"
 
 
@@ -83,8 +83,8 @@ async def test_any_id_and_any_arguments_are_accepted() -> None:
         "POST /threads/my thread/1/runs/42/submit_tool_outputs": continued,
     }
     async with stub_backend(routes) as (backend, server):
-        thread_id = await backend.make_thread(run_request())
-        run = await backend.make_run(run_request(), thread_id)
+        thread_id = await backend.create_thread(run_request())
+        run = await backend.create_run(run_request(), thread_id)
         assert [(call.id, call.name, call.arguments) for call in run.tool_calls] == [
             ("1", "f", '{"a":1}'),
             ("c2", "g", "{}"),
@@ -107,7 +107,7 @@ async def test_the_poll_hint_is_read_each_time() -> None:
         return web.json_response({"status": "queued"}, headers={"openai-poll-after-ms": next(hints)})
 
     async with stub_backend({"GET /threads/t/runs/7": hinted}) as (backend, _):
-        hints_s = [(await backend.look(run_request(), "t", "7")).poll_after_s for _ in range(4)]
+        hints_s = [(await backend.poll_run(run_request(), "t", "7")).poll_after_s for _ in range(4)]
     assert hints_s == [1.5, 0.2, None, None]
 
 
@@ -118,7 +118,7 @@ async def test_an_error_under_status_200_has_its_message_and_code(api: Api) -> N
     spent = {"error": {"message": "Insufficient credits", "code": 402}}
     async with stub_backend({path: spent}, api) as (backend, _):
         with pytest.raises(ApiError) as error:
-            await backend.make_run(run_request(), "t_1")
+            await backend.create_run(run_request(), "t_1")
     assert (error.value.status, error.value.message) == (402, "Insufficient credits")
 
 
@@ -148,7 +148,7 @@ async def test_tokens_are_whole_numbers_or_unknown(value: Any, parsed: int | Non
         ("responses", "GET /responses/7", response),
     ):
         async with stub_backend({route: reply}, api) as (backend, _):
-            assert (await backend.look(run_request(), "t", "7")).usage == Usage(parsed, parsed)
+            assert (await backend.poll_run(run_request(), "t", "7")).usage == Usage(parsed, parsed)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ async def test_times_are_seconds_or_unknown(value: Any, parsed: float | None) ->
     run = {"id": "7", "status": "completed", "model": 7, **dict.fromkeys(names, value)}
     for api, route in (("assistants", "GET /threads/t/runs/7"), ("responses", "GET /responses/7")):
         async with stub_backend({route: run}, api) as (backend, _):
-            polled = await backend.look(run_request(), "t", "7")
+            polled = await backend.poll_run(run_request(), "t", "7")
         assert (polled.created_at, polled.finished_at, polled.model) == (parsed, parsed, "7")
 
 
@@ -171,4 +171,4 @@ async def test_an_invalid_poll_hint_is_ignored(hint: str) -> None:
     """It could otherwise stop the polling of a run."""
     reply = web.json_response({"id": "7", "status": "queued"}, headers={"openai-poll-after-ms": hint})
     async with stub_backend({"GET /responses/7": reply}, "responses") as (backend, _):
-        assert (await backend.look(run_request(), "t", "7")).poll_after_s is None
+        assert (await backend.poll_run(run_request(), "t", "7")).poll_after_s is None

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 
 from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.openai_client.client import make_client, redact_api_text
-from askmill.worker.backends.errors import fault_of_reply, retry_after_s
+from askmill.worker.backends.errors import error_from_reply, retry_after_s
 from askmill.worker.backends.http import HttpClient
 from askmill.worker.lifecycle.api_types import ApiError
 
@@ -257,8 +257,8 @@ def test_retry_after_may_be_a_date():
 def test_reset_headers_count_only_for_a_429():
     """OpenAI sends them with every reply."""
     headers = {"x-ratelimit-reset-requests": "6m0s"}
-    assert fault_of_reply(400, headers, b"").retry_after_s is None
-    assert fault_of_reply(429, headers, b"").retry_after_s == 360.0
+    assert error_from_reply(400, headers, b"").retry_after_s is None
+    assert error_from_reply(429, headers, b"").retry_after_s == 360.0
 
 
 @pytest.mark.parametrize(
@@ -278,5 +278,5 @@ def test_reset_headers_count_only_for_a_429():
 )
 def test_every_form_of_error_is_read(body, code, message):
     """OpenAI's error object, the forms of other servers, and text that is not JSON."""
-    error = fault_of_reply(500, {}, body)
+    error = error_from_reply(500, {}, body)
     assert (error.status, error.code, error.message) == (500, code, message)

@@ -11,7 +11,7 @@ from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.client import make_client, probe
-from askmill.jobs.openai_client.uploads import purge_objects, still_there, upload_file
+from askmill.jobs.openai_client.uploads import object_exists, purge_objects, upload_file
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.backend_session import KEY, open_session
 from tests.helpers.recording_server import RecordingServer, basic_auth
@@ -56,7 +56,7 @@ async def send_every_request(url: str, api: Api, folder: Path) -> None:
     try:
         run, answer = await session.answer("Say hello. [emulate: completed(file)]")
         assert run.status == "completed"
-        assert await session.backend.fetch_file(answer.files[0])
+        assert await session.backend.download_file(answer.files[0])
     finally:
         await session.backend.close()
     notes = folder / "notes.txt"
@@ -64,7 +64,7 @@ async def send_every_request(url: str, api: Api, folder: Path) -> None:
     async with make_client(KEY, url) as client:
         await probe(client, api)
         file_id = await upload_file(client, notes, "assistants")
-        assert await still_there(client, "file", file_id)
+        assert await object_exists(client, "file", file_id)
         assert (await purge_objects(client, [("file", file_id)])).faults == []
 
 
@@ -182,7 +182,7 @@ async def create(url: str, api: Api) -> None:
     session = open_session(url, api)
     try:
         await session.new_request("Why?")
-        await session.backend.make_thread(await session.new_request("Why?"))
+        await session.backend.create_thread(await session.new_request("Why?"))
     finally:
         await session.backend.close()
 
@@ -190,7 +190,7 @@ async def create(url: str, api: Api) -> None:
 async def read(url: str, api: Api) -> None:
     session = open_session(url, api)
     try:
-        await session.backend.fetch_file({"file_id": "file-1"})
+        await session.backend.download_file({"file_id": "file-1"})
     finally:
         await session.backend.close()
 

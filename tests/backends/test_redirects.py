@@ -8,7 +8,7 @@ import pytest
 from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.client import make_client, probe
-from askmill.jobs.openai_client.uploads import purge_objects, still_there, upload_file
+from askmill.jobs.openai_client.uploads import object_exists, purge_objects, upload_file
 from askmill.worker.backends.base import Backend
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.retry import ErrorClass, RequestKind, classify
@@ -93,7 +93,7 @@ async def test_what_to_set_after_a_redirect(location: str, advice: str) -> None:
         backend_at(f"{url}?api-version=7") as backend,
     ):
         with pytest.raises(ApiError) as error:
-            await backend.make_thread(run_request())
+            await backend.create_thread(run_request())
     here = url.removeprefix("http://").removesuffix("/v1")
     assert error.value.message.endswith(advice.replace("HERE", here))
     assert "word" not in str(error.value)
@@ -109,7 +109,7 @@ async def test_uploads_and_deletions_follow_no_redirect(tmp_path: Path) -> None:
             with pytest.raises(ApiUnavailable, match=f"POST is redirected .307. to {other_url}/files"):
                 await upload_file(client, notes, "assistants")
             with pytest.raises(ApiUnavailable, match=f"GET is redirected .307. to {other_url}/files/file-1"):
-                await still_there(client, "file", "file-1")
+                await object_exists(client, "file", "file-1")
             report = await purge_objects(client, [("file", "file-1"), ("conversation", "conv_1")])
     assert other.requests == []
     assert report.deleted == 0

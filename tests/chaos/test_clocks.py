@@ -112,7 +112,7 @@ async def test_redis_clock_may_be_set_during_a_run(tmp_path: Path, ahead_s: floa
         log = "".join(worker.log.read_text() for worker in workers)
         assert log.count("redis.clock_stepped") == 2
         assert "worker.dead" not in log
-        assert "worker.swept" not in log
+        assert "worker.declared_dead" not in log
         await assert_each_paid_once(stack, batch, status, rows)
         await assert_durations(stack, batch, started_s)
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.chaos.embedded import SERVERS, kill_everything, pid_of, stats, stats_after_end
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.support import wait_until
 
 ROWS = 60
@@ -24,7 +24,7 @@ LIMIT_S = 240
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Terminal:
+def user(tmp_path: Path) -> CommandLine:
     """A file of questions whose runs take half a second to two."""
     user = terminal(tmp_path, offline=True)
     seconds = [0.5 + 1.5 * row / ROWS for row in range(1, ROWS + 1)]
@@ -36,7 +36,7 @@ def user(tmp_path: Path) -> Terminal:
 
 
 @pytest.fixture
-def running(user: Terminal) -> Iterator["subprocess.Popen[str]"]:
+def running(user: CommandLine) -> Iterator["subprocess.Popen[str]"]:
     """`askmill run`, a few rows at a time, so that it lasts; killed if the test does not see its end."""
     process = user.start("run", "questions.csv", "--concurrency", "8")
     yield process
@@ -47,11 +47,11 @@ def running(user: Terminal) -> Iterator["subprocess.Popen[str]"]:
     process.communicate()
 
 
-def _wait_for_runs(user: Terminal, count: int) -> None:
+def _wait_for_runs(user: CommandLine, count: int) -> None:
     wait_until(lambda: stats(user).get("runs_created", 0) >= count, f"{count} runs are created", 60)
 
 
-def _kill(user: Terminal, servers: Sequence[str]) -> None:
+def _kill(user: CommandLine, servers: Sequence[str]) -> None:
     """kill -9, and wait until each is there again, as another process."""
     killed = {server: pid_of(user, server) for server in servers}
     for pid in killed.values():
@@ -62,7 +62,7 @@ def _kill(user: Terminal, servers: Sequence[str]) -> None:
         )
 
 
-def _assert_complete(user: Terminal) -> None:
+def _assert_complete(user: CommandLine) -> None:
     """Every row is there once, in order, with the right answer, and was paid for once."""
     with (user.folder / "questions.answers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -78,7 +78,7 @@ def _assert_complete(user: Terminal) -> None:
 @pytest.mark.timeout(LIMIT_S + 60)
 @pytest.mark.parametrize("servers", [("emulator",), ("redis",), SERVERS], ids=" and ".join)
 def test_killed_servers_restart_during_a_run(
-    user: Terminal, running: "subprocess.Popen[str]", servers: Sequence[str]
+    user: CommandLine, running: "subprocess.Popen[str]", servers: Sequence[str]
 ) -> None:
     """Twice with runs in flight: the command exits 0, shows no traceback and pays for nothing twice."""
     for runs in (10, 35):
@@ -94,7 +94,7 @@ def test_killed_servers_restart_during_a_run(
 
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_everything_killed_at_once_resumes_with_the_same_command(
-    user: Terminal, running: "subprocess.Popen[str]"
+    user: CommandLine, running: "subprocess.Popen[str]"
 ) -> None:
     """Command, worker, supervisors, Redis and emulator: the same runs are followed to their end."""
     _wait_for_runs(user, 20)

@@ -112,7 +112,7 @@ async def test_no_message_ends_a_worker_or_costs_a_row(tmp_path: Path, busy: boo
         assert any("message.dropped" in line and reason in line for line in log.splitlines()), reason
     dropped = [line for line in log.splitlines() if "message.dropped" in line]
     assert max(len(line) for line in dropped) < 1000
-    assert "worker.fault" not in log
+    assert "worker.loop_failed" not in log
     assert "job.crashed" not in log
 
 
@@ -127,7 +127,9 @@ async def test_what_a_loop_reads_from_redis_does_not_end_the_worker(tmp_path: Pa
         client.zadd(keys.FED, {b"\xff\xff": 1})
         worker = stack.worker(SLOTS, QUICK)
         batch = await stack.submit(questions_lasting(0.2, 4))
-        wait_until(lambda: worker.log.read_text().count("worker.fault") > 1, "two sweeps have failed", 30)
+        wait_until(
+            lambda: worker.log.read_text().count("worker.loop_failed") > 1, "two sweeps have failed", 30
+        )
         status = await stack.wait_for(batch)
 
         assert worker.alive

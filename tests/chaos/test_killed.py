@@ -94,7 +94,7 @@ async def test_a_frozen_worker_neither_overwrites_nor_pays_twice(tmp_path: Path,
         frozen.thaw()
         later_batch = await stack.submit(questions_lasting(0.2, 40))
         await stack.wait_for(later_batch, timeout_s=60)
-        wait_until(lambda: "worker.swept" in frozen.log.read_text(), "it has rejoined")
+        wait_until(lambda: "worker.declared_dead" in frozen.log.read_text(), "it has rejoined")
         status = await stack.status(batch)
 
         assert status.counts.by_status[JobStatus.COMPLETED] == 40

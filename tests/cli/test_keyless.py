@@ -15,7 +15,7 @@ import redis
 
 from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.model.models import Api
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.helpers.local_commands import processes_in
 from tests.helpers.recording_server import RecordingServer
 from tests.stack import Stack
@@ -45,14 +45,14 @@ COMMANDS = {
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Terminal:
+def user(tmp_path: Path) -> CommandLine:
     user = terminal(tmp_path)
     user.write("q.csv", "question", "What is 6 * 7?", "What is 1 + 1?")
     user.write("notes.txt", "Iron is a metal.")
     return user
 
 
-def _run_program(user: Terminal, argv: list[str]) -> "subprocess.CompletedProcess[str]":
+def _run_program(user: CommandLine, argv: list[str]) -> "subprocess.CompletedProcess[str]":
     """Run a program as the user, to its end."""
     if argv[0] == "askmill":
         return user.askmill(*argv[1:], given="What is 2 + 3?\n")
@@ -63,7 +63,7 @@ def _run_program(user: Terminal, argv: list[str]) -> "subprocess.CompletedProces
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_without_key_address_or_offline_no_request_is_sent(
-    user: Terminal, tmp_path: Path, redis_url: str, name: str
+    user: CommandLine, tmp_path: Path, redis_url: str, name: str
 ) -> None:
     """Exit code 2 with the three remedies; no process is started, no file written, nothing stored in Redis."""
     before = sorted(user.folder.iterdir())
@@ -87,7 +87,7 @@ def test_without_key_address_or_offline_no_request_is_sent(
         assert client.dbsize() == 0
 
 
-def test_celery_starts_no_worker_without_a_key(user: Terminal) -> None:
+def test_celery_starts_no_worker_without_a_key(user: CommandLine) -> None:
     """`celery -A askmill.worker.celery.celery_app worker` refuses with the same message."""
     command = [
         str(Path(sys.executable).with_name("celery")),
@@ -103,7 +103,7 @@ def test_celery_starts_no_worker_without_a_key(user: Terminal) -> None:
     assert [word for word in REMEDIES if word not in refused.stderr] == []
 
 
-def test_commands_without_requests_need_no_key(user: Terminal) -> None:
+def test_commands_without_requests_need_no_key(user: CommandLine) -> None:
     """`estimate` prices the default model, `list` and `status` work, `doctor` names the fault."""
     estimate = user.askmill("estimate", "q.csv")
     listed = user.askmill("list")
@@ -119,7 +119,7 @@ def test_commands_without_requests_need_no_key(user: Terminal) -> None:
     assert [word for word in REMEDIES if word not in doctor.stdout] == []
 
 
-def test_offline_the_emulator_answers_though_a_key_is_set(user: Terminal) -> None:
+def test_offline_the_emulator_answers_though_a_key_is_set(user: CommandLine) -> None:
     """`model` is `askmill-emulator` in every row, whatever the options name, and no cost is shown anywhere.
 
     The configured address gets no request, and the batch is the same whatever model is named.
@@ -154,7 +154,7 @@ def test_offline_the_emulator_answers_though_a_key_is_set(user: Terminal) -> Non
     assert "ignored" in again.stderr
 
 
-def test_the_library_says_that_the_emulator_answered(user: Terminal) -> None:
+def test_the_library_says_that_the_emulator_answered(user: CommandLine) -> None:
     """`Row.model`, `Row.cost_usd` and `Status.cost_usd`, also with a key, a model and a budget."""
     program = """
         import askmill
@@ -168,7 +168,7 @@ def test_the_library_says_that_the_emulator_answered(user: Terminal) -> None:
     assert done.stdout == "6*7 = 42. askmill-emulator None None\n", done.stderr
 
 
-def test_chat_offline_names_the_emulator(user: Terminal) -> None:
+def test_chat_offline_names_the_emulator(user: CommandLine) -> None:
     """Even if a key is set; a message says that --model is ignored."""
     with_key = user.with_settings(OPENAI_API_KEY="any")
 
@@ -180,7 +180,7 @@ def test_chat_offline_names_the_emulator(user: Terminal) -> None:
     assert "--model is ignored" in done.stderr
 
 
-def test_a_key_sent_in_plain_text_over_a_network_gives_a_warning(user: Terminal) -> None:
+def test_a_key_sent_in_plain_text_over_a_network_gives_a_warning(user: CommandLine) -> None:
     """One line on stderr; none for this machine, for an encrypted connection or without a key."""
     warning, address = "without encryption", "http://192.168.178.20:8000/v1"
 
@@ -197,15 +197,17 @@ def test_a_key_sent_in_plain_text_over_a_network_gives_a_warning(user: Terminal)
 
 
 @pytest.mark.parametrize("api", ["assistants", "responses"])
-def test_a_local_server_without_a_key_gets_no_authorization(user: Terminal, tmp_path: Path, api: Api) -> None:
+def test_a_local_server_without_a_key_gets_no_authorization(
+    user: CommandLine, tmp_path: Path, api: Api
+) -> None:
     """None of the uploads, creates, polls, lists and deletions of `run`, `chat` and `purge` has the header.
 
     The requests name the model of the settings, and so do the rows.
     """
-    (tmp_path / "mill").mkdir()
-    with Stack(tmp_path / "mill", api=api) as mill, RecordingServer(upstream=mill.base_url) as server:
+    (tmp_path / "stack").mkdir()
+    with Stack(tmp_path / "stack", api=api) as stack, RecordingServer(upstream=stack.base_url) as server:
         settings = {"OPENAI_BASE_URL": server.base_url, "ASKMILL_API": api, **AMBIENT}
-        keyless = user.with_settings(ASKMILL_REDIS_URL=mill.redis_url, **settings)
+        keyless = user.with_settings(ASKMILL_REDIS_URL=stack.redis_url, **settings)
 
         done = keyless.askmill("run", "q.csv", "--tool", "file_search", "--file", "notes.txt", "-o", "-")
         chat = keyless.askmill("chat", given="What is 2 + 3?\nexit\n")

@@ -19,7 +19,7 @@ from askmill.jobs.model import models
 from askmill.jobs.results.columns import FIELDS
 from askmill.options import FLAGS, Options, to_argv
 from askmill.types import BatchState, RowStatus
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.stack import Stack
 from tests.support import wait_until
 
@@ -29,7 +29,7 @@ OWNER_CHECK = "assert {config.OWNER, jobs.OWNER, worker.OWNER} == {'the user'}"
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Terminal:
+def user(tmp_path: Path) -> CommandLine:
     """A folder with modules named like the top folders of askmill's repository."""
     user = terminal(tmp_path)
     for name in ("config", "jobs", "worker"):
@@ -37,12 +37,12 @@ def user(tmp_path: Path) -> Terminal:
     return user
 
 
-def _program(user: Terminal, text: str, name: str = "program.py") -> list[str]:
+def _program(user: CommandLine, text: str, name: str = "program.py") -> list[str]:
     (user.folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
     return [sys.executable, name]
 
 
-def _stdout_of(user: Terminal, text: str) -> str:
+def _stdout_of(user: CommandLine, text: str) -> str:
     """Run the program and return its stdout; fails with its stderr if it fails."""
     command = _program(user, text)
     done = subprocess.run(
@@ -53,7 +53,7 @@ def _stdout_of(user: Terminal, text: str) -> str:
 
 
 @pytest.mark.parametrize("first", ["import config, jobs, worker", "import askmill"])
-def test_the_users_modules_are_imported_unchanged(user: Terminal, first: str) -> None:
+def test_the_users_modules_are_imported_unchanged(user: CommandLine, first: str) -> None:
     """Beside a user's `config.py`, whichever is imported first, also in a running event loop."""
     output = _stdout_of(
         user,
@@ -74,7 +74,7 @@ def test_the_users_modules_are_imported_unchanged(user: Terminal, first: str) ->
     assert output == "6*7 = 42. code_interpreter done\n"
 
 
-def test_the_command_ignores_modules_on_pythonpath(user: Terminal) -> None:
+def test_the_command_ignores_modules_on_pythonpath(user: CommandLine) -> None:
     """An editor may set PYTHONPATH; command, worker, emulator and tutor import their own modules."""
     user.write("q.csv", "question", "Solve 3x + 11 = 14")
 
@@ -86,7 +86,7 @@ def test_the_command_ignores_modules_on_pythonpath(user: Terminal) -> None:
     assert "x = 1" in done.stdout
 
 
-def test_celery_finds_the_application_in_a_folder_with_a_worker_of_its_own(user: Terminal) -> None:
+def test_celery_finds_the_application_in_a_folder_with_a_worker_of_its_own(user: CommandLine) -> None:
     """`celery -A askmill.worker.celery.celery_app`: Celery searches the working folder first."""
     command = [
         str(Path(sys.executable).with_name("celery")),
@@ -103,16 +103,16 @@ def test_celery_finds_the_application_in_a_folder_with_a_worker_of_its_own(user:
     assert "askmill.worker.celery.greenlet_pool:TaskPool" in done.stdout, done.stderr
 
 
-def test_submit_status_and_collect(tmp_path: Path, user: Terminal) -> None:
+def test_submit_status_and_collect(tmp_path: Path, user: CommandLine) -> None:
     """With a worker, the functions return what the command line writes."""
     user.write(
         "q.csv", "id,question", "a,What is 2 + 2?", "b,What is 3 * 3? [emulate: failed(content_policy)]"
     )
-    (tmp_path / "mill").mkdir()
-    with Stack(tmp_path / "mill") as mill:
-        mill.worker()
+    (tmp_path / "stack").mkdir()
+    with Stack(tmp_path / "stack") as stack:
+        stack.worker()
         configured = user.with_settings(
-            ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="any"
+            ASKMILL_REDIS_URL=stack.redis_url, OPENAI_BASE_URL=stack.base_url, OPENAI_API_KEY="any"
         )
         output = _stdout_of(
             configured,
@@ -138,7 +138,7 @@ def test_submit_status_and_collect(tmp_path: Path, user: Terminal) -> None:
     ]
 
 
-def test_errors_are_those_of_the_command_line(user: Terminal) -> None:
+def test_errors_are_those_of_the_command_line(user: CommandLine) -> None:
     """The same classes and messages, with the faults of rows as data and without secrets."""
     output = _stdout_of(
         user,
@@ -183,10 +183,10 @@ def test_errors_are_those_of_the_command_line(user: Terminal) -> None:
     assert "row 1 cannot be written as JSON" in output
 
 
-def test_a_paused_batch_raises_unavailable_with_the_reason(user: Terminal, mill: Stack) -> None:
+def test_a_paused_batch_raises_unavailable_with_the_reason(user: CommandLine, stack: Stack) -> None:
     """No rows are returned; the message has the reason and what to do."""
     output = _stdout_of(
-        user.with_settings(OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="any"),
+        user.with_settings(OPENAI_BASE_URL=stack.base_url, OPENAI_API_KEY="any"),
         """
         import askmill
         questions = [f"What is {n} + {n}?" for n in range(40)]
@@ -201,7 +201,7 @@ def test_a_paused_batch_raises_unavailable_with_the_reason(user: Terminal, mill:
     assert "--budget" in output
 
 
-def _start_long_run(user: Terminal) -> "subprocess.Popen[str]":
+def _start_long_run(user: CommandLine) -> "subprocess.Popen[str]":
     """Start a program whose run takes a minute, and wait until the run is in flight."""
     command = _program(
         user,
@@ -221,7 +221,7 @@ def _start_long_run(user: Terminal) -> "subprocess.Popen[str]":
     return process
 
 
-def test_an_interrupt_raises_interrupted_with_the_batch(user: Terminal) -> None:
+def test_an_interrupt_raises_interrupted_with_the_batch(user: CommandLine) -> None:
     """One Ctrl-C: the worker hands over, and what was started is stored."""
     process = _start_long_run(user)
 
@@ -233,7 +233,7 @@ def test_an_interrupt_raises_interrupted_with_the_batch(user: Terminal) -> None:
     assert stdout.endswith(" True\n")
 
 
-def test_a_killed_program_leaves_nobody_start_long_run(user: Terminal) -> None:
+def test_a_killed_program_leaves_nobody_start_long_run(user: CommandLine) -> None:
     """kill -9 of a notebook kernel: the command and its worker end within seconds."""
     process = _start_long_run(user)
     started = psutil.Process(process.pid).children(recursive=True)

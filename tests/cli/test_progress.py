@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Terminal:
+def user(tmp_path: Path) -> CommandLine:
     return terminal(tmp_path)
 
 
-def _on_terminal(user: Terminal, columns: int, *arguments: str) -> tuple[int, str]:
+def _on_terminal(user: CommandLine, columns: int, *arguments: str) -> tuple[int, str]:
     """Run the command on a terminal of that width; returns its exit code and its output."""
     parent_side, child_side = pty.openpty()
     fcntl.ioctl(child_side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
@@ -47,7 +47,7 @@ def _on_terminal(user: Terminal, columns: int, *arguments: str) -> tuple[int, st
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-def test_a_terminal_shows_a_panel_and_the_answers(user: Terminal, columns: int) -> None:
+def test_a_terminal_shows_a_panel_and_the_answers(user: CommandLine, columns: int) -> None:
     """It is redrawn in place, its lines fit, and control codes of a question do not reach the terminal."""
     malicious = "What is 6 * 7? \x1b[2J\x1b]0;gone\x07 [emulate: completed after=1]"
     user.write(
@@ -67,7 +67,7 @@ def test_a_terminal_shows_a_panel_and_the_answers(user: Terminal, columns: int) 
     assert not any(len(line) > columns for line in lines if "·" in line and "done" not in line)
 
 
-def test_in_a_pipe_the_answers_are_lines_beside_the_results(user: Terminal) -> None:
+def test_in_a_pipe_the_answers_are_lines_beside_the_results(user: CommandLine) -> None:
     """They go to stderr; stdout has only the results."""
     user.write("q.csv", "question", "What is 6 * 7? [emulate: completed after=1]")
 
@@ -79,7 +79,7 @@ def test_in_a_pipe_the_answers_are_lines_beside_the_results(user: Terminal) -> N
     assert "\x1b" not in done.stderr
 
 
-def test_show_answers_requires_watch(user: Terminal) -> None:
+def test_show_answers_requires_watch(user: CommandLine) -> None:
     """`status` without --watch reads the batch once, so it has no new answers to show."""
     done = user.askmill("status", "--show-answers")
 

@@ -12,18 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.support import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Terminal:
+def user(tmp_path: Path) -> CommandLine:
     return terminal(tmp_path, offline=True)
 
 
-def _service_processes(user: Terminal) -> list[str]:
+def _service_processes(user: CommandLine) -> list[str]:
     """Command lines of processes that use this user's data directory."""
     data = user.settings["ASKMILL_DATA_DIR"]
     found = []
@@ -38,12 +38,12 @@ def _rows(file: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
 
 
-def _status(user: Terminal) -> dict[str, object]:
+def _status(user: CommandLine) -> dict[str, object]:
     """`status --json`; empty while there is no batch."""
     return dict(json.loads(user.askmill("status", "--json").stdout or "{}"))
 
 
-def test_run_answers_the_examples_with_nothing_configured(user: Terminal) -> None:
+def test_run_answers_the_examples_with_nothing_configured(user: CommandLine) -> None:
     """Without settings: right answers, one line that names the emulator, and no process is left."""
     done = user.askmill("run", str(EXAMPLES / "questions.csv"))
 
@@ -66,7 +66,7 @@ def test_run_answers_the_examples_with_nothing_configured(user: Terminal) -> Non
     wait_until(lambda: not _service_processes(user), "all processes have ended")
 
 
-def test_the_same_file_again_starts_no_run(user: Terminal) -> None:
+def test_the_same_file_again_starts_no_run(user: CommandLine) -> None:
     """The results of a finished batch are written again, and `retry` and `--new` are named."""
     file = user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 2?")
     first = user.askmill("run", file, "-o", "-")
@@ -82,7 +82,7 @@ def test_the_same_file_again_starts_no_run(user: Terminal) -> None:
     assert not list(user.folder.glob("*.steps.jsonl")), "stdout has no sidecar file"
 
 
-def test_failed_rows_give_exit_code_1(user: Terminal) -> None:
+def test_failed_rows_give_exit_code_1(user: CommandLine) -> None:
     """All rows are in the results, and the exit code is 1."""
     file = user.write("two.csv", "question", "What is 1 + 1?", '"Hm [emulate: failed(invalid_prompt)]"')
 
@@ -94,7 +94,7 @@ def test_failed_rows_give_exit_code_1(user: Terminal) -> None:
     assert rows[1]["error"].startswith("invalid_prompt")
 
 
-def test_ctrl_c_keeps_the_run_and_the_same_command_resumes_it(user: Terminal) -> None:
+def test_ctrl_c_keeps_the_run_and_the_same_command_resumes_it(user: CommandLine) -> None:
     """Exit code 130 and no results; the message names the batch and the command to resume, without --new."""
     file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=20]")
     process = user.start("run", file, "--new")
@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_the_run_and_the_same_command_resumes_it(user: Terminal) ->
     assert "10" in (user.folder / "slow.answers.csv").read_text(encoding="utf-8")
 
 
-def test_sigterm_stops_the_services_and_the_worker(user: Terminal) -> None:
+def test_sigterm_stops_the_services_and_the_worker(user: CommandLine) -> None:
     """SIGTERM: the command stops its services and its worker, and complete results stay complete."""
     (user.folder / "slow.answers.csv").write_text("complete", encoding="utf-8")
     file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=60]")
@@ -128,7 +128,7 @@ def test_sigterm_stops_the_services_and_the_worker(user: Terminal) -> None:
     wait_until(lambda: not _service_processes(user), "all processes have ended")
 
 
-def test_a_killed_worker_is_replaced(user: Terminal) -> None:
+def test_a_killed_worker_is_replaced(user: CommandLine) -> None:
     """kill -9 of the worker that `run` started: another one follows the same run."""
     user = replace(user, fresh=True)  # so that the worker is its child
     file = user.write("slow.csv", "question", "What is 6 + 6? [emulate: completed after=6]")
@@ -147,7 +147,7 @@ def test_a_killed_worker_is_replaced(user: Terminal) -> None:
     assert _status(user)["runs"] == 1
 
 
-def test_an_output_file_equal_to_the_input_is_refused(user: Terminal) -> None:
+def test_an_output_file_equal_to_the_input_is_refused(user: CommandLine) -> None:
     """The results never overwrite the questions; nothing is submitted."""
     file = user.write("in.csv", "question", "What is 1 + 1?")
 
@@ -159,7 +159,7 @@ def test_an_output_file_equal_to_the_input_is_refused(user: Terminal) -> None:
     assert user.askmill("list", "--json").stdout == ""
 
 
-def test_a_bad_file_is_refused_with_its_lines(user: Terminal) -> None:
+def test_a_bad_file_is_refused_with_its_lines(user: CommandLine) -> None:
     """Exit code 2, the faults with their lines, no traceback, nothing stored."""
     file = user.write("bad.csv", "id,question", "1,What is 1 + 1?", "2", "3,")
 
@@ -173,7 +173,7 @@ def test_a_bad_file_is_refused_with_its_lines(user: Terminal) -> None:
     assert user.askmill("list", "--json").stdout == ""
 
 
-def test_modules_in_the_working_folder_are_not_imported(user: Terminal) -> None:
+def test_modules_in_the_working_folder_are_not_imported(user: CommandLine) -> None:
     """A user's config.py, jobs.py, worker.py or celery.py does not replace a module of askmill."""
     user = replace(user, fresh=True)  # so that it has imported nothing before it is in this folder
     for name in ("config", "jobs", "worker", "celery", "redis", "openai"):
@@ -186,7 +186,7 @@ def test_modules_in_the_working_folder_are_not_imported(user: Terminal) -> None:
     assert "7" in done.stdout
 
 
-def test_questions_are_read_from_stdin(user: Terminal) -> None:
+def test_questions_are_read_from_stdin(user: CommandLine) -> None:
     """`-` is stdin."""
     done = user.askmill("run", "-", "-o", "-", given="question\nWhat is 8 - 5?\n")
 
@@ -194,7 +194,7 @@ def test_questions_are_read_from_stdin(user: Terminal) -> None:
     assert "3" in next(csv.DictReader(io.StringIO(done.stdout)))["answer"]
 
 
-def test_the_assistants_api_at_openai_is_refused(user: Terminal) -> None:
+def test_the_assistants_api_at_openai_is_refused(user: CommandLine) -> None:
     """Before a row is stored; the message has the date and the setting to use."""
     file = user.write("in.csv", "question", "What is 1 + 1?")
     openai = user.with_settings(OPENAI_API_KEY="sk-not-a-key-0123456789", ASKMILL_API="assistants")
@@ -208,7 +208,7 @@ def test_the_assistants_api_at_openai_is_refused(user: Terminal) -> None:
     assert user.askmill("list", "--json").stdout == ""
 
 
-def test_files_and_functions_are_used_by_the_run(user: Terminal) -> None:
+def test_files_and_functions_are_used_by_the_run(user: CommandLine) -> None:
     """A file is searched and cited, a function is called, and purge deletes the objects at the API."""
     user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
     user.write(
@@ -232,7 +232,7 @@ def test_files_and_functions_are_used_by_the_run(user: Terminal) -> None:
     assert "4 objects" in user.askmill("purge", second).stderr, "also the file, vector store and assistant"
 
 
-def test_answers_of_equal_rows_are_reused(user: Terminal) -> None:
+def test_answers_of_equal_rows_are_reused(user: CommandLine) -> None:
     """Edit one row of three and pay only for that row; the others keep their run ids and cost nothing."""
     user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?")
     first = list(csv.DictReader(io.StringIO(user.askmill("run", "sums.csv", "-o", "-").stdout)))
@@ -253,7 +253,7 @@ def test_answers_of_equal_rows_are_reused(user: Terminal) -> None:
     ]
 
 
-def test_a_closed_pipe_is_no_error(user: Terminal) -> None:
+def test_a_closed_pipe_is_no_error(user: CommandLine) -> None:
     """`collect -o - | head -1`: no traceback."""
     rows = [f"What is {n} + 1?" for n in range(3000)]
     file = user.write("many.csv", "question", *rows)
@@ -268,7 +268,7 @@ def test_a_closed_pipe_is_no_error(user: Terminal) -> None:
     assert piped.stderr == ""
 
 
-def test_an_unusable_data_directory_is_an_error_message(user: Terminal) -> None:
+def test_an_unusable_data_directory_is_an_error_message(user: CommandLine) -> None:
     """No traceback: the message names the setting that fixes it."""
     (user.folder / "taken").write_text("a file", encoding="utf-8")
     file = user.write("in.csv", "question", "What is 1 + 1?")
@@ -280,7 +280,7 @@ def test_an_unusable_data_directory_is_an_error_message(user: Terminal) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_a_budget_refuses_rows_whose_models_price_is_unknown(user: Terminal) -> None:
+def test_a_budget_refuses_rows_whose_models_price_is_unknown(user: CommandLine) -> None:
     """`--override model`: each such row is a fault with its line and exit code 2, or is skipped."""
     file = user.write(
         "own.csv",

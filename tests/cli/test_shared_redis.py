@@ -14,7 +14,7 @@ import redis
 
 from askmill.jobs.store import keys
 from tests.chaos.support import wait_for_workers
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.stack import Stack
 from tests.support import wait_until
 
@@ -41,18 +41,18 @@ STATUS_KEYS = [
 
 
 @pytest.fixture
-def user(tmp_path: Path, mill: Stack) -> Terminal:
+def user(tmp_path: Path, stack: Stack) -> CommandLine:
     """A user with the Redis and the API of the stack in their settings, and without a worker."""
     return terminal(tmp_path).with_settings(
-        ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="offline"
+        ASKMILL_REDIS_URL=stack.redis_url, OPENAI_BASE_URL=stack.base_url, OPENAI_API_KEY="offline"
     )
 
 
-def _state(user: Terminal, batch: str) -> str:
+def _state(user: CommandLine, batch: str) -> str:
     return str(json.loads(user.askmill("status", batch, "--json").stdout)["state"])
 
 
-def test_submit_work_status_and_collect_agree(user: Terminal, mill: Stack) -> None:
+def test_submit_work_status_and_collect_agree(user: CommandLine, stack: Stack) -> None:
     """Only the id is on stdout; a worker that starts later answers; all terminals see the same."""
     file = user.write("sums.csv", "id,question,answer", "a,What is 1 + 1?,two", "b,What is 2 + 3?,five")
     submitted = user.askmill("submit", file, "--id-column", "id", "--tool", "code_interpreter")
@@ -64,7 +64,7 @@ def test_submit_work_status_and_collect_agree(user: Terminal, mill: Stack) -> No
     partial = user.askmill("collect", batch, "-o", "-")
     assert [row["status"] for row in csv.DictReader(io.StringIO(partial.stdout))] == ["queued", "queued"]
 
-    mill.worker()
+    stack.worker()
     collected = user.askmill("collect", "--wait", "-o", "out.csv")
 
     assert collected.returncode == 0, collected.stderr
@@ -89,10 +89,10 @@ def test_submit_work_status_and_collect_agree(user: Terminal, mill: Stack) -> No
     assert row["steps"]
 
 
-def test_run_uses_a_live_worker(user: Terminal, mill: Stack) -> None:
+def test_run_uses_a_live_worker(user: CommandLine, stack: Stack) -> None:
     """If a worker is alive, `run` starts none and needs no key of its own."""
-    mill.worker()
-    wait_for_workers(mill, 1)
+    stack.worker()
+    wait_for_workers(stack, 1)
     without_key = user.with_settings(OPENAI_API_KEY="")
     file = user.write("sums.csv", "question", "What is 1 + 1?")
 
@@ -104,7 +104,7 @@ def test_run_uses_a_live_worker(user: Terminal, mill: Stack) -> None:
     assert not log.exists(), "no worker of its own"
 
 
-def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Stack) -> None:
+def test_pause_resume_cancel_retry_and_purge(user: CommandLine, stack: Stack) -> None:
     """A batch is controlled from any terminal; each command prints its effect."""
     file = user.write("two.csv", "question", "What is 1 + 1?", '"Hm [emulate: failed(x), completed]"')
     batch = user.askmill("submit", file).stdout.strip()
@@ -115,7 +115,7 @@ def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Stack) -> Non
     assert user.askmill("status").stdout.count("Paused: by hand") == 1
     assert user.askmill("collect", "--wait", "-o", "-").returncode == 3
 
-    mill.worker()
+    stack.worker()
     assert user.askmill("resume", batch).returncode == 0
     assert user.askmill("status", batch, "--watch").returncode == 1
     failed = user.askmill("collect", batch, "--status", "failed", "-o", "-", "--columns", "row,error")
@@ -125,7 +125,7 @@ def test_pause_resume_cancel_retry_and_purge(user: Terminal, mill: Stack) -> Non
     assert user.askmill("collect", batch, "--wait", "-o", "-").returncode == 0
     assert "nothing to retry" in user.askmill("retry", batch).stderr
 
-    threads = mill.stats()["requests"].get("DELETE /threads/{id}", 0)
+    threads = stack.stats()["requests"].get("DELETE /threads/{id}", 0)
     purged = user.askmill("purge", batch)
     assert purged.returncode == 0, purged.stderr
     assert "deleted here" in purged.stderr
@@ -139,7 +139,7 @@ def _stored_runs(client: redis.Redis, batch: str) -> int:
     return sum(state is not None and bool(json.loads(state).get("run_id")) for state in states)
 
 
-def test_cancel_without_a_worker_cancels_the_runs_at_the_api(user: Terminal, mill: Stack) -> None:
+def test_cancel_without_a_worker_cancels_the_runs_at_the_api(user: CommandLine, stack: Stack) -> None:
     """The command cancels the runs of a dead worker, or says why it cannot.
 
     The same `run` then starts a worker that records how the rows ended.
@@ -148,25 +148,25 @@ def test_cancel_without_a_worker_cancels_the_runs_at_the_api(user: Terminal, mil
         "two.csv", "question", "Hm [emulate: completed after=120]", "Hm [emulate: completed after=120]"
     )
     batch = user.askmill("submit", file).stdout.strip()
-    worker = mill.worker()
-    with redis.Redis.from_url(mill.redis_url, decode_responses=True) as client:
+    worker = stack.worker()
+    with redis.Redis.from_url(stack.redis_url, decode_responses=True) as client:
         wait_until(lambda: _stored_runs(client, batch) == 2, "both run ids are stored", timeout_s=30)
         worker.kill()
         wait_until(lambda: not client.keys(keys.worker("*")), "its heartbeat has expired", timeout_s=40)
     assert "none is alive" in user.askmill("doctor").stdout
 
-    mill.emulator.kill()
+    stack.emulator.kill()
     unreachable = user.askmill("cancel", batch)
     assert unreachable.returncode == 3, unreachable.stderr
     assert "2 runs may go on" in unreachable.stderr
     assert f"`askmill cancel {batch}` tries again" in unreachable.stderr
-    mill.emulator.start()
-    mill.wait_for_servers()
+    stack.emulator.start()
+    stack.wait_for_servers()
     cancelled = user.askmill("cancel", batch)
 
     assert cancelled.returncode == 0, cancelled.stderr
     assert "No worker is alive to record how 2 rows ended" in cancelled.stderr
-    wait_until(lambda: mill.stats()["runs_active"] == 0, "the runs have ended")
+    wait_until(lambda: stack.stats()["runs_active"] == 0, "the runs have ended")
     assert _state(user, batch) == "cancelled"
     rerun = user.askmill("run", file, "-o", "-")
     assert rerun.returncode == 1, rerun.stderr
@@ -174,10 +174,10 @@ def test_cancel_without_a_worker_cancels_the_runs_at_the_api(user: Terminal, mil
     again = user.askmill("run", file, "-o", "-")
     assert f"{batch} was already cancelled" in again.stderr
     assert f"`askmill retry {batch} --status cancelled`" in again.stderr
-    assert mill.stats()["runs_created"] == 2
+    assert stack.stats()["runs_created"] == 2
 
 
-def test_an_unreachable_redis(user: Terminal) -> None:
+def test_an_unreachable_redis(user: CommandLine) -> None:
     """Exit code 3; the message has the address, no password, and says how to start Redis."""
     gone = user.with_settings(ASKMILL_REDIS_URL="redis://me:secret-word@127.0.0.1:1/0")
 
@@ -189,7 +189,7 @@ def test_an_unreachable_redis(user: Terminal) -> None:
     assert "start" in refused.stderr
 
 
-def test_unknown_batches_and_rows_are_named(user: Terminal) -> None:
+def test_unknown_batches_and_rows_are_named(user: CommandLine) -> None:
     """Exit code 2; the message names the batches that exist."""
     file = user.write("one.csv", "question", "What is 1 + 1?")
     batch = user.askmill("submit", file).stdout.strip()
@@ -202,7 +202,7 @@ def test_unknown_batches_and_rows_are_named(user: Terminal) -> None:
     assert "7" in no_row.stderr
 
 
-def test_doctor_names_each_fault(user: Terminal) -> None:
+def test_doctor_names_each_fault(user: CommandLine) -> None:
     """A bad setting gives exit code 2 with the variable and a good value, an unreachable API gives 3."""
     healthy = user.askmill("doctor")
     assert healthy.returncode == 0, healthy.stdout
@@ -218,20 +218,20 @@ def test_doctor_names_each_fault(user: Terminal) -> None:
     assert "127.0.0.1:1" in unreachable.stdout
 
 
-def test_worker_check_reports_whether_a_worker_is_alive(user: Terminal, mill: Stack) -> None:
+def test_worker_check_reports_whether_a_worker_is_alive(user: CommandLine, stack: Stack) -> None:
     """Exit code 1 without a worker on this machine, 0 with one."""
     assert user.askmill("worker", "--check").returncode == 1
 
-    mill.worker()
-    wait_for_workers(mill, 1)
+    stack.worker()
+    wait_for_workers(stack, 1)
 
     assert user.askmill("worker", "--check").returncode == 0
 
 
-def test_an_exhausted_quota_pauses_and_the_same_command_resumes(user: Terminal, mill: Stack) -> None:
+def test_an_exhausted_quota_pauses_and_the_same_command_resumes(user: CommandLine, stack: Stack) -> None:
     """Exit code 3, the reason and what to do; after the fix the same command finishes the batch."""
     file = user.write("sums.csv", "question", *(f"What is {n} + 1?" for n in range(50)))
-    mill.scenario('[account]\nerror = "insufficient_quota"\n')
+    stack.scenario('[account]\nerror = "insufficient_quota"\n')
 
     paused = user.askmill("run", file, "-o", "out.csv")
 
@@ -239,18 +239,18 @@ def test_an_exhausted_quota_pauses_and_the_same_command_resumes(user: Terminal, 
     assert "insufficient_quota" in paused.stderr
     assert "askmill resume" in paused.stderr
     assert not (user.folder / "out.csv").exists()
-    assert mill.stats()["runs_created"] == 0
+    assert stack.stats()["runs_created"] == 0
     pilot = user.askmill("estimate", file, "--pilot", "1")
     assert pilot.returncode == 3, pilot.stderr
     assert "insufficient_quota" in pilot.stderr.splitlines()[-1]
     assert "Usage" not in pilot.stderr
-    mill.scenario("")
+    stack.scenario("")
     done = user.askmill("run", file, "-o", "out.csv")
     assert done.returncode == 0, done.stderr
-    assert mill.stats()["runs_created"] == 50
+    assert stack.stats()["runs_created"] == 50
 
 
-def test_many_paid_rows_need_confirmation_on_a_terminal(user: Terminal, mill: Stack) -> None:
+def test_many_paid_rows_need_confirmation_on_a_terminal(user: CommandLine, stack: Stack) -> None:
     """The estimate and a question; the answer no submits nothing."""
     file = user.write("many.csv", "question", *(f"What is {n} + 1?" for n in range(101)))
     parent_side, child_side = pty.openpty()
@@ -270,4 +270,4 @@ def test_many_paid_rows_need_confirmation_on_a_terminal(user: Terminal, mill: St
     assert b"101 rows for gpt-6-luna" in output
     assert b"$" in output
     assert user.askmill("list", "--json").stdout == ""
-    assert mill.stats()["runs_created"] == 0
+    assert stack.stats()["runs_created"] == 0

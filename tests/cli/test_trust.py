@@ -18,7 +18,7 @@ import pytest
 from askmill.jobs.local.ports import HOST
 from askmill.jobs.store import Store
 from tests.helpers.batches import card, claimed, stop_heart, submitted
-from tests.helpers.command_line import LIMIT_S, Terminal, terminal
+from tests.helpers.command_line import LIMIT_S, CommandLine, terminal
 from tests.helpers.recording_server import RecordingServer
 from tests.support import wait_until
 
@@ -52,7 +52,7 @@ def server() -> Iterator[RecordingServer]:
 
 
 @pytest.fixture
-def user(tmp_path: Path, server: RecordingServer) -> Terminal:
+def user(tmp_path: Path, server: RecordingServer) -> CommandLine:
     """All of `SECRETS` in the environment, and an address in the folder's `.env`."""
     (tmp_path / ".netrc").write_text("default login me password netrc-environment\n", encoding="utf-8")
     (tmp_path / ".netrc").chmod(0o600)
@@ -77,13 +77,13 @@ def assert_refused(done: "subprocess.CompletedProcess[str]", server: RecordingSe
 
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_a_key_of_the_environment_does_not_go_to_an_address_of_a_planted_file(
-    user: Terminal, server: RecordingServer, arguments: tuple[str, ...]
+    user: CommandLine, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """Every command that would send it refuses, naming the file, the address and the option."""
     assert_refused(user.askmill(*arguments, given="Hello?\n"), server)
 
 
-def test_a_worker_refuses_however_it_is_started(user: Terminal, server: RecordingServer) -> None:
+def test_a_worker_refuses_however_it_is_started(user: CommandLine, server: RecordingServer) -> None:
     """A batch of that address waits; `python -m askmill.worker` and Celery's command line refuse too."""
     submitted = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv")
     assert submitted.returncode == 0, submitted.stderr
@@ -106,7 +106,7 @@ def test_a_worker_refuses_however_it_is_started(user: Terminal, server: Recordin
 
 
 def test_a_trusted_worker_sends_the_key_and_names_the_address(
-    user: Terminal, server: RecordingServer
+    user: CommandLine, server: RecordingServer
 ) -> None:
     """With the option, `submit` and `worker` name the address, and the worker sends the key there."""
     submitted = user.askmill("submit", "q.csv", "--trust-env-file")
@@ -125,7 +125,7 @@ def test_a_trusted_worker_sends_the_key_and_names_the_address(
 
 @pytest.mark.parametrize("arguments", SENDING.values(), ids=SENDING)
 def test_with_the_option_the_key_is_sent(
-    user: Terminal, server: RecordingServer, arguments: tuple[str, ...]
+    user: CommandLine, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """The user has agreed: all credentials are sent."""
     done = user.askmill(*arguments, "--trust-env-file", given="Hello?\n")
@@ -140,7 +140,7 @@ def test_with_the_option_the_key_is_sent(
 
 @pytest.mark.parametrize("arguments", SENDING.values(), ids=SENDING)
 def test_a_loopback_address_of_a_planted_file_gets_no_key(
-    user: Terminal, server: RecordingServer, arguments: tuple[str, ...]
+    user: CommandLine, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """Requests are sent without the environment's key, organization, project, headers and .netrc."""
     user.write(".env", f"OPENAI_BASE_URL={server.base_url}")
@@ -157,7 +157,7 @@ def test_a_loopback_address_of_a_planted_file_gets_no_key(
 
 @pytest.mark.parametrize("arguments", [COMMANDS["run"], COMMANDS["doctor"]], ids=["run", "doctor"])
 def test_a_file_may_have_a_key_for_its_own_address(
-    user: Terminal, server: RecordingServer, arguments: tuple[str, ...]
+    user: CommandLine, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """Key and address are from one source: that key is sent, and nothing of the environment."""
     user.write(".env", f"OPENAI_BASE_URL={PLANTED}", "OPENAI_API_KEY=sk-of-the-file-0123456789")
@@ -169,7 +169,7 @@ def test_a_file_may_have_a_key_for_its_own_address(
     assert not server.received("environment")
 
 
-def test_an_address_of_the_environment_gets_the_key(user: Terminal, server: RecordingServer) -> None:
+def test_an_address_of_the_environment_gets_the_key(user: CommandLine, server: RecordingServer) -> None:
     """It overrides the address of `.env`, and a message names it."""
     done = user.with_settings(OPENAI_BASE_URL=server.base_url).askmill("run", "q.csv")
 
@@ -178,7 +178,7 @@ def test_an_address_of_the_environment_gets_the_key(user: Terminal, server: Reco
     assert server.headers("authorization") == {f"Bearer {KEY}"}
 
 
-def test_offline_names_no_address(user: Terminal, server: RecordingServer) -> None:
+def test_offline_names_no_address(user: CommandLine, server: RecordingServer) -> None:
     """The emulator answers, whatever address `.env` has."""
     done = user.askmill("run", "q.csv", "--offline")
 
@@ -188,7 +188,7 @@ def test_offline_names_no_address(user: Terminal, server: RecordingServer) -> No
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
-def test_on_a_terminal_the_user_is_asked(user: Terminal, server: RecordingServer, answer: str) -> None:
+def test_on_a_terminal_the_user_is_asked(user: CommandLine, server: RecordingServer, answer: str) -> None:
     """The question names file and address; yes sends the key, no exits with 2 and sends nothing."""
     code, shown = on_a_terminal(user, answer, "run", "q.csv")
 
@@ -199,7 +199,7 @@ def test_on_a_terminal_the_user_is_asked(user: Terminal, server: RecordingServer
     assert KEY not in shown
 
 
-def on_a_terminal(user: Terminal, answer: str, *arguments: str) -> tuple[int, str]:
+def on_a_terminal(user: CommandLine, answer: str, *arguments: str) -> tuple[int, str]:
     """Run the command on a terminal and answer its question; returns the exit code and the output."""
     parent_side, child_side = pty.openpty()
     process = subprocess.Popen(
@@ -223,7 +223,7 @@ def on_a_terminal(user: Terminal, answer: str, *arguments: str) -> tuple[int, st
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_the_library_raises_without_trust_env_file(
-    user: Terminal, server: RecordingServer, trusted: bool
+    user: CommandLine, server: RecordingServer, trusted: bool
 ) -> None:
     """A program is never asked, even if it runs on a terminal."""
     program = f"import askmill\naskmill.run('q.csv', trust_env_file={trusted})\n"
@@ -243,7 +243,7 @@ def test_the_library_raises_without_trust_env_file(
     assert server.headers("authorization") == ({f"Bearer {KEY}"} if trusted else set())
 
 
-def test_purge_refuses_before_it_deletes_anything(user: Terminal, server: RecordingServer) -> None:
+def test_purge_refuses_before_it_deletes_anything(user: CommandLine, server: RecordingServer) -> None:
     """Only Redis lists the batch's objects at the API, so the batch stays until the user consents."""
     batch = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv").stdout.strip()
     assert user.askmill("cancel", batch).returncode == 0
@@ -256,7 +256,7 @@ def test_purge_refuses_before_it_deletes_anything(user: Terminal, server: Record
 
 
 async def test_cancel_reports_runs_that_it_may_not_cancel(
-    user: Terminal, server: RecordingServer, store: Store, redis_url: str
+    user: CommandLine, server: RecordingServer, store: Store, redis_url: str
 ) -> None:
     """The batch is cancelled, but the command cancels its runs at the API only with consent."""
     user = user.with_settings(ASKMILL_REDIS_URL=redis_url, ASKMILL_API="responses")

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Terminal:
+def user(tmp_path: Path) -> CommandLine:
     return terminal(tmp_path)
 
 
-def test_when_every_row_is_bad_none_can_be_skipped(user: Terminal) -> None:
+def test_when_every_row_is_bad_none_can_be_skipped(user: CommandLine) -> None:
     """`--skip-bad-rows` was understood: the fault is that no row is left."""
     user.write("bad.csv", "question,id", ",1", ",2")
 
@@ -27,7 +27,7 @@ def test_when_every_row_is_bad_none_can_be_skipped(user: Terminal) -> None:
     assert "line 2" in done.stderr
 
 
-def test_an_unknown_extension_is_refused_before_any_request(user: Terminal) -> None:
+def test_an_unknown_extension_is_refused_before_any_request(user: CommandLine) -> None:
     """Unless --format names the format. A file without an extension is a CSV."""
     user.write("q.csv", "question", "What is 6 * 7?")
 
@@ -44,7 +44,7 @@ def test_an_unknown_extension_is_refused_before_any_request(user: Terminal) -> N
     assert (user.folder / "out").read_text().startswith("question,row")
 
 
-def test_purge_of_a_batch_without_runs_needs_no_key(user: Terminal) -> None:
+def test_purge_of_a_batch_without_runs_needs_no_key(user: CommandLine) -> None:
     """The batch created nothing at the API, so `cancel` and `purge` send no request."""
     user.write("q.csv", "question", "What is 6 * 7?")
     configured = user.with_settings(OPENAI_API_KEY="any", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
@@ -59,7 +59,7 @@ def test_purge_of_a_batch_without_runs_needs_no_key(user: Terminal) -> None:
     assert done.stderr == f"{batch} is deleted here; at http://127.0.0.1:9/v1 there is nothing of it.\n"
 
 
-def test_retry_of_an_offline_batch_names_run(user: Terminal) -> None:
+def test_retry_of_an_offline_batch_names_run(user: CommandLine) -> None:
     """A worker of the user's own would need a key; without a worker there is no time left."""
     user.write("q.csv", "question", "Hm [emulate: failed(content_policy)]")
     user.askmill("run", "q.csv", "--offline")
@@ -71,7 +71,7 @@ def test_retry_of_an_offline_batch_names_run(user: Terminal) -> None:
     assert "left" not in user.askmill("status").stdout
 
 
-def test_an_unknown_assistant_is_named(user: Terminal) -> None:
+def test_an_unknown_assistant_is_named(user: CommandLine) -> None:
     """By `run` and by `chat`: with one full stop, and with the option that was wrong."""
     user.write("q.csv", "question", "What is 6 * 7?")
 
@@ -85,7 +85,7 @@ def test_an_unknown_assistant_is_named(user: Terminal) -> None:
         assert ".." not in stderr
 
 
-def test_an_example_is_not_masked(user: Terminal) -> None:
+def test_an_example_is_not_masked(user: CommandLine) -> None:
     """A good value in a message can be copied; `***` could not."""
     done = user.with_settings(ASKMILL_REDIS_URL="http://redis").askmill("status")
 
@@ -94,7 +94,7 @@ def test_an_example_is_not_masked(user: Terminal) -> None:
     assert "***" not in done.stderr
 
 
-def test_an_estimate_is_close_to_the_usage(user: Terminal) -> None:
+def test_an_estimate_is_close_to_the_usage(user: CommandLine) -> None:
     """Input tokens of the example file with its tool: within a third."""
     file, profile = str(ROOT / "examples/questions.csv"), str(ROOT / "examples/tutor.toml")
 

@@ -13,7 +13,7 @@ LIMIT_S = 90
 
 
 @dataclass(frozen=True)
-class Terminal:
+class CommandLine:
     """One user: a working folder, a data directory, and environment variables.
 
     With `offline`, `run` and `chat` get `--offline` unless the settings name an API.
@@ -70,12 +70,12 @@ class Terminal:
         (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return name
 
-    def with_settings(self, **settings: str) -> "Terminal":
+    def with_settings(self, **settings: str) -> "CommandLine":
         return replace(self, settings={**self.settings, **settings})
 
 
-def terminal(folder: Path, *, offline: bool = False) -> Terminal:
+def terminal(folder: Path, *, offline: bool = False) -> CommandLine:
     """A user without settings whose data directory is in the folder."""
     work = folder / "work"
     work.mkdir()
-    return Terminal(work, {"ASKMILL_DATA_DIR": str(folder / "data")}, offline)
+    return CommandLine(work, {"ASKMILL_DATA_DIR": str(folder / "data")}, offline)

@@ -209,15 +209,15 @@ def _log_violations(batch: FinishedBatch, result: Result) -> Iterator[str]:
     # A row that changes workers logs its run again.
     logged = [event for event, previous in zip(events, [None, *events], strict=False) if event != previous]
     runs = [attempt.run_id for attempt in result.attempts]
-    expected = [event for run in runs for event in (("run.known", run), ("attempt.ended", run))]
+    expected = [event for run in runs for event in (("run.observed", run), ("attempt.ended", run))]
     if expected:
         expected[-1] = ("job.finished", runs[-1])
-    without_run = ("run.known", None)
+    without_run = ("run.observed", None)
     if [e for e in logged if e != without_run] != [e for e in expected if e != without_run]:
         yield f"its log has {logged}, its attempts were {runs}"
 
 
-ROW_EVENTS = {"run.known", "attempt.ended", "job.finished"}
+ROW_EVENTS = {"run.observed", "attempt.ended", "job.finished"}
 
 
 def _ending(attempt: Attempt) -> str:

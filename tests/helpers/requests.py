@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from tests.helpers.command_line import Terminal
+from tests.helpers.command_line import CommandLine
 from tests.stack import Stack
 
 Row = dict[str, Any]
@@ -17,23 +17,23 @@ HEADERS = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
 
 
 @dataclass(frozen=True)
-class Asker:
+class StackUser:
     """A user whose Redis, API and worker are those of a stack."""
 
-    mill: Stack
-    user: Terminal
+    stack: Stack
+    user: CommandLine
 
     @classmethod
-    def of(cls, mill: Stack, folder: Path) -> "Asker":
+    def of(cls, stack: Stack, folder: Path) -> "StackUser":
         folder.mkdir(exist_ok=True)
         settings = {
-            "ASKMILL_REDIS_URL": mill.redis_url,
+            "ASKMILL_REDIS_URL": stack.redis_url,
             "ASKMILL_DATA_DIR": str(folder / "data"),
-            "OPENAI_BASE_URL": mill.base_url,
+            "OPENAI_BASE_URL": stack.base_url,
             "OPENAI_API_KEY": "offline",
-            "ASKMILL_API": mill.api,
+            "ASKMILL_API": stack.api,
         }
-        return cls(mill, Terminal(folder, settings))
+        return cls(stack, CommandLine(folder, settings))
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run `askmill run` to its end, with results in `out.jsonl`."""
@@ -56,19 +56,19 @@ class Asker:
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """Get an object from the API."""
-        reply = httpx2.get(f"{self.mill.base_url}/{path}", headers=HEADERS, params=query).raise_for_status()
+        reply = httpx2.get(f"{self.stack.base_url}/{path}", headers=HEADERS, params=query).raise_for_status()
         return dict(reply.json())
 
     def said(self, thread_id: str) -> list[tuple[str, str]]:
         """(role, text) of all messages of a thread or conversation, oldest first."""
-        kind = "messages" if self.mill.api == "assistants" else "items"
-        collection = "threads" if self.mill.api == "assistants" else "conversations"
+        kind = "messages" if self.stack.api == "assistants" else "items"
+        collection = "threads" if self.stack.api == "assistants" else "conversations"
         listed = self.get(f"{collection}/{thread_id}/{kind}", order="asc", limit="100")["data"]
         return [(entry["role"], _text(entry)) for entry in listed if "role" in entry]
 
     def requests(self, endpoint: str) -> int:
         """The number of requests to the endpoint."""
-        return int(self.mill.stats()["requests"].get(endpoint, 0))
+        return int(self.stack.stats()["requests"].get(endpoint, 0))
 
 
 def _text(message: dict[str, Any]) -> str:

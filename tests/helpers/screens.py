@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.helpers.requests import Asker
+from tests.helpers.requests import StackUser
 from tests.stack import Stack
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def steady(text: str) -> str:
     return text
 
 
-def printed(asker: Asker, command: str) -> str:
+def printed(asker: StackUser, command: str) -> str:
     """The command's stdout. It uses the stack's services instead of an emulator of its own."""
     folder = asker.user.folder
     if not (folder / "examples").exists():
@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
         stack.worker()
         stack.worker(ASKMILL_API="responses")
-        asker = Asker.of(stack, Path(folder) / "work")
+        asker = StackUser.of(stack, Path(folder) / "work")
 
         def rerun(found: re.Match[str]) -> str:
             return f"```console\n$ {found[1]}\n{printed(asker, found[1])}```"

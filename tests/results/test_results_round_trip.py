@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from askmill.jobs.intake import IntakeOptions, check
 from askmill.jobs.model.models import InputSpec, JobStatus
 from askmill.jobs.results import FIELDS, ResultOptions, plan_results, write_results
-from askmill.jobs.results.columns import Entry, columns_of
-from askmill.jobs.results.generated_files import LONGEST_NAME_BYTES, safe_name
+from askmill.jobs.results.columns import Entry, select_columns
+from askmill.jobs.results.generated_files import MAX_NAME_BYTES, safe_name
 from askmill.jobs.results.writers import CsvWriter
 from askmill.jobs.store.records import RowView
 
@@ -32,7 +32,7 @@ names = st.text(letters, min_size=1, max_size=8)
 def test_chosen_columns_are_read_back_unchanged(texts):
     """Python's strict reader reads any record back, also one of a single empty cell."""
     spec = InputSpec(columns=tuple(f"column {number}" for number in range(len(texts))), question_column=None)
-    columns = columns_of(spec, spec.columns, with_steps=False)
+    columns = select_columns(spec, spec.columns, with_steps=False)
     assert written_by_csv_writer(columns, [Entry(1, "queued", texts)]) == [list(spec.columns), texts]
 
 
@@ -61,7 +61,7 @@ def through_results(spec, rows, folder, out="out.csv"):
 @example(rows=[("\r", "a\rb")])
 def test_cells_through_our_writer(rows):
     """Python's own reader finds every cell unchanged in our CSV."""
-    columns = columns_of(
+    columns = select_columns(
         InputSpec(columns=("question", "note"), question_column="question"), (), with_steps=False
     )
     entries = [Entry(number, "queued", list(row)) for number, row in enumerate(rows, 1)]
@@ -125,7 +125,7 @@ def test_values_through_jsonl(values):
 )
 def test_no_column_is_hidden(given_names):
     """All columns have different names, the input's keep theirs, ours end in what they are called."""
-    columns = columns_of(InputSpec(tuple(given_names), None), (), with_steps=True).names
+    columns = select_columns(InputSpec(tuple(given_names), None), (), with_steps=True).names
     assert len(set(columns)) == len(columns)
     assert list(columns[: len(given_names)]) == given_names
     ours = columns[len(given_names) :]
@@ -149,4 +149,4 @@ def test_safe_names(name):
     assert PurePosixPath(safe).parts == (safe,)
     assert PureWindowsPath(safe).parts == (safe,)
     assert not PureWindowsPath(safe).is_reserved()
-    assert len(safe.encode()) <= LONGEST_NAME_BYTES
+    assert len(safe.encode()) <= MAX_NAME_BYTES

@@ -22,25 +22,25 @@ from tests.stack import QUICK, TUTOR, Stack
 from tests.support import wait_until
 
 
-def asked(mill: Stack) -> int:
-    return sum(mill.stats()["requests"].values())
+def asked(stack: Stack) -> int:
+    return sum(stack.stats()["requests"].values())
 
 
 async def test_requests_a_minute_hold_for_two_workers_together(tmp_path: Path) -> None:
     """600 a minute: never more than 10 a second and a burst of one second, whoever asks."""
-    with Stack(tmp_path) as mill:
-        async with await Store.open(mill.redis_url) as store:
+    with Stack(tmp_path) as stack:
+        async with await Store.open(stack.redis_url) as store:
             await store.set_limits(requests_per_minute=600)
-        mill.worker(20, QUICK)
-        mill.worker(20, QUICK)
-        batch = await mill.submit(["What is 1 + 1?"] * 20)
-        wait_until(lambda: asked(mill) > 0, "the first request", 30)
-        began_s, before = time.monotonic(), asked(mill)
-        await mill.wait_for(batch, timeout_s=60)
+        stack.worker(20, QUICK)
+        stack.worker(20, QUICK)
+        batch = await stack.submit(["What is 1 + 1?"] * 20)
+        wait_until(lambda: asked(stack) > 0, "the first request", 30)
+        began_s, before = time.monotonic(), asked(stack)
+        await stack.wait_for(batch, timeout_s=60)
         took_s = time.monotonic() - began_s
 
-        assert asked(mill) - before <= 10 * (took_s + 1) + 2
-        assert asked(mill) >= 80
+        assert asked(stack) - before <= 10 * (took_s + 1) + 2
+        assert asked(stack) >= 80
         assert took_s < 25
 
 
@@ -57,80 +57,80 @@ async def test_every_request_is_counted_and_takes_its_turn(
     dies = "[emulate: failed(server_error, partial), completed(left_file)] What is 1 + 1?"
     calls = '[emulate: requires_action(add, {"a": 1, "b": 2}) rounds=2] Go'
     turns = [NewRow([text], conversation=name) for text in (dies, calls, dies) for name in "abcd"]
-    with Stack(tmp_path, api=api) as mill:
-        async with await Store.open(mill.redis_url) as store:
+    with Stack(tmp_path, api=api) as stack:
+        async with await Store.open(stack.redis_url) as store:
             await store.set_limits(requests_per_minute=600)
-            asking = {"profile": profile, "api": api, "base_url": mill.base_url, "model": "gpt-5-mini"}
+            asking = {"profile": profile, "api": api, "base_url": stack.base_url, "model": "gpt-5-mini"}
             spec = InputSpec(("question", "chat"), "question", conversation_column="chat")
             rows = [turn._replace(cells=[*turn.cells, turn.conversation]) for turn in turns]
             batch = await submitted(store, rows, spec=spec, limits=Limits(attempts=3), **asking)
-            mill.worker(20, QUICK)
-            wait_until(lambda: asked(mill) > 0, "the first request", 30)
-            began_s, before, over, done = time.monotonic(), asked(mill), [], False
+            stack.worker(20, QUICK)
+            wait_until(lambda: asked(stack) > 0, "the first request", 30)
+            began_s, before, over, done = time.monotonic(), asked(stack), [], False
             while not done:
                 done = (await store.status(batch)).batch.state == "done"
-                made = asked(mill) - before
+                made = asked(stack) - before
                 over.append(made - 10 * (time.monotonic() - began_s + 1))
-        status = await mill.status(batch)
+        status = await stack.status(batch)
 
         assert status.counts.by_status[JobStatus.COMPLETED] == len(turns)
-        assert counter(mill, batch, "requests") == asked(mill)
+        assert counter(stack, batch, "requests") == asked(stack)
         assert max(over) <= 5, "more than the limit at some moment, and half a second of a busy machine"
 
 
 async def test_tokens_a_minute_slow_the_starts(tmp_path: Path) -> None:
     """Each run is booked at what runs take: 20 of them do not start within their first second."""
-    with Stack(tmp_path) as mill:
-        async with await Store.open(mill.redis_url) as store:
+    with Stack(tmp_path) as stack:
+        async with await Store.open(stack.redis_url) as store:
             await store.set_limits(tokens_per_minute=20_000)
-        mill.worker(20, QUICK)
+        stack.worker(20, QUICK)
         profile = TUTOR.model_copy(update={"max_completion_tokens": 256})
-        batch = await mill.submit(["What is 1 + 1?"] * 20, profile)
-        wait_for_runs(mill, 1)
+        batch = await stack.submit(["What is 1 + 1?"] * 20, profile)
+        wait_for_runs(stack, 1)
         began_s = time.monotonic()
-        status = await mill.wait_for(batch, timeout_s=60)
+        status = await stack.wait_for(batch, timeout_s=60)
         took_s = time.monotonic() - began_s
-        used = mill.stats()["tokens"]
+        used = stack.stats()["tokens"]
 
         assert used / (took_s + 2) * 60 <= 20_000 * 1.1
-        await assert_each_paid_once(mill, batch, status, 20)
+        await assert_each_paid_once(stack, batch, status, 20)
 
 
 async def test_max_runs_hold_for_all_and_change_while_running(tmp_path: Path) -> None:
     """Two workers of 30 slots, 8 runs allowed; raised in Redis to 16, and obeyed, through a hand-over too."""
-    with Stack(tmp_path) as mill:
-        async with await Store.open(mill.redis_url) as store:
+    with Stack(tmp_path) as stack:
+        async with await Store.open(stack.redis_url) as store:
             await store.set_limits(max_runs=8)
-            first = mill.worker(30, QUICK)
-            mill.worker(30, QUICK)
-            batch = await mill.submit(questions_lasting(1.5, 80))
-            other = await mill.submit(questions_lasting(1.5, 40))
-            wait_for_runs(mill, 16)
+            first = stack.worker(30, QUICK)
+            stack.worker(30, QUICK)
+            batch = await stack.submit(questions_lasting(1.5, 80))
+            other = await stack.submit(questions_lasting(1.5, 40))
+            wait_for_runs(stack, 16)
             first.leave()
-            wait_for_runs(mill, 30)
-            assert mill.stats()["runs_active_max"] <= 8
+            wait_for_runs(stack, 30)
+            assert stack.stats()["runs_active_max"] <= 8
             await store.set_limits(max_runs=16)
             for name in (batch, other):
-                await mill.wait_for(name, timeout_s=60)
-            assert 8 < mill.stats()["runs_active_max"] <= 16
+                await stack.wait_for(name, timeout_s=60)
+            assert 8 < stack.stats()["runs_active_max"] <= 16
 
 
 async def test_limits_of_the_settings_go_with_the_workers_that_had_them(tmp_path: Path) -> None:
     """Unset at the next start: none again. Changed by hand meanwhile: the change stays."""
-    with Stack(tmp_path) as mill:
-        async with await Store.open(mill.redis_url) as store:
-            first = mill.worker(2, QUICK, ASKMILL_MAX_RUNS="2", ASKMILL_REQUESTS_PER_MINUTE="300")
-            wait_for_workers(mill, 1)
+    with Stack(tmp_path) as stack:
+        async with await Store.open(stack.redis_url) as store:
+            first = stack.worker(2, QUICK, ASKMILL_MAX_RUNS="2", ASKMILL_REQUESTS_PER_MINUTE="300")
+            wait_for_workers(stack, 1)
             assert await store.limits() == {"max_runs": 2, "requests_per_minute": 300}
-            beside = mill.worker(2, QUICK)
-            wait_for_workers(mill, 2)
+            beside = stack.worker(2, QUICK)
+            wait_for_workers(stack, 2)
             assert (await store.limits())["max_runs"] == 2, "the first one works on under it"
             await store.set_limits(max_runs=5)
             first.leave()
             beside.leave()
 
-            mill.worker(2, QUICK)
-            wait_for_workers(mill, 1)
+            stack.worker(2, QUICK)
+            wait_for_workers(stack, 1)
 
             assert await store.limits() == {"max_runs": 5}
 
@@ -151,16 +151,16 @@ async def test_rows_between_two_workers_count_as_runs(store: Store) -> None:
 
 async def test_a_429_halves_the_runs_in_flight_and_they_recover(tmp_path: Path) -> None:
     """All workers start fewer runs after the API said 429; no attempt is used up."""
-    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.3\n") as mill:
-        mill.worker(40, QUICK)
-        batch = await mill.submit(["What is 1 + 1?"] * 400)
-        wait_for_runs(mill, 60)
-        mill.scenario("[latency]\nmedian_s = 0.3\n[http]\nrate_429 = 0.3\nretry_after_s = 0.5\n")
-        wait_until(lambda: counter(mill, batch, "throttled") >= 3, "some were throttled", 30)
-        mill.scenario("[latency]\nmedian_s = 0.3\n")
-        status = await mill.wait_for(batch, timeout_s=60)
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.3\n") as stack:
+        stack.worker(40, QUICK)
+        batch = await stack.submit(["What is 1 + 1?"] * 400)
+        wait_for_runs(stack, 60)
+        stack.scenario("[latency]\nmedian_s = 0.3\n[http]\nrate_429 = 0.3\nretry_after_s = 0.5\n")
+        wait_until(lambda: counter(stack, batch, "throttled") >= 3, "some were throttled", 30)
+        stack.scenario("[latency]\nmedian_s = 0.3\n")
+        status = await stack.wait_for(batch, timeout_s=60)
 
-        await assert_each_paid_once(mill, batch, status, 400)
+        await assert_each_paid_once(stack, batch, status, 400)
 
 
 async def test_a_budget_with_token_limits_is_never_exceeded(tmp_path: Path) -> None:
@@ -168,31 +168,31 @@ async def test_a_budget_with_token_limits_is_never_exceeded(tmp_path: Path) -> N
     profile = TUTOR.model_copy(
         update={"tools": (), "max_prompt_tokens": 256, "max_completion_tokens": 256, "model": "gpt-5-mini"}
     )
-    with Stack(tmp_path) as mill:
-        mill.worker(30, QUICK)
-        batch = await mill.submit(["What is 1 + 1?"] * 200, profile, budget_usd=0.004)
-        status = await mill.wait_for(batch, ["paused"], timeout_s=60)
-        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what ran has ended", 30)
-        status = await mill.status(batch)
+    with Stack(tmp_path) as stack:
+        stack.worker(30, QUICK)
+        batch = await stack.submit(["What is 1 + 1?"] * 200, profile, budget_usd=0.004)
+        status = await stack.wait_for(batch, ["paused"], timeout_s=60)
+        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "what ran has ended", 30)
+        status = await stack.status(batch)
 
         assert status.batch.paused_reason == "budget: a run may cost $0.0006, and less is left"
         assert 0.003 < (status.counts.cost_usd or 0) <= 0.004
-        assert status.counts.by_status[JobStatus.COMPLETED] == mill.stats()["runs_created"]
+        assert status.counts.by_status[JobStatus.COMPLETED] == stack.stats()["runs_created"]
 
 
 async def test_a_small_batch_behind_a_big_one_starts_at_once(tmp_path: Path) -> None:
     """50 rows submitted behind 20,000: done in about their own time, long before the big one."""
-    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.5\n") as mill:
-        mill.worker(50)
-        big = await mill.submit(["What is 1 + 1?"] * 20_000)
-        wait_for_runs(mill, 100)
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.5\n") as stack:
+        stack.worker(50)
+        big = await stack.submit(["What is 1 + 1?"] * 20_000)
+        wait_for_runs(stack, 100)
         began_s = time.monotonic()
-        small = await mill.submit(["What is 1 + 1?"] * 50)
-        await mill.wait_for(small, timeout_s=30)
+        small = await stack.submit(["What is 1 + 1?"] * 50)
+        await stack.wait_for(small, timeout_s=30)
         took_s = time.monotonic() - began_s
-        async with await Store.open(mill.redis_url) as store:
+        async with await Store.open(stack.redis_url) as store:
             await store.cancel(big)
-        await mill.wait_for(big, ["cancelled"])
-        wait_until(lambda: set(status_bytes(mill, big)) <= set("cx"), "all have ended", 30)
+        await stack.wait_for(big, ["cancelled"])
+        wait_until(lambda: set(status_bytes(stack, big)) <= set("cx"), "all have ended", 30)
 
         assert took_s < 10

@@ -40,11 +40,11 @@ def broken() -> str:
 
 async def asked(folder: Path, api: Api, questions: list[str]) -> list[Result]:
     """The results of the questions over one API."""
-    with Stack(folder, api=api) as mill:
-        mill.worker()
-        batch = await mill.submit(questions)
-        await mill.wait_for(batch, timeout_s=60)
-        return [row.result for row in await mill.rows(batch) if row.result]
+    with Stack(folder, api=api) as stack:
+        stack.worker()
+        batch = await stack.submit(questions)
+        await stack.wait_for(batch, timeout_s=60)
+        return [row.result for row in await stack.rows(batch) if row.result]
 
 
 def told(result: Result) -> tuple[object, ...]:
@@ -58,8 +58,8 @@ def told(result: Result) -> tuple[object, ...]:
 async def test_gsm8k_and_every_common_ending_are_told_alike(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Status, answer, error, attempts, model, citations, files and steps of every row are the same."""
     questions = [*COMMON, *gsm8k(30)]
-    runs = await asked(tmp_path_factory.mktemp("mill"), "assistants", questions)
-    responses = await asked(tmp_path_factory.mktemp("mill"), "responses", questions)
+    runs = await asked(tmp_path_factory.mktemp("stack"), "assistants", questions)
+    responses = await asked(tmp_path_factory.mktemp("stack"), "responses", questions)
 
     assert [told(result) for result in responses] == [told(result) for result in runs]
     assert len(runs) == len(questions)
@@ -76,12 +76,12 @@ async def test_functions_are_called_and_answered_together(
     (tmp_path / "mine.py").write_text(FUNCTIONS)
     profile = TUTOR.model_copy(update={"functions": describe("mine.py")})
     calls = 'add, {"a": 20, "b": 22}, later, {"word": "ab"}, broken, {}, nobody, {}'
-    with Stack(tmp_path, api=api) as mill:
-        mill.worker()
-        batch = await mill.submit([f"[emulate: requires_action({calls})] Go"], profile)
-        await mill.wait_for(batch)
-        (row,) = await mill.rows(batch)
-        requests = mill.stats()["requests"]
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker()
+        batch = await stack.submit([f"[emulate: requires_action({calls})] Go"], profile)
+        await stack.wait_for(batch)
+        (row,) = await stack.rows(batch)
+        requests = stack.stats()["requests"]
 
     assert row.result is not None
     assert (row.result.status, row.result.attempt_count) == ("completed", 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from askmill.jobs.display.status_text import money, stall_reason
+from askmill.jobs.display.status_text import stall_reason, usage_line
 from askmill.jobs.model.models import Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store, keys
@@ -31,94 +31,94 @@ async def test_whatever_is_killed_all_runs_together_cost_no_more_than_the_budget
 ) -> None:
     """Attempts die, workers are killed or sent away, the batch is paused and resumed: the money is the limit."""
     chance, budget = random.Random(seed), 30 * WORST
-    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.7\nsigma = 0.5\n") as mill:
-        workers = [_worker(mill), _worker(mill)]
-        batch = await mill.submit([DIES_TWICE + LONG] * 60, PROFILE, budget_usd=budget / 1e6)
-        async with await Store.open(mill.redis_url) as store:
-            wait_for_runs(mill, 10)
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.7\nsigma = 0.5\n") as stack:
+        workers = [_worker(stack), _worker(stack)]
+        batch = await stack.submit([DIES_TWICE + LONG] * 60, PROFILE, budget_usd=budget / 1e6)
+        async with await Store.open(stack.redis_url) as store:
+            wait_for_runs(stack, 10)
             for _ in range(3):
                 victim = workers.pop(chance.randrange(2))
                 victim.signal(chance.choice((signal.SIGKILL, signal.SIGTERM)))
                 await store.pause(batch, "by hand")
                 await store.resume(batch)
-                made = mill.stats()["runs_created"]
-                workers.append(_worker(mill))
-                wait_until(partial(_moved, mill, batch, made), "it goes on, or is paused", 45)
-            status = await mill.wait_for(batch, ["paused"], timeout_s=90)
-            wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what ran has ended", 60)
+                made = stack.stats()["runs_created"]
+                workers.append(_worker(stack))
+                wait_until(partial(_moved, stack, batch, made), "it goes on, or is paused", 45)
+            status = await stack.wait_for(batch, ["paused"], timeout_s=90)
+            wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "what ran has ended", 60)
 
         assert status.batch.paused_reason.startswith("budget: a run may cost")
-        assert budget - 3 * WORST < mill.stats()["tokens"] <= budget
+        assert budget - 3 * WORST < stack.stats()["tokens"] <= budget
 
 
 async def test_a_budget_set_under_way_counts_the_runs_that_are_out(tmp_path: Path) -> None:
     """Twenty runs were begun without any; then there is money for them and one more, however many slots come."""
     budget = 21 * WORST
     asked = [f"{LONG}[emulate: completed after={seconds}] What is 1 + 1?" for seconds in [6] * 20 + [1] * 20]
-    with Stack(tmp_path) as mill:
-        _worker(mill)
-        batch = await mill.submit(asked, PROFILE)
-        wait_for_runs(mill, 20)
-        async with await Store.open(mill.redis_url) as store:
+    with Stack(tmp_path) as stack:
+        _worker(stack)
+        batch = await stack.submit(asked, PROFILE)
+        wait_for_runs(stack, 20)
+        async with await Store.open(stack.redis_url) as store:
             await store.update_limits(batch, Limits(budget_usd=budget / 1e6))
-        _worker(mill)
-        wait_for_runs(mill, 21)
-        assert mill.stats()["runs_active_max"] <= 21, "the next waits until one of them has ended"
-        status = await mill.wait_for(batch, ["paused"], timeout_s=90)
+        _worker(stack)
+        wait_for_runs(stack, 21)
+        assert stack.stats()["runs_active_max"] <= 21, "the next waits until one of them has ended"
+        status = await stack.wait_for(batch, ["paused"], timeout_s=90)
 
         assert status.batch.paused_reason.startswith("budget: a run may cost")
-        assert budget - 2 * WORST < mill.stats()["tokens"] <= budget
+        assert budget - 2 * WORST < stack.stats()["tokens"] <= budget
 
 
 async def test_runs_of_unknown_cost_use_the_budget_up(tmp_path: Path) -> None:
     """Every create's reply is lost, every answer adopted without its tokens: assumed at the worst, and said."""
     lost = '[http]\ndrop_after = 1.0\nonly = ["POST /responses"]\n'
     profile = Profile(model="gpt-5-mini", max_completion_tokens=256)
-    with Stack(tmp_path, "responses", lost) as mill:
-        _worker(mill)
-        batch = await mill.submit(["What is 1 + 1?"] * 20, profile, budget_usd=5 * 500 / 1e6)
-        status = await mill.wait_for(batch, ["paused"], timeout_s=60)
+    with Stack(tmp_path, "responses", lost) as stack:
+        _worker(stack)
+        batch = await stack.submit(["What is 1 + 1?"] * 20, profile, budget_usd=5 * 500 / 1e6)
+        status = await stack.wait_for(batch, ["paused"], timeout_s=60)
 
         assert status.batch.paused_reason.startswith("budget: a run may cost")
         assert status.counts.cost_usd is None
-        assert 4 <= mill.stats()["runs_created"] <= 5
-        assert "budget $0.0025 ($0.00" in money(status)
-        assert "of it assumed for runs of unknown cost)" in money(status)
+        assert 4 <= stack.stats()["runs_created"] <= 5
+        assert "budget $0.0025 ($0.00" in usage_line(status)
+        assert "of it assumed for runs of unknown cost)" in usage_line(status)
 
 
 async def test_a_create_whose_fate_is_unknown_is_assumed_to_cost(tmp_path: Path) -> None:
     """It left no trace and is made again: nobody can tell whether the first was carried out, so it may have cost."""
     lost = '[http]\ndrop_before = 1.0\nonly = ["POST /responses"]\n'
     profile = Profile(model="gpt-5-mini", max_completion_tokens=256)
-    with Stack(tmp_path, "responses", lost) as mill:
-        _worker(mill)
-        batch = await mill.submit(["What is 1 + 1?"], profile, budget_usd=1)
-        wait_until(lambda: counter(mill, batch, "unknown_creates") == 1, "it is made again", 45)
-        mill.scenario("")
-        status = await mill.wait_for(batch)
+    with Stack(tmp_path, "responses", lost) as stack:
+        _worker(stack)
+        batch = await stack.submit(["What is 1 + 1?"], profile, budget_usd=1)
+        wait_until(lambda: counter(stack, batch, "unknown_creates") == 1, "it is made again", 45)
+        stack.scenario("")
+        status = await stack.wait_for(batch)
 
-        assert 256_000 < counter(mill, batch, "assumed_nano") < 500_000
+        assert 256_000 < counter(stack, batch, "assumed_nano") < 500_000
         assert 0 < (status.counts.cost_usd or 0) < 256e-6, "what was told is its cost, and no more"
 
 
 async def test_a_worker_that_knows_no_price_starts_nothing_under_a_budget(tmp_path: Path) -> None:
     """What cannot be bounded is not begun: the batch pauses and says what to do."""
     profile = PROFILE.model_copy(update={"model": "gpt-unheard-of"})
-    with Stack(tmp_path) as mill:
-        mill.worker(5, QUICK)
-        batch = await mill.submit(["What is 1 + 1?"], profile, budget_usd=1)
-        status = await mill.wait_for(batch, ["paused"])
+    with Stack(tmp_path) as stack:
+        stack.worker(5, QUICK)
+        batch = await stack.submit(["What is 1 + 1?"], profile, budget_usd=1)
+        status = await stack.wait_for(batch, ["paused"])
 
-        assert mill.stats()["runs_created"] == 0
+        assert stack.stats()["runs_created"] == 0
         assert "ASKMILL_PRICES" in stall_reason(status)
 
 
-def _moved(mill: Stack, batch: str, made: int) -> bool:
-    with redis.Redis.from_url(mill.redis_url) as client:
+def _moved(stack: Stack, batch: str, made: int) -> bool:
+    with redis.Redis.from_url(stack.redis_url) as client:
         paused = client.hget(keys.batch(batch), "state") == b"paused"
-    return paused or mill.stats()["runs_created"] > made
+    return paused or stack.stats()["runs_created"] > made
 
 
-def _worker(mill: Stack) -> Child:
-    (mill.folder / "prices.toml").write_text(PRICES)
-    return mill.worker(20, QUICK, ASKMILL_PRICES=str(mill.folder / "prices.toml"))
+def _worker(stack: Stack) -> Child:
+    (stack.folder / "prices.toml").write_text(PRICES)
+    return stack.worker(20, QUICK, ASKMILL_PRICES=str(stack.folder / "prices.toml"))

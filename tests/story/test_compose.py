@@ -114,12 +114,12 @@ async def test_flower_shows_the_questions(tmp_path: Path, compose: dict[str, Any
         word.replace("0.0.0.0", "127.0.0.1").replace("5555", str(port))
         for word in compose["services"]["flower"]["command"]
     ]
-    with Stack(tmp_path) as mill:
+    with Stack(tmp_path) as stack:
         flower = Child(
             [str(Path(sys.executable).with_name("celery")), *words],
             tmp_path / "flower.log",
             {
-                "ASKMILL_REDIS_URL": mill.redis_url,
+                "ASKMILL_REDIS_URL": stack.redis_url,
                 "OPENAI_API_KEY": "offline",
                 "FLOWER_UNAUTHENTICATED_API": "true",
             },
@@ -127,12 +127,12 @@ async def test_flower_shows_the_questions(tmp_path: Path, compose: dict[str, Any
         try:
             address = f"http://127.0.0.1:{port}/api/tasks"
             wait_until(lambda: _answer(address) is not None, "Flower answers", timeout_s=60)
-            mill.worker()
+            stack.worker()
 
             async def shown() -> bool:
                 # Workers send events from when Flower has asked them to, within seconds.
-                batch = await mill.submit(["What is 6 * 7?"])
-                await mill.wait_for(batch)
+                batch = await stack.submit(["What is 6 * 7?"])
+                await stack.wait_for(batch)
                 return f"{batch}:1:" in (_answer(address) or "")
 
             await wait_until_async(shown, "Flower shows a task", timeout_s=60)

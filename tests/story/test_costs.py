@@ -18,9 +18,9 @@ ROWS_COUNTED, ROWS_HELD = 50, 250
 SCENARIO = "[latency]\nmedian_s = 3.0\nsigma = 0\n"
 
 
-def _commands(mill: Stack) -> dict[str, int]:
+def _commands(stack: Stack) -> dict[str, int]:
     """Calls by command, as Redis counts them; what a script calls counts as well."""
-    with redis.Redis.from_url(mill.redis_url) as client:
+    with redis.Redis.from_url(stack.redis_url) as client:
         told = client.info("commandstats")
     return {name.removeprefix("cmdstat_"): about["calls"] for name, about in told.items()}
 
@@ -28,18 +28,18 @@ def _commands(mill: Stack) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """Requests, round trips of scripts, and messages a job of a batch on one warm worker."""
-    with Stack(Path(tmp_path_factory.mktemp("costs")), scenario=SCENARIO) as mill:
-        mill.worker(20)
+    with Stack(Path(tmp_path_factory.mktemp("costs")), scenario=SCENARIO) as stack:
+        stack.worker(20)
 
         async def batch(jobs: int) -> None:
-            name = await mill.submit(["What is 1 + 1?"] * jobs)
-            status = await mill.wait_for(name)
+            name = await stack.submit(["What is 1 + 1?"] * jobs)
+            status = await stack.wait_for(name)
             assert status.counts.by_status[JobStatus.COMPLETED] == jobs
 
         asyncio.run(batch(5))
-        before, asked = _commands(mill), sum(mill.stats()["requests"].values())
+        before, asked = _commands(stack), sum(stack.stats()["requests"].values())
         asyncio.run(batch(JOBS))
-        after, answered = _commands(mill), sum(mill.stats()["requests"].values())
+        after, answered = _commands(stack), sum(stack.stats()["requests"].values())
         used = {name: (after[name] - before.get(name, 0)) / JOBS for name in after}
         return {**used, "requests": (answered - asked) / JOBS}
 
@@ -56,25 +56,25 @@ def test_a_job_costs_few_scripts(costs: dict[str, float]) -> None:
 
 def test_a_job_costs_few_calls(tmp_path: Path) -> None:
     """Functions called, Python's and C's, from a row's claim to its stored end: 12,400 to 12,800 measured."""
-    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0\nsigma = 0\n") as mill:
-        asyncio.run(mill.submit(["What is 1 + 1?"] * ROWS_COUNTED))
-        calls = _counted(mill, "calls", ROWS_COUNTED)
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 0\nsigma = 0\n") as stack:
+        asyncio.run(stack.submit(["What is 1 + 1?"] * ROWS_COUNTED))
+        calls = _counted(stack, "calls", ROWS_COUNTED)
 
     assert 10_000 <= calls <= 13_200
 
 
 def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
     """Bytes of Python's objects, its connection included, Celery's not: 12,400 to 12,800 measured."""
-    with Stack(tmp_path, scenario="[latency]\nmedian_s = 3600\nsigma = 0\n") as mill:
-        asyncio.run(mill.submit(["What is 1 + 1?"] * ROWS_HELD))
-        held = _counted(mill, "bytes", ROWS_HELD)
+    with Stack(tmp_path, scenario="[latency]\nmedian_s = 3600\nsigma = 0\n") as stack:
+        asyncio.run(stack.submit(["What is 1 + 1?"] * ROWS_HELD))
+        held = _counted(stack, "bytes", ROWS_HELD)
 
     assert 10_000 <= held <= 13_300
 
 
-def _counted(mill: Stack, what: str, rows: int) -> int:
+def _counted(stack: Stack, what: str, rows: int) -> int:
     command = [sys.executable, "-m", "tests.helpers.workers.counted_worker", what, str(rows)]
-    env = {**os.environ, **mill.settings()}
+    env = {**os.environ, **stack.settings()}
     told = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=200)
     return int(json.loads(told.stdout)[what])
 

@@ -60,7 +60,7 @@ QUESTION = "What is 20 + 22?"
 class Played:
     """The results of all endings on one API."""
 
-    mill: Stack
+    stack: Stack
     results: dict[str, Result]
     jobs: dict[str, str]
     """What is played → `BATCH:ROW`, the emulator's name for the job."""
@@ -71,35 +71,35 @@ async def played(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Played]:
     """All endings on each API, in two batches: only the runs that never end have a deadline, of 3 s."""
-    with Stack(tmp_path_factory.mktemp("mill"), api=request.param) as mill:
-        mill.worker()
+    with Stack(tmp_path_factory.mktemp("stack"), api=request.param) as stack:
+        stack.worker()
         stuck = [ending for ending in ENDINGS if ending.plays.startswith("stuck")]
         others = [ending for ending in ENDINGS if ending not in stuck]
-        batches = [await _submit(mill, stuck, deadline_s=3.0), await _submit(mill, others)]
+        batches = [await _submit(stack, stuck, deadline_s=3.0), await _submit(stack, others)]
         results, names = dict[str, Result](), dict[str, str]()
         for batch, endings in zip(batches, (stuck, others), strict=True):
-            await mill.wait_for(batch, timeout_s=90)
-            for ending, row in zip(endings, await mill.rows(batch), strict=True):
+            await stack.wait_for(batch, timeout_s=90)
+            for ending, row in zip(endings, await stack.rows(batch), strict=True):
                 results[ending.plays], names[ending.plays] = row.result, f"{batch}:{row.row}"
-        yield Played(mill, results, names)
+        yield Played(stack, results, names)
 
 
-async def _submit(mill: Stack, endings: list[Ending], **limits: float) -> str:
-    return await mill.submit([f"[emulate: {ending.plays}] {QUESTION}" for ending in endings], **limits)
+async def _submit(stack: Stack, endings: list[Ending], **limits: float) -> str:
+    return await stack.submit([f"[emulate: {ending.plays}] {QUESTION}" for ending in endings], **limits)
 
 
 @pytest.mark.parametrize("ending", ENDINGS, ids=str)
 def test_each_ending_has_its_status_error_and_attempts(played: Played, ending: Ending) -> None:
     """The row says how its last run ended, why, and how many runs it took; no run is made that is not counted."""
-    if ending.only not in {None, played.mill.api}:
-        pytest.skip(f"{played.mill.api} has no such ending")
+    if ending.only not in {None, played.stack.api}:
+        pytest.skip(f"{played.stack.api} has no such ending")
     result = played.results[ending.plays]
 
     assert (result.status, result.attempt_count) == (ending.status, ending.attempts)
     assert (result.error or "").startswith(ending.error or "")
     assert ending.error is not None or result.error is None
     if "requires_action" not in ending.plays:
-        assert played.mill.stats()["runs_by_job"][played.jobs[ending.plays]] == ending.attempts
+        assert played.stack.stats()["runs_by_job"][played.jobs[ending.plays]] == ending.attempts
 
 
 def test_a_completed_row_has_its_answer_and_its_steps(played: Played) -> None:
@@ -150,12 +150,12 @@ async def test_on_incomplete_is_a_choice(
     tmp_path: Path, api: Api, policy: str, status: JobStatus, attempts: int
 ) -> None:
     """`keep` stops; `raise-limit` asks once more with twice the limit; `continue` asks on, and joins the answers."""
-    with Stack(tmp_path, api=api) as mill:
-        mill.worker()
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker()
         profile = TUTOR.model_copy(update={"max_completion_tokens": 256})
-        batch = await mill.submit([LONG], profile, on_incomplete=policy)
-        await mill.wait_for(batch)
-        (row,) = await mill.rows(batch)
+        batch = await stack.submit([LONG], profile, on_incomplete=policy)
+        await stack.wait_for(batch)
+        (row,) = await stack.rows(batch)
 
     assert row.result is not None
     assert (row.result.status, row.result.attempt_count) == (status, attempts)
@@ -166,13 +166,13 @@ async def test_on_incomplete_is_a_choice(
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 async def test_a_new_attempt_is_looked_at_by_its_own_age(tmp_path: Path, api: Api) -> None:
     """A quick run after a slow one that failed is noticed at once, not when it is as old as the slow one was."""
-    with Stack(tmp_path, api=api) as mill:
-        mill.worker()
-        batch = await mill.submit(
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker()
+        batch = await stack.submit(
             [f"[emulate: failed(server_error) after=6, completed after=0.2] {QUESTION}"]
         )
-        await mill.wait_for(batch)
-        (row,) = await mill.rows(batch)
+        await stack.wait_for(batch)
+        (row,) = await stack.rows(batch)
 
     assert row.result is not None
     slow, quick = row.result.attempts

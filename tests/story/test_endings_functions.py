@@ -45,11 +45,11 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     return TUTOR.model_copy(update={"functions": describe("mine.py")})
 
 
-async def answered(mill: Stack, question: str, profile: Profile, **limits: object) -> Result:
+async def answered(stack: Stack, question: str, profile: Profile, **limits: object) -> Result:
     """The result of one question."""
-    batch = await mill.submit([question], profile, **limits)
-    await mill.wait_for(batch)
-    (row,) = await mill.rows(batch)
+    batch = await stack.submit([question], profile, **limits)
+    await stack.wait_for(batch)
+    (row,) = await stack.rows(batch)
     assert row.result is not None
     return row.result
 
@@ -60,10 +60,10 @@ async def test_several_rounds_of_functions_are_one_attempt(
 ) -> None:
     """Each round is called once and answered; the steps of all are kept, in order; one run is paid for."""
     calls = 'add, {"a": 20, "b": 22}, add, {"a": 1, "b": 2}'
-    with Stack(tmp_path, api=api) as mill:
-        mill.worker()
-        result = await answered(mill, f"[emulate: requires_action({calls}) rounds=3] Go", profile)
-        (made,) = mill.stats()["runs_by_job"].values()
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker()
+        result = await answered(stack, f"[emulate: requires_action({calls}) rounds=3] Go", profile)
+        (made,) = stack.stats()["runs_by_job"].values()
 
     assert (result.status, result.attempt_count, made) == (JobStatus.COMPLETED, 1, 1)
     outputs = [step.details.get("output") for step in result.steps if step.type == "function"]
@@ -78,9 +78,9 @@ async def test_a_function_that_never_returns_is_told_to_the_model(
 ) -> None:
     """Its time limit is the model's answer; the call beside it is answered, and the row completes."""
     calls = 'hang, {}, add, {"a": 20, "b": 22}'
-    with Stack(tmp_path, api=api) as mill:
-        mill.worker(times={"FUNCTION_LIMIT_S": 1.0})
-        result = await answered(mill, f"[emulate: requires_action({calls})] Go", profile)
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker(times={"FUNCTION_LIMIT_S": 1.0})
+        result = await answered(stack, f"[emulate: requires_action({calls})] Go", profile)
 
     assert (result.status, result.attempt_count) == (JobStatus.COMPLETED, 1)
     outputs = [step.details.get("output") for step in result.steps if step.type == "function"]
@@ -92,11 +92,11 @@ async def test_a_model_that_asks_for_functions_for_ever_is_stopped(
     tmp_path: Path, profile: Profile, api: Api
 ) -> None:
     """After 64 rounds the run is ended and the row says why; it is not asked again."""
-    with Stack(tmp_path, api=api) as mill:
-        mill.worker()
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker()
         direction = '[emulate: requires_action(add, {"a": 1, "b": 1}) rounds=70]'
-        result = await answered(mill, f"{direction} Go", profile)
-        (made,) = mill.stats()["runs_by_job"].values()
+        result = await answered(stack, f"{direction} Go", profile)
+        (made,) = stack.stats()["runs_by_job"].values()
 
     assert (result.status, result.attempt_count, made) == (JobStatus.FAILED, 1, 1)
     assert (result.error or "").startswith("tool_rounds: ")
@@ -107,10 +107,10 @@ async def test_outputs_refused_because_the_run_expired_lead_to_a_new_attempt(
     tmp_path: Path, profile: Profile
 ) -> None:
     """The refusal ends nothing: the run says `expired`, and the next one gets its outputs in time."""
-    with Stack(tmp_path, scenario="[run]\nexpires_s = 1.5") as mill:
-        mill.worker()
-        result = await answered(mill, "[emulate: requires_action(slow_at_first, {})] Go", profile)
-        requests = mill.stats()["requests"]
+    with Stack(tmp_path, scenario="[run]\nexpires_s = 1.5") as stack:
+        stack.worker()
+        result = await answered(stack, "[emulate: requires_action(slow_at_first, {})] Go", profile)
+        requests = stack.stats()["requests"]
 
     assert (result.status, result.attempt_count) == (JobStatus.COMPLETED, 2)
     assert [attempt.status for attempt in result.attempts] == ["expired", "completed"]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from askmill.jobs.chat.render import Screen
-from askmill.jobs.chat.session import ChatTarget, SavedThread, talk_of
+from askmill.jobs.chat.session import ChatTarget, SavedThread, chat_backend
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.client import make_client
 from tests.helpers.command_line import terminal
-from tests.helpers.requests import Asker
+from tests.helpers.requests import StackUser
 from tests.stack import Stack
 from tests.support import wait_until
 
@@ -22,14 +22,14 @@ THREADS = {"assistants": "POST /threads", "responses": "POST /conversations"}
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
+def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
     """One emulator an API; chat needs no worker."""
-    folder = tmp_path_factory.mktemp("mill")
-    with Stack(folder, api=request.param) as mill:
-        yield Asker.of(mill, folder / "work")
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder, api=request.param) as stack:
+        yield StackUser.of(stack, folder / "work")
 
 
-def _talk(asker: Asker, *lines: str, options: tuple[str, ...] = ("--profile", TUTOR)) -> str:
+def _talk(asker: StackUser, *lines: str, options: tuple[str, ...] = ("--profile", TUTOR)) -> str:
     """What the screen shows when these lines are typed."""
     done = asker.user.askmill("chat", *options, given="".join(f"{line}\n" for line in lines))
     assert done.returncode == 0, done.stderr
@@ -37,7 +37,7 @@ def _talk(asker: Asker, *lines: str, options: tuple[str, ...] = ("--profile", TU
     return done.stdout
 
 
-def test_the_tutor_answers_and_shows_its_code_once(asker: Asker) -> None:
+def test_the_tutor_answers_and_shows_its_code_once(asker: StackUser) -> None:
     """The quickstart's question: the code and its log first, then the answer; what follows `exit` is not asked."""
     shown = _talk(
         asker, "I need to solve the equation `3x + 11 = 14`. Can you help me?", "exit", "What is 9 + 9?"
@@ -48,20 +48,20 @@ def test_the_tutor_answers_and_shows_its_code_once(asker: Asker) -> None:
     assert "18" not in shown
 
 
-def test_assistant_and_thread_are_kept_between_starts(asker: Asker) -> None:
+def test_assistant_and_thread_are_kept_between_starts(asker: StackUser) -> None:
     """The second start goes on with the same thread, `--new` with another; the assistant is made once."""
     _talk(asker, "What is 1 + 1?", "exit")
-    threads, assistants = (asker.requests(made) for made in (THREADS[asker.mill.api], "POST /assistants"))
+    threads, assistants = (asker.requests(made) for made in (THREADS[asker.stack.api], "POST /assistants"))
 
     _talk(asker, "What is 2 + 2?")
 
-    assert asker.requests(THREADS[asker.mill.api]) == threads
+    assert asker.requests(THREADS[asker.stack.api]) == threads
     _talk(asker, "What is 3 + 3?", options=("--profile", TUTOR, "--new"))
-    assert asker.requests(THREADS[asker.mill.api]) == threads + 1
+    assert asker.requests(THREADS[asker.stack.api]) == threads + 1
     assert asker.requests("POST /assistants") == assistants
 
 
-def test_functions_are_called_and_shown(asker: Asker) -> None:
+def test_functions_are_called_and_shown(asker: StackUser) -> None:
     """The model's call, what the function gave back, and the answer that it led to; a fault becomes words."""
     asker.user.write(
         "weather.py",
@@ -87,7 +87,7 @@ def test_functions_are_called_and_shown(asker: Asker) -> None:
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 async def test_a_function_that_never_returns_holds_up_nothing(
-    asker: Asker, monkeypatch: pytest.MonkeyPatch
+    asker: StackUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off after its time; the model is told, and the end of the program does not wait for it."""
     monkeypatch.chdir(asker.user.folder)
@@ -100,9 +100,9 @@ async def test_a_function_that_never_returns_holds_up_nothing(
         "    return 'never'",
     )
     profile, shown = Profile(model="gpt-5-mini", functions=describe("endless.py")), list[str]()
-    async with make_client("offline", asker.mill.base_url) as api_client:
-        partner = ChatTarget(api_client, asker.mill.api, profile, Resources(), function_limit_s=0.3)
-        talk = talk_of(partner, Screen(shown.append))
+    async with make_client("offline", asker.stack.base_url) as api_client:
+        partner = ChatTarget(api_client, asker.stack.api, profile, Resources(), function_limit_s=0.3)
+        talk = chat_backend(partner, Screen(shown.append))
         kept = await talk.make(SavedThread())
 
         await talk.ask(kept, "Wait. [emulate: requires_action(wait_for_ever, {}), completed]")
@@ -112,7 +112,7 @@ async def test_a_function_that_never_returns_holds_up_nothing(
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "askmill-function")
 
 
-def test_a_cited_file_is_named(asker: Asker) -> None:
+def test_a_cited_file_is_named(asker: StackUser) -> None:
     """No unreadable marker: `[1]` in the answer, the file's name below."""
     asker.user.write("gate.txt", "The gate is opened by Irina.")
 
@@ -123,16 +123,16 @@ def test_a_cited_file_is_named(asker: Asker) -> None:
     assert "[1] gate.txt" in shown
 
 
-def test_an_interrupted_answer_does_not_lock_the_next_question_out(asker: Asker) -> None:
+def test_an_interrupted_answer_does_not_lock_the_next_question_out(asker: StackUser) -> None:
     """Ctrl-C in the middle of an answer: the next start waits for its end (or ends it), says so, and answers."""
     _talk(asker, "What is 1 + 1?", options=("--new",))
-    before = asker.mill.stats()["runs_created"]
+    before = asker.stack.stats()["runs_created"]
     chat = asker.user.start("chat")
     assert chat.stdin is not None
-    lasting_s = 300 if asker.mill.api == "assistants" else 12  # there the run is ended, here it is awaited
+    lasting_s = 300 if asker.stack.api == "assistants" else 12  # there the run is ended, here it is awaited
     chat.stdin.write(f"What is 2 + 2? [emulate: completed after={lasting_s}]\n")
     chat.stdin.flush()
-    wait_until(lambda: asker.mill.stats()["runs_created"] > before, "the answer has begun", 30)
+    wait_until(lambda: asker.stack.stats()["runs_created"] > before, "the answer has begun", 30)
     chat.send_signal(signal.SIGINT)
     chat.communicate(timeout=30)
 
@@ -143,7 +143,7 @@ def test_an_interrupted_answer_does_not_lock_the_next_question_out(asker: Asker)
     assert "3 + 4 = 7." in shown
 
 
-def test_what_the_api_refuses_is_told_and_the_talk_goes_on(asker: Asker) -> None:
+def test_what_the_api_refuses_is_told_and_the_talk_goes_on(asker: StackUser) -> None:
     """A question that it cannot take: its own words, no advice to try again later."""
     done = asker.user.askmill("chat", "--new", given="Hm [emulate: nonsense]\nWhat is 7 + 8?\n")
 
@@ -152,7 +152,7 @@ def test_what_the_api_refuses_is_told_and_the_talk_goes_on(asker: Asker) -> None
     assert "7 + 8 = 15." in done.stdout
 
 
-def test_files_that_an_answer_made_are_named(asker: Asker) -> None:
+def test_files_that_an_answer_made_are_named(asker: StackUser) -> None:
     """Not as a source: they were made, and a batch would keep them."""
     shown = _talk(asker, "What is 1 + 2? [emulate: completed(file)]", options=("--new",))
 
@@ -160,7 +160,7 @@ def test_files_that_an_answer_made_are_named(asker: Asker) -> None:
     assert "[1]" not in shown
 
 
-def test_a_failed_run_is_told_and_the_talk_goes_on(asker: Asker) -> None:
+def test_a_failed_run_is_told_and_the_talk_goes_on(asker: StackUser) -> None:
     """The API's words, then the next question is answered all the same."""
     shown = _talk(asker, "Hm [emulate: failed(server_error)]", "What is 7 + 7?")
 
@@ -168,7 +168,7 @@ def test_a_failed_run_is_told_and_the_talk_goes_on(asker: Asker) -> None:
     assert "14" in shown
 
 
-def test_money_that_ends_a_run_is_told_with_what_to_do(asker: Asker) -> None:
+def test_money_that_ends_a_run_is_told_with_what_to_do(asker: StackUser) -> None:
     """The same words as a batch's pause go by, whatever the code."""
     quota = "You exceeded your current quota, please check your plan and billing details."
     shown = _talk(asker, f'Hm [emulate: failed(rate_limit_exceeded, "{quota}")]')

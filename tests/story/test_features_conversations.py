@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers.requests import Asker, Row
+from tests.helpers.requests import Row, StackUser
 from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
@@ -12,12 +12,12 @@ HEADER = ("chat", "question")
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
-    """One mill an API, with a worker."""
-    folder = tmp_path_factory.mktemp("mill")
-    with Stack(folder, api=request.param) as mill:
-        mill.worker(times=QUICK)
-        yield Asker.of(mill, folder / "work")
+def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
+    """One stack an API, with a worker."""
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder, api=request.param) as stack:
+        stack.worker(times=QUICK)
+        yield StackUser.of(stack, folder / "work")
 
 
 def _asked(said: list[tuple[str, str]]) -> list[str]:
@@ -28,7 +28,7 @@ def _statuses(rows: list[Row]) -> list[tuple[str, str | None]]:
     return [(row["status"], row["error"]) for row in rows]
 
 
-def test_turns_stand_on_one_thread_in_file_order(asker: Asker) -> None:
+def test_turns_stand_on_one_thread_in_file_order(asker: StackUser) -> None:
     """Rows with the same value share a thread and are asked in order; each value, and each blank, has its own."""
     file = asker.table(
         "chats.csv",
@@ -55,7 +55,7 @@ def test_turns_stand_on_one_thread_in_file_order(asker: Asker) -> None:
     assert [row["answer"].count("=") for row in rows] == [1] * 7, "each answer is that of its own turn"
 
 
-def test_different_conversations_go_side_by_side(asker: Asker) -> None:
+def test_different_conversations_go_side_by_side(asker: StackUser) -> None:
     """Six conversations of two turns of half a second are under way together, never two turns of one."""
     turns = [
         (f"c{n}", f"What is {n} + {turn}? [emulate: completed after=0.5]")
@@ -66,10 +66,10 @@ def test_different_conversations_go_side_by_side(asker: Asker) -> None:
 
     asker.rows(file, "--conversation-column", "chat")
 
-    assert 2 <= asker.mill.stats()["runs_active_max"] <= 6
+    assert 2 <= asker.stack.stats()["runs_active_max"] <= 6
 
 
-def test_a_failed_turn_ends_the_rest_and_retry_takes_both(asker: Asker) -> None:
+def test_a_failed_turn_ends_the_rest_and_retry_takes_both(asker: StackUser) -> None:
     """The turns behind it are `previous_turn`, asked nothing; `retry` asks that turn and its rest, in order."""
     file = asker.table(
         "broken.csv",
@@ -102,7 +102,7 @@ def test_a_failed_turn_ends_the_rest_and_retry_takes_both(asker: Asker) -> None:
 
 
 @pytest.mark.parametrize("turn", [1, 2])
-def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(asker: Asker, turn: int) -> None:
+def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(asker: StackUser, turn: int) -> None:
     """A dead run's half message goes, and only it: profile's opening messages and earlier turns stand."""
     dies = "[emulate: failed(server_error, partial), completed]"
     asker.user.write(
@@ -129,7 +129,7 @@ def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(asker: As
     assert rows[0]["thread_id"] == rows[1]["thread_id"]
 
 
-def test_a_killed_worker_leaves_the_order_as_it_was(asker: Asker) -> None:
+def test_a_killed_worker_leaves_the_order_as_it_was(asker: StackUser) -> None:
     """kill -9 in the middle of a turn: another worker follows the same run, then the later turns are asked."""
     slow = " [emulate: completed after=8]"
     asked = [f"What is {n} + {n}?" + (slow if n == 2 else "") for n in (1, 2, 3)]
@@ -141,8 +141,8 @@ def test_a_killed_worker_leaves_the_order_as_it_was(asker: Asker) -> None:
         return '"name":"killed.csv"' in status and '"runs":2' in status
 
     wait_until(second_turn, "the second turn's run is made", timeout_s=30)
-    asker.mill.workers[0].kill()
-    asker.mill.worker(times=QUICK)
+    asker.stack.workers[0].kill()
+    asker.stack.worker(times=QUICK)
     _, told = going.communicate(timeout=60)
 
     assert going.returncode == 0, told

@@ -8,7 +8,7 @@ import pytest
 from askmill.jobs.cli.chat import chat_command
 from askmill.jobs.cli.run import run_command
 from askmill.jobs.model.profile import Profile
-from tests.helpers.requests import Asker
+from tests.helpers.requests import StackUser
 from tests.helpers.screens import PAGE, ROOT, blocks, printed
 from tests.stack import Stack
 
@@ -16,10 +16,10 @@ from tests.stack import Stack
 def test_every_example_prints_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page, in one folder, as a reader would type them."""
     monkeypatch.chdir(ROOT)  # the worker looks for examples/weather.py from where it was started
-    with Stack(tmp_path) as mill:
-        mill.worker()
-        mill.worker(ASKMILL_API="responses")
-        asker = Asker.of(mill, tmp_path / "work")
+    with Stack(tmp_path) as stack:
+        stack.worker()
+        stack.worker(ASKMILL_API="responses")
+        asker = StackUser.of(stack, tmp_path / "work")
         wrong = {command: told for command, shown in blocks() if (told := printed(asker, command)) != shown}
 
     assert not wrong, "python -m tests.helpers.screens writes the page anew"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.requests import Asker
+from tests.helpers.requests import StackUser
 from tests.stack import Stack
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
@@ -14,12 +14,12 @@ COUNT_FILES = 50
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
-    """One mill an API, with a worker."""
-    folder = tmp_path_factory.mktemp("mill")
-    with Stack(folder, api=request.param) as mill:
-        mill.worker()
-        yield Asker.of(mill, folder / "work")
+def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
+    """One stack an API, with a worker."""
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder, api=request.param) as stack:
+        stack.worker()
+        yield StackUser.of(stack, folder / "work")
 
 
 def _library(folder: Path) -> None:
@@ -30,7 +30,7 @@ def _library(folder: Path) -> None:
         (folder / "beasts" / f"beast-{n:02}.txt").write_text(text, encoding="utf-8")
 
 
-def test_answers_cite_the_file_that_contains_them(asker: Asker) -> None:
+def test_answers_cite_the_file_that_contains_them(asker: StackUser) -> None:
     """Fifty files in a vector store: each answer's text stands in the file that it cites; files go up once."""
     _library(asker.user.folder)
     numbers = [0, 7, 23, 31, 49]
@@ -59,11 +59,11 @@ def test_answers_cite_the_file_that_contains_them(asker: Asker) -> None:
     assert "hollow 11" in row["answer"]
     assert asker.requests(UPLOAD) - before[0] == COUNT_FILES, "another batch uploads nothing"
     assert asker.requests(STORE) - before[1] == 1
-    if asker.mill.api == "assistants":
+    if asker.stack.api == "assistants":
         assert asker.requests("POST /assistants") == 1, "the same profile never makes a second assistant"
 
 
-def test_a_store_that_is_gone_is_made_anew(asker: Asker) -> None:
+def test_a_store_that_is_gone_is_made_anew(asker: StackUser) -> None:
     """What was deleted or has expired at the API is not used again: uploaded and indexed once more."""
     asker.user.write("one.txt", "The wicket opens at nine.")
     asked = ("When does the wicket open?",)
@@ -82,7 +82,7 @@ def test_a_store_that_is_gone_is_made_anew(asker: Asker) -> None:
     assert first["thread_id"] != second["thread_id"]
 
 
-def test_files_of_the_code_interpreter_and_of_rows(asker: Asker) -> None:
+def test_files_of_the_code_interpreter_and_of_rows(asker: StackUser) -> None:
     """`--file` goes to the tool that reads it; a row's own file is uploaded once for all rows that name it."""
     asker.user.write("table.csv.data", "x")
     asker.user.write("numbers.csv", "a,b", "1,2")
@@ -108,16 +108,16 @@ def test_files_of_the_code_interpreter_and_of_rows(asker: Asker) -> None:
     assert asker.requests(UPLOAD) - before == 3
     rows = asker.written()
     assert {row["status"] for row in rows} == {"completed"}
-    if asker.mill.api == "assistants":
+    if asker.stack.api == "assistants":
         listed = asker.get(f"threads/{rows[0]['thread_id']}/messages")["data"]
         (attached,) = listed[-1]["attachments"]
         assert attached["tools"] == [{"type": "code_interpreter"}]
         assert asker.get(f"files/{attached['file_id']}")["filename"] == "notes.txt"
 
 
-def test_a_rows_file_is_searched(asker: Asker) -> None:
+def test_a_rows_file_is_searched(asker: StackUser) -> None:
     """On Assistants a file attached to the question is found by file_search; the answer cites it."""
-    if asker.mill.api == "responses":
+    if asker.stack.api == "responses":
         pytest.skip("a response is given the file itself, as input_file")
     asker.user.write("keys.txt", "The brass key hangs behind the clock.")
     file = asker.table("keys.csv", ("question", "file"), ("Where hangs the brass key?", "keys.txt"))
@@ -128,7 +128,7 @@ def test_a_rows_file_is_searched(asker: Asker) -> None:
     assert row["citations"][0]["filename"] == "keys.txt"
 
 
-def test_images_by_address_and_by_file(asker: Asker) -> None:
+def test_images_by_address_and_by_file(asker: StackUser) -> None:
     """A URL goes as it is; a local image is uploaded with purpose vision, once; detail is the profile's."""
     (asker.user.folder / "dot.png").write_bytes(PNG)
     asker.user.write("seeing.toml", 'image_detail = "low"')
@@ -158,9 +158,9 @@ def test_images_by_address_and_by_file(asker: Asker) -> None:
     assert _image_part(asker, rows[3]["thread_id"]) == {}
 
 
-def _image_part(asker: Asker, thread_id: str) -> dict[str, str]:
+def _image_part(asker: StackUser, thread_id: str) -> dict[str, str]:
     """The image of the question on a thread, in either API's words."""
-    if asker.mill.api == "assistants":
+    if asker.stack.api == "assistants":
         message = asker.get(f"threads/{thread_id}/messages", order="asc")["data"][0]
         parts = [part for part in message["content"] if part["type"].startswith("image")]
         return dict(parts[0][parts[0]["type"]]) if parts else {}
@@ -168,7 +168,7 @@ def _image_part(asker: Asker, thread_id: str) -> dict[str, str]:
     return next((dict(part) for part in item["content"] if part["type"] == "input_image"), {})
 
 
-def test_an_image_that_is_a_file_too(asker: Asker) -> None:
+def test_an_image_that_is_a_file_too(asker: StackUser) -> None:
     """The same picture may be seen as an image and read by the code interpreter: two uploads, two purposes."""
     (asker.user.folder / "plot.png").write_bytes(PNG + b"plot")
     file = asker.table("both.csv", ("question", "image", "file"), ("What is it?", "plot.png", "plot.png"))
@@ -182,7 +182,7 @@ def test_an_image_that_is_a_file_too(asker: Asker) -> None:
     assert asker.get(f"files/{seen['file_id']}")["purpose"] == "vision"
 
 
-def test_rows_choose_model_instructions_and_numbers(asker: Asker) -> None:
+def test_rows_choose_model_instructions_and_numbers(asker: StackUser) -> None:
     """--override: the run has the row's value; a blank cell is the profile's."""
     header = ("question", "model", "instructions", "max_completion_tokens", "temperature")
     file = asker.table(
@@ -199,7 +199,7 @@ def test_rows_choose_model_instructions_and_numbers(asker: Asker) -> None:
     assert [row["status"] for row in rows] == ["completed", "completed", "failed"]
     assert "model_not_found" in rows[2]["error"], "a bad model of one row is that row's fault"
     first, second = (_run(asker, row) for row in rows[:2])
-    limit = "max_completion_tokens" if asker.mill.api == "assistants" else "max_output_tokens"
+    limit = "max_completion_tokens" if asker.stack.api == "assistants" else "max_output_tokens"
     assert (first["model"], first["instructions"], first[limit], first["temperature"]) == (
         "gpt-5",
         "Be brief.",
@@ -209,13 +209,13 @@ def test_rows_choose_model_instructions_and_numbers(asker: Asker) -> None:
     assert (second["model"], second["instructions"], second[limit]) == ("gpt-6-luna", "Be kind.", None)
 
 
-def _run(asker: Asker, row: dict[str, str]) -> dict[str, object]:
-    if asker.mill.api == "assistants":
+def _run(asker: StackUser, row: dict[str, str]) -> dict[str, object]:
+    if asker.stack.api == "assistants":
         return asker.get(f"threads/{row['thread_id']}/runs/{row['run_id']}")
     return asker.get(f"responses/{row['run_id']}")
 
 
-def test_all_bad_files_are_told_before_any_goes_up(asker: Asker) -> None:
+def test_all_bad_files_are_told_before_any_goes_up(asker: StackUser) -> None:
     """Missing, empty, unreadable by the tools: every one is named, exit 2, nothing is uploaded or stored."""
     asker.user.write("fine.txt", "Fine.")
     (asker.user.folder / "empty.txt").touch()
@@ -242,7 +242,7 @@ def test_all_bad_files_are_told_before_any_goes_up(asker: Asker) -> None:
     assert asker.user.askmill("list").stdout == batches
 
 
-def test_more_than_twenty_files_of_the_code_interpreter_are_refused(asker: Asker) -> None:
+def test_more_than_twenty_files_of_the_code_interpreter_are_refused(asker: StackUser) -> None:
     """The API's limit is told with the number, before anything is uploaded."""
     (asker.user.folder / "many").mkdir(exist_ok=True)
     for n in range(21):

@@ -5,23 +5,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers.requests import Asker
+from tests.helpers.requests import StackUser
 from tests.helpers.screens import ROOT
 from tests.stack import Stack
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
-    """One mill an API, with a worker; `examples` stands in the working folder."""
-    folder = tmp_path_factory.mktemp("mill")
-    with Stack(folder, api=request.param) as mill:
-        mill.worker()
-        asker = Asker.of(mill, folder / "work")
+def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
+    """One stack an API, with a worker; `examples` stands in the working folder."""
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder, api=request.param) as stack:
+        stack.worker()
+        asker = StackUser.of(stack, folder / "work")
         (asker.user.folder / "examples").symlink_to(ROOT / "examples")
         yield asker
 
 
-def test_functions_are_steps_and_the_story_tells_them(asker: Asker) -> None:
+def test_functions_are_steps_and_the_story_tells_them(asker: StackUser) -> None:
     """Name, arguments and output of each call are in the steps, and in `askmill show`."""
     (row,) = asker.rows("examples/weather.csv", "--profile", "examples/weather.toml")
 
@@ -41,7 +41,7 @@ def test_functions_are_steps_and_the_story_tells_them(asker: Asker) -> None:
         assert said in story
 
 
-def test_generated_files_come_back_byte_for_byte(asker: Asker) -> None:
+def test_generated_files_come_back_byte_for_byte(asker: StackUser) -> None:
     """Written to OUT.files/ROW/NAME and named in `files`; the frozen profile stands beside."""
     rows = asker.rows("examples/made.csv", "--tool", "code_interpreter")
 
@@ -55,10 +55,10 @@ def test_generated_files_come_back_byte_for_byte(asker: Asker) -> None:
     assert steps[0]["details"]["logs"]
     frozen = json.loads((asker.user.folder / "out.profile.json").read_text(encoding="utf-8"))
     assert frozen["profile"]["tools"] == ["code_interpreter"]
-    assert frozen["api"] == asker.mill.api
+    assert frozen["api"] == asker.stack.api
 
 
-def test_an_answer_that_misses_its_schema_is_failed_and_kept(asker: Asker) -> None:
+def test_an_answer_that_misses_its_schema_is_failed_and_kept(asker: StackUser) -> None:
     """Checked on return: `completed` only when it fits."""
     file = asker.table(
         "forms.csv", ("question",), ("What is 1 + 1?",), ("What is 2 + 2? [emulate: completed(bad_json)]",)
@@ -72,7 +72,7 @@ def test_an_answer_that_misses_its_schema_is_failed_and_kept(asker: Asker) -> No
     assert bad["answer"]
 
 
-def test_a_function_without_type_hints_is_refused(asker: Asker) -> None:
+def test_a_function_without_type_hints_is_refused(asker: StackUser) -> None:
     """At submit, naming function and parameter."""
     asker.user.write("bare.py", "def lookup(name):", "    return name")
     refused = asker.run(asker.table("q.csv", ("question",), ("What?",)), "--functions", "bare.py")
@@ -82,11 +82,11 @@ def test_a_function_without_type_hints_is_refused(asker: Asker) -> None:
     assert "name has no type hint" in refused.stderr
 
 
-def test_little_room_for_what_file_search_finds_is_warned_of(asker: Asker) -> None:
+def test_little_room_for_what_file_search_finds_is_warned_of(asker: StackUser) -> None:
     """max_prompt_tokens below 20,000 with file_search: a note; on Responses, which has no such limit, a refusal."""
     asker.user.write("short.toml", 'tools = ["file_search"]', "max_prompt_tokens = 19999")
     done = asker.user.askmill(
         "estimate", asker.table("q.csv", ("question",), ("What?",)), "--profile", "short.toml"
     )
 
-    assert ("20000" if asker.mill.api == "assistants" else "Assistants API only") in done.stderr
+    assert ("20000" if asker.stack.api == "assistants" else "Assistants API only") in done.stderr

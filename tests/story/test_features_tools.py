@@ -5,23 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.requests import Asker
+from tests.helpers.requests import StackUser
 from tests.stack import Stack
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
-    """One mill an API, with a worker."""
-    folder = tmp_path_factory.mktemp("mill")
-    with Stack(folder, api=request.param) as mill:
-        mill.worker()
-        yield Asker.of(mill, folder / "work")
+def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
+    """One stack an API, with a worker."""
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder, api=request.param) as stack:
+        stack.worker()
+        yield StackUser.of(stack, folder / "work")
 
 
-def test_pages_of_the_web_are_footnotes(asker: Asker) -> None:
+def test_pages_of_the_web_are_footnotes(asker: StackUser) -> None:
     """Responses: cited behind the words, listed with title and address; the step tells query and sources."""
     file = asker.table("web.csv", ("question",), ("Who won? [emulate: completed(web_search)]",))
-    if asker.mill.api == "assistants":
+    if asker.stack.api == "assistants":
         refused = asker.run(file, "--tool", "web_search")
         assert refused.returncode == 2
         assert "web_search" in refused.stderr
@@ -39,7 +39,7 @@ def test_pages_of_the_web_are_footnotes(asker: Asker) -> None:
     assert "https://example.org/" in story
 
 
-def test_citations_stand_in_their_places(asker: Asker) -> None:
+def test_citations_stand_in_their_places(asker: StackUser) -> None:
     """Two sources, each cited twice, between letters of several bytes; side by side, and spans that overlap."""
     asker.user.write("größe.txt", "The tower of the castle is tall.")
     asker.user.write("alter.txt", "The castle is old.")
@@ -55,7 +55,7 @@ def test_citations_stand_in_their_places(asker: Asker) -> None:
     assert [cited["filename"] for cited in row["citations"]] == ["größe.txt", "alter.txt"]
 
 
-def test_files_that_the_answer_does_not_name_are_kept(asker: Asker) -> None:
+def test_files_that_the_answer_does_not_name_are_kept(asker: StackUser) -> None:
     """Left where the code ran, without a word: fetched and written all the same, and shown."""
     asked = ("What is 2^10? [emulate: completed(left_file)]", "What is 2 + 2?")
     file = asker.table("left.csv", ("question",), *((question,) for question in asked))
@@ -71,10 +71,10 @@ def test_files_that_the_answer_does_not_name_are_kept(asker: Asker) -> None:
     assert "answer.csv" in asker.user.askmill("show", "1").stdout
 
 
-def test_a_made_file_is_fetched_through_trouble(asker: Asker) -> None:
+def test_a_made_file_is_fetched_through_trouble(asker: StackUser) -> None:
     """500, 429 and lost replies on the content only: asked for again until it is there."""
-    kind = "files" if asker.mill.api == "assistants" else "containers"
-    asker.mill.scenario(
+    kind = "files" if asker.stack.api == "assistants" else "containers"
+    asker.stack.scenario(
         "[http]\nrate_500 = 0.2\nrate_429 = 0.1\nretry_after_s = 0.1\ndrop_before = 0.1\n"
         f'only = ["GET /{kind}/*"]\n'
     )
@@ -82,14 +82,14 @@ def test_a_made_file_is_fetched_through_trouble(asker: Asker) -> None:
     try:
         rows = asker.rows(asker.table("trouble.csv", ("question",), *asked), "--tool", "code_interpreter")
     finally:
-        asker.mill.scenario("")
+        asker.stack.scenario("")
 
     for row in rows:
         (made,) = row["files"]
         assert (asker.user.folder / made["path"]).read_bytes().startswith(b"answer")
 
 
-def test_a_named_file_is_not_kept_twice(asker: Asker) -> None:
+def test_a_named_file_is_not_kept_twice(asker: StackUser) -> None:
     """Named in the answer and found where the code ran: one file."""
     file = asker.table("once.csv", ("question",), ("What is 2^10? [emulate: completed(file)]",))
 
@@ -98,7 +98,7 @@ def test_a_named_file_is_not_kept_twice(asker: Asker) -> None:
     assert [made["name"] for made in row["files"]] == ["answer.csv"]
 
 
-def test_files_that_cannot_be_searched_are_named_with_the_reason(asker: Asker) -> None:
+def test_files_that_cannot_be_searched_are_named_with_the_reason(asker: StackUser) -> None:
     """The vector store's own words for each of them; exit 2, no batch, and no store left behind."""
     asker.user.write("fine.txt", "The gate is green.")
     (asker.user.folder / "garbled.txt").write_bytes(b"\xff\x00\xfe\xfd\x80")
@@ -124,7 +124,7 @@ def test_files_that_cannot_be_searched_are_named_with_the_reason(asker: Asker) -
 
 
 @pytest.mark.parametrize("detail", ["high", "auto"])
-def test_the_fidelity_of_images(asker: Asker, detail: str) -> None:
+def test_the_fidelity_of_images(asker: StackUser, detail: str) -> None:
     """image_detail goes along with uploaded images and with addresses."""
     (asker.user.folder / "dot.png").write_bytes(b"\x89PNG\r\n\x1a\n" + detail.encode())
     profile = asker.user.write(f"{detail}.toml", f'image_detail = "{detail}"')
@@ -135,15 +135,15 @@ def test_the_fidelity_of_images(asker: Asker, detail: str) -> None:
 
     for row in rows:
         kind, parts = (
-            ("messages", "threads") if asker.mill.api == "assistants" else ("items", "conversations")
+            ("messages", "threads") if asker.stack.api == "assistants" else ("items", "conversations")
         )
         first = asker.get(f"{parts}/{row['thread_id']}/{kind}", order="asc")["data"][0]
         image = next(part for part in first["content"] if "image" in part["type"])
-        inside = image[image["type"]] if asker.mill.api == "assistants" else image
+        inside = image[image["type"]] if asker.stack.api == "assistants" else image
         assert inside["detail"] == detail
 
 
-def test_a_picture_for_the_code_interpreter(asker: Asker) -> None:
+def test_a_picture_for_the_code_interpreter(asker: StackUser) -> None:
     """As a row's file it is attached for the tool, or lies in its container; it is uploaded for the tools."""
     picture = Path(asker.user.folder) / "plot.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\nplot")
@@ -152,7 +152,7 @@ def test_a_picture_for_the_code_interpreter(asker: Asker) -> None:
     (row,) = asker.rows(file, "--override", "file", "--tool", "code_interpreter")
 
     assert row["status"] == "completed"
-    if asker.mill.api == "assistants":
+    if asker.stack.api == "assistants":
         (first,) = [
             message
             for message in asker.get(f"threads/{row['thread_id']}/messages")["data"]
@@ -167,5 +167,5 @@ def test_a_picture_for_the_code_interpreter(asker: Asker) -> None:
     uploaded = asker.get(f"files/{file_id}")
     assert (uploaded["filename"], uploaded["purpose"]) == (
         "plot.png",
-        "assistants" if asker.mill.api == "assistants" else "user_data",
+        "assistants" if asker.stack.api == "assistants" else "user_data",
     )

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from askmill.jobs.model.errors import UsageError
-from askmill.jobs.openai_client.pilot import Taken, extrapolated
-from tests.helpers.command_line import Terminal, terminal
+from askmill.jobs.openai_client.pilot import RowUsage, extrapolate
+from tests.helpers.command_line import CommandLine, terminal
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Terminal:
+def user(tmp_path: Path) -> CommandLine:
     return terminal(tmp_path)
 
 
@@ -29,7 +29,7 @@ class _Tags(HTMLParser):
         self.seen.append((tag, dict(attrs)))
 
 
-def test_the_report_is_one_page_that_fetches_nothing(user: Terminal) -> None:
+def test_the_report_is_one_page_that_fetches_nothing(user: CommandLine) -> None:
     """Counts, charts and errors are in it; markup of a question is text; no script, no address is loaded."""
     file = user.write(
         "mixed.csv",
@@ -55,7 +55,7 @@ def test_the_report_is_one_page_that_fetches_nothing(user: Terminal) -> None:
     assert user.askmill("report", "-o", "-").stdout == text
 
 
-def test_list_shows_what_is_asked_for(user: Terminal) -> None:
+def test_list_shows_what_is_asked_for(user: CommandLine) -> None:
     """By state, by name, the newest N; with nothing found it says so on stderr."""
     for name in ("one", "two"):
         user.askmill(
@@ -74,7 +74,7 @@ def test_list_shows_what_is_asked_for(user: Terminal) -> None:
     assert "No batch is such a one; 2 are stored" in user.askmill("list", "--state", "paused").stderr
 
 
-def test_on_done_hears_of_the_end_once(user: Terminal) -> None:
+def test_on_done_hears_of_the_end_once(user: CommandLine) -> None:
     """The command gets the status as JSON and the batch's id; its failure changes no exit code."""
     file = user.write("sums.csv", "question", "What is 1 + 1?")
 
@@ -93,7 +93,7 @@ def test_on_done_hears_of_the_end_once(user: Terminal) -> None:
     assert user.askmill("collect", "--on-done", "true").returncode == 2
 
 
-def test_a_pilot_asks_few_rows_and_the_batch_takes_them_over(user: Terminal) -> None:
+def test_a_pilot_asks_few_rows_and_the_batch_takes_them_over(user: CommandLine) -> None:
     """The estimate is for all rows, the pilot pays for 2, `--reuse-answers` asks only the other 4."""
     file = user.write("sums.csv", "question", *(f"What is {n} + {n}?" for n in range(1, 7)))
 
@@ -108,7 +108,7 @@ def test_a_pilot_asks_few_rows_and_the_batch_takes_them_over(user: Terminal) -> 
     assert [float(row["cost_usd"]) for row in rows[:2]] == [0, 0]
 
 
-def test_an_edited_row_is_the_only_one_paid_for(user: Terminal) -> None:
+def test_an_edited_row_is_the_only_one_paid_for(user: CommandLine) -> None:
     """Of 200 rows one is edited: one run; the others keep their answers and ids, cost 0, whatever their order."""
     questions = [f"What is {n} * 7?" for n in range(200)]
     first = user.askmill("run", user.write("first.csv", "question", *questions), "--offline", "-o", "-")
@@ -134,12 +134,12 @@ def test_an_edited_row_is_the_only_one_paid_for(user: Terminal) -> None:
 def test_the_truth_lies_in_a_pilots_range() -> None:
     """Of 200 pilots of 20 rows each, at least 17 of 20 ranges hold what all 1,000 rows took."""
     chance = random.Random(4)
-    every = [Taken(100, max(1, round(chance.lognormvariate(5, 0.6))), None) for _ in range(1000)]
+    every = [RowUsage(100, max(1, round(chance.lognormvariate(5, 0.6))), None) for _ in range(1000)]
     total = sum(taken.completion for taken in every)
 
     held = 0
     for _ in range(200):
-        found = extrapolated(1000, chance.sample(every, 20))
+        found = extrapolate(1000, chance.sample(every, 20))
         held += found.completion_low <= total <= found.completion_high
         assert found.prompt_tokens == 100_000
         assert found.low_usd is None
@@ -150,4 +150,4 @@ def test_the_truth_lies_in_a_pilots_range() -> None:
 def test_an_empty_pilot_says_so() -> None:
     """No number is made up from no answer."""
     with pytest.raises(UsageError, match=re.escape("askmill show 1")):
-        extrapolated(10, [])
+        extrapolate(10, [])

@@ -8,7 +8,7 @@ import pytest
 from askmill.jobs.model.models import Api, JobStatus
 from askmill.jobs.store import Store
 from tests.chaos.support import status_bytes
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.stack import Stack
 from tests.support import wait_until
 
@@ -41,60 +41,60 @@ async def test_runs_that_end_for_money_or_model_cost_what_was_in_flight(
     tmp_path: Path, api: Api, code: str, message: str, told: str
 ) -> None:
     """200 rows: at most the runs in flight are spent, no row fails, `resume` answers all; each attempt is kept."""
-    with Stack(tmp_path, api=api, scenario=ends(code, message)) as mill:
-        mill.worker(IN_FLIGHT)
-        batch = await mill.submit(["What is 1 + 1?"] * ROWS)
-        status = await mill.wait_for(batch, ["paused", "done"])
+    with Stack(tmp_path, api=api, scenario=ends(code, message)) as stack:
+        stack.worker(IN_FLIGHT)
+        batch = await stack.submit(["What is 1 + 1?"] * ROWS)
+        status = await stack.wait_for(batch, ["paused", "done"])
         assert (status.batch.state, status.batch.paused_reason) == ("paused", f"{code}: {message}")
-        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what was in flight has ended", 30)
-        spent = mill.stats()["runs_created"]
+        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "what was in flight has ended", 30)
+        spent = stack.stats()["runs_created"]
         assert spent <= IN_FLIGHT
-        assert set(status_bytes(mill, batch)) <= UNASKED, "no row has ended"
+        assert set(status_bytes(stack, batch)) <= UNASKED, "no row has ended"
 
-        user = terminal(tmp_path).with_settings(ASKMILL_REDIS_URL=mill.redis_url)
+        user = terminal(tmp_path).with_settings(ASKMILL_REDIS_URL=stack.redis_url)
         shown = user.askmill("status", batch).stdout
         assert told in " ".join(shown.split())
         assert f"askmill resume {batch}" in " ".join(shown.split())
-        assert mill.stats()["runs_created"] == spent, "nothing is retried while paused"
+        assert stack.stats()["runs_created"] == spent, "nothing is retried while paused"
 
-        mill.scenario("")
-        async with await Store.open(mill.redis_url) as store:
+        stack.scenario("")
+        async with await Store.open(stack.redis_url) as store:
             await store.resume(batch)
-        await mill.wait_for(batch, ["done"])
-        results = [row.result for row in await mill.rows(batch)]
+        await stack.wait_for(batch, ["done"])
+        results = [row.result for row in await stack.rows(batch)]
         assert {result.status for result in results if result} == {JobStatus.COMPLETED}
         assert sum(result.attempt_count for result in results if result) == ROWS + spent
-        assert mill.stats()["runs_created"] == ROWS + spent
+        assert stack.stats()["runs_created"] == ROWS + spent
 
 
 @BOTH
 async def test_money_that_ends_under_way_spends_what_was_in_flight(tmp_path: Path, api: Api) -> None:
     """Some rows are answered, then every run is refused: those answers stand, and each row has one answer at last."""
-    with Stack(tmp_path, api=api, scenario="[latency]\nmedian_s = 0.2\n") as mill:
-        mill.worker(IN_FLIGHT)
-        batch = await mill.submit(["What is 1 + 1?"] * ROWS)
-        wait_until(lambda: status_bytes(mill, batch)["c"] > 10, "some rows are answered", 30)
-        mill.scenario(ends("rate_limit_exceeded", QUOTA, run_s=0.2))
-        await mill.wait_for(batch, ["paused"])
-        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what was in flight has ended", 30)
-        completed = status_bytes(mill, batch)["c"]
-        assert set(status_bytes(mill, batch)) <= {"c", *UNASKED}, "no row has failed"
-        spent = mill.stats()["runs_created"] - completed
+    with Stack(tmp_path, api=api, scenario="[latency]\nmedian_s = 0.2\n") as stack:
+        stack.worker(IN_FLIGHT)
+        batch = await stack.submit(["What is 1 + 1?"] * ROWS)
+        wait_until(lambda: status_bytes(stack, batch)["c"] > 10, "some rows are answered", 30)
+        stack.scenario(ends("rate_limit_exceeded", QUOTA, run_s=0.2))
+        await stack.wait_for(batch, ["paused"])
+        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "what was in flight has ended", 30)
+        completed = status_bytes(stack, batch)["c"]
+        assert set(status_bytes(stack, batch)) <= {"c", *UNASKED}, "no row has failed"
+        spent = stack.stats()["runs_created"] - completed
         assert spent <= IN_FLIGHT
 
-        mill.scenario("")
-        async with await Store.open(mill.redis_url) as store:
+        stack.scenario("")
+        async with await Store.open(stack.redis_url) as store:
             await store.resume(batch)
-        await mill.wait_for(batch, ["done"])
-        assert status_bytes(mill, batch) == {"c": ROWS}
-        assert mill.stats()["runs_created"] == ROWS + spent
+        await stack.wait_for(batch, ["done"])
+        assert status_bytes(stack, batch) == {"c": ROWS}
+        assert stack.stats()["runs_created"] == ROWS + spent
 
 
 @pytest.fixture
-def user(tmp_path: Path, mill: Stack) -> Terminal:
+def user(tmp_path: Path, stack: Stack) -> CommandLine:
     """With Redis and an API of the emulator's kind set, and no worker of their own."""
     return terminal(tmp_path).with_settings(
-        ASKMILL_REDIS_URL=mill.redis_url, OPENAI_BASE_URL=mill.base_url, OPENAI_API_KEY="offline"
+        ASKMILL_REDIS_URL=stack.redis_url, OPENAI_BASE_URL=stack.base_url, OPENAI_API_KEY="offline"
     )
 
 
@@ -108,11 +108,11 @@ def user(tmp_path: Path, mill: Stack) -> Terminal:
     ],
 )
 def test_the_last_line_says_what_is_refused_and_the_same_command_goes_on(
-    user: Terminal, mill: Stack, scenario: str, words: tuple[str, ...]
+    user: CommandLine, stack: Stack, scenario: str, words: tuple[str, ...]
 ) -> None:
     """Exit 3 with a sentence and the next step, no secret in it; the pilot says the same; mended, all complete."""
     file = user.write("sums.csv", "question", *(f"What is {n} + 1?" for n in range(30)))
-    mill.scenario(scenario)
+    stack.scenario(scenario)
 
     paused = user.askmill("run", file, "-o", "out.csv")
     pilot = user.askmill("estimate", file, "--pilot", "1")
@@ -122,12 +122,12 @@ def test_the_last_line_says_what_is_refused_and_the_same_command_goes_on(
         flat = " ".join(told.split())
         assert [word for word in (*words, "askmill resume b_") if word not in flat] == []
         assert "0123456789abcdef" not in told
-    mill.scenario("")
+    stack.scenario("")
     done = user.askmill("run", file, "-o", "out.csv")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_rows_own_unknown_model_fails_that_row_alone(user: Terminal, mill: Stack) -> None:
+def test_a_rows_own_unknown_model_fails_that_row_alone(user: CommandLine, stack: Stack) -> None:
     """`--override model`, told by a run's ending: one attempt, the others complete."""
     unknown = json.dumps("The model 'gpt-9' does not exist")
     direct = f"[emulate: failed(server_error, {unknown})] What is 1 + 1?".replace('"', '""')

@@ -11,7 +11,7 @@ import pytest
 from askmill.jobs.local.ports import HOST
 from tests.backends.backend_session import emulator_running
 from tests.backends.stub_server import redirecting
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.helpers.recording_server import RecordingServer, basic_auth
 from tests.helpers.tcp_relay import over_tls
 from tests.stack import Stack
@@ -25,7 +25,7 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @pytest.fixture
-def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     for name in (*PROXIES, *map(str.lower, PROXIES)):
         monkeypatch.delenv(name, raising=False)
     made = terminal(tmp_path).with_settings(OPENAI_API_KEY=KEY, ASKMILL_LOG_LEVEL="debug")
@@ -41,7 +41,7 @@ def api_url(tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def everything_kept(user: Terminal) -> str:
+def everything_kept(user: CommandLine) -> str:
     """All files of the working folder and the data directory, logs included."""
     folders = (user.folder, Path(user.settings["ASKMILL_DATA_DIR"]))
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
@@ -49,7 +49,7 @@ def everything_kept(user: Terminal) -> str:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_a_batch_through_a_proxy(user: Terminal, api_url: str, tmp_path: Path, api: str) -> None:
+def test_a_batch_through_a_proxy(user: CommandLine, api_url: str, tmp_path: Path, api: str) -> None:
     """Answered over TLS at a host that only the proxy reaches; it never sees the key, and nobody its password."""
     with over_tls(api_url, tmp_path, "api.test") as (url, trusted), RecordingServer(f"me:{WORD}") as proxy:
         behind = user.with_settings(
@@ -81,7 +81,7 @@ def test_a_batch_through_a_proxy(user: Terminal, api_url: str, tmp_path: Path, a
     ],
 )
 def test_doctor_says_which_way_is_taken(
-    user: Terminal, api_url: str, environ: dict[str, str], said: str
+    user: CommandLine, api_url: str, environ: dict[str, str], said: str
 ) -> None:
     """Also the direct one, and why."""
     doctor = user.with_settings(OPENAI_BASE_URL=api_url, **environ).askmill("doctor")
@@ -93,7 +93,7 @@ def test_doctor_says_which_way_is_taken(
 @pytest.mark.parametrize("command", [["run", "q.csv"], ["doctor"], ["worker"]])
 @pytest.mark.parametrize("value", [f"socks5://me:{WORD}@proxy.test:1080", f"me:{WORD}#1@proxy.test:3128"])
 def test_an_unusable_proxy_is_told_before_anything_is_stored(
-    user: Terminal, api_url: str, command: list[str], value: str
+    user: CommandLine, api_url: str, command: list[str], value: str
 ) -> None:
     """A setting: exit 2, with the variable's name and a good value, and without the password."""
     ended = user.with_settings(OPENAI_BASE_URL=api_url, ALL_PROXY=value).askmill(*command)
@@ -106,7 +106,7 @@ def test_an_unusable_proxy_is_told_before_anything_is_stored(
     assert "b_" not in user.askmill("list").stdout
 
 
-def test_offline_takes_no_proxy(user: Terminal) -> None:
+def test_offline_takes_no_proxy(user: CommandLine) -> None:
     """The emulator on this machine is asked directly, whatever the variables say."""
     with RecordingServer(refuse_connect=403) as proxy:
         behind = user.with_settings(HTTP_PROXY=proxy.url, ALL_PROXY="socks5://proxy.test")
@@ -117,12 +117,12 @@ def test_offline_takes_no_proxy(user: Terminal) -> None:
     assert proxy.request_lines == []
 
 
-async def run(user: Terminal, *words: str) -> "subprocess.CompletedProcess[str]":
+async def run(user: CommandLine, *words: str) -> "subprocess.CompletedProcess[str]":
     return await asyncio.to_thread(user.askmill, *words)
 
 
 @pytest.mark.parametrize("api", APIS)
-async def test_an_address_that_redirects_pauses_the_batch(user: Terminal, api: str) -> None:
+async def test_an_address_that_redirects_pauses_the_batch(user: CommandLine, api: str) -> None:
     """`run` ends at once with the address to set; no row has failed, and status and doctor say the same."""
     moved = "https://moved.test/api/v1"
     async with redirecting(lambda asked: moved + asked.path_qs.removeprefix("/v1"), 301, ("POST",)) as (
@@ -142,10 +142,10 @@ async def test_an_address_that_redirects_pauses_the_batch(user: Terminal, api: s
     assert not [name for name, _ in server.requests if name.startswith("GET") and name.endswith("/threads")]
 
 
-async def test_a_redirect_in_mid_run_costs_no_row(user: Terminal, tmp_path: Path) -> None:
+async def test_a_redirect_in_mid_run_costs_no_row(user: CommandLine, tmp_path: Path) -> None:
     """A look that is redirected pauses the batch; the same command then follows the same runs to their end."""
-    with Stack(tmp_path) as mill:
-        async with tattling(mill.base_url, ("GET", "/runs/[^/]+$", 302, "moved")) as (_, url):
+    with Stack(tmp_path) as stack:
+        async with tattling(stack.base_url, ("GET", "/runs/[^/]+$", 302, "moved")) as (_, url):
             at = user.with_settings(OPENAI_BASE_URL=url)
             paused = await run(at, "run", "q.csv")
             assert paused.returncode == 3, paused.stderr
@@ -153,10 +153,10 @@ async def test_a_redirect_in_mid_run_costs_no_row(user: Terminal, tmp_path: Path
             done = await run(at, "run", "q.csv")
         assert done.returncode == 0, done.stderr
         assert "5 completed" in done.stderr
-        assert mill.stats()["runs_created"] == 5
+        assert stack.stats()["runs_created"] == 5
 
 
-def test_a_notice_of_the_end_takes_the_same_way(user: Terminal, api_url: str) -> None:
+def test_a_notice_of_the_end_takes_the_same_way(user: CommandLine, api_url: str) -> None:
     """`--on-done` of an address: through the proxy that is named, without the key, with its password in no text."""
     with RecordingServer(f"me:{WORD}") as proxy:
         behind = user.with_settings(HTTP_PROXY=proxy.url.replace("://", f"://me:{WORD}@"))

@@ -13,7 +13,7 @@ from askmill.jobs.store import Store
 from askmill.jobs.store.records import NewRow
 from askmill.jobs.submit.resources import Preparation
 from tests.helpers.batches import new_batch
-from tests.helpers.requests import HEADERS, Asker
+from tests.helpers.requests import HEADERS, StackUser
 from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
@@ -22,19 +22,19 @@ NOTES = "In Bergen it rains on 230 days of the year."
 
 
 @pytest.fixture(params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Asker]:
-    with Stack(tmp_path, api=request.param) as mill:
-        mill.worker(times=QUICK)
-        yield Asker.of(mill, tmp_path / "work")
+def asker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StackUser]:
+    with Stack(tmp_path, api=request.param) as stack:
+        stack.worker(times=QUICK)
+        yield StackUser.of(stack, tmp_path / "work")
 
 
-def _there(asker: Asker, path: str) -> bool:
-    found = httpx2.get(f"{asker.mill.base_url}/{path}", headers=HEADERS)
+def _there(asker: StackUser, path: str) -> bool:
+    found = httpx2.get(f"{asker.stack.base_url}/{path}", headers=HEADERS)
     assert found.status_code in {200, 404}
     return found.status_code == 200
 
 
-def test_purge_leaves_nothing_that_only_this_batch_made(asker: Asker) -> None:
+def test_purge_leaves_nothing_that_only_this_batch_made(asker: StackUser) -> None:
     """Assistant, vector store, uploads, generated files, and every response of a chain of function calls."""
     asker.user.write("notes.txt", NOTES)
     asker.user.write("skies.py", "def weather(town: str) -> str:", '    """The sky."""', "    return 'grey'")
@@ -43,11 +43,11 @@ def test_purge_leaves_nothing_that_only_this_batch_made(asker: Asker) -> None:
         ("What is 6 * 7? [emulate: completed(file)]",),
     ]
     tools = (*SEARCHING, "--tool", "code_interpreter", "--functions", "skies.py")
-    with_functions = Asker(asker.mill, asker.user.with_settings(PYTHONPATH=str(asker.user.folder)))
+    with_functions = StackUser(asker.stack, asker.user.with_settings(PYTHONPATH=str(asker.user.folder)))
     rows = with_functions.rows(asker.table("in.csv", ("question",), *asked), *tools)
     runs = {step["run_id"] for row in rows for step in row["steps"]}
     made = [f"files/{file['file_id']}" for row in rows for file in row["files"] if "container_id" not in file]
-    if asker.mill.api == "responses":
+    if asker.stack.api == "responses":
         made += [f"responses/{run}" for run in runs]
         assert len(runs) == 3, "the calls and their outputs are two responses"
     else:
@@ -63,18 +63,18 @@ def test_purge_leaves_nothing_that_only_this_batch_made(asker: Asker) -> None:
     assert [path for path in made if _there(asker, path)] == []
 
 
-async def test_a_batch_on_its_way_in_keeps_what_it_was_told(asker: Asker) -> None:
+async def test_a_batch_on_its_way_in_keeps_what_it_was_told(asker: StackUser) -> None:
     """A submit that has found an upload of an older batch may load for minutes: `purge` leaves it that file."""
     asker.user.write("notes.txt", NOTES)
     await asyncio.to_thread(asker.rows, asker.table("a.csv", ("question",), ("Does it rain?",)), *SEARCHING)
     older = asker.user.askmill("list").stdout.split()[0]
     profile = Profile(tools=("file_search",), files=(str(asker.user.folder / "notes.txt"),))
     async with (
-        await Store.open(asker.mill.redis_url) as store,
-        make_client("offline", asker.mill.base_url) as api,
+        await Store.open(asker.stack.redis_url) as store,
+        make_client("offline", asker.stack.base_url) as api,
     ):
-        loading = await store.create_batch(new_batch(base_url=asker.mill.base_url, api=asker.mill.api))
-        prepared = Preparation(store, loading, api, asker.mill.api, lambda _: None)
+        loading = await store.create_batch(new_batch(base_url=asker.stack.base_url, api=asker.stack.api))
+        prepared = Preparation(store, loading, api, asker.stack.api, lambda _: None)
         resources = await prepared.prepare(profile, {}, {})
 
         purged = await asyncio.to_thread(asker.user.askmill, "purge", older)
@@ -90,18 +90,18 @@ async def test_a_batch_on_its_way_in_keeps_what_it_was_told(asker: Asker) -> Non
     assert not _there(asker, f"vector_stores/{resources.vector_store_id}")
 
 
-async def test_submits_at_the_same_moment_upload_a_file_once(asker: Asker) -> None:
+async def test_submits_at_the_same_moment_upload_a_file_once(asker: StackUser) -> None:
     """Five of them with the same three new files: three uploads, one vector store, the same ids for all."""
     files = tuple(str(asker.user.folder / asker.user.write(f"{n}.txt", f"Number {n}.")) for n in range(3))
     profile = Profile(tools=("file_search",), files=files)
     async with (
-        await Store.open(asker.mill.redis_url) as store,
-        make_client("offline", asker.mill.base_url) as api,
+        await Store.open(asker.stack.redis_url) as store,
+        make_client("offline", asker.stack.base_url) as api,
     ):
-        batches = [await store.create_batch(new_batch(base_url=asker.mill.base_url)) for _ in range(5)]
+        batches = [await store.create_batch(new_batch(base_url=asker.stack.base_url)) for _ in range(5)]
         found = await asyncio.gather(
             *(
-                Preparation(store, batch, api, asker.mill.api, lambda _: None).prepare(profile, {}, {})
+                Preparation(store, batch, api, asker.stack.api, lambda _: None).prepare(profile, {}, {})
                 for batch in batches
             )
         )
@@ -111,24 +111,24 @@ async def test_submits_at_the_same_moment_upload_a_file_once(asker: Asker) -> No
     assert (asker.requests("POST /files"), asker.requests("POST /vector_stores")) == (3, 1)
 
 
-def test_a_submit_that_fails_while_it_uploads_leaves_no_batch(asker: Asker) -> None:
+def test_a_submit_that_fails_while_it_uploads_leaves_no_batch(asker: StackUser) -> None:
     """Nothing keeps its name, and what it had uploaded is found by the next submit."""
     asker.user.write("notes.txt", NOTES)
     file = asker.table("in.csv", ("question",), ("Does it rain?",))
-    asker.mill.scenario("[http]\nrate_500 = 1.0")
+    asker.stack.scenario("[http]\nrate_500 = 1.0")
     refused = asker.user.askmill("submit", file, *SEARCHING)
     assert refused.returncode == 3, refused.stderr
-    asker.mill.scenario("")
+    asker.stack.scenario("")
     assert asker.user.askmill("list", "--json").stdout == ""
     assert len(asker.rows(file, *SEARCHING)) == 1
 
 
-def test_nothing_is_deleted_under_a_run(asker: Asker) -> None:
+def test_nothing_is_deleted_under_a_run(asker: StackUser) -> None:
     """Going or paused, `purge` says to cancel; then it waits until workers have cancelled every run at the API."""
     asked = [(f"What is {n} + 1? [emulate: completed after=60]",) for n in range(4)]
     asker.user.askmill("submit", asker.table("in.csv", ("question",), *asked))
     batch = asker.user.askmill("list").stdout.split()[0]
-    wait_until(lambda: asker.mill.stats()["runs_active"] == 4, "all rows run")
+    wait_until(lambda: asker.stack.stats()["runs_active"] == 4, "all rows run")
     for state in ("running", "paused"):
         refused = asker.user.askmill("purge", batch)
         assert refused.returncode == 2
@@ -140,6 +140,6 @@ def test_nothing_is_deleted_under_a_run(asker: Asker) -> None:
     purged = asker.user.askmill("purge", batch)
 
     assert purged.returncode == 0, purged.stderr
-    assert asker.mill.stats()["runs_active"] == 0
-    threads = "threads" if asker.mill.api == "assistants" else "conversations"
+    assert asker.stack.stats()["runs_active"] == 0
+    threads = "threads" if asker.stack.api == "assistants" else "conversations"
     assert asker.requests(f"DELETE /{threads}/{{{threads[:-1]}_id}}") == 4

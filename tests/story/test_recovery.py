@@ -19,7 +19,7 @@ from tests.chaos.support import (
     wait_for_finished,
     wait_for_runs,
 )
-from tests.helpers.command_line import Terminal
+from tests.helpers.command_line import CommandLine
 from tests.stack import QUICK, TUTOR, Stack
 from tests.support import wait_until, wait_until_async
 
@@ -39,13 +39,13 @@ def poison() -> str:
 '''
 
 
-def _settings(mill: Stack, folder: Path) -> Terminal:
+def _settings(stack: Stack, folder: Path) -> CommandLine:
     known = {
-        "ASKMILL_REDIS_URL": mill.redis_url,
-        "OPENAI_BASE_URL": mill.base_url,
+        "ASKMILL_REDIS_URL": stack.redis_url,
+        "OPENAI_BASE_URL": stack.base_url,
         "OPENAI_API_KEY": "offline",
     }
-    return Terminal(folder, {**known, "ASKMILL_API": mill.api, "ASKMILL_DATA_DIR": str(folder / "data")})
+    return CommandLine(folder, {**known, "ASKMILL_API": stack.api, "ASKMILL_DATA_DIR": str(folder / "data")})
 
 
 async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,20 +55,20 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
     functions = describe("deadly.py")
     ask = "[emulate: requires_action({}), completed] What is 1 + 1?"
     questions = [ask.format('harmless, {"seconds": 0.5}')] * 5 + [ask.format("poison, {}")]
-    with Stack(tmp_path) as mill:
+    with Stack(tmp_path) as stack:
         profile = TUTOR.model_copy(update={"functions": functions})
-        batch = await mill.submit([*questions, *questions_lasting(2, 5)], profile)
+        batch = await stack.submit([*questions, *questions_lasting(2, 5)], profile)
         deaths = 0
 
         async def over() -> bool:
             nonlocal deaths
-            if not mill.workers or not mill.workers[-1].alive:
-                deaths += bool(mill.workers)
-                mill.worker(20, QUICK, PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-            return (await mill.status(batch)).batch.state == "done"
+            if not stack.workers or not stack.workers[-1].alive:
+                deaths += bool(stack.workers)
+                stack.worker(20, QUICK, PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+            return (await stack.status(batch)).batch.state == "done"
 
         await wait_until_async(over, "the batch is done", 100)
-        rows = await mill.rows(batch)
+        rows = await stack.rows(batch)
 
     assert deaths == 3
     assert [row.status for row in rows].count(JobStatus.COMPLETED) == 10
@@ -78,17 +78,17 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
 
 async def test_deaths_while_waiting_are_no_poison(tmp_path: Path) -> None:
     """Four workers killed while the rows' runs take their time: every row completes, on its one run."""
-    with Stack(tmp_path) as mill:
-        batch = await mill.submit(questions_lasting(14, 5))
+    with Stack(tmp_path) as stack:
+        batch = await stack.submit(questions_lasting(14, 5))
         for _ in range(4):
-            worker = mill.worker(10, QUICK)
-            wait_until(lambda: status_bytes(mill, batch)["r"] == 5, "all rows are held", 40)
+            worker = stack.worker(10, QUICK)
+            wait_until(lambda: status_bytes(stack, batch)["r"] == 5, "all rows are held", 40)
             worker.kill()
-            wait_until(lambda: not mill.workers[-1].alive, "it is dead")
-        mill.worker(10, QUICK)
-        status = await mill.wait_for(batch, timeout_s=60)
+            wait_until(lambda: not stack.workers[-1].alive, "it is dead")
+        stack.worker(10, QUICK)
+        status = await stack.wait_for(batch, timeout_s=60)
 
-        await assert_each_paid_once(mill, batch, status, 5)
+        await assert_each_paid_once(stack, batch, status, 5)
 
 
 @BOTH
@@ -97,135 +97,135 @@ async def test_what_is_refused_to_all_costs_a_handful_of_requests(
     tmp_path: Path, api: Api, error: str
 ) -> None:
     """1,000 rows, and the account is refused: paused with the reason; mended and resumed, rows are answered."""
-    with Stack(tmp_path, api=api, scenario=f'[account]\nerror = "{error}"\n') as mill:
-        mill.worker(100)
-        batch = await mill.submit(["What is 1 + 1?"] * 1000)
-        status = await mill.wait_for(batch, ["paused"])
-        asked = sum(mill.stats()["requests"].values())
+    with Stack(tmp_path, api=api, scenario=f'[account]\nerror = "{error}"\n') as stack:
+        stack.worker(100)
+        batch = await stack.submit(["What is 1 + 1?"] * 1000)
+        status = await stack.wait_for(batch, ["paused"])
+        asked = sum(stack.stats()["requests"].values())
         assert error in (status.batch.paused_reason or "")
         assert asked <= 5
         outage(1.5)
-        assert max_claims(mill, batch) <= 3, "the refused row goes round in circles"
-        async with await Store.open(mill.redis_url) as store:
+        assert max_claims(stack, batch) <= 3, "the refused row goes round in circles"
+        async with await Store.open(stack.redis_url) as store:
             await store.resume(batch)
-            await mill.wait_for(batch, ["paused"])
-            assert sum(mill.stats()["requests"].values()) <= 10
-            mill.scenario("")
+            await stack.wait_for(batch, ["paused"])
+            assert sum(stack.stats()["requests"].values()) <= 10
+            stack.scenario("")
             await store.resume(batch)
-            wait_for_finished(mill, batch, 200)
+            wait_for_finished(stack, batch, 200)
             await store.cancel(batch)
-        await mill.wait_for(batch, ["cancelled"])
-        wait_until(lambda: set(status_bytes(mill, batch)) == {"c", "x"}, "all have ended", 30)
-        assert set(mill.stats()["runs_by_job"].values()) == {1}
+        await stack.wait_for(batch, ["cancelled"])
+        wait_until(lambda: set(status_bytes(stack, batch)) == {"c", "x"}, "all have ended", 30)
+        assert set(stack.stats()["runs_by_job"].values()) == {1}
 
 
 async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
     """50 runs out when every request is refused: each row asks once, then rests until `resume`."""
-    with Stack(tmp_path) as mill:
-        mill.worker(50, QUICK)
-        batch = await mill.submit(questions_lasting(5, 100))
-        wait_for_runs(mill, 50)
-        wait_until(lambda: counter(mill, batch, "runs") >= 50, "their ids are stored")
-        mill.scenario('[account]\nerror = "invalid_api_key"\n')
-        before = sum(mill.stats()["requests"].values())
-        await mill.wait_for(batch, ["paused"])
-        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "all rest", 30)
+    with Stack(tmp_path) as stack:
+        stack.worker(50, QUICK)
+        batch = await stack.submit(questions_lasting(5, 100))
+        wait_for_runs(stack, 50)
+        wait_until(lambda: counter(stack, batch, "runs") >= 50, "their ids are stored")
+        stack.scenario('[account]\nerror = "invalid_api_key"\n')
+        before = sum(stack.stats()["requests"].values())
+        await stack.wait_for(batch, ["paused"])
+        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "all rest", 30)
         outage(3)
-        assert sum(mill.stats()["requests"].values()) - before <= 110
+        assert sum(stack.stats()["requests"].values()) - before <= 110
 
-        mill.scenario("")
-        async with await Store.open(mill.redis_url) as store:
+        stack.scenario("")
+        async with await Store.open(stack.redis_url) as store:
             await store.resume(batch)
-        status = await mill.wait_for(batch, timeout_s=60)
-        await assert_each_paid_once(mill, batch, status, 100)
+        status = await stack.wait_for(batch, timeout_s=60)
+        await assert_each_paid_once(stack, batch, status, 100)
 
 
 @BOTH
 async def test_an_unknown_model_pauses_the_batch(tmp_path: Path, api: Api) -> None:
     """The profile's model is nobody's: every row would meet the same. The refused create is not out, and rests."""
-    with Stack(tmp_path, api=api) as mill:
-        mill.worker(50)
-        batch = await mill.submit(["?"] * 1000, TUTOR.model_copy(update={"model": "no-such-model"}))
-        status = await mill.wait_for(batch, ["paused"])
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker(50)
+        batch = await stack.submit(["?"] * 1000, TUTOR.model_copy(update={"model": "no-such-model"}))
+        status = await stack.wait_for(batch, ["paused"])
 
         outage(1.5)
-        assert max_claims(mill, batch) <= 3, "the refused row goes round in circles"
+        assert max_claims(stack, batch) <= 3, "the refused row goes round in circles"
         assert "model" in (status.batch.paused_reason or "")
-        assert sum(mill.stats()["requests"].values()) <= 5
+        assert sum(stack.stats()["requests"].values()) <= 5
 
 
 @BOTH
 @pytest.mark.parametrize("by", ["worker", "command"])
 async def test_cancel_ends_runs_at_the_api(tmp_path: Path, api: Api, by: str) -> None:
     """Queued rows end at once, running runs at the API: by a worker, or by the command when none is alive."""
-    with Stack(tmp_path, api=api) as mill:
-        worker = mill.worker(20, QUICK)
-        batch = await mill.submit(questions_lasting(60, 40))
-        wait_for_runs(mill, 20)
-        wait_until(lambda: counter(mill, batch, "runs") == 20, "their ids are stored")
+    with Stack(tmp_path, api=api) as stack:
+        worker = stack.worker(20, QUICK)
+        batch = await stack.submit(questions_lasting(60, 40))
+        wait_for_runs(stack, 20)
+        wait_until(lambda: counter(stack, batch, "runs") == 20, "their ids are stored")
         if by == "command":
             worker.leave()
-        done = _settings(mill, tmp_path).askmill("cancel", batch)
+        done = _settings(stack, tmp_path).askmill("cancel", batch)
         assert done.returncode == 0, done.stderr
-        wait_until(lambda: mill.stats()["runs_active"] == 0, "no run is active", 20)
+        wait_until(lambda: stack.stats()["runs_active"] == 0, "no run is active", 20)
         if by == "command":
-            mill.worker(20, QUICK)
-        wait_until(lambda: status_bytes(mill, batch) == {"x": 40}, "all rows are cancelled", 40)
+            stack.worker(20, QUICK)
+        wait_until(lambda: status_bytes(stack, batch) == {"x": 40}, "all rows are cancelled", 40)
 
-        assert mill.stats()["runs_created"] == 20
+        assert stack.stats()["runs_created"] == 20
 
 
 async def test_pause_lets_runs_end_and_starts_none(tmp_path: Path) -> None:
     """Paused with 20 in flight: those complete, nothing else begins; resume does the rest."""
-    with Stack(tmp_path) as mill:
-        mill.worker(20, QUICK)
-        batch = await mill.submit(questions_lasting(3, 60))
-        wait_until(lambda: counter(mill, batch, "runs") >= 20, "20 are out", 30)
-        command = _settings(mill, tmp_path)
+    with Stack(tmp_path) as stack:
+        stack.worker(20, QUICK)
+        batch = await stack.submit(questions_lasting(3, 60))
+        wait_until(lambda: counter(stack, batch, "runs") >= 20, "20 are out", 30)
+        command = _settings(stack, tmp_path)
         assert command.askmill("pause", batch).returncode == 0
-        made = mill.stats()["runs_created"]
-        wait_until(lambda: status_bytes(mill, batch)["r"] == 0, "what ran has ended", 30)
-        assert mill.stats()["runs_created"] <= made + 1
-        assert status_bytes(mill, batch)["c"] == mill.stats()["runs_created"]
+        made = stack.stats()["runs_created"]
+        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "what ran has ended", 30)
+        assert stack.stats()["runs_created"] <= made + 1
+        assert status_bytes(stack, batch)["c"] == stack.stats()["runs_created"]
 
         assert command.askmill("resume", batch).returncode == 0
-        status = await mill.wait_for(batch, timeout_s=60)
-        await assert_each_paid_once(mill, batch, status, 60)
+        status = await stack.wait_for(batch, timeout_s=60)
+        await assert_each_paid_once(stack, batch, status, 60)
 
 
 async def test_retry_asks_again_what_failed(tmp_path: Path) -> None:
     """Failed rows are asked again and counted on; completed ones keep their one run."""
-    with Stack(tmp_path) as mill:
-        mill.worker(20, QUICK)
+    with Stack(tmp_path) as stack:
+        stack.worker(20, QUICK)
         failing = "[emulate: failed(invalid_prompt), completed] What is 1 + 1?"
-        batch = await mill.submit([failing] * 5 + ["What is 1 + 1?"] * 5)
-        await mill.wait_for(batch)
-        assert _settings(mill, tmp_path).askmill("retry", batch).returncode == 0
-        status = await mill.wait_for(batch)
-        rows = await mill.rows(batch)
+        batch = await stack.submit([failing] * 5 + ["What is 1 + 1?"] * 5)
+        await stack.wait_for(batch)
+        assert _settings(stack, tmp_path).askmill("retry", batch).returncode == 0
+        status = await stack.wait_for(batch)
+        rows = await stack.rows(batch)
 
         assert status.counts.by_status[JobStatus.COMPLETED] == 10
         assert [row.result.attempt_count for row in rows if row.result] == [2] * 5 + [1] * 5
-        assert mill.stats()["runs_created"] == 15
+        assert stack.stats()["runs_created"] == 15
 
 
 @BOTH
 async def test_purge_deletes_what_no_other_batch_uses(tmp_path: Path, api: Api) -> None:
     """The threads of the purged batch are gone at the API; the other batch's are there."""
-    with Stack(tmp_path, api=api) as mill:
-        mill.worker(20, QUICK)
-        gone, kept = await mill.submit(["What is 1 + 1?"] * 6), await mill.submit(["What is 2 + 2?"] * 6)
-        await mill.wait_for(gone)
-        await mill.wait_for(kept)
-        threads = {name: [row.result.thread_id for row in await mill.rows(name)] for name in (gone, kept)}
-        done = _settings(mill, tmp_path).askmill("purge", gone)
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker(20, QUICK)
+        gone, kept = await stack.submit(["What is 1 + 1?"] * 6), await stack.submit(["What is 2 + 2?"] * 6)
+        await stack.wait_for(gone)
+        await stack.wait_for(kept)
+        threads = {name: [row.result.thread_id for row in await stack.rows(name)] for name in (gone, kept)}
+        done = _settings(stack, tmp_path).askmill("purge", gone)
         assert done.returncode == 0, done.stderr
 
-        assert {_status_of(mill, thread) for thread in threads[gone]} == {404}
-        assert {_status_of(mill, thread) for thread in threads[kept]} == {200}
+        assert {_status_of(stack, thread) for thread in threads[gone]} == {404}
+        assert {_status_of(stack, thread) for thread in threads[kept]} == {200}
 
 
-def _status_of(mill: Stack, thread: str) -> int:
-    where = "threads" if mill.api == "assistants" else "conversations"
+def _status_of(stack: Stack, thread: str) -> int:
+    where = "threads" if stack.api == "assistants" else "conversations"
     headers = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
-    return int(httpx2.get(f"{mill.base_url}/{where}/{thread}", headers=headers).status_code)
+    return int(httpx2.get(f"{stack.base_url}/{where}/{thread}", headers=headers).status_code)

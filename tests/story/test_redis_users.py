@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.helpers.tcp_relay import over_tls
 from tests.stack import QUICK, Stack
 
@@ -33,32 +33,32 @@ STEPS = (
 
 
 @pytest.fixture
-def user(tmp_path: Path, mill: Stack) -> Terminal:
-    settings = {**mill.settings(), "ASKMILL_RETENTION_DAYS": "1"}
+def user(tmp_path: Path, stack: Stack) -> CommandLine:
+    settings = {**stack.settings(), "ASKMILL_RETENTION_DAYS": "1"}
     return terminal(tmp_path).with_settings(**settings)
 
 
-def _allow(mill: Stack, rules: str) -> str:
+def _allow(stack: Stack, rules: str) -> str:
     """The one user but the tests' own; returns its address."""
-    with redis.Redis.from_url(mill.redis_url) as client:
+    with redis.Redis.from_url(stack.redis_url) as client:
         client.execute_command("ACL", "SETUSER", "mill", "reset", "on", *rules.split())
-    return mill.redis_url.replace("://", f"://mill:{PASSWORD}@")
+    return stack.redis_url.replace("://", f"://mill:{PASSWORD}@")
 
 
-def _denied(mill: Stack) -> list[object]:
-    with redis.Redis.from_url(mill.redis_url) as client:
+def _denied(stack: Stack) -> list[object]:
+    with redis.Redis.from_url(stack.redis_url) as client:
         return list(client.acl_log())
 
 
-def _sums(user: Terminal) -> str:
+def _sums(user: CommandLine) -> str:
     return user.write(
         "sums.csv", "question,ticket", "What is 1 + 1?,a", "What is 2 + 3?,a", "What is 4 + 5?,b"
     )
 
 
-def _answer_by(user: Terminal, mill: Stack, url: str, **env: str) -> str:
+def _answer_by(user: CommandLine, stack: Stack, url: str, **env: str) -> str:
     """Submit at this address, have a worker there answer, collect; returns the batch."""
-    mill.worker(5, QUICK, ASKMILL_REDIS_URL=url, ASKMILL_REQUESTS_PER_MINUTE="6000", **env)
+    stack.worker(5, QUICK, ASKMILL_REDIS_URL=url, ASKMILL_REQUESTS_PER_MINUTE="6000", **env)
     submitted = user.askmill("submit", _sums(user), "--conversation-column", "ticket", "--budget", "1")
     assert submitted.returncode == 0, submitted.stderr
     collected = user.askmill("collect", "--wait", "-o", "-")
@@ -68,28 +68,28 @@ def _answer_by(user: Terminal, mill: Stack, url: str, **env: str) -> str:
     return submitted.stdout.strip()
 
 
-def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: Terminal, mill: Stack) -> None:
+def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: CommandLine, stack: Stack) -> None:
     """The line of docs/how-to/own-redis.md, word for word: every command and a worker, and nothing was denied."""
     found = RULES.search(HOW_TO.read_text())
     assert found, "the guide has the rule"
-    url = _allow(mill, found[1].replace(">PASSWORD", f">{PASSWORD}"))
+    url = _allow(stack, found[1].replace(">PASSWORD", f">{PASSWORD}"))
     user = user.with_settings(ASKMILL_REDIS_URL=url)
 
-    batch = _answer_by(user, mill, url)
+    batch = _answer_by(user, stack, url)
     for step in STEPS:
         done = user.askmill(*[batch if word == "BATCH" else word for word in step])
         assert done.returncode == 0, f"{step}: {done.stderr or done.stdout}"
     again = user.askmill("run", _sums(user), "--new", "-o", "-")
     assert again.returncode == 0, again.stderr
-    mill.workers[0].leave()
+    stack.workers[0].leave()
 
-    assert _denied(mill) == []
+    assert _denied(stack) == []
     assert batch not in user.askmill("list").stdout
 
 
-def test_a_user_with_too_few_rights_is_told_which(user: Terminal, mill: Stack) -> None:
+def test_a_user_with_too_few_rights_is_told_which(user: CommandLine, stack: Stack) -> None:
     """One sentence with what Redis said and where the rights stand; exit code 3; the password is not in it."""
-    url = _allow(mill, f">{PASSWORD} ~askmill* +@all -evalsha")
+    url = _allow(stack, f">{PASSWORD} ~askmill* +@all -evalsha")
 
     refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("submit", _sums(user))
 
@@ -100,8 +100,8 @@ def test_a_user_with_too_few_rights_is_told_which(user: Terminal, mill: Stack) -
     assert PASSWORD not in refused.stderr
 
 
-def test_a_wrong_password_is_told_and_not_repeated(user: Terminal, mill: Stack) -> None:
-    url = _allow(mill, ">another ~* &* +@all")
+def test_a_wrong_password_is_told_and_not_repeated(user: CommandLine, stack: Stack) -> None:
+    url = _allow(stack, ">another ~* &* +@all")
 
     refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("status")
 
@@ -110,25 +110,27 @@ def test_a_wrong_password_is_told_and_not_repeated(user: Terminal, mill: Stack) 
     assert PASSWORD not in refused.stderr
 
 
-def test_all_goes_through_tls(user: Terminal, mill: Stack, tmp_path: Path) -> None:
+def test_all_goes_through_tls(user: CommandLine, stack: Stack, tmp_path: Path) -> None:
     """`rediss://` with an authority of one's own, named in the address: client, worker and Celery's broker."""
-    with over_tls(mill.redis_url, tmp_path) as (bare, authority):
+    with over_tls(stack.redis_url, tmp_path) as (bare, authority):
         url = f"{bare}?ssl_ca_certs={authority}"
-        _answer_by(user.with_settings(ASKMILL_REDIS_URL=url), mill, url)
-        mill.workers[0].leave()
+        _answer_by(user.with_settings(ASKMILL_REDIS_URL=url), stack, url)
+        stack.workers[0].leave()
 
 
-def test_an_authority_may_be_trusted_by_the_environment(user: Terminal, mill: Stack, tmp_path: Path) -> None:
+def test_an_authority_may_be_trusted_by_the_environment(
+    user: CommandLine, stack: Stack, tmp_path: Path
+) -> None:
     """`SSL_CERT_FILE`, as OpenSSL reads it, when the address says nothing."""
-    with over_tls(mill.redis_url, tmp_path) as (url, authority):
+    with over_tls(stack.redis_url, tmp_path) as (url, authority):
         trusting = {"SSL_CERT_FILE": str(authority)}
-        _answer_by(user.with_settings(ASKMILL_REDIS_URL=url, **trusting), mill, url, **trusting)
-        mill.workers[0].leave()
+        _answer_by(user.with_settings(ASKMILL_REDIS_URL=url, **trusting), stack, url, **trusting)
+        stack.workers[0].leave()
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(user: Terminal, mill: Stack, tmp_path: Path) -> None:
+def test_a_certificate_nobody_vouches_for_is_refused(user: CommandLine, stack: Stack, tmp_path: Path) -> None:
     """Nothing is sent to it, the password least of all; the sentence says what is the matter with it."""
-    with over_tls(mill.redis_url, tmp_path) as (bare, _):
+    with over_tls(stack.redis_url, tmp_path) as (bare, _):
         url = bare.replace("://", f"://mill:{PASSWORD}@")
         refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("status")
 

@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from askmill.jobs.store import keys
-from tests.helpers.command_line import Terminal
+from tests.helpers.command_line import CommandLine
 from tests.helpers.key_leaks import assert_no_leaks
-from tests.helpers.requests import Asker
+from tests.helpers.requests import StackUser
 from tests.helpers.tcp_relay import TcpRelay
 from tests.stack import QUICK, Stack
 from tests.support import RedisServer, wait_until
@@ -25,7 +25,7 @@ HELD = 1 << 20
 
 
 @pytest.fixture
-def user(tmp_path: Path, redis_server: RedisServer) -> Terminal:
+def user(tmp_path: Path, redis_server: RedisServer) -> CommandLine:
     """A Redis, an address that nobody asks, and a file of `ROWS` rows."""
     settings = {
         "ASKMILL_REDIS_URL": redis_server.url,
@@ -34,7 +34,7 @@ def user(tmp_path: Path, redis_server: RedisServer) -> Terminal:
         "OPENAI_API_KEY": "offline",
     }
     (tmp_path / "work").mkdir()
-    made = Terminal(tmp_path / "work", settings)
+    made = CommandLine(tmp_path / "work", settings)
     # Digits that zstd cannot pack well, so that the size on the wire is that of the file.
     numbers = (str(pow(3, row + 10_000, 1 << 521))[:150] for row in range(ROWS))
     made.write("in.csv", "question", *(f"{row}: {number}" for row, number in enumerate(numbers)))
@@ -60,7 +60,7 @@ def _end_lease(client: redis.Redis, batch: str) -> None:
     client.hset(keys.batch(batch), "lease_until", 0)
 
 
-def _whole(user: Terminal, batch: str) -> None:
+def _whole(user: CommandLine, batch: str) -> None:
     """It is the only batch, and has every row once, in order."""
     listed = user.askmill("list").stdout.split("\n")
     assert [line.split()[0] for line in listed if line.startswith("b_")] == [batch]
@@ -83,7 +83,7 @@ def _half_stored(relay: TcpRelay, client: redis.Redis) -> str:
     return str(batch)
 
 
-def test_three_submits_at_once_are_one_batch(user: Terminal, client: redis.Redis) -> None:
+def test_three_submits_at_once_are_one_batch(user: CommandLine, client: redis.Redis) -> None:
     """Each prints the same id; two wait, say so in one line, and follow."""
     commands = [user.start("submit", "in.csv") for _ in range(3)]
     ended = [_ended(command) for command in commands]
@@ -95,7 +95,7 @@ def test_three_submits_at_once_are_one_batch(user: Terminal, client: redis.Redis
     _whole(user, batch)
 
 
-def test_two_commands_with_new_are_two_batches(user: Terminal, client: redis.Redis) -> None:
+def test_two_commands_with_new_are_two_batches(user: CommandLine, client: redis.Redis) -> None:
     """That is what was asked for. A later command without it follows one of them."""
     commands = [user.start("submit", "in.csv", "--new", "--limit", "20") for _ in range(2)]
     batches = {_ended(command)[0] for command in commands}
@@ -103,7 +103,9 @@ def test_two_commands_with_new_are_two_batches(user: Terminal, client: redis.Red
     assert user.askmill("submit", "in.csv", "--limit", "20").stdout.strip() in batches
 
 
-def test_a_killed_loader_is_replaced(user: Terminal, client: redis.Redis, redis_server: RedisServer) -> None:
+def test_a_killed_loader_is_replaced(
+    user: CommandLine, client: redis.Redis, redis_server: RedisServer
+) -> None:
     """kill -9 in the midst of the rows: the command that waits completes the same batch, each row once."""
     with TcpRelay(redis_server.url) as relay:
         relay.hold_after(HELD)
@@ -122,7 +124,7 @@ def test_a_killed_loader_is_replaced(user: Terminal, client: redis.Redis, redis_
 
 @pytest.mark.parametrize("stopped", [True, False], ids=["SIGSTOP", "no way to Redis"])
 def test_a_loader_that_stood_still_follows_its_successor(
-    user: Terminal, client: redis.Redis, redis_server: RedisServer, stopped: bool
+    user: CommandLine, client: redis.Redis, redis_server: RedisServer, stopped: bool
 ) -> None:
     """Longer than its lease: it stores nothing after that, neither rows nor seal, and prints the same id."""
     with TcpRelay(redis_server.url) as relay:
@@ -144,7 +146,7 @@ def test_a_loader_that_stood_still_follows_its_successor(
 
 
 def test_an_interrupted_loader_keeps_nobody_waiting(
-    user: Terminal, client: redis.Redis, redis_server: RedisServer
+    user: CommandLine, client: redis.Redis, redis_server: RedisServer
 ) -> None:
     """Ctrl-C: nothing of its batch stays, and the identity is free before its lease has run out."""
     with TcpRelay(redis_server.url) as relay:
@@ -162,7 +164,7 @@ def test_an_interrupted_loader_keeps_nobody_waiting(
 
 
 def test_options_of_a_command_that_waits_are_the_batchs(
-    user: Terminal, client: redis.Redis, redis_server: RedisServer
+    user: CommandLine, client: redis.Redis, redis_server: RedisServer
 ) -> None:
     """Attempts of the one, deadline of the other: both hold, from before the first row can be asked."""
     with TcpRelay(redis_server.url) as relay:
@@ -183,9 +185,9 @@ def test_options_of_a_command_that_waits_are_the_batchs(
 
 def test_two_runs_at_once_ask_each_row_once(tmp_path: Path) -> None:
     """Both write all results; the API was asked for each row once, and was given one upload."""
-    with Stack(tmp_path, api="responses") as mill:
-        mill.worker(times=QUICK)
-        asker = Asker.of(mill, tmp_path / "work")
+    with Stack(tmp_path, api="responses") as stack:
+        stack.worker(times=QUICK)
+        asker = StackUser.of(stack, tmp_path / "work")
         asker.user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
         file = asker.table("in.csv", ("question",), *((f"What is {n} + 1?",) for n in range(40)))
         options = ("--tool", "file_search", "--file", "notes.txt")
@@ -194,28 +196,28 @@ def test_two_runs_at_once_ask_each_row_once(tmp_path: Path) -> None:
             _ended(command)
         assert len(asker.user.askmill("list", "--json").stdout.splitlines()) == 1
         assert asker.written("0.jsonl") == asker.written("1.jsonl")
-        assert mill.stats()["runs_created"] == 40
+        assert stack.stats()["runs_created"] == 40
         assert (asker.requests("POST /files"), asker.requests("POST /vector_stores")) == (1, 1)
 
 
 def test_uploads_of_a_killed_loader_are_used_and_purged(tmp_path: Path) -> None:
     """Killed while it uploads: its successor uses what is known, waits for no turn of a dead command, and `purge`
     deletes all of it."""
-    with Stack(tmp_path, api="responses") as mill:
-        asker = Asker.of(mill, tmp_path / "work")
+    with Stack(tmp_path, api="responses") as stack:
+        asker = StackUser.of(stack, tmp_path / "work")
         asker.user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
         file = asker.table("in.csv", ("question",), ("Does it rain? [emulate: completed]",))
         options = ("--tool", "file_search", "--file", "notes.txt")
-        mill.scenario('[http]\nslow_s = 300.0\nonly = ["POST /vector_stores"]')
+        stack.scenario('[http]\nslow_s = 300.0\nonly = ["POST /vector_stores"]')
         first = asker.user.start("submit", file, *options)
         wait_until(lambda: asker.requests("POST /vector_stores"), "it makes the vector store", timeout_s=60)
         assert asker.requests("POST /files") == 1
         first.kill()
         first.communicate()
-        with redis.Redis.from_url(mill.redis_url, decode_responses=True) as client:
+        with redis.Redis.from_url(stack.redis_url, decode_responses=True) as client:
             (batch,) = client.smembers(keys.LOADING)
             _end_lease(client, str(batch))
-        mill.scenario("")
+        stack.scenario("")
         batch, err = _ended(asker.user.start("submit", file, *options))
         assert "has stopped" in err
         assert asker.requests("POST /files") == 1

@@ -20,7 +20,7 @@ from askmill.config.settings import BadSetting, load_settings
 from askmill.jobs.local import embedded_redis
 from askmill.jobs.local.ports import HOST
 from askmill.jobs.store.codec import unpack, unpack_result
-from tests.helpers.command_line import Terminal, terminal
+from tests.helpers.command_line import CommandLine, terminal
 from tests.stack import Stack
 
 KEY = "Zq7.distinctive.KEY.0123456789"
@@ -91,14 +91,14 @@ async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, for
     user.write("q.csv", "question", *(f"What is {row} + 1?" for row in range(6)))
     data = Path(user.settings["ASKMILL_DATA_DIR"])
     said = []
-    with Stack(tmp_path) as mill:
+    with Stack(tmp_path) as stack:
         faults = [
             ("POST", "/threads$", 401, REFUSED),
             ("POST", "/threads$", 500, BROKEN),
             ("GET", "/runs/[^/]+$", 500, BROKEN),
             ("GET", "/runs/[^/]+$", 200, ODD),
         ]
-        async with tattling(mill.base_url, *faults) as (server, address):
+        async with tattling(stack.base_url, *faults) as (server, address):
             asker = user.with_settings(OPENAI_BASE_URL=address)
             refused = await _run(asker, "run", "q.csv")
             said.append(refused)
@@ -121,7 +121,7 @@ async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, for
     assert password in (data / "redis" / "server.conf").read_text(), "or the search would find nothing"
 
 
-async def _run(user: Terminal, *words: str) -> "subprocess.CompletedProcess[str]":
+async def _run(user: CommandLine, *words: str) -> "subprocess.CompletedProcess[str]":
     return await asyncio.to_thread(user.askmill, *words)
 
 

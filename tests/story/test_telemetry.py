@@ -59,10 +59,10 @@ async def test_a_worker_tells_both_when_asked(tmp_path: Path, collector: _Collec
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
-    with Stack(tmp_path) as mill:
-        mill.worker(concurrency=7, **settings)
-        batch = await mill.submit(["What is 6 * 7?", "1 [emulate: failed(content_policy)]"])
-        await mill.wait_for(batch)
+    with Stack(tmp_path) as stack:
+        stack.worker(concurrency=7, **settings)
+        batch = await stack.submit(["What is 6 * 7?", "1 [emulate: failed(content_policy)]"])
+        await stack.wait_for(batch)
 
         told = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
         wait_until(lambda: len(collector.spans) >= 6, "the spans have come")
@@ -84,8 +84,8 @@ async def test_a_worker_tells_both_when_asked(tmp_path: Path, collector: _Collec
 
 def test_a_taken_port_is_told_before_any_row_is_taken(tmp_path: Path, collector: _Collector) -> None:
     """Exit code 2 and a sentence that names the variable; no traceback."""
-    with Stack(tmp_path) as mill:
-        child = mill.worker(ASKMILL_METRICS_PORT=str(collector.server_port))
+    with Stack(tmp_path) as stack:
+        child = stack.worker(ASKMILL_METRICS_PORT=str(collector.server_port))
 
         wait_until(lambda: not child.alive, "the worker has ended", timeout_s=60)
 

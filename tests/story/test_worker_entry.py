@@ -95,7 +95,7 @@ def test_a_redis_that_is_not_ready_in_the_first_moments_is_waited_for(
         client.execute_command(*all_rights, *rules)
         try:
             url = redis_url.replace("://", "://early:word@")
-            with worker(url, tmp_path, until="redis.waiting") as process:
+            with worker(url, tmp_path, until="redis.unavailable") as process:
                 client.execute_command(*all_rights)
                 wait_until(lambda: "worker.ready" in log.read_text(), "it is ready", 30)
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from askmill.config.address import is_local, is_loopback
+from askmill.config.local_address import is_local, is_loopback
 
 LOOPBACK = [
     "http://127.0.0.1:8000/v1",

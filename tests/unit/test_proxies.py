@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from askmill.config.proxies import Proxy, excepted, proxy_for, without_proxy
+from askmill.config.proxies import Proxy, is_excluded, no_proxy_variables, proxy_for
 from askmill.config.settings import BadSetting
 from askmill.jobs.openai_client.client import make_client
 
@@ -143,13 +143,13 @@ def test_a_proxys_credentials_are_kept_out_of_its_url(value, pair):
 )
 def test_no_proxy(entry, address, named):
     """Entries match by host and its subdomains, suffix, port, IP address and network; others match nothing."""
-    assert excepted(address, {"NO_PROXY": entry}) is named
+    assert is_excluded(address, {"NO_PROXY": entry}) is named
     assert (proxy_for(address, {"ALL_PROXY": PROXY, "no_proxy": entry}) is None) is named
 
 
 def test_an_empty_lower_case_no_proxy_disables_the_other():
     """As for the variables that name a proxy."""
-    assert not excepted(API, {"NO_PROXY": "api.test", "no_proxy": ""})
+    assert not is_excluded(API, {"NO_PROXY": "api.test", "no_proxy": ""})
 
 
 SECRET = "zq7word"
@@ -242,9 +242,9 @@ def test_a_child_process_reaches_the_emulator_without_a_proxy():
     """Existing entries of NO_PROXY are kept."""
     address = "http://127.0.0.1:4711/v1"
     for environ in ({}, {"NO_PROXY": "a.test"}, {"no_proxy": "a.test", "NO_PROXY": "b.test"}):
-        child_variables = without_proxy(address, environ)
+        child_variables = no_proxy_variables(address, environ)
         assert proxy_for(address, {"ALL_PROXY": PROXY, **environ, **child_variables}) is None
-        assert excepted("http://a.test", {**environ, **child_variables}) is bool(environ)
+        assert is_excluded("http://a.test", {**environ, **child_variables}) is bool(environ)
 
 
 async def test_a_client_of_the_emulator_uses_no_proxy(monkeypatch):

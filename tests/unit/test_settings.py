@@ -103,10 +103,10 @@ def test_valid_redis_urls_are_accepted(monkeypatch: pytest.MonkeyPatch, url: str
 
 def test_a_tilde_is_the_home_folder(folder: Path) -> None:
     """A `~` is expanded in `.env` too, where no shell does it."""
-    lines = "ASKMILL_DATA_DIR=~/mill\nASKMILL_PRICES=~/prices.toml\n"
+    lines = "ASKMILL_DATA_DIR=~/stack\nASKMILL_PRICES=~/prices.toml\n"
     (folder / ".env").write_text(lines, encoding="utf-8")
 
     settings = load_settings()
 
-    assert settings.data_dir == folder / "home" / "mill"
+    assert settings.data_dir == folder / "home" / "stack"
     assert settings.prices == folder / "home" / "prices.toml"

@@ -25,12 +25,12 @@ def test_warning_about_a_key_over_http(base_url: str, warned: bool) -> None:
     """One line with the address, without the key; no warning without a key or for the emulator."""
     target = Target("responses", base_url, SecretStr("sk-0123456789"), offline=False)
 
-    warning = target.exposed_key
+    warning = target.unencrypted_key_warning
 
     assert (warning is not None) == warned
     if warning is not None:
         assert base_url in warning
         assert "\n" not in warning
         assert "0123456789" not in warning
-    assert Target("responses", base_url, None, offline=False).exposed_key is None
-    assert Target("responses", base_url, SecretStr("offline"), offline=True).exposed_key is None
+    assert Target("responses", base_url, None, offline=False).unencrypted_key_warning is None
+    assert Target("responses", base_url, SecretStr("offline"), offline=True).unencrypted_key_warning is None

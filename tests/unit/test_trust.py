@@ -12,8 +12,8 @@ from askmill.jobs.model.api_target import (
     Consent,
     CredentialUse,
     Target,
+    api_target,
     decide_credential_use,
-    target_of,
 )
 from askmill.jobs.model.errors import UsageError
 
@@ -110,7 +110,7 @@ def test_without_a_terminal_the_refusal_names_file_address_and_option(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment-0123456789")
 
     with pytest.raises(UsageError) as error:
-        target_of(load_settings())
+        api_target(load_settings())
 
     for part in (f"{folder}/.env", REMOTE, "--trust-env-file", "trust_env_file=True", "OPENAI_BASE_URL"):
         assert part in str(error.value)
@@ -129,7 +129,7 @@ def test_the_user_is_asked_for_consent(folder: Path, monkeypatch: pytest.MonkeyP
             questions.append(question)
             return answer
 
-        return target_of(load_settings(), consent=Consent(given, ask))
+        return api_target(load_settings(), consent=Consent(given, ask))
 
     assert target(answer=True).organization == "org-1"
     assert f"{folder}/.env names {REMOTE}" in questions[0]
@@ -149,13 +149,13 @@ def test_withheld_variables_are_removed_from_the_environment(
     for name in CREDENTIAL_VARIABLES:
         monkeypatch.setenv(name, "of-the-environment")
 
-    target = target_of(load_settings())
+    target = api_target(load_settings())
 
     assert not set(CREDENTIAL_VARIABLES) & set(os.environ)
     assert (target.key, target.organization, target.project) == ("k-file", None, None)
     assert target.withheld == CREDENTIAL_VARIABLES
-    assert "of-the-environment" not in str(target.environment)
-    again = target_of(load_settings())
+    assert "of-the-environment" not in str(target.worker_environment)
+    again = api_target(load_settings())
     assert (again.key, again.organization, again.project) == ("k-file", None, None)
 
 
@@ -188,7 +188,7 @@ def test_the_address_is_named_with_its_source(
     for name, value in {"OPENAI_API_KEY": "k", **environment}.items():
         monkeypatch.setenv(name, value)
 
-    assert target_of(load_settings()).asked == source_line
+    assert api_target(load_settings()).source_line == source_line
 
 
 REFERENCES = [
@@ -224,7 +224,7 @@ def test_harmless_references_are_allowed(folder: Path, monkeypatch: pytest.Monke
         "MODEL=m",
         "ASKMILL_MODEL=${MODEL}-1",
         "OPENAI_ORG_ID=${NOWHERE:-org-1}",
-        "ASKMILL_DATA_DIR=${HOME}/mill",
+        "ASKMILL_DATA_DIR=${HOME}/stack",
         "OTHER=${CLOUD_SECRET}",
         "OPENAI_API_KEY=${OPENAI_API_KEY}",
         "OPENAI_PROJECT_ID='${CLOUD_SECRET}'",
@@ -236,7 +236,7 @@ def test_harmless_references_are_allowed(folder: Path, monkeypatch: pytest.Monke
 
     settings = load_settings()
 
-    assert (settings.model, settings.openai_org_id, settings.data_dir) == ("m-1", "org-1", folder / "mill")
+    assert (settings.model, settings.openai_org_id, settings.data_dir) == ("m-1", "org-1", folder / "stack")
     assert settings.credentials.key == SecretStr("k")
 
 

@@ -52,7 +52,7 @@ class AssistantsBackend:
         self._http = HttpClient(client, BETA)
         self._files = ApiFiles(self._http)
 
-    async def ready(self, profile: Profile, resources: Resources) -> str | None:
+    async def ensure_assistant(self, profile: Profile, resources: Resources) -> str | None:
         if profile.assistant_id:
             await self._http.get(url_path("assistants", profile.assistant_id))
             return profile.assistant_id
@@ -60,16 +60,16 @@ class AssistantsBackend:
             "assistant"
         )
 
-    async def make_store(self, files: tuple[str, ...], name: str) -> str:
+    async def create_vector_store(self, files: tuple[str, ...], name: str) -> str:
         return await self._files.create_vector_store(files, name)
 
-    async def make_thread(self, request: RunRequest) -> str:
+    async def create_thread(self, request: RunRequest) -> str:
         return (await self._http.post("threads", thread_params(request))).created_id("thread")
 
-    async def make_run(self, request: RunRequest, thread_id: str) -> Run:
+    async def create_run(self, request: RunRequest, thread_id: str) -> Run:
         return parse_run(await self._http.post(url_path("threads", thread_id, "runs"), run_params(request)))
 
-    async def find_run(
+    async def recover_run(
         self, request: RunRequest, thread_id: str, earlier_run_ids: frozenset[str]
     ) -> RunLookup:
         """Find our attempt's run by its metadata.
@@ -98,7 +98,7 @@ class AssistantsBackend:
         duplicates = tuple(run for run in ours if run is not best and run.status not in ENDED)
         return RunLookup(LookupKind.RUN, best, duplicates, complete_list=True)
 
-    async def look(self, request: RunRequest, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- for Responses
+    async def poll_run(self, request: RunRequest, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- for Responses
         return await self._retrieve_run(thread_id, run_id)
 
     async def cancel(self, thread_id: str, run_id: str) -> Run:
@@ -122,12 +122,12 @@ class AssistantsBackend:
         path = url_path("threads", thread_id, "runs", run_id, "submit_tool_outputs")
         return parse_run(await self._http.post(path, {"tool_outputs": tool_outputs}), run_id)
 
-    async def find_submitted(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:  # noqa: ARG002
+    async def recover_submit(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:  # noqa: ARG002
         """As in the protocol. With NOTHING, `run` shows which calls still wait for their outputs."""
         run = await self._retrieve_run(thread_id, run_id)
         return RunLookup(LookupKind.NOTHING if run.status == "requires_action" else LookupKind.RUN, run)
 
-    async def read(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
+    async def read_answer(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         if run_id is None:
             raise bad_reply(200, "an Assistants run cannot be read without its id")
         query = [("order", "asc"), ("run_id", run_id)]
@@ -140,13 +140,15 @@ class AssistantsBackend:
             steps += parse_steps(run_step, run_id, request.attempt, texts)
         return replace(answer, run_id=run_id, steps=tuple(steps))
 
-    async def clear_turn(self, thread_id: str, after_message_id: str | None, opening: int = 0) -> None:
+    async def delete_failed_turn(
+        self, thread_id: str, after_message_id: str | None, opening: int = 0
+    ) -> None:
         path = url_path("threads", thread_id, "messages")
         messages = await self._http.list_all(path, [("order", "asc")], after=after_message_id)
         for message in messages[0 if after_message_id else opening :]:
             await self._http.delete(url_path("threads", thread_id, "messages", message["id"]))
 
-    async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
+    async def download_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
         return await self._files.download(file, limit_bytes)
 
     async def close(self) -> None:

@@ -31,7 +31,7 @@ class RunRequest:
     """The token limit of this attempt, which may be higher than the profile's."""
     follow_up: bool = False
     """The thread already has messages, so the question is sent with the run."""
-    after: str | None = None
+    after_message_id: str | None = None
     """With `follow_up`: `Answer.last_message_id` of the previous turn. Later messages are this turn's."""
 
     @property
@@ -53,23 +53,23 @@ class Backend(Protocol):
 
     api: Api
 
-    async def ready(self, profile: Profile, resources: Resources) -> str | None:
+    async def ensure_assistant(self, profile: Profile, resources: Resources) -> str | None:
         """Create what all runs of a profile share. Returns the assistant's id (Assistants API only)."""
         ...
 
-    async def make_store(self, files: tuple[str, ...], name: str) -> str:
+    async def create_vector_store(self, files: tuple[str, ...], name: str) -> str:
         """Create a vector store of these files and wait until it is indexed. Returns its id."""
         ...
 
-    async def make_thread(self, request: RunRequest) -> str:
+    async def create_thread(self, request: RunRequest) -> str:
         """Create the thread. This costs nothing. Returns its id."""
         ...
 
-    async def make_run(self, request: RunRequest, thread_id: str) -> Run:
+    async def create_run(self, request: RunRequest, thread_id: str) -> Run:
         """Create the run. This is the request that costs money."""
         ...
 
-    async def find_run(
+    async def recover_run(
         self, request: RunRequest, thread_id: str, earlier_run_ids: frozenset[str]
     ) -> RunLookup:
         """Look up the run of this attempt after a create without a reply.
@@ -81,7 +81,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def look(self, request: RunRequest, thread_id: str, run_id: str) -> Run:
+    async def poll_run(self, request: RunRequest, thread_id: str, run_id: str) -> Run:
         """Read the run once."""
         ...
 
@@ -95,15 +95,17 @@ class Backend(Protocol):
         """Send the outputs of all function calls. The returned run may have another id (Responses)."""
         ...
 
-    async def find_submitted(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:
+    async def recover_submit(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:
         """Look up the continued run after a `submit` without a reply; NOTHING if no output arrived."""
         ...
 
-    async def read(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
+    async def read_answer(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         """Read the run's messages and steps. Without `run_id`, adopt what is on the thread."""
         ...
 
-    async def clear_turn(self, thread_id: str, after_message_id: str | None, opening: int = 0) -> None:
+    async def delete_failed_turn(
+        self, thread_id: str, after_message_id: str | None, opening: int = 0
+    ) -> None:
         """Delete the messages that a failed turn left on a shared thread.
 
         Args:
@@ -113,7 +115,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
+    async def download_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
         """Download a file of `Answer.files`. Raises ApiError `too_large` past the limit."""
         ...
 

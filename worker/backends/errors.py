@@ -24,7 +24,7 @@ import openai
 import orjson
 
 from askmill.jobs.openai_client.client import redact_api_text
-from askmill.jobs.openai_client.redirects_and_proxies import (
+from askmill.jobs.openai_client.connection_errors import (
     PROXY_REFUSED,
     PROXY_WANTS_PASSWORD,
     REDIRECTED,
@@ -113,7 +113,7 @@ def error_from_exception(error: BaseException, secret: str = "") -> ApiError:
         return error
     if isinstance(error, openai.APIStatusError):
         reply = error.response
-        return fault_of_reply(reply.status_code, reply.headers, reply.content, secret)
+        return error_from_reply(reply.status_code, reply.headers, reply.content, secret)
     if isinstance(error, openai.APIResponseValidationError | JSONDecodeError):
         return bad_reply(getattr(error, "status_code", 200), str(error), secret)
     cause = _network_error(error)
@@ -123,7 +123,7 @@ def error_from_exception(error: BaseException, secret: str = "") -> ApiError:
     )
 
 
-def fault_of_reply(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> ApiError:
+def error_from_reply(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> ApiError:
     """The error of a reply with an error status.
 
     Args:
@@ -140,7 +140,7 @@ def fault_of_reply(status: int, headers: Mapping[str, str], body: bytes, secret:
     return _api_error(status, data, message, headers, secret)
 
 
-def fault_within(reply: Json, headers: Mapping[str, str], secret: str = "") -> ApiError | None:
+def error_in_ok_reply(reply: Json, headers: Mapping[str, str], secret: str = "") -> ApiError | None:
     """The error of a reply with status 200 that holds an error object; None for any other reply.
 
     A numeric code of the error object is the status of the upstream server.

@@ -8,7 +8,7 @@ from typing import Any
 from openai import APIStatusError
 
 from askmill.jobs.model.errors import ApiUnavailable, AskmillError
-from askmill.jobs.openai_client.uploads import make_vector_store
+from askmill.jobs.openai_client.uploads import create_vector_store
 from askmill.worker.backends.coerce import parse_timestamp
 from askmill.worker.backends.http import HttpClient, url_path
 from askmill.worker.lifecycle.api_types import ApiError
@@ -48,7 +48,7 @@ class ApiFiles:
             ApiError: `no_vector_store_yet` if a retry may help, else `vector_store`, which pauses the batch.
         """
         try:
-            return await make_vector_store(self._http.client, {id_: id_ for id_ in file_ids}, name)
+            return await create_vector_store(self._http.client, {id_: id_ for id_ in file_ids}, name)
         except AskmillError as error:
             if _is_transient(error):
                 raise ApiError(None, code="no_vector_store_yet", message=str(error), sent=False) from None

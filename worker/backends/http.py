@@ -25,13 +25,13 @@ from openai import AsyncOpenAI
 from openai._types import RequestOptions
 from yarl import URL
 
-from askmill.config.proxies import environment, proxy_for
-from askmill.jobs.openai_client.client import connection_limit, sends_key
+from askmill.config.proxies import proxy_environment, proxy_for
+from askmill.jobs.openai_client.client import connection_limit, has_key
 from askmill.worker.backends.coerce import Json, parse_number
 from askmill.worker.backends.errors import (
     bad_reply,
-    fault_of_reply,
-    fault_within,
+    error_from_reply,
+    error_in_ok_reply,
     redirect_or_proxy_error,
     translate_errors,
 )
@@ -89,14 +89,14 @@ def parse_reply(status: int, headers: Mapping[str, str], body: bytes, secret: st
         ApiError: The server's error, also under status 200; `bad_reply` for anything but a JSON object.
     """
     if status >= 400:
-        raise fault_of_reply(status, headers, body, secret)
+        raise error_from_reply(status, headers, body, secret)
     try:
         data = _parse_json(body)
     except (ValueError, RecursionError):
         raise bad_reply(status, f"not JSON: {body[:200].decode('utf-8', 'replace')}", secret) from None
     if not isinstance(data, dict):
         raise bad_reply(status, f"not a JSON object: {type(data).__name__}")
-    if (error := fault_within(data, headers, secret)) is not None:
+    if (error := error_in_ok_reply(data, headers, secret)) is not None:
         raise error
     return Reply(data, headers)
 
@@ -130,7 +130,7 @@ class HttpClient:
         self._extra_headers = dict(headers or {})
         self._base_url = str(client.base_url).rstrip("/")
         self._query = urlencode([(name, str(value)) for name, value in client.default_query.items()])
-        self._proxy = proxy_for(self._base_url, environment())
+        self._proxy = proxy_for(self._base_url, proxy_environment())
         self._session: aiohttp.ClientSession | None = None
         self._read_headers = dict[str, str]()
 
@@ -196,7 +196,7 @@ class HttpClient:
         async with self._response(path, (), timeout) as response:
             if response.status >= 400:
                 body = await response.read()
-                raise fault_of_reply(response.status, response.headers, body, self.client.api_key)
+                raise error_from_reply(response.status, response.headers, body, self.client.api_key)
             content, length = bytearray(), response.content_length
             async for chunk in response.content.iter_any():
                 content += chunk
@@ -259,7 +259,7 @@ class HttpClient:
         for_proxy = {} if self._proxy is None or self._over_tls else self._proxy.headers
         sdk_headers = {**self.client.default_headers, **self.client.auth_headers}
         headers = {**sdk_headers, **self._extra_headers, **for_proxy}
-        left_out = NOT_COPIED if sends_key(self.client) else NOT_COPIED | {"authorization"}
+        left_out = NOT_COPIED if has_key(self.client) else NOT_COPIED | {"authorization"}
         return {
             name: value
             for name, value in headers.items()

@@ -6,16 +6,16 @@ question's image          image_url or image_file part                input_imag
 question's file           attachment, for the tools                   container file, else input_file part
 """
 
-from askmill.jobs.model.file_rules import readers
+from askmill.jobs.model.file_rules import tools_for_file
 from askmill.jobs.model.profile import IMAGE
 from askmill.jobs.openai_client.params import (
     Params,
     assistant_tools,
-    response_settings,
-    run_settings,
-    said,
+    completion_window_params,
+    drop_none,
+    response_options,
+    run_options,
     tool_resources,
-    window,
 )
 from askmill.worker.backends.base import RunRequest
 
@@ -24,7 +24,7 @@ def thread_params(request: RunRequest) -> Params:
     """Body of the thread: the opening messages and the question."""
     opening = [{"role": message.role, "content": message.content} for message in request.profile.messages]
     stored = request.profile.assistant_id is not None
-    return said(
+    return drop_none(
         messages=[*opening, thread_question(request)],
         metadata=request.metadata,
         # A stored assistant keeps its own files, so the profile's files go to the thread.
@@ -34,7 +34,7 @@ def thread_params(request: RunRequest) -> Params:
 
 def thread_question(request: RunRequest) -> Params:
     """The question as a message with its image and its file."""
-    return said(role="user", content=_thread_content(request), attachments=_attachments(request))
+    return drop_none(role="user", content=_thread_content(request), attachments=_attachments(request))
 
 
 def _thread_content(request: RunRequest) -> str | list[Params]:
@@ -52,7 +52,7 @@ def _attachments(request: RunRequest) -> list[Params] | None:
     if not request.file:
         return None
     # The tools of a stored assistant are unknown here; file_search reads most files.
-    tools = readers(request.file, request.profile.tools) or ("file_search",)
+    tools = tools_for_file(request.file, request.profile.tools) or ("file_search",)
     return [{"file_id": _row_file(request, request.file), "tools": [{"type": tool} for tool in tools]}]
 
 
@@ -60,14 +60,14 @@ def run_params(request: RunRequest) -> Params:
     """Body of the run. It holds all that a row may override, so one assistant serves all rows of a batch."""
     profile = request.profile
     stored = profile.assistant_id is not None
-    limit = said(max_completion_tokens=request.max_completion_tokens)
-    return said(
+    limit = drop_none(max_completion_tokens=request.max_completion_tokens)
+    return drop_none(
         assistant_id=request.assistant_id,
         additional_messages=[thread_question(request)] if request.follow_up else None,
         # A run takes 20 tools, an assistant 128: only a stored assistant needs them on the run.
         tools=(assistant_tools(profile) or None) if stored else None,
         metadata=request.metadata,
-        **{**run_settings(profile), **limit},
+        **{**run_options(profile), **limit},
     )
 
 
@@ -77,20 +77,20 @@ def conversation_params(request: RunRequest) -> Params:
         {"type": "message", "role": message.role, "content": message.content}
         for message in request.profile.messages
     ]
-    return said(items=opening or None, metadata=request.metadata)
+    return drop_none(items=opening or None, metadata=request.metadata)
 
 
 def response_params(request: RunRequest, thread_id: str) -> Params:
     """Body of the response without its input."""
     row_files = (_row_file(request, request.file),) if request.file else ()
-    limit = said(max_output_tokens=request.max_completion_tokens)
-    return said(
+    limit = drop_none(max_output_tokens=request.max_completion_tokens)
+    return drop_none(
         conversation=thread_id,
         background=True,
         store=True,
-        background_options=window(request.profile),
+        background_options=completion_window_params(request.profile),
         metadata=request.metadata,
-        **{**response_settings(request.profile, request.resources, row_files), **limit},
+        **{**response_options(request.profile, request.resources, row_files), **limit},
     )
 
 

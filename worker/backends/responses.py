@@ -20,7 +20,7 @@ from openai import AsyncOpenAI
 
 from askmill.jobs.model.models import BY_ITEMS, Api, Step, Usage
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.params import includes
+from askmill.jobs.openai_client.params import include_fields
 from askmill.worker.backends.answer_builder import build_answer
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.coerce import Json, parse_timestamp
@@ -66,21 +66,21 @@ class ResponsesBackend:
         self._files = ApiFiles(self._http)
         self._ended: OrderedDict[str, Json] = OrderedDict()
 
-    async def ready(self, profile: Profile, resources: Resources) -> str | None:  # noqa: ARG002 -- no assistants
+    async def ensure_assistant(self, profile: Profile, resources: Resources) -> str | None:  # noqa: ARG002 -- no assistants
         return None
 
-    async def make_store(self, files: tuple[str, ...], name: str) -> str:
+    async def create_vector_store(self, files: tuple[str, ...], name: str) -> str:
         return await self._files.create_vector_store(files, name)
 
-    async def make_thread(self, request: RunRequest) -> str:
+    async def create_thread(self, request: RunRequest) -> str:
         reply = await self._http.post("conversations", conversation_params(request))
         return reply.created_id("conversation")
 
-    async def make_run(self, request: RunRequest, thread_id: str) -> Run:
+    async def create_run(self, request: RunRequest, thread_id: str) -> Run:
         params = {**response_params(request, thread_id), "input": response_question(request)}
         return await self._create_response(params, _idempotency_key(request))
 
-    async def find_run(
+    async def recover_run(
         self,
         request: RunRequest,
         thread_id: str,
@@ -89,7 +89,7 @@ class ResponsesBackend:
         """As in the protocol. A running response is not seen: only the next create meets its lock."""
         return _lookup(await self._turn_items(request, thread_id), thread_id)
 
-    async def look(self, request: RunRequest, thread_id: str, run_id: str) -> Run:
+    async def poll_run(self, request: RunRequest, thread_id: str, run_id: str) -> Run:
         if run_id.startswith(BY_ITEMS):
             return _run_from_items(await self._turn_items(request, thread_id), thread_id)
         reply = await self._retrieve(request, run_id)
@@ -124,16 +124,16 @@ class ResponsesBackend:
         calls = hashlib.sha256("/".join(output.call_id for output in outputs).encode()).hexdigest()[:16]
         return await self._create_response(params, f"{_idempotency_key(request)}-{calls}")
 
-    async def find_submitted(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:
+    async def recover_submit(self, request: RunRequest, thread_id: str, run_id: str) -> RunLookup:
         """As in the protocol. The outputs are on the conversation once the next response has completed."""
         items = await self._turn_items(request, thread_id)
-        run = await self.look(request, thread_id, run_id)
+        run = await self.poll_run(request, thread_id, run_id)
         unanswered = {call.id for call in tool_calls(items)}
         if {call.id for call in run.tool_calls} & unanswered:
             return RunLookup(LookupKind.NOTHING, run)
         return _lookup(items, thread_id)
 
-    async def read(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
+    async def read_answer(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         if run_id is None or run_id.startswith(BY_ITEMS):
             items = without_input(await self._turn_items(request, thread_id))
             outputs = function_outputs(items)
@@ -152,12 +152,14 @@ class ResponsesBackend:
         since = parse_timestamp(chain[0].get("created_at"))
         return replace(await self._answer(request, items, steps, since), run_id=run_id)
 
-    async def clear_turn(self, thread_id: str, after_message_id: str | None, opening: int = 0) -> None:
+    async def delete_failed_turn(
+        self, thread_id: str, after_message_id: str | None, opening: int = 0
+    ) -> None:
         items = await self._items(thread_id, (), after_message_id)
         for item in items[0 if after_message_id else opening :]:
             await self._http.delete(url_path("conversations", thread_id, "items", item["id"]))
 
-    async def fetch_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
+    async def download_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
         return await self._files.download(file, limit_bytes)
 
     async def close(self) -> None:
@@ -169,12 +171,12 @@ class ResponsesBackend:
         return parse_run(reply.data, reply.poll_after_s)
 
     async def _retrieve(self, request: RunRequest, run_id: str) -> Reply:
-        query = [("include[]", name) for name in includes(request.profile)]
+        query = [("include[]", name) for name in include_fields(request.profile)]
         return await self._http.get(url_path("responses", run_id), query)
 
     async def _cached_run(self, request: RunRequest, run_id: str) -> Run:
         response = self._ended.get(run_id)
-        return parse_run(response) if response else await self.look(request, "", run_id)
+        return parse_run(response) if response else await self.poll_run(request, "", run_id)
 
     def _cache_if_ended(self, response: Json) -> None:
         if response.get("status") in ENDED:
@@ -215,10 +217,10 @@ class ResponsesBackend:
 
     async def _turn_items(self, request: RunRequest, thread_id: str) -> list[Json]:
         """The conversation's items of this turn, oldest first, without its question."""
-        items = await self._items(thread_id, tuple(includes(request.profile)), request.after)
-        if request.after is None and request.follow_up:
+        items = await self._items(thread_id, tuple(include_fields(request.profile)), request.after_message_id)
+        if request.after_message_id is None and request.follow_up:
             return items_after_question(items, request.question)
-        opening = 0 if request.after else len(request.profile.messages)
+        opening = 0 if request.after_message_id else len(request.profile.messages)
         return [item for item in items[opening:] if item.get("role") != "user"]
 
     async def _items(self, thread_id: str, include: tuple[str, ...], after: str | None) -> list[Json]:

@@ -17,9 +17,9 @@ from celery.apps.worker import install_worker_int_handler, install_worker_term_h
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from askmill.config.logs import set_up_logs
-from askmill.config.proxies import environment, proxy_for
+from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.settings import BadSetting, Settings, load_settings, secrets_of
-from askmill.jobs.model.api_target import target_of
+from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store.broker import broker_settings
 from askmill.worker.celery import kombu_transport
@@ -31,7 +31,7 @@ def _settings() -> Settings:
     """Load the settings; exit with a message if a worker cannot run with them."""
     try:
         settings = load_settings()
-        proxy_for(settings.base_url, environment())
+        proxy_for(settings.base_url, proxy_environment())
     except BadSetting as error:
         raise SystemExit(f"Error: {error}") from None
     if settings.redis_url is None:
@@ -40,7 +40,7 @@ def _settings() -> Settings:
             "Set it, for example to redis://localhost:6379/0; `askmill run` needs neither."
         )
     try:
-        target_of(settings)
+        api_target(settings)
     except UsageError as error:
         raise SystemExit(f"Error: {error}") from None
     return settings
@@ -82,7 +82,7 @@ def worker_process() -> WorkerProcess:
     return _worker_process
 
 
-def held() -> int:
+def rows_in_progress() -> int:
     """The number of rows that this process works on."""
     return len(_worker_process.jobs) if _worker_process is not None else 0
 

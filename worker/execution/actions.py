@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from askmill.jobs.functions.invoke import answers
+from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.model.models import BatchState, Usage
 from askmill.jobs.model.profile import Functions
 from askmill.jobs.store.records import Claim
@@ -84,7 +84,7 @@ async def call_tools(
 
     A function may be called again after a crash: it runs at least once.
     """
-    outputs = await answers(functions, [(call.name, call.arguments) for call in calls], limit_s)
+    outputs = await call_functions(functions, [(call.name, call.arguments) for call in calls], limit_s)
     return tuple(ToolOutput(call.id, output) for call, output in zip(calls, outputs, strict=True))
 
 
@@ -191,8 +191,8 @@ class ActionExecutor:
     async def _prepare_thread(self, action: CreateThread | DeleteFailedTurn, state: JobState) -> Event:
         backend, request = self.context.backend, self._request(state)
         if isinstance(action, CreateThread):
-            return ThreadCreated(*self.stamp(), thread_id=await backend.make_thread(request))
-        await backend.clear_turn(
+            return ThreadCreated(*self.stamp(), thread_id=await backend.create_thread(request))
+        await backend.delete_failed_turn(
             state.thread_id or "", state.last_message_id_before, len(request.profile.messages)
         )
         return FailedTurnDeleted(*self.stamp())
@@ -212,7 +212,7 @@ class ActionExecutor:
         if not in_time(state, self.context.now_s()):
             return CreateSkipped(*self.stamp())
         self.create_reserved = True
-        run = await self.context.backend.make_run(self._request(state), state.thread_id or "")
+        run = await self.context.backend.create_run(self._request(state), state.thread_id or "")
         return RunCreated(*self.stamp(), run=run)
 
     async def _recreate_missing(self, error: ApiError, state: JobState) -> None:
@@ -234,7 +234,9 @@ class ActionExecutor:
 
     async def _poll_run(self, action: PollRun, state: JobState) -> Event:
         await self._wait_for_poll(action, state)
-        run = await self.context.backend.look(self._request(state), state.thread_id or "", state.run_id or "")
+        run = await self.context.backend.poll_run(
+            self._request(state), state.thread_id or "", state.run_id or ""
+        )
         self.poll_hint_s = run.poll_after_s
         self._record_run_time(run, state)
         return RunPolled(*self.stamp(), run=run)
@@ -247,7 +249,7 @@ class ActionExecutor:
         times, limited = self.batch.run_times, "requests_per_minute" in self.context.limits.current
         times.delay_worth, before = THRIFTY_WORTH if limited else DELAY_WORTH, self.batch.current
         while (
-            wait_s := times.next_look_s(self._run_age_s(state), self.seen_running_s, self.poll_hint_s)
+            wait_s := times.next_poll_s(self._run_age_s(state), self.seen_running_s, self.poll_hint_s)
         ) > 0:
             left_s = wait_s if action.by is None else max(0.0, action.by - self.context.now_s())
             await self.interrupts.sleep(min(wait_s, left_s))
@@ -296,13 +298,15 @@ class ActionExecutor:
         backend, request, thread_id = self.context.backend, self._request(state), state.thread_id or ""
         await self.interrupts.sleep(action.after_s)
         if isinstance(action, RecoverSubmit):
-            lookup = await backend.find_submitted(request, thread_id, state.run_id or "")
+            lookup = await backend.recover_submit(request, thread_id, state.run_id or "")
         else:
-            lookup = await backend.find_run(request, thread_id, state.known_run_ids)
+            lookup = await backend.recover_run(request, thread_id, state.known_run_ids)
         return LookupDone(*self.stamp(), lookup=lookup)
 
     async def _read_answer(self, state: JobState) -> Event:
-        answer = await self.context.backend.read(self._request(state), state.thread_id or "", state.run_id)
+        answer = await self.context.backend.read_answer(
+            self._request(state), state.thread_id or "", state.run_id
+        )
         if state.ended_run:
             await self._settle_tokens(state.ended_run.usage)
         missed = schema_error(self.batch.batch.profile, answer.text) if answer.messages else None

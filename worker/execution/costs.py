@@ -6,7 +6,7 @@ A run whose cost is unknown is assumed at its worst case: the budget counts it, 
 from dataclasses import dataclass, replace
 
 from askmill.jobs.model.models import Attempt, JobStatus, Result, Usage
-from askmill.jobs.openai_client.pricing import Prices, tokens_of
+from askmill.jobs.openai_client.pricing import Prices, estimate_tokens
 from askmill.jobs.store.records import NANO, Batch, Claim
 from askmill.worker.execution.request_builder import attempt_profile, row_profile
 from askmill.worker.lifecycle.state import JobState
@@ -36,7 +36,7 @@ class RowCosts:
         profile = attempt_profile(self.batch, self.claim, state)
         prompt = self.batch.spec.question(self.claim.cells) + (profile.instructions or "")
         usage = Usage(
-            prompt_tokens=profile.max_prompt_tokens or 2 * tokens_of(prompt) + 200,
+            prompt_tokens=profile.max_prompt_tokens or 2 * estimate_tokens(prompt) + 200,
             completion_tokens=profile.max_completion_tokens or DEFAULT_COMPLETION_TOKENS,
         )
         return to_nano(self.prices.cost_usd(profile.model, usage, profile.completion_window))
@@ -44,7 +44,7 @@ class RowCosts:
     def priced(self, attempts: tuple[Attempt, ...], model: str | None = None) -> tuple[Attempt, ...]:
         """The attempts with their costs, by the price of `model`, which ran, else of the profile's model."""
         profile = row_profile(self.batch, self.claim)
-        billed = model if self.prices.of(model) else profile.model
+        billed = model if self.prices.price_of(model) else profile.model
         return tuple(
             attempt
             if attempt.cost_usd is not None

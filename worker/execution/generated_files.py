@@ -42,7 +42,7 @@ async def _download(
     policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
     while True:
         try:
-            return await context.backend.fetch_file(file, context.file_limit_bytes)
+            return await context.backend.download_file(file, context.file_limit_bytes)
         except ApiError as error:
             if not is_transient(error) or elapsed_clock_s() - began_s > context.fetch_within_s:
                 raise

@@ -159,7 +159,7 @@ class JobRunner:
                 then=type(decision.action).__name__,
             )
         if state.run_id not in {None, self.state.run_id}:
-            log.debug("run.known", attempt=state.attempt, run=state.run_id)
+            log.debug("run.observed", attempt=state.attempt, run=state.run_id)
         if decision.throttled_s is not None:
             counters["throttled"] += 1
             await self.context.retry_on_outage(self.context.store.throttle, decision.throttled_s)

@@ -69,5 +69,5 @@ def build_request(batch: Batch, claim: Claim, state: JobState, assistant_id: str
         file=None if state.continuing else overrides.get("file"),
         max_completion_tokens=profile.max_completion_tokens,
         follow_up=state.follow_up,
-        after=state.last_message_id_before,
+        after_message_id=state.last_message_id_before,
     )

@@ -6,7 +6,7 @@ Pure, as `worker.lifecycle.transitions`.
 
 from dataclasses import replace
 
-from askmill.jobs.model.api_refusals import reason_of
+from askmill.jobs.model.api_errors import reason_of
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import Answer
 from askmill.worker.lifecycle.decision import (

@@ -13,7 +13,7 @@ Pure, as `worker.lifecycle.transitions`.
 
 from dataclasses import replace
 
-from askmill.jobs.model.api_refusals import ErrorReport, model_missing, money_refused
+from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refused
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete
 from askmill.worker.lifecycle.api_types import Answer, Run
 from askmill.worker.lifecycle.decision import Decision, Finish, PauseBatch, RecoverRun, ReleaseRow, Wait

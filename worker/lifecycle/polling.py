@@ -104,7 +104,7 @@ class RunTimes:
             1 if low < self._highest_bin else max(1, self._observed_ends / NEW_PLAN_SHARE / ENDS)
         )
 
-    def next_look_s(self, age_s: float, seen_s: float = 0.0, hint_s: float | None = None) -> float:
+    def next_poll_s(self, age_s: float, seen_s: float = 0.0, hint_s: float | None = None) -> float:
         """Seconds until the next poll of a run of age `age_s`, last seen running at `seen_s`; 0: now.
 
         Call it again after waiting: other runs may have ended meanwhile. A return of 0 counts as a poll.
@@ -120,7 +120,7 @@ class RunTimes:
         if hint_s is not None and seen_s >= scouted and not self._ended:
             interval_s = max(interval_s, min(hint_s, LONGEST_INTERVAL_S))
         planned = self._next_planned(seen_s) if self._ended else inf
-        wait_s = unless_now(min(planned, after + interval_s) - age_s)
+        wait_s = round_short_wait(min(planned, after + interval_s) - age_s)
         if wait_s and planned > after + interval_s and seen_s < min(age_s, scouted):
             self._waiting = (self._waiting + 1) % WATCHER
             wait_s = wait_s if self._waiting else 0.0
@@ -169,7 +169,7 @@ def ended_between(seen_s: float, age_s: float, reported_s: float | None) -> tupl
     return (low_s, high_s) if low_s <= high_s else (seen_s, age_s)
 
 
-def unless_now(wait_s: float) -> float:
+def round_short_wait(wait_s: float) -> float:
     """The wait, or 0 if it is shorter than a millisecond."""
     return wait_s if wait_s >= 0.001 else 0.0
 

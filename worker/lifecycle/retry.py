@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from askmill.jobs.model.api_refusals import ErrorReport, clears_by_itself, model_missing, money_refused
+from askmill.jobs.model.api_errors import ErrorReport, clears_by_itself, model_missing, money_refused
 from askmill.jobs.model.models import OnIncomplete
 from askmill.worker.lifecycle.api_types import ApiError
 
@@ -79,7 +79,7 @@ class Rule:
     param: str = ""
     sent: bool | None = None
     matches_report: Callable[[ErrorReport], bool] | None = None
-    """A test of the error's words, whatever its status and code (`jobs.model.api_refusals`)."""
+    """A test of the error's words, whatever its status and code (`jobs.model.api_errors`)."""
 
     def matches(self, error: ApiError, request: RequestKind) -> bool:
         """Whether the rule applies to this error of this request."""
@@ -95,7 +95,7 @@ class Rule:
 
 
 def report_of(error: ApiError) -> ErrorReport:
-    """The error in the form that `jobs.model.api_refusals` reads."""
+    """The error in the form that `jobs.model.api_errors` reads."""
     return ErrorReport(error.message, error.code, error.type, error.param, error.status, error.retry_after_s)
 
 

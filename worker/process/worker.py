@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from askmill.config.settings import Settings
 from askmill.config.text import loggable
-from askmill.jobs.model.api_target import target_of
+from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
@@ -36,19 +36,19 @@ from askmill.worker.runtime.rate_limiter import SharedLimits
 
 log = structlog.get_logger()
 
-BEAT_S = 3.0
+HEARTBEAT_S = 3.0
 """Interval of the heartbeat."""
 LIFETIME_S = 12.0
 """How long a worker's claims outlive its last heartbeat."""
 MARGIN_S = 5.0
 """How long before that it sends no create any more."""
-SWEEP_S = 2.0
+MAINTENANCE_S = 2.0
 """Mean interval of the maintenance."""
-FEED_FLOOR = 20
+DISPATCH_FLOOR = 20
 """Rows handed to the broker when no slot is known to be free: the next worker finds work at once."""
-TROUBLE_S = 300.0
+CREATE_FAILURE_PATIENCE_S = 300.0
 """How long creates may fail without one success before their batch pauses."""
-LEAVE_S = 2.5
+RELEASE_WITHIN_S = 2.5
 """How long jobs may take to release their rows at a shutdown before they are cancelled."""
 FAULT_WAIT_S = 2.0
 """How long a loop rests after an unexpected exception, so that it never spins."""
@@ -94,7 +94,7 @@ class WorkerProcess:
             await self._close()
 
     async def _connect(self) -> WorkerContext:
-        settings, target = self.settings, target_of(self.settings)
+        settings, target = self.settings, api_target(self.settings)
         store = await retry_on_outage(Store.open, self.redis_url, lifetime_s=LIFETIME_S)
         api_client = make_client(target.key, target.base_url, target.organization, target.project)
         await retry_on_outage(self._begin_limits, store)
@@ -106,7 +106,7 @@ class WorkerProcess:
             worker=self.info,
             lifetime_s=LIFETIME_S,
             margin_s=MARGIN_S,
-            create_failure_patience_s=TROUBLE_S,
+            create_failure_patience_s=CREATE_FAILURE_PATIENCE_S,
         )
 
     async def _begin_limits(self, store: Store) -> None:
@@ -177,7 +177,7 @@ class WorkerProcess:
 
     async def _heartbeat_loop(self, context: WorkerContext) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(HEARTBEAT_S)
             await self._run_guarded(self._heartbeat(context))
 
     async def _dispatch_loop(self, context: WorkerContext) -> None:
@@ -191,7 +191,7 @@ class WorkerProcess:
         while True:
             await self._run_guarded(self._maintain(context))
             context.dispatch_needed.set()
-            await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))  # noqa: S311 -- jitter
+            await asyncio.sleep(MAINTENANCE_S * random.uniform(0.5, 1.5))  # noqa: S311 -- jitter
 
     async def _run_guarded(self, iteration: Awaitable[None]) -> None:
         """One iteration of a loop. The next one makes up for what an outage or an exception prevented."""
@@ -200,7 +200,7 @@ class WorkerProcess:
         except OUTAGE:
             pass
         except Exception:
-            log.exception("worker.fault")
+            log.exception("worker.loop_failed")
             await asyncio.sleep(FAULT_WAIT_S)
 
     # ── heartbeat ──
@@ -231,7 +231,7 @@ class WorkerProcess:
 
     async def _rejoin_with_new_id(self, context: WorkerContext) -> None:
         """Other workers took this one for dead and hold its rows: drop them and continue under a new id."""
-        log.warning("worker.swept", worker=context.worker.id, jobs=len(self.jobs))
+        log.warning("worker.declared_dead", worker=context.worker.id, jobs=len(self.jobs))
         for interrupts in self.jobs.values():
             interrupts.claim_lost = True
             interrupts.wake()
@@ -255,7 +255,7 @@ class WorkerProcess:
     # ── dispatch and maintenance ──
 
     async def _dispatch(self, context: WorkerContext) -> None:
-        await self._publish(await context.store.dispatch(FEED_FLOOR))
+        await self._publish(await context.store.dispatch(DISPATCH_FLOOR))
 
     async def _maintain(self, context: WorkerContext) -> None:
         reaped = await context.store.reap_dead_workers(context.worker.id)
@@ -277,7 +277,7 @@ class WorkerProcess:
         for interrupts in self.jobs.values():
             interrupts.shutting_down = True
             interrupts.wake()
-        await asyncio.sleep(LEAVE_S)
+        await asyncio.sleep(RELEASE_WITHIN_S)
         if self.context is not None:
             self.context.retry_on_outage.give_up_at_s = elapsed_clock_s() + GIVE_UP_S
         for interrupts in list(self.jobs.values()):

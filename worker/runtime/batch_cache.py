@@ -10,8 +10,8 @@ from functools import partial
 import orjson
 
 from askmill.jobs.model.models import BatchState
-from askmill.jobs.openai_client.pricing import tokens_of
-from askmill.jobs.openai_client.uploads import store_name, vector_store_key
+from askmill.jobs.openai_client.pricing import estimate_tokens
+from askmill.jobs.openai_client.uploads import vector_store_key, vector_store_name
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchUpdate, Claim, ResourceKey
 from askmill.jobs.store.single_flight import single_flight
@@ -54,7 +54,7 @@ class BatchContext:
         if self.runs_seen:
             return round(self.tokens_seen / self.runs_seen)
         profile = self.batch.profile
-        return tokens_of(profile.instructions or "") + (profile.max_completion_tokens or 500)
+        return estimate_tokens(profile.instructions or "") + (profile.max_completion_tokens or 500)
 
     async def ensure_assistant(self, store: Store, backend: Backend, missing: str | None = None) -> None:
         """Ensure that the assistant exists. It is shared by content and created at most once.
@@ -89,16 +89,18 @@ class BatchContext:
         resources = self.batch.resources
         profile = self.batch.profile.model_copy(update={"model": self.batch.model})
         if backend.api != "assistants" or profile.assistant_id is not None:
-            return await backend.ready(profile, resources)
+            return await backend.ensure_assistant(profile, resources)
         content = orjson.dumps([profile.sha256(), self.batch.base_url, resources.model_dump()])
         sha256 = hashlib.sha256(content).hexdigest()
-        return await self._create_once(store, "assistant", sha256, partial(backend.ready, profile, resources))
+        return await self._create_once(
+            store, "assistant", sha256, partial(backend.ensure_assistant, profile, resources)
+        )
 
     async def _recreate_vector_store(self, store: Store, backend: Backend) -> None:
         """Create another vector store of the same files, and record it for other workers and `purge`."""
         files = self.batch.resources.vector_store_files
         sha256 = vector_store_key(self.batch.base_url, files)
-        create = partial(backend.make_store, files, store_name(self.batch.profile))
+        create = partial(backend.create_vector_store, files, vector_store_name(self.batch.profile))
         store_id = await self._create_once(store, "vector_store", sha256, create)
         resources = self.batch.resources.model_copy(update={"vector_store_id": store_id})
         await store.set_resources(self.batch.id, resources)

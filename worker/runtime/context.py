@@ -52,7 +52,7 @@ class OutageRetry:
                 if elapsed_clock_s() > self.give_up_at_s:
                     raise
                 if tries == 0:
-                    log.warning("redis.waiting", reason=str(outage) or type(outage).__name__)
+                    log.warning("redis.unavailable", reason=str(outage) or type(outage).__name__)
                 tries += 1
                 backoff_s = min(2.0, 0.05 * 2.0 ** min(tries, 8))
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter

@@ -130,7 +130,7 @@ async def test_after_too_many_that_never_return_no_more_are_started(
     functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads cannot be ended: further calls are refused, so the process does not fill up with them."""
-    monkeypatch.setattr(invoke, "STUCK_MOST", 2)
+    monkeypatch.setattr(invoke, "MAX_STUCK_THREADS", 2)
     monkeypatch.setattr(invoke, "_stuck", set())
     await outputs(functions, *[("never", "{}")] * 2, limit_s=0.3)
 

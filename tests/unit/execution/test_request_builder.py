@@ -56,7 +56,7 @@ def test_a_request_has_everything_of_the_attempt() -> None:
 
     assert (request.batch, request.row, request.attempt, request.question) == ("b_1", 4, 2, "What?")
     assert (request.image, request.file, request.assistant_id) == ("a.png", "b.pdf", "asst_1")
-    assert (request.follow_up, request.after) == (True, "m")
+    assert (request.follow_up, request.after_message_id) == (True, "m")
     assert request.max_completion_tokens == request.profile.max_completion_tokens == 100
 
 

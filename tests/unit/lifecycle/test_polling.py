@@ -27,7 +27,7 @@ intervals = st.lists(st.tuples(seconds, seconds).map(sorted), max_size=20)
 def _taught(ended: list[list[float]]) -> RunTimes:
     times = RunTimes()
     for low, high in ended:
-        times.next_look_s(high, low / 2)
+        times.next_poll_s(high, low / 2)
         times.ended(low / 2, low, high)
     return times
 
@@ -42,7 +42,7 @@ def test_every_wait_is_finite_and_ends_in_a_poll(
     longest = max([high for _, high in ended], default=0.0)
     bound_s = max(5 * longest, 1.2 * age_s, age_s + LONGEST_INTERVAL_S) + 1
     for _ in range(3):
-        wait_s = times.next_look_s(age_s, seen_s, hint_s)
+        wait_s = times.next_poll_s(age_s, seen_s, hint_s)
         assert wait_s >= 0
         age_s += wait_s
         assert age_s <= bound_s
@@ -58,7 +58,7 @@ def test_the_next_poll_never_comes_earlier_for_a_run_seen_later(
 ) -> None:
     """Of two running runs, the one seen at the higher age is not polled sooner."""
     times = _taught(ended)
-    nexts = [seen_s + times.next_look_s(seen_s, seen_s) for seen_s in seen] if ended else []
+    nexts = [seen_s + times.next_poll_s(seen_s, seen_s) for seen_s in seen] if ended else []
     assert nexts == sorted(nexts)
     assert all(at >= seen_s for at, seen_s in zip(nexts, seen, strict=False))
 
@@ -66,25 +66,25 @@ def test_the_next_poll_never_comes_earlier_for_a_run_seen_later(
 def test_a_poll_follows_a_poll_only_after_a_while() -> None:
     """A run just seen running is not polled again at once."""
     times = _taught([[9.9, 10.0]] * 20)
-    assert times.next_look_s(10.1, 10.1) > 0.05
+    assert times.next_poll_s(10.1, 10.1) > 0.05
 
 
 def test_of_many_runs_of_one_age_a_few_are_polled_for_all() -> None:
     """Before a run has ended, two are polled at an age and the others wait for their result."""
     times = RunTimes()
-    polls = [times.next_look_s(FIRST_POLL_S) == 0 for _ in range(50)]
+    polls = [times.next_poll_s(FIRST_POLL_S) == 0 for _ in range(50)]
     assert sum(polls) == SCOUTS
 
 
 def test_a_servers_hint_counts_until_a_run_has_ended() -> None:
     """`openai-poll-after-ms` decides until the batch has shown run times."""
-    assert RunTimes().next_look_s(0.0, 0.0, 7.0) == pytest.approx(7.0)
+    assert RunTimes().next_poll_s(0.0, 0.0, 7.0) == pytest.approx(7.0)
 
 
 def test_runs_of_one_length_are_polled_once_at_their_end() -> None:
     """Thirty runs of 30 s: the next is polled within 3 % after its end, and not before."""
     times = _taught([[29.9, 30.1]] * 30)
-    assert 29.9 <= times.next_look_s(0.0) <= 30.9
+    assert 29.9 <= times.next_poll_s(0.0) <= 30.9
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def _observed(observed: list[tuple[float, float, bool]]) -> RunTimes:
             times.ended(seen_s, seen_s, age_s)
         else:
             times.running(seen_s, age_s)
-        times.next_look_s(age_s)
+        times.next_poll_s(age_s)
     return times
 
 
@@ -150,7 +150,7 @@ def test_runs_still_running_delay_the_polls_of_a_wave() -> None:
         for _ in range(others):
             times.running(0.0, 8.1)
         times.ended(7.5, 7.5, 8.1)
-        times.next_look_s(8.1, 8.1)
+        times.next_poll_s(8.1, 8.1)
         plans.append([at for at in times._plan if 8.2 < at < 16.0])
     assert len(plans[1]) < len(plans[0]) / 2
 
@@ -158,14 +158,14 @@ def test_runs_still_running_delay_the_polls_of_a_wave() -> None:
 def test_a_few_ends_beyond_the_plan_require_a_new_plan() -> None:
     """After 200 short runs, five long ones that end at last are enough for a new plan."""
     times = _taught([[4.9, 5.0]] * 200)
-    times.next_look_s(0.0)
+    times.next_poll_s(0.0)
     for _ in range(100):
         times.running(0.0, 50.0)
-    times.next_look_s(50.0, 50.0)
+    times.next_poll_s(50.0, 50.0)
     before = times._plan
     for _ in range(5):
         times.ended(50.0, 52.0, 52.5)
-    times.next_look_s(52.5, 50.0)
+    times.next_poll_s(52.5, 50.0)
     assert times._plan != before
 
 
@@ -173,8 +173,8 @@ def test_of_many_waiting_runs_one_in_fifty_is_polled() -> None:
     """Two scouts of a thousand may both be slow by chance: the more wait, the more are polled."""
     times = RunTimes()
     for _ in range(SCOUTS):
-        assert times.next_look_s(10.0, 9.0) == 0
-    assert sum(times.next_look_s(10.5) == 0 for _ in range(1000)) == 1000 // WATCHER
+        assert times.next_poll_s(10.0, 9.0) == 0
+    assert sum(times.next_poll_s(10.5) == 0 for _ in range(1000)) == 1000 // WATCHER
 
 
 LOGNORMAL = "lognormal, median 30 s, sigma 0.5"
@@ -200,5 +200,5 @@ def test_a_batch_needs_few_polls(batch: str, shape: str, worth: float, polls: fl
     """Polls a run and the median delay, in simulated batches of one wave or many, first runs included."""
     jitter: Draw = SHAPES[shape]
     seen = ours(jitter, worth, SCENES[batch])
-    assert seen.looks <= polls
+    assert seen.polls <= polls
     assert seen.delay_median <= delay

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askmill.jobs.model.api_refusals import (
+from askmill.jobs.model.api_errors import (
     ErrorReport,
     clears_by_itself,
     model_missing,
@@ -15,7 +15,7 @@ from askmill.jobs.model.api_refusals import (
     reason_of,
     report_of_text,
 )
-from askmill.worker.backends.errors import fault_of_reply, fault_within
+from askmill.worker.backends.errors import error_from_reply, error_in_ok_reply
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.retry import ErrorClass, RequestKind, classify, report_of
 from tests.unit.lifecycle.refusal_texts import MODEL, MONEY, NOT_MODEL, NOT_MONEY, error
@@ -30,7 +30,7 @@ ERROR_OBJECTS = {
 def error_from(reply: tuple[int, object], headers: Mapping[str, str] | None = None) -> ApiError:
     """The error that a worker makes of this reply."""
     status, body = reply
-    return fault_of_reply(
+    return error_from_reply(
         status, headers or {}, body.encode() if isinstance(body, str) else json.dumps(body).encode()
     )
 
@@ -77,7 +77,7 @@ def test_an_error_under_status_200_is_the_same_error(source: str) -> None:
     """`{"error": …}` in a reply that says that all is well."""
     status, error_object = ERROR_OBJECTS[source]
     inside = {"code": status, **{name: value for name, value in error_object.items() if value is not None}}
-    api_error = fault_within({"error": inside}, {})
+    api_error = error_in_ok_reply({"error": inside}, {})
 
     assert api_error is not None
     assert classify(api_error, RequestKind.CREATE) is ErrorClass.BATCH
@@ -92,9 +92,9 @@ def test_an_error_field_of_a_real_object_is_no_refusal() -> None:
         "error": {"code": "insufficient_quota"},
     }
 
-    assert fault_within(failed, {}) is None
-    assert fault_within({**failed, "error": None}, {}) is None
-    assert fault_within({"id": "x", "error": {"code": 502, "message": "Bad Gateway"}}, {}) == ApiError(
+    assert error_in_ok_reply(failed, {}) is None
+    assert error_in_ok_reply({**failed, "error": None}, {}) is None
+    assert error_in_ok_reply({"id": "x", "error": {"code": 502, "message": "Bad Gateway"}}, {}) == ApiError(
         502, "502", message="Bad Gateway"
     )
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 import aiohttp
 from openai import APIStatusError, AsyncOpenAI
 
-from askmill.config.proxies import environment, proxy_for
+from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.text import redact
 
 REDIRECTED, PROXY_REFUSED = "redirected", "proxy_refused"
@@ -83,7 +83,7 @@ def refused_by_proxy(status: int, api_client: AsyncOpenAI, message: str = "") ->
 
 
 def _proxy_and_variable(api_client: AsyncOpenAI) -> tuple[str, str]:
-    proxy = proxy_for(str(api_client.base_url), environment())
+    proxy = proxy_for(str(api_client.base_url), proxy_environment())
     return ("the proxy", "HTTP_PROXY") if proxy is None else (str(proxy), proxy.variable)
 
 
