@@ -57,7 +57,7 @@ def _commands(stack: Stack) -> int:
 
 
 def askmill(stack: Stack, load: Load, workers: int = 1) -> Run:
-    """Workers that share the slots, from the first run created to the last row done, after 20 warm-up rows."""
+    """Workers that share the slots, from the first run created to the last row, after 20 warm-up rows."""
     started = [stack.worker(-(-load.in_flight // workers)) for _ in range(workers)]
     try:
         asyncio.run(answer(stack, 20 * workers))

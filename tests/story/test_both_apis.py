@@ -38,7 +38,7 @@ def broken() -> str:
 '''
 
 
-async def asked(folder: Path, api: Api, questions: list[str]) -> list[Result]:
+async def answer_all(folder: Path, api: Api, questions: list[str]) -> list[Result]:
     """The results of the questions over one API."""
     with Stack(folder, api=api) as stack:
         stack.worker()
@@ -47,7 +47,7 @@ async def asked(folder: Path, api: Api, questions: list[str]) -> list[Result]:
         return [row.result for row in await stack.rows(batch) if row.result]
 
 
-def told(result: Result) -> tuple[object, ...]:
+def comparable(result: Result) -> tuple[object, ...]:
     """What both APIs must tell alike: all but ids, times, tokens (each API counts its own) and their cost."""
     steps = [(step.type, step.attempt) for step in result.steps]
     citations = (result.citations, result.files, result.model)
@@ -58,10 +58,10 @@ def told(result: Result) -> tuple[object, ...]:
 async def test_gsm8k_and_every_common_ending_are_told_alike(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Status, answer, error, attempts, model, citations, files and steps of every row are the same."""
     questions = [*COMMON, *gsm8k(30)]
-    runs = await asked(tmp_path_factory.mktemp("stack"), "assistants", questions)
-    responses = await asked(tmp_path_factory.mktemp("stack"), "responses", questions)
+    runs = await answer_all(tmp_path_factory.mktemp("stack"), "assistants", questions)
+    responses = await answer_all(tmp_path_factory.mktemp("stack"), "responses", questions)
 
-    assert [told(result) for result in responses] == [told(result) for result in runs]
+    assert [comparable(result) for result in responses] == [comparable(result) for result in runs]
     assert len(runs) == len(questions)
     assert {result.run_id[:4] for result in runs if result.run_id} == {"run_"}
     assert {result.run_id[:5] for result in responses if result.run_id} == {"resp_"}

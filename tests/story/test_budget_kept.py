@@ -41,9 +41,9 @@ async def test_whatever_is_killed_all_runs_together_cost_no_more_than_the_budget
                 victim.signal(chance.choice((signal.SIGKILL, signal.SIGTERM)))
                 await store.pause(batch, "by hand")
                 await store.resume(batch)
-                made = stack.stats()["runs_created"]
+                created = stack.stats()["runs_created"]
                 workers.append(_worker(stack))
-                wait_until(partial(_moved, stack, batch, made), "it goes on, or is paused", 45)
+                wait_until(partial(_moved, stack, batch, created), "it goes on, or is paused", 45)
             status = await stack.wait_for(batch, ["paused"], timeout_s=90)
             wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "what ran has ended", 60)
 
@@ -54,10 +54,12 @@ async def test_whatever_is_killed_all_runs_together_cost_no_more_than_the_budget
 async def test_a_budget_set_under_way_counts_the_runs_that_are_out(tmp_path: Path) -> None:
     """Twenty runs were begun without any; then there is money for them and one more, however many slots come."""
     budget = 21 * WORST
-    asked = [f"{LONG}[emulate: completed after={seconds}] What is 1 + 1?" for seconds in [6] * 20 + [1] * 20]
+    questions = [
+        f"{LONG}[emulate: completed after={seconds}] What is 1 + 1?" for seconds in [6] * 20 + [1] * 20
+    ]
     with Stack(tmp_path) as stack:
         _worker(stack)
-        batch = await stack.submit(asked, PROFILE)
+        batch = await stack.submit(questions, PROFILE)
         wait_for_runs(stack, 20)
         async with await Store.open(stack.redis_url) as store:
             await store.update_limits(batch, Limits(budget_usd=budget / 1e6))
@@ -113,10 +115,10 @@ async def test_a_worker_that_knows_no_price_starts_nothing_under_a_budget(tmp_pa
         assert "ASKMILL_PRICES" in stall_reason(status)
 
 
-def _moved(stack: Stack, batch: str, made: int) -> bool:
+def _moved(stack: Stack, batch: str, created: int) -> bool:
     with redis.Redis.from_url(stack.redis_url) as client:
         paused = client.hget(keys.batch(batch), "state") == b"paused"
-    return paused or stack.stats()["runs_created"] > made
+    return paused or stack.stats()["runs_created"] > created
 
 
 def _worker(stack: Stack) -> Child:

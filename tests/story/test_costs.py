@@ -21,8 +21,8 @@ SCENARIO = "[latency]\nmedian_s = 3.0\nsigma = 0\n"
 def _commands(stack: Stack) -> dict[str, int]:
     """Calls by command, as Redis counts them; what a script calls counts as well."""
     with redis.Redis.from_url(stack.redis_url) as client:
-        told = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): about["calls"] for name, about in told.items()}
+        stats = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): about["calls"] for name, about in stats.items()}
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
             assert status.counts.by_status[JobStatus.COMPLETED] == jobs
 
         asyncio.run(batch(5))
-        before, asked = _commands(stack), sum(stack.stats()["requests"].values())
+        before, requests_before = _commands(stack), sum(stack.stats()["requests"].values())
         asyncio.run(batch(JOBS))
-        after, answered = _commands(stack), sum(stack.stats()["requests"].values())
+        after, requests_after = _commands(stack), sum(stack.stats()["requests"].values())
         used = {name: (after[name] - before.get(name, 0)) / JOBS for name in after}
-        return {**used, "requests": (answered - asked) / JOBS}
+        return {**used, "requests": (requests_after - requests_before) / JOBS}
 
 
 def test_a_job_costs_few_requests(costs: dict[str, float]) -> None:
@@ -67,16 +67,16 @@ def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
     """Bytes of Python's objects, its connection included, Celery's not: 12,400 to 12,800 measured."""
     with Stack(tmp_path, scenario="[latency]\nmedian_s = 3600\nsigma = 0\n") as stack:
         asyncio.run(stack.submit(["What is 1 + 1?"] * ROWS_HELD))
-        held = _counted(stack, "bytes", ROWS_HELD)
+        bytes_per_run = _counted(stack, "bytes", ROWS_HELD)
 
-    assert 10_000 <= held <= 13_300
+    assert 10_000 <= bytes_per_run <= 13_300
 
 
 def _counted(stack: Stack, what: str, rows: int) -> int:
     command = [sys.executable, "-m", "tests.helpers.workers.counted_worker", what, str(rows)]
     env = {**os.environ, **stack.settings()}
-    told = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=200)
-    return int(json.loads(told.stdout)[what])
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=200)
+    return int(json.loads(done.stdout)[what])
 
 
 def test_a_message_is_published_once(costs: dict[str, float]) -> None:

@@ -123,12 +123,12 @@ def test_a_truncated_answer_is_kept_and_marked(played: Played) -> None:
 def test_tokens_of_all_attempts_are_counted(played: Played) -> None:
     """A row that took three runs has the tokens of three."""
     three = played.results["failed(rate_limit_exceeded), failed(server_error), completed"]
-    known = [
+    prompt_tokens = [
         attempt.usage.prompt_tokens for attempt in three.attempts if attempt.usage.prompt_tokens is not None
     ]
 
     assert len(three.attempts) == 3
-    assert three.usage.prompt_tokens == sum(known)
+    assert three.usage.prompt_tokens == sum(prompt_tokens)
 
 
 def test_each_new_attempt_has_a_thread_of_its_own(played: Played) -> None:

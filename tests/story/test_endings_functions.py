@@ -63,9 +63,9 @@ async def test_several_rounds_of_functions_are_one_attempt(
     with Stack(tmp_path, api=api) as stack:
         stack.worker()
         result = await answered(stack, f"[emulate: requires_action({calls}) rounds=3] Go", profile)
-        (made,) = stack.stats()["runs_by_job"].values()
+        (runs,) = stack.stats()["runs_by_job"].values()
 
-    assert (result.status, result.attempt_count, made) == (JobStatus.COMPLETED, 1, 1)
+    assert (result.status, result.attempt_count, runs) == (JobStatus.COMPLETED, 1, 1)
     outputs = [step.details.get("output") for step in result.steps if step.type == "function"]
     assert outputs == ["42", "3"] * 3
     assert (tmp_path / "called.txt").read_text().count("add") == 6
@@ -96,9 +96,9 @@ async def test_a_model_that_asks_for_functions_for_ever_is_stopped(
         stack.worker()
         direction = '[emulate: requires_action(add, {"a": 1, "b": 1}) rounds=70]'
         result = await answered(stack, f"{direction} Go", profile)
-        (made,) = stack.stats()["runs_by_job"].values()
+        (runs,) = stack.stats()["runs_by_job"].values()
 
-    assert (result.status, result.attempt_count, made) == (JobStatus.FAILED, 1, 1)
+    assert (result.status, result.attempt_count, runs) == (JobStatus.FAILED, 1, 1)
     assert (result.error or "").startswith("tool_rounds: ")
     assert (tmp_path / "called.txt").read_text().count("add") == 64
 

@@ -51,7 +51,9 @@ def test_the_tutor_answers_and_shows_its_code_once(asker: StackUser) -> None:
 def test_assistant_and_thread_are_kept_between_starts(asker: StackUser) -> None:
     """The second start goes on with the same thread, `--new` with another; the assistant is made once."""
     _talk(asker, "What is 1 + 1?", "exit")
-    threads, assistants = (asker.requests(made) for made in (THREADS[asker.stack.api], "POST /assistants"))
+    threads, assistants = (
+        asker.requests(endpoint) for endpoint in (THREADS[asker.stack.api], "POST /assistants")
+    )
 
     _talk(asker, "What is 2 + 2?")
 

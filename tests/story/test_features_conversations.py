@@ -20,8 +20,8 @@ def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield StackUser.of(stack, folder / "work")
 
 
-def _asked(said: list[tuple[str, str]]) -> list[str]:
-    return [text for role, text in said if role == "user"]
+def _user_texts(messages: list[tuple[str, str]]) -> list[str]:
+    return [text for role, text in messages if role == "user"]
 
 
 def _statuses(rows: list[Row]) -> list[tuple[str, str | None]]:
@@ -49,9 +49,9 @@ def test_turns_stand_on_one_thread_in_file_order(asker: StackUser) -> None:
     assert threads[0] == threads[2] == threads[5]
     assert threads[1] == threads[4]
     assert len(set(threads)) == 4
-    said = asker.said(threads[0])
-    assert _asked(said) == ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]
-    assert [role for role, _ in said] == ["user", "assistant"] * 3
+    messages = asker.said(threads[0])
+    assert _user_texts(messages) == ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]
+    assert [role for role, _ in messages] == ["user", "assistant"] * 3
     assert [row["answer"].count("=") for row in rows] == [1] * 7, "each answer is that of its own turn"
 
 
@@ -96,8 +96,8 @@ def test_a_failed_turn_ends_the_rest_and_retry_takes_both(asker: StackUser) -> N
     again = asker.written("again.jsonl")
     assert {row["status"] for row in again} == {"completed"}
     assert len({row["thread_id"] for row in again[:3]}) == 1
-    asked = _asked(asker.said(again[0]["thread_id"]))
-    assert [text[:14] for text in asked] == ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]
+    questions = _user_texts(asker.said(again[0]["thread_id"]))
+    assert [text[:14] for text in questions] == ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]
     assert [row["attempts"] for row in again] == [1, 2, 1, 1]
 
 
@@ -122,18 +122,18 @@ def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(asker: St
     rows = asker.rows(file, "--conversation-column", "chat", "--profile", "opening.toml")
 
     assert [row["attempts"] for row in rows] == ([2, 1] if turn == 1 else [1, 2])
-    said = asker.said(rows[1]["thread_id"])
-    assert said[:2] == [("user", "We work in base ten."), ("assistant", "Understood.")]
-    assert [role for role, _ in said[2:]] == ["user", "assistant"] * 2
-    assert _asked(said[2:]) == questions
+    messages = asker.said(rows[1]["thread_id"])
+    assert messages[:2] == [("user", "We work in base ten."), ("assistant", "Understood.")]
+    assert [role for role, _ in messages[2:]] == ["user", "assistant"] * 2
+    assert _user_texts(messages[2:]) == questions
     assert rows[0]["thread_id"] == rows[1]["thread_id"]
 
 
 def test_a_killed_worker_leaves_the_order_as_it_was(asker: StackUser) -> None:
     """kill -9 in the middle of a turn: another worker follows the same run, then the later turns are asked."""
     slow = " [emulate: completed after=8]"
-    asked = [f"What is {n} + {n}?" + (slow if n == 2 else "") for n in (1, 2, 3)]
-    file = asker.table("killed.csv", HEADER, *(("ann", question) for question in asked))
+    questions = [f"What is {n} + {n}?" + (slow if n == 2 else "") for n in (1, 2, 3)]
+    file = asker.table("killed.csv", HEADER, *(("ann", question) for question in questions))
     going = asker.user.start("run", file, "--conversation-column", "chat", "-o", "killed.jsonl")
 
     def second_turn() -> bool:
@@ -143,9 +143,9 @@ def test_a_killed_worker_leaves_the_order_as_it_was(asker: StackUser) -> None:
     wait_until(second_turn, "the second turn's run is made", timeout_s=30)
     asker.stack.workers[0].kill()
     asker.stack.worker(times=QUICK)
-    _, told = going.communicate(timeout=60)
+    _, stderr = going.communicate(timeout=60)
 
-    assert going.returncode == 0, told
+    assert going.returncode == 0, stderr
     rows = asker.written("killed.jsonl")
     assert [row["attempts"] for row in rows] == [1, 1, 1]
-    assert _asked(asker.said(rows[0]["thread_id"])) == asked
+    assert _user_texts(asker.said(rows[0]["thread_id"])) == questions

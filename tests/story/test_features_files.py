@@ -66,15 +66,15 @@ def test_answers_cite_the_file_that_contains_them(asker: StackUser) -> None:
 def test_a_store_that_is_gone_is_made_anew(asker: StackUser) -> None:
     """What was deleted or has expired at the API is not used again: uploaded and indexed once more."""
     asker.user.write("one.txt", "The wicket opens at nine.")
-    asked = ("When does the wicket open?",)
+    cells = ("When does the wicket open?",)
     (first,) = asker.rows(
-        asker.table("one.csv", ("question",), asked), "--tool", "file_search", "--file", "one.txt"
+        asker.table("one.csv", ("question",), cells), "--tool", "file_search", "--file", "one.txt"
     )
     batch = asker.user.askmill("list").stdout.split()[0]
     assert asker.user.askmill("purge", batch).returncode == 0
 
     (second,) = asker.rows(
-        asker.table("one.csv", ("question",), asked), "--tool", "file_search", "--file", "one.txt"
+        asker.table("one.csv", ("question",), cells), "--tool", "file_search", "--file", "one.txt"
     )
 
     assert "nine" in first["answer"]
@@ -132,7 +132,7 @@ def test_images_by_address_and_by_file(asker: StackUser) -> None:
     """A URL goes as it is; a local image is uploaded with purpose vision, once; detail is the profile's."""
     (asker.user.folder / "dot.png").write_bytes(PNG)
     asker.user.write("seeing.toml", 'image_detail = "low"')
-    asked = [
+    cells = [
         ("What is it?", "dot.png"),
         ("And this?", "https://example.com/cat.png"),
         ("Again?", "dot.png"),
@@ -141,7 +141,7 @@ def test_images_by_address_and_by_file(asker: StackUser) -> None:
     before = asker.requests(UPLOAD)
 
     rows = asker.rows(
-        asker.table("seen.csv", ("question", "image"), *asked),
+        asker.table("seen.csv", ("question", "image"), *cells),
         "--override",
         "image",
         "--profile",
@@ -178,8 +178,8 @@ def test_an_image_that_is_a_file_too(asker: StackUser) -> None:
 
     assert row["status"] == "completed"
     assert asker.requests(UPLOAD) - before == 2
-    seen = _image_part(asker, row["thread_id"])
-    assert asker.get(f"files/{seen['file_id']}")["purpose"] == "vision"
+    image = _image_part(asker, row["thread_id"])
+    assert asker.get(f"files/{image['file_id']}")["purpose"] == "vision"
 
 
 def test_rows_choose_model_instructions_and_numbers(asker: StackUser) -> None:

@@ -30,7 +30,7 @@ def test_functions_are_steps_and_the_story_tells_them(asker: StackUser) -> None:
     assert calls[0]["output"] == "57 degrees Fahrenheit in San Francisco, CA"
     assert json.loads(calls[0]["arguments"]) == {"location": "San Francisco, CA"}
     story = asker.user.askmill("show", "1").stdout
-    for said in (
+    for text in (
         "Question",
         "Attempt 1: completed",
         "function, completed",
@@ -38,15 +38,15 @@ def test_functions_are_steps_and_the_story_tells_them(asker: StackUser) -> None:
         "Answer",
         "tokens in",
     ):
-        assert said in story
+        assert text in story
 
 
 def test_generated_files_come_back_byte_for_byte(asker: StackUser) -> None:
     """Written to OUT.files/ROW/NAME and named in `files`; the frozen profile stands beside."""
     rows = asker.rows("examples/made.csv", "--tool", "code_interpreter")
 
-    (made,), (drawn,) = (row["files"] for row in rows)
-    there = asker.user.folder / made["path"]
+    (first,), (drawn,) = (row["files"] for row in rows)
+    there = asker.user.folder / first["path"]
     assert there.read_bytes().startswith(b"answer\r\n")
     assert (asker.user.folder / drawn["path"]).read_bytes().startswith(b"\x89PNG")
     assert "sandbox:" not in rows[0]["answer"]

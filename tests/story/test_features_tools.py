@@ -57,15 +57,15 @@ def test_citations_stand_in_their_places(asker: StackUser) -> None:
 
 def test_files_that_the_answer_does_not_name_are_kept(asker: StackUser) -> None:
     """Left where the code ran, without a word: fetched and written all the same, and shown."""
-    asked = ("What is 2^10? [emulate: completed(left_file)]", "What is 2 + 2?")
-    file = asker.table("left.csv", ("question",), *((question,) for question in asked))
+    questions = ("What is 2^10? [emulate: completed(left_file)]", "What is 2 + 2?")
+    file = asker.table("left.csv", ("question",), *((question,) for question in questions))
 
     left, none = asker.rows(file, "--tool", "code_interpreter")
 
-    (made,) = left["files"]
-    assert made["name"] == "answer.csv"
-    assert made["path"] == "out.files/1/answer.csv"
-    assert (asker.user.folder / made["path"]).read_bytes() == b'answer\r\n"2^10 = 1024."\r\n'
+    (generated,) = left["files"]
+    assert generated["name"] == "answer.csv"
+    assert generated["path"] == "out.files/1/answer.csv"
+    assert (asker.user.folder / generated["path"]).read_bytes() == b'answer\r\n"2^10 = 1024."\r\n'
     assert "answer.csv" not in left["answer"]
     assert none["files"] == []
     assert "answer.csv" in asker.user.askmill("show", "1").stdout
@@ -78,15 +78,15 @@ def test_a_made_file_is_fetched_through_trouble(asker: StackUser) -> None:
         "[http]\nrate_500 = 0.2\nrate_429 = 0.1\nretry_after_s = 0.1\ndrop_before = 0.1\n"
         f'only = ["GET /{kind}/*"]\n'
     )
-    asked = [(f"What is {n} + 1? [emulate: completed(file)]",) for n in range(8)]
+    cells = [(f"What is {n} + 1? [emulate: completed(file)]",) for n in range(8)]
     try:
-        rows = asker.rows(asker.table("trouble.csv", ("question",), *asked), "--tool", "code_interpreter")
+        rows = asker.rows(asker.table("trouble.csv", ("question",), *cells), "--tool", "code_interpreter")
     finally:
         asker.stack.scenario("")
 
     for row in rows:
-        (made,) = row["files"]
-        assert (asker.user.folder / made["path"]).read_bytes().startswith(b"answer")
+        (generated,) = row["files"]
+        assert (asker.user.folder / generated["path"]).read_bytes().startswith(b"answer")
 
 
 def test_a_named_file_is_not_kept_twice(asker: StackUser) -> None:
@@ -95,7 +95,7 @@ def test_a_named_file_is_not_kept_twice(asker: StackUser) -> None:
 
     (row,) = asker.rows(file, "--tool", "code_interpreter")
 
-    assert [made["name"] for made in row["files"]] == ["answer.csv"]
+    assert [generated["name"] for generated in row["files"]] == ["answer.csv"]
 
 
 def test_files_that_cannot_be_searched_are_named_with_the_reason(asker: StackUser) -> None:
@@ -105,9 +105,9 @@ def test_files_that_cannot_be_searched_are_named_with_the_reason(asker: StackUse
     (asker.user.folder / "paper.pdf").write_bytes(b"this is no PDF")
     file = asker.table("q.csv", ("question",), ("What colour is the gate?",))
     batches, stores = asker.user.askmill("list").stdout, len(asker.get("vector_stores")["data"])
-    given = [word for name in ("fine.txt", "garbled.txt", "paper.pdf") for word in ("--file", name)]
+    options = [word for name in ("fine.txt", "garbled.txt", "paper.pdf") for word in ("--file", name)]
 
-    refused = asker.user.askmill("submit", file, "--tool", "file_search", *given)
+    refused = asker.user.askmill("submit", file, "--tool", "file_search", *options)
 
     assert refused.returncode == 2
     assert refused.stdout == ""
@@ -128,8 +128,8 @@ def test_the_fidelity_of_images(asker: StackUser, detail: str) -> None:
     """image_detail goes along with uploaded images and with addresses."""
     (asker.user.folder / "dot.png").write_bytes(b"\x89PNG\r\n\x1a\n" + detail.encode())
     profile = asker.user.write(f"{detail}.toml", f'image_detail = "{detail}"')
-    asked = [("What?", "dot.png"), ("And?", "https://example.com/cat.png")]
-    file = asker.table(f"{detail}.csv", ("question", "image"), *asked)
+    cells = [("What?", "dot.png"), ("And?", "https://example.com/cat.png")]
+    file = asker.table(f"{detail}.csv", ("question", "image"), *cells)
 
     rows = asker.rows(file, "--override", "image", "--profile", profile)
 

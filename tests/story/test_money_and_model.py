@@ -30,7 +30,7 @@ def ends(code: str, message: str, run_s: float = 0.3) -> str:
 
 @BOTH
 @pytest.mark.parametrize(
-    ("code", "message", "told"),
+    ("code", "message", "reason"),
     [
         ("rate_limit_exceeded", QUOTA, "want of money"),
         ("server_error", NO_MODEL, "the model gpt-5-mini"),
@@ -38,7 +38,7 @@ def ends(code: str, message: str, run_s: float = 0.3) -> str:
     ],
 )
 async def test_runs_that_end_for_money_or_model_cost_what_was_in_flight(
-    tmp_path: Path, api: Api, code: str, message: str, told: str
+    tmp_path: Path, api: Api, code: str, message: str, reason: str
 ) -> None:
     """200 rows: at most the runs in flight are spent, no row fails, `resume` answers all; each attempt is kept."""
     with Stack(tmp_path, api=api, scenario=ends(code, message)) as stack:
@@ -53,7 +53,7 @@ async def test_runs_that_end_for_money_or_model_cost_what_was_in_flight(
 
         user = terminal(tmp_path).with_settings(ASKMILL_REDIS_URL=stack.redis_url)
         shown = user.askmill("status", batch).stdout
-        assert told in " ".join(shown.split())
+        assert reason in " ".join(shown.split())
         assert f"askmill resume {batch}" in " ".join(shown.split())
         assert stack.stats()["runs_created"] == spent, "nothing is retried while paused"
 
@@ -118,10 +118,10 @@ def test_the_last_line_says_what_is_refused_and_the_same_command_goes_on(
     pilot = user.askmill("estimate", file, "--pilot", "1")
 
     assert (paused.returncode, pilot.returncode) == (3, 3), paused.stderr + pilot.stderr
-    for told in (paused.stderr, pilot.stderr):
-        flat = " ".join(told.split())
+    for stderr in (paused.stderr, pilot.stderr):
+        flat = " ".join(stderr.split())
         assert [word for word in (*words, "askmill resume b_") if word not in flat] == []
-        assert "0123456789abcdef" not in told
+        assert "0123456789abcdef" not in stderr
     stack.scenario("")
     done = user.askmill("run", file, "-o", "out.csv")
     assert done.returncode == 0, done.stderr

@@ -70,9 +70,9 @@ def _answer_by(user: CommandLine, stack: Stack, url: str, **env: str) -> str:
 
 def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: CommandLine, stack: Stack) -> None:
     """The line of docs/how-to/own-redis.md, word for word: every command and a worker, and nothing was denied."""
-    found = RULES.search(HOW_TO.read_text())
-    assert found, "the guide has the rule"
-    url = _allow(stack, found[1].replace(">PASSWORD", f">{PASSWORD}"))
+    rule = RULES.search(HOW_TO.read_text())
+    assert rule, "the guide has the rule"
+    url = _allow(stack, rule[1].replace(">PASSWORD", f">{PASSWORD}"))
     user = user.with_settings(ASKMILL_REDIS_URL=url)
 
     batch = _answer_by(user, stack, url)

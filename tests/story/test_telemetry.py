@@ -28,9 +28,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        told = ExportTraceServiceRequest.FromString(body)
+        request = ExportTraceServiceRequest.FromString(body)
         assert isinstance(self.server, _Collector)
-        for resource in told.resource_spans:
+        for resource in request.resource_spans:
             for scope in resource.scope_spans:
                 self.server.spans.extend(scope.spans)
         self.send_response(200)
@@ -64,13 +64,13 @@ async def test_a_worker_tells_both_when_asked(tmp_path: Path, collector: _Collec
         batch = await stack.submit(["What is 6 * 7?", "1 [emulate: failed(content_policy)]"])
         await stack.wait_for(batch)
 
-        told = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
+        metrics = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
         wait_until(lambda: len(collector.spans) >= 6, "the spans have come")
 
-    assert 'askmill_rows_finished_total{status="completed"} 1.0' in told
-    assert 'askmill_rows_finished_total{status="failed"} 1.0' in told
-    assert "askmill_attempts_total 2.0" in told
-    assert "askmill_slots 7.0" in told
+    assert 'askmill_rows_finished_total{status="completed"} 1.0' in metrics
+    assert 'askmill_rows_finished_total{status="failed"} 1.0' in metrics
+    assert "askmill_attempts_total 2.0" in metrics
+    assert "askmill_slots 7.0" in metrics
     by_name: dict[str, list[object]] = {}
     for span in collector.spans:
         by_name.setdefault(span.name, []).append(span)  # type: ignore[attr-defined]
@@ -91,6 +91,6 @@ def test_a_taken_port_is_told_before_any_row_is_taken(tmp_path: Path, collector:
 
         assert child.process is not None
         assert child.process.returncode == 2
-        told = child.log.read_text()
-        assert "ASKMILL_METRICS_PORT" in told
-        assert "Traceback" not in told
+        log = child.log.read_text()
+        assert "ASKMILL_METRICS_PORT" in log
+        assert "Traceback" not in log
