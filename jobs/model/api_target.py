@@ -85,7 +85,7 @@ class Target:
     def worker_environment(self) -> dict[str, str]:
         """The environment variables with which a worker makes the same choice; they override `.env`.
 
-        A worker does not inherit what is withheld, since `permitted_credentials` has removed it from the environment.
+        A worker does not inherit what is withheld: `permitted_credentials` removed it from the environment.
         """
         return {
             "ASKMILL_API": self.api,

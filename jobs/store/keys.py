@@ -44,8 +44,8 @@
 Fields of `askmill:batch:{b}` beside what `NewBatch` has: `state`, `paused_reason`, `rows`, `submitted_at`,
 `started_at`, `finished_at` (ms); `cursor`: status bytes before it hold no queued row; `generation`: counts
 retries; `accepted`: 1 once the API has accepted a run, else one row is dispatched alone: `probe_row`, at
-`probe_at`; `creates_failing_since`: ms. While it is loading: `loader_fence`; `lease_from`, `lease_until` (ms); `replaces`:
-the batch that a `--new` takes the place of.
+`probe_at`; `creates_failing_since`: ms. While loading: `loader_fence`; `lease_from`, `lease_until` (ms);
+`replaces`: the batch that a `--new` takes the place of.
 
 Fields of `live:{row}`: `worker` and `fence` of its claim; `state` in the lifecycle's JSON; `last_save`: hash
 of the last save's content; `run_in_flight`: a run may exist at the API; `run_counted`: it is in the counters;

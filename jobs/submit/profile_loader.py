@@ -227,7 +227,7 @@ def profile_schema() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # `python -m askmill.jobs.submit.profile_loader > examples/profile.schema.json`; a test holds the two equal.
+    # `python -m askmill.jobs.submit.profile_loader > examples/profile.schema.json`; a test compares them.
     sys.stdout.buffer.write(
         orjson.dumps(profile_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     )
