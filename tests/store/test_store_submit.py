@@ -156,22 +156,6 @@ async def test_an_address_that_cannot_be_read_is_a_setting_to_mend() -> None:
         await Store.open("http://localhost")
 
 
-async def test_a_newer_layout_is_left_alone(redis_url: str) -> None:
-    """An older askmill says how to upgrade instead of guessing."""
-    with redis.Redis.from_url(redis_url) as client:
-        client.set(keys.SCHEMA, keys.SCHEMA_VERSION + 1)
-    with pytest.raises(UsageError, match="newer askmill"):
-        await Store.open(redis_url)
-
-
-async def test_an_older_layout_is_left_alone(redis_url: str) -> None:
-    """Its results cannot be read: the person is told to collect them first, and how to begin afresh."""
-    with redis.Redis.from_url(redis_url) as client:
-        client.set(keys.SCHEMA, keys.SCHEMA_VERSION - 1)
-    with pytest.raises(UsageError, match=r"older askmill.*collect.*ASKMILL_REDIS_URL"):
-        await Store.open(redis_url)
-
-
 async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store, redis_url: str) -> None:
     """With ASKMILL_RETENTION_DAYS set nothing of it stays; a retry makes it stay again until it is done."""
     batch = await submitted(store, 1, retention_days=2)
