@@ -71,7 +71,7 @@ def test_list_shows_what_is_asked_for(user: CommandLine) -> None:
     assert named("--limit", "1") == ["two.csv"]
     assert named("--state", "done", "--state", "paused") == ["two.csv", "one.csv"]
     assert named("--state", "paused") == []
-    assert "No batch is such a one; 2 are stored" in user.askmill("list", "--state", "paused").stderr
+    assert "No batch matches; 2 are stored" in user.askmill("list", "--state", "paused").stderr
 
 
 def test_on_done_hears_of_the_end_once(user: CommandLine) -> None:
