@@ -19,15 +19,15 @@ STATUSES = (301, 302, 303, 307, 308)
 
 Call = Callable[[Backend], Awaitable[object]]
 CREATES: dict[str, Call] = {
-    "thread": lambda backend: backend.make_thread(run_request()),
-    "run": lambda backend: backend.make_run(run_request(), "thread_1"),
+    "thread": lambda backend: backend.create_thread(run_request()),
+    "run": lambda backend: backend.create_run(run_request(), "thread_1"),
     "cancel": lambda backend: backend.cancel("thread_1", "run_1"),
 }
 READS: dict[str, Call] = {
-    "poll": lambda backend: backend.look(run_request(), "thread_1", "run_1"),
-    "answer": lambda backend: backend.read(run_request(), "thread_1", "run_1"),
-    "find": lambda backend: backend.find_run(run_request(), "thread_1", frozenset()),
-    "download": lambda backend: backend.fetch_file({"file_id": "file-1"}),
+    "poll": lambda backend: backend.poll_run(run_request(), "thread_1", "run_1"),
+    "answer": lambda backend: backend.read_answer(run_request(), "thread_1", "run_1"),
+    "find": lambda backend: backend.recover_run(run_request(), "thread_1", frozenset()),
+    "download": lambda backend: backend.download_file({"file_id": "file-1"}),
 }
 both_apis = pytest.mark.parametrize("api", ["assistants", "responses"])
 

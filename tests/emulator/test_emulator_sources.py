@@ -15,7 +15,7 @@ VARIES = "…"
 
 def refusals() -> Iterator[str]:
     """Each text written in the emulator's code, with `…` for what varies."""
-    for file in sorted((ROOT / "worker" / "emulator").glob("*.py")):
+    for file in sorted((ROOT / "emulator").rglob("*.py")):
         for function in ast.walk(ast.parse(file.read_text())):
             if isinstance(function, ast.FunctionDef):
                 yield from _of(function)
