@@ -15,7 +15,7 @@ from askmill.emulator.tutor import Tutor
 
 
 def main() -> int:
-    """Check everything that can be wrong, then serve."""
+    """Check the options, the scenario, the port and the state folder, then serve."""
     options = _options()
     try:
         scenario = _scenario(options.scenario)
@@ -31,16 +31,14 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="askmill emulator", description="The offline API server.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=0, help="port to listen at; 0 takes a free one (default)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0: a free port (default)")
     parser.add_argument(
-        "--scenario", type=Path, metavar="FILE", help="run times, outcomes and faults, as TOML"
+        "--scenario", type=Path, metavar="FILE", help="TOML file with run times, outcomes and faults"
     )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="for everything that is drawn by lot (default: 0)"
-    )
-    parser.add_argument(
-        "--state", type=Path, metavar="DIR", help="keep all objects here; they survive a kill"
+        "--state", type=Path, metavar="DIR", help="folder that keeps all objects across restarts and kills"
     )
     return parser.parse_args()
 

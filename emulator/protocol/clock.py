@@ -1,4 +1,4 @@
-"""The emulator's clock: Unix seconds, carried on by a clock that nobody can set."""
+"""The emulator's clock: Unix seconds, advanced by a clock that cannot be set."""
 
 import time
 

@@ -1,20 +1,20 @@
-"""The refusals of OpenAI's API, in its own words, codes and statuses.
+"""The errors of OpenAI's API: original messages, codes and statuses.
 
-Where each text was seen is in docs/decisions/emulator.md; those marked weak there are the best known wording.
+docs/decisions/emulator.md has the source of each message; those marked weak are the best known wording.
 """
 
-from askmill.emulator.protocol.routing import RefusalError
+from askmill.emulator.protocol.routing import ApiError
 
 
-def _say(
+def _error(
     status: int, message: str, code: str | None = None, kind: str = "invalid_request_error"
-) -> RefusalError:
-    return RefusalError(status, message, code=code, kind=kind)
+) -> ApiError:
+    return ApiError(status, message, code=code, kind=kind)
 
 
-def no_key() -> RefusalError:
+def no_key() -> ApiError:
     """No API key was sent."""
-    return _say(
+    return _error(
         401,
         "You didn't provide an API key. You need to provide your API key in an Authorization header using "
         "Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) "
@@ -24,9 +24,9 @@ def no_key() -> RefusalError:
     )
 
 
-def no_beta_header() -> RefusalError:
+def no_beta_header() -> ApiError:
     """A route of the Assistants API without its header."""
-    return _say(
+    return _error(
         400,
         "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again by setting "
         "the header 'OpenAI-Beta: assistants=v2'.",
@@ -34,84 +34,86 @@ def no_beta_header() -> RefusalError:
     )
 
 
-def not_found(noun: str, object_id: str) -> RefusalError:
+def not_found(noun: str, object_id: str) -> ApiError:
     """`noun` is assistant, thread, message, run, run step or vector store."""
-    return _say(404, f"No {noun} found with id '{object_id}'.")
+    return _error(404, f"No {noun} found with id '{object_id}'.")
 
 
-def no_store(store_id: str) -> RefusalError:
+def no_store(store_id: str) -> ApiError:
     """A vector store that a response's tools name and that is not there."""
-    return _say(404, f"Vector store with id ['{store_id}'] not found.")
+    return _error(404, f"Vector store with id ['{store_id}'] not found.")
 
 
-def no_file(file_id: str) -> RefusalError:
+def no_file(file_id: str) -> ApiError:
     """A file that is not there."""
-    return RefusalError(404, f"No such File object: {file_id}", param="id")
+    return ApiError(404, f"No such File object: {file_id}", param="id")
 
 
-def no_url(method: str, path: str) -> RefusalError:
+def no_url(method: str, path: str) -> ApiError:
     """A path that no route has."""
-    return _say(404, f"Invalid URL ({method} {path})")
+    return _error(404, f"Invalid URL ({method} {path})")
 
 
-def not_allowed(method: str, path: str) -> RefusalError:
+def not_allowed(method: str, path: str) -> ApiError:
     """A path that has routes, but not for this method."""
-    return _say(405, f"Not allowed to {method} on {path}.", "method_not_supported")
+    return _error(405, f"Not allowed to {method} on {path}.", "method_not_supported")
 
 
-def no_model(model: str) -> RefusalError:
+def no_model(model: str) -> ApiError:
     """A model that does not exist."""
-    return _say(
+    return _error(
         404, f"The model `{model}` does not exist or you do not have access to it.", "model_not_found"
     )
 
 
-def thread_busy_for_messages(thread_id: str, run_id: str) -> RefusalError:
-    """A message for a thread that a run holds."""
-    return _say(400, f"Can't add messages to {thread_id} while a run {run_id} is active.")
+def thread_busy_for_messages(thread_id: str, run_id: str) -> ApiError:
+    """A message for a thread with an active run."""
+    return _error(400, f"Can't add messages to {thread_id} while a run {run_id} is active.")
 
 
-def thread_busy_for_runs(thread_id: str, run_id: str) -> RefusalError:
-    """A second run for a thread."""
-    return _say(400, f"Thread {thread_id} already has an active run {run_id}.")
+def thread_busy_for_runs(thread_id: str, run_id: str) -> ApiError:
+    """A run for a thread with an active run."""
+    return _error(400, f"Thread {thread_id} already has an active run {run_id}.")
 
 
-def empty_thread() -> RefusalError:
-    """A run with nothing to read."""
-    return _say(400, "Run creation requires a Thread with a user message or an assistant with instructions.")
+def empty_thread() -> ApiError:
+    """A run without a message or instructions."""
+    return _error(
+        400, "Run creation requires a Thread with a user message or an assistant with instructions."
+    )
 
 
-def no_cancel(status: str) -> RefusalError:
+def no_cancel(status: str) -> ApiError:
     """Cancelling a run that has ended, or is being cancelled."""
-    return _say(400, f"Cannot cancel run with status '{status}'.")
+    return _error(400, f"Cannot cancel run with status '{status}'.")
 
 
-def no_outputs_accepted(status: str) -> RefusalError:
+def no_outputs_accepted(status: str) -> ApiError:
     """Tool outputs for a run that does not wait for them (any more)."""
-    return _say(400, f'Runs in status "{status}" do not accept tool outputs.')
+    return _error(400, f'Runs in status "{status}" do not accept tool outputs.')
 
 
-def wrong_outputs(expected: list[str], got: list[str]) -> RefusalError:
+def wrong_outputs(expected: list[str], got: list[str]) -> ApiError:
     """Tool outputs that miss a call, or answer none."""
-    return _say(400, f"Expected tool outputs for call_ids {expected}, got {got}")
+    return _error(400, f"Expected tool outputs for call_ids {expected}, got {got}")
 
 
-def bad_direction(reason: str) -> RefusalError:
-    """Not OpenAI's: the question asks the emulator for something it cannot play."""
-    return _say(400, f"The question's [emulate: ...] cannot be played: {reason}.", "invalid_prompt")
+def bad_directive(reason: str) -> ApiError:
+    """Not OpenAI's: a directive in the question is misspelt."""
+    return _error(400, f"The question's [emulate: ...] cannot be played: {reason}.", "invalid_prompt")
 
 
 # --- Responses and conversations ---
 
 
-def no_response(response_id: str) -> RefusalError:
+def no_response(response_id: str) -> ApiError:
     """A response that is not there."""
-    return _say(404, f"Response with id '{response_id}' not found.")
+    return _error(404, f"Response with id '{response_id}' not found.")
 
 
-def no_previous_response(response_id: str) -> RefusalError:
-    """A predecessor that is not there."""
-    return RefusalError(
+def no_previous_response(response_id: str) -> ApiError:
+    """A previous response that does not exist."""
+    return ApiError(
         400,
         f"Previous response with id '{response_id}' not found.",
         code="previous_response_not_found",
@@ -119,19 +121,19 @@ def no_previous_response(response_id: str) -> RefusalError:
     )
 
 
-def no_conversation(conversation_id: str) -> RefusalError:
+def no_conversation(conversation_id: str) -> ApiError:
     """A conversation that is not there."""
-    return _say(404, f"Conversation with id '{conversation_id}' not found.")
+    return _error(404, f"Conversation with id '{conversation_id}' not found.")
 
 
-def no_item(item_id: str) -> RefusalError:
+def no_item(item_id: str) -> ApiError:
     """An item that is not in this conversation."""
-    return _say(404, f"Item with id '{item_id}' not found.")
+    return _error(404, f"Item with id '{item_id}' not found.")
 
 
-def conversation_locked() -> RefusalError:
+def conversation_locked() -> ApiError:
     """Another response holds the conversation."""
-    return RefusalError(
+    return ApiError(
         400,
         "Another process is currently operating on this conversation. Please retry in a few seconds.",
         code="conversation_locked",
@@ -139,9 +141,9 @@ def conversation_locked() -> RefusalError:
     )
 
 
-def both_histories() -> RefusalError:
-    """A conversation and a predecessor at once."""
-    return RefusalError(
+def conflicting_history() -> ApiError:
+    """A conversation and a previous response at once."""
+    return ApiError(
         400,
         "Mutually exclusive parameters: Ensure you are only providing one of: 'previous_response_id' or "
         "'conversation'.",
@@ -149,31 +151,31 @@ def both_histories() -> RefusalError:
     )
 
 
-def unanswered_call(call_id: str) -> RefusalError:
-    """The conversation holds a function call whose output was not given."""
-    return RefusalError(400, f"No tool output found for function call {call_id}.", param="input")
+def missing_output(call_id: str) -> ApiError:
+    """The conversation has a function call without an output."""
+    return ApiError(400, f"No tool output found for function call {call_id}.", param="input")
 
 
-def unasked_output(call_id: str) -> RefusalError:
-    """An output for no open function call."""
+def unexpected_output(call_id: str) -> ApiError:
+    """A function output that no open function call expects."""
     message = f"No tool call found for function call output with call_id {call_id}."
-    return RefusalError(400, message, param="input")
+    return ApiError(400, message, param="input")
 
 
-def synchronous() -> RefusalError:
-    """Cancelling a response that was not made in the background."""
-    return _say(400, "Cannot cancel a synchronous response.")
+def not_in_background() -> ApiError:
+    """Cancelling a response that does not run in the background."""
+    return _error(400, "Cannot cancel a synchronous response.")
 
 
-def no_container(container_id: str) -> RefusalError:
+def no_container(container_id: str) -> ApiError:
     """A container that is not there, or has expired."""
-    return _say(404, f"Container with id '{container_id}' not found.")
+    return _error(404, f"Container with id '{container_id}' not found.")
 
 
 # --- faults and the account's state ---
 
 
-def rate_limited(retry_after_s: float) -> RefusalError:
+def rate_limited(retry_after_s: float) -> ApiError:
     """The Assistants API's own 429; reset headers in the API's notation (`1.5s`)."""
     headers: tuple[tuple[bytes, bytes], ...] = (
         (b"x-ratelimit-limit-requests", b"200"),
@@ -183,7 +185,7 @@ def rate_limited(retry_after_s: float) -> RefusalError:
     if retry_after_s:
         in_ms = str(round(retry_after_s * 1000)).encode()
         headers += ((b"retry-after", f"{retry_after_s:g}".encode()), (b"retry-after-ms", in_ms))
-    return RefusalError(
+    return ApiError(
         429,
         "You've exceeded the rate limit, please slow down and try again later.",
         code="rate_limit_exceeded",
@@ -191,16 +193,16 @@ def rate_limited(retry_after_s: float) -> RefusalError:
     )
 
 
-def server_error() -> RefusalError:
+def server_error() -> ApiError:
     """HTTP 500."""
     message = "The server had an error while processing your request. Sorry about that!"
-    return _say(500, message, "server_error", "server_error")
+    return _error(500, message, "server_error", "server_error")
 
 
-def overloaded() -> RefusalError:
+def overloaded() -> ApiError:
     """HTTP 503."""
     message = "The engine is currently overloaded, please try again later."
-    return _say(503, message, None, "server_error")
+    return _error(503, message, None, "server_error")
 
 
 QUOTA = (
@@ -235,15 +237,15 @@ ACCOUNT: dict[str, tuple[int, str, str]] = {
     ),
     "unknown_url": (404, "invalid_request_error", UNKNOWN_URL),
 }
-# DeepSeek's code for this is one that says nothing.
+# DeepSeek sends a generic code for this.
 CODES = {"insufficient_balance": "invalid_request_error"}
-# These refuse reads too; the others only what costs money.
-EVERYTHING = frozenset({"invalid_api_key", "unsupported_country_region_territory", "unknown_url"})
+# These states refuse reads too; the others refuse only requests that cost money.
+BLOCKS_READS = frozenset({"invalid_api_key", "unsupported_country_region_territory", "unknown_url"})
 
 
-def account_refusal(name: str, method: str, path: str) -> RefusalError | None:
-    """What an account in this state gets for this request; None: it is served."""
-    if not name or (method != "POST" and name not in EVERYTHING):
+def account_error(name: str, method: str, path: str) -> ApiError | None:
+    """Return the error of an account in this state for this request; None: it is served."""
+    if not name or (method != "POST" and name not in BLOCKS_READS):
         return None
     status, kind, message = ACCOUNT[name]
-    return _say(status, message.format(method=method, path=path), CODES.get(name, name), kind)
+    return _error(status, message.format(method=method, path=path), CODES.get(name, name), kind)

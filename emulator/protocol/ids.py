@@ -1,4 +1,4 @@
-"""Ids as the API makes them: a prefix and 24 random characters.
+"""Ids in the API's form: a prefix and 24 random characters.
 
 Never seeded: ids outlive a restart with the same seed, and must not repeat.
 """

@@ -1,20 +1,20 @@
-"""Cursor pagination, the same for every list: limit, order, after, before → one page."""
+"""Cursor pagination of every list: limit, order, after, before → one page."""
 
 from typing import Any
 
-from askmill.emulator.protocol.routing import Call, Json
-from askmill.emulator.protocol.validation import out_of_bounds, refused
+from askmill.emulator.protocol.routing import Json, Request
+from askmill.emulator.protocol.validation import bad_field, out_of_bounds
 
 
-def page(rows: list[Json], call: Call, most: int = 100, default: int = 20) -> Json:
+def page(rows: list[Json], request: Request, most: int = 100, default: int = 20) -> Json:
     """One page of `rows` (oldest first), newest first unless `order=asc`.
 
     `first_id` and `last_id` of an empty page are empty strings: OpenAI's description allows no null there.
     """
-    chosen = rows if _order(call) == "asc" else rows[::-1]
-    chosen = _between(chosen, call.argument("after"), call.argument("before"))
-    limit = _limit(call, most, default)
-    data = chosen[-limit:] if call.argument("before") and not call.argument("after") else chosen[:limit]
+    chosen = rows if _order(request) == "asc" else rows[::-1]
+    chosen = _between(chosen, request.argument("after"), request.argument("before"))
+    limit = _limit(request, most, default)
+    data = chosen[-limit:] if request.argument("before") and not request.argument("after") else chosen[:limit]
     return {
         "object": "list",
         "data": data,
@@ -24,21 +24,21 @@ def page(rows: list[Json], call: Call, most: int = 100, default: int = 20) -> Js
     }
 
 
-def _order(call: Call) -> str:
-    order = call.argument("order") or "desc"
+def _order(request: Request) -> str:
+    order = request.argument("order") or "desc"
     if order not in {"asc", "desc"}:
         message = f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'."
-        raise refused(message, "order", "invalid_value")
+        raise bad_field(message, "order", "invalid_value")
     return order
 
 
-def _limit(call: Call, most: int, default: int) -> int:
-    text = call.argument("limit")
+def _limit(request: Request, most: int, default: int) -> int:
+    text = request.argument("limit")
     if text is None:
         return default
     if not text.isdecimal():
         message = f"Invalid type for 'limit': expected an integer, but got '{text}' instead."
-        raise refused(message, "limit", "invalid_type")
+        raise bad_field(message, "limit", "invalid_type")
     limit = int(text)
     if limit < 1:
         raise out_of_bounds("limit", "integer below minimum", ">= 1", limit)
@@ -57,4 +57,4 @@ def _place(rows: list[Json], row_id: str) -> int:
     for i, row in enumerate(rows):
         if row["id"] == row_id:
             return i
-    raise refused(f"No object found with id '{row_id}'.", "after", "invalid_cursor")
+    raise bad_field(f"No object found with id '{row_id}'.", "after", "invalid_cursor")

@@ -1,7 +1,7 @@
-"""The HTTP words of the emulator: a call, a reply, a refusal, and the table that finds a handler.
+"""Request, reply and error types, and the table that finds the handler of a request.
 
-Paths alternate between a literal and an id (`/threads/ID/runs/ID/cancel`), so the literals alone name a
-route: finding one is a single dictionary look-up, whatever the number of routes.
+Paths alternate between a literal and an id (`/threads/ID/runs/ID/cancel`), so the literals alone identify
+a route: finding it is one dictionary lookup, whatever the number of routes.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,8 +15,8 @@ APPLICATION_JSON = b"application/json"
 Json = dict[str, Any]
 
 
-class RefusalError(Exception):
-    """What the API answers instead of doing what was asked; becomes `{"error": {...}}`."""
+class ApiError(Exception):
+    """An error reply of the API; becomes `{"error": {...}}`."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class Stream:
     events: AsyncIterator[bytes]
 
 
-class Call:
-    """One request, decoded only as far as a handler asks. `now`: Unix seconds, when it is carried out."""
+class Request:
+    """One request, decoded on demand. `now`: Unix seconds, when it is carried out."""
 
     __slots__ = ("_query", "body", "headers", "ids", "method", "now", "path", "query_string")
 
@@ -82,7 +82,7 @@ class Call:
         return self.query.get(f"{name}[]", []) + self.query.get(name, [])
 
     def json(self) -> Json:
-        """The body as an object; an empty body is an empty object. RefusalError 400 when it is not JSON."""
+        """The body as an object; an empty body is an empty object. ApiError 400 when it is not JSON."""
         if not self.body:
             return {}
         try:
@@ -94,9 +94,9 @@ class Call:
         return value
 
 
-def unparsable() -> RefusalError:
+def unparsable() -> ApiError:
     """A body that is no JSON object."""
-    return RefusalError(
+    return ApiError(
         400,
         "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your "
         "HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid "
@@ -106,7 +106,7 @@ def unparsable() -> RefusalError:
 
 
 Result = Json | Reply | Stream
-Handler = Callable[[Call], Result | Awaitable[Result]]
+Handler = Callable[[Request], Result | Awaitable[Result]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +124,13 @@ class Route:
 
 
 class Routes:
-    """Finds the route of a path below `/v1`; KeyError-free: None when there is none."""
+    """Finds the route of a path below `/v1`."""
 
     def __init__(self, routes: list[Route]) -> None:
         self._exact = {(r.method, r.path): r for r in routes if "{" not in r.path}
         self._shapes = {(r.method, *_shape(r.path)): r for r in routes if "{" in r.path}
         self._paths = {r.path for r in routes if "{" not in r.path}
-        self._known = {_shape(r.path) for r in routes if "{" in r.path}
+        self._shapes_of_any_method = {_shape(r.path) for r in routes if "{" in r.path}
 
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]] | None:
         exact = self._exact.get((method, path))
@@ -140,9 +140,9 @@ class Routes:
         route = self._shapes.get((method, len(parts), *parts[0::2]))
         return None if route is None else (route, tuple(parts[1::2]))
 
-    def knows(self, path: str) -> bool:
+    def has_path(self, path: str) -> bool:
         """Whether any method is served at this path."""
-        return path in self._paths or _shape(path) in self._known
+        return path in self._paths or _shape(path) in self._shapes_of_any_method
 
 
 def _shape(path: str) -> tuple[Any, ...]:

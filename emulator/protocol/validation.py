@@ -1,6 +1,6 @@
-"""What a request body may hold: fields, types and limits, refused in the API's own words.
+"""Validation of request bodies: fields, types and limits, with the API's own messages.
 
-A shape is a dictionary of field → `Rule`. Only the outside of nested values is checked, plus what matters.
+A shape is a dictionary of field → `Rule`. Nested values are checked only where it matters.
 Limits are those of OpenAI's API description.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from askmill.emulator.protocol.routing import Json, RefusalError
+from askmill.emulator.protocol.routing import ApiError, Json
 
 _WORDS: dict[type, str] = {
     str: "a string",
@@ -37,14 +37,14 @@ Shape = dict[str, Rule]
 
 
 def check(body: Json, shape: Shape, at: str = "") -> Json:
-    """The body itself, when it satisfies the shape; else RefusalError 400 naming the field."""
+    """The body itself, when it satisfies the shape; else ApiError 400 naming the field."""
     for name in body:
         if name not in shape:
-            raise refused(f"Unknown parameter: '{at}{name}'.", at + name, "unknown_parameter")
+            raise bad_field(f"Unknown parameter: '{at}{name}'.", at + name, "unknown_parameter")
     for name, rule in shape.items():
         if name not in body:
             if rule.required:
-                raise refused(
+                raise bad_field(
                     f"Missing required parameter: '{at}{name}'.", at + name, "missing_required_parameter"
                 )
         elif body[name] is not None or not rule.null:
@@ -52,15 +52,15 @@ def check(body: Json, shape: Shape, at: str = "") -> Json:
     return body
 
 
-def refused(message: str, param: str, code: str) -> RefusalError:
+def bad_field(message: str, param: str, code: str) -> ApiError:
     """A 400 about one field."""
-    return RefusalError(400, message, param=param, code=code)
+    return ApiError(400, message, param=param, code=code)
 
 
-def out_of_bounds(name: str, fault: str, wanted: str, value: float) -> RefusalError:
+def out_of_bounds(name: str, fault: str, wanted: str, value: float) -> ApiError:
     """A number that is too small or too big: `fault` is `integer below minimum`, `decimal above maximum` …"""
     code = fault.replace(" minimum", "_min_value").replace(" maximum", "_max_value").replace(" ", "_")
-    return refused(_bad(name, f"{fault} value", f"a value {wanted}", str(value)), name, code)
+    return bad_field(_limit_message(name, f"{fault} value", f"a value {wanted}", str(value)), name, code)
 
 
 def _check_value(value: Any, rule: Rule, name: str) -> None:
@@ -68,10 +68,12 @@ def _check_value(value: Any, rule: Rule, name: str) -> None:
         wanted = " or ".join(_WORDS[kind] for kind in rule.kinds)
         got = "null" if value is None else _WORDS[type(value)]
         message = f"Invalid type for '{name}': expected {wanted}, but got {got} instead."
-        raise refused(message, name, "invalid_type")
+        raise bad_field(message, name, "invalid_type")
     if rule.values and isinstance(value, str) and value not in rule.values:
-        raise refused(
-            f"Invalid value: '{value}'. Supported values are: {_spoken(rule.values)}.", name, "invalid_value"
+        raise bad_field(
+            f"Invalid value: '{value}'. Supported values are: {_join_values(rule.values)}.",
+            name,
+            "invalid_value",
         )
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_number(value, rule, name)
@@ -98,25 +100,25 @@ def _check_number(value: float, rule: Rule, name: str) -> None:
 def _check_length(value: str | list[Any] | Json, rule: Rule, name: str) -> None:
     if rule.low and not value and isinstance(value, list):
         wanted = f"an array with minimum length {rule.low:g}"
-        raise refused(_bad(name, "empty array", wanted, "an empty array"), name, "empty_array")
+        raise bad_field(_limit_message(name, "empty array", wanted, "an empty array"), name, "empty_array")
     if rule.high is None or len(value) <= rule.high:
         return
     most = f"{rule.high:.0f}"
     if isinstance(value, dict):
         wanted, got = f"an object with at most {most} properties", f"an object with {len(value)} properties"
-        message = _bad(name, "too many properties", wanted, got)
-        raise refused(message, name, "object_above_max_properties")
+        message = _limit_message(name, "too many properties", wanted, got)
+        raise bad_field(message, name, "object_above_max_properties")
     word = "string" if isinstance(value, str) else "array"
     article = _WORDS[type(value)]
     wanted, got = f"{article} with maximum length {most}", f"{article} with length {len(value)}"
-    raise refused(_bad(name, f"{word} too long", wanted, got), name, f"{word}_above_max_length")
+    raise bad_field(_limit_message(name, f"{word} too long", wanted, got), name, f"{word}_above_max_length")
 
 
-def _bad(name: str, fault: str, wanted: str, got: str) -> str:
+def _limit_message(name: str, fault: str, wanted: str, got: str) -> str:
     return f"Invalid '{name}': {fault}. Expected {wanted}, but got {got} instead."
 
 
-def _spoken(values: tuple[str, ...]) -> str:
+def _join_values(values: tuple[str, ...]) -> str:
     quoted = [f"'{value}'" for value in values]
     return (
         quoted[0]
@@ -141,7 +143,7 @@ def each(rule: Rule) -> Callable[[list[Any], str], None]:
     return check_elements
 
 
-def shaped(shape: Shape) -> Callable[[Any, str], None]:
+def object_of(shape: Shape) -> Callable[[Any, str], None]:
     """An object must satisfy the shape; values of other kinds pass."""
 
     def check_object(value: Any, name: str) -> None:

@@ -3,7 +3,7 @@
 from askmill.emulator.protocol.errors import no_model, not_found
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import Call, Json, Route
+from askmill.emulator.protocol.routing import Json, Request, Route
 from askmill.emulator.protocol.validation import (
     ANY_OBJECT,
     EFFORT,
@@ -16,23 +16,23 @@ from askmill.emulator.protocol.validation import (
     Shape,
     check,
     each,
-    shaped,
+    object_of,
 )
-from askmill.emulator.simulation.file_library import Library
+from askmill.emulator.simulation.file_library import FileLibrary
 from askmill.emulator.simulation.journal import Store
 
 TOOL_TYPES = ("code_interpreter", "file_search", "function")
 TOOL_RESOURCES = Rule(
     (dict,),
-    inside=shaped(
+    inside=object_of(
         {
             "code_interpreter": Rule(
                 (dict,),
-                inside=shaped({"file_ids": Rule((list,), high=20, inside=each(Rule((str,), null=False)))}),
+                inside=object_of({"file_ids": Rule((list,), high=20, inside=each(Rule((str,), null=False)))}),
             ),
             "file_search": Rule(
                 (dict,),
-                inside=shaped(
+                inside=object_of(
                     {"vector_store_ids": Rule((list,), high=1), "vector_stores": Rule((list,), high=1)}
                 ),
             ),
@@ -42,7 +42,7 @@ TOOL_RESOURCES = Rule(
 TOOL = Rule(
     (dict,),
     null=False,
-    inside=shaped(
+    inside=object_of(
         {
             "type": Rule((str,), required=True, values=TOOL_TYPES),
             "function": ANY_OBJECT,
@@ -50,7 +50,7 @@ TOOL = Rule(
         }
     ),
 )
-MODIFIED: Shape = {
+MODIFY_BODY: Shape = {
     "model": Rule((str,), null=False),
     "name": Rule((str,), high=256),
     "description": Rule((str,), high=512),
@@ -63,7 +63,7 @@ MODIFIED: Shape = {
     "response_format": FORMAT,
     "reasoning_effort": EFFORT,
 }
-CREATED: Shape = MODIFIED | {"model": Rule((str,), required=True, null=False)}
+CREATE_BODY: Shape = MODIFY_BODY | {"model": Rule((str,), required=True, null=False)}
 
 
 def check_model(model: str | None) -> None:
@@ -75,7 +75,7 @@ def check_model(model: str | None) -> None:
 class Assistants:
     """Create, list, get, modify, delete."""
 
-    def __init__(self, store: Store, library: Library) -> None:
+    def __init__(self, store: Store, library: FileLibrary) -> None:
         self._rows = store.table("assistant", dict)
         self._library = library
 
@@ -95,19 +95,19 @@ class Assistants:
             raise not_found("assistant", assistant_id)
         return row
 
-    def create(self, call: Call) -> Json:
-        body = check(call.json(), CREATED)
+    def create(self, request: Request) -> Json:
+        body = check(request.json(), CREATE_BODY)
         check_model(body["model"])
         row: Json = {
             "id": new_id("asst_"),
             "object": "assistant",
-            "created_at": int(call.now),
+            "created_at": int(request.now),
             "name": body.get("name"),
             "description": body.get("description"),
             "model": body["model"],
             "instructions": body.get("instructions"),
             "tools": body.get("tools") or [],
-            "tool_resources": self._library.stored_resources(body.get("tool_resources"), call.now),
+            "tool_resources": self._library.resolve_tool_resources(body.get("tool_resources"), request.now),
             "metadata": body.get("metadata") or {},
             "temperature": body.get("temperature", 1.0),
             "top_p": body.get("top_p", 1.0),
@@ -117,21 +117,21 @@ class Assistants:
         self._rows.put(row["id"], row)
         return row
 
-    def list_all(self, call: Call) -> Json:
-        return page(list(self._rows.rows.values()), call)
+    def list_all(self, request: Request) -> Json:
+        return page(list(self._rows.rows.values()), request)
 
-    def retrieve(self, call: Call) -> Json:
-        return self.get(call.ids[0])
+    def retrieve(self, request: Request) -> Json:
+        return self.get(request.ids[0])
 
-    def modify(self, call: Call) -> Json:
-        body = check(call.json(), MODIFIED)
+    def modify(self, request: Request) -> Json:
+        body = check(request.json(), MODIFY_BODY)
         check_model(body.get("model"))
-        row = self.get(call.ids[0]) | body
-        row["tool_resources"] = self._library.stored_resources(row["tool_resources"], call.now)
+        row = self.get(request.ids[0]) | body
+        row["tool_resources"] = self._library.resolve_tool_resources(row["tool_resources"], request.now)
         self._rows.put(row["id"], row)
         return row
 
-    def delete(self, call: Call) -> Json:
-        row = self.get(call.ids[0])
+    def delete(self, request: Request) -> Json:
+        row = self.get(request.ids[0])
         self._rows.drop(row["id"])
         return {"id": row["id"], "object": "assistant.deleted", "deleted": True}

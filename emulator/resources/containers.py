@@ -1,9 +1,9 @@
-"""/containers: where code ran, and the files it left there."""
+"""/containers: sandboxes where code ran, and their files."""
 
 from askmill.emulator.protocol.errors import no_container, no_file
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import Call, Json, Reply, Route
+from askmill.emulator.protocol.routing import Json, Reply, Request, Route
 from askmill.emulator.simulation.journal import Store
 
 # A container ends this long after its last use (api guide "code interpreter").
@@ -11,7 +11,7 @@ IDLE_MINUTES = 20
 
 
 class Containers:
-    """Made by responses; read and deleted over HTTP."""
+    """Created by responses; read and deleted over HTTP."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class Containers:
             raise no_container(container_id)
         return row
 
-    def make(self, now: float) -> str:
+    def create_container(self, now: float) -> str:
         """A new container's id."""
         row: Json = {
             "id": new_id("cntr_"),
@@ -52,8 +52,8 @@ class Containers:
         self._rows.put(row["id"], row)
         return str(row["id"])
 
-    def add(self, container_id: str, name: str, content: bytes, now: float) -> Json:
-        """A file that code left in a container."""
+    def add_file(self, container_id: str, name: str, content: bytes, now: float) -> Json:
+        """Store a file that code wrote in a container."""
         row: Json = {
             "id": new_id("cfile_"),
             "object": "container.file",
@@ -67,41 +67,41 @@ class Containers:
         self._files.put(row["id"], row)
         return row
 
-    def list_all(self, call: Call) -> Json:
-        return page(list(self._rows.rows.values()), call)
+    def list_all(self, request: Request) -> Json:
+        return page(list(self._rows.rows.values()), request)
 
-    def retrieve(self, call: Call) -> Json:
-        return self.get(call.ids[0])
+    def retrieve(self, request: Request) -> Json:
+        return self.get(request.ids[0])
 
-    def delete(self, call: Call) -> Json:
-        row = self.get(call.ids[0])
+    def delete(self, request: Request) -> Json:
+        row = self.get(request.ids[0])
         for file in self._files.children(row["id"]):
-            self._drop_file(file["id"])
+            self._delete_file(file["id"])
         self._rows.drop(row["id"])
         return {"id": row["id"], "object": "container.deleted", "deleted": True}
 
-    def list_files(self, call: Call) -> Json:
-        return page(self._files.children(self.get(call.ids[0])["id"]), call)
+    def list_files(self, request: Request) -> Json:
+        return page(self._files.children(self.get(request.ids[0])["id"]), request)
 
-    def retrieve_file(self, call: Call) -> Json:
-        return self._file(call)
+    def retrieve_file(self, request: Request) -> Json:
+        return self._file(request)
 
-    def content(self, call: Call) -> Reply:
+    def content(self, request: Request) -> Reply:
         return Reply(
-            self._store.read_content(self._file(call)["id"]), content_type=b"application/octet-stream"
+            self._store.read_content(self._file(request)["id"]), content_type=b"application/octet-stream"
         )
 
-    def delete_file(self, call: Call) -> Json:
-        file_id = self._file(call)["id"]
-        self._drop_file(file_id)
+    def delete_file(self, request: Request) -> Json:
+        file_id = self._file(request)["id"]
+        self._delete_file(file_id)
         return {"id": file_id, "object": "container.file.deleted", "deleted": True}
 
-    def _drop_file(self, file_id: str) -> None:
+    def _delete_file(self, file_id: str) -> None:
         self._files.drop(file_id)
-        self._store.drop_content(file_id)
+        self._store.delete_content(file_id)
 
-    def _file(self, call: Call) -> Json:
-        container_id, file_id = call.ids
+    def _file(self, request: Request) -> Json:
+        container_id, file_id = request.ids
         row = self._files.get(file_id)
         if self.get(container_id) is None or row is None or row["container_id"] != container_id:
             raise no_file(file_id)

@@ -5,25 +5,25 @@ from typing import Protocol
 from askmill.emulator.protocol.errors import conversation_locked, no_conversation, no_item
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import Call, Json, Route
+from askmill.emulator.protocol.routing import Json, Request, Route
 from askmill.emulator.protocol.validation import METADATA, Rule, Shape, check
+from askmill.emulator.resources.response_items import parse_input, visible_items
 from askmill.emulator.simulation.journal import Store
-from askmill.emulator.simulation.response_items import shown, stored_input
 
 ITEMS = Rule((list,), high=20)
-CREATED: Shape = {"items": ITEMS, "metadata": METADATA}
-ADDED: Shape = {"items": Rule((list,), required=True, null=False, high=20)}
-MODIFIED: Shape = {"metadata": Rule((dict,), required=True, high=16, inside=METADATA.inside)}
+CREATE_BODY: Shape = {"items": ITEMS, "metadata": METADATA}
+ADD_BODY: Shape = {"items": Rule((list,), required=True, null=False, high=20)}
+MODIFY_BODY: Shape = {"metadata": Rule((dict,), required=True, high=16, inside=METADATA.inside)}
 
 
 class Locks(Protocol):
-    """Who holds a conversation."""
+    """Finds the response that holds a conversation's lock."""
 
-    def active_on(self, conversation_id: str, now: float) -> str | None: ...
+    def lock_holder(self, conversation_id: str, now: float) -> str | None: ...
 
 
 class Conversations:
-    """Conversations and items; the lock is the responses' business."""
+    """Conversations and items; `Responses` holds the locks."""
 
     locks: Locks
 
@@ -62,60 +62,60 @@ class Conversations:
             key = item["id"] if item["id"] not in self._items.rows else new_id("again_")
             self._items.put(key, {"conversation_id": conversation_id, "item": item})
 
-    def create(self, call: Call) -> Json:
-        body = check(call.json(), CREATED)
-        items = stored_input(body.get("items"))
+    def create(self, request: Request) -> Json:
+        body = check(request.json(), CREATE_BODY)
+        items = parse_input(body.get("items"))
         row: Json = {
             "id": new_id("conv_"),
             "object": "conversation",
-            "created_at": int(call.now),
+            "created_at": int(request.now),
             "metadata": body.get("metadata") or {},
         }
         self._rows.put(row["id"], row)
         self.append(row["id"], items)
         return row
 
-    def retrieve(self, call: Call) -> Json:
-        return self.get(call.ids[0])
+    def retrieve(self, request: Request) -> Json:
+        return self.get(request.ids[0])
 
-    def modify(self, call: Call) -> Json:
-        row = self.get(call.ids[0]) | check(call.json(), MODIFIED)
+    def modify(self, request: Request) -> Json:
+        row = self.get(request.ids[0]) | check(request.json(), MODIFY_BODY)
         self._rows.put(row["id"], row)
         return row
 
-    def delete(self, call: Call) -> Json:
-        """The conversation goes, its items stay, as OpenAI's reference says of this call."""
-        row = self.get(call.ids[0])
+    def delete(self, request: Request) -> Json:
+        """Delete the conversation but not its items, as OpenAI's reference specifies."""
+        row = self.get(request.ids[0])
         self._rows.drop(row["id"])
         return {"id": row["id"], "object": "conversation.deleted", "deleted": True}
 
-    def create_items(self, call: Call) -> Json:
-        conversation_id = self.get(call.ids[0])["id"]
-        items = stored_input(check(call.json(), ADDED)["items"])
-        if self.locks.active_on(conversation_id, call.now):
+    def create_items(self, request: Request) -> Json:
+        conversation_id = self.get(request.ids[0])["id"]
+        items = parse_input(check(request.json(), ADD_BODY)["items"])
+        if self.locks.lock_holder(conversation_id, request.now):
             raise conversation_locked()
         self.append(conversation_id, items)
         ends = {"first_id": items[0]["id"] if items else "", "last_id": items[-1]["id"] if items else ""}
         return {"object": "list", "data": items, "has_more": False, **ends}
 
-    def list_items(self, call: Call) -> Json:
-        conversation_id = self.get(call.ids[0])["id"]
-        # A response that has ended writes its items down now.
-        self.locks.active_on(conversation_id, call.now)
-        listed = page(self.items(conversation_id), call)
-        return listed | {"data": shown(listed["data"], call.arguments("include"))}
+    def list_items(self, request: Request) -> Json:
+        conversation_id = self.get(request.ids[0])["id"]
+        # Writes the items of a response that has ended.
+        self.locks.lock_holder(conversation_id, request.now)
+        listed = page(self.items(conversation_id), request)
+        return listed | {"data": visible_items(listed["data"], request.arguments("include"))}
 
-    def retrieve_item(self, call: Call) -> Json:
-        return shown([self._item(call)], call.arguments("include"))[0]
+    def retrieve_item(self, request: Request) -> Json:
+        return visible_items([self._item(request)], request.arguments("include"))[0]
 
-    def delete_item(self, call: Call) -> Json:
-        self._item(call)
-        self._items.drop(call.ids[1])
-        return self.get(call.ids[0])
+    def delete_item(self, request: Request) -> Json:
+        self._item(request)
+        self._items.drop(request.ids[1])
+        return self.get(request.ids[0])
 
-    def _item(self, call: Call) -> Json:
-        conversation_id, item_id = call.ids
-        self.locks.active_on(self.get(conversation_id)["id"], call.now)
+    def _item(self, request: Request) -> Json:
+        conversation_id, item_id = request.ids
+        self.locks.lock_holder(self.get(conversation_id)["id"], request.now)
         row = self._items.get(item_id)
         if row is None or row["conversation_id"] != conversation_id:
             raise no_item(item_id)

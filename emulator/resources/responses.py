@@ -1,19 +1,19 @@
-"""/responses: create (background, foreground, streamed), look, cancel, delete, input items."""
+"""/responses: create (background, foreground, streamed), retrieve, cancel, delete, input items."""
 
 import asyncio
 from typing import Any
 
 from askmill.emulator.protocol.errors import (
-    both_histories,
+    conflicting_history,
     conversation_locked,
+    missing_output,
     no_previous_response,
     no_response,
-    synchronous,
-    unanswered_call,
-    unasked_output,
+    not_in_background,
+    unexpected_output,
 )
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import Call, Json, Result, Route, Stream
+from askmill.emulator.protocol.routing import Json, Request, Result, Route, Stream
 from askmill.emulator.protocol.validation import (
     ANY_OBJECT,
     FLAG,
@@ -28,15 +28,26 @@ from askmill.emulator.protocol.validation import (
 from askmill.emulator.resources.assistants import check_model
 from askmill.emulator.resources.containers import Containers
 from askmill.emulator.resources.conversations import Conversations
+from askmill.emulator.resources.response_events import response_events
+from askmill.emulator.resources.response_items import (
+    ItemWriter,
+    count_turn_outputs,
+    open_call_ids,
+    parse_input,
+)
+from askmill.emulator.resources.response_object import (
+    Response,
+    ResponseInput,
+    end_fields,
+    initial_fields,
+    prompt_of_response,
+)
 from askmill.emulator.simulation.directives import Outcome
-from askmill.emulator.simulation.engine import Engine, Lot, after_outputs
-from askmill.emulator.simulation.file_library import Library
+from askmill.emulator.simulation.engine import AttemptKey, Engine, next_outcome
+from askmill.emulator.simulation.file_library import FileLibrary
 from askmill.emulator.simulation.journal import Store
-from askmill.emulator.simulation.response_events import response_events
-from askmill.emulator.simulation.response_items import Scribe, outputs_of_turn, stored_input, unanswered
-from askmill.emulator.simulation.response_object import Asked, Response, ask_of, new_fields, response_ending
 
-CREATED: Shape = {
+CREATE_BODY: Shape = {
     "model": Rule((str,), required=True, null=False),
     "input": Rule((str, list)),
     "instructions": Rule((str,)),
@@ -70,7 +81,7 @@ CREATED: Shape = {
     "moderation": ANY_OBJECT,
     "user": Rule((str,)),
 }
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 class Responses:
@@ -80,7 +91,7 @@ class Responses:
         self,
         store: Store,
         engine: Engine,
-        library: Library,
+        library: FileLibrary,
         conversations: Conversations,
         containers: Containers,
     ) -> None:
@@ -89,7 +100,7 @@ class Responses:
         self._library = library
         self._conversations = conversations
         self._containers = containers
-        self._busy: dict[str, str] = {}
+        self._lock_holders: dict[str, str] = {}
         conversations.locks = self
 
     def routes(self) -> list[Route]:
@@ -102,184 +113,192 @@ class Responses:
             Route("GET", one + "/input_items", self.input_items),
         ]
 
-    def take_up(self, now: float) -> None:
-        """After a start from kept state: go on with the responses that have not ended."""
+    def resume_unfinished(self, now: float) -> None:
+        """Resume the responses that had not ended when the emulator stopped."""
         for row in self._rows.rows.values():
-            if not row.life.final:
+            if not row.state.final_status:
                 if row.conversation_id:
-                    self._busy[row.conversation_id] = row.id
-                self._engine.track(row.id, row.life, self._look_by_id, now)
+                    self._lock_holders[row.conversation_id] = row.id
+                self._engine.track(row.id, row.state, self._refresh_by_id, now)
 
-    def active_on(self, conversation_id: str, now: float) -> str | None:
-        """The response that holds the conversation, after writing down its end if that has come."""
-        response_id = self._busy.get(conversation_id)
+    def lock_holder(self, conversation_id: str, now: float) -> str | None:
+        """Return the response that holds the conversation's lock, after writing an end that is due."""
+        response_id = self._lock_holders.get(conversation_id)
         if response_id is None:
             return None
-        self.look(self._rows.rows[response_id], now)
-        return self._busy.get(conversation_id)
+        self.refresh(self._rows.rows[response_id], now)
+        return self._lock_holders.get(conversation_id)
 
     # --- handlers ---
 
-    def create(self, call: Call) -> Any:
-        body = check(call.json(), CREATED)
+    def create(self, request: Request) -> Any:
+        body = check(request.json(), CREATE_BODY)
         check_model(body["model"])
-        self._library.need_stores(body.get("tools") or [])
-        asked = self._asked(body, call.now)
-        row = self._begin(asked, body, call.now)
+        self._library.check_stores_exist(body.get("tools") or [])
+        inputs = self._read_input(body, request.now)
+        row = self._start(inputs, body, request.now)
         include = body.get("include") or []
         if body.get("stream"):
-            return Stream(response_events(row, self._engine, self.look, include))
+            return Stream(response_events(row, self._engine, self.refresh, include))
         if body.get("background"):
-            return row.shown(call.now, include)
-        return self._waited(row, include)
+            return row.to_api(request.now, include)
+        return self._wait_for_end(row, include)
 
-    def retrieve(self, call: Call) -> Result:
-        row = self._get(call)
-        self.look(row, call.now)
-        include = call.arguments("include")
-        if call.argument("stream") == "true":
-            after = int(call.argument("starting_after") or -1)
-            return Stream(response_events(row, self._engine, self.look, include, after))
-        return row.shown(call.now, include)
+    def retrieve(self, request: Request) -> Result:
+        row = self._get(request)
+        self.refresh(row, request.now)
+        include = request.arguments("include")
+        if request.argument("stream") == "true":
+            after = int(request.argument("starting_after") or -1)
+            return Stream(response_events(row, self._engine, self.refresh, include, after))
+        return row.to_api(request.now, include)
 
-    def delete(self, call: Call) -> Json:
-        row = self._get(call)
+    def delete(self, request: Request) -> Json:
+        row = self._get(request)
         self._forget(row)
         return {"id": row.id, "object": "response", "deleted": True}
 
-    def cancel(self, call: Call) -> Json:
-        row = self._get(call)
+    def cancel(self, request: Request) -> Json:
+        row = self._get(request)
         if not row.fields["background"]:
-            raise synchronous()
-        self.look(row, call.now)
-        if not row.life.final:
-            self._engine.cancel(row.id, row.life, call.now, cancelling_s=0.0)
-            self.look(row, call.now)
+            raise not_in_background()
+        self.refresh(row, request.now)
+        if not row.state.final_status:
+            self._engine.cancel(row.id, row.state, request.now, cancelling_s=0.0)
+            self.refresh(row, request.now)
             self._rows.put(row.id, row)
-        return row.shown(call.now)
+        return row.to_api(request.now)
 
-    def input_items(self, call: Call) -> Json:
-        return page(self._get(call).given, call)
+    def input_items(self, request: Request) -> Json:
+        return page(self._get(request).input_items, request)
 
     # --- inside ---
 
-    def _get(self, call: Call) -> Response:
-        row = self._rows.get(call.ids[0])
+    def _get(self, request: Request) -> Response:
+        row = self._rows.get(request.ids[0])
         if row is None:
-            raise no_response(call.ids[0])
+            raise no_response(request.ids[0])
         return row
 
-    def _asked(self, body: Json, now: float) -> Asked:
-        """What came before and what is asked now, with everything that the API refuses refused."""
-        given = stored_input(body.get("input"))
-        conversation_id, before = "", list[Json]()
+    def _read_input(self, body: Json, now: float) -> ResponseInput:
+        """Read the history and the new items; ApiError for what the API refuses."""
+        new_items = parse_input(body.get("input"))
+        conversation_id, history = "", list[Json]()
         if body.get("conversation") and body.get("previous_response_id"):
-            raise both_histories()
+            raise conflicting_history()
         if conversation := body.get("conversation"):
             named = conversation if isinstance(conversation, str) else conversation.get("id", "")
             conversation_id = str(self._conversations.get(named)["id"])
-            if self.active_on(conversation_id, now):
+            if self.lock_holder(conversation_id, now):
                 raise conversation_locked()
-            before = self._conversations.items(conversation_id)
+            history = self._conversations.items(conversation_id)
         elif previous := body.get("previous_response_id"):
-            before = self._history(previous, now)
-        outputs = [item["call_id"] for item in given if item["type"] == "function_call_output"]
-        open_calls = unanswered([*before, *(item for item in given if item["type"] == "function_call")])
+            history = self._history(previous, now)
+        outputs = [item["call_id"] for item in new_items if item["type"] == "function_call_output"]
+        open_call_step = open_call_ids(
+            [*history, *(item for item in new_items if item["type"] == "function_call")]
+        )
         for call_id in outputs:
-            if call_id not in open_calls:
-                raise unasked_output(call_id)
-        for call_id in open_calls:
+            if call_id not in open_call_step:
+                raise unexpected_output(call_id)
+        for call_id in open_call_step:
             if call_id not in outputs:
-                raise unanswered_call(call_id)
-        return Asked(conversation_id, before, given, continues=bool(outputs))
+                raise missing_output(call_id)
+        return ResponseInput(conversation_id, history, new_items, continues=bool(outputs))
 
     def _history(self, response_id: str, now: float) -> list[Json]:
         items: list[Json] = []
-        wanted: str | None = response_id
-        while wanted is not None:
-            row = self._rows.get(wanted)
+        next_id: str | None = response_id
+        while next_id is not None:
+            row = self._rows.get(next_id)
             if row is None:
-                raise no_previous_response(wanted)
-            self.look(row, now)
-            items = [*row.given, *row.shown(now)["output"], *items]
-            wanted = row.fields["previous_response_id"]
+                raise no_previous_response(next_id)
+            self.refresh(row, now)
+            items = [*row.input_items, *row.to_api(now)["output"], *items]
+            next_id = row.fields["previous_response_id"]
         return items
 
-    def _begin(self, asked: Asked, body: Json, now: float) -> Response:
-        fields = new_fields(body, asked.conversation_id, now)
-        ask, directed = ask_of(self._engine, fields, asked)
+    def _start(self, inputs: ResponseInput, body: Json, now: float) -> Response:
+        fields = initial_fields(body, inputs.conversation_id, now)
+        prompt, directed = prompt_of_response(fields, inputs)
         job = self._engine.job_of(fields["metadata"])
-        outcomes = (self._continued(asked, directed, job),) if asked.continues else directed
-        attempt = self._engine.runs_of(job) if job else self._earlier(asked.conversation_id, ask.question)
-        life = self._engine.begin(ask, outcomes, Lot(job, attempt, responses=True), now)
-        if not asked.continues:
+        outcomes = (self._continuation_outcome(inputs, directed, job),) if inputs.continues else directed
+        attempt = (
+            self._engine.count_runs(job)
+            if job
+            else self._count_attempts(inputs.conversation_id, prompt.question)
+        )
+        state = self._engine.start(prompt, outcomes, AttemptKey(job, attempt, responses=True), now)
+        if not inputs.continues:
             self._engine.count_run(job)
-        row = Response(fields["id"], asked.conversation_id, fields, life, asked.given)
+        row = Response(fields["id"], inputs.conversation_id, fields, state, inputs.new_items)
         self._rows.put(row.id, row)
-        if asked.conversation_id:
-            self._busy[asked.conversation_id] = row.id
-        self._engine.track(row.id, life, self._look_by_id, now)
+        if inputs.conversation_id:
+            self._lock_holders[inputs.conversation_id] = row.id
+        self._engine.track(row.id, state, self._refresh_by_id, now)
         return row
 
-    def _continued(self, asked: Asked, directed: tuple[Outcome, ...], job: str) -> Outcome:
-        """What the response that brings outputs does: it calls again while the direction has rounds left."""
-        attempt = max(0, self._engine.runs_of(job) - 1)
+    def _continuation_outcome(
+        self, inputs: ResponseInput, directed: tuple[Outcome, ...], job: str
+    ) -> Outcome:
+        """Return the outcome of a response with function outputs: it calls again while rounds are left."""
+        attempt = max(0, self._engine.count_runs(job) - 1)
         outcome = directed[min(attempt, len(directed) - 1)] if directed else Outcome()
-        given = outputs_of_turn([*asked.before, *asked.given])
-        return after_outputs(outcome, given // len(outcome.calls)) if outcome.calls else Outcome()
+        outputs = count_turn_outputs([*inputs.history, *inputs.new_items])
+        return next_outcome(outcome, outputs // len(outcome.calls)) if outcome.calls else Outcome()
 
-    def _earlier(self, conversation_id: str, question: str) -> int:
+    def _count_attempts(self, conversation_id: str, question: str) -> int:
         if not conversation_id:
             return 0
-        return sum(1 for row in self._rows.children(conversation_id) if row.life.ask.question == question)
+        return sum(1 for row in self._rows.children(conversation_id) if row.state.prompt.question == question)
 
-    async def _waited(self, row: Response, include: list[str]) -> Json:
-        """A response in the foreground: the reply waits for its end."""
+    async def _wait_for_end(self, row: Response, include: list[str]) -> Json:
+        """Wait for the end of a foreground response."""
         while True:
             now = self._engine.clock.now()
-            self.look(row, now)
-            if row.life.final:
+            self.refresh(row, now)
+            if row.state.final_status:
                 break
-            if row.life.plan.over(now):
+            if row.state.plan.over(now):
                 await self._engine.wait_answer(row.id)
             else:
-                await asyncio.sleep(min(LOOK_S, (row.life.plan.next_change(now) or now + LOOK_S) - now))
+                await asyncio.sleep(min(POLL_S, (row.state.plan.next_change(now) or now + POLL_S) - now))
         if not row.fields["store"]:
             self._forget(row)
-        return row.shown(self._engine.clock.now(), include)
+        return row.to_api(self._engine.clock.now(), include)
 
     def _forget(self, row: Response) -> None:
         self._engine.forget(row.id)
         self._rows.drop(row.id)
-        if self._busy.get(row.conversation_id) == row.id:
-            del self._busy[row.conversation_id]
+        if self._lock_holders.get(row.conversation_id) == row.id:
+            del self._lock_holders[row.conversation_id]
 
-    def _look_by_id(self, response_id: str, now: float) -> None:
-        self.look(self._rows.rows[response_id], now)
+    def _refresh_by_id(self, response_id: str, now: float) -> None:
+        self.refresh(self._rows.rows[response_id], now)
 
-    def look(self, row: Response, now: float) -> str:
-        """The status now, after writing down the end if it has come."""
-        life = row.life
-        if life.final or not life.plan.over(now):
-            return life.status(now)
-        answer = self._engine.answer_of(row.id, life)
+    def refresh(self, row: Response, now: float) -> str:
+        """Write the end of the response if it is due. Returns the status now."""
+        state = row.state
+        if state.final_status or not state.plan.over(now):
+            return state.status(now)
+        answer = self._engine.answer_of(row.id, state)
         if answer is None:
-            self._engine.prepare(row.id, life)
-            return life.status(now)
-        status = life.plan.marks[-1][1]
-        if answer.cut and status == "completed":
+            self._engine.prepare(row.id, state)
+            return state.status(now)
+        status = state.plan.marks[-1][1]
+        if answer.truncated and status == "completed":
             status = "incomplete"
-        at = life.plan.marks[-1][0]
-        calls = life.calls if status == "completed" else []
+        at = state.plan.marks[-1][0]
+        calls = state.calls if status == "completed" else []
         container_id = ""
-        if answer.code is not None or answer.made or answer.image or answer.left:
-            container_id = row.container_id or self._containers.make(at)
-        output = Scribe(life.ask, answer, calls, self._containers, container_id, at).items()
-        row.ended = response_ending(row, answer, status, output)
+        if answer.code is not None or answer.linked_file or answer.image or answer.unlinked_file:
+            container_id = row.container_id or self._containers.create_container(at)
+        output = ItemWriter(state.prompt, answer, calls, self._containers, container_id, at).items()
+        row.final_fields = end_fields(row, answer, status, output)
         if row.conversation_id and status in {"completed", "incomplete"}:
-            self._conversations.append(row.conversation_id, [*row.given, *output])
-        self._engine.finish(row.id, life, status, row.ended["usage"]["total_tokens"])
-        self._busy.pop(row.conversation_id, None)
+            self._conversations.append(row.conversation_id, [*row.input_items, *output])
+        self._engine.finish(row.id, state, status, row.final_fields["usage"]["total_tokens"])
+        self._lock_holders.pop(row.conversation_id, None)
         if row.id in self._rows.rows:
             self._rows.put(row.id, row)
         return status

@@ -1,6 +1,4 @@
-"""/threads/{id}/runs and /threads/runs: create, look, cancel, submit outputs."""
-
-from typing import Any
+"""/threads/{id}/runs and /threads/runs: create, retrieve, modify, cancel, submit outputs."""
 
 from askmill.emulator.protocol.errors import (
     empty_thread,
@@ -10,9 +8,8 @@ from askmill.emulator.protocol.errors import (
     thread_busy_for_runs,
     wrong_outputs,
 )
-from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import Call, Json, Reply, Result, Route, Stream, json_bytes
+from askmill.emulator.protocol.routing import Json, Reply, Request, Result, Route, Stream, json_bytes
 from askmill.emulator.protocol.validation import (
     EFFORT,
     FLAG,
@@ -25,19 +22,18 @@ from askmill.emulator.protocol.validation import (
     Shape,
     check,
     each,
-    shaped,
+    object_of,
 )
 from askmill.emulator.resources.assistants import TOOL, TOOL_RESOURCES, Assistants, check_model
+from askmill.emulator.resources.run_events import RunStream
+from askmill.emulator.resources.run_object import Run, end_fields, initial_fields, prompt_of_run
+from askmill.emulator.resources.run_output import RunWriter
 from askmill.emulator.resources.threads import check_message
-from askmill.emulator.simulation.engine import Engine, Lot
+from askmill.emulator.simulation.engine import AttemptKey, Engine
 from askmill.emulator.simulation.journal import Store
-from askmill.emulator.simulation.prompt import ask_of
-from askmill.emulator.simulation.run_events import RunStream
-from askmill.emulator.simulation.run_object import Run
-from askmill.emulator.simulation.run_output import Writer, ending
 
 TOKENS = Rule((int,), low=256)
-COMMON: Shape = {
+COMMON_FIELDS: Shape = {
     "assistant_id": Rule((str,), required=True, null=False),
     "model": Rule((str,)),
     "instructions": INSTRUCTIONS,
@@ -50,7 +46,7 @@ COMMON: Shape = {
     "max_completion_tokens": TOKENS,
     "truncation_strategy": Rule(
         (dict,),
-        inside=shaped(
+        inside=object_of(
             {
                 "type": Rule((str,), required=True, null=False, values=("auto", "last_messages")),
                 "last_messages": Rule((int,), low=1),
@@ -61,14 +57,14 @@ COMMON: Shape = {
     "parallel_tool_calls": FLAG,
     "response_format": FORMAT,
 }
-CREATED: Shape = COMMON | {
+CREATE_BODY: Shape = COMMON_FIELDS | {
     "reasoning_effort": EFFORT,
     "additional_instructions": INSTRUCTIONS,
     "additional_messages": Rule((list,), inside=each(Rule((dict,), null=False))),
 }
-WITH_THREAD: Shape = COMMON | {"thread": Rule((dict,)), "tool_resources": TOOL_RESOURCES}
-MODIFIED: Shape = {"metadata": METADATA}
-OUTPUTS: Shape = {
+CREATE_WITH_THREAD_BODY: Shape = COMMON_FIELDS | {"thread": Rule((dict,)), "tool_resources": TOOL_RESOURCES}
+MODIFY_BODY: Shape = {"metadata": METADATA}
+OUTPUTS_BODY: Shape = {
     "tool_outputs": Rule(
         (list,),
         required=True,
@@ -77,7 +73,7 @@ OUTPUTS: Shape = {
             Rule(
                 (dict,),
                 null=False,
-                inside=shaped({"tool_call_id": Rule((str,)), "output": Rule((str,), null=False)}),
+                inside=object_of({"tool_call_id": Rule((str,)), "output": Rule((str,), null=False)}),
             )
         ),
     ),
@@ -88,12 +84,12 @@ OUTPUTS: Shape = {
 class Runs:
     """All runs, and through them the lock of each thread."""
 
-    def __init__(self, store: Store, engine: Engine, assistants: Assistants, writer: Writer) -> None:
+    def __init__(self, store: Store, engine: Engine, assistants: Assistants, writer: RunWriter) -> None:
         self._rows = store.table("run", Run.load, lambda run: run.thread_id)
         self._engine = engine
         self._assistants = assistants
         self._threads = writer.threads
-        self._busy: dict[str, str] = {}
+        self._lock_holders: dict[str, str] = {}
         self.writer = writer
         self._threads.locks = self
 
@@ -110,100 +106,100 @@ class Runs:
             Route("POST", one + "/submit_tool_outputs", self.submit, beta=True),
         ]
 
-    def take_up(self, now: float) -> None:
-        """After a start from kept state: go on with the runs that have not ended."""
+    def resume_unfinished(self, now: float) -> None:
+        """Resume the runs that had not ended when the emulator stopped."""
         for run in self._rows.rows.values():
-            if not run.life.final:
-                self._busy[run.thread_id] = run.id
-                self._engine.track(run.id, run.life, self._look_by_id, now)
+            if not run.state.final_status:
+                self._lock_holders[run.thread_id] = run.id
+                self._engine.track(run.id, run.state, self._refresh_by_id, now)
 
     # --- the lock of a thread ---
 
-    def active_on(self, thread_id: str, now: float) -> str | None:
-        """The run that holds the thread, after writing down its end if that has come."""
-        run_id = self._busy.get(thread_id)
+    def lock_holder(self, thread_id: str, now: float) -> str | None:
+        """Return the run that holds the thread's lock, after writing the end of a run that is due."""
+        run_id = self._lock_holders.get(thread_id)
         if run_id is None:
             return None
-        self._look(self._rows.rows[run_id], now)
-        return self._busy.get(thread_id)
+        self.refresh(self._rows.rows[run_id], now)
+        return self._lock_holders.get(thread_id)
 
-    def drop_all(self, thread_id: str) -> None:
-        """Forget the runs of a thread that is being deleted."""
+    def delete_runs(self, thread_id: str) -> None:
+        """Delete the runs of a thread that is being deleted."""
         for run in self._rows.children(thread_id):
             self._engine.forget(run.id)
-            self.writer.drop_steps(run.id)
+            self.writer.delete_steps(run.id)
             self._rows.drop(run.id)
-        self._busy.pop(thread_id, None)
+        self._lock_holders.pop(thread_id, None)
 
     # --- handlers ---
 
-    def create(self, call: Call) -> Result:
-        thread = self._threads.get(call.ids[0])
-        body = check(call.json(), CREATED)
+    def create(self, request: Request) -> Result:
+        thread = self._threads.get(request.ids[0])
+        body = check(request.json(), CREATE_BODY)
         for i, message in enumerate(body.get("additional_messages") or []):
             check_message(message, f"additional_messages[{i}].")
         assistant = self._assistants.get(body["assistant_id"])
         check_model(body.get("model"))
-        if run_id := self.active_on(thread["id"], call.now):
+        if run_id := self.lock_holder(thread["id"], request.now):
             raise thread_busy_for_runs(thread["id"], run_id)
-        return self._begin(thread, assistant, body, call)
+        return self._start(thread, assistant, body, request)
 
-    def create_with_thread(self, call: Call) -> Result:
-        body = check(call.json(), WITH_THREAD)
+    def create_with_thread(self, request: Request) -> Result:
+        body = check(request.json(), CREATE_WITH_THREAD_BODY)
         assistant = self._assistants.get(body["assistant_id"])
         check_model(body.get("model"))
-        thread = self._threads.make(body.get("thread") or {}, call.now)
+        thread = self._threads.create_thread(body.get("thread") or {}, request.now)
         if body.get("tool_resources"):
             thread = thread | {"tool_resources": body["tool_resources"]}
-        return self._begin(thread, assistant, body, call)
+        return self._start(thread, assistant, body, request)
 
-    def list_all(self, call: Call) -> Json:
-        thread_id = self._threads.get(call.ids[0])["id"]
-        self.active_on(thread_id, call.now)
-        return page([run.shown(call.now) for run in self._rows.children(thread_id)], call)
+    def list_all(self, request: Request) -> Json:
+        thread_id = self._threads.get(request.ids[0])["id"]
+        self.lock_holder(thread_id, request.now)
+        return page([run.to_api(request.now) for run in self._rows.children(thread_id)], request)
 
-    def retrieve(self, call: Call) -> Reply:
-        run = self.get(call.ids)
-        self._look(run, call.now)
-        if run.life.final:
-            return Reply(json_bytes(run.shown(call.now)))
-        hint = str(self._engine.poll_after_ms(run.life)).encode()
-        return Reply(json_bytes(run.shown(call.now)), headers=((b"openai-poll-after-ms", hint),))
+    def retrieve(self, request: Request) -> Reply:
+        run = self.get(request.ids)
+        self.refresh(run, request.now)
+        if run.state.final_status:
+            return Reply(json_bytes(run.to_api(request.now)))
+        hint = str(self._engine.poll_after_ms(run.state)).encode()
+        return Reply(json_bytes(run.to_api(request.now)), headers=((b"openai-poll-after-ms", hint),))
 
-    def modify(self, call: Call) -> Json:
-        run = self.get(call.ids)
-        run.fields = run.fields | check(call.json(), MODIFIED)
+    def modify(self, request: Request) -> Json:
+        run = self.get(request.ids)
+        run.fields = run.fields | check(request.json(), MODIFY_BODY)
         self._rows.put(run.id, run)
-        return run.shown(call.now)
+        return run.to_api(request.now)
 
-    def cancel(self, call: Call) -> Json:
-        run = self.get(call.ids)
-        self._look(run, call.now)
-        status = run.life.status(call.now)
-        if run.life.final or status == "cancelling":
+    def cancel(self, request: Request) -> Json:
+        run = self.get(request.ids)
+        self.refresh(run, request.now)
+        status = run.state.status(request.now)
+        if run.state.final_status or status == "cancelling":
             raise no_cancel(status)
-        self._engine.cancel(run.id, run.life, call.now)
+        self._engine.cancel(run.id, run.state, request.now)
         self._rows.put(run.id, run)
-        return run.shown(call.now)
+        return run.to_api(request.now)
 
-    def submit(self, call: Call) -> Result:
-        run = self.get(call.ids)
-        body = check(call.json(), OUTPUTS)
-        self._look(run, call.now)
-        status = run.life.status(call.now)
+    def submit(self, request: Request) -> Result:
+        run = self.get(request.ids)
+        body = check(request.json(), OUTPUTS_BODY)
+        self.refresh(run, request.now)
+        status = run.state.status(request.now)
         if status != "requires_action":
             raise no_outputs_accepted(status)
-        given = {output.get("tool_call_id"): output.get("output", "") for output in body["tool_outputs"]}
-        wanted = [call_["id"] for call_ in run.life.calls]
-        if set(given) != set(wanted):
-            raise wrong_outputs(wanted, [str(one) for one in given])
-        for one in run.life.calls:
-            one["output"] = given[one["id"]]
-        self.writer.close_calls(run, call.now)
-        lines = tuple(f"{one['name']}({one['arguments']}) = {one['output']}" for one in run.life.calls)
-        self._engine.resume(run.id, run.life, lines, call.now)
+        outputs = {output.get("tool_call_id"): output.get("output", "") for output in body["tool_outputs"]}
+        call_ids = [call["id"] for call in run.state.calls]
+        if set(outputs) != set(call_ids):
+            raise wrong_outputs(call_ids, [str(call_id) for call_id in outputs])
+        for call in run.state.calls:
+            call["output"] = outputs[call["id"]]
+        self.writer.close_call_step(run, request.now)
+        lines = tuple(f"{call['name']}({call['arguments']}) = {call['output']}" for call in run.state.calls)
+        self._engine.resume(run.id, run.state, lines, request.now)
         self._rows.put(run.id, run)
-        return self._shown_or_streamed(run, body, call, created=False)
+        return self._reply(run, body, request, created=False)
 
     # --- inside ---
 
@@ -215,103 +211,61 @@ class Runs:
             raise not_found("run", run_id)
         return run
 
-    def look(self, run: Run, now: float) -> str:
-        """The status now, after writing down what has happened since the last look."""
-        self._look(run, now)
-        return run.life.status(now)
-
-    def _begin(self, thread: Json, assistant: Json, body: Json, call: Call) -> Result:
-        now = call.now
+    def _start(self, thread: Json, assistant: Json, body: Json, request: Request) -> Result:
+        now = request.now
         messages = [*self._threads.messages.children(thread["id"])]
         extra = body.get("additional_messages") or []
         if not messages and not extra and not (body.get("instructions") or assistant["instructions"]):
             raise empty_thread()
-        fields = _fields(thread["id"], assistant, body, now)
+        fields = initial_fields(thread["id"], assistant, body, now)
         job = self._engine.job_of(fields["metadata"])
-        # Directions are read before anything is stored: a misspelt one must leave the thread as it was.
-        drafts = [self._threads.draft(thread["id"], message, now) for message in extra]
-        ask, outcomes = ask_of(self._engine, fields, (assistant, thread), [*messages, *drafts])
-        attempt = self._engine.runs_of(job) if job else self._earlier(thread["id"], ask.question)
+        # Directives are parsed before anything is stored: a misspelt one leaves the thread unchanged.
+        drafts = [self._threads.new_message(thread["id"], message, now) for message in extra]
+        prompt, outcomes = prompt_of_run(fields, (assistant, thread), [*messages, *drafts])
+        attempt = self._engine.count_runs(job) if job else self._count_attempts(thread["id"], prompt.question)
         for draft in drafts:
             self._threads.messages.put(draft["id"], draft)
-        life = self._engine.begin(ask, outcomes, Lot(job, attempt), now)
+        state = self._engine.start(prompt, outcomes, AttemptKey(job, attempt), now)
         self._engine.count_run(job)
-        run = Run(fields["id"], thread["id"], fields, life)
-        fields["expires_at"] = int(life.plan.expires_at)
+        run = Run(fields["id"], thread["id"], fields, state)
+        fields["expires_at"] = int(state.plan.expires_at)
         self._rows.put(run.id, run)
-        self._busy[thread["id"]] = run.id
-        self._engine.track(run.id, life, self._look_by_id, now)
-        return self._shown_or_streamed(run, body, call, created=True)
+        self._lock_holders[thread["id"]] = run.id
+        self._engine.track(run.id, state, self._refresh_by_id, now)
+        return self._reply(run, body, request, created=True)
 
-    def _earlier(self, thread_id: str, question: str) -> int:
-        return sum(1 for run in self._rows.children(thread_id) if run.life.ask.question == question)
+    def _count_attempts(self, thread_id: str, question: str) -> int:
+        return sum(1 for run in self._rows.children(thread_id) if run.state.prompt.question == question)
 
-    def _shown_or_streamed(self, run: Run, body: Json, call: Call, *, created: bool) -> Json | Stream:
+    def _reply(self, run: Run, body: Json, request: Request, *, created: bool) -> Json | Stream:
         if body.get("stream"):
-            return Stream(RunStream(run, self.writer, self._engine).events(self.look, created=created))
-        return run.shown(call.now)
+            return Stream(RunStream(run, self.writer, self._engine).events(self.refresh, created=created))
+        return run.to_api(request.now)
 
-    def _look_by_id(self, run_id: str, now: float) -> None:
-        self._look(self._rows.rows[run_id], now)
+    def _refresh_by_id(self, run_id: str, now: float) -> None:
+        self.refresh(self._rows.rows[run_id], now)
 
-    def _look(self, run: Run, now: float) -> None:
-        life = run.life
-        if life.final:
-            return
-        if not life.plan.over(now):
-            if life.calls and life.plan.status(now) == "requires_action":
-                self.writer.open_calls(run, now)
-            return
-        answer = self._engine.answer_of(run.id, life)
+    def refresh(self, run: Run, now: float) -> str:
+        """Write what has happened since the last call. Returns the status now."""
+        state = run.state
+        if state.final_status:
+            return state.final_status
+        if not state.plan.over(now):
+            if state.calls and state.plan.status(now) == "requires_action":
+                self.writer.open_call_step(run, now)
+            return state.status(now)
+        answer = self._engine.answer_of(run.id, state)
         if answer is None:
-            self._engine.prepare(run.id, life)
-            return
+            self._engine.prepare(run.id, state)
+            return state.status(now)
         status = (
-            "incomplete" if answer.cut and life.plan.marks[-1][1] == "completed" else life.plan.marks[-1][1]
+            "incomplete"
+            if answer.truncated and state.plan.marks[-1][1] == "completed"
+            else state.plan.marks[-1][1]
         )
-        usage = self.writer.write_down(run, answer, status, life.plan.marks[-1][0])
-        run.ended = ending(run, status, usage)
-        self._engine.finish(run.id, life, status, usage["total_tokens"])
-        self._busy.pop(run.thread_id, None)
+        usage = self.writer.write_end(run, answer, status, state.plan.marks[-1][0])
+        run.final_fields = end_fields(run, status, usage)
+        self._engine.finish(run.id, state, status, usage["total_tokens"])
+        self._lock_holders.pop(run.thread_id, None)
         self._rows.put(run.id, run)
-
-
-def _fields(thread_id: str, assistant: Json, body: Json, now: float) -> Json:
-    """The run's object as it is at creation; what the request leaves out comes from the assistant."""
-    instructions = body.get("instructions") or assistant["instructions"] or ""
-    if body.get("additional_instructions"):
-        instructions = f"{instructions}\n\n{body['additional_instructions']}".strip()
-    return {
-        "id": new_id("run_"),
-        "object": "thread.run",
-        "created_at": int(now),
-        "assistant_id": assistant["id"],
-        "thread_id": thread_id,
-        "status": "queued",
-        "started_at": None,
-        "expires_at": None,
-        "cancelled_at": None,
-        "failed_at": None,
-        "completed_at": None,
-        "required_action": None,
-        "last_error": None,
-        "model": body.get("model") or assistant["model"],
-        "instructions": instructions,
-        "tools": assistant["tools"] if body.get("tools") is None else body["tools"],
-        "metadata": body.get("metadata") or {},
-        "temperature": _chosen(body, assistant, "temperature"),
-        "top_p": _chosen(body, assistant, "top_p"),
-        "max_completion_tokens": body.get("max_completion_tokens"),
-        "max_prompt_tokens": body.get("max_prompt_tokens"),
-        "truncation_strategy": {"type": "auto", "last_messages": None}
-        | (body.get("truncation_strategy") or {}),
-        "incomplete_details": None,
-        "usage": None,
-        "response_format": body.get("response_format") or assistant["response_format"] or "auto",
-        "tool_choice": body.get("tool_choice") or "auto",
-        "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
-    }
-
-
-def _chosen(body: Json, assistant: Json, name: str) -> Any:
-    return assistant[name] if body.get(name) is None else body[name]
+        return status

@@ -1,8 +1,8 @@
-"""/threads/{id}/runs/{id}/steps: what a run did."""
+"""/threads/{id}/runs/{id}/steps: the steps of a run."""
 
 from askmill.emulator.protocol.errors import not_found
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import Call, Json, Route
+from askmill.emulator.protocol.routing import Json, Request, Route
 from askmill.emulator.resources.runs import Runs
 
 CONTENT = "step_details.tool_calls[*].file_search.results[*].content"
@@ -21,24 +21,24 @@ class Steps:
             Route("GET", steps + "/{step_id}", self.retrieve, beta=True),
         ]
 
-    def list_all(self, call: Call) -> Json:
-        run = self._runs.get(call.ids)
-        self._runs.look(run, call.now)
-        listed = page(self._runs.writer.steps.children(run.id), call)
-        return listed | {"data": [_shown(step, call) for step in listed["data"]]}
+    def list_all(self, request: Request) -> Json:
+        run = self._runs.get(request.ids)
+        self._runs.refresh(run, request.now)
+        listed = page(self._runs.writer.steps.children(run.id), request)
+        return listed | {"data": [_shown(step, request) for step in listed["data"]]}
 
-    def retrieve(self, call: Call) -> Json:
-        run = self._runs.get(call.ids)
-        self._runs.look(run, call.now)
-        step = self._runs.writer.steps.get(call.ids[2])
+    def retrieve(self, request: Request) -> Json:
+        run = self._runs.get(request.ids)
+        self._runs.refresh(run, request.now)
+        step = self._runs.writer.steps.get(request.ids[2])
         if step is None or step["run_id"] != run.id:
-            raise not_found("run step", call.ids[2])
-        return _shown(step, call)
+            raise not_found("run step", request.ids[2])
+        return _shown(step, request)
 
 
-def _shown(step: Json, call: Call) -> Json:
+def _shown(step: Json, request: Request) -> Json:
     calls = step["step_details"].get("tool_calls", [])
-    if CONTENT in call.arguments("include") or not any(one["type"] == "file_search" for one in calls):
+    if CONTENT in request.arguments("include") or not any(one["type"] == "file_search" for one in calls):
         return step
     return step | {
         "step_details": step["step_details"] | {"tool_calls": [_without_content(one) for one in calls]}

@@ -5,10 +5,10 @@ from typing import Any, Protocol
 from askmill.emulator.protocol.errors import not_found, thread_busy_for_messages
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import Call, Json, RefusalError, Route
-from askmill.emulator.protocol.validation import METADATA, Rule, Shape, check, each, refused
+from askmill.emulator.protocol.routing import ApiError, Json, Request, Route
+from askmill.emulator.protocol.validation import METADATA, Rule, Shape, bad_field, check, each
 from askmill.emulator.resources.assistants import TOOL_RESOURCES
-from askmill.emulator.simulation.file_library import Library
+from askmill.emulator.simulation.file_library import FileLibrary
 from askmill.emulator.simulation.journal import Store
 
 MESSAGE: Shape = {
@@ -23,23 +23,23 @@ THREAD: Shape = {
     "tool_resources": TOOL_RESOURCES,
     "metadata": METADATA,
 }
-MODIFIED_THREAD: Shape = {"tool_resources": TOOL_RESOURCES, "metadata": METADATA}
-MODIFIED_MESSAGE: Shape = {"metadata": METADATA}
+MODIFY_THREAD_BODY: Shape = {"tool_resources": TOOL_RESOURCES, "metadata": METADATA}
+MODIFY_MESSAGE_BODY: Shape = {"metadata": METADATA}
 
 
 class Locks(Protocol):
-    """Who holds a thread."""
+    """Finds the run that holds a thread's lock."""
 
-    def active_on(self, thread_id: str, now: float) -> str | None: ...
-    def drop_all(self, thread_id: str) -> None: ...
+    def lock_holder(self, thread_id: str, now: float) -> str | None: ...
+    def delete_runs(self, thread_id: str) -> None: ...
 
 
 class Threads:
-    """Threads and messages; the lock is the runs' business."""
+    """Threads and messages; `Runs` holds the locks."""
 
     locks: Locks
 
-    def __init__(self, store: Store, library: Library) -> None:
+    def __init__(self, store: Store, library: FileLibrary) -> None:
         self._rows = store.table("thread", dict)
         self.messages = store.table("message", dict, lambda row: str(row["thread_id"]))
         self._library = library
@@ -65,7 +65,7 @@ class Threads:
             raise not_found("thread", thread_id)
         return row
 
-    def make(self, body: Json, now: float) -> Json:
+    def create_thread(self, body: Json, now: float) -> Json:
         """A new thread with its first messages, from a checked or unchecked request body."""
         check(body, THREAD)
         messages = [
@@ -75,7 +75,7 @@ class Threads:
             "id": new_id("thread_"),
             "object": "thread",
             "created_at": int(now),
-            "tool_resources": self._library.stored_resources(body.get("tool_resources"), now) or {},
+            "tool_resources": self._library.resolve_tool_resources(body.get("tool_resources"), now) or {},
             "metadata": body.get("metadata") or {},
         }
         self._rows.put(row["id"], row)
@@ -85,12 +85,12 @@ class Threads:
 
     def add_message(self, thread_id: str, body: Json, now: float, **written: Any) -> Json:
         """Append a message; `written` are the fields of one that a run wrote."""
-        row = self.draft(thread_id, body, now) | written
+        row = self.new_message(thread_id, body, now) | written
         self.messages.put(row["id"], row)
         return row
 
-    def draft(self, thread_id: str, body: Json, now: float) -> Json:
-        """A message that is not yet on the thread."""
+    def new_message(self, thread_id: str, body: Json, now: float) -> Json:
+        """Build a message that is not yet on the thread."""
         return {
             "id": new_id("msg_"),
             "object": "thread.message",
@@ -108,57 +108,57 @@ class Threads:
             "metadata": body.get("metadata") or {},
         }
 
-    def create(self, call: Call) -> Json:
-        return self.make(call.json(), call.now)
+    def create(self, request: Request) -> Json:
+        return self.create_thread(request.json(), request.now)
 
-    def retrieve(self, call: Call) -> Json:
-        return self.get(call.ids[0])
+    def retrieve(self, request: Request) -> Json:
+        return self.get(request.ids[0])
 
-    def modify(self, call: Call) -> Json:
-        row = self.get(call.ids[0]) | check(call.json(), MODIFIED_THREAD)
-        row["tool_resources"] = self._library.stored_resources(row["tool_resources"], call.now) or {}
+    def modify(self, request: Request) -> Json:
+        row = self.get(request.ids[0]) | check(request.json(), MODIFY_THREAD_BODY)
+        row["tool_resources"] = self._library.resolve_tool_resources(row["tool_resources"], request.now) or {}
         self._rows.put(row["id"], row)
         return row
 
-    def delete(self, call: Call) -> Json:
-        row = self.get(call.ids[0])
-        self.locks.drop_all(row["id"])
+    def delete(self, request: Request) -> Json:
+        row = self.get(request.ids[0])
+        self.locks.delete_runs(row["id"])
         for message in self.messages.children(row["id"]):
             self.messages.drop(message["id"])
         self._rows.drop(row["id"])
         return {"id": row["id"], "object": "thread.deleted", "deleted": True}
 
-    def create_message(self, call: Call) -> Json:
-        thread_id = self.get(call.ids[0])["id"]
-        body = check_message(call.json())
-        if run_id := self.locks.active_on(thread_id, call.now):
+    def create_message(self, request: Request) -> Json:
+        thread_id = self.get(request.ids[0])["id"]
+        body = check_message(request.json())
+        if run_id := self.locks.lock_holder(thread_id, request.now):
             raise thread_busy_for_messages(thread_id, run_id)
-        return self.add_message(thread_id, body, call.now)
+        return self.add_message(thread_id, body, request.now)
 
-    def list_messages(self, call: Call) -> Json:
-        thread_id = self.get(call.ids[0])["id"]
-        # A run that has ended writes its messages down now.
-        self.locks.active_on(thread_id, call.now)
+    def list_messages(self, request: Request) -> Json:
+        thread_id = self.get(request.ids[0])["id"]
+        # Writes the messages of a run that has ended.
+        self.locks.lock_holder(thread_id, request.now)
         rows = self.messages.children(thread_id)
-        if run_id := call.argument("run_id"):
+        if run_id := request.argument("run_id"):
             rows = [row for row in rows if row["run_id"] == run_id]
-        return page(rows, call)
+        return page(rows, request)
 
-    def retrieve_message(self, call: Call) -> Json:
-        return self._message(call)
+    def retrieve_message(self, request: Request) -> Json:
+        return self._message(request)
 
-    def modify_message(self, call: Call) -> Json:
-        row = self._message(call) | check(call.json(), MODIFIED_MESSAGE)
+    def modify_message(self, request: Request) -> Json:
+        row = self._message(request) | check(request.json(), MODIFY_MESSAGE_BODY)
         self.messages.put(row["id"], row)
         return row
 
-    def delete_message(self, call: Call) -> Json:
-        row = self._message(call)
+    def delete_message(self, request: Request) -> Json:
+        row = self._message(request)
         self.messages.drop(row["id"])
         return {"id": row["id"], "object": "thread.message.deleted", "deleted": True}
 
-    def _message(self, call: Call) -> Json:
-        thread_id, message_id = call.ids
+    def _message(self, request: Request) -> Json:
+        thread_id, message_id = request.ids
         row = self.messages.get(message_id)
         if self.get(thread_id) is None or row is None or row["thread_id"] != thread_id:
             raise not_found("message", message_id)
@@ -166,11 +166,11 @@ class Threads:
 
 
 def check_message(body: Json, at: str = "") -> Json:
-    """The message, or the API's refusal."""
+    """Return the message if it is valid; ApiError 400 otherwise."""
     check(body, MESSAGE, at)
     content = body["content"]
     if content in ("", []):
-        raise RefusalError(400, "Message content must be non-empty.", param=f"{at}content")
+        raise ApiError(400, "Message content must be non-empty.", param=f"{at}content")
     for part in [content] if isinstance(content, str) else content:
         text = part if isinstance(part, str) else part.get("text")
         if isinstance(text, str) and len(text) > CONTENT_MAX_CHARS:
@@ -178,7 +178,7 @@ def check_message(body: Json, at: str = "") -> Json:
             message = (
                 f"Invalid '{at}content': string too long. Expected a string with maximum length {limits}"
             )
-            raise refused(message, f"{at}content", "string_above_max_length")
+            raise bad_field(message, f"{at}content", "string_above_max_length")
     return body
 
 

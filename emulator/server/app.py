@@ -1,4 +1,4 @@
-"""The ASGI application: read a request, find its route, let a fault strike, carry it out, answer."""
+"""The ASGI application: read a request, find its route, inject faults, execute it, send the reply."""
 
 import asyncio
 import secrets
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from askmill.emulator.protocol.clock import Clock
-from askmill.emulator.protocol.errors import account_refusal, no_beta_header, no_key, no_url, not_allowed
+from askmill.emulator.protocol.errors import account_error, no_beta_header, no_key, no_url, not_allowed
 from askmill.emulator.protocol.routing import (
-    Call,
-    RefusalError,
+    ApiError,
     Reply,
+    Request,
     Result,
     Route,
     Routes,
@@ -20,7 +20,7 @@ from askmill.emulator.protocol.routing import (
     json_bytes,
 )
 from askmill.emulator.server.fault_injection import Fault, Faults
-from askmill.emulator.server.registry import World
+from askmill.emulator.server.registry import Registry
 from askmill.emulator.simulation.answer import Tutor
 from askmill.emulator.simulation.scenario import Scenario, ScenarioError, read_scenario
 
@@ -39,128 +39,132 @@ class App:
         self._seed = seed
         self._tutor = tutor
         self._clock = Clock(scenario.clock.offset_s)
-        self._world = World(folder, seed, tutor, self._clock)
-        self._routes = Routes(self._world.routes())
-        self._own = Routes(
+        self._registry = Registry(folder, seed, tutor, self._clock)
+        self._routes = Routes(self._registry.routes())
+        self._test_routes = Routes(
             [
-                Route("GET", "/emulator/stats", lambda call: self._world.stats(call.now)),
+                Route("GET", "/emulator/stats", lambda request: self._registry.stats(request.now)),
                 Route("PUT", "/emulator/scenario", self._change_scenario),
             ]
         )
-        self.play(scenario)
+        self.set_scenario(scenario)
 
-    def play(self, scenario: Scenario) -> None:
-        """Follow this scenario from now on; runs that have begun keep their plan."""
+    def set_scenario(self, scenario: Scenario) -> None:
+        """Use this scenario from now on. Runs that have started keep their plan."""
         self._scenario = scenario
-        self._world.engine.scenario = scenario
+        self._registry.engine.scenario = scenario
         self._faults = Faults(scenario.http, self._seed)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._lifespan(receive, send)
             return
         started = time.perf_counter()
-        call = Call(scope["method"], scope["path"], scope["query_string"])
-        call.headers = scope["headers"]
+        request = Request(scope["method"], scope["path"], scope["query_string"])
+        request.headers = scope["headers"]
         message = await receive()
-        call.body = message["body"]
+        request.body = message["body"]
         if message.get("more_body"):
-            call.body = await _rest(call.body, receive)
-        if call.path.startswith("/v1/"):
-            call.path = call.path[3:]
-            await self._meet_fault(call, scope, send, started)
+            request.body = await _read_body(request.body, receive)
+        if request.path.startswith("/v1/"):
+            request.path = request.path[3:]
+            await self._serve_with_faults(request, scope, send, started)
         else:
-            await self._answer(send, await self._carry_out(self._own, call), started)
+            await self._answer(send, await self._execute(self._test_routes, request), started)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """The server starts and stops; the tutor with it."""
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """Start the tutor with the server, and stop it with the server."""
         await receive()
         await self._tutor.start()
-        self._world.take_up(self._clock.now())
+        self._registry.resume_unfinished(self._clock.now())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._tutor.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _meet_fault(self, call: Call, scope: Message, send: Send, started: float) -> None:
-        fault = self._faults.draw(call.method, call.path)
+    async def _serve_with_faults(self, request: Request, scope: Message, send: Send, started: float) -> None:
+        fault = self._faults.draw(request.method, request.path)
         if fault.refusal is not None:
-            self._count(call)
+            self._count(request)
             await self._answer(send, _refused(fault.refusal), started)
         elif fault.drop:
-            await self._drop(call, fault, scope)
+            await self._drop(request, fault, scope)
         else:
-            result = await self._carry_out(self._routes, call)
+            result = await self._execute(self._routes, request)
             if fault.slow_s:
                 await asyncio.sleep(fault.slow_s)
             await self._answer(send, result, started)
 
-    async def _drop(self, call: Call, fault: Fault, scope: Message) -> None:
-        """Close the connection without a byte of reply, and carry the request out before, later or never."""
+    async def _drop(self, request: Request, fault: Fault, scope: Message) -> None:
+        """Close the connection without a reply; execute the request before that, later or never."""
         late = fault.drop == "after" and fault.late_s > 0
         if fault.drop == "before":
-            self._count(call)
+            self._count(request)
         elif not late:
-            await self._carry_out(self._routes, call)
+            await self._execute(self._routes, request)
         scope["extensions"]["emulator.transport"].abort()
-        # uvicorn learns of the closing in the loop's next turn and then expects no answer.
+        # uvicorn notices the closed connection in the next turn of the loop and then expects no reply.
         await asyncio.sleep(0)
         if late:
             await asyncio.sleep(fault.late_s)
-            await self._carry_out(self._routes, call)
+            await self._execute(self._routes, request)
 
-    async def _carry_out(self, routes: Routes, call: Call) -> Reply | Stream:
-        call.now = self._clock.now()
+    async def _execute(self, routes: Routes, request: Request) -> Reply | Stream:
+        request.now = self._clock.now()
         try:
-            result = self._handle(routes, call)
+            result = self._handle(routes, request)
             if not isinstance(result, dict | Reply | Stream):
                 result = await result
-        except RefusalError as refusal:
+        except ApiError as refusal:
             return _refused(refusal)
         finally:
-            self._world.store.commit()
+            self._registry.store.commit()
         return Reply(json_bytes(result)) if isinstance(result, dict) else result
 
-    def _handle(self, routes: Routes, call: Call) -> Result | Awaitable[Result]:
-        found = routes.find(call.method, call.path)
-        if routes is self._own:
+    def _handle(self, routes: Routes, request: Request) -> Result | Awaitable[Result]:
+        found = routes.find(request.method, request.path)
+        if routes is self._test_routes:
             if found is None:
-                raise no_url(call.method, call.path)
-            return found[0].handler(call)
-        self._world.store.incr_counters(f"requests {found[0].name if found else 'unknown'}")
-        self._admit(call, found[0] if found else None)
+                raise no_url(request.method, request.path)
+            return found[0].handler(request)
+        self._registry.store.add_to_counter(f"requests {found[0].name if found else 'unknown'}")
+        self._check_access(request, found[0] if found else None)
         if found is None:
-            path = f"/v1{call.path}"
-            raise not_allowed(call.method, path) if routes.knows(call.path) else no_url(call.method, path)
-        call.ids = found[1]
-        return found[0].handler(call)
+            path = f"/v1{request.path}"
+            raise (
+                not_allowed(request.method, path)
+                if routes.has_path(request.path)
+                else no_url(request.method, path)
+            )
+        request.ids = found[1]
+        return found[0].handler(request)
 
-    def _admit(self, call: Call, route: Route | None) -> None:
-        """Key, account and beta header, as the API checks them."""
+    def _check_access(self, request: Request, route: Route | None) -> None:
+        """Check the API key, the account and the beta header as the API does."""
         key, beta = b"", b""
-        for name, value in call.headers:
+        for name, value in request.headers:
             if name == b"authorization":
                 key = value.removeprefix(b"Bearer").strip()
             elif name == b"openai-beta":
                 beta = value
         if not key:
             raise no_key()
-        if refusal := account_refusal(self._scenario.account.error, call.method, f"/v1{call.path}"):
+        if refusal := account_error(self._scenario.account.error, request.method, f"/v1{request.path}"):
             raise refusal
         if route is not None and route.beta and BETA not in beta:
             raise no_beta_header()
 
-    def _count(self, call: Call) -> None:
-        """Count a request that is not carried out."""
-        found = self._routes.find(call.method, call.path)
-        self._world.store.incr_counters(f"requests {found[0].name if found else 'unknown'}")
-        self._world.store.commit()
+    def _count(self, request: Request) -> None:
+        """Count a request that is not executed."""
+        found = self._routes.find(request.method, request.path)
+        self._registry.store.add_to_counter(f"requests {found[0].name if found else 'unknown'}")
+        self._registry.store.commit()
 
-    def _change_scenario(self, call: Call) -> Result:
+    def _change_scenario(self, request: Request) -> Result:
         try:
-            self.play(read_scenario(call.body.decode()))
+            self.set_scenario(read_scenario(request.body.decode()))
         except (ScenarioError, UnicodeDecodeError) as error:
-            raise RefusalError(400, f"scenario: {error}") from None
+            raise ApiError(400, f"scenario: {error}") from None
         return {"ok": True}
 
     async def _answer(self, send: Send, result: Reply | Stream, started: float) -> None:
@@ -173,9 +177,9 @@ class App:
         if isinstance(result, Stream):
             await send({"type": "http.response.start", "status": 200, "headers": [*_SSE, *common]})
             async for event in result.events:
-                self._world.store.commit()
+                self._registry.store.commit()
                 await send({"type": "http.response.body", "body": event, "more_body": True})
-            self._world.store.commit()
+            self._registry.store.commit()
             await send({"type": "http.response.body", "body": b""})
             return
         length = str(len(result.body)).encode()
@@ -189,7 +193,7 @@ class App:
         await send({"type": "http.response.body", "body": result.body})
 
 
-async def _rest(body: bytes, receive: Receive) -> bytes:
+async def _read_body(body: bytes, receive: Receive) -> bytes:
     whole = bytearray(body)
     more = True
     while more:
@@ -199,5 +203,5 @@ async def _rest(body: bytes, receive: Receive) -> bytes:
     return bytes(whole)
 
 
-def _refused(refusal: RefusalError) -> Reply:
+def _refused(refusal: ApiError) -> Reply:
     return Reply(json_bytes(refusal.body), refusal.status, refusal.headers)

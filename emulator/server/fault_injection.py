@@ -1,19 +1,19 @@
-"""Faults on the wire, drawn from a seeded generator: which one, if any, meets the next request. Pure."""
+"""HTTP faults, drawn from a seeded generator for each request. Pure."""
 
 import random
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from askmill.emulator.protocol.errors import overloaded, rate_limited, server_error
-from askmill.emulator.protocol.routing import RefusalError
+from askmill.emulator.protocol.routing import ApiError
 from askmill.emulator.simulation.scenario import SHARES, Http
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`refusal`: answered instead · `drop`: `before` or `after` carrying out · `slow_s`: the reply waits."""
+    """`refusal`: sent as the reply · `drop`: close `before` or `after` execution · `slow_s`: delay."""
 
-    refusal: RefusalError | None = None
+    refusal: ApiError | None = None
     drop: str = ""
     late_s: float = 0.0
     slow_s: float = 0.0
@@ -34,7 +34,7 @@ class Faults:
     def draw(self, method: str, path: str) -> Fault:
         """The fault of a request; `path` is without `/v1`."""
         http = self._http
-        if not self._any or not self._concerned(f"{method} {path}"):
+        if not self._any or not self._applies_to(f"{method} {path}"):
             return NONE
         at = self._random.random()
         for name, share in self._shares:
@@ -45,7 +45,7 @@ class Faults:
             return self._fault("drop_after")
         return Fault(slow_s=http.slow_s)
 
-    def _concerned(self, request: str) -> bool:
+    def _applies_to(self, request: str) -> bool:
         return not self._http.only or any(fnmatchcase(request, glob) for glob in self._http.only)
 
     def _fault(self, name: str) -> Fault:

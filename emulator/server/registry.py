@@ -1,4 +1,4 @@
-"""Everything an emulator holds, put together: the store, the engine and each resource with its routes."""
+"""All parts of one emulator: the store, the engine and each resource with its routes."""
 
 from pathlib import Path
 
@@ -10,29 +10,29 @@ from askmill.emulator.resources.containers import Containers
 from askmill.emulator.resources.conversations import Conversations
 from askmill.emulator.resources.files import Files
 from askmill.emulator.resources.responses import Responses
+from askmill.emulator.resources.run_output import RunWriter
 from askmill.emulator.resources.runs import Runs
 from askmill.emulator.resources.steps import Steps
 from askmill.emulator.resources.threads import Threads
 from askmill.emulator.resources.vector_stores import VectorStores
 from askmill.emulator.simulation.answer import Tutor
 from askmill.emulator.simulation.engine import Engine
-from askmill.emulator.simulation.file_library import Library
+from askmill.emulator.simulation.file_library import FileLibrary
 from askmill.emulator.simulation.journal import Store
-from askmill.emulator.simulation.run_output import Writer
 
 
-class World:
-    """Opened at once: StateError when the state folder cannot be used."""
+class Registry:
+    """Opens the store at once; StateError if the state folder cannot be used."""
 
     def __init__(self, folder: Path | None, seed: int, tutor: Tutor, clock: Clock) -> None:
         self.store = Store(folder)
-        self._library = Library(self.store)
+        self._library = FileLibrary(self.store)
         self.engine = Engine(self.store, self._library, tutor, seed)
         self.engine.clock = clock
         self._assistants = Assistants(self.store, self._library)
         self._threads = Threads(self.store, self._library)
         self._runs = Runs(
-            self.store, self.engine, self._assistants, Writer(self.store, self._threads, self._library)
+            self.store, self.engine, self._assistants, RunWriter(self.store, self._threads, self._library)
         )
         self._vector_stores = VectorStores(self.store, self._library)
         self._conversations = Conversations(self.store)
@@ -42,10 +42,10 @@ class World:
         )
         self.store.open()
 
-    def take_up(self, now: float) -> None:
-        """Go on with what was unfinished when the emulator last stopped."""
-        self._runs.take_up(now)
-        self._responses.take_up(now)
+    def resume_unfinished(self, now: float) -> None:
+        """Resume the runs and responses that had not ended when the emulator stopped."""
+        self._runs.resume_unfinished(now)
+        self._responses.resume_unfinished(now)
 
     def routes(self) -> list[Route]:
         parts = (
@@ -62,15 +62,15 @@ class World:
         return [*models.routes(), *(route for part in parts for route in part.routes())]
 
     def stats(self, now: float) -> Json:
-        """What tests ask about: requests by route, runs, tokens."""
-        self.engine.look_at_all(now)
+        """Return the body of GET /emulator/stats: requests by route, runs, tokens."""
+        self.engine.refresh_all(now)
         counters = self.store.counters
         return {
             "requests": self._counted("requests "),
             "runs_created": counters["runs_created"],
             "runs_by_job": self._counted("runs_by_job "),
             "runs_active": self.engine.activity.count(now),
-            "runs_active_max": self.engine.activity.most,
+            "runs_active_max": self.engine.activity.peak,
             "tokens": counters["tokens"],
         }
 

@@ -11,13 +11,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from askmill.emulator.server.app import App
 
 BACKLOG = 4096
-# Clients keep idle connections between polls; closing them first would look like a fault that nobody ordered.
+# Clients keep idle connections between polls; closing them would look like an injected fault.
 KEEP_ALIVE_S = 3600
 STOP_S = 1
 
 
 class PortTakenError(Exception):
-    """The address cannot be listened at; the message says why."""
+    """The address cannot be bound; the message says why."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -38,7 +38,7 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. PortTakenError when it cannot be had."""
+    """A listening socket; port 0 takes a free one. PortTakenError if it cannot be bound."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # asyncio sets TCP_NODELAY only where the protocol is named; without it every reply waits 40 ms.

@@ -1,20 +1,21 @@
-"""What a run says: the tutor's answer (or a file's passage), in the form its outcome and settings ask for.
+"""Compose the answer of a run, in the form that its outcome and settings ask for.
 
-The same for both APIs: an `Ask` goes in, an `Answer` comes out, `runs` and `responses` write it down in their
-own objects.
+The same for both APIs: a `Prompt` and the tutor's reply go in, an `Answer` comes out; `RunWriter` and
+`ItemWriter` turn it into the objects of their API.
 """
 
 import math
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
-from askmill.emulator.simulation.bm25 import Passage
 from askmill.emulator.simulation.directives import Outcome
-from askmill.emulator.simulation.samples import CHART_PNG, sample_object, spoiled_object
+from askmill.emulator.simulation.file_search import Passage
+from askmill.emulator.simulation.prompt import Prompt
+from askmill.emulator.simulation.samples import CHART_PNG, invalid_object, sample_object
 
 REFUSAL = "I'm sorry, but I can't help with that."
 LONG_SENTENCES = 300
@@ -22,8 +23,8 @@ SHORT_CHARS = 2000
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
-class Tutored(Protocol):
-    """What the tutor says: the text, and the code it ran with its log, when it computed."""
+class TutorReply(Protocol):
+    """The tutor's text; code and the log of the code where it computed something."""
 
     @property
     def text(self) -> str: ...
@@ -34,35 +35,15 @@ class Tutored(Protocol):
 
 
 class Tutor(Protocol):
-    """Who is asked; as `emulator.tutor`."""
+    """Answers questions; implemented by `emulator.tutor`."""
 
     async def start(self) -> None: ...
-    async def answer(self, question: str) -> Tutored: ...
+    async def answer(self, question: str) -> TutorReply: ...
     async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What one run was asked, fixed at creation.
-
-    `already` is what an earlier, cut answer to the same question has said; `outputs` what the functions it
-    called returned; `max_tokens` the completion limit; `prompt_tokens` what was read.
-    """
-
-    question: str
-    already: str = ""
-    tools: tuple[str, ...] = ()
-    vector_store_ids: tuple[str, ...] = ()
-    file_ids: tuple[str, ...] = ()
-    max_tokens: int | None = None
-    schema: dict[str, Any] | None = None
-    as_object: bool = False
-    outputs: tuple[str, ...] = ()
-    prompt_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MadeFile:
+class GeneratedFile:
     """A file that the run generated."""
 
     name: str
@@ -71,26 +52,26 @@ class MadeFile:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the run did and said: searches, code, then messages. `cut`: a limit ended it."""
+    """What the run produced: searches, code, then messages. `truncated`: a limit ended it."""
 
     messages: tuple[str, ...]
     code: str | None = None
     logs: str | None = None
     passages: tuple[Passage, ...] | None = None
-    searched_web: bool = False
-    reasoned: bool = False
-    cites_often: bool = False
-    made: MadeFile | None = None
-    left: MadeFile | None = None
-    """Left where the code ran, without a word about it."""
-    image: MadeFile | None = None
+    used_web_search: bool = False
+    used_reasoning: bool = False
+    dense_citations: bool = False
+    linked_file: GeneratedFile | None = None
+    unlinked_file: GeneratedFile | None = None
+    """A file that code wrote and that no message mentions."""
+    image: GeneratedFile | None = None
     refusal: str = ""
-    cut: bool = False
+    truncated: bool = False
     completion_tokens: int = field(default=0)
 
 
 def count_tokens(text: str) -> int:
-    """Words and marks, with a third on top: near what real tokenizers count, and always the same."""
+    """Estimate tokens as words and marks plus a third; deterministic and close to real tokenizers."""
     return _count_short(text) if len(text) <= SHORT_CHARS else _count(text)
 
 
@@ -102,45 +83,49 @@ def _count(text: str) -> int:
 _count_short = lru_cache(maxsize=1024)(_count)
 
 
-def cut_to(text: str, tokens: int) -> str:
-    """The longest beginning of at most so many tokens, ending behind a word."""
+def truncate_text(text: str, tokens: int) -> str:
+    """Return the longest beginning of at most `tokens` tokens that ends behind a word."""
     words = list(_TOKEN.finditer(text))
     keep = min(len(words), tokens * 3 // 4)
     return text[: words[keep - 1].end()] if keep else ""
 
 
-def shape_answer(ask: Ask, outcome: Outcome, said: Tutored, passages: tuple[Passage, ...] | None) -> Answer:
+def compose_answer(
+    prompt: Prompt, outcome: Outcome, reply: TutorReply, passages: tuple[Passage, ...] | None
+) -> Answer:
     """The answer of a run that reached its end with this outcome."""
-    full = _full_text(ask, outcome, said, passages)
-    text = full.removeprefix(ask.already)
+    full = _full_text(prompt, outcome, reply, passages)
+    text = full.removeprefix(prompt.answer_so_far)
     answer = Answer(messages=(text,), passages=passages)
-    if said.code is not None and "code_interpreter" in ask.tools:
-        answer = replace(answer, code=said.code, logs=said.logs or "")
-    answer = _limited(_varied(answer, outcome), ask, outcome)
+    if reply.code is not None and "code_interpreter" in prompt.tools:
+        answer = replace(answer, code=reply.code, logs=reply.logs or "")
+    answer = _apply_limits(_apply_variant(answer, outcome), prompt, outcome)
     tokens = sum(map(count_tokens, (*answer.messages, answer.code or "", answer.refusal)))
-    if answer.cut and ask.max_tokens is not None:
-        tokens = ask.max_tokens
+    if answer.truncated and prompt.max_tokens is not None:
+        tokens = prompt.max_tokens
     return replace(answer, completion_tokens=tokens)
 
 
-def _full_text(ask: Ask, outcome: Outcome, said: Tutored, passages: tuple[Passage, ...] | None) -> str:
-    text = said.text
+def _full_text(
+    prompt: Prompt, outcome: Outcome, reply: TutorReply, passages: tuple[Passage, ...] | None
+) -> str:
+    text = reply.text
     if passages:
         text = f"From {passages[0].filename}: {passages[0].text.strip()}"
-    if ask.outputs:
-        text = "\n".join(("The functions returned:", *ask.outputs))
+    if prompt.outputs:
+        text = "\n".join(("The functions returned:", *prompt.outputs))
     if outcome.arg == "long":
         text += "".join(f" This is sentence {i} of a long answer." for i in range(1, LONG_SENTENCES + 1))
     if outcome.arg == "bad_json":
-        return spoiled_object(ask.schema)
-    if ask.schema is not None:
-        return orjson.dumps(sample_object(ask.schema, text)).decode()
-    if ask.as_object or outcome.arg == "json":
+        return invalid_object(prompt.schema)
+    if prompt.schema is not None:
+        return orjson.dumps(sample_object(prompt.schema, text)).decode()
+    if prompt.json_object or outcome.arg == "json":
         return orjson.dumps({"answer": text}).decode()
     return text
 
 
-def _varied(answer: Answer, outcome: Outcome) -> Answer:
+def _apply_variant(answer: Answer, outcome: Outcome) -> Answer:
     """The answer under a variant of `completed`."""
     (text,) = answer.messages
     match outcome.arg:
@@ -151,42 +136,42 @@ def _varied(answer: Answer, outcome: Outcome) -> Answer:
         case "refusal":
             return replace(answer, messages=(), refusal=REFUSAL, code=None, logs=None)
         case "file":
-            return replace(answer, made=_table(text))
+            return replace(answer, linked_file=_table(text))
         case "left_file":
             code = f'{answer.code or ""}\nopen("/mnt/data/answer.csv", "w").write(table)\n'.lstrip()
-            return replace(answer, left=_table(text), code=code, logs=answer.logs or "")
+            return replace(answer, unlinked_file=_table(text), code=code, logs=answer.logs or "")
         case "citations":
-            return replace(answer, cites_often=True)
+            return replace(answer, dense_citations=True)
         case "image":
-            return replace(answer, image=MadeFile("chart.png", CHART_PNG))
+            return replace(answer, image=GeneratedFile("chart.png", CHART_PNG))
         case "reasoning":
-            return replace(answer, reasoned=True)
+            return replace(answer, used_reasoning=True)
         case "web_search":
-            return replace(answer, searched_web=True)
+            return replace(answer, used_web_search=True)
         case _:
             return answer
 
 
-def _limited(answer: Answer, ask: Ask, outcome: Outcome) -> Answer:
-    """The answer cut where its token limit, or its direction, ends it."""
+def _apply_limits(answer: Answer, prompt: Prompt, outcome: Outcome) -> Answer:
+    """Truncate the answer at its token limit or where its directive says."""
     if outcome.name == "incomplete" and outcome.arg == "max_prompt_tokens":
         return replace(answer, messages=(), code=None, logs=None)
     total = sum(map(count_tokens, answer.messages))
-    limit = ask.max_tokens if ask.max_tokens is not None else total
+    limit = prompt.max_tokens if prompt.max_tokens is not None else total
     if outcome.name == "incomplete" or outcome.partial:
         limit = min(limit, max(2, total // 2))
     elif total <= limit:
         return answer
     kept = []
     for text in answer.messages:
-        piece = cut_to(text, limit)
+        piece = truncate_text(text, limit)
         limit -= count_tokens(piece)
         kept.append(piece)
-    return replace(answer, messages=tuple(piece for piece in kept if piece), cut=True)
+    return replace(answer, messages=tuple(piece for piece in kept if piece), truncated=True)
 
 
-def _table(text: str) -> MadeFile:
-    return MadeFile("answer.csv", f"answer\r\n{_quoted(text)}\r\n".encode())
+def _table(text: str) -> GeneratedFile:
+    return GeneratedFile("answer.csv", f"answer\r\n{_quoted(text)}\r\n".encode())
 
 
 def _quoted(text: str) -> str:

@@ -1,7 +1,9 @@
-"""What a question directs its own run to do: `[emulate: expired, failed(server_error), completed after=2]`.
+"""Directives in a question, which set the outcomes of its runs.
 
-One outcome an attempt, the last one repeating. `after=SECONDS` behind an outcome is the time that run takes;
-as an item of its own it holds for all outcomes without one. Pure.
+    [emulate: expired, failed(server_error), completed after=2]
+
+One outcome per attempt; the last one repeats. `after=SECONDS` behind an outcome is the duration of that run;
+as an item of its own it applies to all outcomes without one. Pure.
 
     item    = NAME [ "(" arguments ")" ] [ "rounds=" NUMBER ] [ "after=" SECONDS ]  |  "after=" SECONDS
     arguments of requires_action = FUNCTION "," JSON { "," FUNCTION "," JSON }
@@ -22,7 +24,7 @@ VARIANTS: dict[str, tuple[str, ...] | None] = {
         "two_messages",
         "long",
         "file",
-        "left_file",  # made, and not said
+        "left_file",  # written by code, not mentioned in the message
         "image",
         "citations",  # in every awkward place
         "refusal",
@@ -49,8 +51,8 @@ _CLOSED = re.compile(r"\s*(?:,\s*(partial)\s*)?\)")
 _DECODER = json.JSONDecoder()
 
 
-class DirectionError(ValueError):
-    """A direction that cannot be played; the message says which word is at fault and what is known."""
+class DirectiveError(ValueError):
+    """A misspelt directive; the message names the word and the valid ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Outcome:
     after_s: float | None = None
     rounds: int = 1
     message: str = ""
-    """The error's words, where the direction gives them."""
+    """The error message, where the directive has one."""
 
     @property
     def partial(self) -> bool:
@@ -75,8 +77,8 @@ class Outcome:
 
 
 @lru_cache(maxsize=4096)
-def read_directions(text: str) -> tuple[tuple[Outcome, ...], str]:
-    """The outcomes directed in a question and the question without them; DirectionError when misspelt."""
+def parse_directives(text: str) -> tuple[tuple[Outcome, ...], str]:
+    """Return the directed outcomes and the question without the directive; DirectiveError if misspelt."""
     start = text.find(OPENING)
     if start < 0:
         return (), text
@@ -84,11 +86,11 @@ def read_directions(text: str) -> tuple[tuple[Outcome, ...], str]:
     return outcomes, (text[:start] + text[end:]).strip()
 
 
-def read_outcome(text: str) -> Outcome:
+def parse_outcome(text: str) -> Outcome:
     """One outcome by itself, as the keys of a scenario's `[outcomes]` are written."""
     outcomes, end = _items(text + "]", 0)
     if len(outcomes) != 1 or end != len(text) + 1:
-        raise DirectionError(f"`{text}` is not one outcome")
+        raise DirectiveError(f"`{text}` is not one outcome")
     return outcomes[0]
 
 
@@ -106,7 +108,7 @@ def _items(text: str, at: int) -> tuple[tuple[Outcome, ...], int]:
         if mark == "]":
             break
         if mark != ",":
-            raise DirectionError(f"`{OPENING}` expects `,` or `]` before `{text[at : at + 20]}`")
+            raise DirectiveError(f"`{OPENING}` expects `,` or `]` before `{text[at : at + 20]}`")
         at += 1
     timed = (replace(o, after_s=common_s) if o.after_s is None else o for o in outcomes or [Outcome()])
     return tuple(timed), at + 1
@@ -116,13 +118,13 @@ def _outcome(text: str, at: int) -> tuple[Outcome, int]:
     named = _NAME.match(text, at)
     name = named[1] if named else text[at : at + 20].strip()
     if named is None or name not in VARIANTS:
-        raise DirectionError(f"`{name}` is no outcome; known: {', '.join(VARIANTS)}")
+        raise DirectiveError(f"`{name}` is no outcome; known: {', '.join(VARIANTS)}")
     at = named.end()
     outcome = Outcome(name)
     if text[at : at + 1] == "(":
         outcome, at = _arguments(name, text, at + 1)
     elif name in _NEEDS_ARGUMENT:
-        raise DirectionError(f"`{name}` needs an argument in brackets")
+        raise DirectiveError(f"`{name}` needs an argument in brackets")
     if outcome.calls and (rounds := _ROUNDS.match(text, at)):
         outcome, at = replace(outcome, rounds=int(rounds[1])), rounds.end()
     if after := _AFTER.match(text, at):
@@ -139,7 +141,7 @@ def _arguments(name: str, text: str, at: int) -> tuple[Outcome, int]:
     arg = text[at:end].strip()
     known = VARIANTS[name]
     if end < 0 or not arg or (known is not None and arg not in known):
-        raise DirectionError(
+        raise DirectiveError(
             f"`{name}({arg})` is not known; `{name}` takes {', '.join(known or ('a word',))}"
         )
     return Outcome(name, arg), end + 1
@@ -150,10 +152,10 @@ def _failure(code: str, text: str, at: int) -> tuple[Outcome, int]:
     try:
         message, at = _DECODER.raw_decode(text, at)
     except json.JSONDecodeError as error:
-        raise DirectionError(f"the message of `failed({code}, ...` is no JSON string: {error}") from None
+        raise DirectiveError(f"the message of `failed({code}, ...` is no JSON string: {error}") from None
     closed = _CLOSED.match(text, at)
     if closed is None:
-        raise DirectionError(f"`failed({code}, ...` is not closed behind its message")
+        raise DirectiveError(f"`failed({code}, ...` is not closed behind its message")
     arg = f"{code}, partial" if closed[1] else code
     return Outcome("failed", arg, message=message), closed.end()
 
@@ -163,17 +165,17 @@ def _calls(text: str, at: int) -> tuple[Outcome, int]:
     while True:
         named = re.compile(r"\s*([A-Za-z0-9_-]+)\s*,\s*").match(text, at)
         if named is None:
-            raise DirectionError("`requires_action` is written requires_action(FUNCTION, JSON)")
+            raise DirectiveError("`requires_action` is written requires_action(FUNCTION, JSON)")
         try:
             _, end = _DECODER.raw_decode(text, named.end())
         except json.JSONDecodeError as error:
-            raise DirectionError(f"the arguments of `{named[1]}` are not JSON: {error}") from None
+            raise DirectiveError(f"the arguments of `{named[1]}` are not JSON: {error}") from None
         calls.append((named[1], text[named.end() : end]))
         at = _skip_space(text, end)
         if text[at : at + 1] == ")":
             return Outcome("requires_action", calls=tuple(calls)), at + 1
         if text[at : at + 1] != ",":
-            raise DirectionError("`requires_action(` is not closed")
+            raise DirectiveError("`requires_action(` is not closed")
         at += 1
 
 

@@ -1,14 +1,14 @@
-"""Files and the vector stores that make them searchable: what the handlers and the engine both need."""
+"""Files and the vector stores that make them searchable; used by handlers and engine."""
 
 from askmill.emulator.protocol.errors import no_file, no_store, not_found
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.routing import Json
-from askmill.emulator.simulation.answer import Ask
-from askmill.emulator.simulation.bm25 import Passage, find_passages, split_passages, unreadable
+from askmill.emulator.simulation.file_search import Passage, find_passages, split_passages, unreadable
 from askmill.emulator.simulation.journal import Store
+from askmill.emulator.simulation.prompt import Prompt
 
 
-class Library:
+class FileLibrary:
     """Uploaded and generated files with their contents."""
 
     def __init__(self, store: Store) -> None:
@@ -47,11 +47,11 @@ class Library:
         self.get(file_id)
         self.files.drop(file_id)
         self._passages.pop(file_id, None)
-        self._store.drop_content(file_id)
+        self._store.delete_content(file_id)
 
-    def search(self, ask: Ask) -> tuple[Passage, ...]:
+    def search(self, prompt: Prompt) -> tuple[Passage, ...]:
         """The passages that fit the question, from the files of its vector stores and its own."""
-        return self.search_files(ask.question, self.file_ids(ask.vector_store_ids, ask.file_ids))
+        return self.search_files(prompt.question, self.file_ids(prompt.vector_store_ids, prompt.file_ids))
 
     def search_files(self, question: str, file_ids: list[str], most: int = 20) -> tuple[Passage, ...]:
         passages = [passage for file_id in file_ids for passage in self.passages(file_id)]
@@ -78,13 +78,13 @@ class Library:
             raise not_found("vector store", store_id)
         return row
 
-    def need_stores(self, tools: list[Json]) -> None:
+    def check_stores_exist(self, tools: list[Json]) -> None:
         """Refuses a response's tools that name a vector store which is not there."""
         for store_id in (named for tool in tools for named in tool.get("vector_store_ids") or []):
             if store_id not in self.stores.rows:
                 raise no_store(store_id)
 
-    def make_store(self, body: Json, now: float) -> Json:
+    def create_store(self, body: Json, now: float) -> Json:
         """A vector store holding the files named in the body; 404 for a file that is not there."""
         for file_id in body.get("file_ids") or []:
             self.get(file_id)
@@ -127,14 +127,14 @@ class Library:
             "attributes": body.get("attributes") or {},
         }
         self.store_files.put(f"{store_id}/{file['id']}", row | {"file_id": file["id"]})
-        self.recount(store_id)
+        self.update_counts(store_id)
         return row
 
     def detach(self, store_id: str, file_id: str) -> None:
         self.store_files.drop(f"{store_id}/{file_id}")
-        self.recount(store_id)
+        self.update_counts(store_id)
 
-    def recount(self, store_id: str) -> None:
+    def update_counts(self, store_id: str) -> None:
         """A store's counts from its files."""
         files = self.store_files.children(store_id)
         done = sum(1 for row in files if row["status"] == "completed")
@@ -145,16 +145,16 @@ class Library:
         }
         self.stores.put(store_id, self.store(store_id) | usage)
 
-    def drop_store(self, store_id: str) -> None:
+    def delete_store(self, store_id: str) -> None:
         for row in self.store_files.children(store_id):
             self.store_files.drop(f"{store_id}/{row['id']}")
         self.stores.drop(store_id)
 
-    def stored_resources(self, resources: Json | None, now: float) -> Json | None:
-        """`tool_resources` as they are kept: stores that were described are made, those named must exist."""
+    def resolve_tool_resources(self, resources: Json | None, now: float) -> Json | None:
+        """Resolve `tool_resources` for storage: create the described stores; the named ones must exist."""
         search = (resources or {}).get("file_search")
         if not resources or not search:
             return resources
-        made = [self.make_store(described, now)["id"] for described in search.get("vector_stores") or []]
+        made = [self.create_store(described, now)["id"] for described in search.get("vector_stores") or []]
         named = [self.store(store_id)["id"] for store_id in search.get("vector_store_ids") or []]
         return resources | {"file_search": {"vector_store_ids": named + made}}

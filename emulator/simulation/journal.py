@@ -1,4 +1,4 @@
-"""What the emulator knows: tables in memory and, with a folder, an append-only journal beside them.
+"""The emulator's state: tables in memory and, with a folder, an append-only journal beside them.
 
     DIR/journal      one JSON line a change: [table, id, row] · [table, id] deleted · ["+", counter, n]
     DIR/files/ID     contents of files
@@ -49,7 +49,7 @@ class Table(Generic[Row]):
         self._store.note([self._name, row_id, row])
 
     def drop(self, row_id: str) -> None:
-        self.displace(row_id)
+        self.remove(row_id)
         self._store.note([self._name, row_id])
 
     def children(self, parent: str) -> list[Row]:
@@ -61,7 +61,7 @@ class Table(Generic[Row]):
             self._children.setdefault(self._parent_of(row), []).append(row_id)
         self.rows[row_id] = row
 
-    def displace(self, row_id: str) -> None:
+    def remove(self, row_id: str) -> None:
         row = self.rows.pop(row_id, None)
         if row is None or self._parent_of is None:
             return
@@ -103,9 +103,13 @@ class Store:
             self._compact(self._folder / "journal")
         except OSError as error:
             raise StateError(f"the state folder {self._folder} cannot be used: {error.strerror}") from None
+        except (TypeError, KeyError, ValueError):
+            raise StateError(
+                f"the state folder {self._folder} was written by another version; name an empty folder"
+            ) from None
 
     def close(self) -> None:
-        """Let go of the folder; what was not committed is lost, as at a kill."""
+        """Release the folder; changes that are not committed are lost, as at a kill."""
         for fd in (self._journal_fd, self._lock_fd):
             if fd >= 0:
                 os.close(fd)
@@ -115,7 +119,7 @@ class Store:
         if self._journal_fd >= 0:
             self._pending.append(orjson.dumps(change))
 
-    def incr_counters(self, name: str, n: int = 1) -> None:
+    def add_to_counter(self, name: str, n: int = 1) -> None:
         """Add to a counter that survives with the state."""
         self.counters[name] += n
         self.note(["+", name, n])
@@ -140,7 +144,7 @@ class Store:
             else (self._folder / "files" / file_id).read_bytes()
         )
 
-    def drop_content(self, file_id: str) -> None:
+    def delete_content(self, file_id: str) -> None:
         if self._folder is None:
             self._contents.pop(file_id, None)
         else:
@@ -171,7 +175,7 @@ class Store:
             if len(change) == 3:
                 table.place(change[1], table.load(change[2]))
             else:
-                table.displace(change[1])
+                table.remove(change[1])
 
     def _compact(self, path: Path) -> None:
         fresh = path.with_suffix(".new")

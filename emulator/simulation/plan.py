@@ -7,7 +7,7 @@
     any active status ─(expires_at)─▶ expired
 
 A plan is a list of marks `(time, status)`; the status at a moment is that of the last mark passed. So a run
-needs no timer, costs nothing while nobody looks, and goes on by itself over a restart of the emulator.
+needs no timer, costs nothing until it is read, and survives a restart of the emulator.
 Times are Unix seconds.
 """
 
@@ -43,16 +43,16 @@ class Plan:
         """When the status began, if it has."""
         return next((at for at, name in self.marks if name == status and at <= now), None)
 
-    def ended_at(self) -> float | None:
-        """When the run ends if nobody interferes; None: never."""
+    def ends_at(self) -> float | None:
+        """When the run ends if it is not cancelled; None: never."""
         at, status = self.marks[-1]
         return at if status in TERMINAL else None
 
-    def last_work(self) -> tuple[float, float]:
-        """From when to when it works last: to its end or its functions; `expires_at` where it never ends."""
+    def last_work_span(self) -> tuple[float, float]:
+        """Return its last working span: to its end or function calls, else to `expires_at`."""
         begin = next(at for at, status in reversed(self.marks) if status == "queued")
         waits = next((at for at, status in self.marks if at >= begin and status == "requires_action"), None)
-        return begin, waits or self.ended_at() or self.expires_at
+        return begin, waits or self.ends_at() or self.expires_at
 
     def over(self, now: float) -> bool:
         at, status = self.marks[-1]
@@ -75,7 +75,7 @@ class Plan:
         return tuple(mark for mark in self.marks if mark[0] <= now) or self.marks[:1]
 
 
-def make_plan(outcome: Outcome, created: float, run_s: float, expires_s: float) -> Plan:
+def build_plan(outcome: Outcome, created: float, run_s: float, expires_s: float) -> Plan:
     """The plan of a new run that reaches its outcome after `run_s`.
 
     A run directed to expire has its `expires_at` there; an unknown status is shown for ever.

@@ -1,4 +1,4 @@
-"""Made-up data: objects that satisfy (or miss) a JSON schema, and a picture."""
+"""Sample data: values that satisfy or violate a JSON schema, and a picture."""
 
 import base64
 from typing import Any
@@ -19,7 +19,7 @@ def sample_object(schema: Schema, text: str) -> Any:
     return _Sampler(schema, text).value(schema)
 
 
-def spoiled_object(schema: Schema | None) -> str:
+def invalid_object(schema: Schema | None) -> str:
     """JSON text that misses the schema: a required property is not there."""
     required = (schema or {}).get("required") or []
     return '{"unexpected": true}' if required else '["unexpected"]'

@@ -3,7 +3,7 @@
 [latency]  median_s, sigma                 how long runs take (lognormal; sigma 0: always the median)
 [outcomes] "failed(server_error)" = 0.1    shares of undirected runs; the rest complete
 [http]     shares of requests that go wrong on the wire, and how (see `Http`)
-[run]      expires_s                       a run's life (default 600, as the API's)
+[run]      expires_s                       a run's state (default 600, as the API's)
 [clock]    offset_s                        how far the server's clock is ahead, or (negative) behind
 [account]  error = "insufficient_quota"    what is refused to the whole account (see errors.ACCOUNT)
 """
@@ -14,11 +14,11 @@ from math import isfinite
 from typing import Any
 
 from askmill.emulator.protocol.errors import ACCOUNT
-from askmill.emulator.simulation.directives import DirectionError, Outcome, read_outcome
+from askmill.emulator.simulation.directives import DirectiveError, Outcome, parse_outcome
 
 
 class ScenarioError(ValueError):
-    """A scenario that cannot be played; the message names the key."""
+    """An invalid scenario; the message names the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ SHARES = ("rate_429", "rate_500", "rate_503", "drop_before", "drop_after")
 
 @dataclass(frozen=True, slots=True)
 class RunRules:
-    """What holds for every run."""
+    """Settings of every run."""
 
     expires_s: float = 600.0
 
@@ -135,8 +135,8 @@ def _globs(table: dict[str, Any]) -> tuple[str, ...]:
 def _outcomes(table: dict[str, Any]) -> tuple[tuple[float, Outcome], ...]:
     _check_shares("outcomes", list(table.items()))
     try:
-        return tuple((float(share), read_outcome(text)) for text, share in table.items())
-    except DirectionError as error:
+        return tuple((float(share), parse_outcome(text)) for text, share in table.items())
+    except DirectiveError as error:
         raise ScenarioError(f"outcomes: {error}") from None
 
 

@@ -1,9 +1,9 @@
-"""The offline mathematics tutor: a question in, a computed answer out, or a word on what it can compute.
+"""The offline mathematics tutor: computes the answer to a question, or says what it can compute.
 
     answer("Solve 3x + 11 = 14")
-      reading/    text -> Problem, a tree; or no mathematics, which is answered here, at once
-      process.py  Problem -> helper process (helper.py) -> a forked child under limits
-      working/    SymPy computes; text, code and logs come back
+      parse/             text -> Problem, a syntax tree; anything else is answered here at once
+      helper_process.py  Problem -> helper process (sympy_helper.py) -> a forked child under limits
+      solve/             SymPy computes; text, code and logs come back
 
 Text never reaches eval, nor SymPy's own parsers, which are built on it. SymPy is imported by the helper
 process only: importing this package is cheap.
@@ -43,7 +43,7 @@ class Tutor:
         self._helper = HelperProcess()
 
     async def start(self) -> None:
-        """Begin to start the helper process and return at once; questions wait for it."""
+        """Start the helper process in the background; questions wait for it."""
         self._helper.begin()
 
     async def answer(self, question: str) -> TutorAnswer:
@@ -60,5 +60,5 @@ class Tutor:
         return TutorAnswer(reply["text"], reply["code"], reply["logs"])
 
     async def close(self) -> None:
-        """End the helper process; questions still open are answered with a sentence that says so."""
+        """Stop the helper process; pending questions get a sentence that says so."""
         await self._helper.close()

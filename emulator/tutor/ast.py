@@ -63,7 +63,7 @@ def to_json(node: Node) -> Json:
 
 
 def from_json(data: Json) -> Node:
-    """What `to_json` made, a tree again."""
+    """Read the output of `to_json` back into a tree."""
     kind, text, args = data
     if not (isinstance(kind, str) and isinstance(text, str) and isinstance(args, list)):
         raise TypeError(f"not a tree: {data!r}")
@@ -78,24 +78,26 @@ def format_tree(node: Node) -> str:
         case "call":
             return f"{node.text}({', '.join(format_tree(arg) for arg in node.args)})"
         case "neg":
-            return "-" + _held(node.args[0], SIGN_POWER)
+            return "-" + _parenthesized(node.args[0], SIGN_POWER)
         case "!":
-            return _held(node.args[0], FACTORIAL_POWER + 1) + "!"
+            return _parenthesized(node.args[0], FACTORIAL_POWER + 1) + "!"
         case "^":
             # The exponent may carry a sign without brackets: 2^-3.
-            return f"{_held(node.args[0], POWER_POWER + 1)}^{_held(node.args[1], SIGN_POWER)}"
+            return (
+                f"{_parenthesized(node.args[0], POWER_POWER + 1)}^{_parenthesized(node.args[1], SIGN_POWER)}"
+            )
         case _:
             return _format_infix(node)
 
 
 def _format_infix(node: Node) -> str:
     power = PRINT_POWER[node.kind]
-    left, right = _held(node.args[0], power), _held(node.args[1], power + 1)
+    left, right = _parenthesized(node.args[0], power), _parenthesized(node.args[1], power + 1)
     if node.kind == "*" and node.args[0].kind == "number" and right[0].isalpha():
         return left + right
     return f"{left}{node.kind}{right}" if power == PRODUCT_POWER else f"{left} {node.kind} {right}"
 
 
-def _held(node: Node, power: int) -> str:
+def _parenthesized(node: Node, power: int) -> str:
     text = format_tree(node)
     return text if PRINT_POWER.get(node.kind, ATOM_POWER) >= power else f"({text})"

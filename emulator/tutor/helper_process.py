@@ -1,8 +1,8 @@
-"""The helper process seen from the emulator: started once, asked by JSON lines, started again when it dies.
+"""Client of the helper process: starts it, sends problems as JSON lines, restarts it when it dies.
 
     absent -- begin() --> starting -- "ready" --> answering -- end of its stdout --> absent
 
-`helper.py` is the other end and describes the lines.
+`sympy_helper.py` is the other end and specifies the lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_LINE_BYTES = 1 << 20
 
 _COMMAND = (sys.executable, "-P", "-m", "askmill.emulator.tutor.sympy_helper")
 NO_HELPER = "The offline tutor's helper process is not running, so this was not computed."
-_DIED: dict[str, str] = {"error": NO_HELPER}
+_NO_REPLY: dict[str, str] = {"error": NO_HELPER}
 
 
 class HelperProcess:
@@ -48,16 +48,16 @@ class HelperProcess:
     async def ask(self, problem: dict[str, Any]) -> dict[str, str]:
         """The helper's reply: `text`, `code` and `logs`, or `error`. Never raises.
 
-        A question whose helper died under it is asked once more, of a new one.
+        If the helper dies meanwhile, the problem is sent once more, to a new helper.
         """
         async with self._slots:
             reply = await self._ask_once(problem)
-            return await self._ask_once(problem) if reply is _DIED else reply
+            return await self._ask_once(problem) if reply is _NO_REPLY else reply
 
     async def _ask_once(self, problem: dict[str, Any]) -> dict[str, str]:
         self.begin()
         if self._starting is None:
-            return _DIED
+            return _NO_REPLY
         starting = self._starting
         # wait(), unlike await, neither cancels the start for others nor passes on that `close` cancelled it.
         await asyncio.wait([starting])
@@ -65,7 +65,7 @@ class HelperProcess:
         if process is None or process.stdin is None:
             if self._starting is starting:
                 self._starting = None
-            return _DIED
+            return _NO_REPLY
         question_id = next(self._ids)
         future: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
         self._open[question_id] = future
@@ -76,12 +76,12 @@ class HelperProcess:
                 return await future
         except TimeoutError:
             _kill(process)
-            return _DIED
+            return _NO_REPLY
         finally:
             del self._open[question_id]
 
     async def _start(self) -> asyncio.subprocess.Process | None:
-        """A helper that has said it is ready, or None."""
+        """Start a helper and wait until it is ready; None if it fails."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *_COMMAND,
@@ -111,7 +111,7 @@ class HelperProcess:
         self._starting = None
         for future in self._open.values():
             if not future.done():
-                future.set_result(_DIED)
+                future.set_result(_NO_REPLY)
 
     async def close(self) -> None:
         self._is_closed = True

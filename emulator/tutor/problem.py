@@ -1,4 +1,4 @@
-"""What a question asks to have computed: the only thing the helper process is ever told."""
+"""The computation that a question asks for (sent to the helper process as JSON), and its solution."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Problem:
     bounds: tuple[Node, ...] = ()
     order: int = 1  # of a derivative
     side: str = "+-"  # a limit from the right is "+", from the left "-"
-    places: int = 0  # decimal places asked for, 0 for none in particular
+    places: int = 0  # requested decimal places; 0: not specified
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -57,3 +57,12 @@ class Problem:
             side=data["side"],
             places=data["places"],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The answer's text, the Python that computes it, and exactly what that Python prints."""
+
+    text: str
+    code: str
+    logs: str

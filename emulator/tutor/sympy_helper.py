@@ -24,8 +24,8 @@ from typing import Any
 
 from askmill.emulator.tutor.parse.question import read_question
 from askmill.emulator.tutor.problem import Problem
-from askmill.emulator.tutor.solve.dispatch import work
-from askmill.emulator.tutor.solve.inline import is_cheap
+from askmill.emulator.tutor.solve.dispatch import solve
+from askmill.emulator.tutor.solve.inline import runs_inline
 from askmill.emulator.tutor.solve.to_sympy import UnansweredError
 
 # The processor's time is what a computation costs; the wall's also counts waiting on a busy machine.
@@ -35,7 +35,7 @@ MEMORY_LIMIT_BYTES = 1 << 30
 # Enough for SymPy's own late imports; nothing is ever written (RLIMIT_FSIZE is 0).
 OPEN_FILES_LIMIT = 32
 MAX_REPLY_BYTES = 200_000
-TOO_MUCH = "This takes more time or memory than the offline tutor gives to one question."
+LIMIT_MESSAGE = "This takes more time or memory than the offline tutor gives to one question."
 
 _WARM_UP = (
     "Solve 2x^2 - 3x - 7 = 0",
@@ -62,9 +62,9 @@ def main() -> None:
 
 @cache
 def _warm_up() -> None:
-    """Fill SymPy's caches and late imports once, for all children; mere arithmetic needs none."""
+    """Fill SymPy's caches and late imports once for all children; arithmetic needs none."""
     for question in _WARM_UP:
-        work(read_question(question))
+        solve(read_question(question))
     # Frozen objects are not touched by the children's collector, so their pages stay shared.
     gc.collect()
     gc.freeze()
@@ -84,17 +84,17 @@ class _Helper:
         while True:
             for key, _ in self._selector.select():
                 if key.fd != 0:
-                    self._hear_child(key.fd)
-                elif not self._hear_caller():
+                    self._read_child(key.fd)
+                elif not self._read_requests():
                     self._end_children()
                     return
 
-    def _hear_caller(self) -> bool:
+    def _read_requests(self) -> bool:
         data = os.read(0, 1 << 16)
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
             question = json.loads(line)
-            if is_cheap(Problem.from_json(question["problem"])):
+            if runs_inline(Problem.from_json(question["problem"])):
                 _send({"id": question["id"], **_reply_to(question)})
             else:
                 self._fork_child(question)
@@ -105,12 +105,12 @@ class _Helper:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _be_child(question, writing)
+            _run_child(question, writing)
         os.close(writing)
         self._children[reading] = (question["id"], pid, bytearray())
         self._selector.register(reading, selectors.EVENT_READ)
 
-    def _hear_child(self, pipe: int) -> None:
+    def _read_child(self, pipe: int) -> None:
         question_id, pid, reply = self._children[pipe]
         data = os.read(pipe, 1 << 16)
         reply += data
@@ -122,7 +122,7 @@ class _Helper:
         os.waitpid(pid, 0)
         # A child stopped by a limit has written nothing, or half a line.
         whole = reply.endswith(b"\n") and len(reply) <= MAX_REPLY_BYTES
-        _send({"id": question_id, **(json.loads(reply) if whole else {"error": TOO_MUCH})})
+        _send({"id": question_id, **(json.loads(reply) if whole else {"error": LIMIT_MESSAGE})})
 
     def _end_children(self) -> None:
         for _, pid, _ in self._children.values():
@@ -136,7 +136,7 @@ def _send(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _be_child(question: dict[str, Any], pipe: int) -> None:
+def _run_child(question: dict[str, Any], pipe: int) -> None:
     """Answer one question and end, whatever happens: a forked child must never return into the loop."""
     try:
         _limit_this_process()
@@ -148,7 +148,7 @@ def _be_child(question: dict[str, Any], pipe: int) -> None:
 
 
 def _limit_this_process() -> None:
-    # A collection would copy every page it looks at, to free what ends in a moment anyway.
+    # A collection would copy every page it touches, and the process ends soon anyway.
     gc.disable()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, WALL_LIMIT_S)
@@ -169,11 +169,11 @@ def _limit_this_process() -> None:
 
 def _reply_to(question: dict[str, Any]) -> dict[str, Any]:
     try:
-        return asdict(work(Problem.from_json(question["problem"])))
+        return asdict(solve(Problem.from_json(question["problem"])))
     except UnansweredError as unanswered:
         return {"error": str(unanswered)}
     except (MemoryError, RecursionError):
-        return {"error": TOO_MUCH}
+        return {"error": LIMIT_MESSAGE}
     except Exception as failure:  # noqa: BLE001 (SymPy raises nearly anything; the person gets a sentence)
         return {"error": f"SymPy could not do this one ({type(failure).__name__})."}
 

@@ -36,7 +36,7 @@ class Emulator:
         with urllib.request.urlopen(f"{self.url.removesuffix('/v1')}/emulator/stats") as reply:
             return dict(json.load(reply))
 
-    def play(self, toml: str) -> None:
+    def set_scenario(self, toml: str) -> None:
         """Change the scenario."""
         url = f"{self.url.removesuffix('/v1')}/emulator/scenario"
         urllib.request.urlopen(urllib.request.Request(url, data=toml.encode(), method="PUT")).close()
@@ -52,7 +52,7 @@ def command(*options: str) -> list[str]:
 
 
 @contextmanager
-def running(*options: str, scenario: str = "", folder: Path | None = None) -> Iterator[Emulator]:
+def run_emulator(*options: str, scenario: str = "", folder: Path | None = None) -> Iterator[Emulator]:
     """An emulator started with these options, and a scenario written into `folder`."""
     if scenario:
         assert folder is not None
@@ -100,7 +100,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def asking(
+async def open_client(
     url: str, recorder: Recorder | None = None, timeout_s: float = 10
 ) -> AsyncIterator[AsyncOpenAI]:
     """A client of the SDK that never retries."""
@@ -112,45 +112,45 @@ async def asking(
         yield client
 
 
-async def assistant_of(client: AsyncOpenAI, **fields: Any) -> Assistant:
+async def create_assistant(client: AsyncOpenAI, **fields: Any) -> Assistant:
     return await client.beta.assistants.create(**({"model": "gpt-5", "instructions": "Answer."} | fields))
 
 
 async def run_to_end(client: AsyncOpenAI, thread_id: str, run_id: str) -> Run:
-    """Look at the run until it has ended or waits for outputs."""
+    """Poll the run until it has ended or waits for outputs."""
 
-    async def look() -> Run | None:
+    async def finished() -> Run | None:
         run = await client.beta.threads.runs.retrieve(run_id, thread_id=thread_id)
         return run if run.status in OVER else None
 
-    run = await wait_until_async(look, f"run {run_id} is over")
+    run = await wait_until_async(finished, f"run {run_id} is over")
     assert run is not None
     return run
 
 
-async def asked(client: AsyncOpenAI, question: str, **fields: Any) -> Run:
-    """A run on a thread of its own, at its end."""
+async def run_question(client: AsyncOpenAI, question: str, **fields: Any) -> Run:
+    """Run a question on a new thread and return the run at its end."""
     thread = await client.beta.threads.create(messages=[{"role": "user", "content": question}])
     if "assistant_id" not in fields:
-        fields["assistant_id"] = (await assistant_of(client)).id
+        fields["assistant_id"] = (await create_assistant(client)).id
     run = await client.beta.threads.runs.create(thread.id, **fields)
     return await run_to_end(client, thread.id, run.id)
 
 
-async def said(client: AsyncOpenAI, run: Run) -> list[str]:
+async def message_texts(client: AsyncOpenAI, run: Run) -> list[str]:
     """The texts of the messages that the run wrote, in order."""
     messages = await client.beta.threads.messages.list(run.thread_id, run_id=run.id, order="asc")
     return [part.text.value for message in messages.data for part in message.content if part.type == "text"]
 
 
-async def responded(client: AsyncOpenAI, question: Any, **fields: Any) -> Any:
-    """A background response at its end."""
-    made = await client.responses.create(
+async def respond_to_end(client: AsyncOpenAI, question: Any, **fields: Any) -> Any:
+    """Create a background response and return it at its end."""
+    created = await client.responses.create(
         **({"model": "gpt-5", "input": question, "background": True, "store": True} | fields)
     )
 
-    async def look() -> Any:
-        response = await client.responses.retrieve(made.id, include=fields.get("include") or [])
+    async def finished() -> Any:
+        response = await client.responses.retrieve(created.id, include=fields.get("include") or [])
         return response if response.status in OVER else None
 
-    return await wait_until_async(look, f"response {made.id} is over")
+    return await wait_until_async(finished, f"response {created.id} is over")

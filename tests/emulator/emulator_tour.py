@@ -4,7 +4,7 @@ from typing import Any
 
 from openai import APIStatusError, AsyncOpenAI
 
-from tests.emulator.emulator_support import asked, assistant_of, responded, run_to_end
+from tests.emulator.emulator_support import create_assistant, respond_to_end, run_question, run_to_end
 
 OUTCOMES = (
     "completed",
@@ -36,7 +36,7 @@ SCHEMA = {
 
 
 async def tour(client: AsyncOpenAI) -> None:
-    """Ask for everything once."""
+    """Prompt for everything once."""
     file = await client.files.create(file=("notes.txt", NOTES), purpose="assistants")
     store = await client.vector_stores.create(name="notes", file_ids=[file.id])
     await _library(client, file.id, store.id)
@@ -70,7 +70,7 @@ async def _library(client: AsyncOpenAI, file_id: str, store_id: str) -> None:
 
 
 async def _assistants(client: AsyncOpenAI, store_id: str) -> None:
-    assistant = await assistant_of(
+    assistant = await create_assistant(
         client,
         tools=[{"type": "file_search"}, {"type": "function", "function": {"name": "double"}}],
         tool_resources={"file_search": {"vector_store_ids": [store_id]}},
@@ -101,21 +101,22 @@ async def _threads(client: AsyncOpenAI) -> None:
 
 async def _runs(client: AsyncOpenAI, store_id: str) -> None:
     for outcome in OUTCOMES:
-        await _read(client, await asked(client, f"[emulate: {outcome}] What is 6 * 7?"))
+        await _read(client, await run_question(client, f"[emulate: {outcome}] What is 6 * 7?"))
     tools: Any = [{"type": "code_interpreter"}]
-    await _read(client, await asked(client, "What is 6 * 7?", tools=tools))
-    searcher = await assistant_of(
+    await _read(client, await run_question(client, "What is 6 * 7?", tools=tools))
+    searcher = await create_assistant(
         client,
         tools=[{"type": "file_search"}],
         tool_resources={"file_search": {"vector_store_ids": [store_id]}},
     )
     for question in (SEARCHED, CITED):
-        await _read(client, await asked(client, question, assistant_id=searcher.id))
+        await _read(client, await run_question(client, question, assistant_id=searcher.id))
     schema: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
     await _read(
-        client, await asked(client, "What is 6 * 7?", response_format=schema, max_completion_tokens=256)
+        client,
+        await run_question(client, "What is 6 * 7?", response_format=schema, max_completion_tokens=256),
     )
-    run = await asked(client, CALL)
+    run = await run_question(client, CALL)
     await client.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id)
     assert run.required_action
     outputs: Any = [
@@ -123,7 +124,7 @@ async def _runs(client: AsyncOpenAI, store_id: str) -> None:
     ]
     await client.beta.threads.runs.submit_tool_outputs(run.id, thread_id=run.thread_id, tool_outputs=outputs)
     await _read(client, await run_to_end(client, run.thread_id, run.id))
-    assistant = await assistant_of(client)
+    assistant = await create_assistant(client)
     stuck = await client.beta.threads.create_and_run(
         assistant_id=assistant.id, thread={"messages": [{"role": "user", "content": "[emulate: stuck] Hm."}]}
     )
@@ -155,7 +156,7 @@ async def _responses(client: AsyncOpenAI, store_id: str) -> None:
     questions = [f"[emulate: {outcome}] What is 6 * 7?" for outcome in (*OUTCOMES, *RESPONSES_ONLY)]
     for question in (*questions, "What is 6 * 7?", SEARCHED, CITED):
         conversation = await client.conversations.create(metadata={"a": "b"})
-        await responded(client, question, conversation=conversation.id, tools=tools, include=include)
+        await respond_to_end(client, question, conversation=conversation.id, tools=tools, include=include)
         items = await client.conversations.items.list(conversation.id, include=include)
         for item in items.data:
             await client.conversations.items.retrieve(str(item.id), conversation_id=conversation.id)
@@ -163,13 +164,13 @@ async def _responses(client: AsyncOpenAI, store_id: str) -> None:
     await client.conversations.retrieve(conversation.id)
     await client.conversations.update(conversation.id, metadata={"g": "h"})
     await client.conversations.items.create(conversation.id, items=[{"role": "assistant", "content": "Yes?"}])
-    calling = await responded(client, CALL, conversation=conversation.id, tools=tools)
+    calling = await respond_to_end(client, CALL, conversation=conversation.id, tools=tools)
     outputs = [
         {"type": "function_call_output", "call_id": item.call_id, "output": "42"}
         for item in calling.output
         if item.type == "function_call"
     ]
-    last = await responded(client, outputs, conversation=conversation.id, tools=tools)
+    last = await respond_to_end(client, outputs, conversation=conversation.id, tools=tools)
     items = await client.conversations.items.list(conversation.id)
     await client.conversations.items.delete(str(items.data[0].id), conversation_id=conversation.id)
     await client.conversations.delete(conversation.id)
@@ -178,15 +179,15 @@ async def _responses(client: AsyncOpenAI, store_id: str) -> None:
     stuck = await client.responses.create(model="gpt-5", input="[emulate: stuck] Hm.", background=True)
     await client.responses.cancel(stuck.id)
     await client.responses.delete(stuck.id)
-    made = await responded(client, "[emulate: completed(file)] Write.", tools=tools)
-    (noted,) = made.output[-1].content[0].annotations
-    await client.containers.retrieve(noted.container_id)
-    await client.containers.files.list(noted.container_id)
-    await client.containers.files.retrieve(noted.file_id, container_id=noted.container_id)
+    response = await respond_to_end(client, "[emulate: completed(file)] Write.", tools=tools)
+    (annotation,) = response.output[-1].content[0].annotations
+    await client.containers.retrieve(annotation.container_id)
+    await client.containers.files.list(annotation.container_id)
+    await client.containers.files.retrieve(annotation.file_id, container_id=annotation.container_id)
 
 
 async def _refusals(client: AsyncOpenAI) -> None:
-    refused: list[Any] = [
+    failing: list[Any] = [
         client.beta.assistants.retrieve("asst_none"),
         client.beta.threads.retrieve("thread_none"),
         client.responses.retrieve("resp_none"),
@@ -196,7 +197,7 @@ async def _refusals(client: AsyncOpenAI) -> None:
         client.models.retrieve("no-such-model"),
         client.beta.assistants.create(model="gpt-5", temperature=3),
     ]
-    for request in refused:
+    for request in failing:
         try:
             await request
         except APIStatusError:

@@ -9,16 +9,16 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askmill.emulator.simulation.answer import Ask, count_tokens, cut_to, shape_answer
-from askmill.emulator.simulation.bm25 import Passage, find_passages, split_passages
-from askmill.emulator.simulation.directives import Outcome, read_outcome
-from askmill.emulator.simulation.prompt import Said, current_question
-from askmill.emulator.simulation.run_events import split_text
-from askmill.emulator.simulation.samples import sample_object, spoiled_object
+from askmill.emulator.resources.run_events import split_text
+from askmill.emulator.simulation.answer import compose_answer, count_tokens, truncate_text
+from askmill.emulator.simulation.directives import Outcome, parse_outcome
+from askmill.emulator.simulation.file_search import Passage, find_passages, split_passages
+from askmill.emulator.simulation.prompt import Prompt, Turn, current_question
+from askmill.emulator.simulation.samples import invalid_object, sample_object
 
 
 @dataclass(frozen=True)
-class Tutored:
+class TutorReply:
     text: str = "The answer is 42, of course."
     code: str | None = "print(6 * 7)"
     logs: str | None = "42"
@@ -27,7 +27,7 @@ class Tutored:
 @given(st.text(max_size=300), st.integers(0, 100))
 def test_a_cut_text_keeps_within_its_limit(text: str, limit: int) -> None:
     """What is left is a beginning of the text and has at most so many tokens."""
-    piece = cut_to(text, limit)
+    piece = truncate_text(text, limit)
     assert text.startswith(piece)
     assert count_tokens(piece) <= limit
 
@@ -41,43 +41,53 @@ def test_a_streamed_text_joins_to_itself(text: str) -> None:
 @given(st.lists(st.text(alphabet="ab c.", min_size=1, max_size=12), min_size=1, max_size=40).map(" ".join))
 def test_continued_answers_join_to_the_whole(text: str) -> None:
     """However often an answer is cut and continued, its pieces are the answer that was to be given."""
-    said, already = Tutored(text=text, code=None), ""
+    reply, answer_so_far = TutorReply(text=text, code=None), ""
     for _ in range(3):
-        ask = Ask("q", already=already)
-        (*_, piece) = shape_answer(
-            ask, read_outcome("incomplete(max_completion_tokens)"), said, None
+        prompt = Prompt("q", answer_so_far=answer_so_far)
+        (*_, piece) = compose_answer(
+            prompt, parse_outcome("incomplete(max_completion_tokens)"), reply, None
         ).messages or ("",)
-        already += piece
-    last = shape_answer(Ask("q", already=already), Outcome(), said, None).messages
-    assert already + "".join(last) == text
+        answer_so_far += piece
+    last = compose_answer(Prompt("q", answer_so_far=answer_so_far), Outcome(), reply, None).messages
+    assert answer_so_far + "".join(last) == text
 
 
 def test_going_on_is_told_from_a_new_question() -> None:
     """A request to go on after a cut answer means the question before; anything else is a question itself."""
-    asked, cut = Said("user", "Why?"), Said("assistant", "Because", cut=True)
-    assert current_question([asked, cut, Said("user", "Please continue.")]) == ("Why?", "Because")
-    assert current_question([asked, cut, Said("user", "And when?")]) == ("And when?", "")
-    assert current_question([asked, Said("assistant", "So."), Said("user", "Go on!")]) == ("Go on!", "")
-    twice = [asked, cut, Said("user", "Go on."), Said("assistant", " of", cut=True), Said("user", "Continue")]
+    run_question, cut = Turn("user", "Why?"), Turn("assistant", "Because", truncated=True)
+    assert current_question([run_question, cut, Turn("user", "Please continue.")]) == ("Why?", "Because")
+    assert current_question([run_question, cut, Turn("user", "And when?")]) == ("And when?", "")
+    assert current_question([run_question, Turn("assistant", "So."), Turn("user", "Go on!")]) == (
+        "Go on!",
+        "",
+    )
+    twice = [
+        run_question,
+        cut,
+        Turn("user", "Go on."),
+        Turn("assistant", " of", truncated=True),
+        Turn("user", "Continue"),
+    ]
     assert current_question(twice) == ("Why?", "Because of")
 
 
 def test_a_limit_really_cuts() -> None:
     """An answer over its limit is cut there; under a raised limit it is whole."""
-    long = read_outcome("completed(long)")
-    low = shape_answer(Ask("q", max_tokens=300), long, Tutored(), None)
-    high = shape_answer(Ask("q", max_tokens=100_000), long, Tutored(), None)
-    assert low.cut
+    long = parse_outcome("completed(long)")
+    low = compose_answer(Prompt("q", max_tokens=300), long, TutorReply(), None)
+    high = compose_answer(Prompt("q", max_tokens=100_000), long, TutorReply(), None)
+    assert low.truncated
     assert low.completion_tokens == 300
-    assert not high.cut
+    assert not high.truncated
     assert high.messages[0].startswith(low.messages[0])
 
 
 def test_code_is_shown_only_where_the_tool_is_on() -> None:
     """Without the code_interpreter tool the tutor's answer is a plain message."""
-    assert shape_answer(Ask("q"), Outcome(), Tutored(), None).code is None
+    assert compose_answer(Prompt("q"), Outcome(), TutorReply(), None).code is None
     assert (
-        shape_answer(Ask("q", tools=("code_interpreter",)), Outcome(), Tutored(), None).code == "print(6 * 7)"
+        compose_answer(Prompt("q", tools=("code_interpreter",)), Outcome(), TutorReply(), None).code
+        == "print(6 * 7)"
     )
 
 
@@ -110,10 +120,10 @@ schemas = st.recursive(
 @given(objects_of(schemas))
 def test_structured_answers_satisfy_their_schema(schema: dict[str, Any]) -> None:
     """Whatever structured outputs allow, the answer is valid JSON of that schema; `bad_json` is not."""
-    ask = Ask("q", schema=schema)
-    answer = shape_answer(ask, Outcome(), Tutored(), None)
+    prompt = Prompt("q", schema=schema)
+    answer = compose_answer(prompt, Outcome(), TutorReply(), None)
     jsonschema.validate(orjson.loads(answer.messages[0]), schema)
-    spoiled = shape_answer(ask, read_outcome("completed(bad_json)"), Tutored(), None)
+    spoiled = compose_answer(prompt, parse_outcome("completed(bad_json)"), TutorReply(), None)
     assert not jsonschema.Draft202012Validator(schema).is_valid(orjson.loads(spoiled.messages[0]))
 
 
@@ -125,7 +135,7 @@ def test_references_inside_a_schema_are_followed() -> None:
         "properties": {"n": {"$ref": "#/$defs/n"}},
     }
     assert sample_object(schema, "t") == {"n": 0}
-    assert spoiled_object(None) == '["unexpected"]'
+    assert invalid_object(None) == '["unexpected"]'
 
 
 def test_the_passage_that_shares_rare_words_comes_first() -> None:
@@ -145,11 +155,11 @@ def test_the_passage_that_shares_rare_words_comes_first() -> None:
 def test_the_best_passage_is_the_answer() -> None:
     """A found passage is quoted with its file's name; without one the tutor speaks."""
     found = (Passage("f2", "towns.txt", "The capital is Moonville.", 0.5),)
-    ask = Ask("q", tools=("file_search",))
-    assert shape_answer(ask, Outcome(), Tutored(), found).messages == (
+    prompt = Prompt("q", tools=("file_search",))
+    assert compose_answer(prompt, Outcome(), TutorReply(), found).messages == (
         "From towns.txt: The capital is Moonville.",
     )
-    assert shape_answer(ask, Outcome(), Tutored(), ()).messages == (Tutored().text,)
+    assert compose_answer(prompt, Outcome(), TutorReply(), ()).messages == (TutorReply().text,)
 
 
 def test_the_tutor_fits_the_emulator() -> None:

@@ -13,7 +13,7 @@ from openai.types.responses import Response, ResponseItem
 from openai.types.vector_stores import VectorStoreFile, VectorStoreFileBatch
 from pydantic import TypeAdapter
 
-from tests.emulator.emulator_support import Exchange, Recorder, asking, running
+from tests.emulator.emulator_support import Exchange, Recorder, open_client, run_emulator
 from tests.emulator.emulator_tour import tour
 from tests.helpers.openapi import needs_description, validate_request, validate_response
 
@@ -44,10 +44,10 @@ def exchanges() -> list[Exchange]:
     recorder = Recorder()
 
     async def record(url: str) -> None:
-        async with asking(url, recorder) as client:
+        async with open_client(url, recorder) as client:
             await tour(client)
 
-    with running() as emulator:
+    with run_emulator() as emulator:
         asyncio.run(record(emulator.url))
     return recorder.exchanges
 

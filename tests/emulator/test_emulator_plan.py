@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askmill.emulator.simulation.directives import Outcome
-from askmill.emulator.simulation.plan import ACTIVE, TERMINAL, Plan, make_plan
+from askmill.emulator.simulation.plan import ACTIVE, TERMINAL, Plan, build_plan
 
 CREATED = 1_800_000_000.0
 NEXT = {
@@ -25,7 +25,7 @@ ENDS = ("completed", "failed", "expired", "cancelled", "incomplete", "requires_a
 
 outcomes = st.sampled_from([Outcome(name) for name in ENDS])
 seconds = st.floats(0, 2000, allow_nan=False)
-plans = st.builds(make_plan, outcomes, st.just(CREATED), seconds, st.floats(0.5, 1000))
+plans = st.builds(build_plan, outcomes, st.just(CREATED), seconds, st.floats(0.5, 1000))
 
 
 def statuses(plan: Plan) -> list[str]:
@@ -44,8 +44,8 @@ def test_every_plan_ends_by_its_expiry(plan: Plan) -> None:
     """Left alone, every run is terminal at `expires_at` and never changes again."""
     assert plan.status(plan.expires_at) in TERMINAL
     assert plan.status(plan.expires_at + 1e9) == plan.status(plan.expires_at)
-    assert (plan.ended_at() or 0) <= plan.expires_at
-    assert plan.ended_at() is not None
+    assert (plan.ends_at() or 0) <= plan.expires_at
+    assert plan.ends_at() is not None
 
 
 @given(plans, seconds, seconds)
@@ -72,7 +72,7 @@ def test_a_cancelled_run_ends_cancelled_at_once(plan: Plan, after_s: float) -> N
 @given(seconds, seconds, st.floats(0.5, 4000))
 def test_outputs_set_a_waiting_run_going_again(run_s: float, wait_s: float, expires_s: float) -> None:
     """Given its outputs a run is queued again and completes, unless `expires_at` comes first."""
-    plan = make_plan(Outcome("requires_action"), CREATED, run_s, expires_s)
+    plan = build_plan(Outcome("requires_action"), CREATED, run_s, expires_s)
     now = CREATED + run_s + wait_s
     if plan.status(now) != "requires_action":
         assert plan.status(now) in {"expired", "queued", "in_progress"}
@@ -85,32 +85,35 @@ def test_outputs_set_a_waiting_run_going_again(run_s: float, wait_s: float, expi
 
 def test_an_unknown_status_is_shown_for_ever() -> None:
     """`unknown(STATUS)` never ends by itself, so that a client's own deadline is what is tested."""
-    plan = make_plan(Outcome("unknown", "dreaming"), CREATED, 1.0, 600.0)
+    plan = build_plan(Outcome("unknown", "dreaming"), CREATED, 1.0, 600.0)
     assert plan.status(CREATED + 1e9) == "dreaming"
-    assert plan.ended_at() is None
+    assert plan.ends_at() is None
     assert plan.cancelled(CREATED + 5).status(CREATED + 6) == "cancelled"
 
 
 def test_a_stuck_run_works_until_it_expires() -> None:
     """`stuck` is in progress to its last second and then expired."""
-    plan = make_plan(Outcome("stuck"), CREATED, 1.0, 600.0)
+    plan = build_plan(Outcome("stuck"), CREATED, 1.0, 600.0)
     assert plan.status(CREATED + 599) == "in_progress"
     assert plan.status(CREATED + 600) == "expired"
 
 
 def test_a_run_directed_to_expire_has_its_expiry_there() -> None:
     """A client never sees `expired` before the `expires_at` that the run shows."""
-    plan = make_plan(Outcome("expired"), CREATED, 2.0, 600.0)
+    plan = build_plan(Outcome("expired"), CREATED, 2.0, 600.0)
     assert plan.expires_at == CREATED + 2
     assert plan.status(CREATED + 2) == "expired"
 
 
 def test_work_goes_to_the_end_or_to_the_next_functions() -> None:
     """What the hint of when to look again is a tenth of; a round of functions is work by itself."""
-    waiting = make_plan(Outcome("requires_action", calls=(("f", "{}"),)), CREATED, 2.0, 600.0)
-    assert waiting.last_work() == (CREATED, CREATED + 2)
+    waiting = build_plan(Outcome("requires_action", calls=(("f", "{}"),)), CREATED, 2.0, 600.0)
+    assert waiting.last_work_span() == (CREATED, CREATED + 2)
     again = waiting.resumed(CREATED + 100, 3.0, "requires_action")
-    assert again.last_work() == (CREATED + 100, CREATED + 103)
+    assert again.last_work_span() == (CREATED + 100, CREATED + 103)
     assert again.status(CREATED + 104) == "requires_action"
-    assert again.resumed(CREATED + 110, 4.0).last_work() == (CREATED + 110, CREATED + 114)
-    assert make_plan(Outcome("unknown", "odd"), CREATED, 1.0, 600.0).last_work() == (CREATED, CREATED + 600)
+    assert again.resumed(CREATED + 110, 4.0).last_work_span() == (CREATED + 110, CREATED + 114)
+    assert build_plan(Outcome("unknown", "odd"), CREATED, 1.0, 600.0).last_work_span() == (
+        CREATED,
+        CREATED + 600,
+    )

@@ -7,6 +7,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,34 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 from tests.emulator.emulator_support import (
     JSON_HEADERS,
     KEY,
-    asked,
-    asking,
-    assistant_of,
+    Emulator,
     command,
+    create_assistant,
+    message_texts,
+    open_client,
+    run_emulator,
+    run_question,
     run_to_end,
-    running,
-    said,
 )
 from tests.support import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 
 
-def refused(*options: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def shared_emulator() -> Iterator[Emulator]:
+    with run_emulator() as started:
+        yield started
+
+
+@pytest.fixture
+def emulator(shared_emulator: Emulator) -> Iterator[Emulator]:
+    """An emulator that the tests of this module share; each test leaves it without faults."""
+    yield shared_emulator
+    shared_emulator.set_scenario("")
+
+
+def run_expecting_failure(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*options), capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -37,11 +53,11 @@ def test_a_bad_scenario_is_refused_before_serving(tmp_path: Path) -> None:
     """Exit 2 and one sentence naming file and key."""
     path = tmp_path / "bad.toml"
     path.write_text("[http]\nrate_42 = 0.5\n")
-    end = refused("--scenario", str(path))
+    end = run_expecting_failure("--scenario", str(path))
     assert (end.returncode, end.stdout) == (2, "")
     assert "bad.toml" in end.stderr
     assert "http.rate_42" in end.stderr
-    missing = refused("--scenario", str(tmp_path / "none.toml"))
+    missing = run_expecting_failure("--scenario", str(tmp_path / "none.toml"))
     assert missing.returncode == 2
     assert "cannot be read" in missing.stderr
 
@@ -50,7 +66,7 @@ def test_a_taken_port_is_refused_in_a_sentence() -> None:
     """Exit 3, the address named, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        end = refused("--port", str(port))
+        end = run_expecting_failure("--port", str(port))
     assert end.returncode == 3
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in end.stderr
     assert "Traceback" not in end.stderr
@@ -59,11 +75,11 @@ def test_a_taken_port_is_refused_in_a_sentence() -> None:
 def test_a_state_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     """A file where the folder should be, or a folder another emulator holds: exit 3 and a sentence."""
     (tmp_path / "file").write_text("")
-    end = refused("--state", str(tmp_path / "file"))
+    end = run_expecting_failure("--state", str(tmp_path / "file"))
     assert end.returncode == 3
     assert "state folder" in end.stderr
-    with running("--state", str(tmp_path / "state")):
-        second = refused("--state", str(tmp_path / "state"))
+    with run_emulator("--state", str(tmp_path / "state")):
+        second = run_expecting_failure("--state", str(tmp_path / "state"))
     assert second.returncode == 3
     assert "in use by another emulator" in second.stderr
 
@@ -91,23 +107,23 @@ def raw(url: str, call: str, headers: dict[str, str], body: bytes | None = None)
             return error.code, error.read().decode()
 
 
-def test_key_and_header_are_demanded() -> None:
-    """No key: 401; no OpenAI-Beta header on assistants: 400; neither is needed to see the stats."""
-    with running() as emulator:
-        beta = {"OpenAI-Beta": "assistants=v2"}
-        key = {"Authorization": "Bearer x"}
-        status, text = raw(emulator.url, "GET /models", {})
-        assert status == 401
-        assert "You didn't provide an API key" in text
-        assert raw(emulator.url, "GET /models", {"Authorization": "Bearer "})[0] == 401
-        status, text = raw(emulator.url, "GET /assistants", key)
-        assert status == 400
-        assert "You must provide the 'OpenAI-Beta' header" in text
-        assert raw(emulator.url, "GET /assistants", key | beta)[0] == 200
-        assert raw(emulator.url, "POST /threads", key | beta, b"{oops")[0] == 400
-        assert raw(emulator.url, "POST /threads", key | beta, b"[]")[0] == 400
-        assert raw(emulator.url, "DELETE /models", key)[0] == 405
-        assert emulator.stats()["runs_created"] == 0
+def test_key_and_header_are_required(emulator: Emulator) -> None:
+    """No key: 401; no OpenAI-Beta header on assistants: 400; the stats need neither."""
+    runs_before = emulator.stats()["runs_created"]
+    beta = {"OpenAI-Beta": "assistants=v2"}
+    key = {"Authorization": "Bearer x"}
+    status, text = raw(emulator.url, "GET /models", {})
+    assert status == 401
+    assert "You didn't provide an API key" in text
+    assert raw(emulator.url, "GET /models", {"Authorization": "Bearer "})[0] == 401
+    status, text = raw(emulator.url, "GET /assistants", key)
+    assert status == 400
+    assert "You must provide the 'OpenAI-Beta' header" in text
+    assert raw(emulator.url, "GET /assistants", key | beta)[0] == 200
+    assert raw(emulator.url, "POST /threads", key | beta, b"{oops")[0] == 400
+    assert raw(emulator.url, "POST /threads", key | beta, b"[]")[0] == 400
+    assert raw(emulator.url, "DELETE /models", key)[0] == 405
+    assert emulator.stats()["runs_created"] == runs_before
 
 
 def exchanged(url: str, request: bytes) -> bytes:
@@ -133,57 +149,60 @@ def thread_request() -> bytes:
 def test_a_dropped_request_gets_not_one_byte(fault: str, threads: int, tmp_path: Path) -> None:
     """`drop_before`: nothing was done. `drop_after`: it was done, only the reply is lost."""
     state = tmp_path / "state"
-    with running("--state", str(state), scenario=f"[http]\n{fault} = 1.0\n", folder=tmp_path) as emulator:
+    with run_emulator(
+        "--state", str(state), scenario=f"[http]\n{fault} = 1.0\n", folder=tmp_path
+    ) as emulator:
         assert exchanged(emulator.url, thread_request()) == b""
         assert emulator.stats()["requests"] == {"POST /threads": 1}
     journal = (state / "journal").read_text()
     assert journal.count('["thread",') == threads
 
 
-async def test_a_late_request_is_carried_out_after_the_client_gave_up(tmp_path: Path) -> None:
-    """`late_s`: the connection is closed at once; what was asked happens that long after."""
-    scenario = '[http]\nlate_s = 0.6\nonly = ["POST /threads/*/runs"]\n'
-    with running(scenario=scenario, folder=tmp_path) as emulator:
-        async with asking(emulator.url) as client:
-            assistant = await assistant_of(client)
-            thread = await client.beta.threads.create(messages=[{"role": "user", "content": "x"}])
-            begun = time.monotonic()
-            with pytest.raises(APIConnectionError):
-                await client.beta.threads.runs.create(thread.id, assistant_id=assistant.id)
-            dropped_s = time.monotonic() - begun
-            assert (await client.beta.threads.runs.list(thread.id)).data == []
-            wait_until(lambda: emulator.stats()["runs_created"], "the late run is made")
-            assert dropped_s < 0.6 <= time.monotonic() - begun
+async def test_a_late_request_is_carried_out_after_the_client_gave_up(emulator: Emulator) -> None:
+    """`late_s`: the connection is closed at once; the request is executed that much later."""
+    emulator.set_scenario('[http]\nlate_s = 0.6\nonly = ["POST /threads/*/runs"]\n')
+    runs_before = emulator.stats()["runs_created"]
+    async with open_client(emulator.url) as client:
+        assistant = await create_assistant(client)
+        thread = await client.beta.threads.create(messages=[{"role": "user", "content": "x"}])
+        started = time.monotonic()
+        with pytest.raises(APIConnectionError):
+            await client.beta.threads.runs.create(thread.id, assistant_id=assistant.id)
+        dropped_s = time.monotonic() - started
+        assert (await client.beta.threads.runs.list(thread.id)).data == []
+        wait_until(lambda: emulator.stats()["runs_created"] > runs_before, "the late run is created")
+        assert dropped_s < 0.6 <= time.monotonic() - started
 
 
-async def test_a_slow_reply_is_a_done_request(tmp_path: Path) -> None:
-    """`slow_s`: the client that gives up finds what it asked for done."""
-    with running(scenario='[http]\nslow_s = 5\nonly = ["POST /threads"]\n', folder=tmp_path) as emulator:
-        async with asking(emulator.url, timeout_s=0.3) as client:
-            with pytest.raises(APITimeoutError):
-                await client.beta.threads.create()
-        assert emulator.stats()["requests"] == {"POST /threads": 1}
+async def test_a_slow_reply_is_a_done_request(emulator: Emulator) -> None:
+    """`slow_s`: the request of a client that gives up is executed."""
+    emulator.set_scenario('[http]\nslow_s = 5\nonly = ["POST /threads"]\n')
+    before = Counter(emulator.stats()["requests"])
+    async with open_client(emulator.url, timeout_s=0.3) as client:
+        with pytest.raises(APITimeoutError):
+            await client.beta.threads.create()
+    assert Counter(emulator.stats()["requests"]) - before == {"POST /threads": 1}
 
 
-async def test_faults_have_the_real_api_s_form_and_can_be_healed(tmp_path: Path) -> None:
+async def test_faults_have_the_real_api_s_form_and_can_be_healed(emulator: Emulator) -> None:
     """429 with its headers, 500 and 503 in OpenAI's words; a new scenario ends them while running."""
-    with running(scenario="[http]\nrate_429 = 1\nretry_after_s = 1.5\n", folder=tmp_path) as emulator:
-        async with asking(emulator.url) as client:
+    emulator.set_scenario("[http]\nrate_429 = 1\nretry_after_s = 1.5\n")
+    async with open_client(emulator.url) as client:
+        with pytest.raises(APIStatusError) as caught:
+            await client.models.list()
+        error = caught.value
+        assert (error.status_code, error.code) == (429, "rate_limit_exceeded")
+        assert error.response.headers["retry-after"] == "1.5"
+        assert error.response.headers["x-ratelimit-reset-requests"] == "1.5s"
+        for rate, status in (("rate_500", 500), ("rate_503", 503)):
+            emulator.set_scenario(f"[http]\n{rate} = 1\n")
             with pytest.raises(APIStatusError) as caught:
                 await client.models.list()
-            error = caught.value
-            assert (error.status_code, error.code) == (429, "rate_limit_exceeded")
-            assert error.response.headers["retry-after"] == "1.5"
-            assert error.response.headers["x-ratelimit-reset-requests"] == "1.5s"
-            for rate, status in (("rate_500", 500), ("rate_503", 503)):
-                emulator.play(f"[http]\n{rate} = 1\n")
-                with pytest.raises(APIStatusError) as caught:
-                    await client.models.list()
-                assert caught.value.status_code == status
-            emulator.play("")
-            assert (await client.models.list()).data
-            with pytest.raises(urllib.error.HTTPError):
-                emulator.play("[http]\nrate_42 = 1\n")
+            assert caught.value.status_code == status
+        emulator.set_scenario("")
+        assert (await client.models.list()).data
+        with pytest.raises(urllib.error.HTTPError):
+            emulator.set_scenario("[http]\nrate_42 = 1\n")
 
 
 @pytest.mark.parametrize(
@@ -196,18 +215,18 @@ async def test_faults_have_the_real_api_s_form_and_can_be_healed(tmp_path: Path)
         ("unknown_url", 404, False),
     ],
 )
-async def test_an_account_in_trouble(error: str, status: int, reads: bool, tmp_path: Path) -> None:
+async def test_an_account_in_trouble(error: str, status: int, reads: bool, emulator: Emulator) -> None:
     """Creates are refused with the real status and code; reads as the real API would."""
-    with running(scenario=f'[account]\nerror = "{error}"\n', folder=tmp_path) as emulator:
-        async with asking(emulator.url) as client:
-            with pytest.raises(APIStatusError) as caught:
-                await client.responses.create(model="gpt-5", input="x")
-            assert (caught.value.status_code, caught.value.code) == (status, error)
-            if reads:
-                assert (await client.models.list()).data
-            else:
-                with pytest.raises(APIStatusError):
-                    await client.models.list()
+    emulator.set_scenario(f'[account]\nerror = "{error}"\n')
+    async with open_client(emulator.url) as client:
+        with pytest.raises(APIStatusError) as caught:
+            await client.responses.create(model="gpt-5", input="x")
+        assert (caught.value.status_code, caught.value.code) == (status, error)
+        if reads:
+            assert (await client.models.list()).data
+        else:
+            with pytest.raises(APIStatusError):
+                await client.models.list()
 
 
 async def test_undirected_runs_end_in_their_shares(tmp_path: Path) -> None:
@@ -215,18 +234,18 @@ async def test_undirected_runs_end_in_their_shares(tmp_path: Path) -> None:
     scenario = '[outcomes]\n"failed(server_error)" = 0.5\n'
     ends = []
     for seed in ("3", "3", "4"):
-        with running("--seed", seed, scenario=scenario, folder=tmp_path) as emulator:
-            async with asking(emulator.url) as client:
+        with run_emulator("--seed", seed, scenario=scenario, folder=tmp_path) as emulator:
+            async with open_client(emulator.url) as client:
                 rows = [{"askmill_batch": "b_1", "askmill_row": str(row)} for row in range(1, 41)]
-                assistant = await assistant_of(client)
-                runs = [asked(client, "Who?", assistant_id=assistant.id, metadata=row) for row in rows]
+                assistant = await create_assistant(client)
+                runs = [run_question(client, "Who?", assistant_id=assistant.id, metadata=row) for row in rows]
                 ends.append([run.status for run in await asyncio.gather(*runs)])
     assert ends[0] == ends[1] != ends[2]
     assert 8 < ends[0].count("failed") < 32
 
 
-async def begun(client: AsyncOpenAI, question: str) -> Any:
-    assistant = await assistant_of(client)
+async def start_run(client: AsyncOpenAI, question: str) -> Any:
+    assistant = await create_assistant(client)
     thread: Any = {"messages": [{"role": "user", "content": question}]}
     return await client.beta.threads.create_and_run(assistant_id=assistant.id, thread=thread)
 
@@ -234,27 +253,27 @@ async def begun(client: AsyncOpenAI, question: str) -> Any:
 async def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     """Objects, contents, counters and running runs are there after kill -9; the runs go on and end in time."""
     options = ("--state", str(tmp_path / "state"))
-    with running(*options) as emulator:
-        async with asking(emulator.url) as client:
+    with run_emulator(*options) as emulator:
+        async with open_client(emulator.url) as client:
             file = await client.files.create(file=("a.txt", b"A\r\nB"), purpose="user_data")
-            done = await asked(client, "What is 2 + 3?", tools=[{"type": "code_interpreter"}])
-            texts = await said(client, done)
-            run = await begun(client, "[emulate: completed after=3] What is 3 + 4?")
-            stuck = await begun(client, "[emulate: stuck] x")
+            done = await run_question(client, "What is 2 + 3?", tools=[{"type": "code_interpreter"}])
+            texts = await message_texts(client, done)
+            run = await start_run(client, "[emulate: completed after=3] What is 3 + 4?")
+            stuck = await start_run(client, "[emulate: stuck] x")
             waiting = await client.responses.create(
                 model="gpt-5", input="[emulate: completed after=3] What is 4 + 5?", background=True
             )
             stats = emulator.stats()
         emulator.kill()
-    with running(*options) as emulator:
-        async with asking(emulator.url) as client:
+    with run_emulator(*options) as emulator:
+        async with open_client(emulator.url) as client:
             assert (await client.files.content(file.id)).content == b"A\r\nB"
-            assert await said(client, done) == texts
+            assert await message_texts(client, done) == texts
             again = await client.beta.threads.runs.retrieve(done.id, thread_id=done.thread_id)
             assert again == done
             ended = await run_to_end(client, run.thread_id, run.id)
             assert ended.status == "completed"
-            assert "7" in (await said(client, ended))[0]
+            assert "7" in (await message_texts(client, ended))[0]
             with pytest.raises(APIStatusError, match="already has an active run"):
                 await client.beta.threads.runs.create(stuck.thread_id, assistant_id=stuck.assistant_id)
             response = wait_until(lambda: emulator.stats()["runs_active"] == 1, "the response is over")
@@ -277,8 +296,8 @@ def test_no_key_is_ever_kept(tmp_path: Path) -> None:
     url = process.stdout.readline().split()[-1]
 
     async def ask() -> str:
-        async with asking(url) as client:
-            await asked(client, "[emulate: failed(server_error)] x")
+        async with open_client(url) as client:
+            await run_question(client, "[emulate: failed(server_error)] x")
             with pytest.raises(APIStatusError) as caught:
                 await client.beta.threads.retrieve("thread_x")
             return str(caught.value)
@@ -293,10 +312,10 @@ def test_no_key_is_ever_kept(tmp_path: Path) -> None:
 
 async def test_active_runs_are_counted(tmp_path: Path) -> None:
     """`runs_active` falls as runs end by themselves; `runs_active_max` keeps the peak."""
-    with running() as emulator:
-        async with asking(emulator.url) as client:
+    with run_emulator() as emulator:
+        async with open_client(emulator.url) as client:
             for _ in range(5):
-                await begun(client, "[emulate: completed after=0.3] x")
+                await start_run(client, "[emulate: completed after=0.3] x")
             assert emulator.stats()["runs_active"] == 5
         wait_until(lambda: emulator.stats()["runs_active"] == 0, "all runs are over")
         assert emulator.stats()["runs_active_max"] == 5

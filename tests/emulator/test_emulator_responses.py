@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 
-from tests.emulator.emulator_support import Emulator, asking, responded, running
+from tests.emulator.emulator_support import Emulator, open_client, respond_to_end, run_emulator
 
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
-    with running() as started:
+    with run_emulator() as started:
         yield started
 
 
 @pytest.fixture
 async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenAI]:
-    async with asking(emulator.url) as made:
-        yield made
+    async with open_client(emulator.url) as opened:
+        yield opened
 
 
 async def refusal(request: Any) -> dict[str, Any]:
@@ -52,19 +52,19 @@ async def test_a_directed_response_ends_as_directed(
     client: AsyncOpenAI, outcome: str, status: str, reason: str | None
 ) -> None:
     """The same directions as for runs, in the words of this API."""
-    response = await responded(client, f"[emulate: {outcome}] What is 2 + 3?")
+    response = await respond_to_end(client, f"[emulate: {outcome}] What is 2 + 3?")
     assert response.status == status
-    told = (
+    actual_reason = (
         response.error.code
         if response.error
         else response.incomplete_details and response.incomplete_details.reason
     )
-    assert told == reason
+    assert actual_reason == reason
 
 
 async def test_code_and_its_output_are_items(client: AsyncOpenAI) -> None:
     """A code_interpreter_call before the message; its output only when `include` asks, also later."""
-    response = await responded(client, "What is 17 * 23?", tools=CODE)
+    response = await respond_to_end(client, "What is 17 * 23?", tools=CODE)
     call, message = response.output
     assert (call.type, call.outputs, message.type) == ("code_interpreter_call", None, "message")
     assert "391" in response.output_text
@@ -91,7 +91,9 @@ async def test_a_background_response_locks_its_conversation(client: AsyncOpenAI)
     assert await refusal(client.conversations.items.create(conversation.id, items=item)) == locked
     assert await item_types(client, conversation.id) == []
     await client.responses.cancel(first.id)
-    assert (await responded(client, "What is 1 + 1?", conversation=conversation.id)).status == "completed"
+    assert (
+        await respond_to_end(client, "What is 1 + 1?", conversation=conversation.id)
+    ).status == "completed"
     assert await item_types(client, conversation.id) == ["message", "message"]
 
 
@@ -108,7 +110,7 @@ async def test_a_function_call_waits_for_its_output(client: AsyncOpenAI) -> None
     """The calling response is completed; nothing else goes on in that conversation before the output."""
     conversation = await client.conversations.create()
     question = '[emulate: requires_action(double, {"n": 21})] Do.'
-    calling = await responded(client, question, conversation=conversation.id)
+    calling = await respond_to_end(client, question, conversation=conversation.id)
     assert calling.status == "completed"
     (call,) = calling.output
     assert (call.type, call.name, call.arguments) == ("function_call", "double", '{"n": 21}')
@@ -118,7 +120,7 @@ async def test_a_function_call_waits_for_its_output(client: AsyncOpenAI) -> None
     create = client.responses.create(model="gpt-5", input=wrong, conversation=conversation.id)
     assert "No tool call found" in (await refusal(create))["message"]
     output = [{"type": "function_call_output", "call_id": call.call_id, "output": "42"}]
-    answer = await responded(client, output, conversation=conversation.id)
+    answer = await respond_to_end(client, output, conversation=conversation.id)
     assert 'double({"n": 21}) = 42' in answer.output_text
     assert await item_types(client, conversation.id) == [
         "message",
@@ -133,18 +135,18 @@ async def test_a_function_call_is_not_an_attempt(client: AsyncOpenAI, emulator: 
     metadata = {"askmill_batch": "b_2", "askmill_row": "1"}
     conversation = await client.conversations.create()
     question = "[emulate: requires_action(f, {}), expired] x"
-    calling = await responded(client, question, conversation=conversation.id, metadata=metadata)
+    calling = await respond_to_end(client, question, conversation=conversation.id, metadata=metadata)
     output = [{"type": "function_call_output", "call_id": calling.output[0].call_id, "output": "1"}]
-    ended = await responded(client, output, conversation=conversation.id, metadata=metadata)
+    ended = await respond_to_end(client, output, conversation=conversation.id, metadata=metadata)
     assert ended.status == "completed"
     assert emulator.stats()["runs_by_job"]["b_2:1"] == 1
-    assert (await responded(client, question, metadata=metadata)).status == "failed"
+    assert (await respond_to_end(client, question, metadata=metadata)).status == "failed"
 
 
 async def test_a_dead_response_leaves_nothing_in_its_conversation(client: AsyncOpenAI) -> None:
     """Neither question nor answer of a failed response is appended, and the lock is gone."""
     conversation = await client.conversations.create()
-    failed = await responded(client, "[emulate: failed(server_error)] x", conversation=conversation.id)
+    failed = await respond_to_end(client, "[emulate: failed(server_error)] x", conversation=conversation.id)
     assert failed.status == "failed"
     assert await item_types(client, conversation.id) == []
 
@@ -154,7 +156,7 @@ async def test_cancel_is_for_the_background_and_idempotent(client: AsyncOpenAI) 
     slow = await client.responses.create(model="gpt-5", input="[emulate: stuck] x", background=True)
     assert (await client.responses.cancel(slow.id)).status == "cancelled"
     assert (await client.responses.cancel(slow.id)).status == "cancelled"
-    ended = await responded(client, "What is 1 + 1?")
+    ended = await respond_to_end(client, "What is 1 + 1?")
     assert (await client.responses.cancel(ended.id)).status == "completed"
     front = await client.responses.create(model="gpt-5", input="What is 1 + 1?")
     assert (await refusal(client.responses.cancel(front.id)))[
@@ -185,22 +187,26 @@ async def test_a_history_is_named_once_and_must_exist(client: AsyncOpenAI) -> No
 
 async def test_a_generated_file_lies_in_its_container(client: AsyncOpenAI) -> None:
     """The citation names container and file, and their content can be fetched."""
-    response = await responded(client, "[emulate: completed(file)] What is 1 + 1?", tools=CODE)
-    (noted,) = response.output[-1].content[0].annotations
-    assert (noted.type, noted.filename) == ("container_file_citation", "answer.csv")
+    response = await respond_to_end(client, "[emulate: completed(file)] What is 1 + 1?", tools=CODE)
+    (annotation,) = response.output[-1].content[0].annotations
+    assert (annotation.type, annotation.filename) == ("container_file_citation", "answer.csv")
     text = response.output[-1].content[0].text
-    assert text[noted.start_index : noted.end_index] == "sandbox:/mnt/data/answer.csv"
-    content = await client.containers.files.content.retrieve(noted.file_id, container_id=noted.container_id)
+    assert text[annotation.start_index : annotation.end_index] == "sandbox:/mnt/data/answer.csv"
+    content = await client.containers.files.content.retrieve(
+        annotation.file_id, container_id=annotation.container_id
+    )
     assert content.content.startswith(b"answer\r\n")
 
 
 async def test_a_limit_ends_a_response_and_going_on_joins(client: AsyncOpenAI) -> None:
     """`max_output_tokens` really cuts, and asked to continue the pieces join to the whole."""
-    whole = (await responded(client, "[emulate: completed(long)] x")).output_text
+    whole = (await respond_to_end(client, "[emulate: completed(long)] x")).output_text
     conversation = await client.conversations.create()
     pieces, question = "", "[emulate: completed(long)] x"
     for _ in range(10):
-        response = await responded(client, question, conversation=conversation.id, max_output_tokens=1500)
+        response = await respond_to_end(
+            client, question, conversation=conversation.id, max_output_tokens=1500
+        )
         pieces += response.output_text
         question = "Please continue."
         if response.status == "completed":
@@ -217,7 +223,7 @@ async def test_an_answer_follows_its_schema(client: AsyncOpenAI) -> None:
         "required": ["n"],
     }
     text: Any = {"format": {"type": "json_schema", "name": "n", "schema": schema}}
-    assert (await responded(client, "What?", text=text)).output_text == '{"n":3}'
+    assert (await respond_to_end(client, "What?", text=text)).output_text == '{"n":3}'
 
 
 async def test_a_response_not_stored_cannot_be_read_again(client: AsyncOpenAI) -> None:

@@ -2,13 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import APIStatusError, AsyncAssistantEventHandler, AsyncOpenAI
 
-from tests.emulator.emulator_support import Emulator, asked, asking, assistant_of, run_to_end, running, said
+from tests.emulator.emulator_support import (
+    Emulator,
+    create_assistant,
+    message_texts,
+    open_client,
+    run_emulator,
+    run_question,
+    run_to_end,
+)
 from tests.support import wait_until_async
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
@@ -16,14 +23,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
-    with running() as started:
+    with run_emulator() as started:
         yield started
 
 
 @pytest.fixture
 async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenAI]:
-    async with asking(emulator.url) as made:
-        yield made
+    async with open_client(emulator.url) as opened:
+        yield opened
 
 
 async def refusal(request: Any) -> APIStatusError:
@@ -38,7 +45,7 @@ def message_of(error: APIStatusError) -> str:
 
 
 async def stuck(client: AsyncOpenAI) -> Any:
-    assistant = await assistant_of(client)
+    assistant = await create_assistant(client)
     return await client.beta.threads.create_and_run(
         assistant_id=assistant.id, thread={"messages": [{"role": "user", "content": "[emulate: stuck] Hm."}]}
     )
@@ -59,19 +66,21 @@ async def test_a_directed_run_ends_as_directed(
     client: AsyncOpenAI, outcome: str, status: str, reason: str | None
 ) -> None:
     """Status, reason and the time of the end are the run's; usage is there once it has ended."""
-    run = await asked(client, f"[emulate: {outcome}] What is 2 + 3?")
+    run = await run_question(client, f"[emulate: {outcome}] What is 2 + 3?")
     assert run.status == status
     assert run.usage is not None
-    told = run.last_error.code if run.last_error else run.incomplete_details and run.incomplete_details.reason
-    assert told == reason
+    actual_reason = (
+        run.last_error.code if run.last_error else run.incomplete_details and run.incomplete_details.reason
+    )
+    assert actual_reason == reason
     assert bool(run.failed_at) == (status == "failed")
     assert bool(run.cancelled_at) == (status == "cancelled")
 
 
 async def test_the_tutor_answers_by_way_of_code(client: AsyncOpenAI) -> None:
     """Mathematics is computed in a code_interpreter step, then said in a message, tokens of both in the run."""
-    run = await asked(client, "What is 17 * 23?", tools=[{"type": "code_interpreter"}])
-    assert "391" in (await said(client, run))[0]
+    run = await run_question(client, "What is 17 * 23?", tools=[{"type": "code_interpreter"}])
+    assert "391" in (await message_texts(client, run))[0]
     steps = (await client.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id, order="asc")).data
     code, message = (step.step_details for step in steps)
     assert code.type == "tool_calls"
@@ -88,14 +97,14 @@ async def test_each_attempt_of_a_row_plays_the_next_outcome(client: AsyncOpenAI,
     """Attempts are counted by the row that the metadata names, fresh thread or not; the last outcome repeats."""
     question = "[emulate: expired, failed(server_error), completed] x"
     metadata = {"askmill_batch": "b_1", "askmill_row": "9"}
-    runs = [await asked(client, question, metadata=metadata) for _ in range(4)]
+    runs = [await run_question(client, question, metadata=metadata) for _ in range(4)]
     assert [run.status for run in runs] == ["expired", "failed", "completed", "completed"]
     assert emulator.stats()["runs_by_job"]["b_1:9"] == 4
 
 
 async def test_without_a_row_attempts_are_counted_on_the_thread(client: AsyncOpenAI) -> None:
     """The same question again on its thread is the next attempt; another question begins anew."""
-    assistant = await assistant_of(client)
+    assistant = await create_assistant(client)
     thread = await client.beta.threads.create(
         messages=[{"role": "user", "content": "[emulate: expired, completed] x"}]
     )
@@ -112,7 +121,7 @@ async def test_without_a_row_attempts_are_counted_on_the_thread(client: AsyncOpe
 
 async def test_additional_messages_stay_on_the_thread(client: AsyncOpenAI) -> None:
     """What a run brings along is asked by it, and stands on the thread before its answer."""
-    assistant = await assistant_of(client)
+    assistant = await create_assistant(client)
     thread = await client.beta.threads.create(messages=[{"role": "user", "content": "First."}])
     extra: Any = [{"role": "user", "content": "What is 20 + 3?"}]
     run = await client.beta.threads.runs.create(
@@ -142,7 +151,7 @@ async def test_an_active_run_locks_its_thread(client: AsyncOpenAI) -> None:
 
 async def test_of_many_runs_at_once_one_gets_the_thread(client: AsyncOpenAI) -> None:
     """Ten creates at the same moment: exactly one run, nine refusals."""
-    assistant = await assistant_of(client)
+    assistant = await create_assistant(client)
     thread = await client.beta.threads.create(messages=[{"role": "user", "content": "[emulate: stuck] x"}])
     creates = (client.beta.threads.runs.create(thread.id, assistant_id=assistant.id) for _ in range(10))
     ends = await asyncio.gather(*creates, return_exceptions=True)
@@ -162,7 +171,7 @@ async def test_a_cancelled_run_cannot_be_cancelled_again(client: AsyncOpenAI) ->
 
 async def test_functions_are_called_and_their_outputs_answered(client: AsyncOpenAI) -> None:
     """The run waits with its calls, takes all outputs at once, and its answer shows them."""
-    run = await asked(client, '[emulate: requires_action(double, {"n": 21}, half, {"n": 4})] Do.')
+    run = await run_question(client, '[emulate: requires_action(double, {"n": 21}, half, {"n": 4})] Do.')
     assert run.status == "requires_action"
     assert run.required_action
     calls = run.required_action.submit_tool_outputs.tool_calls
@@ -178,50 +187,52 @@ async def test_functions_are_called_and_their_outputs_answered(client: AsyncOpen
     await submit(run.id, thread_id=run.thread_id, tool_outputs=both)
     ended = await run_to_end(client, run.thread_id, run.id)
     assert ended.status == "completed"
-    (text,) = await said(client, ended)
+    (text,) = await message_texts(client, ended)
     assert 'double({"n": 21}) = 42' in text
     late = await refusal(submit(run.id, thread_id=run.thread_id, tool_outputs=both))
     assert message_of(late) == 'Runs in status "completed" do not accept tool outputs.'
 
 
-async def test_a_wait_for_outputs_expires(tmp_path: Path) -> None:
+async def test_a_wait_for_outputs_expires(client: AsyncOpenAI, emulator: Emulator) -> None:
     """Outputs that come after `expires_at` are refused and the run is expired."""
-    with running(scenario="[run]\nexpires_s = 0.2\n", folder=tmp_path) as short:
-        async with asking(short.url) as other:
-            run = await asked(other, "[emulate: requires_action(f, {})] x")
-            assert run.status == "requires_action"
-            assert run.required_action
-            outputs: Any = [
-                {"tool_call_id": run.required_action.submit_tool_outputs.tool_calls[0].id, "output": ""}
-            ]
+    emulator.set_scenario("[run]\nexpires_s = 0.2\n")
+    try:
+        run = await run_question(client, "[emulate: requires_action(f, {})] x")
+        assert run.status == "requires_action"
+        assert run.required_action
+        outputs: Any = [
+            {"tool_call_id": run.required_action.submit_tool_outputs.tool_calls[0].id, "output": ""}
+        ]
 
-            async def expired() -> bool:
-                seen = await other.beta.threads.runs.retrieve(run.id, thread_id=run.thread_id)
-                return seen.status == "expired"
+        async def expired() -> bool:
+            seen = await client.beta.threads.runs.retrieve(run.id, thread_id=run.thread_id)
+            return seen.status == "expired"
 
-            await wait_until_async(expired, "the run expires")
-            late = await refusal(
-                other.beta.threads.runs.submit_tool_outputs(
-                    run.id, thread_id=run.thread_id, tool_outputs=outputs
-                )
+        await wait_until_async(expired, "the run expires")
+        late = await refusal(
+            client.beta.threads.runs.submit_tool_outputs(
+                run.id, thread_id=run.thread_id, tool_outputs=outputs
             )
-            assert message_of(late) == 'Runs in status "expired" do not accept tool outputs.'
+        )
+        assert message_of(late) == 'Runs in status "expired" do not accept tool outputs.'
+    finally:
+        emulator.set_scenario("")
 
 
 async def test_a_limit_ends_a_run_and_a_higher_one_does_not(client: AsyncOpenAI) -> None:
     """The completion limit really cuts: usage is at the limit, and twice the limit gives more text."""
-    low = await asked(client, "[emulate: completed(long)] x", max_completion_tokens=256)
-    high = await asked(client, "[emulate: completed(long)] x", max_completion_tokens=100_000)
+    low = await run_question(client, "[emulate: completed(long)] x", max_completion_tokens=256)
+    high = await run_question(client, "[emulate: completed(long)] x", max_completion_tokens=100_000)
     assert (low.status, high.status) == ("incomplete", "completed")
     assert low.usage
     assert low.usage.completion_tokens == 256
-    assert (await said(client, high))[0].startswith((await said(client, low))[0])
+    assert (await message_texts(client, high))[0].startswith((await message_texts(client, low))[0])
 
 
 async def test_a_cut_answer_goes_on_where_it_stopped(client: AsyncOpenAI) -> None:
-    """Asked to continue on the same thread, the pieces join to the whole answer."""
-    whole = (await said(client, await asked(client, "[emulate: completed(long)] x")))[0]
-    assistant = await assistant_of(client)
+    """ResponseInput to continue on the same thread, the pieces join to the whole answer."""
+    whole = (await message_texts(client, await run_question(client, "[emulate: completed(long)] x")))[0]
+    assistant = await create_assistant(client)
     direction = "[emulate: completed(long)] x"
     thread = await client.beta.threads.create(messages=[{"role": "user", "content": direction}])
     pieces: list[str] = []
@@ -231,7 +242,7 @@ async def test_a_cut_answer_goes_on_where_it_stopped(client: AsyncOpenAI) -> Non
             thread.id, assistant_id=assistant.id, additional_messages=extra, max_completion_tokens=1500
         )
         ended = await run_to_end(client, thread.id, run.id)
-        pieces += await said(client, ended)
+        pieces += await message_texts(client, ended)
         status, extra = ended.status, [{"role": "user", "content": "Please continue."}]
     assert len(pieces) > 1
     assert "".join(pieces) == whole
@@ -243,12 +254,12 @@ async def test_a_file_is_searched_and_cited(client: AsyncOpenAI) -> None:
         file=("towns.txt", b"The capital of Fantasia is Moonville."), purpose="assistants"
     )
     store = await client.vector_stores.create(file_ids=[file.id])
-    assistant = await assistant_of(
+    assistant = await create_assistant(
         client,
         tools=[{"type": "file_search"}],
         tool_resources={"file_search": {"vector_store_ids": [store.id]}},
     )
-    run = await asked(client, "What is the capital of Fantasia?", assistant_id=assistant.id)
+    run = await run_question(client, "What is the capital of Fantasia?", assistant_id=assistant.id)
     (message,) = (await client.beta.threads.messages.list(run.thread_id, run_id=run.id)).data
     (part,) = message.content
     assert part.type == "text"
@@ -269,7 +280,7 @@ async def test_a_file_is_searched_and_cited(client: AsyncOpenAI) -> None:
 
 async def test_a_generated_file_can_be_fetched(client: AsyncOpenAI) -> None:
     """`completed(file)` links a file that exists; an uploaded one is not handed out again, as at OpenAI."""
-    run = await asked(client, "[emulate: completed(file)] x")
+    run = await run_question(client, "[emulate: completed(file)] x")
     (message,) = (await client.beta.threads.messages.list(run.thread_id, run_id=run.id)).data
     (part,) = message.content
     assert part.type == "text"
@@ -316,7 +327,7 @@ async def test_bad_fields_are_refused_by_name(
     client: AsyncOpenAI, fields: dict[str, Any], code: str, param: str
 ) -> None:
     """What OpenAI's limits forbid is a 400 with OpenAI's code and the field's name; no run is made."""
-    assistant = await assistant_of(client)
+    assistant = await create_assistant(client)
     thread = await client.beta.threads.create(messages=[{"role": "user", "content": "x"}])
     error = await refusal(client.beta.threads.runs.create(thread.id, assistant_id=assistant.id, **fields))
     assert (error.status_code, error.code, error.param) == (400, code, param)
@@ -343,7 +354,7 @@ async def test_what_is_not_there_is_not_found(client: AsyncOpenAI) -> None:
 
 async def test_a_misspelt_direction_is_refused_and_leaves_no_trace(client: AsyncOpenAI) -> None:
     """The refusal names the word; thread and stats are as before."""
-    assistant = await assistant_of(client)
+    assistant = await create_assistant(client)
     thread = await client.beta.threads.create(messages=[{"role": "user", "content": "First."}])
     extra: Any = [{"role": "user", "content": "[emulate: explode] x"}]
     create = client.beta.threads.runs.create(thread.id, assistant_id=assistant.id, additional_messages=extra)
@@ -361,7 +372,7 @@ async def test_a_deleted_thread_takes_its_run_along(client: AsyncOpenAI) -> None
 
 async def test_the_sdk_streams_a_run(client: AsyncOpenAI) -> None:
     """The SDK's own event handler sees the text grow to the message that is stored."""
-    assistant = await assistant_of(client, tools=[{"type": "code_interpreter"}])
+    assistant = await create_assistant(client, tools=[{"type": "code_interpreter"}])
     thread = await client.beta.threads.create(messages=[{"role": "user", "content": "What is 12 * 12?"}])
     async with client.beta.threads.runs.stream(
         thread_id=thread.id, assistant_id=assistant.id, event_handler=AsyncAssistantEventHandler()
@@ -377,7 +388,7 @@ async def test_the_sdk_streams_a_run(client: AsyncOpenAI) -> None:
 
 async def test_a_stream_goes_on_after_the_outputs(client: AsyncOpenAI) -> None:
     """A streamed run stops at its function call; the outputs are answered in a second stream."""
-    assistant = await assistant_of(client)
+    assistant = await create_assistant(client)
     question = '[emulate: requires_action(double, {"n": 4})] x'
     thread = await client.beta.threads.create(messages=[{"role": "user", "content": question}])
     runs = client.beta.threads.runs

@@ -8,7 +8,7 @@ from pathlib import Path
 from askmill.emulator.protocol.errors import ACCOUNT
 
 ROOT = Path(__file__).parents[2]
-MESSAGE_AT = {"RefusalError": 1, "_say": 1, "refused": 0}
+MESSAGE_AT = {"ApiError": 1, "_error": 1, "bad_field": 0}
 """What makes a refusal, and which of its arguments is the text."""
 VARIES = "…"
 
@@ -33,18 +33,18 @@ def _of(function: ast.FunctionDef) -> Iterator[str]:
     for call in ast.walk(function):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in MESSAGE_AT:
             text = call.args[MESSAGE_AT[call.func.id]]
-            yield from _said(named.get(text.id, text) if isinstance(text, ast.Name) else text)
-    if function.name == "_bad":
+            yield from _text_of(named.get(text.id, text) if isinstance(text, ast.Name) else text)
+    if function.name == "_limit_message":
         (returned,) = (node.value for node in function.body if isinstance(node, ast.Return))
-        yield from _said(returned)
+        yield from _text_of(returned)
 
 
-def _said(text: ast.expr | None) -> Iterator[str]:
-    """Nothing for what is only handed on."""
+def _text_of(text: ast.expr | None) -> Iterator[str]:
+    """The literal text; nothing for a variable that is only passed on."""
     if isinstance(text, ast.Constant):
         yield str(text.value)
     if isinstance(text, ast.JoinedStr):
-        yield "".join(part.value if isinstance(part, ast.Constant) else VARIES for part in text.values)
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else VARIES for part in text.values)
 
 
 def sources() -> dict[str, str]:
@@ -62,11 +62,11 @@ def covers(text: str, refusal: str) -> bool:
 
 def test_every_refusal_names_its_source() -> None:
     """Text, status and where it was seen: or that nobody has shown it yet."""
-    known, said = sources(), set(refusals())
+    known, message_texts = sources(), set(refusals())
 
-    assert len(said) > 40
-    assert [one for one in said if not any(covers(text, one) for text in known)] == []
-    assert [text for text in known if not any(covers(text, one) for one in said)] == []
+    assert len(message_texts) > 40
+    assert [one for one in message_texts if not any(covers(text, one) for text in known)] == []
+    assert [text for text in known if not any(covers(text, one) for one in message_texts)] == []
 
 
 def test_every_row_says_status_and_source() -> None:

@@ -45,7 +45,7 @@ def test_a_restart_changes_nothing(tmp_path_factory: pytest.TempPathFactory, his
                 parents.pop(name, None)
                 table.drop(name)
             case ("count", n):
-                store.incr_counters("n", n)
+                store.add_to_counter("n", n)
             case _:
                 store.commit()
                 before = [table.children("p"), table.children("q"), dict(store.counters)]

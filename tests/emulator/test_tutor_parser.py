@@ -26,10 +26,10 @@ def formulas() -> st.SearchStrategy[Node]:
         st.sampled_from("abcdnxyz").map(lambda letter: Node("variable", letter)),
         st.sampled_from(["pi", "e", "i", "oo"]).map(lambda name: Node("constant", name)),
     )
-    return st.recursive(leaves, grown, max_leaves=20)
+    return st.recursive(leaves, extended, max_leaves=20)
 
 
-def grown(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+def extended(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     return st.one_of(
         st.builds(lambda op, a, b: Node(op, args=(a, b)), st.sampled_from("+-*/^"), inner, inner),
         st.builds(lambda op, a: Node(op, args=(a,)), st.sampled_from(["neg", "!"]), inner),

@@ -19,8 +19,8 @@ import pytest_asyncio
 from askmill.emulator.tutor import Tutor
 from askmill.emulator.tutor.helper_process import MAX_OPEN_QUESTIONS
 from askmill.emulator.tutor.parse.question import read_question
-from askmill.emulator.tutor.solve.inline import is_cheap
-from askmill.emulator.tutor.sympy_helper import TOO_MUCH, WALL_LIMIT_S
+from askmill.emulator.tutor.solve.inline import runs_inline
+from askmill.emulator.tutor.sympy_helper import LIMIT_MESSAGE, WALL_LIMIT_S
 
 COMMAND = [sys.executable, "-P", "-m", "askmill.emulator.tutor.sympy_helper"]
 
@@ -55,7 +55,7 @@ async def test_a_question_without_end_is_stopped_and_the_next_is_answered(tutor:
 
     answers = await asyncio.gather(*(tutor.answer(question) for question in ENDLESS))
 
-    assert [answer.text for answer in answers] == [TOO_MUCH] * len(ENDLESS)
+    assert [answer.text for answer in answers] == [LIMIT_MESSAGE] * len(ENDLESS)
     assert time.monotonic() - began < len(ENDLESS) * (WALL_LIMIT_S + 1)
     assert (await tutor.answer("What is 2 + 2?")).logs == "4"
     assert helpers() == before
@@ -63,7 +63,7 @@ async def test_a_question_without_end_is_stopped_and_the_next_is_answered(tutor:
 
 def _is_tutor(child: psutil.Process) -> bool:
     try:
-        return any("tutor.helper" in part for part in child.cmdline())
+        return any("tutor.sympy_helper" in part for part in child.cmdline())
     except psutil.Error:  # ended meanwhile
         return False
 
@@ -102,7 +102,7 @@ async def test_many_questions_at_once_are_all_answered_by_a_few_processes(tutor:
 )
 def test_only_what_cannot_grow_is_worked_without_limits(question: str, cheap: bool) -> None:
     """The helper itself works only arithmetic and equations up to the second degree, with few digits."""
-    assert is_cheap(read_question(question)) is cheap
+    assert runs_inline(read_question(question)) is cheap
 
 
 async def test_a_killed_helper_is_replaced(tutor: Tutor) -> None:

@@ -1,6 +1,6 @@
-"""What each shape of question asks for. A rule accounts for the whole shape; no rule, no computation.
+"""Grammar rules: from the whole shape of a question to its Problem. Without a rule nothing is computed.
 
-Where English leaves two readings ("the square root of 16 plus 9") the rule refuses rather than choose.
+Where English allows two readings ("the square root of 16 plus 9") the rule refuses rather than choose.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main_letter(*trees: Node) -> str:
     return next((letter for letter in ("x", "t") if letter in letters), letters[0] if letters else "x")
 
 
-def _operand(text: str) -> Node:
+def _parse_prefix(text: str) -> Node:
     """An operand that stays one thing in spoken English: `16`, `x^2`, `2/3`, `(1 + 2)`, not `16 + 9`."""
     tree = parse(text)
     is_bracketed = text.startswith("(") and text.endswith(")")
@@ -213,33 +213,33 @@ def _sum_of_numbers(shape: Shape) -> Problem:
 def _chain(operator: str, *, reverse: bool = False) -> Build:
     """Two or more operands joined: "the product of 3, 4 and 5"."""
 
-    def build(shape: Shape) -> Problem:
-        trees = [_operand(text) for text in shape.formulas]
+    def to_sympy(shape: Shape) -> Problem:
+        trees = [_parse_prefix(text) for text in shape.formulas]
         first, *others = reversed(trees) if reverse else trees
         for other in others:
             first = Node(operator, args=(first, other))
         return _evaluation(first)
 
-    return build
+    return to_sympy
 
 
 def _function(name: str) -> Build:
     """A named function of its operands: "the greatest common divisor of 12 and 18"."""
 
-    def build(shape: Shape) -> Problem:
-        operands = tuple(_operand(text) for text in shape.formulas)
+    def to_sympy(shape: Shape) -> Problem:
+        operands = tuple(_parse_prefix(text) for text in shape.formulas)
         return _evaluation(Node("!", args=operands) if name == "!" else Node("call", name, operands))
 
-    return build
+    return to_sympy
 
 
 def _percent_of(shape: Shape) -> Problem:
-    share, whole = (_operand(text) for text in shape.formulas)
+    share, whole = (_parse_prefix(text) for text in shape.formulas)
     return _evaluation(Node("*", args=(_hundredths(share), whole)))
 
 
 def _fraction_of(shape: Shape) -> Problem:
-    share, whole = (_operand(text) for text in shape.formulas)
+    share, whole = (_parse_prefix(text) for text in shape.formulas)
     if share.kind != "/":
         raise ParseError("I expected a fraction, as in 3/4 of 20")
     return _evaluation(Node("*", args=(share, whole)))
@@ -250,14 +250,14 @@ def _as_fraction(shape: Shape) -> Problem:
 
 
 def _what_percent(shape: Shape) -> Problem:
-    part, whole = (_operand(text) for text in shape.formulas)
+    part, whole = (_parse_prefix(text) for text in shape.formulas)
     if shape.words.startswith("WHATPERCENT"):
         part, whole = whole, part
     return _evaluation(Node("*", args=(Node("/", args=(part, whole)), number(100))))
 
 
 def _changed_by_percent(shape: Shape) -> Problem:
-    whole, share = (_operand(text) for text in shape.formulas)
+    whole, share = (_parse_prefix(text) for text in shape.formulas)
     sign = "+" if "INCREASE" in shape.words else "-"
     factor = Node(sign, args=(number(1), _hundredths(share)))
     return _evaluation(Node("*", args=(whole, factor)))
@@ -275,8 +275,8 @@ _LIST = r"F(?: F)*(?: AND F)"
 _RANGE = r"FROM F (?:TO|AND) F"
 
 RULES: tuple[tuple[re.Pattern[str], Build], ...] = tuple(
-    (re.compile(pattern), build)
-    for pattern, build in (
+    (re.compile(pattern), to_sympy)
+    for pattern, to_sympy in (
         ("CALL", _call),
         ("F", _bare),
         ("F OF F", _fraction_of),

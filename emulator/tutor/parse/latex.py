@@ -1,11 +1,11 @@
-"""What stands around formulas: the marks `...` and $...$; and ∫, lim, d/dx and Σ, which become words."""
+"""Formula marks in prose (`...`, $...$), and calculus notation (∫, lim, d/dx, Σ), which becomes words."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-# A marked formula is replaced by one of these characters, so that no rule of prose looks inside it.
+# A marked formula is replaced by one of these characters, so that no prose rule reads its inside.
 FIRST_PLACEHOLDER = 0xE000
 MAX_MARKED = 16
 
@@ -45,7 +45,7 @@ class Prose:
         return 0 <= ord(character[0]) - FIRST_PLACEHOLDER < len(self.marked)
 
 
-def prose_of(question: str) -> Prose:
+def extract_formulas(question: str) -> Prose:
     """The question's prose; marked calculus such as `∫ 2x dx` is put into words in its place."""
     marked: list[str] = []
 

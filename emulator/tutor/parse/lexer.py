@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 (look-alike characters are this file's business)
-"""A formula's characters become tokens; Unicode and LaTeX spellings become plain ones here."""
+"""Lexer: formula text to tokens; Unicode and LaTeX spellings become ASCII."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_TOKENS = 300
 
 
 class ParseError(ValueError):
-    """The text is no formula the tutor reads; the message says why, for a person."""
+    """The text is not a formula that the tutor can parse; the message tells the user why."""
 
 
 class TooLargeError(ParseError):
@@ -19,7 +19,7 @@ class TooLargeError(ParseError):
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a text: lists of words read best as words."""
+    """Split a text into a set of words."""
     return frozenset(text.split())
 
 
@@ -105,7 +105,7 @@ class Token:
     text: str
 
 
-def plain(text: str) -> str:
+def to_ascii(text: str) -> str:
     """The text with mathematical Unicode spelled in ASCII: `x²` becomes `x^(2)`, `½` becomes `(1/2)`."""
     text = _DEGREES.sub(r"(\1 pi/180)", text)
     text = _VULGAR_RUN.sub(lambda m: f"({m[1]}+{_VULGAR[m[2]]})" if m[1] else f"({_VULGAR[m[2]]})", text)
@@ -113,7 +113,7 @@ def plain(text: str) -> str:
     return text.translate(_SPELLINGS)
 
 
-def tokens_of(text: str) -> list[Token]:
+def tokenize(text: str) -> list[Token]:
     """The formula's tokens, an `end` last.
 
     Raises:
@@ -121,7 +121,7 @@ def tokens_of(text: str) -> list[Token]:
     """
     if len(text) > MAX_FORMULA_CHARS:
         raise ParseError(f"the formula is longer than {MAX_FORMULA_CHARS} characters")
-    text = _without_thousands(plain(text))
+    text = _without_thousands(to_ascii(text))
     tokens: list[Token] = []
     position = 0
     while position < len(text):
@@ -171,13 +171,13 @@ def _tokens_of_latex(word: str) -> list[Token]:
 
 
 def _tokens_of_name(word: str) -> list[Token]:
-    known = _known_name(word)
+    known = _named_token(word)
     if known:
         return [known]
     if len(word) == 1:
         return [_variable(word)]
     # `sinx` and `2pix` are written often enough; anything longer after the name is a word, not a formula.
-    head = _known_name(word[:-1])
+    head = _named_token(word[:-1])
     if head and len(word) > 2:
         return [head, *_tokens_of_name(word[-1])]
     if len(word) <= 3 and set(word) <= _PRODUCT_LETTERS and word not in _ENGLISH:
@@ -185,7 +185,7 @@ def _tokens_of_name(word: str) -> list[Token]:
     raise ParseError(f"I do not know the name {word!r} in a formula")
 
 
-def _known_name(word: str) -> Token | None:
+def _named_token(word: str) -> Token | None:
     if word in CONSTANTS:
         return Token("constant", CONSTANTS[word])
     name = FUNCTION_ALIASES.get(word, word)

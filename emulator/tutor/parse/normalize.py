@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass, field
 
 from askmill.emulator.tutor.parse import vocabulary as words
-from askmill.emulator.tutor.parse.latex import Prose, prose_of
-from askmill.emulator.tutor.parse.lexer import CONSTANTS, FUNCTION_ALIASES, FUNCTIONS, plain, word_set
+from askmill.emulator.tutor.parse.latex import Prose, extract_formulas
+from askmill.emulator.tutor.parse.lexer import CONSTANTS, FUNCTION_ALIASES, FUNCTIONS, to_ascii, word_set
 
 MAX_QUESTION_CHARS = 2000
 CODE_COMMANDS = word_set("solve diff integrate limit factor expand simplify summation")
@@ -51,7 +51,7 @@ class Shape:
     is_marked: bool
 
 
-def shape_of(question: str) -> Shape:
+def read_shape(question: str) -> Shape:
     """The shape of a question.
 
     Raises:
@@ -59,15 +59,15 @@ def shape_of(question: str) -> Shape:
     """
     if len(question) > MAX_QUESTION_CHARS:
         raise NoShapeError
-    prose = prose_of(_LIST_NUMBER.sub("", question))
+    prose = extract_formulas(_LIST_NUMBER.sub("", question))
     builder = _Builder(prose)
-    builder.read(_with_digits(words.PHRASE.sub(_joined, plain_prose(prose.text))))
+    builder.read(_with_digits(words.PHRASE.sub(_joined, prose_to_ascii(prose.text))))
     return Shape(" ".join(builder.trimmed()), tuple(builder.formulas), bool(prose.marked))
 
 
-def plain_prose(text: str) -> str:
-    """Like `plain`, line breaks kept: in prose they end a formula."""
-    return "\n".join(plain(line) for line in text.splitlines())
+def prose_to_ascii(text: str) -> str:
+    """Like `to_ascii`, line breaks kept: in prose they end a formula."""
+    return "\n".join(to_ascii(line) for line in text.splitlines())
 
 
 def _joined(phrase: re.Match[str]) -> str:
@@ -100,10 +100,10 @@ class _Builder:
             found = _PIECE.match(text, position)
             if found is None:
                 raise NoShapeError
-            position = self._take(found, text)
+            position = self._advance(found, text)
         self._end_formula()
 
-    def _take(self, found: re.Match[str], text: str) -> int:
+    def _advance(self, found: re.Match[str], text: str) -> int:
         """Take one piece in; the position after it."""
         piece = found[0]
         match found.lastgroup:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from askmill.emulator.tutor.parse.grammar import RULES, whole_number
 from askmill.emulator.tutor.parse.lexer import ParseError, TooLargeError
-from askmill.emulator.tutor.parse.normalize import NoShapeError, Shape, shape_of
+from askmill.emulator.tutor.parse.normalize import NoShapeError, Shape, read_shape
 from askmill.emulator.tutor.parse.size_limits import check_size
 from askmill.emulator.tutor.problem import Problem
 
@@ -34,7 +34,7 @@ def read_question(question: str) -> Problem:
         TooLargeError: it does, and its result would be too large.
     """
     try:
-        shape = shape_of(question)
+        shape = read_shape(question)
     except NoShapeError:
         raise NotMathematicsError from None
     try:
@@ -54,7 +54,7 @@ def _problem_of(shape: Shape) -> Problem:
         places = whole_number(shape.formulas[-1], MAX_PLACES)
         shortened = Shape(found[1], shape.formulas[:-1], shape.is_marked)
         return replace(_problem_of(shortened), places=places)
-    for pattern, build in RULES:
+    for pattern, to_sympy in RULES:
         if pattern.fullmatch(shape.words):
-            return build(shape)
+            return to_sympy(shape)
     raise ParseError("I do not see what is to be computed")

@@ -1,4 +1,4 @@
-"""How large a formula's result can get, judged before anything is computed."""
+"""Upper bounds of the size of a formula's result, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Size:
 
 
 def check_size(node: Node) -> None:
-    """Pass a formula whose exact result is of bearable size.
+    """Check that the exact result of a formula is small enough to compute.
 
     Raises:
         TooLargeError: a power or factorial in it is too large, or it is nested too deep.

@@ -1,7 +1,7 @@
-"""The English the tutor reads. A word that is not here makes the question none of its own.
+"""The vocabulary of questions. A question with any other word is not parsed.
 
-That is the rule which keeps it off word problems: "Janet's ducks lay 16 eggs" has a word it does not know, so
-nothing is computed from the 16.
+This rule excludes word problems: "Janet's ducks lay 16 eggs" has unknown words, so nothing
+is computed from the 16.
 
     keyword    names a computation or a part of one; it becomes a word of the question's shape
     neutral    means nothing wherever it stands: "the", "equation"

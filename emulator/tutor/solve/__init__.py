@@ -1,1 +1,1 @@
-"""Working: from a problem to its worked answer, by SymPy; runs in the helper process only."""
+"""Solver: from a Problem to its Solution, with SymPy; runs in the helper process only."""

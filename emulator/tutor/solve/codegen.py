@@ -1,4 +1,4 @@
-"""A tree as the Python a code interpreter would show: to be read and printed, never run here.
+"""Code generation: a tree as Python source with SymPy, shown with the answer and never run here.
 
 Whole numbers stay plain Python until a division, a root or a letter needs SymPy, which keeps them exact:
 `2/3` is `Rational(2, 3)`, and `x/3` is `x/3`.
@@ -42,7 +42,7 @@ class _Piece:
     power: int
     exact: bool
 
-    def held(self, power: int) -> str:
+    def parenthesized(self, power: int) -> str:
         return self.text if self.power >= power else f"({self.text})"
 
 
@@ -79,7 +79,7 @@ class PythonPrinter:
             case "=":
                 return _Piece(f"{self._use('Eq')}({parts[0].text}, {parts[1].text})", ATOM_POWER, exact=True)
             case "neg":
-                return _Piece("-" + parts[0].held(SIGN_POWER), SIGN_POWER, parts[0].exact)
+                return _Piece("-" + parts[0].parenthesized(SIGN_POWER), SIGN_POWER, parts[0].exact)
             case _:
                 return self._infix(node.kind, parts[0], parts[1])
 
@@ -109,11 +109,15 @@ class PythonPrinter:
         if operator == "^":
             # A negative power of a plain Python number would be a float.
             base = left if left.exact or right.text.isdecimal() else self._exact(left)
-            text = f"{base.held(POWER_POWER + 1)}**{right.held(SIGN_POWER)}"
+            text = f"{base.parenthesized(POWER_POWER + 1)}**{right.parenthesized(SIGN_POWER)}"
             return _Piece(text, POWER_POWER, base.exact or right.exact)
         power = PRINT_POWER[operator]
         joint = operator if power == PRODUCT_POWER else f" {operator} "
-        return _Piece(f"{left.held(power)}{joint}{right.held(power + 1)}", power, left.exact or right.exact)
+        return _Piece(
+            f"{left.parenthesized(power)}{joint}{right.parenthesized(power + 1)}",
+            power,
+            left.exact or right.exact,
+        )
 
     def _exact(self, piece: _Piece) -> _Piece:
         if piece.exact:

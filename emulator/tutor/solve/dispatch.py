@@ -1,15 +1,14 @@
-"""From a problem to its worked answer: which module works what."""
+"""Dispatch a Problem to the function that solves its kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from askmill.emulator.tutor.problem import Kind, Problem
+from askmill.emulator.tutor.problem import Kind, Problem, Solution
 from askmill.emulator.tutor.solve import calculus, equations, expressions
-from askmill.emulator.tutor.solve.solution import Worked
 
-_WORKERS: dict[Kind, Callable[[Problem], Worked]] = {
+_SOLVERS: dict[Kind, Callable[[Problem], Solution]] = {
     Kind.EVALUATE: expressions.evaluate,
     Kind.SOLVE: equations.solve_problem,
     Kind.SIMPLIFY: expressions.simplify,
@@ -22,13 +21,13 @@ _WORKERS: dict[Kind, Callable[[Problem], Worked]] = {
 }
 
 
-def work(problem: Problem) -> Worked:
+def solve(problem: Problem) -> Solution:
     """Compute a problem, in as long as it takes: the caller sets the limits.
 
     Raises:
         UnansweredError: it came to no usable end; the message says so.
     """
-    worked = _WORKERS[problem.kind](problem)
+    worked = _SOLVERS[problem.kind](problem)
     if any(_is_plain_log(problem)):
         return replace(worked, text=f"{worked.text}\n\nHere log is the natural logarithm.")
     return worked

@@ -7,17 +7,16 @@ from typing import Any
 import sympy
 
 from askmill.emulator.tutor.ast import Node, format_tree, variables_of
-from askmill.emulator.tutor.problem import Problem
-from askmill.emulator.tutor.solve.solution import Worked
+from askmill.emulator.tutor.problem import Problem, Solution
 from askmill.emulator.tutor.solve.to_sympy import (
     Script,
     UnansweredError,
     approximation,
-    build,
     decimal,
+    format_value,
     has_decimal,
-    letter_of,
-    shown,
+    symbol,
+    to_sympy,
 )
 
 MAX_EXACT_CHARS = 60
@@ -26,39 +25,39 @@ _EASY_DENOMINATORS = frozenset({1, 2, 3, 4, 5, 8, 10})
 _PERIODIC = "These lie within one period; adding whole periods gives the other solutions."
 
 
-def solve_problem(problem: Problem) -> Worked:
+def solve_problem(problem: Problem) -> Solution:
     """One equation for one letter, a system for several, or the truth of an equation without letters."""
     equations = problem.formulas
     if len(equations) > 1:
         return _solve_system(problem)
     if not variables_of(equations[0]):
-        return _judge(equations[0])
+        return _check_equality(equations[0])
     return _solve_one(problem)
 
 
 def _sides(equation: Node, *, is_real: bool = False) -> tuple[Any, Any]:
     """Left and right; an expression without a sign of equality is meant to be zero."""
     left, *right = equation.args if equation.kind == "=" else (equation,)
-    return build(left, is_real=is_real), build(right[0], is_real=is_real) if right else sympy.Integer(0)
+    return to_sympy(left, is_real=is_real), to_sympy(right[0], is_real=is_real) if right else sympy.Integer(0)
 
 
-def _judge(equation: Node) -> Worked:
+def _check_equality(equation: Node) -> Solution:
     """An equation without letters is true or false."""
     script = Script()
     difference = Node("-", args=equation.args)
     script.line(f"verdict = Eq(simplify({script.python(difference)}), 0)", "Eq", "simplify")
-    verdict = sympy.Eq(sympy.simplify(build(difference)), 0)
+    verdict = sympy.Eq(sympy.simplify(to_sympy(difference)), 0)
     if verdict not in {sympy.true, sympy.false}:
         raise UnansweredError(f"I could not decide whether {format_tree(equation)}.")
     script.show("verdict", verdict)
-    return Worked(f"{format_tree(equation)} is {str(verdict).lower()}.", script.code, script.logs)
+    return Solution(f"{format_tree(equation)} is {str(verdict).lower()}.", script.code, script.logs)
 
 
-def _solve_one(problem: Problem) -> Worked:
+def _solve_one(problem: Problem) -> Solution:
     equation, name = problem.formulas[0], problem.variables[0]
     # SymPy takes absolute values apart only where the letters are real.
     is_real = any(part.text == "abs" for part in equation.walk())
-    letter = letter_of(name, is_real=is_real)
+    letter = symbol(name, is_real=is_real)
     left, right = _sides(equation, is_real=is_real)
     script = Script(*sorted({*variables_of(equation), name}), is_real=is_real)
     script.line(f"solutions = solve({script.python(equation)}, {name})", "solve")
@@ -74,7 +73,7 @@ def _solve_one(problem: Problem) -> Worked:
         _result(solutions, name, problem.places) if solutions else _no_result(left - right, name),
         _PERIODIC if solutions and _is_periodic(left - right, letter) else "",
     ]
-    return Worked("\n\n".join(part for part in paragraphs if part), script.code, script.logs)
+    return Solution("\n\n".join(part for part in paragraphs if part), script.code, script.logs)
 
 
 def _solutions(left: Any, right: Any, letter: Any) -> Any:
@@ -98,20 +97,20 @@ def _show_decimals(script: Script, solutions: list[Any], places: int) -> None:
     script.show("decimals", values)
 
 
-def _solve_numerically(equation: Node, letter: Any) -> Worked:
+def _solve_numerically(equation: Node, letter: Any) -> Solution:
     """One solution near 1, by Newton's method, of an equation without a closed solution."""
     if len(variables_of(equation)) > 1:
         raise UnansweredError(f"I found no closed form for the solution of {format_tree(equation)}.")
     script = Script(letter.name)
     script.line(f"solution = nsolve({script.python(equation)}, {letter}, 1)", "nsolve")
     try:
-        root = sympy.nsolve(build(equation), letter, 1)
+        root = sympy.nsolve(to_sympy(equation), letter, 1)
     except (ValueError, TypeError, ZeroDivisionError):
         raise UnansweredError(f"I found no solution of {format_tree(equation)}.") from None
     script.show("solution", root)
     text = f"I found no closed form for the solutions of {format_tree(_as_equation(equation))}."
     text += f" A numeric one is {letter} ≈ {decimal(root)}. There may be others."
-    return Worked(text, script.code, script.logs)
+    return Solution(text, script.code, script.logs)
 
 
 def _is_periodic(difference: Any, letter: Any) -> bool:
@@ -140,7 +139,7 @@ def _result(solutions: list[Any], name: str, places: int) -> str:
 
 
 def _value(name: str, root: Any, places: int = 0) -> str:
-    exact = shown(root)
+    exact = format_value(root)
     if root.is_rational and root.q in _EASY_DENOMINATORS and not places:
         return f"{name} = {exact}"
     approximate = approximation(root, places, SHORT_DIGITS)
@@ -164,21 +163,23 @@ def _steps(left: Any, right: Any, letter: Any) -> list[str]:
 
 def _linear_steps(polynomial: Any, letter: Any) -> list[str]:
     slope, constant = polynomial.all_coeffs()
-    moved = f"{shown(slope * letter)} = {shown(-constant)}"
+    moved = f"{format_value(slope * letter)} = {format_value(-constant)}"
     steps = [f"Bring the terms with {letter} to the left and the rest to the right: {moved}."]
     if slope != 1:
-        steps.append(f"Divide both sides by {shown(slope)}: {letter} = {shown(-constant / slope)}.")
+        steps.append(
+            f"Divide both sides by {format_value(slope)}: {letter} = {format_value(-constant / slope)}."
+        )
     return steps
 
 
 def _quadratic_steps(polynomial: Any, letter: Any) -> list[str]:
     a, b, c = polynomial.all_coeffs()
-    named = f"a = {shown(a)}, b = {shown(b)} and c = {shown(c)}"
+    named = f"a = {format_value(a)}, b = {format_value(b)} and c = {format_value(c)}"
     discriminant = sympy.expand(b**2 - 4 * a * c)
     return [
-        f"In standard form it is {shown(polynomial.as_expr())} = 0, with {named}.",
-        f"The discriminant is b^2 - 4ac = {shown(discriminant)}.",
-        f"The quadratic formula gives {letter} = (-b ± sqrt({shown(discriminant)}))/(2a).",
+        f"In standard form it is {format_value(polynomial.as_expr())} = 0, with {named}.",
+        f"The discriminant is b^2 - 4ac = {format_value(discriminant)}.",
+        f"The quadratic formula gives {letter} = (-b ± sqrt({format_value(discriminant)}))/(2a).",
     ]
 
 
@@ -186,20 +187,20 @@ def _factor_steps(polynomial: Any) -> list[str]:
     factored = sympy.factor(polynomial.as_expr())
     if factored == polynomial.as_expr():
         return []
-    return [f"Factor it: {shown(factored)} = 0.", "A product is zero where one of its factors is."]
+    return [f"Factor it: {format_value(factored)} = 0.", "A product is zero where one of its factors is."]
 
 
-def _solve_system(problem: Problem) -> Worked:
+def _solve_system(problem: Problem) -> Solution:
     equations, names = problem.formulas, problem.variables
     letters = {letter for tree in equations for side in _sides(tree) for letter in side.free_symbols}
     script = Script(*sorted({*names, *(letter for tree in equations for letter in variables_of(tree))}))
     listed = ", ".join(script.python(tree) for tree in equations)
     script.line(f"solutions = solve([{listed}], [{', '.join(names)}])", "solve")
-    solutions = sympy.solve([build(tree) for tree in equations], [sympy.Symbol(name) for name in names])
+    solutions = sympy.solve([to_sympy(tree) for tree in equations], [sympy.Symbol(name) for name in names])
     script.show("solutions", solutions)
     shown_equations = " and ".join(format_tree(_as_equation(tree)) for tree in equations)
     head = f"Let us solve {shown_equations} for {' and '.join(names)}."
-    return Worked(f"{head}\n\n{_system_result(solutions, names, letters)}", script.code, script.logs)
+    return Solution(f"{head}\n\n{_system_result(solutions, names, letters)}", script.code, script.logs)
 
 
 def _system_result(solutions: Any, names: tuple[str, ...], letters: set[Any]) -> str:

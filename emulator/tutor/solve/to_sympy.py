@@ -1,4 +1,4 @@
-"""A tree as a SymPy object, built node by node; and SymPy objects as text for people.
+"""Convert a tree to a SymPy object node by node, and SymPy objects to text.
 
 Runs in the helper process only: importing SymPy takes about a second.
 """
@@ -32,20 +32,20 @@ DECIMAL_DIGITS = 10
 
 
 class UnansweredError(Exception):
-    """The computation came to no usable end; the message says so to a person."""
+    """The computation has no usable result; the message tells the user why."""
 
 
-def build(node: Node, *, is_real: bool = False) -> Any:
+def to_sympy(node: Node, *, is_real: bool = False) -> Any:
     """The SymPy object of a tree, exact throughout: a decimal becomes the fraction it stands for.
 
     `is_real` makes its letters real numbers; without it they may be complex.
     """
-    parts = [build(arg, is_real=is_real) for arg in node.args]
+    parts = [to_sympy(arg, is_real=is_real) for arg in node.args]
     match node.kind:
         case "number":
             return sympy.Rational(node.text)
         case "variable":
-            return letter_of(node.text, is_real=is_real)
+            return symbol(node.text, is_real=is_real)
         case "constant":
             return _CONSTANTS[node.text]
         case "call":
@@ -62,7 +62,7 @@ def build(node: Node, *, is_real: bool = False) -> Any:
             return _infix(node.kind, parts[0], parts[1])
 
 
-def letter_of(name: str, *, is_real: bool = False) -> Any:
+def symbol(name: str, *, is_real: bool = False) -> Any:
     """The symbol of a letter."""
     return sympy.Symbol(name, real=True) if is_real else sympy.Symbol(name)
 
@@ -90,7 +90,7 @@ def _infix(operator: str, left: Any, right: Any) -> Any:
             return left**right
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A SymPy object as a person writes it: `2x^2 - 1`, `3i`.
 
     Raises:
@@ -107,7 +107,9 @@ def shown(value: Any) -> str:
 def decimal(value: Any, digits: int = DECIMAL_DIGITS) -> str:
     """The decimal value without trailing zeros: `2.4664`, `0.5 + 0.86603i`."""
     return re.sub(
-        r"(\.\d*?)0+(?=\D|$)", lambda found: found[1].rstrip("."), shown(sympy.N(value, digits, chop=True))
+        r"(\.\d*?)0+(?=\D|$)",
+        lambda found: found[1].rstrip("."),
+        format_value(sympy.N(value, digits, chop=True)),
     )
 
 
@@ -120,8 +122,8 @@ def approximation(value: Any, places: int = 0, digits: int = DECIMAL_DIGITS) -> 
     """` ≈ 0.9166666667` or ` = 3.375` behind an exact form; nothing where a decimal says no more."""
     if not has_decimal(value):
         return ""
-    text = shown(value.round(places)) if places else decimal(value, digits)
-    if text == shown(value):
+    text = format_value(value.round(places)) if places else decimal(value, digits)
+    if text == format_value(value):
         return ""
     is_exact = value.is_Rational and sympy.Rational(text) == value
     return f" {'=' if is_exact else '≈'} {text}"

@@ -1,4 +1,4 @@
-"""Items of the Responses API: input brought into the stored form, and an answer written as output items."""
+"""Items of the Responses API: parse input to its stored form, and write an answer as output items."""
 
 import base64
 from dataclasses import dataclass
@@ -6,12 +6,11 @@ from typing import Any
 
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.routing import Json
-from askmill.emulator.protocol.validation import refused
+from askmill.emulator.protocol.validation import bad_field
 from askmill.emulator.resources.containers import Containers
-from askmill.emulator.simulation.answer import Answer, Ask
-from askmill.emulator.simulation.bm25 import Passage
-from askmill.emulator.simulation.citations import places_of
-from askmill.emulator.simulation.prompt import Said
+from askmill.emulator.simulation.answer import Answer
+from askmill.emulator.simulation.file_search import Passage, cited_positions
+from askmill.emulator.simulation.prompt import Prompt, Turn
 
 _PREFIXES = {
     "message": "msg_",
@@ -25,7 +24,7 @@ _PREFIXES = {
 _TEXTS = frozenset({"input_text", "output_text", "text"})
 
 
-def stored_input(value: Any) -> list[Json]:
+def parse_input(value: Any) -> list[Json]:
     """`input` or `items` of a request as items with ids; 400 for what is no item."""
     if value is None:
         return []
@@ -39,13 +38,15 @@ def _stored(item: Any, i: int) -> Json:
     if kind not in _PREFIXES:
         known = ", ".join(f"'{name}'" for name in _PREFIXES)
         message = f"Invalid value: '{kind}'. Supported values are: {known}."
-        raise refused(message, f"input[{i}].type", "invalid_value")
+        raise bad_field(message, f"input[{i}].type", "invalid_value")
     stored: Json = {"id": new_id(_PREFIXES[kind]), "type": kind, "status": "completed"} | item
     if kind == "message":
         for name in ("role", "content"):
             if name not in item:
                 param = f"input[{i}].{name}"
-                raise refused(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+                raise bad_field(
+                    f"Missing required parameter: '{param}'.", param, "missing_required_parameter"
+                )
         stored["content"] = _contents(item["content"], item["role"])
     return stored
 
@@ -70,33 +71,37 @@ def text_of(item: Json) -> str:
     return "\n".join(part.get("text", "") for part in item["content"] if part["type"] in _TEXTS)
 
 
-def turns_of(items: list[Json]) -> list[Said]:
+def message_turns(items: list[Json]) -> list[Turn]:
     """The messages among the items."""
     return [
-        Said(item["role"], text_of(item), cut=item["role"] == "assistant" and item["status"] == "incomplete")
+        Turn(
+            item["role"],
+            text_of(item),
+            truncated=item["role"] == "assistant" and item["status"] == "incomplete",
+        )
         for item in items
         if item["type"] == "message"
     ]
 
 
-def unanswered(items: list[Json]) -> list[str]:
+def open_call_ids(items: list[Json]) -> list[str]:
     """The call ids of function calls without an output."""
     answered = {item["call_id"] for item in items if item["type"] == "function_call_output"}
     return [i["call_id"] for i in items if i["type"] == "function_call" and i["call_id"] not in answered]
 
 
-def outputs_of_turn(items: list[Json]) -> int:
-    """How many function outputs have come since the user last spoke."""
+def count_turn_outputs(items: list[Json]) -> int:
+    """Count the function outputs since the last user message."""
     kinds = ["user" if item.get("role") == "user" else item["type"] for item in items]
     since = len(kinds) - kinds[::-1].index("user") if "user" in kinds else 0
     return kinds[since:].count("function_call_output")
 
 
 @dataclass(frozen=True, slots=True)
-class Scribe:
-    """Writes the output items of one response. `container` is where its code ran, if any did."""
+class ItemWriter:
+    """Writes the output items of one response. `container_id`: where its code ran; empty if none did."""
 
-    ask: Ask
+    prompt: Prompt
     answer: Answer
     calls: list[Json]
     containers: Containers
@@ -104,37 +109,42 @@ class Scribe:
     at: float
 
     def items(self) -> list[Json]:
-        """In the order in which they were done."""
-        done = [*self._tools(), *self._calls()]
+        """In the order in which they were items."""
+        items = [*self._tools(), *self._calls()]
         if self.answer.refusal:
-            return [*done, _message([{"type": "refusal", "refusal": self.answer.refusal}], "completed")]
-        status = "incomplete" if self.answer.cut else "completed"
+            return [*items, _message([{"type": "refusal", "refusal": self.answer.refusal}], "completed")]
+        status = "incomplete" if self.answer.truncated else "completed"
         last = len(self.answer.messages) - 1
         return [
-            *done,
-            *(_message([self._said(text, i == last)], status) for i, text in enumerate(self.answer.messages)),
+            *items,
+            *(
+                _message([self._text_part(text, i == last)], status)
+                for i, text in enumerate(self.answer.messages)
+            ),
         ]
 
     def _tools(self) -> list[Json]:
         answer = self.answer
-        done: list[Json] = []
-        if answer.reasoned:
-            done.append({"id": new_id("rs_"), "type": "reasoning", "summary": []})
+        items: list[Json] = []
+        if answer.used_reasoning:
+            items.append({"id": new_id("rs_"), "type": "reasoning", "summary": []})
         if answer.passages is not None:
             results = [_result(passage) for passage in answer.passages]
-            done.append(_tool("fs_", "file_search_call", queries=[self.ask.question], results=results))
-        if answer.searched_web:
+            items.append(_tool("fs_", "file_search_call", queries=[self.prompt.question], results=results))
+        if answer.used_web_search:
             action = {
                 "type": "search",
-                "query": self.ask.question,
-                "queries": [self.ask.question],
+                "query": self.prompt.question,
+                "queries": [self.prompt.question],
                 "sources": [{"type": "url", "url": "https://example.org/"}],
             }
-            done.append(_tool("ws_", "web_search_call", action=action))
-        if answer.left is not None:
-            self.containers.add(self.container_id, answer.left.name, answer.left.content, self.at)
+            items.append(_tool("ws_", "web_search_call", action=action))
+        if answer.unlinked_file is not None:
+            self.containers.add_file(
+                self.container_id, answer.unlinked_file.name, answer.unlinked_file.content, self.at
+            )
         if answer.code is not None:
-            done.append(
+            items.append(
                 _tool(
                     "ci_",
                     "code_interpreter_call",
@@ -143,7 +153,7 @@ class Scribe:
                     outputs=_outputs(answer),
                 )
             )
-        return done
+        return items
 
     def _calls(self) -> list[Json]:
         return [
@@ -151,16 +161,16 @@ class Scribe:
             for call in self.calls
         ]
 
-    def _said(self, text: str, last: bool) -> Json:
+    def _text_part(self, text: str, last: bool) -> Json:
         annotations: list[Json] = []
         answer = self.answer
         if last and answer.passages:
-            text, places = places_of(text, answer.passages, often=answer.cites_often)
+            text, places = cited_positions(text, answer.passages, often=answer.dense_citations)
             annotations += [
                 {"type": "file_citation", "index": at, "file_id": best.file_id, "filename": best.filename}
                 for at, best in places
             ]
-        if last and answer.searched_web:
+        if last and answer.used_web_search:
             annotations.append(
                 {
                     "type": "url_citation",
@@ -170,18 +180,18 @@ class Scribe:
                     "end_index": len(text),
                 }
             )
-        for made in (answer.made, answer.image):
-            if last and made is not None:
-                before = f"{text}\n\n[Download {made.name}]("
-                link = f"sandbox:/mnt/data/{made.name}"
+        for file in (answer.linked_file, answer.image):
+            if last and file is not None:
+                before = f"{text}\n\n[Download {file.name}]("
+                link = f"sandbox:/mnt/data/{file.name}"
                 text = f"{before}{link})"
-                file = self.containers.add(self.container_id, made.name, made.content, self.at)
+                stored = self.containers.add_file(self.container_id, file.name, file.content, self.at)
                 annotations.append(
                     {
                         "type": "container_file_citation",
                         "container_id": self.container_id,
-                        "file_id": file["id"],
-                        "filename": made.name,
+                        "file_id": stored["id"],
+                        "filename": file.name,
                         "start_index": len(before),
                         "end_index": len(before) + len(link),
                     }
@@ -189,7 +199,7 @@ class Scribe:
         return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
 
 
-def shown(items: list[Json], include: list[str]) -> list[Json]:
+def visible_items(items: list[Json], include: list[str]) -> list[Json]:
     """Items as the API shows them: results and outputs of tools only when `include` asks."""
     if "web_search_call.action.sources" not in include:
         items = [_without_sources(item) if item["type"] == "web_search_call" else item for item in items]
@@ -205,7 +215,7 @@ def shown(items: list[Json], include: list[str]) -> list[Json]:
 
 
 def _without_sources(item: Json) -> Json:
-    return item | {"action": {name: told for name, told in item["action"].items() if name != "sources"}}
+    return item | {"action": {name: value for name, value in item["action"].items() if name != "sources"}}
 
 
 def _is_tool(item: Json) -> bool:

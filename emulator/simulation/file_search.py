@@ -1,11 +1,14 @@
-"""file_search: the passages of a vector store's files that share most words with the question (BM25)."""
+"""File search: rank passages by BM25 against the question, and cite them in an answer."""
 
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from askmill.emulator.protocol.routing import Json
 
 # OpenAI's chunks are 800 tokens with 400 overlap; a paragraph reads better as an answer here.
 PASSAGE_CHARS = 800
@@ -127,3 +130,48 @@ def _is_text(content: bytes) -> bool:
         with suppress(UnicodeDecodeError):
             return bool(content.decode(encoding).strip())
     return False
+
+
+# --- citations: once behind the answer's end, or, for tests, in several places (dense):
+# Grüße, 🐇[a]![b] THE ANSWER[a][b]     multi-byte letters, two sources, repeated, side by side ---
+
+GREETING = "Grüße, 🐇"
+Positions = list[tuple[int, Passage]]
+
+
+def cited_positions(text: str, passages: Sequence[Passage], *, often: bool) -> tuple[str, Positions]:
+    """The text, and the passages cited at places of it that count characters."""
+    first = passages[0]
+    if not often:
+        return text, [(len(text), first)]
+    other = next((passage for passage in passages if passage.file_id != first.file_id), first)
+    greeted, at = f"{GREETING}! {text}", len(GREETING)
+    return greeted, [(at, first), (at + 1, other), (len(greeted), first), (len(greeted), other)]
+
+
+def add_markers(text: str, places: Positions) -> tuple[str, list[Json]]:
+    """The text with the Assistants API's markers, and their annotations.
+
+    Of two side by side, a third annotation spans both: spans that overlap.
+    """
+    written, at, annotations = "", 0, list[Json]()
+    files = list(dict.fromkeys(passage.file_id for _, passage in places))
+    for place, passage in places:
+        written, at = written + text[at:place], place
+        marker = f"【4:{files.index(passage.file_id)}†{passage.filename}】"
+        annotations.append(_annotation(marker, len(written), passage))
+        written += marker
+    if len(places) > 1 and places[-1][0] == places[-2][0]:
+        both = annotations[-2]["text"] + annotations[-1]["text"]
+        annotations.append(_annotation(both, len(written) - len(both), places[-1][1]))
+    return written + text[at:], annotations
+
+
+def _annotation(marker: str, start: int, passage: Passage) -> Json:
+    return {
+        "type": "file_citation",
+        "text": marker,
+        "start_index": start,
+        "end_index": start + len(marker),
+        "file_citation": {"file_id": passage.file_id},
+    }

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askmill.emulator.simulation.directives import DirectionError, Outcome, read_directions, read_outcome
+from askmill.emulator.simulation.directives import DirectiveError, Outcome, parse_directives, parse_outcome
 
 
 def test_one_outcome_an_attempt_in_order() -> None:
     """Outcomes are read in order, with their arguments."""
-    outcomes, question = read_directions("[emulate: expired, failed(server_error), completed] What is 2+2?")
+    outcomes, question = parse_directives("[emulate: expired, failed(server_error), completed] What is 2+2?")
     assert [(o.name, o.arg) for o in outcomes] == [
         ("expired", ""),
         ("failed", "server_error"),
@@ -22,24 +22,24 @@ def test_one_outcome_an_attempt_in_order() -> None:
 
 def test_the_direction_may_stand_anywhere() -> None:
     """Only the direction is taken out of the question."""
-    assert read_directions("What is 2+2? [emulate: stuck]")[1] == "What is 2+2?"
-    assert read_directions("No direction [here]") == ((), "No direction [here]")
+    assert parse_directives("What is 2+2? [emulate: stuck]")[1] == "What is 2+2?"
+    assert parse_directives("No direction [here]") == ((), "No direction [here]")
 
 
 def test_after_holds_for_its_outcome_or_for_all() -> None:
     """`after=` behind an outcome is that one's; by itself it is everybody's who has none."""
-    (first, second), _ = read_directions("[emulate: expired after=1.5, completed, after=7] q")
+    (first, second), _ = parse_directives("[emulate: expired after=1.5, completed, after=7] q")
     assert (first.after_s, second.after_s) == (1.5, 7.0)
-    (only,), _ = read_directions("[emulate: after=3]")
+    (only,), _ = parse_directives("[emulate: after=3]")
     assert only == Outcome(after_s=3.0)
 
 
 def test_rounds_are_of_outcomes_that_call_functions() -> None:
     """`rounds=` behind `requires_action(…)` is how often it asks; nothing else takes it."""
-    (outcome, last), _ = read_directions("[emulate: requires_action(f, {}) rounds=3 after=2, completed] q")
+    (outcome, last), _ = parse_directives("[emulate: requires_action(f, {}) rounds=3 after=2, completed] q")
     assert (outcome.rounds, outcome.after_s, last.rounds) == (3, 2.0, 1)
-    with pytest.raises(DirectionError, match="rounds=2"):
-        read_directions("[emulate: completed rounds=2] q")
+    with pytest.raises(DirectiveError, match="rounds=2"):
+        parse_directives("[emulate: completed rounds=2] q")
 
 
 arguments = st.recursive(
@@ -53,14 +53,14 @@ arguments = st.recursive(
 def test_arguments_of_functions_are_any_json(calls: list[tuple[str, object]]) -> None:
     """Brackets, commas and quotes inside JSON do not end the direction, and the JSON arrives unchanged."""
     written = ", ".join(f"{name}, {json.dumps(value)}" for name, value in calls)
-    (outcome,), question = read_directions(f"[emulate: requires_action({written})] rest")
+    (outcome,), question = parse_directives(f"[emulate: requires_action({written})] rest")
     assert [(name, json.loads(text)) for name, text in outcome.calls] == calls
     assert question == "rest"
 
 
 def test_spaces_do_not_matter() -> None:
     """Blanks around any word or bracket are passed over."""
-    (outcome, last), question = read_directions(
+    (outcome, last), question = parse_directives(
         "[emulate:requires_action( f , {}  , g, [1] ) ,stuck  after=2 ]q"
     )
     assert outcome.calls == (("f", "{}"), ("g", "[1]"))
@@ -82,36 +82,36 @@ def test_spaces_do_not_matter() -> None:
 )
 def test_a_slip_is_named(direction: str, named: str) -> None:
     """A direction that cannot be played says which word is at fault; it is never passed over."""
-    with pytest.raises(DirectionError, match=named):
-        read_directions(direction)
+    with pytest.raises(DirectiveError, match=named):
+        parse_directives(direction)
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text of a user makes the reader fail otherwise than by its own error."""
     try:
-        outcomes, _ = read_directions(f"[emulate: {text}")
-    except DirectionError:
+        outcomes, _ = parse_directives(f"[emulate: {text}")
+    except DirectiveError:
         return
     assert outcomes
 
 
 def test_a_dead_run_may_leave_half_a_message() -> None:
     """`partial` is an argument of the outcomes that die."""
-    assert read_outcome("expired(partial)").partial
-    assert read_outcome("failed(server_error, partial)").partial
-    assert not read_outcome("failed(server_error)").partial
-    with pytest.raises(DirectionError):
-        read_outcome("expired, completed")
+    assert parse_outcome("expired(partial)").partial
+    assert parse_outcome("failed(server_error, partial)").partial
+    assert not parse_outcome("failed(server_error)").partial
+    with pytest.raises(DirectiveError):
+        parse_outcome("expired, completed")
 
 
 def test_a_failure_may_say_its_own_words() -> None:
     """`failed(CODE, "MESSAGE")`, with brackets and commas in the words; `partial` stands behind them."""
     direction = "failed(server_error, \"The model 'x' (or ]) does not exist, sorry\", partial) after=2"
-    (outcome,), rest = read_directions(f"[emulate: {direction}] What?")
+    (outcome,), rest = parse_directives(f"[emulate: {direction}] What?")
 
     assert (outcome.name, outcome.partial, outcome.after_s, rest) == ("failed", True, 2.0, "What?")
     assert outcome.message == "The model 'x' (or ]) does not exist, sorry"
     for wrong in ('failed(a, "b)', 'failed(a, "b" c)'):
-        with pytest.raises(DirectionError, match="failed"):
-            read_outcome(wrong)
+        with pytest.raises(DirectiveError, match="failed"):
+            parse_outcome(wrong)

@@ -5,40 +5,39 @@ from typing import Any
 
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.routing import Json
-from askmill.emulator.simulation.answer import Answer, Ask
+from askmill.emulator.resources.response_items import message_turns, text_of, visible_items
+from askmill.emulator.simulation.answer import Answer, count_tokens
 from askmill.emulator.simulation.directives import Outcome
-from askmill.emulator.simulation.engine import Engine, Life, read_tokens
-from askmill.emulator.simulation.prompt import current_question, wanted_format
-from askmill.emulator.simulation.response_items import shown, text_of, turns_of
-from askmill.emulator.simulation.run_output import error_of
+from askmill.emulator.simulation.engine import RunState, error_of
+from askmill.emulator.simulation.prompt import Prompt, current_question, output_format, split_directives
 
 REASONING_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The items before a response and those given with it. `continues`: they answer its function calls."""
+class ResponseInput:
+    """What a response starts from. `continues`: `new_items` hold the outputs of function calls."""
 
     conversation_id: str
-    before: list[Json]
-    given: list[Json]
+    history: list[Json]
+    new_items: list[Json]
     continues: bool
 
 
 @dataclass(slots=True)
 class Response:
-    """`fields` are what the API shows from the start, `ended` what replaces them at the end."""
+    """`fields` are what the API shows from the start, `final_fields` what replaces them at the end."""
 
     id: str
     conversation_id: str
     fields: Json
-    life: Life
-    given: list[Json]
-    ended: Json = field(default_factory=dict)
+    state: RunState
+    input_items: list[Json]
+    final_fields: Json = field(default_factory=dict)
 
     @classmethod
     def load(cls, row: Json) -> "Response":
-        return cls(**(row | {"life": Life.load(row["life"])}))
+        return cls(**(row | {"state": RunState.load(row["state"])}))
 
     @property
     def container_id(self) -> str:
@@ -48,13 +47,13 @@ class Response:
                 return str(tool["container"])
         return ""
 
-    def shown(self, now: float, include: list[str] | None = None) -> Json:
+    def to_api(self, now: float, include: list[str] | None = None) -> Json:
         """The API's object at this moment."""
-        whole = self.fields | {"status": self.life.status(now)} | self.ended
-        return whole | {"output": shown(whole["output"], include or [])}
+        whole = self.fields | {"status": self.state.status(now)} | self.final_fields
+        return whole | {"output": visible_items(whole["output"], include or [])}
 
 
-def new_fields(body: Json, conversation_id: str, now: float) -> Json:
+def initial_fields(body: Json, conversation_id: str, now: float) -> Json:
     """The response's object at its creation; without `usage`, which OpenAI's description lets not be null."""
     return {
         "id": new_id("resp_"),
@@ -79,69 +78,69 @@ def new_fields(body: Json, conversation_id: str, now: float) -> Json:
         "safety_identifier": body.get("safety_identifier"),
         "service_tier": "default",
         "store": body.get("store") is not False,
-        "temperature": _or(body.get("temperature"), 1.0),
+        "temperature": _or_default(body.get("temperature"), 1.0),
         "text": {"format": {"type": "text"}} | (body.get("text") or {}),
         "tool_choice": body.get("tool_choice") or "auto",
         "tools": [_tool(tool) for tool in body.get("tools") or []],
         "top_logprobs": body.get("top_logprobs") or 0,
-        "top_p": _or(body.get("top_p"), 1.0),
+        "top_p": _or_default(body.get("top_p"), 1.0),
         "truncation": body.get("truncation") or "disabled",
     }
 
 
-def ask_of(engine: Engine, fields: Json, asked: Asked) -> tuple[Ask, tuple[Outcome, ...]]:
-    """What a response is asked, and the outcomes directed."""
-    items = [*asked.before, *asked.given]
-    directed, already = current_question(turns_of(items))
-    outcomes, question = engine.directions(directed)
-    schema, as_object = wanted_format(fields["text"]["format"])
+def prompt_of_response(fields: Json, inputs: ResponseInput) -> tuple[Prompt, tuple[Outcome, ...]]:
+    """Return the prompt of a response, and the directed outcomes."""
+    items = [*inputs.history, *inputs.new_items]
+    directed, answer_so_far = current_question(message_turns(items))
+    outcomes, question = split_directives(directed)
+    schema, json_object = output_format(fields["text"]["format"])
     calls = {item["call_id"]: item for item in items if item["type"] == "function_call"}
-    outputs = [item for item in asked.given if item["type"] == "function_call_output"]
-    ask = Ask(
+    outputs = [item for item in inputs.new_items if item["type"] == "function_call_output"]
+    prompt = Prompt(
         question=question,
-        already=already,
+        answer_so_far=answer_so_far,
         tools=tuple(tool["type"] for tool in fields["tools"]),
         vector_store_ids=tuple(one for tool in fields["tools"] for one in tool.get("vector_store_ids") or []),
         max_tokens=fields["max_output_tokens"],
         schema=schema,
-        as_object=as_object,
+        json_object=json_object,
         outputs=tuple(_output_line(calls.get(item["call_id"]), item) for item in outputs),
-        prompt_tokens=read_tokens([fields["instructions"] or "", *map(text_of, items)]),
+        prompt_tokens=sum(map(count_tokens, [fields["instructions"] or "", *map(text_of, items)])),
     )
-    return ask, outcomes
+    return prompt, outcomes
 
 
-def response_ending(row: Response, answer: Answer, status: str, output: list[Json]) -> Json:
+def end_fields(row: Response, answer: Answer, status: str, output: list[Json]) -> Json:
     """The fields that the end sets."""
     ended: Json = {"status": status, "output": output, "usage": _usage(row, answer)}
-    at = int(row.life.plan.marks[-1][0])
+    at = int(row.state.plan.marks[-1][0])
     match status:
         case "completed":
             ended["completed_at"] = at
         case "failed":
-            ended["error"] = error_of(row.life.outcome)
+            ended["error"] = error_of(row.state.outcome)
         case "incomplete":
-            reason = "content_filter" if row.life.outcome.arg == "content_filter" else "max_output_tokens"
+            reason = "content_filter" if row.state.outcome.arg == "content_filter" else "max_output_tokens"
             ended["incomplete_details"] = {"reason": reason}
     return ended
 
 
 def _usage(row: Response, answer: Answer) -> Json:
-    read = row.life.ask.prompt_tokens
-    reasoned = REASONING_TOKENS if answer.reasoned else 0
-    wrote = answer.completion_tokens + reasoned
+    read = row.state.prompt.prompt_tokens
+    used_reasoning = REASONING_TOKENS if answer.used_reasoning else 0
+    wrote = answer.completion_tokens + used_reasoning
     return {
         "input_tokens": read,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": wrote,
-        "output_tokens_details": {"reasoning_tokens": reasoned},
+        "output_tokens_details": {"reasoning_tokens": used_reasoning},
         "total_tokens": read + wrote,
     }
 
 
 def _output_line(call: Json | None, output: Json) -> str:
-    said = output["output"] if isinstance(output["output"], str) else str(output["output"])
-    return f"{call['name']}({call['arguments']}) = {said}" if call else said
+    text = output["output"] if isinstance(output["output"], str) else str(output["output"])
+    return f"{call['name']}({call['arguments']}) = {text}" if call else text
 
 
 def _tool(tool: Json) -> Json:
@@ -152,5 +151,5 @@ def _tool(tool: Json) -> Json:
     )
 
 
-def _or(value: Any, default: float) -> Any:
+def _or_default(value: Any, default: float) -> Any:
     return default if value is None else value

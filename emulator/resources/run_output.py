@@ -1,20 +1,14 @@
-"""Writes the end of a run down as the Assistants API shows it: run steps, messages, usage."""
+"""Write the run steps and messages of a run, as the Assistants API shows them."""
 
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.routing import Json
+from askmill.emulator.resources.run_object import Run
 from askmill.emulator.resources.threads import Threads, text_part
-from askmill.emulator.simulation.answer import Answer, MadeFile, count_tokens
-from askmill.emulator.simulation.citations import places_of, with_markers
-from askmill.emulator.simulation.directives import Outcome
-from askmill.emulator.simulation.file_library import Library
+from askmill.emulator.simulation.answer import Answer, GeneratedFile, count_tokens
+from askmill.emulator.simulation.file_library import FileLibrary
+from askmill.emulator.simulation.file_search import add_markers, cited_positions
 from askmill.emulator.simulation.journal import Store
-from askmill.emulator.simulation.run_object import Run
 
-ERROR_TEXTS = {
-    "server_error": "Sorry, something went wrong.",
-    "rate_limit_exceeded": "Rate limit reached for requests. Please try again later.",
-    "invalid_prompt": "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
-}
 _MESSAGE_REASONS = {
     "cancelled": "run_cancelled",
     "expired": "run_expired",
@@ -23,79 +17,51 @@ _MESSAGE_REASONS = {
 }
 
 
-def error_of(outcome: Outcome) -> Json:
-    """`last_error` of `failed(CODE)` or `failed(CODE, "MESSAGE")`."""
-    code = outcome.arg.split(",", maxsplit=1)[0].strip() or "server_error"
-    return {"code": code, "message": outcome.message or ERROR_TEXTS.get(code, f"The run failed: {code}.")}
+class RunWriter:
+    """Stores run steps, and the messages and files that a run produces."""
 
-
-def ending(run: Run, status: str, usage: Json) -> Json:
-    """The fields of a run's object that its end sets."""
-    at = int(run.life.plan.marks[-1][0])
-    ended: Json = {"status": status, "usage": usage, "required_action": None, "expires_at": None}
-    match status:
-        case "completed":
-            ended["completed_at"] = at
-        case "failed":
-            ended |= {"failed_at": at, "last_error": error_of(run.life.outcome)}
-        case "cancelled":
-            ended["cancelled_at"] = at
-        case "expired":
-            ended["expires_at"] = int(run.life.plan.expires_at)
-        case "incomplete":
-            reason = (
-                run.life.outcome.arg if run.life.outcome.name == "incomplete" else "max_completion_tokens"
-            )
-            ended |= {"completed_at": at, "incomplete_details": {"reason": reason}}
-    started = run.life.plan.passed("in_progress", at + 1)
-    return ended | {"started_at": None if started is None else int(started)}
-
-
-class Writer:
-    """Owns the run steps."""
-
-    def __init__(self, store: Store, threads: Threads, library: Library) -> None:
+    def __init__(self, store: Store, threads: Threads, library: FileLibrary) -> None:
         self.steps = store.table("step", dict, lambda row: str(row["run_id"]))
         self.threads = threads
         self._library = library
 
-    def open_calls(self, run: Run, now: float) -> None:
-        """The step of a run that waits for its functions, once."""
+    def open_call_step(self, run: Run, now: float) -> None:
+        """Store the step of a run that waits for function outputs, once."""
         if not any(step["status"] == "in_progress" for step in self.steps.children(run.id)):
-            since = run.life.plan.passed("requires_action", now) or now
+            since = run.state.plan.passed("requires_action", now) or now
             self._step(run, since, _calls(run), status="in_progress", completed_at=None, usage=None)
 
-    def close_calls(self, run: Run, now: float) -> None:
-        """Their outputs have come."""
+    def close_call_step(self, run: Run, now: float) -> None:
+        """Complete the step of the function calls: their outputs have arrived."""
         self._close(
             run, {"status": "completed", "completed_at": int(now), "usage": _usage(run, _call_text(run))}
         )
 
-    def write_down(self, run: Run, answer: Answer, status: str, at: float) -> Json:
-        """Make the steps and messages of a run that has ended; its usage."""
+    def write_end(self, run: Run, answer: Answer, status: str, at: float) -> Json:
+        """Store the steps and messages of a run that has ended. Returns its usage."""
         if status in {"expired", "cancelled", "failed"}:
             since = {f"{status}_at": int(at), "status": status, "usage": _usage(run, _call_text(run))}
             self._close(run, since)
-        image_id = self._keep(answer.image, at)
+        image_id = self._store_file(answer.image, at)
         tools = [*_searches(answer), *_code(answer, image_id)]
         for details in tools:
             self._step(
                 run, at, {"type": "tool_calls", "tool_calls": [details]}, usage=_usage(run, answer.code or "")
             )
         content = self._contents(answer, image_id, at)
-        said = max(0, answer.completion_tokens - count_tokens(answer.code or ""))
-        left = self._keep(answer.left, at)
+        message_tokens = max(0, answer.completion_tokens - count_tokens(answer.code or ""))
+        attached_id = self._store_file(answer.unlinked_file, at)
         for i, parts in enumerate(content):
             message = self._message(run, parts, status, at)
-            if left and i == len(content) - 1:
-                attached = [{"file_id": left, "tools": [{"type": "code_interpreter"}]}]
+            if attached_id and i == len(content) - 1:
+                attached = [{"file_id": attached_id, "tools": [{"type": "code_interpreter"}]}]
                 self.threads.messages.put(message["id"], message | {"attachments": attached})
-            share = said // len(content) + (said % len(content) if i == 0 else 0)
+            share = message_tokens // len(content) + (message_tokens % len(content) if i == 0 else 0)
             details = {"type": "message_creation", "message_creation": {"message_id": message["id"]}}
             self._step(run, at, details, usage=_counted(run, share))
         return self._total(run)
 
-    def drop_steps(self, run_id: str) -> None:
+    def delete_steps(self, run_id: str) -> None:
         for step in self.steps.children(run_id):
             self.steps.drop(step["id"])
 
@@ -147,21 +113,27 @@ class Writer:
         if answer.refusal:
             return [[{"type": "refusal", "refusal": answer.refusal}]]
         contents = [[text_part(text)] for text in answer.messages]
-        if contents and answer.passages and not answer.cut:
-            said = places_of(answer.messages[-1], answer.passages, often=answer.cites_often)
-            contents[-1] = [text_part(*with_markers(*said))]
-        if contents and answer.made:
-            contents[-1] = [_linked(answer.messages[-1], self._keep(answer.made, at) or "", answer.made.name)]
+        if contents and answer.passages and not answer.truncated:
+            cited = cited_positions(answer.messages[-1], answer.passages, often=answer.dense_citations)
+            contents[-1] = [text_part(*add_markers(*cited))]
+        if contents and answer.linked_file:
+            contents[-1] = [
+                _linked(
+                    answer.messages[-1],
+                    self._store_file(answer.linked_file, at) or "",
+                    answer.linked_file.name,
+                )
+            ]
         if contents and image_id:
             contents[-1].insert(
                 0, {"type": "image_file", "image_file": {"file_id": image_id, "detail": "auto"}}
             )
         return contents
 
-    def _keep(self, made: MadeFile | None, at: float) -> str | None:
-        if made is None:
+    def _store_file(self, file: GeneratedFile | None, at: float) -> str | None:
+        if file is None:
             return None
-        return str(self._library.add(made.name, made.content, "assistants_output", at)["id"])
+        return str(self._library.add(file.name, file.content, "assistants_output", at)["id"])
 
 
 def _linked(text: str, file_id: str, name: str) -> Json:
@@ -221,13 +193,13 @@ def _calls(run: Run) -> Json:
             "type": "function",
             "function": {"name": call["name"], "arguments": call["arguments"], "output": call["output"]},
         }
-        for call in run.life.calls
+        for call in run.state.calls
     ]
     return {"type": "tool_calls", "tool_calls": calls}
 
 
 def _call_text(run: Run) -> str:
-    return " ".join(call["arguments"] for call in run.life.calls)
+    return " ".join(call["arguments"] for call in run.state.calls)
 
 
 def _usage(run: Run, text: str) -> Json:
@@ -235,5 +207,5 @@ def _usage(run: Run, text: str) -> Json:
 
 
 def _counted(run: Run, completion: int) -> Json:
-    prompt = run.life.ask.prompt_tokens
+    prompt = run.state.prompt.prompt_tokens
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

@@ -11,70 +11,70 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from askmill.emulator.protocol.routing import Json, json_bytes
+from askmill.emulator.resources.response_object import Response
+from askmill.emulator.resources.run_events import split_text
 from askmill.emulator.simulation.engine import Engine
 from askmill.emulator.simulation.plan import TERMINAL
-from askmill.emulator.simulation.response_object import Response
-from askmill.emulator.simulation.run_events import split_text
 
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 async def response_events(
     row: Response,
     engine: Engine,
-    look: Callable[[Response, float], str],
+    refresh: Callable[[Response, float], str],
     include: list[str],
     after: int = -1,
 ) -> AsyncIterator[bytes]:
-    """Events until the response ends; those numbered up to `after` are passed over."""
+    """Events until the response ends; those numbered up to `after` are skipped."""
     number = 0
-    async for event in _numberless(row, engine, look, include):
+    async for event in _unnumbered_events(row, engine, refresh, include):
         if number > after:
             yield _event(event, number)
         number += 1
 
 
-async def _numberless(
-    row: Response, engine: Engine, look: Callable[[Response, float], str], include: list[str]
+async def _unnumbered_events(
+    row: Response, engine: Engine, refresh: Callable[[Response, float], str], include: list[str]
 ) -> AsyncIterator[Json]:
-    """The same events in the same order whenever one looks, so that `starting_after` finds its place."""
-    yield _state(row, "created", "queued")
-    to_come = ["queued", "in_progress"]
+    """The same events in the same order at every call, so that `starting_after` finds its place."""
+    yield _status_event(row, "created", "queued")
+    pending = ["queued", "in_progress"]
     while True:
         now = engine.clock.now()
-        status = look(row, now)
-        while to_come and status != "queued":
-            name = to_come.pop(0)
-            yield _state(row, name, name)
+        status = refresh(row, now)
+        while pending and status != "queued":
+            name = pending.pop(0)
+            yield _status_event(row, name, name)
         if status in TERMINAL:
             break
-        if row.life.plan.over(now):
+        if row.state.plan.over(now):
             await engine.wait_answer(row.id)
         else:
-            await asyncio.sleep(min(LOOK_S, (row.life.plan.next_change(now) or now + LOOK_S) - now))
-    for event in _ended(row.shown(now, include)):
+            await asyncio.sleep(min(POLL_S, (row.state.plan.next_change(now) or now + POLL_S) - now))
+    for event in _end_events(row.to_api(now, include)):
         yield event
 
 
-def _state(row: Response, name: str, status: str) -> Json:
+def _status_event(row: Response, name: str, status: str) -> Json:
     return {"type": f"response.{name}", "response": row.fields | {"status": status}}
 
 
-def _ended(response: Json) -> Iterator[Json]:
+def _end_events(response: Json) -> Iterator[Json]:
     for i, item in enumerate(response["output"]):
         yield from _item(item, i)
     yield {"type": f"response.{response['status']}", "response": response}
 
 
 def _item(item: Json, index: int) -> Iterator[Json]:
-    begun = item | {"status": "in_progress"}
+    initial = item | {"status": "in_progress"}
     where = {"item_id": item["id"], "output_index": index}
     match item["type"]:
         case "message":
             yield {
                 "type": "response.output_item.added",
                 "output_index": index,
-                "item": begun | {"content": []},
+                "item": initial | {"content": []},
             }
             for i, part in enumerate(item["content"]):
                 yield from _part(part, where | {"content_index": i})
@@ -82,14 +82,14 @@ def _item(item: Json, index: int) -> Iterator[Json]:
             yield {
                 "type": "response.output_item.added",
                 "output_index": index,
-                "item": begun | {"arguments": ""},
+                "item": initial | {"arguments": ""},
             }
             arguments = item["arguments"]
             yield {"type": "response.function_call_arguments.delta", **where, "delta": arguments}
             done = {"name": item["name"], "arguments": arguments}
             yield {"type": "response.function_call_arguments.done", **where, **done}
         case _:
-            yield {"type": "response.output_item.added", "output_index": index, "item": begun}
+            yield {"type": "response.output_item.added", "output_index": index, "item": initial}
             yield from _tool(item, where)
     yield {"type": "response.output_item.done", "output_index": index, "item": item}
 
@@ -103,8 +103,8 @@ def _part(part: Json, where: Json) -> Iterator[Json]:
     for piece in split_text(text):
         yield {"type": f"response.{kind}.delta", **where, "delta": piece, **logprobs}
     for i, annotation in enumerate(part.get("annotations", [])):
-        noted = {"annotation_index": i, "annotation": annotation}
-        yield {"type": "response.output_text.annotation.added", **where, **noted}
+        fields = {"annotation_index": i, "annotation": annotation}
+        yield {"type": "response.output_text.annotation.added", **where, **fields}
     yield {"type": f"response.{kind}.done", **where, name: text, **logprobs}
     yield {"type": "response.content_part.done", **where, "part": part}
 

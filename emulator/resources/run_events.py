@@ -11,58 +11,58 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from askmill.emulator.protocol.routing import Json, json_bytes
+from askmill.emulator.resources.run_object import Run
+from askmill.emulator.resources.run_output import RunWriter
 from askmill.emulator.simulation.engine import Engine
 from askmill.emulator.simulation.plan import TERMINAL
-from askmill.emulator.simulation.run_object import Run
-from askmill.emulator.simulation.run_output import Writer
 
-LOOK_S = 0.05
+POLL_S = 0.05
 _PIECE = re.compile(r"\s*\S+\s*?")
 
 
 class RunStream:
     """Follows one run for one client."""
 
-    def __init__(self, run: Run, writer: Writer, engine: Engine) -> None:
+    def __init__(self, run: Run, writer: RunWriter, engine: Engine) -> None:
         self._run = run
         self._writer = writer
         self._engine = engine
-        self._seen = {step["id"] for step in writer.steps.children(run.id) if step["status"] != "in_progress"}
+        self._sent = {step["id"] for step in writer.steps.children(run.id) if step["status"] != "in_progress"}
 
-    async def events(self, look: Callable[[Run, float], str], *, created: bool) -> AsyncIterator[bytes]:
-        """Events until the run ends or waits for outputs. `look` writes down and tells the status now."""
+    async def events(self, refresh: Callable[[Run, float], str], *, created: bool) -> AsyncIterator[bytes]:
+        """Yield events until the run ends or waits for outputs. `refresh` returns the status now."""
         run = self._run
         if created:
-            yield _event("thread.run.created", run.shown(run.life.plan.marks[0][0]))
-        shown = ""
-        while shown not in TERMINAL and shown != "requires_action":
+            yield _event("thread.run.created", run.to_api(run.state.plan.marks[0][0]))
+        last_status = ""
+        while last_status not in TERMINAL and last_status != "requires_action":
             now = self._engine.clock.now()
-            status = look(run, now)
-            if status != shown:
-                for event in self._news():
+            status = refresh(run, now)
+            if status != last_status:
+                for event in self._new_events():
                     yield event
-                yield _event(f"thread.run.{status}", run.shown(now))
-                shown = status
-            elif run.life.plan.over(now):
+                yield _event(f"thread.run.{status}", run.to_api(now))
+                last_status = status
+            elif run.state.plan.over(now):
                 await self._engine.wait_answer(run.id)
             else:
-                await asyncio.sleep(min(LOOK_S, (run.life.plan.next_change(now) or now + LOOK_S) - now))
+                await asyncio.sleep(min(POLL_S, (run.state.plan.next_change(now) or now + POLL_S) - now))
         yield b"event: done\ndata: [DONE]\n\n"
 
-    def _news(self) -> Iterator[bytes]:
-        """Steps, and messages they made, that have not been sent."""
+    def _new_events(self) -> Iterator[bytes]:
+        """Steps, and their messages, that have not been sent."""
         for step in self._writer.steps.children(self._run.id):
-            if step["id"] in self._seen:
+            if step["id"] in self._sent:
                 continue
-            self._seen.add(step["id"])
+            self._sent.add(step["id"])
             yield from self._step(step)
 
     def _step(self, step: Json) -> Iterator[bytes]:
-        begun = step | {"status": "in_progress", "completed_at": None, "usage": None}
+        initial = step | {"status": "in_progress", "completed_at": None, "usage": None}
         if step["type"] == "tool_calls":
-            begun |= {"step_details": {"type": "tool_calls", "tool_calls": []}}
-        yield _event("thread.run.step.created", begun)
-        yield _event("thread.run.step.in_progress", begun)
+            initial |= {"step_details": {"type": "tool_calls", "tool_calls": []}}
+        yield _event("thread.run.step.created", initial)
+        yield _event("thread.run.step.in_progress", initial)
         if step["type"] == "tool_calls":
             calls = [call | {"index": i} for i, call in enumerate(step["step_details"]["tool_calls"])]
             details = {"type": "tool_calls", "tool_calls": calls}
@@ -95,12 +95,12 @@ def _pieces(part: Json) -> Iterator[Json]:
     for piece in split_text(text["value"]):
         yield {"type": "text", "text": {"value": piece}}
     if text["annotations"]:
-        noted = [annotation | {"index": i} for i, annotation in enumerate(text["annotations"])]
-        yield {"type": "text", "text": {"value": "", "annotations": noted}}
+        indexed = [annotation | {"index": i} for i, annotation in enumerate(text["annotations"])]
+        yield {"type": "text", "text": {"value": "", "annotations": indexed}}
 
 
 def split_text(text: str) -> list[str]:
-    """The text in words; joined they are the text again."""
+    """Split the text into words; joined they are the text."""
     pieces = _PIECE.findall(text)
     rest = text[sum(map(len, pieces)) :]
     return [*pieces, rest] if rest else pieces
