@@ -1,12 +1,12 @@
-"""What askmill talks about, as data: statuses, batches, jobs, results. No behaviour beyond reading itself.
+"""The data of askmill: statuses, input, limits, attempts, steps, results. No I/O.
 
-A row's life, with the byte that stands for it in the batch's status string:
+The states of a row, with the byte that stands for each in the batch's status string:
 
     q queued ─▶ p published ─▶ r running ─▶ c completed · i incomplete · e expired · f failed · x cancelled
     ▲ h held (an earlier turn of its conversation)     │
     └─────────────── w waiting (a back-off) ◀──────────┘            j rejected (a bad row, never asked)
 
-To users q, p, w and h are all `queued`.
+Users see q, p, w and h as `queued`.
 """
 
 import re
@@ -15,15 +15,13 @@ from enum import StrEnum
 from typing import Any, Literal
 
 EMULATOR_MODEL = "askmill-emulator"
-"""The model of all rows asked with `--offline`. It has no price, so no answer passes for a real model's."""
+"""The model of all rows asked with `--offline`. It has no price, so its rows have no cost."""
 Api = Literal["assistants", "responses"]
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
-"""A column's name in a template: plain, so that no text of a file is ever a format instruction.
-A doubled brace stands for itself, as in Python's own templates; then there is no group 1."""
-
-
+"""A column's name in braces, in a template; format instructions are not supported, so no file can hold one.
+A doubled brace stands for a brace, as in Python's format strings; it has no group 1."""
 BY_ITEMS = "items:"
-"""Begins the id of a run that is only known by what stands on its conversation: `items:CONVERSATION`."""
+"""Prefix of the id of a run that is known only by the items of its conversation: `items:CONVERSATION`."""
 
 
 class JobStatus(StrEnum):
@@ -61,7 +59,7 @@ BYTE_OF_FINISHED = {status: byte for byte, status in STATUS_OF_BYTE.items() if s
 
 
 class BatchState(StrEnum):
-    """`queued` until the first run is stored; `done` when every row is finished."""
+    """State of a batch: `queued` until its first run is created, `done` when every row is finished."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -71,7 +69,7 @@ class BatchState(StrEnum):
 
 
 class OnIncomplete(StrEnum):
-    """What follows a run that a token limit ended (CONTRACT: Statuses, `incomplete`)."""
+    """What to do after a run that ended at a token limit (docs/reference/statuses.md, `incomplete`)."""
 
     KEEP = "keep"
     RAISE_LIMIT = "raise-limit"
@@ -82,8 +80,8 @@ class OnIncomplete(StrEnum):
 class InputSpec:
     """How a file's rows become questions; frozen into the batch.
 
-    `columns` is the header in file order; `template` has plain `{column}` names when the question is
-    rendered from several columns, else `question_column` names the one it is read from.
+    `columns` is the header in file order. The question is rendered from `template`, with `{column}` names, or
+    is the cell in `question_column`.
     """
 
     columns: tuple[str, ...]
@@ -94,36 +92,36 @@ class InputSpec:
     overrides: tuple[str, ...] = ()
 
     def question(self, cells: list[Any]) -> str:
-        """The row's question. `cells` are in the order of `columns`."""
-        named = {name: as_text(cell) for name, cell in zip(self.columns, cells, strict=False)}
+        """Return the row's question. `cells` are in the order of `columns`."""
+        texts = {name: as_text(cell) for name, cell in zip(self.columns, cells, strict=False)}
         if self.template is not None:
             return PLACEHOLDER.sub(
-                lambda found: named.get(found[1], "") if found[1] else found[0][0], self.template
+                lambda match: texts.get(match[1], "") if match[1] else match[0][0], self.template
             )
-        return named.get(self.question_column or "", "")
+        return texts.get(self.question_column or "", "")
 
     def cell(self, column: str | None, cells: list[Any]) -> str:
-        """The text in the named column; empty when there is no such column."""
+        """Return the text in a column; empty when there is no such column."""
         if column is None or column not in self.columns:
             return ""
-        place = self.columns.index(column)
-        return as_text(cells[place]) if place < len(cells) else ""
+        index = self.columns.index(column)
+        return as_text(cells[index]) if index < len(cells) else ""
 
 
 def as_text(cell: Any) -> str:
-    """A cell as a CSV shows it: text as it is, JSON values of .jsonl and .parquet as compact JSON."""
+    """Return a cell as text: text unchanged, typed values of .jsonl and .parquet as compact JSON."""
     if isinstance(cell, str):
         return cell
     if cell is None:
         return ""
-    import orjson  # noqa: PLC0415 -- only files with typed cells pay for it
+    import orjson  # noqa: PLC0415 -- only files with typed cells need it
 
     return orjson.dumps(cell).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a batch may spend on a row, and altogether. Changed by submitting the same file again."""
+    """Limits per row and for the whole batch. Submitting the same file again may change them."""
 
     attempts: int = 3
     deadline_s: float | None = None
@@ -133,26 +131,26 @@ class Limits:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of a run or a step. None where the API does not say; never 0 for unknown."""
+    """Tokens of a run or a step; None where the API reports none."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
     def plus(self, other: "Usage") -> "Usage":
-        """The sum of what is known."""
+        """Return the sum; an unknown number counts as nothing."""
         return Usage(
-            _known_sum(self.prompt_tokens, other.prompt_tokens),
-            _known_sum(self.completion_tokens, other.completion_tokens),
+            _sum_known(self.prompt_tokens, other.prompt_tokens),
+            _sum_known(self.completion_tokens, other.completion_tokens),
         )
 
 
-def _known_sum(left: int | None, right: int | None) -> int | None:
+def _sum_known(left: int | None, right: int | None) -> int | None:
     return right if left is None else left if right is None else left + right
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run made for a job, as it ended. Times are Unix seconds; `status` is the API's own word."""
+    """One run of a job, as it ended. Times are Unix seconds; `status` is the API's."""
 
     number: int
     thread_id: str | None
@@ -167,7 +165,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing a run did, the same for both APIs. `details`: what its type has (code, logs, results, …)."""
+    """One thing a run did, the same for all APIs. `details` depend on `type`: code, logs, results, …"""
 
     run_id: str | None
     attempt: int
@@ -181,7 +179,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Result:
-    """What is kept of a finished job. `files` are names, or the reason why one is not kept."""
+    """The result of a finished job. `files`: names, or the reason why a file was not stored."""
 
     row: int
     status: JobStatus
@@ -198,14 +196,14 @@ class Result:
     files: tuple[dict[str, Any], ...] = ()
     steps: tuple[Step, ...] = ()
     attempts_made: int | None = None
-    """Set where it differs from `len(attempts)`: 0 for a reused answer."""
+    """Set where it differs from `len(attempts)`: it is 0 for a reused answer."""
 
     @property
     def attempt_count(self) -> int:
-        """Every attempt ever made for the row."""
+        """The number of all attempts of the row."""
         return len(self.attempts) if self.attempts_made is None else self.attempts_made
 
     def steps_began_at(self, attempt: int) -> float | None:
-        """When the attempt's first step began, by the API's clock: its other steps are told from there."""
+        """Return when the attempt's first step began, by the API's clock; None where unknown."""
         times = (step.started_at for step in self.steps if step.attempt == attempt)
         return min((at for at in times if at is not None), default=None)

@@ -1,4 +1,4 @@
-"""Short ways to a batch in a store, for tests of the store and of what uses it."""
+"""Batches, claims and results for tests of the store and its users."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,14 @@ BASE_URL = "http://127.0.0.1:9/v1"
 
 
 def card(worker_id: str = "w1", slots: int = 100, **changed: Any) -> WorkerInfo:
-    """A worker of the API that `new_batch` speaks to."""
-    known: dict[str, Any] = {"host": "here", "pid": 1, "api": "assistants", "base_url": BASE_URL}
-    return WorkerInfo(worker_id, slots=slots, **{**known, **changed})
+    """Return a worker that uses the API of `new_batch`."""
+    defaults: dict[str, Any] = {"host": "here", "pid": 1, "api": "assistants", "base_url": BASE_URL}
+    return WorkerInfo(worker_id, slots=slots, **{**defaults, **changed})
 
 
 def new_batch(**changed: Any) -> NewBatch:
-    """A batch with one question column."""
-    known: dict[str, Any] = {
+    """Return a batch with one question column."""
+    defaults: dict[str, Any] = {
         "name": "questions",
         "file": "questions.csv",
         "spec": InputSpec(("question",), "question"),
@@ -33,51 +33,52 @@ def new_batch(**changed: Any) -> NewBatch:
         "limits": Limits(),
         "identity": "0" * 64,
     }
-    return NewBatch(**{**known, **changed})
+    return NewBatch(**{**defaults, **changed})
 
 
 async def submitted(store: Store, rows: int | Sequence[NewRow], **changed: Any) -> str:
-    """A sealed batch of so many questions, or of these rows."""
-    given = [NewRow([f"question {row}"]) for row in range(1, rows + 1)] if isinstance(rows, int) else rows
+    """Load and seal a batch of so many questions, or of these rows; return its id."""
+    if isinstance(rows, int):
+        rows = [NewRow([f"question {row}"]) for row in range(1, rows + 1)]
     batch = await store.create_batch(new_batch(**changed))
-    for first in range(0, len(given), 4096):
-        await store.add_rows(batch, first + 1, given[first : first + 4096])
+    for first in range(0, len(rows), 4096):
+        await store.add_rows(batch, first + 1, rows[first : first + 4096])
     await store.seal_batch(batch)
     return batch
 
 
-async def claimed(store: Store, fed: DispatchedRow, worker_id: str = "w1") -> Claim:
-    """The claim of a fed row, which must succeed."""
-    claim = await store.claim(fed.batch, fed.row, worker_id)
+async def claimed(store: Store, row: DispatchedRow, worker_id: str = "w1") -> Claim:
+    """Claim a dispatched row, which must succeed."""
+    claim = await store.claim(row.batch, row.row, worker_id)
     assert isinstance(claim, Claim), claim
     return claim
 
 
 def ended(row: int, status: JobStatus = JobStatus.COMPLETED, **changed: Any) -> Result:
-    """A result with one attempt."""
+    """Return a result with one attempt."""
     attempt = Attempt(1, f"thread_{row}", f"run_{row}", status.value)
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "answer": "42",
         "attempts": (attempt,),
         "thread_id": f"thread_{row}",
         "run_id": f"run_{row}",
     }
-    return Result(row, status, **{**known, **changed})
+    return Result(row, status, **{**defaults, **changed})
 
 
 async def work_off(store: Store, status: JobStatus = JobStatus.COMPLETED, worker_id: str = "w1") -> list[int]:
-    """Feed, claim and finish until nothing is fed; the rows in the order they were asked."""
-    asked = []
-    while fed := await store.dispatch(10):
-        for one in fed:
-            claim = await claimed(store, one, worker_id)
+    """Dispatch, claim and finish until no row is left; return the rows in that order."""
+    finished = []
+    while dispatched := await store.dispatch(10):
+        for row in dispatched:
+            claim = await claimed(store, row, worker_id)
             await store.save(claim, b'{"phase": "polling"}', run_made=True)
-            assert await store.finish(claim, ended(one.row, status), seed=f"after {one.row}".encode())
-            asked.append(one.row)
-    return asked
+            assert await store.finish(claim, ended(row.row, status), seed=f"after {row.row}".encode())
+            finished.append(row.row)
+    return finished
 
 
 def stop_heart(redis_url: str, worker: str) -> None:
-    """As if its lifetime had passed without a beat."""
+    """Delete the worker's key, as when a lifetime has passed without a heartbeat."""
     with redis.Redis.from_url(redis_url) as client:
         client.delete(keys.worker(worker))

@@ -19,28 +19,28 @@ from tests.helpers.batches import card, claimed, ended, submitted
 from tests.support import wait_until
 
 
-async def accepted(store: Store, *sizes: int) -> list[str]:
+async def batches_with_accepted_runs(store: Store, *sizes: int) -> list[str]:
     """Batches of so many rows, whose first rows are done, so that their windows are open."""
     batches = [await submitted(store, rows) for rows in sizes]
-    for fed in await store.dispatch(1000):
-        claim = await claimed(store, fed)
+    for dispatched in await store.dispatch(1000):
+        claim = await claimed(store, dispatched)
         await store.save(claim, b"{}", run_made=True)
         await store.finish(claim, ended(1))
     return batches
 
 
-def rows_of(fed: list[DispatchedRow], batch: str) -> list[int]:
-    return [one.row for one in fed if one.batch == batch]
+def rows_of(dispatched: list[DispatchedRow], batch: str) -> list[int]:
+    return [one.row for one in dispatched if one.batch == batch]
 
 
-async def test_only_as_much_is_published_as_living_workers_take_soon(store: Store) -> None:
-    """Free slots and a floor, less what is on its way; a claim moves a row from the one to the other."""
+async def test_dispatch_fills_the_free_slots_and_the_floor(store: Store) -> None:
+    """Rows already dispatched count; a claim moves a row from dispatched to held."""
     await store.heartbeat(card("w1", slots=3))
-    await accepted(store, 50)
-    fed = await store.dispatch(2)
-    assert [one.row for one in fed] == [2, 3, 4, 5, 6]
+    await batches_with_accepted_runs(store, 50)
+    dispatched = await store.dispatch(2)
+    assert [one.row for one in dispatched] == [2, 3, 4, 5, 6]
     assert await store.dispatch(2) == []
-    first = await claimed(store, fed[0])
+    first = await claimed(store, dispatched[0])
     assert await store.dispatch(2) == []
     await store.finish(first, ended(2))
     assert [one.row for one in await store.dispatch(2)] == [7]
@@ -50,10 +50,10 @@ async def test_only_as_much_is_published_as_living_workers_take_soon(store: Stor
     assert await store.dispatch(2) == []
 
 
-async def test_a_worker_that_holds_more_than_its_slots_takes_none_from_the_others(store: Store) -> None:
-    """Its concurrency was lowered while its runs go on: the free slots of another are filled all the same."""
+async def test_a_worker_over_its_slots_leaves_the_slots_of_others(store: Store) -> None:
+    """Its concurrency was lowered while its runs go on: another worker's free slots are still filled."""
     await store.heartbeat(card("w1", slots=5))
-    await accepted(store, 50)
+    await batches_with_accepted_runs(store, 50)
     for one in await store.dispatch(0):
         await claimed(store, one)
     await store.heartbeat(card("w1", slots=1))
@@ -61,23 +61,23 @@ async def test_a_worker_that_holds_more_than_its_slots_takes_none_from_the_other
     assert len(await store.dispatch(0)) == 3
 
 
-async def test_a_small_batch_does_not_wait_behind_a_large_one(store: Store) -> None:
-    """Equal shares, what one cannot use goes to the others, and single places go round."""
+async def test_batches_get_equal_shares(store: Store) -> None:
+    """What one batch cannot use goes to the others, and single slots go round."""
     await store.heartbeat(card("w1", slots=12))
-    large, small, middle = await accepted(store, 10_000, 3, 500)
-    fed = await store.dispatch(0)
-    assert len(fed) == 12
-    assert rows_of(fed, small) == [2, 3]
-    assert len(rows_of(fed, large)) == len(rows_of(fed, middle)) == 5
+    large, small, middle = await batches_with_accepted_runs(store, 10_000, 3, 500)
+    dispatched = await store.dispatch(0)
+    assert len(dispatched) == 12
+    assert rows_of(dispatched, small) == [2, 3]
+    assert len(rows_of(dispatched, large)) == len(rows_of(dispatched, middle)) == 5
     turns = []
-    for one in fed[:6]:
+    for one in dispatched[:6]:
         await store.finish(await claimed(store, one), ended(one.row))
         turns += [new.batch for new in await store.dispatch(0)]
     assert sorted(turns) == sorted([large, middle] * 3)
 
 
-async def test_the_first_row_of_a_batch_goes_alone_until_the_api_has_accepted_it(store: Store) -> None:
-    """Claimed or not, saved or not: only a run that was made opens the window."""
+async def test_the_first_row_is_dispatched_alone_until_the_api_accepts_its_run(store: Store) -> None:
+    """A claim or a save is not enough: only a created run lets other rows follow."""
     batch = await submitted(store, 10)
     await store.heartbeat(card())
     (probe,) = await store.dispatch(5)
@@ -90,10 +90,10 @@ async def test_the_first_row_of_a_batch_goes_alone_until_the_api_has_accepted_it
     assert rows_of(await store.dispatch(5), batch) == list(range(2, 11))
 
 
-async def test_a_first_row_without_a_reply_holds_the_others_up_for_20_s_only(
+async def test_a_first_row_without_a_reply_delays_the_others_by_20_s_at_most(
     store: Store, redis_url: str
 ) -> None:
-    """Its create may be lost again and again: then another tries, alone too, and its run opens the window."""
+    """Its create may be lost again and again: then another row is tried alone, and its run lets the others follow."""
     batch = await submitted(store, 10)
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(5))[0])
@@ -108,8 +108,8 @@ async def test_a_first_row_without_a_reply_holds_the_others_up_for_20_s_only(
     assert rows_of(await store.dispatch(5), batch) == list(range(3, 11))
 
 
-async def test_when_the_first_row_fails_by_itself_the_next_tries(store: Store) -> None:
-    """A row whose own input is refused says nothing about the batch; nor does one that waits."""
+async def test_the_next_row_is_tried_when_the_first_fails_or_waits(store: Store) -> None:
+    """A refusal of a row's own input is no refusal of the batch."""
     batch = await submitted(store, 10)
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(5))[0])
@@ -119,8 +119,8 @@ async def test_when_the_first_row_fails_by_itself_the_next_tries(store: Store) -
     assert rows_of(await store.dispatch(5), batch) == [3]
 
 
-async def test_waiting_rows_come_first_when_they_are_due(store: Store) -> None:
-    """A back-off that is over goes before rows nobody has asked yet."""
+async def test_due_rows_come_before_new_ones(store: Store) -> None:
+    """A row whose backoff is over is dispatched before rows that were never asked."""
     batch = await submitted(store, 300)
     await store.heartbeat(card(slots=2))
     claim = await claimed(store, (await store.dispatch(0))[0])
@@ -129,8 +129,8 @@ async def test_waiting_rows_come_first_when_they_are_due(store: Store) -> None:
     assert rows_of(await store.dispatch(0), batch) == [1, 2]
 
 
-async def test_rows_far_into_a_batch_are_found(store: Store) -> None:
-    """Whatever was done before them, over every border of what the script reads at once; and after a retry again."""
+async def test_queued_rows_are_found_anywhere_in_a_large_batch(store: Store) -> None:
+    """At every border of the chunks that the script reads, and again after a retry."""
     last = 70_000
     batch = await submitted(store, last)
     left = [1, 256, 257, 4352, 4353, 69_888, 69_889, last]
@@ -150,50 +150,50 @@ async def test_rows_far_into_a_batch_are_found(store: Store) -> None:
     await store.purge(batch)
 
 
-async def test_rows_are_fed_only_for_an_api_that_some_worker_speaks_to(store: Store) -> None:
-    """A batch of another address waits, and takes no place of the others."""
+async def test_rows_wait_for_a_worker_of_their_api(store: Store) -> None:
+    """A batch of another address is not dispatched and takes no slots from the others."""
     elsewhere = await submitted(store, 5, base_url="https://elsewhere/v1")
     here = await submitted(store, 5)
     await store.heartbeat(card("w1", slots=4))
-    fed = await store.dispatch(1)
-    assert {one.batch for one in fed} == {here}
+    dispatched = await store.dispatch(1)
+    assert {one.batch for one in dispatched} == {here}
     await store.heartbeat(card("w2", slots=4, base_url="https://elsewhere/v1"))
     assert {one.batch for one in await store.dispatch(1)} == {elsewhere}
 
 
-async def test_each_kind_of_worker_has_its_own_window(store: Store) -> None:
-    """Free slots of one kind do not let rows of the other pile up in the queue."""
+async def test_workers_of_each_api_have_their_own_slots(store: Store) -> None:
+    """Free slots of one API do not let rows of another pile up in the queue."""
     await store.heartbeat(card("w1", slots=2))
     await store.heartbeat(card("w2", slots=50, base_url="https://elsewhere/v1"))
-    (here,) = await accepted(store, 100)
+    (here,) = await batches_with_accepted_runs(store, 100)
     assert len(rows_of(await store.dispatch(1), here)) == 3
     assert await store.dispatch(1) == []
 
 
-async def test_with_nobody_alive_a_few_rows_wait_for_the_first_worker(store: Store) -> None:
-    """At most the floor, and none when that is 0."""
+async def test_without_a_worker_only_the_floor_is_dispatched(store: Store) -> None:
+    """No row is dispatched when the floor is 0."""
     batch = await submitted(store, 5)
     assert await store.dispatch(0) == []
     assert rows_of(await store.dispatch(3), batch) == [1]
     assert await store.dispatch(3) == []
 
 
-async def test_a_row_fed_again_has_a_task_id_of_its_own(store: Store) -> None:
-    """A revoked id would never run again: given back, put back, lost or retried, the number goes up."""
+async def test_every_dispatch_of_a_row_has_its_own_task_id(store: Store) -> None:
+    """A revoked id would never run again: after a release, a loss or a retry the number rises."""
     await submitted(store, 1)
     await store.heartbeat(card())
     seen = []
     for _ in range(3):
-        (fed,) = await store.dispatch(0)
-        seen.append(fed.attempt)
-        await store.release(await claimed(store, fed))
-    (fed,) = await store.dispatch(0)
-    seen.append(fed.attempt)
+        (dispatched,) = await store.dispatch(0)
+        seen.append(dispatched.attempt)
+        await store.release(await claimed(store, dispatched))
+    (dispatched,) = await store.dispatch(0)
+    seen.append(dispatched.attempt)
     await store.requeue_lost(-1)
-    (again,) = await store.requeue_lost(-1)
-    seen.append(again.attempt)
-    await store.finish(await claimed(store, again), ended(1, JobStatus.FAILED))
-    await store.retry(again.batch)
+    (requeued,) = await store.requeue_lost(-1)
+    seen.append(requeued.attempt)
+    await store.finish(await claimed(store, requeued), ended(1, JobStatus.FAILED))
+    await store.retry(requeued.batch)
     seen.append((await store.dispatch(0))[0].attempt)
     assert len(set(seen)) == 6
     assert seen == sorted(seen)
@@ -202,13 +202,11 @@ async def test_a_row_fed_again_has_a_task_id_of_its_own(store: Store) -> None:
 # ── the broker ──
 
 
-async def test_a_published_row_is_a_message_that_any_celery_worker_reads(
-    store: Store, redis_url: str
-) -> None:
-    """By name, in JSON, with an id that reads batch:row:attempt; nothing of the job but its name."""
+async def test_a_published_row_is_a_plain_celery_message(store: Store, redis_url: str) -> None:
+    """It has the task's name, JSON, an id batch:row:delivery, and only the row's name as arguments."""
     batch = await submitted(store, 3)
-    fed = await store.dispatch(1)
-    publish(redis_url, fed)
+    dispatched = await store.dispatch(1)
+    publish(redis_url, dispatched)
     with redis.Redis.from_url(redis_url) as client:
         (raw,) = client.lrange(QUEUE, 0, -1)
     message = json.loads(raw)
@@ -222,11 +220,11 @@ async def test_a_published_row_is_a_message_that_any_celery_worker_reads(
 async def test_a_thousand_rows_are_published_in_few_round_trips(store: Store, redis_url: str) -> None:
     """And nothing at all is sent for none."""
     await store.heartbeat(card(slots=2000))
-    (batch,) = await accepted(store, 1001)
+    (batch,) = await batches_with_accepted_runs(store, 1001)
     with redis.Redis.from_url(redis_url) as client:
-        fed = await store.dispatch(0)
+        dispatched = await store.dispatch(0)
         publish(redis_url, [])
-        publish(redis_url, fed)
+        publish(redis_url, dispatched)
         messages = [json.loads(raw) for raw in client.lrange(QUEUE, 0, -1)]
         calls = client.info("commandstats")
     assert sorted(int(message["headers"]["id"].split(":")[1]) for message in messages) == list(range(2, 1002))
@@ -234,40 +232,36 @@ async def test_a_thousand_rows_are_published_in_few_round_trips(store: Store, re
     assert calls["cmdstat_lpush"]["calls"] == 1000
 
 
-async def test_a_message_that_is_gone_is_proved_lost_and_published_again(
-    store: Store, redis_url: str
-) -> None:
-    """Not at the first look, not while it is in the queue, and once only."""
+async def test_a_lost_message_is_published_again(store: Store, redis_url: str) -> None:
+    """Not in the first call, not while it is in the queue, and only once."""
     await store.heartbeat(card(slots=4))
-    await accepted(store, 4)
-    fed = await store.dispatch(0)
-    publish(redis_url, fed)
+    await batches_with_accepted_runs(store, 4)
+    dispatched = await store.dispatch(0)
+    publish(redis_url, dispatched)
     with redis.Redis.from_url(redis_url) as client:
         assert await store.requeue_lost(-1) == []
         assert await store.requeue_lost(-1) == []
         assert "cmdstat_lrange" not in client.info("commandstats"), "a full queue need not be read"
         lost = client.rpop(QUEUE)
         assert await store.requeue_lost(-1) == []
-        again = await store.requeue_lost(-1)
-        assert [(one.batch, one.row) for one in again] == [tuple_of(lost)]
-        publish(redis_url, again)
+        requeued = await store.requeue_lost(-1)
+        assert [(one.batch, one.row) for one in requeued] == [batch_and_row(lost)]
+        publish(redis_url, requeued)
         assert await store.requeue_lost(-1) == []
         assert await store.requeue_lost(-1) == []
         client.delete(QUEUE)
 
 
-def tuple_of(raw: bytes) -> tuple[str, int]:
+def batch_and_row(raw: bytes) -> tuple[str, int]:
     batch, row, _ = json.loads(raw)["headers"]["id"].split(":")
     return batch, int(row)
 
 
 @pytest.mark.parametrize("raw", ["no json", "[]", "{}", '{"headers": null}', '{"headers": [1]}', b"\xff"])
-async def test_what_nobody_can_read_in_the_queue_names_no_row(
-    store: Store, redis_url: str, raw: str | bytes
-) -> None:
-    """Anybody may write there: the search for lost messages passes it over and finds what is lost."""
+async def test_an_unreadable_message_names_no_row(store: Store, redis_url: str, raw: str | bytes) -> None:
+    """Anybody may write into the queue: the search for lost messages skips it and still finds what is lost."""
     await store.heartbeat(card(slots=4))
-    await accepted(store, 4)
+    await batches_with_accepted_runs(store, 4)
     await store.dispatch(0)
     with redis.Redis.from_url(redis_url) as client:
         client.lpush(QUEUE, raw)
@@ -277,20 +271,20 @@ async def test_what_nobody_can_read_in_the_queue_names_no_row(
 
 
 @pytest.mark.parametrize("row", ["1", 1.0, True, None, [], {}, 0, -1])
-def test_only_what_publish_writes_names_a_row(row: object) -> None:
-    """Batches by their id, rows counted from 1: whatever else a message says is dropped before the claim."""
+def test_only_row_numbers_from_1_name_a_row(row: object) -> None:
+    """Anything else in a message is dropped before the claim."""
     assert names_a_row("b_7hq2m9", 1)
     assert not names_a_row("b_7hq2m9", row)
 
 
 @pytest.mark.parametrize("batch", ["", "b_", "7hq2m9", "b_7hq2m9:n", "b_\ud800", "b_7hq2m9\n", 7, None, []])
-def test_only_a_batchs_id_names_one(batch: object) -> None:
-    """Not a key of it, nor what Redis could not be asked for."""
+def test_only_a_batch_id_names_a_batch(batch: object) -> None:
+    """A name of another key, or of none, is dropped before the claim."""
     assert not names_a_row(batch, 1)
 
 
-async def test_a_message_is_not_called_lost_before_its_time(store: Store) -> None:
-    """Between the broker and the claim every message is nowhere for a moment."""
+async def test_a_recent_message_is_not_lost(store: Store) -> None:
+    """Between the broker and the claim every message is in neither for a moment."""
     await submitted(store, 1)
     await store.heartbeat(card())
     await store.dispatch(0)
@@ -298,8 +292,8 @@ async def test_a_message_is_not_called_lost_before_its_time(store: Store) -> Non
     assert await store.requeue_lost() == []
 
 
-async def test_two_sweepers_publish_a_lost_row_once(store: Store, redis_url: str) -> None:
-    """Both have the proof, one gets the row."""
+async def test_two_workers_requeue_a_lost_row_once(store: Store, redis_url: str) -> None:
+    """Both find it lost, one gets the row."""
     await submitted(store, 1)
     await store.heartbeat(card())
     await store.dispatch(0)
@@ -313,20 +307,20 @@ async def test_a_row_claimed_meanwhile_is_not_lost(store: Store) -> None:
     """Its message only took long."""
     await submitted(store, 1)
     await store.heartbeat(card())
-    (fed,) = await store.dispatch(0)
+    (dispatched,) = await store.dispatch(0)
     assert await store.requeue_lost(-1) == []
-    await claimed(store, fed)
+    await claimed(store, dispatched)
     assert await store.requeue_lost(-1) == []
 
 
-async def test_a_crash_between_feeding_and_publishing_loses_nothing(store: Store) -> None:
-    """The row was fed and never sent: the next sweeps find it."""
+async def test_a_crash_between_dispatch_and_publish_loses_no_row(store: Store) -> None:
+    """The row was dispatched and never published: the next calls find it."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     await store.dispatch(0)
     await store.requeue_lost(-1)
-    (again,) = await store.requeue_lost(-1)
-    assert (again.batch, again.row) == (batch, 1)
+    (requeued,) = await store.requeue_lost(-1)
+    assert (requeued.batch, requeued.row) == (batch, 1)
     assert await store.claim(batch, 1, "w1") is not Refusal.NOT_PUBLISHED
 
 
@@ -375,11 +369,11 @@ def test_a_brokers_certificate_is_checked() -> None:
 async def test_open_batches_are_fed_in_turn_even_one_place_at_a_time(store: Store) -> None:
     """The one served longest ago comes next."""
     await store.heartbeat(card(slots=1))
-    batches = await accepted(store, 10, 10, 10)
+    batches = await batches_with_accepted_runs(store, 10, 10, 10)
     turns = []
     for _ in range(6):
-        (fed,) = await store.dispatch(0)
-        turns.append(fed.batch)
-        await store.finish(await claimed(store, fed), ended(fed.row))
+        (dispatched,) = await store.dispatch(0)
+        turns.append(dispatched.batch)
+        await store.finish(await claimed(store, dispatched), ended(dispatched.row))
     assert turns[:3] == turns[3:]
     assert set(turns) == set(batches)

@@ -5,8 +5,8 @@ from askmill.jobs.store import Store
 from tests.helpers.batches import card, claimed, ended, stop_heart, submitted
 
 
-async def test_nothing_is_saved_that_the_budget_cannot_pay(store: Store) -> None:
-    """Spent, reserved and wanted together stay within it; what a row reserved comes free with its end."""
+async def test_a_run_over_the_budget_is_not_saved(store: Store) -> None:
+    """Spent and reserved money stay within it together; a row's end frees what it had reserved."""
     batch = await submitted(store, 3, limits=Limits(budget_usd=1e-9 * 100))
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
@@ -24,8 +24,8 @@ async def test_nothing_is_saved_that_the_budget_cannot_pay(store: Store) -> None
     assert (await store.save(second, b"e", reserve_nano=10**12)).affordable
 
 
-async def test_a_row_given_back_frees_what_it_had_reserved(store: Store) -> None:
-    """Unless its run may be out at the API: that is still to be paid."""
+async def test_a_released_row_frees_its_reservation(store: Store) -> None:
+    """Unless its run may be in flight: that is still to be paid."""
     batch = await submitted(store, 2, limits=Limits(budget_usd=1e-9 * 100))
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
@@ -33,44 +33,48 @@ async def test_a_row_given_back_frees_what_it_had_reserved(store: Store) -> None
     second = await claimed(store, (await store.dispatch(0))[0])
     await store.release(first)
     assert not (await store.save(second, b"sending", run_out=True, reserve_nano=60)).affordable
-    again = await claimed(store, (await store.dispatch(0))[0])
-    await store.release(again, run_out=False)
+    repeated = await claimed(store, (await store.dispatch(0))[0])
+    await store.release(repeated, run_out=False)
     assert (await store.save(second, b"sending", run_out=True, reserve_nano=60)).affordable
     assert (await store.batch(batch)).limits.budget_usd == 1e-9 * 100
 
 
-async def test_a_dead_worker_reserves_nothing_for_runs_it_never_made(store: Store, redis_url: str) -> None:
-    """Swept, a row without a run out at the API leaves the budget to the others; one with a run does not."""
+async def test_a_dead_workers_row_without_a_run_frees_its_reservation(store: Store, redis_url: str) -> None:
+    """One with a run in flight does not."""
     await submitted(store, 3, limits=Limits(budget_usd=1e-9 * 100))
     await store.heartbeat(card("dying"))
-    out = await claimed(store, (await store.dispatch(0))[0], "dying")
-    await store.save(out, b"made", run_made=True, reserve_nano=30)
-    unsent, other = [await claimed(store, fed, "dying") for fed in await store.dispatch(0)]
+    in_flight = await claimed(store, (await store.dispatch(0))[0], "dying")
+    await store.save(in_flight, b"made", run_made=True, reserve_nano=30)
+    unsent, other = [await claimed(store, dispatched, "dying") for dispatched in await store.dispatch(0)]
     await store.save(unsent, b"sending", run_out=True, reserve_nano=60)
     await store.save(unsent, b"not sent", run_out=False)
     stop_heart(redis_url, "dying")
-    await store.reap_dead_workers("sweeper")
+    await store.reap_dead_workers("reaper")
     await store.heartbeat(card("heir"))
-    claims = {fed.row: await claimed(store, fed, "heir") for fed in await store.dispatch(0)}
+    claims = {
+        dispatched.row: await claimed(store, dispatched, "heir") for dispatched in await store.dispatch(0)
+    }
     assert not (await store.save(claims[other.row], b"sending", run_out=True, reserve_nano=71)).affordable
     assert (await store.save(claims[other.row], b"sending", run_out=True, reserve_nano=70)).affordable
 
 
-async def test_what_a_waiting_rows_attempts_have_cost_is_gone(store: Store, redis_url: str) -> None:
-    """Whoever gives the row back or dies with it: only the row's end turns `spent` into the batch's cost."""
+async def test_ended_attempts_of_a_waiting_row_count_against_the_budget(store: Store, redis_url: str) -> None:
+    """Whether the row was released or its worker died: only the row's end turns `spent` into the batch's cost."""
     batch = await submitted(store, 3, limits=Limits(budget_usd=1e-9 * 100))
     await store.heartbeat(card("dying"))
     tried = await claimed(store, (await store.dispatch(0))[0], "dying")
     await store.save(tried, b"made", run_made=True, reserve_nano=50)
-    waiting, other = [await claimed(store, fed, "dying") for fed in await store.dispatch(0)]
+    waiting, other = [await claimed(store, dispatched, "dying") for dispatched in await store.dispatch(0)]
     await store.save(tried, b"again", run_out=False, reserve_nano=0, spent_nano=40)
     assert await store.release(waiting, b"again", spent_nano=30)
     assert not (await store.save(other, b"sending", run_out=True, reserve_nano=31)).affordable
     assert (await store.save(other, b"sending", run_out=True, reserve_nano=30)).affordable
     stop_heart(redis_url, "dying")
-    await store.reap_dead_workers("sweeper")
+    await store.reap_dead_workers("reaper")
     await store.heartbeat(card("heir"))
-    claims = {fed.row: await claimed(store, fed, "heir") for fed in await store.dispatch(0)}
+    claims = {
+        dispatched.row: await claimed(store, dispatched, "heir") for dispatched in await store.dispatch(0)
+    }
     refused = await store.save(claims[tried.row], b"sending", run_out=True, reserve_nano=31)
     assert not refused.affordable
     assert not refused.affordable_later, "no end of a run can bring back what is spent"
@@ -80,8 +84,8 @@ async def test_what_a_waiting_rows_attempts_have_cost_is_gone(store: Store, redi
     assert (await store.status(batch)).counts.cost_usd == 40e-9
 
 
-async def test_what_is_assumed_is_gone_and_no_cost(store: Store) -> None:
-    """A run whose cost nobody told leaves as much less to spend; the cost stays unknown."""
+async def test_an_assumed_cost_counts_against_the_budget_only(store: Store) -> None:
+    """A run without usage data leaves as much less to spend; the cost stays unknown."""
     batch = await submitted(store, 2, limits=Limits(budget_usd=1e-9 * 100))
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])

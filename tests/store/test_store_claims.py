@@ -12,92 +12,94 @@ from tests.helpers.batches import card, claimed, ended, stop_heart, submitted
 
 
 async def test_a_row_goes_from_claim_to_result(store: Store) -> None:
-    """Cells in, result out, every counter told, the batch done."""
+    """The cells come back, every counter is right, and the batch is done."""
     batch = await submitted(store, 1)
     assert (await store.heartbeat(card(), [batch])).batches[batch].state is BatchState.QUEUED
-    (fed,) = await store.dispatch(1)
-    claim = await claimed(store, fed)
+    (dispatched,) = await store.dispatch(1)
+    claim = await claimed(store, dispatched)
     assert (claim.cells, claim.state, claim.previous, claim.kills) == (["question 1"], None, None, 0)
     saved = await store.save(claim, b"{}", run_made=True, counters={"requests": 3})
     assert saved.first_accepted
     assert (await store.batch(batch)).state is BatchState.RUNNING
     spent = {"requests": 2, "prompt": 10, "completion": 5, "cost_nano": 1_500_000}
     assert await store.finish(claim, ended(1), counters=spent)
-    told = (await store.status(batch)).to_json()
-    assert (told["state"], told["runs"], told["requests"]) == ("done", 1, 5)
-    assert (told["tokens"], told["cost_usd"]) == ({"prompt": 10, "completion": 5}, 0.0015)
-    assert told["counts"]["completed"] == 1
-    assert told["submitted_at"] < told["started_at"] <= told["finished_at"]
+    status_json = (await store.status(batch)).to_json()
+    assert (status_json["state"], status_json["runs"], status_json["requests"]) == ("done", 1, 5)
+    assert (status_json["tokens"], status_json["cost_usd"]) == ({"prompt": 10, "completion": 5}, 0.0015)
+    assert status_json["counts"]["completed"] == 1
+    assert status_json["submitted_at"] < status_json["started_at"] <= status_json["finished_at"]
     assert (await store.row(batch, 1)).view.result == ended(1)
 
 
-async def test_the_same_message_twice_is_one_claim(store: Store) -> None:
-    """Of a hundred deliveries at once one gets the row; afterwards it is finished for all."""
+async def test_a_message_delivered_many_times_is_one_claim(store: Store) -> None:
+    """Of a hundred deliveries at once one gets the row; afterwards all find it finished."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
-    (fed,) = await store.dispatch(1)
-    got = await asyncio.gather(*(store.claim(batch, fed.row, "w1") for _ in range(100)))
-    claims = [claim for claim in got if isinstance(claim, Claim)]
+    (dispatched,) = await store.dispatch(1)
+    replies = await asyncio.gather(*(store.claim(batch, dispatched.row, "w1") for _ in range(100)))
+    claims = [claim for claim in replies if isinstance(claim, Claim)]
     assert len(claims) == 1
-    assert [one for one in got if one not in claims] == [Refusal.RUNNING] * 99
+    assert [one for one in replies if one not in claims] == [Refusal.RUNNING] * 99
     await store.finish(claims[0], ended(1))
     assert await store.claim(batch, 1, "w1") is Refusal.FINISHED
 
 
-async def test_a_claim_whose_reply_was_lost_is_answered_again(store: Store) -> None:
-    """The same call sent again by the client library gets the same row, not a refusal by itself."""
+async def test_a_repeated_claim_returns_the_same_row(store: Store) -> None:
+    """redis-py sends a claim again when its reply was lost: it gets its row, not a refusal."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     await store.dispatch(1)
     scripts = store._connection.scripts
     first = await scripts.claim(batch, 1, "w1", "fence")
-    again = await scripts.claim(batch, 1, "w1", "fence")
-    assert (first[0], again[0]) == (b"", b"")
+    repeated = await scripts.claim(batch, 1, "w1", "fence")
+    assert (first[0], repeated[0]) == (b"", b"")
     assert (await scripts.claim(batch, 1, "w1", "other"))[0] == b"running"
     await store.deregister_worker("w1")
 
 
-@pytest.mark.parametrize("swept", [False, True])
-async def test_a_worker_that_was_only_slow_changes_nothing(store: Store, redis_url: str, swept: bool) -> None:
-    """Once swept, its beat says so and its saves, results and hand-backs are refused; before that it lives on."""
+@pytest.mark.parametrize("reaped", [False, True])
+async def test_a_slow_worker_changes_nothing_once_it_was_reaped(
+    store: Store, redis_url: str, reaped: bool
+) -> None:
+    """Its heartbeat says so, and its saves, releases and results are refused; before that it goes on."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     slow = await claimed(store, (await store.dispatch(1))[0])
     await store.save(slow, b"mine", run_out=True)
     stop_heart(redis_url, "w1")
-    if not swept:
+    if not reaped:
         assert (await store.heartbeat(card())).alive
         assert await store.save(slow, b"still mine")
         return
-    assert (await store.reap_dead_workers("sweeper")).workers == ("w1",)
+    assert (await store.reap_dead_workers("reaper")).workers == ("w1",)
     assert not (await store.heartbeat(card())).alive
     await store.heartbeat(card("w2"))
-    heir = await claimed(store, (await store.dispatch(1))[0], "w2")
-    assert heir.state == b"mine"
+    successor = await claimed(store, (await store.dispatch(1))[0], "w2")
+    assert successor.state == b"mine"
     assert not await store.save(slow, b"late", counters={"requests": 9})
     assert not await store.release(slow, b"late")
     assert not await store.finish(slow, ended(1, JobStatus.FAILED))
     assert not await store.store_file(slow, 0, b"late", 100)
     assert (await store.row(batch, 1)).state == b"mine"
-    assert await store.finish(heir, ended(1))
+    assert await store.finish(successor, ended(1))
     assert (await store.status(batch)).to_json()["requests"] == 0
 
 
 @pytest.mark.parametrize("row", [0, -1, 2, 10**6, 10**300])
 async def test_a_row_outside_the_batch_is_refused(store: Store, redis_url: str, row: int) -> None:
-    """And leaves no trace: the batch's own row is answered as if nobody had asked for another."""
+    """It leaves no key, and the batch's own row is not affected."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
-    (fed,) = await store.dispatch(0)
+    (dispatched,) = await store.dispatch(0)
     assert await store.claim(batch, row, "w1") is Refusal.NO_SUCH_ROW
     with redis.Redis.from_url(redis_url) as client:
         assert not client.exists(keys.live(batch, row), keys.held("w1"))
-    assert await store.finish(await claimed(store, fed), ended(1))
+    assert await store.finish(await claimed(store, dispatched), ended(1))
     assert (await store.status(batch)).batch.state is BatchState.DONE
 
 
-async def test_only_deaths_in_a_dangerous_moment_count(store: Store, redis_url: str) -> None:
-    """A row that kills its workers is told as poison; one whose workers die while waiting is not."""
+async def test_only_deaths_under_the_crash_mark_count(store: Store, redis_url: str) -> None:
+    """A row that crashes its workers ends as poison; one whose workers die while it waits does not."""
     batch = await submitted(store, 2)
     await store.heartbeat(card("w0"))
     first = await claimed(store, (await store.dispatch(0))[0], "w0")
@@ -106,17 +108,17 @@ async def test_only_deaths_in_a_dangerous_moment_count(store: Store, redis_url: 
     await store.save(second, b"2", run_made=True, danger=True)
     for death in range(1, POISON_KILLS + 1):
         stop_heart(redis_url, f"w{death - 1}")
-        await store.reap_dead_workers("sweeper")
+        await store.reap_dead_workers("reaper")
         await store.heartbeat(card(f"w{death}"))
-        claims = [await claimed(store, fed, f"w{death}") for fed in await store.dispatch(0)]
+        claims = [await claimed(store, dispatched, f"w{death}") for dispatched in await store.dispatch(0)]
         assert {claim.row: claim.kills for claim in claims} == {1: 0, 2: death}
         for claim in claims:
             await store.save(claim, b"again", danger=claim.row == 2)
     assert (await store.row(batch, 2)).kills == POISON_KILLS
 
 
-async def test_a_worker_that_leaves_hands_its_rows_over(store: Store) -> None:
-    """A clean end is no death: the rows wait at once, with all that is known of them."""
+async def test_a_deregistered_worker_releases_its_rows(store: Store) -> None:
+    """A clean end is no crash: the rows are due at once, with their saved state."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     claim = await claimed(store, (await store.dispatch(1))[0])
@@ -124,12 +126,12 @@ async def test_a_worker_that_leaves_hands_its_rows_over(store: Store) -> None:
     assert await store.deregister_worker("w1") == 1
     assert await store.workers() == ()
     await store.heartbeat(card("w2"))
-    heir = await claimed(store, (await store.dispatch(1))[0], "w2")
-    assert (heir.batch, heir.state) == (batch, b"known")
+    successor = await claimed(store, (await store.dispatch(1))[0], "w2")
+    assert (successor.batch, successor.state) == (batch, b"known")
 
 
-async def test_a_row_given_back_waits_for_its_time(store: Store) -> None:
-    """Not fed before it is due, nor claimable by an old message; then with its state."""
+async def test_a_released_row_waits_until_it_is_due(store: Store) -> None:
+    """It is not dispatched before, nor claimable by an old message; then it has its state."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     claim = await claimed(store, (await store.dispatch(1))[0])
@@ -143,33 +145,33 @@ async def test_a_row_given_back_waits_for_its_time(store: Store) -> None:
         b"resting",
     )
     await store._connection.execute("ZADD", keys.part(batch, "due"), 0, 1)
-    again = await claimed(store, (await store.dispatch(5))[0])
-    assert again.state == b"resting"
-    assert again.fence != claim.fence
+    repeated = await claimed(store, (await store.dispatch(5))[0])
+    assert repeated.state == b"resting"
+    assert repeated.fence != claim.fence
 
 
-async def test_a_worker_of_another_api_is_refused_and_the_row_waits_for_the_right_one(store: Store) -> None:
-    """It goes back with a pause, so that the two kinds do not pass it round as fast as they can."""
+async def test_a_worker_of_another_api_is_refused(store: Store) -> None:
+    """The row is due again after a second, so that the two do not pass it to each other without end."""
     batch = await submitted(store, 1)
     await store.heartbeat(card("right"))
     await store.heartbeat(card("wrong", base_url="https://elsewhere/v1"))
-    (fed,) = await store.dispatch(1)
-    assert await store.claim(batch, fed.row, "wrong") is Refusal.MISMATCH
+    (dispatched,) = await store.dispatch(1)
+    assert await store.claim(batch, dispatched.row, "wrong") is Refusal.MISMATCH
     assert await store.dispatch(1) == []
     status = await store.status(batch)
     assert [worker.id for worker in status.workers] == ["right"]
     assert [worker.id for worker in status.other_workers] == ["wrong"]
 
 
-async def test_who_never_beat_gets_no_row(store: Store) -> None:
-    """Nobody could tell when such a worker dies."""
+async def test_a_worker_without_a_heartbeat_gets_no_row(store: Store) -> None:
+    """Its death could not be noticed."""
     batch = await submitted(store, 1)
     await store.dispatch(1)
     assert await store.claim(batch, 1, "ghost") is Refusal.STRANGER
-    assert [fed.row for fed in await store.dispatch(1)] == [1]
+    assert [dispatched.row for dispatched in await store.dispatch(1)] == [1]
 
 
-async def test_generated_files_are_kept_up_to_a_size(store: Store) -> None:
+async def test_generated_files_are_stored_up_to_a_limit(store: Store) -> None:
     """Storing one again replaces it and counts once."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
@@ -183,22 +185,22 @@ async def test_generated_files_are_kept_up_to_a_size(store: Store) -> None:
 
 
 async def test_five_minutes_of_failing_creates_pause_the_batch(store: Store) -> None:
-    """Not one failure, and not when one create succeeded in between."""
+    """One failure does not, nor failures with a success in between."""
     batch = await submitted(store, 2)
     await store.heartbeat(card())
     claim = await claimed(store, (await store.dispatch(1))[0])
     long_ago = claim.now_ms - 301_000
 
-    async def began(at_ms: int) -> None:
+    async def set_failing_since(at_ms: int) -> None:
         await store._connection.execute("HSET", keys.batch(batch), "creates_failing_since", at_ms)
 
     assert not await store.record_create_failure(batch)
     since = await store._connection.execute("HGET", keys.batch(batch), "creates_failing_since")
     assert int(since) >= claim.now_ms
-    await began(long_ago)
+    await set_failing_since(long_ago)
     await store.save(claim, b"{}", run_made=True)
     assert not await store.record_create_failure(batch)
-    await began(long_ago)
+    await set_failing_since(long_ago)
     assert await store.record_create_failure(batch)
     paused = await store.batch(batch)
     assert (paused.state, paused.paused_reason, paused.accepted) == (
@@ -210,32 +212,32 @@ async def test_five_minutes_of_failing_creates_pause_the_batch(store: Store) -> 
 
 
 async def test_a_pause_lets_runs_in_flight_end_and_starts_none(store: Store) -> None:
-    """A row whose run may be out at the API is fed and claimed all the same; one whose run has ended is not."""
+    """A row that may have a run in flight is dispatched and claimed; one whose run has ended is not."""
     batch = await submitted(store, 3)
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"following", run_made=True)
-    ended_run, unasked = [await claimed(store, fed) for fed in await store.dispatch(0)]
+    ended_run, unasked = [await claimed(store, dispatched) for dispatched in await store.dispatch(0)]
     await store.save(ended_run, b"sent", run_out=True)
     await store.save(ended_run, b"expired", run_out=False)
     await store.pause(batch, "asked")
     for claim in (first, ended_run, unasked):
         assert await store.release(claim)
-    fed = await store.dispatch(10)
-    assert [one.row for one in fed] == [first.row]
-    again = await claimed(store, fed[0])
-    assert (again.state, again.update.state, again.update.paused_reason) == (
+    dispatched = await store.dispatch(10)
+    assert [one.row for one in dispatched] == [first.row]
+    repeated = await claimed(store, dispatched[0])
+    assert (repeated.state, repeated.update.state, repeated.update.paused_reason) == (
         b"following",
         BatchState.PAUSED,
         "asked",
     )
-    await store.finish(again, ended(first.row))
+    await store.finish(repeated, ended(first.row))
     await store.resume(batch)
     assert {one.row for one in await store.dispatch(10)} == {ended_run.row, unasked.row}
 
 
-async def test_a_message_of_a_paused_batch_is_put_back(store: Store) -> None:
-    """A row that was published before the pause waits for the resume."""
+async def test_a_row_published_before_a_pause_waits_for_the_resume(store: Store) -> None:
+    """Its claim is refused, and it is dispatched again afterwards."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     await store.dispatch(0)
@@ -243,11 +245,11 @@ async def test_a_message_of_a_paused_batch_is_put_back(store: Store) -> None:
     assert await store.claim(batch, 1, "w1") is Refusal.PAUSED
     assert await store.dispatch(10) == []
     await store.resume(batch)
-    assert [fed.row for fed in await store.dispatch(10)] == [1]
+    assert [dispatched.row for dispatched in await store.dispatch(10)] == [1]
 
 
-async def test_nothing_is_started_once_the_batch_is_paused_or_cancelled(store: Store) -> None:
-    """The mark before a create is the last word: refused, nothing saved."""
+async def test_no_run_may_start_once_the_batch_is_paused_or_cancelled(store: Store) -> None:
+    """The save before the create is refused, and saves nothing."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     claim = await claimed(store, (await store.dispatch(0))[0])
@@ -261,32 +263,32 @@ async def test_nothing_is_started_once_the_batch_is_paused_or_cancelled(store: S
     assert (await store.save(claim, b"it was made just before", run_made=True)).may_start
 
 
-async def test_everything_a_large_dead_worker_held_waits_after_one_sweep(
-    store: Store, redis_url: str
-) -> None:
+async def test_one_reap_releases_all_rows_of_a_dead_worker(store: Store, redis_url: str) -> None:
     """However many rows: several scripts, none of them long."""
     await submitted(store, 2500)
     await store.heartbeat(card(slots=3000))
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
-    fed = await store.dispatch(0)
-    await asyncio.gather(*(claimed(store, one) for one in fed))
+    dispatched = await store.dispatch(0)
+    await asyncio.gather(*(claimed(store, one) for one in dispatched))
     stop_heart(redis_url, "w1")
-    swept = await store.reap_dead_workers("sweeper")
-    assert (swept.workers, swept.rows) == (("w1",), 2500)
-    assert (await store.reap_dead_workers("sweeper")).workers == ()
+    reaped = await store.reap_dead_workers("reaper")
+    assert (reaped.workers, reaped.rows) == (("w1",), 2500)
+    assert (await store.reap_dead_workers("reaper")).workers == ()
 
 
-async def test_a_beat_that_comes_after_the_end_brings_no_worker_back(store: Store) -> None:
-    """Sent before its worker left, carried out after: `cancel` must not count on a worker that is gone."""
+async def test_a_late_heartbeat_does_not_register_a_deregistered_worker(store: Store) -> None:
+    """`cancel` must not count on a worker that is gone."""
     await store.heartbeat(card())
     await store.deregister_worker("w1")
     assert not (await store.heartbeat(card())).alive
     assert await store.workers() == ()
 
 
-async def test_a_worker_back_from_an_outage_takes_nobody_for_dead(store: Store, redis_url: str) -> None:
-    """Away together, heard one by one: who is heard first waits a lifetime before it calls others dead."""
+async def test_after_an_outage_no_worker_is_declared_dead_for_a_lifetime(
+    store: Store, redis_url: str
+) -> None:
+    """All missed their heartbeats: the first that is back waits before it declares others dead."""
     await submitted(store, 1)
     await store.heartbeat(card())
     await store.heartbeat(card("w2"))
@@ -299,11 +301,11 @@ async def test_a_worker_back_from_an_outage_takes_nobody_for_dead(store: Store, 
     await store.heartbeat(card("w2"))
     assert (await store.reap_dead_workers("w2")).workers == (), "w1 may be heard any moment"
     await store.heartbeat(card())
-    assert (await store.reap_dead_workers("sweeper")).workers == ()
+    assert (await store.reap_dead_workers("reaper")).workers == ()
 
 
-async def test_keys_deleted_by_hand_are_not_made_again(store: Store, redis_url: str) -> None:
-    """What a dead worker held of a batch that is gone is forgotten, not put back."""
+async def test_keys_deleted_by_hand_are_not_created_again(store: Store, redis_url: str) -> None:
+    """What a dead worker held of a deleted batch is removed, not put back."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     await claimed(store, (await store.dispatch(0))[0])
@@ -312,6 +314,6 @@ async def test_keys_deleted_by_hand_are_not_made_again(store: Store, redis_url: 
         client.zrem(keys.OPEN, batch)
         client.zrem(keys.BATCHES, batch)
     stop_heart(redis_url, "w1")
-    assert (await store.reap_dead_workers("sweeper")).workers == ("w1",)
+    assert (await store.reap_dead_workers("reaper")).workers == ("w1",)
     with redis.Redis.from_url(redis_url) as client:
         assert list(client.scan_iter(f"askmill:batch:{batch}*")) == []

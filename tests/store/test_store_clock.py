@@ -19,8 +19,8 @@ def now_ms(client: "redis.Redis[bytes]") -> int:
     return seconds * 1000 + micros // 1000
 
 
-async def test_a_row_that_waits_is_due_when_it_was_to_be(store: Store, redis_url: str) -> None:
-    """Not an hour later; nor do requests wait that are limited, nor messages that are lost."""
+async def test_waiting_rows_are_due_at_the_same_moment_as_before(store: Store, redis_url: str) -> None:
+    """So are rate limits and the search for lost messages: nothing waits an hour longer."""
     batch = await submitted(store, 2)
     await store.heartbeat(card())
     await store.set_limits(requests_per_minute=600)

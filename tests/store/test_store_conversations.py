@@ -8,20 +8,20 @@ from askmill.jobs.store.records import NewRow
 from tests.helpers.batches import card, claimed, ended, submitted, work_off
 
 
-async def test_a_conversation_goes_on_turn_by_turn(store: Store) -> None:
-    """One row at a time, in file order, each with what the turn before left it; other rows do not wait."""
+async def test_a_conversation_runs_turn_by_turn(store: Store) -> None:
+    """One row at a time, in file order, each with the state of the turn before; other rows do not wait."""
     rows = [NewRow([str(n)], None, "talk" if n in {1, 3, 5} else None) for n in range(1, 6)]
     batch = await submitted(store, rows)
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
-    others = [await claimed(store, fed) for fed in await store.dispatch(0)]
+    others = [await claimed(store, dispatched) for dispatched in await store.dispatch(0)]
     assert [claim.row for claim in others] == [2, 4]
     await store.finish(first, ended(1), seed=b"thread_1")
-    (second,) = [await claimed(store, fed) for fed in await store.dispatch(0)]
+    (second,) = [await claimed(store, dispatched) for dispatched in await store.dispatch(0)]
     assert (second.row, second.previous_turn) == (3, b"thread_1")
     await store.finish(second, ended(3), seed=b"thread_1, 3")
-    (third,) = [await claimed(store, fed) for fed in await store.dispatch(0)]
+    (third,) = [await claimed(store, dispatched) for dispatched in await store.dispatch(0)]
     assert (third.row, third.previous_turn) == (5, b"thread_1, 3")
     await store.finish(third, ended(5))
     for claim in others:
@@ -32,8 +32,8 @@ async def test_a_conversation_goes_on_turn_by_turn(store: Store) -> None:
 @pytest.mark.parametrize(
     "status", [JobStatus.FAILED, JobStatus.INCOMPLETE, JobStatus.EXPIRED, JobStatus.CANCELLED]
 )
-async def test_a_turn_that_did_not_complete_ends_its_conversation(store: Store, status: JobStatus) -> None:
-    """The rest is `previous_turn` without an attempt; a retry asks that turn and its rest, on the good thread."""
+async def test_a_turn_that_is_not_completed_ends_its_conversation(store: Store, status: JobStatus) -> None:
+    """The rest fails with `previous_turn` and no attempt; a retry asks that turn and its rest, on the good thread."""
     batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(1, 5)])
     await store.heartbeat(card())
     await store.finish(await claimed(store, (await store.dispatch(0))[0]), ended(1), seed=b"good")
@@ -45,15 +45,15 @@ async def test_a_turn_that_did_not_complete_ends_its_conversation(store: Store, 
     ] * 2
     assert (await store.batch(batch)).state is BatchState.DONE
     assert await store.retry(batch, [status]) == 3
-    (again,) = [await claimed(store, fed) for fed in await store.dispatch(0)]
-    assert (again.row, again.previous_turn, again.previous) == (2, b"good", ended(2, status))
-    await store.finish(again, ended(2), seed=b"better")
+    (repeated,) = [await claimed(store, dispatched) for dispatched in await store.dispatch(0)]
+    assert (repeated.row, repeated.previous_turn, repeated.previous) == (2, b"good", ended(2, status))
+    await store.finish(repeated, ended(2), seed=b"better")
     assert await work_off(store) == [3, 4]
     assert (await store.counts(batch)).by_status[JobStatus.COMPLETED] == 4
 
 
 async def test_attempts_of_a_turn_still_count_when_a_retry_does_not_reach_it(store: Store) -> None:
-    """`previous_turn` hides the older answer, not what was paid for it, however often that happens."""
+    """`previous_turn` hides the earlier answer, not what was paid for it, however often that happens."""
     batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(1, 3)])
     await store.heartbeat(card())
     await work_off(store)

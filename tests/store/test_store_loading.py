@@ -31,26 +31,26 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield opened
 
 
-def _lapse(client: redis.Redis, batch: str) -> None:
+def _expire_lease(client: redis.Redis, batch: str) -> None:
     """As if its loader had been silent for as long as its lease."""
     client.hset(keys.batch(batch), "lease_until", 0)
 
 
-def _other(store: Store) -> Store:
+def _other_command(store: Store) -> Store:
     """Another command at the same Redis."""
     return Store(store._connection)
 
 
 async def test_each_script_of_a_load_may_be_sent_twice(store: Store, redis_url: str) -> None:
-    """A reply that was lost: the call is repeated under the same fence, and changes nothing more."""
+    """After a lost reply the call is repeated with the same fence, and changes nothing more."""
     twice = Store(replace(store._connection, scripts=SentTwice(store._connection.redis, redis_url, Always())))
     rows = [NewRow([f"q{n}"], "bad" if n == 3 else None, "talk" if n % 2 else None) for n in range(20)]
-    taken = await twice.take(new_batch())
-    assert isinstance(taken, Loading)
-    batch = taken.batch
-    wanted = ResourceKey(batch, "file", "ab" * 32)
-    assert await twice.acquire_resource(wanted) == (True, None)
-    await twice.store_resource(wanted, "file-1")
+    loading = await twice.take(new_batch())
+    assert isinstance(loading, Loading)
+    batch = loading.batch
+    resource = ResourceKey(batch, "file", "ab" * 32)
+    assert await twice.acquire_resource(resource) == (True, None)
+    await twice.store_resource(resource, "file-1")
     await twice.set_resources(batch, Resources(code_interpreter_files=("file-1",)))
     await twice.renew(batch)
     await twice.change_limits(batch, {"attempts": 7})
@@ -66,16 +66,16 @@ async def test_each_script_of_a_load_may_be_sent_twice(store: Store, redis_url: 
     assert await store.look(IDENTITY) == Found(batch, loading=False)
 
 
-async def test_what_the_dead_has_uploaded_is_its_successors(store: Store, client: redis.Redis) -> None:
-    """Its turn to make something is void at once; what it still finishes stands in the batch's ledger."""
-    first, second = _other(store), _other(store)
+async def test_a_successor_uses_the_uploads_of_a_dead_loader(store: Store, client: redis.Redis) -> None:
+    """The dead loader's lock is void at once; what it still uploads goes into the batch's ledger."""
+    first, second = _other_command(store), _other_command(store)
     batch = (await first.take(new_batch())).batch
     known, slow = ResourceKey(batch, "file", "ab" * 32), ResourceKey(batch, "file", "cd" * 32)
     assert await first.acquire_resource(known) == (True, None)
     await first.store_resource(known, "file-1")
     assert await first.acquire_resource(slow) == (True, None)
     assert await second.take(new_batch()) == Found(batch, loading=True)
-    _lapse(client, batch)
+    _expire_lease(client, batch)
     assert await second.take(new_batch()) == Loading(batch, continued=True, options={})
     assert await second.acquire_resource(ResourceKey(batch, "file", "ab" * 32)) == (False, "file-1")
     mine = ResourceKey(batch, "file", "cd" * 32)
@@ -94,8 +94,8 @@ async def test_what_the_dead_has_uploaded_is_its_successors(store: Store, client
     ]
 
 
-async def test_limits_that_two_commands_change_at_once_both_hold(store: Store) -> None:
-    """Each changes only what it names, also while the batch is loading; limits of a dead loader stay."""
+async def test_two_commands_can_change_different_limits_at_once(store: Store) -> None:
+    """Also while the batch is loading; limits of a dead loader stay."""
     batch = (await store.take(new_batch(limits=Limits(budget_usd=2.5)))).batch
     await store.change_limits(batch, {"attempts": 7})
     older = Limits(budget_usd=2.5)
@@ -107,8 +107,8 @@ async def test_limits_that_two_commands_change_at_once_both_hold(store: Store) -
     assert (await store.batch(batch)).limits == Limits(attempts=7, deadline_s=9.0, budget_usd=2.5)
 
 
-async def test_a_load_that_fails_frees_the_identity(store: Store, client: redis.Redis) -> None:
-    """At once, and nothing of it stays; after --new the batch before is the identity's again."""
+async def test_a_failed_load_frees_the_identity(store: Store, client: redis.Redis) -> None:
+    """At once, and no key stays; after --new the identity is again that of the batch before."""
     whole = await submitted(store, 1)
 
     async def load() -> None:
@@ -126,22 +126,24 @@ async def test_a_load_that_fails_frees_the_identity(store: Store, client: redis.
         assert list(client.scan_iter(f"*{batch}*")) == []
 
 
-async def test_a_dead_loader_of_new_yields_to_the_batch_before(store: Store, client: redis.Redis) -> None:
-    """Whoever repeats the command without --new gets the answers there are, and pays for nothing."""
+async def test_a_dead_loader_of_new_gives_way_to_the_batch_before(store: Store, client: redis.Redis) -> None:
+    """The same command without --new gets the existing answers, and pays for nothing."""
     whole = await submitted(store, 1)
     batch = await store.create_batch(new_batch())
-    assert await _other(store).take(new_batch()) == Found(batch, loading=True)
-    _lapse(client, batch)
-    assert await _other(store).take(new_batch()) == Found(whole, loading=False)
+    assert await _other_command(store).take(new_batch()) == Found(batch, loading=True)
+    _expire_lease(client, batch)
+    assert await _other_command(store).take(new_batch()) == Found(whole, loading=False)
 
 
-async def test_a_loader_that_nobody_has_replaced_goes_on(store: Store, client: redis.Redis) -> None:
-    """It stood still for longer than its lease, but nobody wanted the batch meanwhile."""
+async def test_a_loader_with_an_expired_lease_goes_on_if_not_replaced(
+    store: Store, client: redis.Redis
+) -> None:
+    """Nobody wanted the batch meanwhile."""
     batch = (await store.take(new_batch())).batch
-    _lapse(client, batch)
+    _expire_lease(client, batch)
     assert await store.look(IDENTITY) is None
     await store.add_rows(batch, 1, [NewRow(["why?"])])
-    assert await _other(store).take(new_batch()) == Found(batch, loading=True)
+    assert await _other_command(store).take(new_batch()) == Found(batch, loading=True)
     await store.seal_batch(batch)
 
 
@@ -150,4 +152,4 @@ async def test_a_clock_that_is_set_back_keeps_nobody_waiting(store: Store, clien
     batch = (await store.take(new_batch())).batch
     for field in ("lease_from", "lease_until"):
         client.hincrby(keys.batch(batch), field, 3_600_000)
-    assert await _other(store).take(new_batch()) == Loading(batch, continued=True, options={})
+    assert await _other_command(store).take(new_batch()) == Loading(batch, continued=True, options={})

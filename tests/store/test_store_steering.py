@@ -17,7 +17,7 @@ def commands(redis_url: str) -> int:
         return int(client.info("stats")["total_commands_processed"])
 
 
-async def test_cancel_ends_at_once_what_nothing_was_begun_for(store: Store) -> None:
+async def test_cancel_ends_rows_without_a_state_at_once(store: Store) -> None:
     """Running rows stay for their workers, and the batch ends with the last of them; an answer is kept."""
     batch = await submitted(store, 5)
     await store.heartbeat(card(slots=3))
@@ -44,21 +44,27 @@ async def test_cancel_ends_at_once_what_nothing_was_begun_for(store: Store) -> N
     ]
 
 
-async def test_cancel_leaves_begun_rows_to_a_worker(store: Store) -> None:
-    """A waiting row with a thread, a run or paid attempts is fed at once, to be ended with all of them."""
+async def test_cancel_leaves_rows_with_a_state_to_a_worker(store: Store) -> None:
+    """A waiting row with a thread, a run or paid attempts is dispatched at once, to end with all of them."""
     batch = await submitted(store, 4)
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"run out", run_made=True)
-    resting, published, untouched = [await claimed(store, fed) for fed in await store.dispatch(0)]
+    waiting_claim, published, untouched = [
+        await claimed(store, dispatched) for dispatched in await store.dispatch(0)
+    ]
     await store.release(first, due_ms=first.now_ms + 60_000)
-    await store.release(resting, b"one attempt", due_ms=first.now_ms + 60_000)
+    await store.release(waiting_claim, b"one attempt", due_ms=first.now_ms + 60_000)
     await store.release(published, b"another")
     await store.release(untouched)
     assert len(await store.dispatch(0)) == 2
     assert (await store.cancel(batch)).by_status[JobStatus.CANCELLED] == 1
-    assert {one.row for one in await store.dispatch(0)} == {first.row, resting.row}
-    for row, state in ((first.row, b"run out"), (resting.row, b"one attempt"), (published.row, b"another")):
+    assert {one.row for one in await store.dispatch(0)} == {first.row, waiting_claim.row}
+    for row, state in (
+        (first.row, b"run out"),
+        (waiting_claim.row, b"one attempt"),
+        (published.row, b"another"),
+    ):
         claim = await store.claim(batch, row, "w1")
         assert claim.state == state
         assert claim.update.state is BatchState.CANCELLED
@@ -66,20 +72,20 @@ async def test_cancel_leaves_begun_rows_to_a_worker(store: Store) -> None:
     assert (await store.batch(batch)).finished_at_ms is not None
 
 
-async def test_a_cancelled_row_that_is_handed_over_is_fed_again(store: Store) -> None:
-    """A worker that leaves in the middle of cancelling passes the row on."""
+async def test_a_released_row_of_a_cancelled_batch_is_dispatched_again(store: Store) -> None:
+    """A worker that ends while it cancels the run passes the row on."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     claim = await claimed(store, (await store.dispatch(0))[0])
     await store.cancel(batch)
     await store.release(claim, b"cancelling")
-    again = await claimed(store, (await store.dispatch(0))[0])
-    assert again.state == b"cancelling"
-    await store.finish(again, ended(1, JobStatus.CANCELLED))
+    repeated = await claimed(store, (await store.dispatch(0))[0])
+    assert repeated.state == b"cancelling"
+    await store.finish(repeated, ended(1, JobStatus.CANCELLED))
 
 
-async def test_what_is_over_cannot_be_paused_resumed_or_cancelled(store: Store) -> None:
-    """It says so by changing nothing."""
+async def test_a_finished_batch_cannot_be_paused_resumed_or_cancelled(store: Store) -> None:
+    """The calls change nothing."""
     batch = await submitted(store, 1)
     assert not await store.resume(batch)
     await store.heartbeat(card())
@@ -96,8 +102,8 @@ async def test_what_is_over_cannot_be_paused_resumed_or_cancelled(store: Store) 
     assert (await store.batch(cancelled)).finished_at_ms == when
 
 
-async def test_a_refusing_api_pauses_the_batch_and_a_resume_tries_with_one_row(store: Store) -> None:
-    """The reason is shown; the first run goes alone again until the API has accepted it."""
+async def test_after_a_pause_by_a_fault_one_row_is_dispatched_alone(store: Store) -> None:
+    """The reason is shown; other rows follow once the API has accepted a run."""
     batch = await submitted(store, 5)
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
@@ -105,8 +111,8 @@ async def test_a_refusing_api_pauses_the_batch_and_a_resume_tries_with_one_row(s
     assert len(await store.dispatch(0)) == 4
     assert await store.pause_from_worker(batch, "insufficient_quota")
     assert not await store.pause_from_worker(batch, "insufficient_quota")
-    told = (await store.status(batch)).to_json()
-    assert (told["state"], told["paused_reason"]) == ("paused", "insufficient_quota")
+    status_json = (await store.status(batch)).to_json()
+    assert (status_json["state"], status_json["paused_reason"]) == ("paused", "insufficient_quota")
     for row in range(2, 6):
         await store.claim(batch, row, "w1")
     assert await store.resume(batch)
@@ -116,8 +122,8 @@ async def test_a_refusing_api_pauses_the_batch_and_a_resume_tries_with_one_row(s
     assert len(await store.dispatch(0)) == 3
 
 
-async def test_a_persons_pause_keeps_the_window_open(store: Store) -> None:
-    """The API refused nothing: after the resume everything goes on at once, runs in flight or not."""
+async def test_after_a_pause_by_a_command_all_rows_go_on(store: Store) -> None:
+    """The API refused nothing, so no row has to go alone."""
     batch = await submitted(store, 5)
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
@@ -127,25 +133,25 @@ async def test_a_persons_pause_keeps_the_window_open(store: Store) -> None:
     assert len(await store.dispatch(0)) == 4
 
 
-async def test_retry_asks_the_chosen_rows_again_and_keeps_their_results_meanwhile(store: Store) -> None:
-    """Other rows stay; the older attempts are handed to whoever claims; a task id is never used twice."""
+async def test_retry_queues_the_chosen_rows_and_keeps_their_results_meanwhile(store: Store) -> None:
+    """Other rows stay; a claim brings the earlier result; no task id is used twice."""
     batch = await submitted(store, 3)
     await store.heartbeat(card())
     ids = []
     for status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.EXPIRED):
-        (fed,) = await store.dispatch(0)
-        ids.append(fed)
-        await store.finish(await claimed(store, fed), ended(fed.row, status))
+        (dispatched,) = await store.dispatch(0)
+        ids.append(dispatched)
+        await store.finish(await claimed(store, dispatched), ended(dispatched.row, status))
     assert (await store.batch(batch)).state is BatchState.DONE
     assert await store.retry(batch) == 2
-    going = await store.status(batch)
-    assert (going.to_json()["state"], going.batch.finished_at_ms) == ("queued", None)
+    unfinished = await store.status(batch)
+    assert (unfinished.to_json()["state"], unfinished.batch.finished_at_ms) == ("queued", None)
     views = [view async for view in store.results(batch)]
     assert [view.status for view in views] == [JobStatus.COMPLETED, JobStatus.QUEUED, JobStatus.QUEUED]
     assert [view.result for view in views[1:]] == [ended(2, JobStatus.FAILED), ended(3, JobStatus.EXPIRED)]
-    (fed,) = await store.dispatch(0)
-    assert fed not in ids
-    claim = await claimed(store, fed)
+    (dispatched,) = await store.dispatch(0)
+    assert dispatched not in ids
+    claim = await claimed(store, dispatched)
     assert claim.previous == ended(2, JobStatus.FAILED)
     await store.finish(claim, ended(2))
     assert await work_off(store) == [3]
@@ -154,15 +160,15 @@ async def test_retry_asks_the_chosen_rows_again_and_keeps_their_results_meanwhil
 
 
 async def test_a_rejected_row_cannot_be_retried(store: Store) -> None:
-    """It was never a question."""
+    """It never was a question."""
     batch = await submitted(store, [NewRow([""], "empty"), NewRow(["why?"])])
     await store.cancel(batch)
     assert await store.retry(batch, [JobStatus.REJECTED]) == 0
     assert await store.retry(batch, list(JobStatus.__members__.values())[2:]) == 1
 
 
-async def test_retry_of_a_turn_whose_earlier_turn_failed_is_left_out(store: Store) -> None:
-    """Without the earlier turn it has no thread to go on."""
+async def test_retry_leaves_out_a_turn_whose_earlier_turn_failed(store: Store) -> None:
+    """Without the earlier turn it has no thread to continue."""
     batch = await submitted(store, [NewRow([str(n)], None, "talk") for n in range(2)])
     await store.heartbeat(card())
     await store.finish(await claimed(store, (await store.dispatch(0))[0]), ended(1, JobStatus.EXPIRED))
@@ -183,8 +189,8 @@ async def test_retry_while_an_earlier_turn_still_runs_waits_for_it(store: Store)
     assert (second.row, second.previous_turn) == (2, b"the thread")
 
 
-async def test_limits_changed_on_the_way_reach_workers_with_the_next_beat(store: Store) -> None:
-    """And every claim after it."""
+async def test_changed_limits_reach_workers_with_the_next_heartbeat(store: Store) -> None:
+    """And with every claim after the change."""
     batch = await submitted(store, 1)
     await store.update_limits(batch, Limits(attempts=9))
     now = (await store.heartbeat(card(), [batch])).batches[batch]
@@ -193,18 +199,18 @@ async def test_limits_changed_on_the_way_reach_workers_with_the_next_beat(store:
     assert (await claimed(store, (await store.dispatch(0))[0])).update.limits.attempts == 9
 
 
-async def test_a_purged_batch_is_gone_and_its_workers_are_told(store: Store, redis_url: str) -> None:
-    """Not a key stays, whatever its rows were doing."""
+async def test_purge_deletes_every_key_and_ends_all_claims(store: Store, redis_url: str) -> None:
+    """Whatever the rows were doing; heartbeats report that the batch does not exist."""
     rows = [NewRow([str(n)], None, "talk" if n in {1, 2} else None) for n in range(6)]
     batch = await submitted(store, rows)
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True, reserve_nano=5)
-    fed = await store.dispatch(0)
-    held = await claimed(store, fed[0])
-    resting = await claimed(store, fed[1])
+    dispatched = await store.dispatch(0)
+    held = await claimed(store, dispatched[0])
+    waiting_claim = await claimed(store, dispatched[1])
     await store.store_file(held, 0, b"file", 100)
-    await store.release(resting, b"{}")
+    await store.release(waiting_claim, b"{}")
     await store.finish(first, ended(1))
     await store.purge(batch)
     with redis.Redis.from_url(redis_url) as client:
@@ -219,15 +225,15 @@ async def test_a_purged_batch_is_gone_and_its_workers_are_told(store: Store, red
         await store.status(batch)
 
 
-async def test_purging_an_older_batch_leaves_the_newer_ones_identity(store: Store) -> None:
+async def test_purge_of_an_older_batch_keeps_the_identity_of_the_newer(store: Store) -> None:
     """The same file submitted again with --new is still found."""
     older, newer = await submitted(store, 1), await submitted(store, 1)
     await store.purge(older)
     assert await store.look("0" * 64) == Found(newer, loading=False)
 
 
-async def test_rows_are_shown_by_number_and_by_own_id(store: Store) -> None:
-    """With what their worker knows; a number or id that is not there is an error that says what is."""
+async def test_a_row_is_found_by_its_number_and_by_its_own_id(store: Store) -> None:
+    """With what its worker saved; for an unknown one the error says what there is."""
     spec = InputSpec(("id", "question"), "question", id_column="id")
     batch = await submitted(store, [NewRow([f"r{n}", "why?"]) for n in range(40)], spec=spec)
     assert await store.find_row_by_id(batch, "r37") == 38
@@ -247,11 +253,11 @@ async def test_rows_are_shown_by_number_and_by_own_id(store: Store) -> None:
         await store.find_row_by_id(plain, "r1")
 
 
-async def test_the_ledger_names_every_thread_and_run_ever_made(store: Store) -> None:
-    """Of finished rows, of retried ones and of those under way: what a purge deletes at the API."""
-    taken = pack_result(ended(4, thread_id="thread_other", attempts=(), attempts_made=0))
+async def test_the_ledger_names_every_thread_and_run(store: Store) -> None:
+    """Of finished rows, retried ones and rows in progress: what a purge deletes at the API."""
+    reused = pack_result(ended(4, thread_id="thread_other", attempts=(), attempts_made=0))
     batch = await submitted(
-        store, [*(NewRow([f"question {row}"]) for row in (1, 2, 3)), NewRow(["?"], reused_result=taken)]
+        store, [*(NewRow([f"question {row}"]) for row in (1, 2, 3)), NewRow(["?"], reused_result=reused)]
     )
     await store.heartbeat(card())
     first = await claimed(store, (await store.dispatch(0))[0])
@@ -264,30 +270,30 @@ async def test_the_ledger_names_every_thread_and_run_ever_made(store: Store) -> 
     cited = ({"file_id": "file-users", "filename": "users.txt"},)
     await store.finish(first, ended(1, JobStatus.FAILED, steps=steps, files=files, citations=cited))
     await store.retry(batch)
-    ledger = [made async for made in store.ledger(batch)]
-    made = {("thread", "thread_1"), ("run", "run_0"), ("run", "run_1"), ("file", "file-g")}
-    assert set(ledger) == {*made, ("thread", "thread_a"), ("thread", "thread_b")}
+    ledger = [created async for created in store.ledger(batch)]
+    created = {("thread", "thread_1"), ("run", "run_0"), ("run", "run_1"), ("file", "file-g")}
+    assert set(ledger) == {*created, ("thread", "thread_a"), ("thread", "thread_b")}
     assert len(ledger) == 6, "nothing twice, nothing of an answer taken from another batch"
 
 
-async def test_only_the_wanted_rows_are_read(store: Store) -> None:
-    """Over borders of blocks and chunks, in file order."""
+async def test_results_can_be_limited_to_some_statuses(store: Store) -> None:
+    """Across blocks and chunks, in file order."""
     batch = await submitted(store, 2500)
     await store.heartbeat(card(slots=3000))
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
     await store.finish(first, ended(1, JobStatus.FAILED))
-    for fed in await store.dispatch(0):
-        if fed.row in {16, 17, 1024, 1025, 2500}:
-            await store.finish(await claimed(store, fed), ended(fed.row, JobStatus.FAILED))
+    for dispatched in await store.dispatch(0):
+        if dispatched.row in {16, 17, 1024, 1025, 2500}:
+            await store.finish(await claimed(store, dispatched), ended(dispatched.row, JobStatus.FAILED))
     views = [view async for view in store.results(batch, [JobStatus.FAILED])]
     assert [view.row for view in views] == [1, 16, 17, 1024, 1025, 2500]
     assert [view.cells for view in views] == [[f"question {view.row}"] for view in views]
     assert len([view async for view in store.results(batch)]) == 2500
 
 
-async def test_two_hundred_thousand_rows_cost_few_commands(redis_url: str) -> None:
-    """Submit, status, cancel and retry never ask row by row."""
+async def test_two_hundred_thousand_rows_take_few_commands(redis_url: str) -> None:
+    """Submit, status, cancel and retry send no command per row."""
     rows = 200_000
     async with await Store.open(redis_url) as store:
         before = commands(redis_url)
@@ -306,25 +312,27 @@ async def test_two_hundred_thousand_rows_cost_few_commands(redis_url: str) -> No
 async def test_status_is_told_in_the_words_of_the_contract(store: Store) -> None:
     """Every key, every status, times with fractions in UTC, unknown numbers empty."""
     batch = await submitted(store, 2)
-    told = (await store.status(batch)).to_json()
-    assert set(told) == {
+    status_json = (await store.status(batch)).to_json()
+    assert set(status_json) == {
         *("batch", "name", "file", "state", "rows", "counts", "runs", "requests", "tokens", "cost_usd"),
         *("submitted_at", "started_at", "finished_at", "rows_per_s", "eta_s", "workers"),
         *("paused_reason", "unknown_creates"),
     }
-    assert told["counts"] == {status.value: 2 if status is JobStatus.QUEUED else 0 for status in JobStatus}
-    assert told["submitted_at"].endswith("Z")
-    assert (told["cost_usd"], told["tokens"]) == (None, {"prompt": None, "completion": None})
-    assert (told["rows_per_s"], told["eta_s"], told["workers"]) == (None, None, 0)
+    assert status_json["counts"] == {
+        status.value: 2 if status is JobStatus.QUEUED else 0 for status in JobStatus
+    }
+    assert status_json["submitted_at"].endswith("Z")
+    assert (status_json["cost_usd"], status_json["tokens"]) == (None, {"prompt": None, "completion": None})
+    assert (status_json["rows_per_s"], status_json["eta_s"], status_json["workers"]) == (None, None, 0)
     await store.heartbeat(card(slots=3, base_url=BASE_URL))
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
     await store.finish(first, ended(1))
     assert await store._connection.execute("HSET", keys.part(batch, "throughput"), 1, 1_000_000) == 1
-    told = (await store.status(batch)).to_json()
-    assert 0 < told["rows_per_s"] <= 1
-    assert told["eta_s"] == pytest.approx(1 / told["rows_per_s"])
-    assert told["workers"] == 1
+    status_json = (await store.status(batch)).to_json()
+    assert 0 < status_json["rows_per_s"] <= 1
+    assert status_json["eta_s"] == pytest.approx(1 / status_json["rows_per_s"])
+    assert status_json["workers"] == 1
     second = await claimed(store, (await store.dispatch(0))[0])
     await store._connection.execute("DEL", keys.part(batch, "throughput"))
     await store._connection.execute("HSET", keys.part(batch, "throughput"), 1, 1_000_000)

@@ -18,28 +18,28 @@ def reads(client: redis.Redis) -> int:
     return int(client.info("stats")["total_reads_processed"])
 
 
-async def test_five_hundred_jobs_at_once_share_their_trips(store: Store, redis_url: str) -> None:
-    """Each gets its own answer."""
+async def test_calls_at_the_same_moment_share_round_trips(store: Store, redis_url: str) -> None:
+    """Each of five hundred gets its own reply."""
     batch = await submitted(store, 501)
     await store.heartbeat(card(slots=501))
     first = await claimed(store, (await store.dispatch(0))[0])
     await store.save(first, b"{}", run_made=True)
-    fed = await store.dispatch(0)
+    dispatched = await store.dispatch(0)
     with redis.Redis.from_url(redis_url) as client:
         before = reads(client)
-        claims = await asyncio.gather(*(store.claim(batch, one.row, "w1") for one in fed))
+        claims = await asyncio.gather(*(store.claim(batch, one.row, "w1") for one in dispatched))
         assert reads(client) - before < 50
     assert [claim.row for claim in claims if isinstance(claim, Claim)] == list(range(2, 502))
     assert all(claim.cells == [f"question {claim.row}"] for claim in claims if isinstance(claim, Claim))
     assert all(await asyncio.gather(*(store.finish(claim, ended(claim.row)) for claim in [first, *claims])))
 
 
-async def test_a_server_that_forgot_the_scripts_is_taught_again(store: Store, redis_url: str) -> None:
-    """After SCRIPT FLUSH, or a restart, the same call goes on; each is carried out once."""
+async def test_scripts_are_loaded_again_after_a_flush(store: Store, redis_url: str) -> None:
+    """After SCRIPT FLUSH, or a restart, each call is carried out once."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
-    (fed,) = await store.dispatch(0)
-    claim = await claimed(store, fed)
+    (dispatched,) = await store.dispatch(0)
+    claim = await claimed(store, dispatched)
     with redis.Redis.from_url(redis_url) as client:
         client.script_flush()
     saved, refused = await asyncio.gather(
@@ -49,20 +49,20 @@ async def test_a_server_that_forgot_the_scripts_is_taught_again(store: Store, re
     assert (await store.status(batch)).to_json()["runs"] == 1
 
 
-async def test_whoever_stops_waiting_disturbs_nobody(store: Store) -> None:
-    """Of many asked at once some are cancelled; the others get their answers."""
+async def test_a_cancelled_call_does_not_disturb_the_others(store: Store) -> None:
+    """Of many calls at once some are cancelled; the others get their replies."""
     await submitted(store, 1)
-    asked = [asyncio.create_task(store.heartbeat(card(f"w{n}"))) for n in range(20)]
+    calls = [asyncio.create_task(store.heartbeat(card(f"w{n}"))) for n in range(20)]
     await asyncio.sleep(0)
-    for task in asked[::2]:
+    for task in calls[::2]:
         task.cancel()
-    answers = await asyncio.gather(*asked, return_exceptions=True)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [True, False] * 10
     assert (await store.heartbeat(card("later"))).alive
 
 
-async def test_a_fault_of_one_script_is_not_that_of_its_neighbours(store: Store) -> None:
-    """What travels together fails alone."""
+async def test_an_error_of_one_script_does_not_affect_its_pipeline(store: Store) -> None:
+    """Only its own caller gets the error."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
     claim = await claimed(store, (await store.dispatch(0))[0])
@@ -76,9 +76,7 @@ async def test_a_fault_of_one_script_is_not_that_of_its_neighbours(store: Store)
     assert right.alive
 
 
-async def test_a_redis_that_freezes_for_a_moment_is_waited_for(
-    store: Store, redis_server: RedisServer
-) -> None:
+async def test_a_frozen_redis_is_waited_for(store: Store, redis_server: RedisServer) -> None:
     """Nothing fails, nothing is done twice."""
     batch = await submitted(store, 1)
     await store.heartbeat(card())
@@ -92,8 +90,8 @@ async def test_a_redis_that_freezes_for_a_moment_is_waited_for(
     assert (await store.counts(batch)).totals["requests"] == 1
 
 
-async def test_a_redis_that_restarts_is_found_again(redis_server: RedisServer) -> None:
-    """The next call goes to the new one."""
+async def test_a_restarted_redis_is_used_again(redis_server: RedisServer) -> None:
+    """The next call reaches the new server."""
     async with await Store.open(redis_server.url) as store:
         await submitted(store, 1)
         redis_server.restart()
@@ -101,10 +99,10 @@ async def test_a_redis_that_restarts_is_found_again(redis_server: RedisServer) -
         assert (await store.heartbeat(card())).alive
 
 
-async def test_a_redis_that_stays_away_is_said_so(
+async def test_a_lasting_outage_raises_with_the_address_and_advice(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every kind of call tells the address and what to do, once patience is over."""
+    """From every kind of call, once the retries are used up."""
     monkeypatch.setattr(connection, "_RETRIES", 1)
     async with await Store.open(redis_server.url) as store:
         await submitted(store, 1)
@@ -114,8 +112,8 @@ async def test_a_redis_that_stays_away_is_said_so(
                 await call
 
 
-async def test_a_full_redis_is_said_so(redis_server: RedisServer) -> None:
-    """Not an error of ours: raise its memory, or purge."""
+async def test_a_full_redis_raises_with_advice(redis_server: RedisServer) -> None:
+    """Raise its memory, or purge."""
     async with await Store.open(redis_server.url) as store:
         await submitted(store, 1)
         with redis.Redis.from_url(redis_server.url) as client:
@@ -127,8 +125,8 @@ async def test_a_full_redis_is_said_so(redis_server: RedisServer) -> None:
                 client.config_set("maxmemory", 0)
 
 
-async def test_what_redis_gets_over_is_waited_for(redis_server: RedisServer) -> None:
-    """A server that is a replica for a while takes no changes: told as what may pass, and patience goes on with it."""
+async def test_temporary_errors_of_redis_are_waited_for(redis_server: RedisServer) -> None:
+    """A server that is a replica for a while accepts no changes: RedisUnavailable, and a retry succeeds later."""
     async with await Store.open(redis_server.url) as store:
         await submitted(store, 1)
         with redis.Redis.from_url(redis_server.url) as client:
@@ -144,8 +142,8 @@ async def test_what_redis_gets_over_is_waited_for(redis_server: RedisServer) -> 
         assert (await waiting).alive
 
 
-async def test_what_redis_refuses_for_good_is_not_asked_again(store: Store) -> None:
-    """A fault of ours comes out at once: asked again for ever, it would hold its row and count each time."""
+async def test_permanent_errors_of_redis_are_not_retried(store: Store) -> None:
+    """A defect of askmill comes out at once: retried for ever, it would hold its row and count each time."""
     await submitted(store, 1)
     await store.heartbeat(card())
     claim = await claimed(store, (await store.dispatch(0))[0])
@@ -156,13 +154,13 @@ async def test_what_redis_refuses_for_good_is_not_asked_again(store: Store) -> N
     assert (await store.status(claim.batch)).to_json()["requests"] == 1
 
 
-async def test_a_wrong_password_is_said_so(redis_server: RedisServer) -> None:
+async def test_a_wrong_password_raises_without_showing_it(redis_server: RedisServer) -> None:
     """The address is shown, neither password is."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.config_set("requirepass", "right")
     try:
-        for given in (":wrong@", "me:wrong@", ""):
-            url = redis_server.url.replace("redis://", f"redis://{given}")
+        for credentials in (":wrong@", "me:wrong@", ""):
+            url = redis_server.url.replace("redis://", f"redis://{credentials}")
             with pytest.raises(RedisUnavailable, match="refuses the user or password") as caught:
                 await Store.open(url)
             assert "wrong" not in str(caught.value)
