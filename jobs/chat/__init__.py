@@ -1,1 +1,1 @@
-"""How `askmill chat` talks at each API, and what of it is shown (`jobs.chat.session` begins it)."""
+"""`askmill chat` on each API; `jobs.chat.session` starts it."""

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from askmill.jobs.chat.render import Screen
 from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread
-from askmill.jobs.chat.thread_lock import once_free
+from askmill.jobs.chat.thread_lock import retry_until_unlocked
 from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.openai_client.params import assistant_params, run_options
 
@@ -41,53 +41,53 @@ class Handler(AsyncAssistantEventHandler):
 
     @override
     async def on_tool_call_done(self, tool_call: ToolCall) -> None:
-        # The SDK says it again when the step is done, and when the run is.
+        # The SDK repeats the event when the step ends and when the run ends.
         if tool_call.id in self._shown:
             return
         self._shown.add(tool_call.id)
         if tool_call.type == "code_interpreter":
-            told = tool_call.code_interpreter
-            logs = [output.logs for output in told.outputs if output.type == "logs"]
-            self._screen.tool("code interpreter", told.input, *(f"→ {log}" for log in logs))
+            code = tool_call.code_interpreter
+            logs = [output.logs for output in code.outputs if output.type == "logs"]
+            self._screen.tool("code interpreter", code.input, *(f"→ {log}" for log in logs))
         elif tool_call.type == "file_search":
             self._screen.tool("file search")
 
 
-class AssistantsTalk:
+class AssistantsChat:
     """A thread and its assistant."""
 
-    def __init__(self, partner: ChatTarget, screen: Screen) -> None:
-        self._partner, self._screen = partner, screen
-        self._beta = partner.client.beta
+    def __init__(self, target: ChatTarget, screen: Screen) -> None:
+        self._target, self._screen = target, screen
+        self._beta = target.client.beta
 
-    async def make(self, kept: SavedThread) -> SavedThread:
+    async def make(self, saved: SavedThread) -> SavedThread:
         """As the Protocol; a stored assistant is taken as it is."""
-        profile = self._partner.profile
-        assistant_id = profile.assistant_id or kept.assistant_id
+        profile = self._target.profile
+        assistant_id = profile.assistant_id or saved.assistant_id
         if assistant_id is None:
-            params = assistant_params(profile, self._partner.resources)
+            params = assistant_params(profile, self._target.resources)
             assistant_id = (await self._beta.assistants.create(**params)).id
-        thread_id = kept.thread_id
+        thread_id = saved.thread_id
         if thread_id is None:
             opening: Any = [message.model_dump() for message in profile.messages]
             thread_id = (await self._beta.threads.create(messages=opening)).id
-        return replace(kept, assistant_id=assistant_id, thread_id=thread_id)
+        return replace(saved, assistant_id=assistant_id, thread_id=thread_id)
 
-    async def ask(self, kept: SavedThread, question: str) -> None:
+    async def ask(self, saved: SavedThread, question: str) -> None:
         """As the Protocol."""
-        assert kept.thread_id
-        assert kept.assistant_id
+        assert saved.thread_id
+        assert saved.assistant_id
         self._screen.begin()
-        runs, thread_id = self._beta.threads.runs, kept.thread_id
-        await once_free(
+        runs, thread_id = self._beta.threads.runs, saved.thread_id
+        await retry_until_unlocked(
             lambda: self._beta.threads.messages.create(thread_id, role="user", content=question),
             lambda run_id: runs.cancel(run_id, thread_id=thread_id),
             self._screen.waiting,
         )
-        settings: Any = run_options(self._partner.profile)
+        settings: Any = run_options(self._target.profile)
         handler = Handler(self._screen)
         async with runs.stream(
-            thread_id=thread_id, assistant_id=kept.assistant_id, event_handler=handler, **settings
+            thread_id=thread_id, assistant_id=saved.assistant_id, event_handler=handler, **settings
         ) as stream:
             await stream.until_done()
         for _ in range(ROUNDS):
@@ -101,20 +101,22 @@ class AssistantsTalk:
                 run_id=run.id, thread_id=thread_id, tool_outputs=outputs, event_handler=handler
             ) as stream:
                 await stream.until_done()
-        await self._last_word(handler)
+        await self._show_end(handler)
 
     async def _outputs(self, run: Run) -> list[dict[str, str]]:
         assert run.required_action is not None
         calls = run.required_action.submit_tool_outputs.tool_calls
         asked = [(call.function.name, call.function.arguments) for call in calls]
-        functions, limit_s = self._partner.profile.functions, self._partner.function_limit_s
-        told = await call_functions(functions, asked, limit_s)
-        for (name, arguments), output in zip(asked, told, strict=True):
+        functions, limit_s = self._target.profile.functions, self._target.function_limit_s
+        outputs = await call_functions(functions, asked, limit_s)
+        for (name, arguments), output in zip(asked, outputs, strict=True):
             self._screen.tool(f"{name} {arguments}", f"→ {output}")
-        return [{"tool_call_id": call.id, "output": output} for call, output in zip(calls, told, strict=True)]
+        return [
+            {"tool_call_id": call.id, "output": output} for call, output in zip(calls, outputs, strict=True)
+        ]
 
-    async def _last_word(self, handler: Handler) -> None:
-        files = self._partner.client.files
+    async def _show_end(self, handler: Handler) -> None:
+        files = self._target.client.files
         self._screen.sources([(await files.retrieve(file_id)).filename for file_id in handler.cited])
         self._screen.made(handler.made)
         run = handler.current_run

@@ -1,4 +1,4 @@
-"""What a person sees of an answer while it comes: text, tool calls with their code and logs, sources."""
+"""Show an answer while it arrives: text, tool calls with their code and logs, sources."""
 
 from collections.abc import Callable
 
@@ -21,11 +21,11 @@ class Screen:
         self._markers: list[str] = []
 
     def begin(self) -> None:
-        """A new answer."""
+        """Start a new answer."""
         self._held, self._markers = None, []
 
     def text(self, piece: str) -> None:
-        """A piece of the answer; a marker may come in several."""
+        """Show a piece of the answer; a marker may be split over several pieces."""
         for letter in piece:
             if letter == OPENS:
                 self._held = ""
@@ -43,29 +43,29 @@ class Screen:
         self._put(f"[{self._markers.index(marker) + 1}]")
 
     def line(self, text: str) -> None:
-        """A line of its own."""
+        """Show a separate line."""
         if not self._at_start:
             self._put("\n")
         self._put(f"{text}\n")
 
     def tool(self, name: str, *details: str) -> None:
-        """A tool call: what it is, and below, indented, what it was given or gave."""
+        """Show a tool call, with its input and output indented below."""
         self.line(f"  · {name}")
         for detail in details:
             for row in detail.strip("\n").splitlines():
                 self.line(f"      {row}")
 
     def sources(self, names: list[str]) -> None:
-        """The files that the answer cites."""
+        """Show the files that the answer cites."""
         for number, name in enumerate(names, 1):
             self.line(f"  [{number}] {name}")
 
     def waiting(self) -> None:
-        """The thread is held by an earlier answer."""
+        """Show that an earlier answer locks the thread."""
         self.line("(an earlier answer still holds this thread; waiting for its end)")
 
     def made(self, names: list[str]) -> None:
-        """Files that the answer made: they stay at the API, where a batch would fetch them."""
+        """Show files that the answer generated: they stay at the API, from where a batch would fetch them."""
         for name in names:
             self.line(f"  (made {name}, which `run` would keep)")
 
@@ -76,7 +76,7 @@ class Screen:
             self.line(step)
 
     def end(self) -> None:
-        """The answer is whole."""
+        """End the answer."""
         if not self._at_start:
             self._put("\n")
 

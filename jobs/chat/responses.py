@@ -7,47 +7,47 @@ from openai.types.responses import Response, ResponseFunctionToolCall, ResponseO
 
 from askmill.jobs.chat.render import Screen
 from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread
-from askmill.jobs.chat.thread_lock import once_free
+from askmill.jobs.chat.thread_lock import retry_until_unlocked
 from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.openai_client.params import response_options
 
 
-class ResponsesTalk:
+class ResponsesChat:
     """A conversation; there is no assistant, its definition goes along with each response."""
 
-    def __init__(self, partner: ChatTarget, screen: Screen) -> None:
-        self._partner, self._screen = partner, screen
+    def __init__(self, target: ChatTarget, screen: Screen) -> None:
+        self._target, self._screen = target, screen
         self._cited: list[str] = []
         self._made: list[str] = []
 
-    async def make(self, kept: SavedThread) -> SavedThread:
+    async def make(self, saved: SavedThread) -> SavedThread:
         """As the Protocol."""
-        if kept.thread_id is not None:
-            return kept
-        opening: Any = [{"type": "message", **said.model_dump()} for said in self._partner.profile.messages]
-        made = await self._partner.client.conversations.create(items=opening)
-        return replace(kept, thread_id=made.id)
+        if saved.thread_id is not None:
+            return saved
+        opening: Any = [{"type": "message", **said.model_dump()} for said in self._target.profile.messages]
+        made = await self._target.client.conversations.create(items=opening)
+        return replace(saved, thread_id=made.id)
 
-    async def ask(self, kept: SavedThread, question: str) -> None:
+    async def ask(self, saved: SavedThread, question: str) -> None:
         """As the Protocol."""
         self._screen.begin()
         self._cited, self._made = [], []
-        given: list[Any] = [{"type": "message", "role": "user", "content": question}]
+        items: list[Any] = [{"type": "message", "role": "user", "content": question}]
         for _ in range(ROUNDS):
-            calls = await self._respond(kept, given)
+            calls = await self._respond(saved, items)
             if not calls:
                 break
-            given = await self._outputs(calls)
+            items = await self._outputs(calls)
         self._screen.sources(self._cited)
         self._screen.made(self._made)
 
-    async def _respond(self, kept: SavedThread, given: list[Any]) -> list[ResponseFunctionToolCall]:
+    async def _respond(self, saved: SavedThread, items: list[Any]) -> list[ResponseFunctionToolCall]:
         """One response; the functions it calls."""
-        settings: Any = response_options(self._partner.profile, self._partner.resources)
-        responses = self._partner.client.responses
-        stream: Any = await once_free(
+        settings: Any = response_options(self._target.profile, self._target.resources)
+        responses = self._target.client.responses
+        stream: Any = await retry_until_unlocked(
             lambda: responses.create(
-                input=given, conversation=kept.thread_id, stream=True, store=True, **settings
+                input=items, conversation=saved.thread_id, stream=True, store=True, **settings
             ),
             responses.cancel,
             self._screen.waiting,
@@ -83,19 +83,19 @@ class ResponsesTalk:
         for part in message.content:
             for annotation in getattr(part, "annotations", None) or ():
                 name = getattr(annotation, "filename", None) or getattr(annotation, "url", None)
-                noted = self._made if annotation.type == "container_file_citation" else self._cited
-                if name and name not in noted:
-                    noted.append(name)
+                names = self._made if annotation.type == "container_file_citation" else self._cited
+                if name and name not in names:
+                    names.append(name)
 
     async def _outputs(self, calls: list[ResponseFunctionToolCall]) -> list[Any]:
         asked = [(call.name, call.arguments) for call in calls]
-        functions, limit_s = self._partner.profile.functions, self._partner.function_limit_s
-        told = await call_functions(functions, asked, limit_s)
-        for (name, arguments), output in zip(asked, told, strict=True):
+        functions, limit_s = self._target.profile.functions, self._target.function_limit_s
+        outputs = await call_functions(functions, asked, limit_s)
+        for (name, arguments), output in zip(asked, outputs, strict=True):
             self._screen.tool(f"{name} {arguments}", f"→ {output}")
         return [
             {"type": "function_call_output", "call_id": call.call_id, "output": output}
-            for call, output in zip(calls, told, strict=True)
+            for call, output in zip(calls, outputs, strict=True)
         ]
 
     def _ended(self, response: Response) -> None:

@@ -1,7 +1,7 @@
-"""`askmill chat`: one person and the profile's assistant, answers streamed, on either API.
+"""`askmill chat`: a conversation with the profile's assistant in the terminal, streamed, on either API.
 
-kept in DATA_DIR/chat.json ─▶ there still? ─┬ yes: the same assistant and thread
-└ no: made, and kept
+ids in DATA_DIR/chat.json ─▶ still at the API? ─┬ yes: the same assistant and thread
+                                                └ no: create and store them
 question ─▶ stream ─▶ text and tool calls as they come ─▶ function calls? ─▶ outputs ─▶ stream ─▶ …
 """
 
@@ -21,12 +21,12 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.uploads import ObjectKind, object_exists
 
 ROUNDS = 16
-"""How often one question may lead to function calls."""
+"""Highest number of rounds of function calls per question."""
 
 
 @dataclass(frozen=True)
 class SavedThread:
-    """What is kept between starts: ids at the API."""
+    """Ids at the API that are stored between starts."""
 
     assistant_id: str | None = None
     thread_id: str | None = None
@@ -34,7 +34,7 @@ class SavedThread:
 
 @dataclass(frozen=True)
 class ChatTarget:
-    """Who is talked to: a client, the frozen profile and its files' ids."""
+    """The client, the profile and the ids of its files."""
 
     client: AsyncOpenAI
     api: Api
@@ -46,32 +46,32 @@ class ChatTarget:
 class ChatBackend(Protocol):
     """A conversation at one API."""
 
-    async def make(self, kept: SavedThread) -> SavedThread:
+    async def make(self, saved: SavedThread) -> SavedThread:
         """Make what `kept` lacks."""
         ...
 
-    async def ask(self, kept: SavedThread, question: str) -> None:
-        """One question and its answer, shown as it comes. Raises OpenAIError."""
+    async def ask(self, saved: SavedThread, question: str) -> None:
+        """Send one question and show its answer as it arrives. Raises OpenAIError."""
         ...
 
 
 class Memory:
     """DATA_DIR/chat.json: by content of profile and address, the assistant and thread of last time."""
 
-    def __init__(self, data_dir: Path, address: str, partner: ChatTarget) -> None:
+    def __init__(self, data_dir: Path, address: str, target: ChatTarget) -> None:
         self._file = data_dir / "chat.json"
-        named = [partner.profile.sha256(), partner.api, address, partner.resources.model_dump()]
+        named = [target.profile.sha256(), target.api, address, target.resources.model_dump()]
         self._key = hashlib.sha256(orjson.dumps(named)).hexdigest()
 
-    def recall(self) -> SavedThread:
-        """Nothing, when there is nothing or it cannot be read."""
+    def load(self) -> SavedThread:
+        """Return the stored ids, empty if there are none or the file cannot be read."""
         return SavedThread(**self._all().get(self._key, {}))
 
-    def keep(self, kept: SavedThread) -> None:
-        """For the next start."""
-        text = orjson.dumps({**self._all(), self._key: asdict(kept)}).decode()
-        with folders.fit(self._file.parent):
-            folders.private(self._file.parent)
+    def store(self, saved: SavedThread) -> None:
+        """Store the ids for the next start."""
+        text = orjson.dumps({**self._all(), self._key: asdict(saved)}).decode()
+        with folders.oserror_to_fault(self._file.parent):
+            folders.ensure_private_dir(self._file.parent)
             folders.write_private(self._file, text)
 
     def _all(self) -> dict[str, dict[str, str]]:
@@ -82,27 +82,27 @@ class Memory:
 
 
 async def start_or_resume(
-    partner: ChatTarget, talk: ChatBackend, memory: Memory, *, new: bool
+    target: ChatTarget, talk: ChatBackend, memory: Memory, *, new: bool
 ) -> tuple[SavedThread, bool]:
     """The assistant and thread, and whether the thread is that of last time. Raises OpenAIError."""
-    thread: ObjectKind = "thread" if partner.api == "assistants" else "conversation"
-    kept = memory.recall()
-    if kept.assistant_id and not await object_exists(partner.client, "assistant", kept.assistant_id):
-        kept = SavedThread()
-    if kept.thread_id and (new or not await object_exists(partner.client, thread, kept.thread_id)):
-        kept = replace(kept, thread_id=None)
-    again = kept.thread_id is not None
-    kept = await talk.make(kept)
-    memory.keep(kept)
-    return kept, again
+    thread: ObjectKind = "thread" if target.api == "assistants" else "conversation"
+    saved = memory.load()
+    if saved.assistant_id and not await object_exists(target.client, "assistant", saved.assistant_id):
+        saved = SavedThread()
+    if saved.thread_id and (new or not await object_exists(target.client, thread, saved.thread_id)):
+        saved = replace(saved, thread_id=None)
+    again = saved.thread_id is not None
+    saved = await talk.make(saved)
+    memory.store(saved)
+    return saved, again
 
 
-def chat_backend(partner: ChatTarget, screen: Screen) -> ChatBackend:
+def chat_backend(target: ChatTarget, screen: Screen) -> ChatBackend:
     """How one talks at the partner's API."""
-    if partner.api == "assistants":
-        from askmill.jobs.chat.assistants import AssistantsTalk  # noqa: PLC0415 -- one of the two
+    if target.api == "assistants":
+        from askmill.jobs.chat.assistants import AssistantsChat  # noqa: PLC0415 -- one of the two
 
-        return AssistantsTalk(partner, screen)
-    from askmill.jobs.chat.responses import ResponsesTalk  # noqa: PLC0415
+        return AssistantsChat(target, screen)
+    from askmill.jobs.chat.responses import ResponsesChat  # noqa: PLC0415
 
-    return ResponsesTalk(partner, screen)
+    return ResponsesChat(target, screen)

@@ -1,7 +1,7 @@
-"""A thread that an answer of last time still holds, whose reader is gone: ended if it can be, else awaited.
+"""Wait for a thread that an answer of an earlier start still locks; cancel that run where the API names it.
 
-Assistants   400, the text names the run                 cancelled, then asked again
-Responses    400 conversation_locked, no id is told      asked again until it has ended
+Assistants   400, the text names the run           cancel it, then try again
+Responses    400 conversation_locked, without id   try again until it has ended
 """
 
 import asyncio
@@ -14,29 +14,31 @@ from openai import BadRequestError, OpenAIError
 
 ACTIVE_RUN = re.compile(r"(?:already has an active run|while a run) ([\w-]+)")
 LOCKED = "conversation_locked"
-WAIT_S, LONGEST_S = 0.5, 60.0
-Made = TypeVar("Made")
+WAIT_S, TIMEOUT_S = 0.5, 60.0
+Created = TypeVar("Created")
 
 
-async def once_free(
-    make: Callable[[], Awaitable[Made]], end: Callable[[str], Awaitable[object]], tell: Callable[[], None]
-) -> Made:
-    """What `make` makes on a thread, once that is free. Raises OpenAIError.
+async def retry_until_unlocked(
+    create: Callable[[], Awaitable[Created]],
+    cancel_run: Callable[[str], Awaitable[object]],
+    on_wait: Callable[[], None],
+) -> Created:
+    """Return what `create` returns, once the thread is unlocked. Raises OpenAIError.
 
-    `end` is asked to end the run that holds it; `tell` is called once when there is something to wait for.
+    `cancel_run` gets the id of the run that locks it; `on_wait` is called once, before the first wait.
     """
     waited_s = 0.0
     while True:
         try:
-            return await make()
+            return await create()
         except BadRequestError as refused:
             run = ACTIVE_RUN.search(refused.message)
-            if not (run or refused.code == LOCKED) or waited_s >= LONGEST_S:
+            if not (run or refused.code == LOCKED) or waited_s >= TIMEOUT_S:
                 raise
         if not waited_s:
-            tell()
+            on_wait()
         if run:
             with suppress(OpenAIError):
-                await end(run[1])
+                await cancel_run(run[1])
         await asyncio.sleep(WAIT_S)
         waited_s += WAIT_S

@@ -1,14 +1,17 @@
 """The embedded default: Redis, emulator and worker on this machine, each a process of its own.
 
-    askmill run ──┐ shared lock          ┌▶ keeper ─▶ valkey-server    one per data directory,
-    askmill status┼─▶ locks/redis.users  │                             kept while anybody holds the lock
-    its worker ───┘   locks/emulator.users └▶ keeper ─▶ emulator
+    askmill run ──┐ shared lock            ┌▶ supervisor ─▶ valkey-server   one per data directory,
+    askmill status┼─▶ locks/redis.users    │                                runs while the lock is held
+    its worker ───┘   locks/emulator.users └▶ supervisor ─▶ emulator
 
     askmill run ──stdin pipe──▶ worker      belongs to one command and ends with it
 
-sharing.py counts who uses a service · keeper.py runs it as long as somebody does · redis_server.py and
-emulator.py say how each is started and asked whether it is ready · children.py starts the worker ·
-folders.py makes the folders, and sentences of what the file system refuses.
+shared_service.py    counts the users of a service by file locks
+supervisor.py        runs one service while it has users
+redis_service.py, emulator_service.py   how each is started and probed
+worker_process.py    starts the worker of `run`
+data_dir.py          creates folders and turns file system errors into messages
+open_store.py        opens the store on the configured or the embedded Redis
 """
 
 from askmill.jobs.local.emulator_service import EmulatorService, emulator_process

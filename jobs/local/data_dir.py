@@ -1,9 +1,9 @@
-"""Folders, locks and logs under the data directory, and sentences for what the file system refuses.
+"""Folders, locks and logs under the data directory, and messages for file system errors.
 
-DATA_DIR/               0700 when we make it
-├── locks/              NAME.users (shared by users), NAME.server (held by keeper and server)
+DATA_DIR/               created with mode 0700
+├── locks/              NAME.users (held shared by users), NAME.server (held by supervisor and server)
 ├── redis/              server.conf (0600: the password), appendonlydir/
-├── emulator/           its state; emulator.json beside it remembers the port
+├── emulator/           its state; emulator.json beside it has the port
 └── logs/               redis.log, emulator.log, worker.log
 """
 
@@ -28,26 +28,26 @@ _REMEDIES = {
 
 
 @contextmanager
-def fit(data_dir: Path) -> Iterator[None]:
-    """Turn an OSError on anything under `data_dir` into a sentence.
+def oserror_to_fault(data_dir: Path) -> Iterator[None]:
+    """Turn an OSError on a path under `data_dir` into an exception with a message.
 
     Raises:
-        UsageError: the folder itself is wrong (a file, not ours to write).
-        LocalFault: the disk is (full, over quota, without locks).
+        UsageError: the folder cannot be used, for example it is a file or not writable.
+        LocalFault: the disk is full, over quota or has no locks.
     """
     try:
         yield
     except OSError as fault:
         where = fault.filename or data_dir
-        said = f"The data directory {data_dir} cannot be used: {where}: {fault.strerror}."
+        message = f"The data directory {data_dir} cannot be used: {where}: {fault.strerror}."
         if fault.errno in _REMEDIES:
-            raise LocalFault(f"{said} {_REMEDIES[fault.errno]}") from fault
+            raise LocalFault(f"{message} {_REMEDIES[fault.errno]}") from fault
         advice = "Set ASKMILL_DATA_DIR to a folder that you may write, for example ~/askmill-data."
-        raise UsageError(f"{said} {advice}") from fault
+        raise UsageError(f"{message} {advice}") from fault
 
 
-def private(folder: Path) -> Path:
-    """`folder`, made with its parents when missing, and readable by nobody else."""
+def ensure_private_dir(folder: Path) -> Path:
+    """Create `folder` and its parents if missing, make it readable by its owner only, and return it."""
     missing = [parent for parent in folder.parents if not parent.exists()]
     for parent in reversed(missing):
         parent.mkdir(mode=0o700, exist_ok=True)
@@ -58,40 +58,40 @@ def private(folder: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` whole, mode 0600, unless it says so already: a full disk leaves the old one."""
+    """Replace `path` atomically, with mode 0600, unless its text is equal; a full disk keeps the old file."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        beside.replace(path)
+        temporary.replace(path)
     except OSError:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise
 
 
 def open_log(data_dir: Path, name: str) -> tuple[int, Path, int]:
-    """(descriptor to append to, path, size now in bytes) of DATA_DIR/logs/NAME.log."""
-    path = private(data_dir / "logs") / f"{name}.log"
+    """Return (descriptor to append to, path, size in bytes) of DATA_DIR/logs/NAME.log."""
+    path = ensure_private_dir(data_dir / "logs") / f"{name}.log"
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     if os.fstat(handle).st_size > LOG_LIMIT_BYTES:
         os.ftruncate(handle, 0)
     return handle, path, os.fstat(handle).st_size
 
 
-def last_line(path: Path, since_bytes: int) -> str:
-    """The last line that says something in the part of a log written after `since_bytes`."""
+def last_log_line(path: Path, since_bytes: int) -> str:
+    """Return the last non-blank line of a log, of the part written after the offset `since_bytes`."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(min(since_bytes, end), end - 4096))
         lines = file.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
 
 def require_posix(what: str, instead: str) -> None:
-    """Raise LocalFault on Windows, where there are neither the server's binary nor its locks."""
+    """Raise LocalFault on Windows, which has neither the server's binary nor its locks."""
     if sys.platform == "win32":
         raise LocalFault(f"The embedded {what} does not run on Windows. {instead}")

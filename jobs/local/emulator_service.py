@@ -1,6 +1,7 @@
-"""The emulator of `run --offline`: one per data directory, its objects in DATA_DIR/emulator.
+"""The emulator of `run --offline`: one per data directory, with its objects in DATA_DIR/emulator.
 
-A batch freezes the API's address, so the first start's port is kept in DATA_DIR/emulator.json and used again.
+A batch is bound to the API's address, so the port of the first start is stored in DATA_DIR/emulator.json and
+reused.
 """
 
 import json
@@ -14,18 +15,18 @@ from typing import ClassVar
 
 from askmill.jobs.local import data_dir as folders
 from askmill.jobs.local.ports import HOST, free_port
-from askmill.jobs.local.shared_service import Answer, share
+from askmill.jobs.local.shared_service import Readiness, share
 
 API_KEY = "offline"
-"""The emulator takes any key; this one tells a reader of a process list that none was needed."""
+"""The emulator accepts any key; this one shows in a process list that no real key is in use."""
 
 
 @contextmanager
 def emulator_process(data_dir: Path) -> Iterator[str]:
-    """`http://127.0.0.1:PORT/v1`, for as long as the block runs.
+    """Yield `http://127.0.0.1:PORT/v1`; the emulator runs while the block runs.
 
     Raises:
-        LocalFault: it does not start; quotes its log.
+        LocalFault: it does not start; the message quotes its log.
         UsageError: the data directory cannot be used.
     """
     with share(EmulatorService(data_dir)) as url:
@@ -34,7 +35,7 @@ def emulator_process(data_dir: Path) -> Iterator[str]:
 
 @dataclass
 class EmulatorService:
-    """`emulator` with its state in DATA_DIR/emulator."""
+    """The emulator as a shared service, with its state in DATA_DIR/emulator."""
 
     data_dir: Path
     name: ClassVar[str] = "emulator"
@@ -51,16 +52,16 @@ class EmulatorService:
     def address(self) -> str:
         return f"http://{HOST}:{self._port()}/v1"
 
-    def probe(self) -> Answer:
-        # It listens before it has read its state: an answer counts, not a connection.
+    def probe(self) -> Readiness:
+        # It listens before it has read its state, so a connection alone does not mean that it is ready.
         try:
             with socket.create_connection((HOST, self._port()), 1) as connection:
                 connection.sendall(b"GET /emulator/stats HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                return Answer.READY if b" 200 " in connection.recv(64) else Answer.NONE
+                return Readiness.READY if b" 200 " in connection.recv(64) else Readiness.NONE
         except OSError:
-            return Answer.NONE
+            return Readiness.NONE
 
-    def ask_to_end(self) -> bool:
+    def request_shutdown(self) -> bool:
         return False
 
     @property
@@ -68,7 +69,7 @@ class EmulatorService:
         return self.data_dir / "emulator.json"
 
     def _port(self) -> int:
-        """0 when none is known."""
+        """Return the stored port, or 0 if there is none."""
         try:
             return int(json.loads(self._file.read_text(encoding="utf-8"))["port"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Where a command finds its Redis: the one of the settings, or the embedded one for as long as it is used."""
+"""Open the store on the Redis of the settings, or on the embedded Redis while it is in use."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +12,7 @@ from askmill.jobs.store.records import Batch
 
 @contextmanager
 def redis_url(settings: Settings) -> Iterator[str]:
-    """The address. Raises LocalFault when the embedded server cannot be started."""
+    """Yield the address of Redis. Raises LocalFault if the embedded server cannot be started."""
     if settings.redis_url is not None:
         yield settings.redis_url.get_secret_value()
         return
@@ -22,28 +22,28 @@ def redis_url(settings: Settings) -> Iterator[str]:
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
-    """The store. Raises RedisUnavailable, LocalFault."""
+    """Yield the store. Raises RedisUnavailable, LocalFault."""
     with redis_url(settings) as url:
         async with await Store.open(url) as store:
             yield store
 
 
 async def resolve_batch(store: Store, batch: str | None) -> str:
-    """The batch that was named, else the newest. Raises NotFound."""
+    """Return the id of `batch`, or of the newest batch if it is None. Raises NotFound."""
     if batch is not None:
         return (await store.batch(batch)).id
     newest = await store.newest()
     if newest is None:
-        raise NotFound("There is no batch in this Redis yet; `askmill run FILE` makes one.")
+        raise NotFound("There is no batch in this Redis yet; `askmill run FILE` creates one.")
     return newest
 
 
-async def resolve_row(store: Store, batch: Batch, named: str) -> int:
-    """The row of that number, else the one with that id of its own. Raises NotFound."""
+async def resolve_row(store: Store, batch: Batch, number_or_id: str) -> int:
+    """Return the row with this number, else the row with this value in its id column. Raises NotFound."""
     if (
-        named.isascii()
-        and named.isdigit()
-        and (batch.spec.id_column is None or 1 <= int(named) <= batch.rows)
+        number_or_id.isascii()
+        and number_or_id.isdigit()
+        and (batch.spec.id_column is None or 1 <= int(number_or_id) <= batch.rows)
     ):
-        return int(named)
-    return await store.find_row_by_id(batch.id, named)
+        return int(number_or_id)
+    return await store.find_row_by_id(batch.id, number_or_id)

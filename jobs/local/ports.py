@@ -5,11 +5,11 @@ import socket
 HOST = "127.0.0.1"
 
 
-def free_port(wanted: int = 0) -> int:
-    """`wanted` if nobody listens there, else another that is free now; 0 wants any."""
-    for port in (wanted, 0):
+def free_port(preferred: int = 0) -> int:
+    """Return `preferred` if nothing listens there, else any port that is free now."""
+    for port in (preferred, 0):
         with socket.socket() as probe:
-            # As servers bind: a port whose last connections linger counts as free.
+            # Servers bind with this option: a port with connections in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))

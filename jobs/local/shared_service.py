@@ -1,11 +1,12 @@
-"""One server for all commands on a data directory: first in starts it, last out ends it; the dead count not.
+"""One server for all commands on a data directory: the first user starts it, the last one stops it.
 
-A user holds a shared flock on locks/NAME.users; the kernel drops it however the user dies. Whoever gets the
-exclusive flock on locks/NAME.server may start the server, and hands that very lock to keeper and server.
+A user holds a shared flock on locks/NAME.users, which the kernel releases however the user dies. The process
+that gets the exclusive flock on locks/NAME.server may start the server; supervisor and server inherit that
+lock.
 
-    enter ─▶ shared lock on .users ─▶ ┌ .server free: ours; configure, start the keeper ───┐
-                                     └ .server held: somebody's is starting or running ───┴▶ probe until ready
-    exit ─▶ exclusive lock on .users?  no: others go on · yes: end it, wait until .server is free
+    enter ─▶ shared lock on .users ─▶ ┌ .server free: configure, start the supervisor ──┐
+                                      └ .server held: it is starting or running ────────┴▶ probe until ready
+    exit ─▶ exclusive lock on .users?  no: others use it · yes: stop it, wait until .server is free
 """
 
 import os
@@ -25,21 +26,23 @@ from askmill.jobs.model.errors import LocalFault
 if sys.platform != "win32":
     import fcntl
 
-_KEEPER = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _POLL_S = 0.005
 _STARTS = 3
-"""Times one command tries to start a server that ends at once; a port may be snatched between two looks."""
+"""How often one command starts a server that ends at once; its port may be taken between check and bind."""
 _READY_S = 30.0
-"""Longest silence of a server that starts; one that says it is loading its data may take any time."""
+"""Longest wait for a server that does not answer. One that reports loading may take any time."""
 _END_S = 5.0
 _LOCK_S = 30.0
 
-_KEPT_VARIABLES = frozenset({"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"})
-_KEPT_PREFIXES = ("LC_", "PYTHON")
+_PASSED_VARIABLES = frozenset(
+    {"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+)
+_PASSED_PREFIXES = ("LC_", "PYTHON")
 
 
-class Answer(Enum):
-    """What a server says when asked whether it is ready."""
+class Readiness(Enum):
+    """Result of a probe."""
 
     NONE = "nobody answers"
     LOADING = "reading its data"
@@ -50,37 +53,38 @@ class Service(Protocol):
     """A server that commands can share."""
 
     name: ClassVar[str]
-    """Of its locks, its log and its working folder under the data directory."""
+    """Name of its locks, its log and its working folder under the data directory."""
     title: ClassVar[str]
-    """In sentences."""
+    """Name in messages."""
     instead: ClassVar[str]
-    """What a person can do when it cannot be had, as a sentence."""
+    """What to do if it is not available, as a sentence."""
     data_dir: Path
 
     def configure(self) -> list[str]:
-        """Settle the port, and return the command. Only the holder of the .server lock calls it."""
+        """Choose the port, write the configuration, return the command. Called with the .server lock held."""
 
     def address(self) -> str:
-        """Where it answers, as a URL."""
+        """Return its URL."""
 
-    def probe(self) -> Answer:
-        """Ask it, waiting a second at most."""
+    def probe(self) -> Readiness:
+        """Ask the server whether it is ready, within a second."""
 
-    def ask_to_end(self) -> bool:
-        """Whether it has its own way of being told to end, and was told; else SIGTERM is sent."""
+    def request_shutdown(self) -> bool:
+        """Ask it to shut down, if it has a command for that. False: the caller sends SIGTERM."""
 
 
 class ServiceLease:
-    """The use of a service by this process, for as long as the `with` block runs.
+    """Use of a service by this process while the `with` block runs.
 
-    Entering starts the server if need be and does not wait for it, so that several start side by side:
+    Entering starts the server if necessary and does not wait for it, so that several servers start in
+    parallel:
 
-        with Lease(RedisService(folder)) as redis, Lease(EmulatorService(folder)) as emulator:
+        with ServiceLease(RedisService(folder)) as redis, ServiceLease(EmulatorService(folder)) as emulator:
             with worker_process(folder, environment={"OPENAI_BASE_URL": emulator.address()}):
                 url = redis.wait_ready()
 
-    Every method raises LocalFault when the server cannot be had and UsageError when the data directory
-    cannot be used.
+    Every method raises LocalFault if the server is not available, and UsageError if the data directory cannot
+    be used.
     """
 
     def __init__(self, service: Service) -> None:
@@ -92,42 +96,42 @@ class ServiceLease:
 
     def __enter__(self) -> Self:
         try:
-            self._join()
+            self._acquire()
         except BaseException:
-            self._leave()
+            self._release()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._leave()
+        self._release()
 
     def address(self) -> str:
-        """Where it will answer: settled before it is ready."""
-        with folders.fit(self._service.data_dir):
+        """Return the server's URL, which is fixed before the server is ready."""
+        with folders.oserror_to_fault(self._service.data_dir):
             if self._starter is None:
                 _wait(lambda: self._lock_path("server").read_text() or self._is_free(), _LOCK_S)
             return self._service.address()
 
-    def _join(self) -> None:
-        """Become a user, and start the server unless one is there."""
+    def _acquire(self) -> None:
+        """Register as a user, and start the server unless it is running."""
         data_dir, name = self._service.data_dir, self._service.name
-        with folders.fit(data_dir):
-            folders.private(data_dir / name)
-            folders.private(data_dir / "locks")
+        with folders.oserror_to_fault(data_dir):
+            folders.ensure_private_dir(data_dir / name)
+            folders.ensure_private_dir(data_dir / "locks")
             self._users = os.open(self._lock_path("users"), os.O_RDWR | os.O_CREAT, 0o600)
-            if not _wait(lambda: _locked(self._users, fcntl.LOCK_SH), _LOCK_S):
+            if not _wait(lambda: _try_lock(self._users, fcntl.LOCK_SH), _LOCK_S):
                 raise LocalFault(
                     f"The {self._service.title} in {data_dir} has been stopping for {_LOCK_S:g} s."
                 )
             self._start_if_free()
 
     def wait_ready(self) -> str:
-        """The address, once the server answers."""
-        self._reap_starter()
+        """Wait until the server answers, and return its URL."""
+        self._wait_for_starter()
         starts, deadline = 1, time.monotonic() + _READY_S
-        with folders.fit(self._service.data_dir):
-            while (answer := self._service.probe()) is not Answer.READY:
-                if answer is Answer.LOADING:
+        with folders.oserror_to_fault(self._service.data_dir):
+            while (answer := self._service.probe()) is not Readiness.READY:
+                if answer is Readiness.LOADING:
                     deadline = time.monotonic() + _READY_S
                 elif time.monotonic() > deadline:
                     raise self._fault(f"has not answered for {_READY_S:g} s")
@@ -138,16 +142,16 @@ class ServiceLease:
                 time.sleep(_POLL_S)
             return self._service.address()
 
-    def _leave(self) -> None:
-        """Stop being a user; the last one ends the server and waits for that."""
+    def _release(self) -> None:
+        """Unregister; the last user shuts the server down and waits for its end."""
         if self._users < 0:
             return
         try:
-            self._reap_starter()
-            if _locked(self._users, fcntl.LOCK_EX) and not self._is_free():
-                self._end()
+            self._wait_for_starter()
+            if _try_lock(self._users, fcntl.LOCK_EX) and not self._is_free():
+                self._shut_down()
         finally:
-            # Should anything above fail, the keeper ends a server that nobody uses.
+            # If anything above fails, the supervisor stops the unused server.
             os.close(self._users)
             self._users = -1
 
@@ -158,42 +162,42 @@ class ServiceLease:
         return os.open(self._lock_path("server"), os.O_RDWR | os.O_CREAT, 0o600)
 
     def _is_free(self) -> bool:
-        """Whether neither keeper nor server lives."""
+        """Whether neither supervisor nor server is running."""
         lock = self._open_server_lock()
         try:
-            return _locked(lock, fcntl.LOCK_SH)
+            return _try_lock(lock, fcntl.LOCK_SH)
         finally:
             os.close(lock)
 
     def _start_if_free(self) -> bool:
         lock = self._open_server_lock()
         try:
-            if not _locked(lock, fcntl.LOCK_EX):
+            if not _try_lock(lock, fcntl.LOCK_EX):
                 return False
             self._start(lock)
         finally:
             os.close(lock)
         return True
 
-    def _reap_starter(self) -> None:
-        """Wait for the process that forked the keeper, 20 ms after its start."""
+    def _wait_for_starter(self) -> None:
+        """Wait for the process that forked the supervisor; it exits 20 ms after its start."""
         if self._starter:
             self._starter.wait()
             self._starter = None
 
     def _start(self, server_lock: int) -> None:
-        self._reap_starter()
+        self._wait_for_starter()
         service = self._service
-        # No pid: not configured yet, says `address` of another user.
+        # An empty file tells `address` of other users that the server is not configured yet.
         os.ftruncate(server_lock, 0)
         command = service.configure()
         log, path, size = folders.open_log(service.data_dir, service.name)
         self._log = (path, size)
-        keeper = [sys.executable, "-I", "-S", str(_KEEPER), str(self._lock_path("users").resolve())]
+        supervisor = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(self._lock_path("users").resolve())]
         try:
-            # A session of its own: a terminal's Ctrl-C must not reach the keeper.
+            # Its own session, so that Ctrl-C in the terminal does not reach the supervisor.
             self._starter = subprocess.Popen(
-                [*keeper, str(server_lock), *command],
+                [*supervisor, str(server_lock), *command],
                 pass_fds=[server_lock],
                 cwd=service.data_dir / service.name,
                 env=_bare_environment(),
@@ -206,29 +210,29 @@ class ServiceLease:
         finally:
             os.close(log)
 
-    def _end(self) -> None:
-        if not self._service.ask_to_end():
+    def _shut_down(self) -> None:
+        if not self._service.request_shutdown():
             with suppress(OSError, ValueError):
                 os.kill(int(self._lock_path("server").read_text()), signal.SIGTERM)
         _wait(self._is_free, _END_S)
 
     def _fault(self, what: str) -> LocalFault:
         service = self._service
-        said = f"The {service.title} in {service.data_dir} {what}"
+        message = f"The {service.title} in {service.data_dir} {what}"
         if self._log:
-            said += f": {folders.last_line(*self._log)} (log: {self._log[0]})"
-        return LocalFault(f"{said}. {service.instead}")
+            message += f": {folders.last_log_line(*self._log)} (log: {self._log[0]})"
+        return LocalFault(f"{message}. {service.instead}")
 
 
 @contextmanager
 def share(service: Service) -> Iterator[str]:
-    """The service's address, for as long as the block runs."""
+    """Yield the service's URL; the service runs while the block runs."""
     with ServiceLease(service) as lease:
         yield lease.wait_ready()
 
 
-def _locked(handle: int, kind: int) -> bool:
-    """Whether the flock could be had at once."""
+def _try_lock(handle: int, kind: int) -> bool:
+    """Take the flock without waiting; return whether it was free."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -246,5 +250,5 @@ def _wait(condition: Callable[[], object], timeout_s: float) -> bool:
 
 
 def _bare_environment() -> dict[str, str]:
-    """What a server needs to run: it outlives the command, and the person's keys are none of its business."""
-    return {k: v for k, v in os.environ.items() if k in _KEPT_VARIABLES or k.startswith(_KEPT_PREFIXES)}
+    """Return the variables that a server needs. It outlives the command and must not get the user's keys."""
+    return {k: v for k, v in os.environ.items() if k in _PASSED_VARIABLES or k.startswith(_PASSED_PREFIXES)}

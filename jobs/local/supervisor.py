@@ -1,13 +1,13 @@
-"""Run one shared server while anybody uses it: `python -I -S keeper.py USERS_LOCK SERVER_LOCK_FD COMMAND…`.
+"""Run one shared server while it has users: `python -I -S supervisor.py USERS_LOCK SERVER_LOCK_FD COMMAND…`.
 
-Started by file name and without site-packages (10 ms sooner), so only the standard library may be imported.
+Started by file name and without site-packages (10 ms faster), so only the standard library may be imported.
 Users hold a shared lock on USERS_LOCK. The exclusive lock on SERVER_LOCK_FD comes from the starter and is
-inherited by the server: it is free exactly when neither keeper nor server lives, whoever was killed, and
-while it is held its file has the server's pid.
+inherited by the server. It is free exactly when neither supervisor nor server is running, whichever was
+killed, and while it is held its file has the server's pid.
 
     start ─▶ server runs ──killed or crashed──▶ started again, same command
-                │  └──ended as told, or exited within a second of its start──▶ keeper ends
-                └──nobody has held USERS_LOCK for IDLE_S, or SIGTERM──▶ SIGTERM, SIGKILL, keeper ends
+                │  └──shut down, or exited within a second of its start──▶ supervisor exits
+                └──USERS_LOCK free for IDLE_S, or SIGTERM──▶ SIGTERM, SIGKILL, supervisor exits
 """
 
 import fcntl
@@ -22,13 +22,13 @@ IDLE_S = 2.0
 POLL_S = 0.2
 GRACE_S = 15.0
 SHORTEST_LIFE_S = 1.0
-"""A server that exits sooner could not start: its starter reads the log."""
+"""A server that exits sooner could not start; its starter reads the log."""
 SHORT_LIVES = 5
-"""Times in a row that a server may be killed so soon: one too big for the memory would be, for ever."""
+"""How often in a row a server may be killed so soon, for example because the memory is too small."""
 
 
 def main(arguments: list[str]) -> None:
-    """Leave the starter, which so need not reap us, and keep the server."""
+    """Detach from the starter, which then need not wait for this process, and run the server."""
     users, server_lock, *command = arguments
     if os.fork() == 0:
         ServerSupervisor(users, int(server_lock), command).run()
@@ -36,17 +36,17 @@ def main(arguments: list[str]) -> None:
 
 
 class ServerSupervisor:
-    """The life of one server."""
+    """Starts, restarts and stops one server."""
 
     def __init__(self, users: str, server_lock: int, command: list[str]) -> None:
         self._users = os.open(users, os.O_RDWR | os.O_CREAT, 0o600)
         self._server_lock = server_lock
         self._command = command
-        self._told_to_end = False
+        self._stop_requested = False
         self._wake = self._wake_on_signals()
 
     def run(self) -> None:
-        """Until the server has ended for good."""
+        """Run until the server has ended and is not restarted."""
         short_lives = 0
         while short_lives < SHORT_LIVES:
             started = time.monotonic()
@@ -56,7 +56,7 @@ class ServerSupervisor:
             elif code > 0:
                 return
             short_lives += 1
-            # uvicorn ends itself with the very signal that told it to.
+            # uvicorn re-raises the signal that stopped it.
             if code in {0, -signal.SIGTERM}:
                 return
 
@@ -68,34 +68,34 @@ class ServerSupervisor:
                 os.execvp(self._command[0], self._command)  # noqa: S606 -- no shell is wanted
             os.write(2, f"{self._command[0]} cannot be run\n".encode())
             os._exit(127)
-        # On a full disk nobody else learns the pid, and the server ends for want of users.
+        # On a full disk no other process learns the pid; the server stops when it has no users.
         with suppress(OSError):
-            # One write over the last one: a reader never sees half of it.
+            # One write over the old one, so that a reader never sees half of it.
             os.pwrite(self._server_lock, b"%-20d\n" % pid, 0)
         return pid
 
     def _watch(self, pid: int) -> int:
-        """The server's exit code, negative for a signal; 0 when it has been stopped here."""
+        """Return the server's exit code, negative for a signal, or 0 if it was stopped here."""
         last_used = time.monotonic()
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)
-            if self._used():
+            if self._is_used():
                 last_used = time.monotonic()
-            if self._told_to_end or (time.monotonic() - last_used > IDLE_S and self._lock_users_out()):
+            if self._stop_requested or (time.monotonic() - last_used > IDLE_S and self._try_lock_users()):
                 self._stop(pid)
                 return 0
             self._sleep()
 
-    def _used(self) -> bool:
-        if not self._lock_users_out():
+    def _is_used(self) -> bool:
+        if not self._try_lock_users():
             return True
         fcntl.flock(self._users, fcntl.LOCK_UN)
         return False
 
-    def _lock_users_out(self) -> bool:
-        """Take the users' lock if nobody has it. While it is kept, newcomers wait for our end."""
+    def _try_lock_users(self) -> bool:
+        """Take the users' lock if it is free. While it is held, new users wait until this process exits."""
         try:
             fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -111,21 +111,21 @@ class ServerSupervisor:
             self._sleep()
 
     def _wake_on_signals(self) -> int:
-        """A descriptor that gets a byte for each signal, so that `_sleep` ends with the server."""
+        """Return a descriptor that gets a byte for each signal, so that `_sleep` ends with the server."""
         wake, writer = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGTERM, self._request_stop)
         return wake
 
     def _sleep(self) -> None:
         if select.select([self._wake], [], [], POLL_S)[0]:
             os.read(self._wake, 512)
 
-    def _end(self, *_: object) -> None:
-        self._told_to_end = True
+    def _request_stop(self, *_: object) -> None:
+        self._stop_requested = True
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The worker of `run`: a child that ends with its command, and the signals that end a command."""
+"""The worker of `run`, a child process that ends with its command, and the signals that end a command."""
 
 import os
 import signal
@@ -13,11 +13,11 @@ from askmill.jobs.local import data_dir as folders
 from askmill.jobs.model.errors import LocalFault
 
 _GRACE_S = 20.0
-"""Longest time a worker may take to hand over its runs."""
+"""Longest time that a worker may take to release its rows."""
 
 
 class Child:
-    """A process of this command, with its output in a log file."""
+    """A child process of this command, with its output in a log file."""
 
     def __init__(self, title: str, process: "subprocess.Popen[bytes]", log: tuple[Path, int]) -> None:
         self.title = title
@@ -26,17 +26,17 @@ class Child:
         self._log = log
 
     def check(self) -> None:
-        """Raise LocalFault if it has ended, with the last it said."""
+        """Raise LocalFault with the last line of its log if it has ended."""
         code = self._process.poll()
         if code is not None:
             ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise LocalFault(
-                f"The {self.title} {ended}: {folders.last_line(*self._log)} (log: {self._log[0]}). "
-                "Nothing is lost; the same command goes on."
+                f"The {self.title} {ended}: {folders.last_log_line(*self._log)} (log: {self._log[0]}). "
+                "Nothing is lost. Run the same command again to resume."
             )
 
     def stop(self, grace_s: float = _GRACE_S) -> None:
-        """SIGTERM, and SIGKILL to all its processes after `grace_s` or a second Ctrl-C."""
+        """Send SIGTERM; after `grace_s` seconds or a second Ctrl-C, SIGKILL to its whole process group."""
         try:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -53,21 +53,21 @@ class Child:
 def worker_process(
     data_dir: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Child]:
-    """A worker with `arguments` and `environment` over the command's own, for as long as the block runs.
+    """Yield a worker that runs while the block runs; `environment` is added to the command's own.
 
-    Does not wait for its heartbeat: what the command does meanwhile runs beside the worker's slow imports.
-    Call `check()` while waiting. Without ASKMILL_REDIS_URL the worker uses the embedded Redis by itself, so
-    no password passes through its environment.
+    Does not wait for its heartbeat, so that the command can work while the worker imports its modules. Call
+    `check()` while waiting. Without ASKMILL_REDIS_URL the worker finds the embedded Redis by itself, so no
+    password is in its environment.
 
     Raises:
         UsageError, LocalFault: the log cannot be written.
     """
     command = [sys.executable, "-P", "-m", "askmill.worker", "--exit-with-parent", *arguments]
-    with folders.fit(data_dir):
+    with folders.oserror_to_fault(data_dir):
         log, path, size = folders.open_log(data_dir, "worker")
     try:
-        # Its stdin is a pipe that only we hold: however we die, it reads the end and ends itself. A session
-        # of its own keeps the terminal's Ctrl-C from it; `stop` tells it.
+        # Only this process holds its stdin, a pipe: when this process dies, the worker reads the end of it
+        # and stops. Its own session keeps Ctrl-C in the terminal from it; `stop` sends the signal.
         process = subprocess.Popen(
             command,
             env={**os.environ, **(environment or {})},
@@ -87,19 +87,19 @@ def worker_process(
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that all that was started is stopped.
+    """Make SIGTERM and SIGHUP end the block as Ctrl-C does, so that every started process is stopped.
 
-    A signal that was ignored when we were started (nohup) stays ignored.
+    A signal that was ignored at the start of this process (nohup) stays ignored.
     """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    heeded = [s for s in map(signal.Signals.__getitem__, names) if signal.getsignal(s) != signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heeded}
+    handled = [s for s in map(signal.Signals.__getitem__, names) if signal.getsignal(s) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, interrupt) for number in handled}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

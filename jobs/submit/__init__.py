@@ -1,1 +1,1 @@
-"""From a checked file and a profile to a stored batch, and its clean-up at the API."""
+"""From a validated file and a profile to a stored batch; cancelling and deleting at the API."""

@@ -1,6 +1,7 @@
-"""What a person ends at the API from here: the runs of a cancelled batch, everything of a purged one.
+"""Cancel the runs of a cancelled batch at the API, and delete what a purged batch created there.
 
-The key goes only to the address it was given for: another batch's API is left alone, and that is said.
+The key is sent only to the address that it is set for. A batch at another address is left alone, and the
+message says so.
 """
 
 import asyncio
@@ -23,58 +24,58 @@ from askmill.jobs.openai_client.uploads import ObjectKind, purge_objects
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, StatusView
 
-AT_ONCE = 32
-ENDED_WITHIN_S = 60.0
-"""A worker gives a run half a minute to be cancelled."""
-LOOK_S = 0.2
-PURGED_AT_ONCE = 5000
-ENDED = frozenset({400, 404, 409, 422})
-"""What the APIs answer to the cancelling of a run that has ended or is gone."""
-DISOWNED_AT_ONCE = 200
-"""Looked up in every batch by one script."""
-Made = tuple[ObjectKind, str]
+CANCELS_AT_ONCE = 32
+CANCEL_TIMEOUT_S = 60.0
+"""A worker waits half a minute for a run to be cancelled."""
+POLL_S = 0.2
+OBJECTS_PER_PURGE = 5000
+ALREADY_ENDED = frozenset({400, 404, 409, 422})
+"""Statuses of the APIs' replies when a run to cancel has ended or is gone."""
+RESOURCES_PER_UNLINK = 200
+"""One script looks them up in every batch."""
+ApiObject = tuple[ObjectKind, str]
 KINDS: dict[str, ObjectKind] = {"assistant": "assistant", "file": "file", "vector_store": "vector_store"}
-"""What stands in a batch's ledger beside its rows' own."""
+"""Kinds of objects that a batch records beside those of its rows."""
 
 
 @asynccontextmanager
-async def api_of(
+async def open_api(
     batch: Batch, settings: Settings, consent: Consent = NO_CONSENT
 ) -> AsyncIterator[AsyncOpenAI | None]:
-    """A client for the batch's API; None when these settings have no key for that address.
+    """Yield a client for the batch's API, or None if these settings have no key for its address.
 
-    Raises UsageError where the key may not go to that address.
+    Raises UsageError if the key may not be sent to that address.
     """
     has_key = settings.credentials.key is not None
     if batch.base_url == settings.base_url and (has_key or is_local(batch.base_url)):
-        allowed, _ = permitted_credentials(settings, consent)
-        key = None if allowed.key is None else allowed.key.get_secret_value()
-        async with make_client(key, batch.base_url, allowed.organization, allowed.project) as made:
-            yield made
+        credentials, _ = permitted_credentials(settings, consent)
+        key = None if credentials.key is None else credentials.key.get_secret_value()
+        async with make_client(key, batch.base_url, credentials.organization, credentials.project) as client:
+            yield client
     elif batch.base_url == EmulatorService(settings.data_dir).address():
         with ServiceLease(EmulatorService(settings.data_dir)) as emulator:
-            async with make_client("offline", emulator.wait_ready(), environ={}) as made:
-                yield made
+            async with make_client("offline", emulator.wait_ready(), environ={}) as client:
+                yield client
     else:
         yield None
 
 
 async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Consent = NO_CONSENT) -> None:
-    """Cancel the runs in flight of a cancelled batch at the API, with no worker alive to do it.
+    """Cancel the runs in flight of a cancelled batch at the API, if no worker is alive to do it.
 
-    How each ended a worker reads later. Raises Unavailable when the API could not be told, and UsageError
-    when the key may not go there.
+    A worker reads later how each ended. Raises Unavailable if a run could not be cancelled, and UsageError if
+    the key may not be sent to the API.
     """
-    runs = [run async for run in _runs_under_way(store, batch)]
+    runs = [run async for run in _active_runs(store, batch)]
     if not runs:
         return
-    async with _api_to_end_runs_at(batch, len(runs), settings, consent) as api_client:
+    async with _open_api_to_cancel(batch, len(runs), settings, consent) as api_client:
         if api_client is None:
             fault = f"no key for it is set here (OPENAI_API_KEY, with OPENAI_BASE_URL={batch.base_url})"
             raise _still_running(batch, len(runs), fault)
-        gate, faults = asyncio.Semaphore(AT_ONCE), list[OpenAIError]()
+        gate, faults = asyncio.Semaphore(CANCELS_AT_ONCE), list[OpenAIError]()
 
-        async def end(thread_id: str, run_id: str) -> None:
+        async def cancel_run(thread_id: str, run_id: str) -> None:
             async with gate:
                 try:
                     if batch.api == "assistants":
@@ -82,86 +83,86 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
                     else:
                         await api_client.responses.cancel(run_id)
                 except APIStatusError as refused:
-                    # One that has ended, or is gone, needs no cancelling.
-                    if refused.status_code not in ENDED:
+                    # A run that has ended or is gone need not be cancelled.
+                    if refused.status_code not in ALREADY_ENDED:
                         faults.append(refused)
                 except OpenAIError as fault:
                     faults.append(fault)
 
         async with asyncio.TaskGroup() as group:
             for thread_id, run_id in runs:
-                group.create_task(end(thread_id, run_id), name=f"cancel {run_id}")
+                group.create_task(cancel_run(thread_id, run_id), name=f"cancel {run_id}")
         if faults:
             raise _still_running(batch, len(faults), describe_error(faults[0], api_client).rstrip("."))
 
 
 @asynccontextmanager
-async def _api_to_end_runs_at(
+async def _open_api_to_cancel(
     batch: Batch, runs: int, settings: Settings, consent: Consent
 ) -> AsyncIterator[AsyncOpenAI | None]:
     async with AsyncExitStack() as stack:
         try:
-            api_client = await stack.enter_async_context(api_of(batch, settings, consent))
+            api_client = await stack.enter_async_context(open_api(batch, settings, consent))
         except UsageError as refused:
-            raise UsageError(_may_go_on(batch, runs, str(refused).rstrip("."))) from None
+            raise UsageError(_still_running_message(batch, runs, str(refused).rstrip("."))) from None
         yield api_client
 
 
 def _still_running(batch: Batch, runs: int, fault: str) -> Unavailable:
-    return Unavailable(_may_go_on(batch, runs, fault))
+    return Unavailable(_still_running_message(batch, runs, fault))
 
 
-def _may_go_on(batch: Batch, runs: int, fault: str) -> str:
+def _still_running_message(batch: Batch, runs: int, fault: str) -> str:
     return (
         f"{batch.id} is cancelled, but {count_of(runs, 'run')} may go on at {batch.base_url}: {fault}. "
         f"`askmill cancel {batch.id}` tries again."
     )
 
 
-async def _runs_under_way(store: Store, batch: Batch) -> AsyncIterator[tuple[str, str]]:
+async def _active_runs(store: Store, batch: Batch) -> AsyncIterator[tuple[str, str]]:
     async for view in store.results(batch.id, {JobStatus.RUNNING, JobStatus.QUEUED}):
         state = (await store.row(batch.id, view.row)).state
-        known = orjson.loads(state) if state else {}
-        if known.get("thread_id") and known.get("run_id"):
-            yield known["thread_id"], known["run_id"]
+        stored = orjson.loads(state) if state else {}
+        if stored.get("thread_id") and stored.get("run_id"):
+            yield stored["thread_id"], stored["run_id"]
 
 
 async def purge_batch(store: Store, batch: Batch, settings: Settings, consent: Consent = NO_CONSENT) -> str:
-    """Delete at the API, then here; returns what was done, in a sentence.
+    """Delete a batch's objects at the API, then the batch here. Return a sentence that says what was deleted.
 
-    Raises UsageError while rows are under way or when the key may not go to the API, Unavailable when the API
-    keeps some of it: the batch then stays here, for its list of them, and `purge` may be repeated.
+    Raises UsageError while rows are active or if the key may not be sent to the API. Raises Unavailable if
+    the API keeps some objects: the batch, which lists them, then stays, and `purge` can be repeated.
     """
-    await _until_no_row_runs(store, batch)
-    async with api_of(batch, settings, consent) as api_client:
-        there = await _purge_there(store, batch, api_client) if api_client is not None else None
-    if there is None and not await _made_anything(store, batch):
-        there = 0
+    await _wait_until_no_row_runs(store, batch)
+    async with open_api(batch, settings, consent) as api_client:
+        deleted_at_api = await _purge_at_api(store, batch, api_client) if api_client is not None else None
+    if deleted_at_api is None and not await _has_objects(store, batch):
+        deleted_at_api = 0
     await store.purge(batch.id)
-    if there == 0:
+    if deleted_at_api == 0:
         return f"{batch.id} is deleted here; at {batch.base_url} there is nothing of it."
-    if there is None:
+    if deleted_at_api is None:
         return f"{batch.id} is deleted here; what it made at {batch.base_url} is left (no key for it is set)."
-    return f"{batch.id} is deleted here, and {count_of(there, 'object')} at {batch.base_url}."
+    return f"{batch.id} is deleted here, and {count_of(deleted_at_api, 'object')} at {batch.base_url}."
 
 
-async def _until_no_row_runs(store: Store, batch: Batch) -> None:
-    """Nothing is deleted under a run, which nobody could cancel then. Workers end a cancelled one's."""
-    until_s = time.monotonic() + ENDED_WITHIN_S
-    while under_way := _under_way(status := await store.status(batch.id)):
-        state, rows = status.batch.state, count_of(under_way, "row")
+async def _wait_until_no_row_runs(store: Store, batch: Batch) -> None:
+    """Wait until workers have ended a cancelled batch's rows: without it no run could be cancelled."""
+    until_s = time.monotonic() + CANCEL_TIMEOUT_S
+    while active := _count_active_rows(status := await store.status(batch.id)):
+        state, rows = status.batch.state, count_of(active, "row")
         if state is not BatchState.CANCELLED:
             cancel = f"cancel it first (`askmill cancel {batch.id}`)"
             raise UsageError(f"{batch.id} is {state}, {rows} of it are under way: {cancel}.")
         if time.monotonic() > until_s:
             raise UsageError(
-                f"{rows} of {batch.id} did not end within {ENDED_WITHIN_S:.0f} s: try again later."
+                f"{rows} of {batch.id} did not end within {CANCEL_TIMEOUT_S:.0f} s: try again later."
             )
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
 
 
-def _under_way(status: StatusView) -> int:
-    """Rows that somebody still asks, or ends."""
+def _count_active_rows(status: StatusView) -> int:
+    """Count the rows that a worker or command still runs or ends."""
     state, counts = status.batch.state, status.counts
     if state in {BatchState.QUEUED, BatchState.RUNNING}:
         return counts.unfinished
@@ -170,29 +171,29 @@ def _under_way(status: StatusView) -> int:
     return counts.by_status[JobStatus.RUNNING] if state is BatchState.PAUSED else counts.unfinished
 
 
-async def _purge_there(store: Store, batch: Batch, api_client: AsyncOpenAI) -> int:
-    """How many objects were deleted."""
-    deleted, objects = 0, list[Made]()
-    async for made in _made_by_rows(store, batch):
-        objects.append(made)
-        if len(objects) == PURGED_AT_ONCE:
-            deleted += await _purge_some(batch, api_client, objects)
+async def _purge_at_api(store: Store, batch: Batch, api_client: AsyncOpenAI) -> int:
+    """Delete all objects of the batch; return how many were deleted."""
+    deleted, objects = 0, list[ApiObject]()
+    async for api_object in _objects_of_rows(store, batch):
+        objects.append(api_object)
+        if len(objects) == OBJECTS_PER_PURGE:
+            deleted += await _purge_objects(batch, api_client, objects)
             objects = []
-    deleted += await _purge_some(batch, api_client, objects)
+    deleted += await _purge_objects(batch, api_client, objects)
     shared = await store.list_resources(batch.id)
-    for at in range(0, len(shared), DISOWNED_AT_ONCE):
-        free = await store.unlink_unused(batch.id, shared[at : at + DISOWNED_AT_ONCE])
-        deleted += await _purge_some(batch, api_client, [(KINDS[kind], id_) for kind, id_ in free])
+    for at in range(0, len(shared), RESOURCES_PER_UNLINK):
+        unused = await store.unlink_unused(batch.id, shared[at : at + RESOURCES_PER_UNLINK])
+        deleted += await _purge_objects(batch, api_client, [(KINDS[kind], id_) for kind, id_ in unused])
     return deleted
 
 
-async def _made_anything(store: Store, batch: Batch) -> bool:
-    async for _ in _made_by_rows(store, batch):
+async def _has_objects(store: Store, batch: Batch) -> bool:
+    async for _ in _objects_of_rows(store, batch):
         return True
     return bool(await store.list_resources(batch.id))
 
 
-async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[Made]) -> int:
+async def _purge_objects(batch: Batch, api_client: AsyncOpenAI, objects: list[ApiObject]) -> int:
     report = await purge_objects(api_client, objects)
     if report.faults:
         left = count_of(len(report.faults), "object")
@@ -203,8 +204,8 @@ async def _purge_some(batch: Batch, api_client: AsyncOpenAI, objects: list[Made]
     return report.deleted
 
 
-async def _made_by_rows(store: Store, batch: Batch) -> AsyncIterator[Made]:
-    """Threads, responses and generated files: a run of the Assistants API goes with its thread."""
+async def _objects_of_rows(store: Store, batch: Batch) -> AsyncIterator[ApiObject]:
+    """Yield threads, responses and generated files; an Assistants run is deleted with its thread."""
     thread: ObjectKind = "thread" if batch.api == "assistants" else "conversation"
     uploads, last = {id_ for _, id_ in await store.list_resources(batch.id)}, None
     async for kind, id_ in store.ledger(batch.id):
@@ -213,6 +214,6 @@ async def _made_by_rows(store: Store, batch: Batch) -> AsyncIterator[Made]:
             last = id_
         elif kind == "run" and batch.api == "responses":
             yield "response", id_
-        # A run may hand back a file that it was given.
+        # A run may return a file that was uploaded for it.
         elif kind == "file" and id_ not in uploads:
             yield "file", id_

@@ -1,4 +1,4 @@
-"""Load a batch under a lease: renewed while its rows are stored, released at once when that fails."""
+"""Load a batch under a lease, which is renewed meanwhile and released at once on failure."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,8 +15,8 @@ RENEW_S = 2.5
 async def under_lease(store: Store, batch: str, load: Coroutine[None, None, None]) -> None:
     """Await `load`, which fills and seals the batch.
 
-    However else it ends, by Ctrl-C too, the batch is dropped, so that a repeat need not wait for the lease to
-    run out. A batch that was lost to another command (`LeaseLost`) is that command's.
+    If it fails, or on Ctrl-C, the batch is dropped, so that a repeated command need not wait for the end of
+    the lease. After `LeaseLost` the batch belongs to another command and is left alone.
     """
     renewing = asyncio.create_task(_renew(store, batch), name=f"lease of {batch}")
     try:
@@ -32,10 +32,10 @@ async def under_lease(store: Store, batch: str, load: Coroutine[None, None, None
 
 
 async def _renew(store: Store, batch: str) -> None:
-    """Uploads and large files may take longer than the lease between two steps of the load."""
+    """Renew the lease: uploads and large files may take longer than it between two steps of the load."""
     with suppress(LeaseLost):
         while True:
             await asyncio.sleep(RENEW_S)
-            # The load meets the same fault, and says so.
+            # The load meets the same fault and reports it.
             with suppress(Unavailable):
                 await store.renew(batch)

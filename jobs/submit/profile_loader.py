@@ -1,6 +1,6 @@
-"""From what a person wrote to a checked Profile: the TOML file first, the options over it, then the defaults.
+"""From a TOML file and options to a validated Profile: options override the file, defaults fill the rest.
 
-Every fault names the file and the field, and all are reported together.
+Every fault names the file and the field, and all faults are reported together.
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ TUTOR = {
     "instructions": "You are a personal math tutor. Write and run code to answer math questions.",
     "tools": ("code_interpreter",),
 }
-"""The assistant of OpenAI's own Assistants quickstart: what answers offline unless said otherwise."""
+"""The assistant of OpenAI's Assistants quickstart, the default with `--offline`."""
 
 FILE_SEARCH_PROMPT_TOKENS = 20_000
-"""Below this, file_search leaves hardly room for what it finds (OpenAI's Assistants deep dive)."""
+"""Below this, file_search has hardly room for its results (OpenAI's Assistants deep dive)."""
 
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """The command line's say on the profile; None and () mean not said. Paths: from the working folder."""
+    """The profile options of a command; None and () mean not given. Paths: from the working folder."""
 
     assistant_id: str | None = None
     model: str | None = None
@@ -49,61 +49,62 @@ class ProfileOptions:
     truncation: str | None = None
     response_schema: Path | None = None
 
-    def said(self) -> dict[str, Any]:
-        """The fields that were given."""
-        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in named.items() if value not in {None, ()}}
+    def set_fields(self) -> dict[str, Any]:
+        """Return the fields that are set."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value not in {None, ()}}
 
 
 def build_profile(file: Path | None, options: ProfileOptions, model: str, *, offline: bool) -> Profile:
-    """The profile of a batch: `file`, then `options`, then the defaults, `model` among them.
+    """Build a batch's profile from `file`, `options` and the defaults, of which `model` is one.
 
-    Without either, offline the mathematics tutor and otherwise a bare model. Offline the model is always the
-    emulator's. Raises ProfileError naming the file or the options, the field and what it may be.
+    Without a file and options it is the mathematics tutor offline, and a model without instructions
+    otherwise. Offline the model is always the emulator's. Raises ProfileError naming source, field and
+    allowed values.
     """
     faults = list[str]()
-    said = _with_schema(_read(file), file.parent, faults) if file is not None else {}
-    said |= _with_schema(options.said(), Path(), faults)
+    fields = _with_loaded_schema(_read(file), file.parent, faults) if file is not None else {}
+    fields |= _with_loaded_schema(options.set_fields(), Path(), faults)
     if offline:
-        said = (TUTOR if file is None else {}) | said | {"model": EMULATOR_MODEL}
-    if "assistant_id" not in said:
-        said.setdefault("model", model)
-    if isinstance(said.get("files"), list | tuple):
-        said["files"] = tuple(file for path in said["files"] for file in _in_folder(path))
-    _describe_functions(said, faults)
-    return _checked(said, str(file) if file is not None else "the profile", faults)
+        fields = (TUTOR if file is None else {}) | fields | {"model": EMULATOR_MODEL}
+    if "assistant_id" not in fields:
+        fields.setdefault("model", model)
+    if isinstance(fields.get("files"), list | tuple):
+        fields["files"] = tuple(file for path in fields["files"] for file in _files_in(path))
+    _describe_functions(fields, faults)
+    return _validate(fields, str(file) if file is not None else "the profile", faults)
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        said = tomllib.loads(file.read_text("utf-8"))
+        fields = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise ProfileError(f"{file}: {error.strerror or error}. Name a TOML file with --profile.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{file} is not TOML: {error}.") from None
-    if isinstance(functions := said.get("functions"), str) and functions.endswith(".py"):
-        said["functions"] = str(_beside(file, functions))
-    if isinstance(said.get("files"), list):
-        said["files"] = [str(_beside(file, str(path))) for path in said["files"]]
-    return said
+    if isinstance(functions := fields.get("functions"), str) and functions.endswith(".py"):
+        fields["functions"] = str(_relative_to(file, functions))
+    if isinstance(fields.get("files"), list):
+        fields["files"] = [str(_relative_to(file, str(path))) for path in fields["files"]]
+    return fields
 
 
-def _beside(file: Path, path: str) -> Path:
+def _relative_to(file: Path, path: str) -> Path:
     """A path in a profile file is relative to that file."""
     return file.parent / Path(path).expanduser()
 
 
-def _in_folder(path: Any) -> list[Any]:
-    """A folder stands for the files in it, sorted, but for hidden ones and those in folders below."""
+def _files_in(path: Any) -> list[Any]:
+    """Return `path`, or the sorted files of a folder without hidden files and subfolders."""
     if not isinstance(path, str) or not Path(path).expanduser().is_dir():
         return [path]
     inside = sorted(Path(path).expanduser().iterdir())
     return [str(file) for file in inside if file.is_file() and not file.name.startswith(".")]
 
 
-def _describe_functions(said: dict[str, Any], faults: list[str]) -> None:
-    """`functions`, named by a module, as what is known of them; left out when they cannot be offered."""
-    module = said.pop("functions", None)
+def _describe_functions(fields: dict[str, Any], faults: list[str]) -> None:
+    """Replace the module in `functions` by the description of its functions; drop it on a fault."""
+    module = fields.pop("functions", None)
     if module is None:
         return
     if not isinstance(module, str):
@@ -112,16 +113,16 @@ def _describe_functions(said: dict[str, Any], faults: list[str]) -> None:
     from askmill.jobs.functions.registry import describe  # noqa: PLC0415 -- few batches have functions
 
     try:
-        said["functions"] = describe(module)
+        fields["functions"] = describe(module)
     except ProfileError as unfit:
         faults += str(unfit).splitlines()
 
 
-def _with_schema(said: dict[str, Any], folder: Path, faults: list[str]) -> dict[str, Any]:
-    """`response_schema` given as a path, read, or left out where it cannot be; given as a table, as it is."""
-    path = said.get("response_schema")
+def _with_loaded_schema(fields: dict[str, Any], folder: Path, faults: list[str]) -> dict[str, Any]:
+    """Load a `response_schema` that is a path; drop it on a fault. A table stays as it is."""
+    path = fields.get("response_schema")
     if not isinstance(path, str | Path):
-        return said
+        return fields
     file = folder / Path(path).expanduser()
     try:
         schema = orjson.loads(file.read_bytes())
@@ -130,15 +131,15 @@ def _with_schema(said: dict[str, Any], folder: Path, faults: list[str]) -> dict[
     except orjson.JSONDecodeError as error:
         faults.append(f"response_schema: {file} is not JSON: {error}.")
     else:
-        return {**said, "response_schema": schema}
-    return {name: value for name, value in said.items() if name != "response_schema"}
+        return {**fields, "response_schema": schema}
+    return {name: value for name, value in fields.items() if name != "response_schema"}
 
 
-def _checked(said: Mapping[str, Any], where: str, before: list[str]) -> Profile:
-    """The profile. Raises ProfileError with the faults found `before` and all others."""
-    faults = [*before, *_more_faults(said)]
+def _validate(fields: Mapping[str, Any], where: str, earlier_faults: list[str]) -> Profile:
+    """Return the profile. Raises ProfileError with `earlier_faults` and all others."""
+    faults = [*earlier_faults, *_rule_faults(fields)]
     try:
-        profile = Profile.model_validate({**said, "tools": _once(said.get("tools"))})
+        profile = Profile.model_validate({**fields, "tools": _without_duplicates(fields.get("tools"))})
     except ValidationError as invalid:
         faults = [_fault(dict(error)) for error in invalid.errors()] + faults
     if faults:
@@ -146,8 +147,8 @@ def _checked(said: Mapping[str, Any], where: str, before: list[str]) -> Profile:
     return profile
 
 
-def _once(tools: Any) -> Any:
-    """A tool named twice is one tool."""
+def _without_duplicates(tools: Any) -> Any:
+    """Count a tool that is named twice once."""
     return tuple(dict.fromkeys(tools)) if isinstance(tools, list | tuple) else tools or ()
 
 
@@ -160,26 +161,26 @@ def _fault(error: dict[str, Any]) -> str:
     return f"{field}: {error['msg'].removeprefix('Value error, ')} (it is {error['input']!r:.80})."
 
 
-def _more_faults(said: Mapping[str, Any]) -> Iterator[str]:
-    """What the field types do not say."""
-    if isinstance(schema := said.get("response_schema"), dict):
+def _rule_faults(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield faults against rules that the field types do not express."""
+    if isinstance(schema := fields.get("response_schema"), dict):
         yield from _schema_faults(schema)
-    metadata = said.get("metadata")
+    metadata = fields.get("metadata")
     if isinstance(metadata, dict) and len(metadata) > 13:
         yield "metadata: at most 13 pairs (the API takes 16, three are askmill's own)."
-    yield from _file_faults(said)
-    if said.get("tools") and said.get("assistant_id"):
+    yield from _file_faults(fields)
+    if fields.get("tools") and fields.get("assistant_id"):
         return
-    tools = said.get("tools") or ()
-    if said.get("file_search") and "file_search" not in tools:
+    tools = fields.get("tools") or ()
+    if fields.get("file_search") and "file_search" not in tools:
         yield "file_search: has options but is not among the tools; add it there."
-    if said.get("files") and not {"code_interpreter", "file_search"} & set(tools):
+    if fields.get("files") and not {"code_interpreter", "file_search"} & set(tools):
         yield "files: no tool reads them; add --tool code_interpreter or --tool file_search."
 
 
-def _file_faults(said: Mapping[str, Any]) -> Iterator[str]:
-    tools = [tool for tool in said.get("tools") or () if isinstance(tool, str)]
-    for path in said.get("files") or ():
+def _file_faults(fields: Mapping[str, Any]) -> Iterator[str]:
+    tools = [tool for tool in fields.get("tools") or () if isinstance(tool, str)]
+    for path in fields.get("files") or ():
         if isinstance(path, str) and (fault := file_fault(Path(path)) or type_fault(Path(path), tools)):
             yield f"files: {fault}"
 
@@ -194,13 +195,13 @@ def _schema_faults(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def refuse_unsupported(profile: Profile, api: Api) -> None:
-    """Raises ProfileError with each thing that this API does not have, and why."""
+    """Raise ProfileError with each field that this API does not support, and the reason."""
     if reasons := unsupported(profile, api):
         raise ProfileError("\n".join(f"profile: {reason} (ASKMILL_API is {api})." for reason in reasons))
 
 
 def warnings(profile: Profile) -> list[str]:
-    """What is allowed but probably not meant."""
+    """Return warnings about values that are allowed but probably not intended."""
     limit = profile.max_prompt_tokens
     if "file_search" in profile.tools and limit is not None and limit < FILE_SEARCH_PROMPT_TOKENS:
         least = f"the API's documentation asks for {FILE_SEARCH_PROMPT_TOKENS} at least"
@@ -209,7 +210,7 @@ def warnings(profile: Profile) -> list[str]:
 
 
 def profile_schema() -> dict[str, Any]:
-    """The JSON schema of a profile *file*, for editors: paths where the frozen profile has content."""
+    """Return the JSON schema of a profile *file*, for editors: paths where the stored profile has content."""
     schema = Profile.model_json_schema()
     fields = schema["properties"]
     fields["functions"] = {
@@ -227,7 +228,7 @@ def profile_schema() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # `python -m askmill.jobs.submit.profile_loader > examples/profile.schema.json`; a test compares them.
+    # python -m askmill.jobs.submit.profile_loader > examples/profile.schema.json
     sys.stdout.buffer.write(
         orjson.dumps(profile_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     )

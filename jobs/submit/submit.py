@@ -1,12 +1,12 @@
-"""From a file to a stored batch: checked, named by its content, then stored row by row, or found again.
+"""From a file to a stored batch: validate, identify by content, then find the batch or store it row by row.
 
-file ─▶ intake.check ─▶ identity ─▶ known? ─┬ no, or --new: take, upload, add_rows …, seal ─▶ feed
-                                            ├ loading by another command: wait until it is sealed
-                                            ├ unfinished: other limits if said, resume, go on
-                                            └ done, or cancelled and every row ended: as it is
+file ─▶ intake.check ─▶ identity ─▶ exists? ─┬ no, or --new: take, upload, add_rows …, seal ─▶ dispatch
+                                             ├ loading by another command: wait until it is sealed
+                                             ├ unfinished: change limits if given, resume
+                                             └ done, or cancelled and every row ended: unchanged
 
-The identity is taken by one script before anything is stored or uploaded, so commands at the same moment make
-one batch (jobs/store/ingest.py). A command that waits takes over from one that has died.
+One script takes the identity before anything is stored or uploaded, so commands at the same moment create one
+batch (jobs/store/ingest.py). A waiting command takes over from one that has died.
 """
 
 import asyncio
@@ -35,21 +35,21 @@ from askmill.jobs.submit.answer_cache import AnswerCache
 from askmill.jobs.submit.load_lease import under_lease
 
 Say = Callable[[str], None]
-ROWS_A_CALL = 4096
+ROWS_PER_CALL = 4096
 """A multiple of the store's block of 16 rows."""
 PRICE_ADVICE = "Put its price into a file and name that file in ASKMILL_PRICES, or leave --budget out."
-LOOK_S = 0.2
-"""Between two questions whether another command has stored its rows."""
+POLL_S = 0.2
+"""Interval of checks whether another command has stored its rows."""
 WAITING = "{} is being stored by another command with the same file and profile; waiting for it."
 CONTINUED = "The command that was storing {} has stopped; this one stores it."
-REPLACED = "This command stood still while it stored {}, and another one took over."
-FEED_FLOOR = 20
-"""Rows handed to the broker though no worker has a free slot: the next one finds work at once."""
+REPLACED = "This command was suspended while it stored {}, and another one took over."
+DISPATCH_FLOOR = 20
+"""Rows dispatched even if no worker has a free slot, so that the next one finds work at once."""
 
 
 @dataclass(frozen=True)
 class SubmitRequest:
-    """What the person asked for, beside the file's content. `limits` has only what was said."""
+    """A batch to submit, beside the file's content. `limits` has only those that were given."""
 
     intake: IntakeOptions
     profile: Profile
@@ -63,7 +63,7 @@ class SubmitRequest:
 
 @dataclass(frozen=True)
 class ExistingBatch:
-    """A batch of the same content, and what became of it by asking again."""
+    """A batch found by its identity, and whether this command resumed it."""
 
     batch: Batch
     counts: Counts
@@ -71,28 +71,28 @@ class ExistingBatch:
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to do; of a cancelled batch, runs may still have to be seen to their end."""
+        """Whether every row has ended; runs of a cancelled batch may still be active."""
         over = self.batch.state in {BatchState.DONE, BatchState.CANCELLED}
         return over and not self.counts.unfinished
 
 
-def identity_of(intake: Intake, order: SubmitRequest) -> str:
-    """Names the work: the contents of all files and what is read of them, the profile, who is asked.
+def identity_of(intake: Intake, request: SubmitRequest) -> str:
+    """Return a hash of the file contents, what is read of them, the profile and the API.
 
-    Options count as what they resolve to: one that says what is so anyway changes nothing.
+    Options count by their resolved values, so giving a default explicitly changes nothing.
     """
-    target = order.target
-    named = [*map(Path, order.profile.files), *intake.images.values(), *intake.files.values()]
-    files = [_content(path) for path in named]
+    target = request.target
+    paths = [*map(Path, request.profile.files), *intake.images.values(), *intake.files.values()]
+    files = [_content_sha256(path) for path in paths]
     parts: list[Any] = [
         intake.content_sha256,
-        order.profile.sha256(),
+        request.profile.sha256(),
         files,
         target.api,
         target.address,
         dataclasses.asdict(intake.spec),
         intake.dialect,
-        order.intake.limit,
+        request.intake.limit,
         intake.rejected,
     ]
     # Only where one is set, so that all other batches keep their identity.
@@ -101,118 +101,124 @@ def identity_of(intake: Intake, order: SubmitRequest) -> str:
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _content(path: Path) -> str:
-    """Of a file for the tools; a missing one is told by who uploads it."""
+def _content_sha256(path: Path) -> str:
+    """Return the hash of a file for the tools, or '' if it is missing; the upload reports that."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-async def find_existing(store: Store, identity: str, order: SubmitRequest, say: Say) -> ExistingBatch | None:
-    """The batch of the same work, unless `--new`; other limits are put into an unfinished one.
+async def find_existing(
+    store: Store, identity: str, request: SubmitRequest, on_progress: Say
+) -> ExistingBatch | None:
+    """Return the batch with this identity, with the request's limits and retention, unless `--new` is given.
 
-    A retention that is set is its retention from now on. Waits for a batch that another command is storing,
-    and says so; None when there is no batch, or when the command that was storing it has died.
+    Waits for a batch that another command is storing, and reports that. Returns None if there is no batch, or
+    if the command that was storing it has died.
     """
     changed: set[str] = set()
-    while not order.new and (found := await store.look(identity)) is not None:
-        # Purged at this moment: it is as if it had never been.
+    while not request.new and (found := await store.look(identity)) is not None:
+        # Purged at this moment: continue as if it had never existed.
         with suppress(NotFound):
             if not found.loading:
-                return await _followed(store, found.batch, order)
+                return await _resume_existing(store, found.batch, request)
             if found.batch not in changed:
-                say(WAITING.format(found.batch))
+                on_progress(WAITING.format(found.batch))
                 changed.add(found.batch)
-                await _change(store, found.batch, order)
-        await asyncio.sleep(LOOK_S)
+                await _update_settings(store, found.batch, request)
+        await asyncio.sleep(POLL_S)
     return None
 
 
-async def _followed(store: Store, found: str, order: SubmitRequest) -> ExistingBatch:
+async def _resume_existing(store: Store, found: str, request: SubmitRequest) -> ExistingBatch:
     batch = await store.batch(found)
-    known = ExistingBatch(batch, await store.counts(found))
-    if known.finished:
-        await _change(store, found, replace(order, limits={}))
-        return known
-    await _change(store, found, order)
+    existing = ExistingBatch(batch, await store.counts(found))
+    if existing.finished:
+        await _update_settings(store, found, replace(request, limits={}))
+        return existing
+    await _update_settings(store, found, request)
     resumed = batch.state is BatchState.PAUSED and await store.resume(found)
-    return ExistingBatch(await store.batch(found), known.counts, resumed)
+    return ExistingBatch(await store.batch(found), existing.counts, resumed)
 
 
-async def _change(store: Store, batch: str, order: SubmitRequest) -> None:
-    """What a later command says of a batch that exists."""
-    if order.retention_days is not None:
-        await store.update_retention(batch, order.retention_days)
-    if order.limits:
-        await store.change_limits(batch, order.limits)
+async def _update_settings(store: Store, batch: str, request: SubmitRequest) -> None:
+    """Apply a later command's retention and limits to an existing batch."""
+    if request.retention_days is not None:
+        await store.update_retention(batch, request.retention_days)
+    if request.limits:
+        await store.change_limits(batch, request.limits)
 
 
 async def find_or_store(
-    store: Store, intake: Intake, order: SubmitRequest, identity: str, say: Say
+    store: Store, intake: Intake, request: SubmitRequest, identity: str, on_progress: Say
 ) -> tuple[str, ExistingBatch | None]:
-    """The batch's id, and what is known of it unless this command has stored it.
+    """Return the batch's id, and the existing batch unless this command has stored it.
 
-    Until the last row is in, nobody sees any. `say` receives progress. Raises UsageError when a file cannot
-    be uploaded or changes meanwhile, and ApiUnavailable; then the identity is free again.
+    The batch is invisible until its last row is stored. Raises UsageError if a file cannot be uploaded or
+    changes meanwhile, and ApiUnavailable; the identity is then free again.
     """
     while True:
-        known = await find_existing(store, identity, order, say)
-        if known is not None:
-            return known.batch.id, known
-        new = _new_batch(intake, order, identity)
-        taken = await store.take(new, anyway=order.new)
+        existing = await find_existing(store, identity, request, on_progress)
+        if existing is not None:
+            return existing.batch.id, existing
+        new = _new_batch(intake, request, identity)
+        taken = await store.take(new, anyway=request.new)
         if isinstance(taken, Loading):
             if taken.continued:
-                say(CONTINUED.format(taken.batch))
+                on_progress(CONTINUED.format(taken.batch))
             try:
-                await under_lease(store, taken.batch, _load(store, taken, intake, order, say))
+                await under_lease(store, taken.batch, _load(store, taken, intake, request, on_progress))
             except LeaseLost:
-                say(REPLACED.format(taken.batch))
+                on_progress(REPLACED.format(taken.batch))
             else:
                 return taken.batch, None
-        order = replace(order, new=False)
+        request = replace(request, new=False)
 
 
-def _new_batch(intake: Intake, order: SubmitRequest, identity: str) -> NewBatch:
-    files = [_content(Path(path)) for path in order.profile.files]
-    options = {"reuse_answers": order.reuse_answers, "files": files}
-    options["offline"] = order.target.offline
+def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatch:
+    files = [_content_sha256(Path(path)) for path in request.profile.files]
+    options = {"reuse_answers": request.reuse_answers, "files": files}
+    options["offline"] = request.target.offline
     return NewBatch(
-        name=order.name or Path(intake.name).name,
+        name=request.name or Path(intake.name).name,
         file=intake.name,
         spec=intake.spec,
-        profile=order.profile,
+        profile=request.profile,
         resources=Resources(),
-        api=order.target.api,
-        base_url=order.target.base_url,
-        model=order.profile.model or "",
-        limits=Limits(**order.limits),
+        api=request.target.api,
+        base_url=request.target.base_url,
+        model=request.profile.model or "",
+        limits=Limits(**request.limits),
         identity=identity,
         options={name: value for name, value in options.items() if value},
-        retention_days=order.retention_days,
+        retention_days=request.retention_days,
     )
 
 
-async def _load(store: Store, loading: Loading, intake: Intake, order: SubmitRequest, say: Say) -> None:
-    """Upload, store every row, seal. Raises LeaseLost, and as `find_or_store` does."""
+async def _load(
+    store: Store, loading: Loading, intake: Intake, request: SubmitRequest, on_progress: Say
+) -> None:
+    """Upload files, store every row, seal the batch. Raises LeaseLost, and as `find_or_store` does."""
     batch, options = loading.batch, loading.options
     if loading.continued:
-        await _change(store, batch, order)
-    resources = await _prepared(store, batch, intake, order, say)
-    known = None
-    if order.reuse_answers or options.get("reuse_answers"):
-        known = await _known_answers(store, intake, order, resources, options.get("files", []))
+        await _update_settings(store, batch, request)
+    resources = await _prepare_resources(store, batch, intake, request, on_progress)
+    existing = None
+    if request.reuse_answers or options.get("reuse_answers"):
+        existing = await _collect_answers(store, intake, request, resources, options.get("files", []))
     first_row = 1
-    for rows in _calls(intake.rows_iter()):
-        await store.add_rows(batch, first_row, rows if known is None else known.applied(rows))
+    for rows in _chunked(intake.rows_iter()):
+        await store.add_rows(batch, first_row, rows if existing is None else existing.with_answers(rows))
         first_row += len(rows)
     await store.seal_batch(batch)
 
 
-async def _prepared(store: Store, batch: str, intake: Intake, order: SubmitRequest, say: Say) -> Resources:
-    """What the API holds for the batch."""
-    if not (order.profile.files or intake.images or intake.files):
+async def _prepare_resources(
+    store: Store, batch: str, intake: Intake, request: SubmitRequest, on_progress: Say
+) -> Resources:
+    """Upload the batch's files and return their ids at the API."""
+    if not (request.profile.files or intake.images or intake.files):
         return Resources()
     # Loading the SDK takes half a second of CPU, much longer on a busy machine: in a thread, so that the
     # lease is renewed meanwhile.
@@ -220,66 +226,66 @@ async def _prepared(store: Store, batch: str, intake: Intake, order: SubmitReque
     from askmill.jobs.openai_client.client import TIMEOUT_S, make_client  # noqa: PLC0415
     from askmill.jobs.submit.resources import Preparation  # noqa: PLC0415
 
-    target = order.target
+    target = request.target
     key, organization, project = target.key, target.organization, target.project
     async with make_client(
         key, target.base_url, organization, project, TIMEOUT_S, target.proxy_environ
     ) as api_client:
-        preparation = Preparation(store, batch, api_client, target.api, say)
-        resources = await preparation.prepare(order.profile, intake.images, intake.files)
+        preparation = Preparation(store, batch, api_client, target.api, on_progress)
+        resources = await preparation.prepare(request.profile, intake.images, intake.files)
     await store.set_resources(batch, resources)
     return resources
 
 
-async def _known_answers(
-    store: Store, intake: Intake, order: SubmitRequest, resources: Resources, files: list[str]
+async def _collect_answers(
+    store: Store, intake: Intake, request: SubmitRequest, resources: Resources, files: list[str]
 ) -> AnswerCache:
-    """From the batches with the same API, address, profile and content of its files."""
-    target, sha256 = order.target, order.profile.sha256()
-    equals = [
+    """Collect answers from batches with the same API, address, profile and file contents."""
+    target, sha256 = request.target, request.profile.sha256()
+    batches = [
         batch
         for batch in await store.list_batches()
         if (batch.api, batch.base_url) == (target.api, target.base_url)
         and batch.profile.sha256() == sha256
         and batch.options.get("files", []) == files
     ]
-    return await AnswerCache.gather(store, intake, resources, equals)
+    return await AnswerCache.gather(store, intake, resources, batches)
 
 
-def _calls(rows: Iterator[NewRow]) -> Iterator[list[NewRow]]:
-    while some := list(islice(rows, ROWS_A_CALL)):
-        yield some
+def _chunked(rows: Iterator[NewRow]) -> Iterator[list[NewRow]]:
+    while chunk := list(islice(rows, ROWS_PER_CALL)):
+        yield chunk
 
 
 async def dispatch_first_rows(store: Store, url: str) -> None:
-    """Hand the first rows to the broker. When this fails, the next worker's sweep does it."""
-    fed = await store.dispatch(FEED_FLOOR)
-    if fed:
+    """Publish the first rows. If this fails, the next worker's maintenance does it."""
+    dispatched = await store.dispatch(DISPATCH_FLOOR)
+    if dispatched:
         from askmill.jobs.store.broker import publish  # noqa: PLC0415 -- loads Celery
 
         with suppress(Unavailable):
-            await asyncio.to_thread(publish, url, fed)
+            await asyncio.to_thread(publish, url, dispatched)
 
 
-def refuse_unpriced(order: SubmitRequest, prices: Prices) -> None:
-    """Raises UsageError for a budget on a model whose price nobody knows."""
-    model = order.profile.model
-    if "budget_usd" in order.limits and prices.price_of(model) is None:
+def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
+    """Raise UsageError for a budget on a model without a known price."""
+    model = request.profile.model
+    if "budget_usd" in request.limits and prices.price_of(model) is None:
         what = f"The price of {model!r} is not known" if model else "A stored assistant's model is not known"
         raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
 
 
-def checked(file: str, order: SubmitRequest, settings: Settings) -> Intake:
-    """The file, judged by what was asked for: under a budget each row's own model needs a known price.
+def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
+    """Validate the file for this request: with a budget, each row's own model needs a known price.
 
     Raises InputFaults and UsageError.
     """
-    if "budget_usd" not in order.limits:
-        return check(file, order.intake)
+    if "budget_usd" not in request.limits:
+        return check(file, request.intake)
     prices = Prices.read(settings.prices)
 
     def model_fault(model: str) -> str | None:
         unknown = prices.price_of(model) is None
         return f"has no known price, so --budget cannot be kept. {PRICE_ADVICE}" if unknown else None
 
-    return check(file, order.intake, model_fault)
+    return check(file, request.intake, model_fault)

@@ -180,20 +180,34 @@ def test_the_index_links_every_page() -> None:
     assert pages | {"index.md"} == menu
 
 
-def test_the_architecture_names_what_exists() -> None:
-    """Each file that the page names is there, and each function and script is defined somewhere in the code."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rooms = ("config", "jobs", "worker", "emulator")
-    scripts = {path.name for path in (ROOT / "jobs" / "store" / "lua").rglob("*.lua")}
-    code = "\n".join(
-        path.read_text(encoding="utf-8") for room in rooms for path in (ROOT / room).rglob("*.py")
-    )
+def test_the_documentation_names_files_that_exist() -> None:
+    """Each source file, test and example that a page names is there; tests may be named without their folder."""
+    rooms = "askmill|benchmarks|config|emulator|examples|jobs|tests|worker"
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(rf"`((?:{rooms})/[\w./]*)`", text):
+            assert (ROOT / name).exists(), f"{_name(page)}: {name}"
+        for name in re.findall(r"`(test_\w+\.py)`", text):
+            assert name in tests, f"{_name(page)}: {name}"
 
-    for name in re.findall(rf"`((?:{'|'.join(rooms)})/[\w./]*)`", text):
-        assert (ROOT / name).exists(), name
+
+def test_the_architecture_names_what_exists() -> None:
+    """Each class, function and Lua script that the page names is defined in the code."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for room in ("config", "jobs", "worker", "emulator")
+        for path in (ROOT / room).rglob("*.py")
+    )
+    scripts = {path.name for path in (ROOT / "jobs" / "store" / "lua").rglob("*.lua")}
+
+    functions = re.findall(r"`(?:[A-Z]\w+\.)?(_?[a-z]\w*)\(\)`|`[A-Z]\w+\.(_?[a-z]\w*)`", text)
+    for name in filter(None, (called or method for called, method in functions)):
+        assert re.search(rf"\bdef {name}\(", code), name
+    for name in re.findall(r"`([A-Z][a-z]\w+)(?:\.\w+)?`", text):
+        assert re.search(rf"^class {name}\b", code, re.MULTILINE), name
+    for name in re.findall(r"`([A-Z_]{4,})`", text):
+        assert re.search(rf"^ *{name}\b", code, re.MULTILINE), name
     for name in re.findall(r"`(\w+\.lua)`", text):
         assert name in scripts, name
-    for name in re.findall(r"`(\w+)\(\)`", text):
-        assert re.search(rf"\bdef {name}\(", code), name
-    for name in re.findall(r"`([A-Z]\w+)`", text):
-        assert re.search(rf"^(?:class )?{name}\b", code, re.MULTILINE), name

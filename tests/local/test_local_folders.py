@@ -24,7 +24,7 @@ from askmill.jobs.model.errors import AskmillError, LocalFault
 )
 def test_what_the_file_system_refuses_is_a_sentence(number: int, exit_code: int, advice: str) -> None:
     """Path, fault in words, remedy, variable; a wrong folder is a bad setting (2), a full disk is not (3)."""
-    with pytest.raises(AskmillError) as fault, folders.fit(Path("/data")):
+    with pytest.raises(AskmillError) as fault, folders.oserror_to_fault(Path("/data")):
         raise OSError(number, os.strerror(number), "/data/redis")
 
     assert fault.value.exit_code == exit_code
@@ -40,10 +40,10 @@ def test_folders_are_private_and_those_of_others_left_alone(tmp_path: Path) -> N
     """What we make is 0700 and so is the folder asked for; a parent that was there keeps its mode."""
     (tmp_path / "theirs").mkdir(mode=0o755)
     (tmp_path / "theirs").chmod(0o755)
-    folders.private(tmp_path / "theirs" / "new" / "ours")
+    folders.ensure_private_dir(tmp_path / "theirs" / "new" / "ours")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)
-    folders.private(tmp_path / "open")
+    folders.ensure_private_dir(tmp_path / "open")
 
     assert mode(tmp_path / "theirs") == 0o755
     assert mode(tmp_path / "theirs" / "new") == 0o700
@@ -94,9 +94,9 @@ def test_a_log_is_emptied_when_it_has_grown_too_long(tmp_path: Path) -> None:
     ("log", "since", "line"),
     [
         (b"old\nnew\n\n", 4, "new"),
-        (b"old\n", 4, "it said nothing"),
+        (b"old\n", 4, "its log is empty"),
         (b"a\n  b \xff\n", 0, "b \ufffd"),
-        (b"short", 99, "it said nothing"),
+        (b"short", 99, "its log is empty"),
         (b"x\n" * 9000 + b"end", 0, "end"),
     ],
 )
@@ -105,7 +105,7 @@ def test_the_last_line_of_a_log_is_of_this_start(tmp_path: Path, log: bytes, sin
     path = tmp_path / "log"
     path.write_bytes(log)
 
-    assert folders.last_line(path, since) == line
+    assert folders.last_log_line(path, since) == line
 
 
 def test_windows_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from askmill.jobs.local import RedisService, ServiceLease
 from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.local.redis_service import server_binary
-from askmill.jobs.local.shared_service import Answer
+from askmill.jobs.local.shared_service import Readiness
 from askmill.jobs.model.errors import LocalFault
 
 
@@ -72,5 +72,5 @@ def test_nothing_is_asked_of_a_server_that_was_never_configured(tmp_path: Path) 
     """No configuration: no answer, no connection to some port."""
     service = RedisService(tmp_path)
 
-    assert service.probe() is Answer.NONE
-    assert not service.ask_to_end()
+    assert service.probe() is Readiness.NONE
+    assert not service.request_shutdown()
