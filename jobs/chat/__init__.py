@@ -1,1 +1,1 @@
-"""`askmill chat` on each API; `jobs.chat.session` starts it."""
+"""`askmill chat` on each API: `factory` chooses the backend, `session` starts or resumes the thread."""

@@ -13,7 +13,6 @@ from typing import Protocol
 import orjson
 from openai import AsyncOpenAI
 
-from askmill.jobs.chat.render import Screen
 from askmill.jobs.functions.invoke import CALL_TIMEOUT_S
 from askmill.jobs.local import data_dir as folders
 from askmill.jobs.model.models import Api
@@ -95,14 +94,3 @@ async def start_or_resume(
     saved = await talk.make(saved)
     memory.store(saved)
     return saved, again
-
-
-def chat_backend(target: ChatTarget, screen: Screen) -> ChatBackend:
-    """How one talks at the partner's API."""
-    if target.api == "assistants":
-        from askmill.jobs.chat.assistants import AssistantsChat  # noqa: PLC0415 -- one of the two
-
-        return AssistantsChat(target, screen)
-    from askmill.jobs.chat.responses import ResponsesChat  # noqa: PLC0415
-
-    return ResponsesChat(target, screen)

@@ -58,8 +58,9 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **values: Any) 
 def _chat(settings: Settings, target: Target, profile: Profile, runner: asyncio.Runner, *, new: bool) -> None:
     from openai import OpenAIError  # noqa: PLC0415 -- half a second that `--help` does without
 
+    from askmill.jobs.chat.factory import chat_backend  # noqa: PLC0415 -- as above
     from askmill.jobs.chat.render import Screen  # noqa: PLC0415 -- as above
-    from askmill.jobs.chat.session import ChatTarget, Memory, chat_backend, start_or_resume  # noqa: PLC0415 -- as above
+    from askmill.jobs.chat.session import ChatTarget, Memory, start_or_resume  # noqa: PLC0415 -- as above
     from askmill.jobs.openai_client.client import describe_error  # noqa: PLC0415 -- as above
 
     client = _client(target, ANSWER_TIMEOUT_S)

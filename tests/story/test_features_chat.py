@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from askmill.jobs.chat.factory import chat_backend
 from askmill.jobs.chat.render import Screen
-from askmill.jobs.chat.session import ChatTarget, SavedThread, chat_backend
+from askmill.jobs.chat.session import ChatTarget, SavedThread
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.client import make_client
