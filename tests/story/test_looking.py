@@ -13,6 +13,7 @@ import pytest
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.openai_client.pilot import RowUsage, extrapolate
 from tests.helpers.command_line import CommandLine, terminal
+from tests.stack import Stack
 
 
 @pytest.fixture
@@ -93,12 +94,21 @@ def test_on_done_hears_of_the_end_once(user: CommandLine) -> None:
     assert user.askmill("collect", "--on-done", "true").returncode == 2
 
 
-def test_a_pilot_asks_few_rows_and_the_batch_takes_them_over(user: CommandLine) -> None:
+@pytest.fixture
+def paying_user(user: CommandLine, stack: Stack) -> CommandLine:
+    """A user whose answers have a price: the emulator is a server at a local address, not `--offline`."""
+    return user.with_settings(
+        OPENAI_BASE_URL=stack.base_url, OPENAI_API_KEY="any-key", ASKMILL_API="assistants"
+    )
+
+
+def test_a_pilot_asks_few_rows_and_the_batch_takes_them_over(paying_user: CommandLine) -> None:
     """The estimate is for all rows, the pilot pays for 2, `--reuse-answers` asks only the other 4."""
+    user = paying_user
     file = user.write("sums.csv", "question", *(f"What is {n} + {n}?" for n in range(1, 7)))
 
     piloted = user.askmill("estimate", file, "--pilot", "2", "--json")
-    run = user.askmill("run", file, "--offline", "--reuse-answers", "-o", "-")
+    run = user.askmill("run", file, "--reuse-answers", "-o", "-")
 
     assert json.loads(piloted.stdout)["rows"] == 6
     status = json.loads(user.askmill("status", "--json").stdout)
@@ -108,15 +118,15 @@ def test_a_pilot_asks_few_rows_and_the_batch_takes_them_over(user: CommandLine) 
     assert [float(row["cost_usd"]) for row in rows[:2]] == [0, 0]
 
 
-def test_an_edited_row_is_the_only_one_paid_for(user: CommandLine) -> None:
+def test_an_edited_row_is_the_only_one_paid_for(paying_user: CommandLine) -> None:
     """Of 200 rows one is edited: one run; the others keep their answers and ids, cost 0, whatever their order."""
+    user = paying_user
     questions = [f"What is {n} * 7?" for n in range(200)]
-    first = user.askmill("run", user.write("first.csv", "question", *questions), "--offline", "-o", "-")
+    first = user.askmill("run", user.write("first.csv", "question", *questions), "-o", "-")
+    assert first.returncode == 0, first.stderr
     edited = ["What is 1000 * 7?", *reversed(questions[1:])]
 
-    second = user.askmill(
-        "run", user.write("edited.csv", "question", *edited), "--offline", "--reuse-answers", "-o", "-"
-    )
+    second = user.askmill("run", user.write("edited.csv", "question", *edited), "--reuse-answers", "-o", "-")
 
     before = {row["question"]: row for row in csv.DictReader(io.StringIO(first.stdout))}
     after = list(csv.DictReader(io.StringIO(second.stdout)))

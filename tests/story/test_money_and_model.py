@@ -32,7 +32,7 @@ def ends(code: str, message: str, run_s: float = 0.3) -> str:
 @pytest.mark.parametrize(
     ("code", "message", "reason"),
     [
-        ("rate_limit_exceeded", QUOTA, "want of money"),
+        ("rate_limit_exceeded", QUOTA, "no credit"),
         ("server_error", NO_MODEL, "the model gpt-5-mini"),
         ("server_error", f"Error code: 404 - {NESTED}", "the model gpt-5-mini"),
     ],
