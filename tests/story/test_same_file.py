@@ -89,7 +89,7 @@ def test_three_submits_at_once_are_one_batch(user: CommandLine, client: redis.Re
     ended = [_ended(command) for command in commands]
     (batch,) = {out for out, _ in ended}
     assert re.fullmatch(r"b_[a-z0-9]+", batch)
-    followers = [err for _, err in ended if f"{batch} has this file and profile" in err]
+    followers = [err for _, err in ended if f"{batch} has the same file and profile" in err]
     assert len(followers) == 2
     assert all(err.count(WAITS) <= 1 for _, err in ended)
     _whole(user, batch)
@@ -140,7 +140,7 @@ def test_a_loader_that_stood_still_follows_its_successor(
         first.send_signal(signal.SIGCONT)
         out, err = _ended(first)
     assert out == batch
-    assert f"This command stood still while it stored {batch}" in err
+    assert f"This command was suspended while it stored {batch}" in err
     assert before == (client.dump(keys.part(batch, "input")), client.hgetall(keys.batch(batch)))
     _whole(user, batch)
 
