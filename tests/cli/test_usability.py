@@ -23,7 +23,7 @@ def test_when_every_row_is_bad_none_can_be_skipped(user: CommandLine) -> None:
     done = user.askmill("run", "bad.csv", "--offline", "--skip-bad-rows")
 
     assert done.returncode == 2
-    assert "every row is bad, so --skip-bad-rows leaves none" in done.stderr
+    assert "every row has a fault, so --skip-bad-rows leaves no row" in done.stderr
     assert "line 2" in done.stderr
 
 
