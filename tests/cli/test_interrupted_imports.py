@@ -16,7 +16,7 @@ class CtrlC:
 
 sys.meta_path.insert(0, CtrlC())
 sys.argv = ["askmill", "run", "questions.csv"]
-from jobs.cli import main
+from askmill.jobs.cli import main
 
 main()
 """

@@ -119,7 +119,7 @@ def test_both_services_start_side_by_side(tmp_path: Path) -> None:
 _RUN = """
 import sys, time
 from pathlib import Path
-from jobs.local import embedded_redis, emulator_process, interruptible, worker_process
+from askmill.jobs.local import embedded_redis, emulator_process, interruptible, worker_process
 data = Path(sys.argv[1])
 with interruptible(), emulator_process(data) as api:
     own = {"OPENAI_BASE_URL": api, "OPENAI_API_KEY": "offline", "ASKMILL_DATA_DIR": str(data)}
