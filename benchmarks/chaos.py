@@ -277,7 +277,7 @@ async def _purge(stack: Stack, batch: str) -> None:
 
 def _measured(stack: Stack, process: psutil.Process, rows: int) -> dict[str, Any]:
     with redis.Redis.from_url(stack.redis_url) as client:
-        wait_until(lambda: not client.zcard(keys.FED), "no row is dispatched")
+        wait_until(lambda: not client.zcard(keys.DISPATCHED), "no row is dispatched")
         memory = client.info("memory")["used_memory"]
         return {
             "rows": rows,

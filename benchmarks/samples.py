@@ -14,7 +14,7 @@ from typing import Any
 import zstandard
 
 from askmill.jobs.model.models import Attempt, JobStatus, Result, Step, Usage
-from askmill.jobs.store.codec import pack_parts
+from askmill.jobs.store.codec import serialize_result
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 MODELS = ("gpt-5-mini", "gpt-5", "gpt-5-nano", "gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "o4-mini")
@@ -124,7 +124,7 @@ def main(into: Path) -> None:
     chance = random.Random(7)
     docs = "".join(page.read_text() for page in sorted(Path("docs").glob("*.md")))
     words = re.findall(r"[A-Za-z]{2,12}[.,]?", docs)
-    texts = [pack_parts(varied(row, chance, words)) for row in range(1, TRAINED_ON + 1)]
+    texts = [serialize_result(varied(row, chance, words)) for row in range(1, TRAINED_ON + 1)]
     into.write_bytes(zstandard.train_dictionary(DICTIONARY_BYTES, texts, level=3).as_bytes())
 
 

@@ -55,8 +55,9 @@ def _waiting_lines(detail: RowDetail) -> Iterator[str]:
         yield f"The next attempt starts at {_clock(detail.due_ms / 1000)} UTC."
     else:
         yield "It is waiting for a free slot."
-    if detail.kills:
-        yield f"{count_of(detail.kills, 'worker')} died while running its functions or processing its result."
+    if detail.crashes:
+        workers = count_of(detail.crashes, "worker")
+        yield f"{workers} died while running its functions or processing its result."
 
 
 def _attempts_lines(result: Result) -> Iterator[str]:

@@ -32,7 +32,7 @@ async def resolve_batch(store: Store, batch: str | None) -> str:
     """Return the id of `batch`, or of the newest batch if it is None. Raises NotFound."""
     if batch is not None:
         return (await store.batch(batch)).id
-    newest = await store.newest()
+    newest = await store.newest_batch()
     if newest is None:
         raise NotFound("There is no batch in this Redis yet; `askmill run FILE` creates one.")
     return newest

@@ -26,9 +26,9 @@ async def collect(
 
     async def fetch_blob(row: int, file: dict[str, Any]) -> bytes | None:
         number = file.get("number")
-        return None if number is None else await store.file(batch, row, number)
+        return None if number is None else await store.read_file(batch, row, number)
 
-    written = await write_results(store.chunks(batch, statuses), plan, fetch_blob)
+    written = await write_results(store.result_chunks(batch, statuses), plan, fetch_blob)
     if plan.output.files is not None:
         # Next to OUT and STEM.files.
         _write_profile(await store.batch(batch), plan.output.files.with_suffix(".profile.json"), plan.out)

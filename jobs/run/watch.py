@@ -39,7 +39,7 @@ class NewAnswers:
 
     async def lines(self) -> list[str]:
         """The last rows that finished, after a line with the number of the others."""
-        after = await self._store.statuses(self._batch)
+        after = await self._store.status_bytes(self._batch)
         before, self._before = self._before, after
         if before is None or before == after:
             return []

@@ -2,18 +2,21 @@
 
     mixin                           used by     methods
     ──────────────────────────────  ──────────  ──────────────────────────────────────────────────────────
-    IngestMixin     ingest.py       submit      look, take, create_batch, renew, drop, add_rows, seal_batch,
-                                                set_resources; acquire_resource, store_resource,
-                                                release_resource, list_resources, unlink_unused
-    QueryMixin      queries.py      anybody     newest, batch, list_batches, counts, status, statuses,
-                                                workers, results, chunks, row, find_row_by_id, ledger, file
+    IngestMixin     ingest.py       submit      find_identity, take_identity, create_batch, renew_lease,
+                                                drop_batch, add_rows, seal_batch, set_resources;
+                                                acquire_resource, store_resource, release_resource,
+                                                list_resources, unlink_unused
+    QueryMixin      queries.py      anybody     newest_batch, batch, list_batches, counts, status,
+                                                status_bytes, workers, results, result_chunks, row,
+                                                find_row_by_id, created_objects, read_file
     ControlMixin    batch_control   commands    pause, resume, cancel, retry, update_limits, change_limits,
                                                 update_retention, purge
     ClaimMixin      claims.py       workers     heartbeat, deregister_worker, claim, save, finish, release,
                                                 abandon_claim, store_file, pause_from_worker, incr_counters,
                                                 record_create_failure
     SchedulerMixin  scheduler.py    workers     dispatch, requeue_lost, reap_dead_workers
-    RateLimitMixin  rate_limits.py  workers     set_limits, begin_limits, limits, reserve_rate, throttle
+    RateLimitMixin  rate_limits.py  workers     set_limits, apply_worker_limits, read_limits, reserve_rate,
+                                                throttle
 
 The keys are listed in jobs/store/keys.py, a row's states in jobs/model/models.py. Each change of state is one
 Lua script in jobs/store/lua. Reasons: docs/decisions/store.md.

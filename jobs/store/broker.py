@@ -104,7 +104,7 @@ def publish(app_or_url: "Celery | str", rows: Sequence[DispatchedRow]) -> None:
                 app.send_task(
                     TASK,
                     args=(row.batch, row.row),
-                    task_id=f"{row.batch}:{row.row}:{row.attempt}",
+                    task_id=f"{row.batch}:{row.row}:{row.delivery}",
                     queue=QUEUE,
                     producer=producer,
                     ignore_result=True,

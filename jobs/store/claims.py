@@ -88,7 +88,7 @@ class ClaimMixin:
             cells=unpack(block)[(row - 1) % BLOCK_ROWS],
             state=state or None,
             previous_turn=previous_turn or None,
-            kills=crashes,
+            crashes=crashes,
             previous=result_of(unpack_result(row, earlier)) if earlier else None,
             now_ms=now_ms,
             update=_batch_update(*update),
@@ -99,9 +99,9 @@ class ClaimMixin:
         claim: Claim,
         state: bytes,
         *,
-        run_made: bool = False,
-        run_out: bool | None = None,
-        danger: bool | None = None,
+        run_created: bool = False,
+        run_in_flight: bool | None = None,
+        crash_mark: bool | None = None,
         reserve_nano: int | None = None,
         spent_nano: int | None = None,
         counters: Mapping[str, int] | None = None,
@@ -111,16 +111,17 @@ class ClaimMixin:
         Args:
             claim: of the row.
             state: the lifecycle's state as JSON, for the row's next holder.
-            run_made: the API has created a run: counted once until the next create.
-            run_out: a run may exist at the API (True before each create), or exists no more; None: unchanged.
-            danger: a risky step begins or ends: a death during it counts as a crash of the row.
+            run_created: the API has created a run: counted once until the next create.
+            run_in_flight: a run may exist at the API (True before each create), or exists no more (False);
+                None: unchanged.
+            crash_mark: a risky step begins or ends: a death during it counts as a crash of the row.
             reserve_nano: what the run in flight may cost, in nano-dollars; 0 releases it.
             spent_nano: what ended attempts have cost, in nano-dollars, until the row's end counts it.
             counters: amounts to add by name, such as requests, prompt, completion, cost_nano.
         """
-        in_flight = _flag(True if run_made else run_out)
+        in_flight = _flag(True if run_created else run_in_flight)
         money = _amount(reserve_nano), _amount(spent_nano)
-        values, amounts = (state, int(run_made), in_flight, _flag(danger), *money), _flatten(counters)
+        values, amounts = (state, int(run_created), in_flight, _flag(crash_mark), *money), _flatten(counters)
         # redis-py sends a save again when its reply was lost. The script knows it by its content and counts
         # it once.
         content_hash = blake2b(repr((values, amounts)).encode(), digest_size=8).hexdigest()
@@ -133,7 +134,7 @@ class ClaimMixin:
         claim: Claim,
         result: Result,
         *,
-        seed: bytes | None = None,
+        next_turn_state: bytes | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> bool:
         """End the row with its result; False when the claim no longer holds the row.
@@ -141,11 +142,11 @@ class ClaimMixin:
         Args:
             claim: of the row.
             result: stored in place of an earlier one.
-            seed: state for the next turn of the conversation, handed over if this one is completed. After any
-                other end the rest of the conversation fails with `previous_turn`.
+            next_turn_state: state for the next turn of the conversation, handed over if this one is
+                completed. After any other end the rest of the conversation fails with `previous_turn`.
             counters: amounts to add by name.
         """
-        values = (BYTE_OF_FINISHED[result.status], pack_result(result), seed or b"")
+        values = (BYTE_OF_FINISHED[result.status], pack_result(result), next_turn_state or b"")
         claimed = (claim.batch, claim.row, claim.worker, claim.fence)
         return bool(await self._connection.scripts.finish(claimed, values, _flatten(counters)))
 
@@ -155,7 +156,7 @@ class ClaimMixin:
         state: bytes | None = None,
         *,
         due_ms: int = 0,
-        run_out: bool | None = None,
+        run_in_flight: bool | None = None,
         spent_nano: int | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> bool:
@@ -164,7 +165,7 @@ class ClaimMixin:
         The other arguments are those of `save`; None leaves what is stored.
         """
         claimed = (claim.batch, claim.row, claim.worker, claim.fence)
-        values = (state or b"", due_ms, _flag(run_out), _amount(spent_nano))
+        values = (state or b"", due_ms, _flag(run_in_flight), _amount(spent_nano))
         return bool(await self._connection.scripts.release_row(claimed, values, _flatten(counters)))
 
     async def abandon_claim(self, batch: str, row: int, worker_id: str, fence: str) -> None:

@@ -51,10 +51,10 @@ def block_of(row: int) -> int:
 
 def pack_result(result: Result) -> bytes:
     """Return a result as it is stored."""
-    return _compress_result(pack_parts(result))
+    return _compress_result(serialize_result(result))
 
 
-def pack_parts(result: Result) -> bytes:
+def serialize_result(result: Result) -> bytes:
     """Return the two lines that `pack_result` compresses."""
     stored = {**vars(result), "usage": vars(result.usage)}
     del stored["row"], stored["steps"]

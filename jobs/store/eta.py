@@ -9,9 +9,9 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-PIECE_S = 10
+BUCKET_S = 10
 """Length of a bucket: the store counts finished rows by tens of seconds (jobs/store/lua/finish.lua)."""
-PIECES = 30
+BUCKETS = 30
 """Buckets that count."""
 _FEWEST_BUCKETS = 3
 """With fewer buckets the variation is unknown: the range is `_UNKNOWN` times faster to half of it slower."""
@@ -46,4 +46,4 @@ def time_left(left: int, at_once: int, rows_per_s: float, pieces: Sequence[int])
     deviation = max(stdev(pieces), sqrt(mean))
     spread = _STANDARD_ERRORS * deviation * sqrt(1 / len(pieces) + mean / left)
     slowest = max(mean - spread, mean / _UNKNOWN)
-    return TimeLeft(left / (mean + spread) * PIECE_S, left / slowest * PIECE_S + last_run_s)
+    return TimeLeft(left / (mean + spread) * BUCKET_S, left / slowest * BUCKET_S + last_run_s)

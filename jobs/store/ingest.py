@@ -22,7 +22,7 @@ from askmill.jobs.model.profile import Resources
 from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_json, pack, pack_result
 from askmill.jobs.store.connection import Connection
-from askmill.jobs.store.records import NANO, Found, LeaseLost, Loading, NewBatch, NewRow, ResourceKey
+from askmill.jobs.store.records import NANO, BatchToLoad, FoundBatch, LeaseLost, NewBatch, NewRow, ResourceKey
 
 LEASE_MS = 10_000
 """A loader that is silent for so long may be replaced."""
@@ -90,20 +90,20 @@ class IngestMixin:
     _fences: dict[str, str]
     """Batch → fence, of the batches that this store loads."""
 
-    async def look(self, identity: str) -> Found | None:
+    async def find_identity(self, identity: str) -> FoundBatch | None:
         """Return the newest batch of this identity; None when there is none, or its loader has died."""
         reply = await self._connection.scripts.find_identity(identity)
-        return Found(reply[1].decode(), reply[0] == b"loading") if reply else None
+        return FoundBatch(reply[1].decode(), reply[0] == b"loading") if reply else None
 
-    async def take(self, new: NewBatch, *, anyway: bool = False) -> Found | Loading:
-        """Take the identity: return `Loading` when this store is to add the rows, else the existing batch.
+    async def take_identity(self, new: NewBatch, *, always_new: bool = False) -> FoundBatch | BatchToLoad:
+        """Take the identity: return `BatchToLoad` when this store adds the rows, else the existing batch.
 
         A batch whose loader has died is continued: it keeps its name, limits and retention, and its rows are
         stored again from the start.
 
         Args:
             new: what is frozen into a new batch.
-            anyway: create a new batch although one exists; from now on it is the identity's.
+            always_new: create a new batch although one exists; from now on it is the identity's.
         """
         kept: list[Any] = [
             *("name", new.name, "limits", limits_json(new.limits), "budget_nano", budget_nano(new.limits)),
@@ -118,23 +118,23 @@ class IngestMixin:
         while outcome == b"taken":
             names = (new.identity, _new_id(), fence)
             outcome, *reply = await self._connection.scripts.take_identity(
-                names, _LEASE, (kept, overwritten), always_new=anyway
+                names, _LEASE, (kept, overwritten), always_new=always_new
             )
         batch = reply[0].decode()
         if outcome in {b"sealed", b"loading"}:
-            return Found(batch, outcome == b"loading")
+            return FoundBatch(batch, outcome == b"loading")
         self._fences[batch] = fence
-        return Loading(batch, outcome == b"continued", orjson.loads(reply[1]))
+        return BatchToLoad(batch, outcome == b"continued", orjson.loads(reply[1]))
 
     async def create_batch(self, new: NewBatch) -> str:
         """Create a batch although one exists; returns its id, such as `b_7hq2m9`."""
-        return (await self.take(new, anyway=True)).batch
+        return (await self.take_identity(new, always_new=True)).batch
 
-    async def renew(self, batch: str) -> None:
+    async def renew_lease(self, batch: str) -> None:
         """Renew the lease while nothing is stored. Raises as `add_rows` does."""
         _check_loader(await self._connection.scripts.renew_lease(batch, self._fence(batch), _LEASE))
 
-    async def drop(self, batch: str) -> None:
+    async def drop_batch(self, batch: str) -> None:
         """Stop loading and delete the batch; its identity is free at once.
 
         Its uploads can still be found by their content. A batch that another command loads by now stays.

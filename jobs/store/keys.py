@@ -68,7 +68,7 @@ BATCHES = "askmill:batches"
 LOADING = "askmill:loading"
 OPEN = "askmill:open"
 DISPATCH_ROUND = "askmill:dispatch_round"
-FED = "askmill:dispatched"
+DISPATCHED = "askmill:dispatched"
 WORKERS = "askmill:workers"
 LIMITS = "askmill:limits"
 THROTTLE = "askmill:throttle"
@@ -95,7 +95,7 @@ def worker(worker_id: str) -> str:
     return f"askmill:worker:{worker_id}"
 
 
-def held(worker_id: str) -> str:
+def claims(worker_id: str) -> str:
     """Return the key of the rows that a worker has claimed."""
     return f"askmill:claims:{worker_id}"
 
@@ -110,7 +110,7 @@ def resource(kind: str, sha256: str) -> str:
     return f"askmill:{kind}:{sha256}"
 
 
-def tat(kind: str) -> str:
+def rate_limit(kind: str) -> str:
     """Return the key of a rate limit's theoretical arrival time."""
     return f"askmill:rate_limit:{kind}"
 

@@ -23,7 +23,7 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from askmill.jobs.store.connection import Connection
-from askmill.jobs.store.eta import PIECE_S, PIECES, time_left
+from askmill.jobs.store.eta import BUCKET_S, BUCKETS, time_left
 from askmill.jobs.store.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerInfo
 
 _CHUNK_ROWS = 64 * BLOCK_ROWS
@@ -110,15 +110,15 @@ def _rows_per_s(batch: Batch, counts: Counts, throughput: dict[bytes, bytes], no
     if batch.finished_at_ms is not None:
         asked = sum(rows for status, rows in counts.by_status.items() if status in _ASKED)
         return asked / max(batch.finished_at_ms / 1000 - started_s, 0.001)
-    oldest = int(now_s / PIECE_S) - PIECES + 1
+    oldest = int(now_s / BUCKET_S) - BUCKETS + 1
     rows = sum(int(finished) for bucket, finished in throughput.items() if int(bucket) >= oldest)
-    return rows / max(now_s - max(started_s, float(oldest * PIECE_S)), 1.0)
+    return rows / max(now_s - max(started_s, float(oldest * BUCKET_S)), 1.0)
 
 
 def _rows_per_bucket(started_s: float, throughput: dict[bytes, bytes], now_s: float) -> list[int]:
     """Return the rows finished in each whole bucket of the last minutes, empty buckets included."""
-    now = int(now_s / PIECE_S)
-    first = max(now - PIECES + 1, int(started_s / PIECE_S) + 1)
+    now = int(now_s / BUCKET_S)
+    first = max(now - BUCKETS + 1, int(started_s / BUCKET_S) + 1)
     return [int(throughput.get(b"%d" % bucket, 0)) for bucket in range(first, now)]
 
 
@@ -145,7 +145,7 @@ class QueryMixin:
 
     _connection: Connection
 
-    async def newest(self) -> str | None:
+    async def newest_batch(self) -> str | None:
         """Return the batch submitted last."""
         return next(iter(await _batch_ids(self._connection)), None)
 
@@ -199,7 +199,7 @@ class QueryMixin:
         left = time_left(counts.unfinished, slots, rows_per_s, buckets) if own else None
         return replace(view, eta_s=counts.unfinished / rows_per_s, time_left=left)
 
-    async def statuses(self, batch: str) -> str:
+    async def status_bytes(self, batch: str) -> str:
         """Return every row's status byte (jobs/model/models.py) in file order: cheap to poll."""
         stored = await self._connection.execute("GET", keys.part(batch, "status"))
         return str(stored.decode()) if stored else await raise_not_found(self._connection, batch)
@@ -221,11 +221,11 @@ class QueryMixin:
         self, batch: str, statuses: Collection[JobStatus] | None = None
     ) -> AsyncIterator[RowView]:
         """Yield all rows in file order, or those of these statuses; a thousand at a time are in memory."""
-        async for chunk in self.chunks(batch, statuses):
+        async for chunk in self.result_chunks(batch, statuses):
             for view in chunk:
                 yield view
 
-    async def chunks(
+    async def result_chunks(
         self, batch: str, statuses: Collection[JobStatus] | None = None
     ) -> AsyncIterator[Iterator[RowView]]:
         """Yield what `results` yields, a thousand rows at a time: one await per chunk."""
@@ -262,7 +262,7 @@ class QueryMixin:
             state=live.get(b"state"),
             worker=worker.decode() if worker else None,
             due_ms=None if waits_until is None else int(waits_until),
-            kills=int(live.get(b"crashes", 0)),
+            crashes=int(live.get(b"crashes", 0)),
         )
 
     async def find_row_by_id(self, batch: str, own_id: str) -> int:
@@ -279,7 +279,7 @@ class QueryMixin:
                 return view.row
         raise NotFound(f"no row with {spec.id_column} {own_id!r} in batch {batch}")
 
-    async def ledger(self, batch: str) -> AsyncIterator[tuple[str, str]]:
+    async def created_objects(self, batch: str) -> AsyncIterator[tuple[str, str]]:
         """Yield ("thread" | "run" | "file", id) of all that the batch's rows created at the API."""
         async for view in self.results(batch):
             stored = view.stored
@@ -291,7 +291,7 @@ class QueryMixin:
             for created in dict.fromkeys(_created_in(parts)):
                 yield created
 
-    async def file(self, batch: str, row: int, number: int) -> bytes | None:
+    async def read_file(self, batch: str, row: int, number: int) -> bytes | None:
         """Return a generated file; None when it was not stored."""
         content: bytes | None = await self._connection.execute(
             "HGET", keys.part(batch, "files"), f"{row}:{number}"

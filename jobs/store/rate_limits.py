@@ -19,7 +19,7 @@ class RateLimitMixin:
         if values:
             await self._connection.pipeline(("HSET", keys.LIMITS, *values))
 
-    async def begin_limits(self, *, alone: bool, **settings: int | None) -> None:
+    async def apply_worker_limits(self, *, alone: bool, **settings: int | None) -> None:
         """Set the limits of a starting worker's settings.
 
         Args:
@@ -40,7 +40,7 @@ class RateLimitMixin:
         marked = {_FROM_SETTINGS + name: value for name, value in settings.items()}
         await self.set_limits(**settings, **marked)
 
-    async def limits(self) -> dict[str, int]:
+    async def read_limits(self) -> dict[str, int]:
         """Return the limits that are set, by name."""
         (stored,) = await self._connection.pipeline(("HGETALL", keys.LIMITS))
         values = {name.decode(): int(value) for name, value in stored.items()}

@@ -21,7 +21,7 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store.codec import result_of, unpack_result
 from askmill.jobs.store.eta import TimeLeft
 
-POISON_KILLS = 3
+MAX_CRASHES = 3
 """A row that has crashed so many workers, in its functions or its result, ends as `poison_row`."""
 NANO = 1_000_000_000
 """Nano-dollars per dollar. Lua's numbers are exact up to 2^53 nano-dollars: 9 million dollars."""
@@ -47,7 +47,7 @@ class NewBatch:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundBatch:
     """The existing batch of an identity. `loading`: another command is storing its rows."""
 
     batch: str
@@ -55,7 +55,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Loading:
+class BatchToLoad:
     """A batch whose rows this store is to add. `continued`: another command began it, with `options`."""
 
     batch: str
@@ -244,15 +244,15 @@ class RowDetail:
     state: bytes | None
     worker: str | None
     due_ms: int | None
-    kills: int
+    crashes: int
 
 
 class DispatchedRow(NamedTuple):
-    """A row to publish. `attempt` counts its messages, and makes the Celery task id unique."""
+    """A row to publish. `delivery` counts its messages, and makes the Celery task id unique."""
 
     batch: str
     row: int
-    attempt: int
+    delivery: int
 
 
 class Refusal(StrEnum):
@@ -276,7 +276,7 @@ class Refusal(StrEnum):
 class Claim:
     """A row that a worker holds, until it finishes or releases the row or is declared dead.
 
-    `state`: as last saved. `previous_turn`: state that the previous turn of the conversation left. `kills`:
+    `state`: as last saved. `previous_turn`: state that the previous turn of the conversation left. `crashes`:
     workers that the row has crashed. `previous`: its earlier result, in a retry.
     """
 
@@ -287,7 +287,7 @@ class Claim:
     cells: list[Any]
     state: bytes | None
     previous_turn: bytes | None
-    kills: int
+    crashes: int
     previous: Result | None
     now_ms: int
     update: BatchUpdate

@@ -46,7 +46,7 @@ class SchedulerMixin:
         deadline instead put 420 duplicates behind 360 slow jobs.
         """
         queued, dispatched, (seconds, _) = await self._connection.pipeline(
-            ("LLEN", QUEUE), ("ZCARD", keys.FED), ("TIME",)
+            ("LLEN", QUEUE), ("ZCARD", keys.DISPATCHED), ("TIME",)
         )
         before_ms = int(seconds) * 1000 - int(older_than_s * 1000)
         missing = await self._find_missing(before_ms) if queued < dispatched else {}
@@ -61,7 +61,7 @@ class SchedulerMixin:
     async def _find_missing(self, before_ms: int) -> dict[str, int]:
         """Return "batch:row" → ms of dispatch, of the rows that no message in the queue names."""
         messages, dispatched = await self._connection.pipeline(
-            ("LRANGE", QUEUE, 0, -1), ("ZRANGE", keys.FED, 0, -1, "WITHSCORES")
+            ("LRANGE", QUEUE, 0, -1), ("ZRANGE", keys.DISPATCHED, 0, -1, "WITHSCORES")
         )
         queued = {_row_named_in(message) for message in messages}
         old = {name.decode(): int(at_ms) for name, at_ms in dispatched if int(at_ms) <= before_ms}

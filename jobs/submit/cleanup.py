@@ -208,7 +208,7 @@ async def _objects_of_rows(store: Store, batch: Batch) -> AsyncIterator[ApiObjec
     """Yield threads, responses and generated files; an Assistants run is deleted with its thread."""
     thread: ObjectKind = "thread" if batch.api == "assistants" else "conversation"
     uploads, last = {id_ for _, id_ in await store.list_resources(batch.id)}, None
-    async for kind, id_ in store.ledger(batch.id):
+    async for kind, id_ in store.created_objects(batch.id):
         if kind == "thread" and id_ != last:
             yield thread, id_
             last = id_

@@ -25,7 +25,7 @@ async def under_lease(store: Store, batch: str, load: Coroutine[None, None, None
         raise
     except BaseException:
         with suppress(AskmillError):
-            await store.drop(batch)
+            await store.drop_batch(batch)
         raise
     finally:
         renewing.cancel()
@@ -38,4 +38,4 @@ async def _renew(store: Store, batch: str) -> None:
             await asyncio.sleep(RENEW_S)
             # The load meets the same fault and reports it.
             with suppress(Unavailable):
-                await store.renew(batch)
+                await store.renew_lease(batch)

@@ -30,7 +30,7 @@ from askmill.jobs.model.models import BatchState, Limits
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, Counts, LeaseLost, Loading, NewBatch, NewRow
+from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, NewBatch, NewRow
 from askmill.jobs.submit.answer_cache import AnswerCache
 from askmill.jobs.submit.load_lease import under_lease
 
@@ -118,7 +118,7 @@ async def find_existing(
     if the command that was storing it has died.
     """
     changed: set[str] = set()
-    while not request.new and (found := await store.look(identity)) is not None:
+    while not request.new and (found := await store.find_identity(identity)) is not None:
         # Purged at this moment: continue as if it had never existed.
         with suppress(NotFound):
             if not found.loading:
@@ -163,8 +163,8 @@ async def find_or_store(
         if existing is not None:
             return existing.batch.id, existing
         new = _new_batch(intake, request, identity)
-        taken = await store.take(new, anyway=request.new)
-        if isinstance(taken, Loading):
+        taken = await store.take_identity(new, always_new=request.new)
+        if isinstance(taken, BatchToLoad):
             if taken.continued:
                 on_progress(CONTINUED.format(taken.batch))
             try:
@@ -197,7 +197,7 @@ def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatc
 
 
 async def _load(
-    store: Store, loading: Loading, intake: Intake, request: SubmitRequest, on_progress: Say
+    store: Store, loading: BatchToLoad, intake: Intake, request: SubmitRequest, on_progress: Say
 ) -> None:
     """Upload files, store every row, seal the batch. Raises LeaseLost, and as `find_or_store` does."""
     batch, options = loading.batch, loading.options

@@ -214,8 +214,8 @@ class Chaos:
         with suppress(redis.RedisError), self._redis() as client:
             for name in client.zrange(keys.WORKERS, 0, -1):
                 is_worker = client.hget(keys.worker(name.decode()), "pid") == str(worker.process.pid).encode()
-                if is_worker and client.scard(keys.held(name.decode())):
-                    self.killed.append((keys.held(name.decode()), time.monotonic()))
+                if is_worker and client.scard(keys.claims(name.decode())):
+                    self.killed.append((keys.claims(name.decode()), time.monotonic()))
 
     def _measure_recoveries(self, now: float) -> None:
         if not self.killed or not self.stack.redis.alive:
@@ -229,7 +229,7 @@ class Chaos:
             survivors = [
                 name
                 for name in names
-                if keys.held(name) not in killed and client.hexists(keys.worker(name), "slots")
+                if keys.claims(name) not in killed and client.hexists(keys.worker(name), "slots")
             ]
             unrecovered = [held for held, _ in self.killed if client.exists(held)]
             self.totals.recoveries_s += [

@@ -40,7 +40,7 @@ def counter(stack: Stack, batch: str, name: str) -> int:
 def rows_held(stack: Stack) -> list[int]:
     """The number of rows that each registered worker holds."""
     with redis.Redis.from_url(stack.redis_url) as client:
-        return [client.scard(keys.held(name.decode())) for name in client.zrange(keys.WORKERS, 0, -1)]
+        return [client.scard(keys.claims(name.decode())) for name in client.zrange(keys.WORKERS, 0, -1)]
 
 
 def max_claims(stack: Stack, batch: str) -> int:

@@ -11,7 +11,7 @@ import redis
 from askmill.jobs.model.models import Attempt, JobStatus, Usage
 from askmill.jobs.store import keys
 from askmill.jobs.store.broker import QUEUE, TASK
-from askmill.jobs.store.records import POISON_KILLS
+from askmill.jobs.store.records import MAX_CRASHES
 from askmill.worker.execution.stored_state import STATE_JSON
 from askmill.worker.lifecycle.state import JobState
 from tests.chaos.support import assert_each_paid_once, questions_lasting, wait_for_runs, wait_for_workers
@@ -124,7 +124,7 @@ def enqueue(client: "redis.Redis", messages: list[bytes]) -> None:
 async def test_what_a_loop_reads_from_redis_does_not_end_the_worker(tmp_path: Path) -> None:
     """A dispatched row whose name is not text fails each sweep: logged, with pauses, and the rows complete."""
     with Stack(tmp_path) as stack, redis.Redis.from_url(stack.redis_url) as client:
-        client.zadd(keys.FED, {b"\xff\xff": 1})
+        client.zadd(keys.DISPATCHED, {b"\xff\xff": 1})
         worker = stack.worker(SLOTS, QUICK)
         batch = await stack.submit(questions_lasting(0.2, 4))
         wait_until(
@@ -134,17 +134,17 @@ async def test_what_a_loop_reads_from_redis_does_not_end_the_worker(tmp_path: Pa
 
         assert worker.alive
         await assert_each_paid_once(stack, batch, status, 4)
-        client.zrem(keys.FED, b"\xff\xff")
+        client.zrem(keys.DISPATCHED, b"\xff\xff")
 
 
 async def test_a_row_whose_result_cannot_be_counted_ends(tmp_path: Path) -> None:
     """Redis refuses its counters at every finish: after the third crash the row fails with the reason."""
     usage = Usage(prompt_tokens=2**62)
     past = tuple(Attempt(number, "t", f"run_{number}", "failed", usage=usage) for number in (1, 2, 3))
-    state = STATE_JSON.dump_json(JobState(crashes=POISON_KILLS - 1, attempt=4, past_attempts=past))
+    state = STATE_JSON.dump_json(JobState(crashes=MAX_CRASHES - 1, attempt=4, past_attempts=past))
     with Stack(tmp_path) as stack, redis.Redis.from_url(stack.redis_url) as client:
         batch = await stack.submit(["What is 1 + 1?"])
-        client.hset(keys.live(batch, 1), mapping={"state": state, "crashes": POISON_KILLS})
+        client.hset(keys.live(batch, 1), mapping={"state": state, "crashes": MAX_CRASHES})
         worker = stack.worker(1, QUICK)
         status = await stack.wait_for(batch)
 

@@ -17,7 +17,7 @@ import pytest
 
 from askmill.jobs.local.ports import HOST
 from askmill.jobs.store import Store
-from tests.helpers.batches import card, claimed, stop_heart, submitted
+from tests.helpers.batches import claim_row, expire_worker, submit_batch, worker_info
 from tests.helpers.command_line import LIMIT_S, CommandLine, terminal
 from tests.helpers.recording_server import RecordingServer
 from tests.support import wait_until
@@ -85,8 +85,8 @@ def test_a_key_of_the_environment_does_not_go_to_an_address_of_a_planted_file(
 
 def test_a_worker_refuses_however_it_is_started(user: CommandLine, server: RecordingServer) -> None:
     """A batch of that address waits; `python -m askmill.worker` and Celery's command line refuse too."""
-    submitted = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv")
-    assert submitted.returncode == 0, submitted.stderr
+    submit_batch = user.with_settings(OPENAI_BASE_URL=PLANTED).askmill("submit", "q.csv")
+    assert submit_batch.returncode == 0, submit_batch.stderr
     celery = ["-m", "celery", "-A", "askmill.worker.celery.celery_app", "worker"]
     redis = {"ASKMILL_REDIS_URL": "redis://127.0.0.1:9/0"}
     for arguments, settings in ((["-P", "-m", "askmill.worker"], {}), (celery, redis)):
@@ -109,10 +109,10 @@ def test_a_trusted_worker_sends_the_key_and_names_the_address(
     user: CommandLine, server: RecordingServer
 ) -> None:
     """With the option, `submit` and `worker` name the address, and the worker sends the key there."""
-    submitted = user.askmill("submit", "q.csv", "--trust-env-file")
-    assert submitted.returncode == 0, submitted.stderr
+    submit_batch = user.askmill("submit", "q.csv", "--trust-env-file")
+    assert submit_batch.returncode == 0, submit_batch.stderr
     line = f"Asks {PLANTED} (OPENAI_BASE_URL in .env of this folder)."
-    assert line in submitted.stderr
+    assert line in submit_batch.stderr
     worker = user.start("worker", "--trust-env-file")
     try:
         wait_until(lambda: server.headers("authorization"), "the worker has sent a request", timeout_s=30)
@@ -260,11 +260,11 @@ async def test_cancel_reports_runs_that_it_may_not_cancel(
 ) -> None:
     """The batch is cancelled, but the command cancels its runs at the API only with consent."""
     user = user.with_settings(ASKMILL_REDIS_URL=redis_url, ASKMILL_API="responses")
-    batch = await submitted(store, 1, base_url=PLANTED, api="responses")
-    await store.heartbeat(replace(card(), base_url=PLANTED, api="responses"))
-    claim = await claimed(store, (await store.dispatch(1))[0])
-    await store.save(claim, orjson.dumps({"thread_id": "conv_1", "run_id": "resp_1"}), run_made=True)
-    stop_heart(redis_url, "w1")
+    batch = await submit_batch(store, 1, base_url=PLANTED, api="responses")
+    await store.heartbeat(replace(worker_info(), base_url=PLANTED, api="responses"))
+    claim = await claim_row(store, (await store.dispatch(1))[0])
+    await store.save(claim, orjson.dumps({"thread_id": "conv_1", "run_id": "resp_1"}), run_created=True)
+    expire_worker(redis_url, "w1")
 
     refused = user.askmill("cancel", batch)
 

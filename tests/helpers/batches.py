@@ -13,7 +13,7 @@ from askmill.jobs.store.records import Claim, DispatchedRow, NewBatch, NewRow, W
 BASE_URL = "http://127.0.0.1:9/v1"
 
 
-def card(worker_id: str = "w1", slots: int = 100, **changed: Any) -> WorkerInfo:
+def worker_info(worker_id: str = "w1", slots: int = 100, **changed: Any) -> WorkerInfo:
     """Return a worker that uses the API of `new_batch`."""
     defaults: dict[str, Any] = {"host": "here", "pid": 1, "api": "assistants", "base_url": BASE_URL}
     return WorkerInfo(worker_id, slots=slots, **{**defaults, **changed})
@@ -36,7 +36,7 @@ def new_batch(**changed: Any) -> NewBatch:
     return NewBatch(**{**defaults, **changed})
 
 
-async def submitted(store: Store, rows: int | Sequence[NewRow], **changed: Any) -> str:
+async def submit_batch(store: Store, rows: int | Sequence[NewRow], **changed: Any) -> str:
     """Load and seal a batch of so many questions, or of these rows; return its id."""
     if isinstance(rows, int):
         rows = [NewRow([f"question {row}"]) for row in range(1, rows + 1)]
@@ -47,14 +47,14 @@ async def submitted(store: Store, rows: int | Sequence[NewRow], **changed: Any) 
     return batch
 
 
-async def claimed(store: Store, row: DispatchedRow, worker_id: str = "w1") -> Claim:
+async def claim_row(store: Store, row: DispatchedRow, worker_id: str = "w1") -> Claim:
     """Claim a dispatched row, which must succeed."""
     claim = await store.claim(row.batch, row.row, worker_id)
     assert isinstance(claim, Claim), claim
     return claim
 
 
-def ended(row: int, status: JobStatus = JobStatus.COMPLETED, **changed: Any) -> Result:
+def make_result(row: int, status: JobStatus = JobStatus.COMPLETED, **changed: Any) -> Result:
     """Return a result with one attempt."""
     attempt = Attempt(1, f"thread_{row}", f"run_{row}", status.value)
     defaults: dict[str, Any] = {
@@ -66,19 +66,23 @@ def ended(row: int, status: JobStatus = JobStatus.COMPLETED, **changed: Any) -> 
     return Result(row, status, **{**defaults, **changed})
 
 
-async def work_off(store: Store, status: JobStatus = JobStatus.COMPLETED, worker_id: str = "w1") -> list[int]:
+async def finish_all_rows(
+    store: Store, status: JobStatus = JobStatus.COMPLETED, worker_id: str = "w1"
+) -> list[int]:
     """Dispatch, claim and finish until no row is left; return the rows in that order."""
     finished = []
     while dispatched := await store.dispatch(10):
         for row in dispatched:
-            claim = await claimed(store, row, worker_id)
-            await store.save(claim, b'{"phase": "polling"}', run_made=True)
-            assert await store.finish(claim, ended(row.row, status), seed=f"after {row.row}".encode())
+            claim = await claim_row(store, row, worker_id)
+            await store.save(claim, b'{"phase": "polling"}', run_created=True)
+            assert await store.finish(
+                claim, make_result(row.row, status), next_turn_state=f"after {row.row}".encode()
+            )
             finished.append(row.row)
     return finished
 
 
-def stop_heart(redis_url: str, worker: str) -> None:
+def expire_worker(redis_url: str, worker: str) -> None:
     """Delete the worker's key, as when a lifetime has passed without a heartbeat."""
     with redis.Redis.from_url(redis_url) as client:
         client.delete(keys.worker(worker))

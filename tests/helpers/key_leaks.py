@@ -29,9 +29,9 @@ def assert_no_leaks(url: str) -> None:
         claimed = {
             name.decode(): worker
             for worker in _decode(client.zrange(keys.WORKERS, 0, -1))
-            for name in client.smembers(keys.held(worker))
+            for name in client.smembers(keys.claims(worker))
         }
-        dispatched = set(_decode(client.zrange(keys.FED, 0, -1)))
+        dispatched = set(_decode(client.zrange(keys.DISPATCHED, 0, -1)))
         batches = _decode(client.zrange(keys.BATCHES, 0, -1))
         faults += [
             f"{batch} is sealed, and still listed as loading"
@@ -70,7 +70,7 @@ def _check_keys(client: redis.Redis) -> Iterator[str]:
             yield f"key {key} belongs to no sealed batch and never expires"
         elif key.startswith(_RESOURCE_KEYS) and ttl_s < 0:
             yield f"key {key} has no owner and never expires"
-        elif key.startswith(keys.held("")) and key.split(":")[2] not in workers:
+        elif key.startswith(keys.claims("")) and key.split(":")[2] not in workers:
             yield f"key {key} belongs to no worker that a reap would find"
 
 

@@ -10,9 +10,9 @@ from askmill.jobs.model.errors import Unavailable
 from askmill.jobs.model.models import Limits
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.codec import BLOCK_ROWS
-from askmill.jobs.store.records import NANO, Found, LeaseLost, Loading, NewRow
+from askmill.jobs.store.records import NANO, BatchToLoad, FoundBatch, LeaseLost, NewRow
 from askmill.jobs.store.scripts import Scripts
-from tests.helpers.batches import new_batch, submitted
+from tests.helpers.batches import new_batch, submit_batch
 from tests.store.store_model import ModelBatch, ModelRow
 
 IDENTITIES = ("1" * 64, "2" * 64)
@@ -90,7 +90,7 @@ class LoadingWalk:
         if len(self.batches) == 3:
             self.purge()
         rows, budget = self.draw_rows(), self.chance.choice((None, 30))
-        batch = self.run(submitted(self.store, rows, limits=limits_of(budget)))
+        batch = self.run(submit_batch(self.store, rows, limits=limits_of(budget)))
         self.batches[batch] = model_of(rows, budget)
 
     # ── two submitters of one identity ──
@@ -112,28 +112,28 @@ class LoadingWalk:
     def find_identity(self) -> None:
         identity = self.chance.choice(IDENTITIES)
         current_batch = self.current_batch(identity)
-        expected = None if current_batch is None else Found(current_batch, current_batch in self.loading)
+        expected = None if current_batch is None else FoundBatch(current_batch, current_batch in self.loading)
         if current_batch in self.loading and self.loading[current_batch].expired:
             expected = None
-        assert self.run(self.store.look(identity)) == expected
+        assert self.run(self.store.find_identity(identity)) == expected
 
     def take_identity(self) -> None:
         """A command asks for a batch: it gets an existing one, or one to load."""
         identity, submitter = self.chance.choice(IDENTITIES), self.chance.choice(self.submitters)
-        anyway, budget = self.chance.random() < 0.2, self.chance.choice((None, 30))
+        always_new, budget = self.chance.random() < 0.2, self.chance.choice((None, 30))
         current_batch = self.current_batch(identity)
         new = new_batch(identity=identity, limits=limits_of(budget))
-        reply = self.run(submitter.take(new, anyway=anyway))
-        if current_batch is not None and not anyway:
+        reply = self.run(submitter.take_identity(new, always_new=always_new))
+        if current_batch is not None and not always_new:
             model = self.loading.get(current_batch)
             if model is None or not model.expired:
-                assert reply == Found(current_batch, model is not None)
+                assert reply == FoundBatch(current_batch, model is not None)
                 return
-            assert isinstance(reply, Loading), reply
+            assert isinstance(reply, BatchToLoad), reply
             assert (reply.batch, reply.continued) == (current_batch, True)
             model.loader, model.expired, model.stored = submitter, False, 0
         else:
-            assert isinstance(reply, Loading), reply
+            assert isinstance(reply, BatchToLoad), reply
             assert not self.exists(reply.batch)
             self.loading[reply.batch] = ModelLoading(
                 self.draw_rows(), budget, identity, current_batch, submitter
@@ -167,7 +167,7 @@ class LoadingWalk:
     def renew_lease(self) -> None:
         if chosen := self.choose_load():
             submitter, batch, model = chosen
-            self.expect(submitter.renew(batch), batch, model)
+            self.expect(submitter.renew_lease(batch), batch, model)
             if model:
                 model.expired = False
 
@@ -203,7 +203,7 @@ class LoadingWalk:
         if not (chosen := self.choose_load()):
             return
         submitter, batch, model = chosen
-        self.run(submitter.drop(batch))
+        self.run(submitter.drop_batch(batch))
         if model is None:
             return
         del self.loading[batch]

@@ -103,9 +103,9 @@ class ModelBatch:
         row.byte, row.worker = "r", worker
         return None
 
-    def may_start(self, run_made: bool, run_in_flight: bool | None) -> bool:
+    def may_start(self, run_created: bool, run_in_flight: bool | None) -> bool:
         """Return whether a save before a create is accepted."""
-        return run_made or not run_in_flight or self.state not in {"paused", "cancelled"}
+        return run_created or not run_in_flight or self.state not in {"paused", "cancelled"}
 
     def affordable(self, row: ModelRow, nano: int | None) -> tuple[bool, bool]:
         """Return whether the budget covers it: now, and if all other runs in flight should cost nothing."""
@@ -119,21 +119,21 @@ class ModelBatch:
         self,
         row: ModelRow,
         state: bytes,
-        run_made: bool,
+        run_created: bool,
         run_in_flight: bool | None,
         crash_mark: bool | None,
         reserved: int | None,
         spent: int | None,
     ) -> bool:
         """Save; return whether this is the first run that the API accepted."""
-        new_run = run_made and not row.run_counted
+        new_run = run_created and not row.run_counted
         first = new_run and not self.accepted
-        row.run_counted = run_made if run_made or run_in_flight is not None else row.run_counted
+        row.run_counted = run_created if run_created or run_in_flight is not None else row.run_counted
         row.state = state
         row.reserved = row.reserved if reserved is None else reserved
         row.spent = row.spent if spent is None else spent
         row.run_in_flight = (
-            True if run_made else row.run_in_flight if run_in_flight is None else run_in_flight
+            True if run_created else row.run_in_flight if run_in_flight is None else run_in_flight
         )
         row.crash_mark = row.crash_mark if crash_mark is None else crash_mark
         if new_run:

@@ -10,7 +10,7 @@ import redis
 from askmill.jobs.model.models import BYTE_OF_FINISHED, JobStatus
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import Claim, DispatchedRow, Refusal
-from tests.helpers.batches import card, claimed, ended
+from tests.helpers.batches import claim_row, make_result, worker_info
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.store.loading_walk import LoadingWalk
 from tests.store.store_model import OPEN, ModelBatch, ModelRow
@@ -103,7 +103,9 @@ class Walk(LoadingWalk):
         """Send the heartbeat of a new worker, or of a living one."""
         alive = sorted(self.alive)
         worker = self.choose(*alive, None if len(alive) < 3 else alive[0]) or f"w{self.next_number()}"
-        reply = self.run(self.store.heartbeat(card(worker, self.chance.randint(1, 30)), list(self.batches)))
+        reply = self.run(
+            self.store.heartbeat(worker_info(worker, self.chance.randint(1, 30)), list(self.batches))
+        )
         assert reply.alive
         assert {batch: now.state for batch, now in reply.batches.items()} == {
             batch: model.state for batch, model in self.batches.items()
@@ -124,7 +126,7 @@ class Walk(LoadingWalk):
         expected = sum(model.reap(worker) for worker in self.dead for model in self.batches.values())
         assert reaped.rows == expected
         for worker in self.dead:
-            assert not self.run(self.store.heartbeat(card(worker))).alive, (
+            assert not self.run(self.store.heartbeat(worker_info(worker))).alive, (
                 "a reaped worker must not come back"
             )
         self.dead.clear()
@@ -158,7 +160,7 @@ class Walk(LoadingWalk):
 
     def requeue_lost(self) -> None:
         """The broker of this test holds no message: every dispatched row is found lost in the second call."""
-        dispatched = self.redis.zcard(keys.FED)
+        dispatched = self.redis.zcard(keys.DISPATCHED)
         self.store._suspects = {}
         assert self.run(self.store.requeue_lost(-1)) == []
         requeued: list[DispatchedRow] = self.run(self.store.requeue_lost(-1))
@@ -193,7 +195,7 @@ class Walk(LoadingWalk):
         row = model.rows[message.row]
         assert isinstance(reply, Claim), reply
         assert reply.cells == [f"question {message.row - 1}"]
-        assert (reply.state, reply.kills, reply.previous_turn) == (row.state, row.crashes, row.turn_state)
+        assert (reply.state, reply.crashes, reply.previous_turn) == (row.state, row.crashes, row.turn_state)
         assert (reply.previous.status if reply.previous else None) == row.result
         row.fence = reply.fence
         self.claims.append(reply)
@@ -219,20 +221,20 @@ class Walk(LoadingWalk):
         if not (chosen := self.choose_claim()):
             return
         (claim, row), state = chosen, str(self.next_number()).encode()
-        run_made, repeat = self.choose(True, False), self.choose(True, False)
+        run_created, repeat = self.choose(True, False), self.choose(True, False)
         run_in_flight, crash_mark = self.choose(None, True, False), self.choose(None, True, False)
         reserve_nano, spent = self.choose(None, 0, 5), self.choose(None, None, 0, 3)
         model = self.batches.get(claim.batch)
-        may_start = row is None or model.may_start(run_made, run_in_flight)
+        may_start = row is None or model.may_start(run_created, run_in_flight)
         now, later = model.affordable(row, reserve_nano) if row and may_start else (True, True)
         for again in range(1 + repeat):
             saved = self.run(
                 self.store.save(
                     claim,
                     state,
-                    run_made=run_made,
-                    run_out=run_in_flight,
-                    danger=crash_mark,
+                    run_created=run_created,
+                    run_in_flight=run_in_flight,
+                    crash_mark=crash_mark,
                     reserve_nano=reserve_nano,
                     spent_nano=spent,
                     counters={"requests": 2},
@@ -242,7 +244,7 @@ class Walk(LoadingWalk):
             assert (saved.may_start, saved.affordable, saved.affordable_later) == (may_start, now, later)
             if row and may_start and now and not again:
                 assert saved.first_accepted == model.save(
-                    row, state, run_made, run_in_flight, crash_mark, reserve_nano, spent
+                    row, state, run_created, run_in_flight, crash_mark, reserve_nano, spent
                 )
                 model.requests += 2
 
@@ -251,7 +253,9 @@ class Walk(LoadingWalk):
             return
         (claim, row), status, turn_state = chosen, self.choose_end(), str(self.next_number()).encode()
         counters = {"cost_nano": self.choose(0, 2), "assumed_nano": self.choose(0, 0, 3)}
-        finished = self.store.finish(claim, ended(claim.row, status), seed=turn_state, counters=counters)
+        finished = self.store.finish(
+            claim, make_result(claim.row, status), next_turn_state=turn_state, counters=counters
+        )
         assert self.run(finished) == (row is not None)
         if row:
             self.batches[claim.batch].ended_nano += sum(counters.values())
@@ -271,7 +275,9 @@ class Walk(LoadingWalk):
             (None, None) if keep else (str(self.next_number()).encode(), self.choose(None, None, 4))
         )
         due_ms = claim.now_ms + FAR_MS if not_due else 0
-        released = self.store.release(claim, state, due_ms=due_ms, run_out=run_in_flight, spent_nano=spent)
+        released = self.store.release(
+            claim, state, due_ms=due_ms, run_in_flight=run_in_flight, spent_nano=spent
+        )
         assert self.run(released) == (row is not None)
         if row:
             row.spent = row.spent if spent is None else spent
@@ -319,7 +325,7 @@ class Walk(LoadingWalk):
         for worker in self.alive:
             await self.store.deregister_worker(worker)
         await self.store.reap_dead_workers("reaper")
-        await self.store.heartbeat(card("last", 1000))
+        await self.store.heartbeat(worker_info("last", 1000))
         rounds = 0
         while OPEN & set("".join([await self.bytes_of(batch) for batch in self.batches])):
             assert rounds < 60, "a row that can never finish"
@@ -327,9 +333,9 @@ class Walk(LoadingWalk):
             self.make_all_due()
             await self.store.requeue_lost(-1)
             for row in [*await self.store.requeue_lost(-1), *await self.store.dispatch(0)]:
-                claim = await claimed(self.store, row, "last")
-                assert await self.store.save(claim, b"{}", run_made=True)
-                assert await self.store.finish(claim, ended(row.row))
+                claim = await claim_row(self.store, row, "last")
+                assert await self.store.save(claim, b"{}", run_created=True)
+                assert await self.store.finish(claim, make_result(row.row))
         await self.store.close()
 
     async def bytes_of(self, batch: str) -> str:

@@ -17,7 +17,7 @@ from tests.chaos.support import (
     wait_for_runs,
     wait_for_workers,
 )
-from tests.helpers.batches import card, claimed, submitted
+from tests.helpers.batches import claim_row, submit_batch, worker_info
 from tests.stack import QUICK, TUTOR, Stack
 from tests.support import wait_until
 
@@ -63,7 +63,7 @@ async def test_every_request_is_counted_and_takes_its_turn(
             asking = {"profile": profile, "api": api, "base_url": stack.base_url, "model": "gpt-5-mini"}
             spec = InputSpec(("question", "chat"), "question", conversation_column="chat")
             rows = [turn._replace(cells=[*turn.cells, turn.conversation]) for turn in turns]
-            batch = await submitted(store, rows, spec=spec, limits=Limits(attempts=3), **asking)
+            batch = await submit_batch(store, rows, spec=spec, limits=Limits(attempts=3), **asking)
             stack.worker(20, QUICK)
             wait_until(lambda: asked(stack) > 0, "the first request", 30)
             began_s, before, over, done = time.monotonic(), asked(stack), [], False
@@ -121,10 +121,10 @@ async def test_limits_of_the_settings_go_with_the_workers_that_had_them(tmp_path
         async with await Store.open(stack.redis_url) as store:
             first = stack.worker(2, QUICK, ASKMILL_MAX_RUNS="2", ASKMILL_REQUESTS_PER_MINUTE="300")
             wait_for_workers(stack, 1)
-            assert await store.limits() == {"max_runs": 2, "requests_per_minute": 300}
+            assert await store.read_limits() == {"max_runs": 2, "requests_per_minute": 300}
             beside = stack.worker(2, QUICK)
             wait_for_workers(stack, 2)
-            assert (await store.limits())["max_runs"] == 2, "the first one works on under it"
+            assert (await store.read_limits())["max_runs"] == 2, "the first one works on under it"
             await store.set_limits(max_runs=5)
             first.leave()
             beside.leave()
@@ -132,17 +132,17 @@ async def test_limits_of_the_settings_go_with_the_workers_that_had_them(tmp_path
             stack.worker(2, QUICK)
             wait_for_workers(stack, 1)
 
-            assert await store.limits() == {"max_runs": 5}
+            assert await store.read_limits() == {"max_runs": 5}
 
 
 async def test_rows_between_two_workers_count_as_runs(store: Store) -> None:
     """A row handed over has its run out at the API: its place under `max_runs` goes to nobody else."""
     await store.set_limits(max_runs=2)
-    await store.heartbeat(card())
-    first, second = await submitted(store, 1), await submitted(store, 3, identity="1" * 64)
-    claims = {fed.batch: await claimed(store, fed) for fed in await store.dispatch(0)}
+    await store.heartbeat(worker_info())
+    first, second = await submit_batch(store, 1), await submit_batch(store, 3, identity="1" * 64)
+    claims = {fed.batch: await claim_row(store, fed) for fed in await store.dispatch(0)}
     for claim in claims.values():
-        await store.save(claim, b"{}", run_made=True)
+        await store.save(claim, b"{}", run_created=True)
     await store.release(claims[first])
 
     assert [(fed.batch, fed.row) for fed in await store.dispatch(0)] == [(first, 1)]

@@ -8,7 +8,7 @@ import redis
 from askmill.jobs.local import embedded_redis
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import Store, keys
-from tests.helpers.batches import submitted
+from tests.helpers.batches import submit_batch
 
 
 def set_layout(url: str, version: int) -> None:
@@ -35,7 +35,7 @@ async def test_an_embedded_redis_of_an_older_layout_names_the_folder_to_move(tmp
     """The named folder is the right one: askmill works again once it is moved, and the old data is kept."""
     with embedded_redis(tmp_path) as url:
         async with await Store.open(url) as store:
-            await submitted(store, 1)
+            await submit_batch(store, 1)
         set_layout(url, keys.SCHEMA_VERSION - 1)
         with pytest.raises(UsageError, match=r"older askmill.*collect.*ASKMILL_DATA_DIR") as caught:
             await Store.open(url)
@@ -44,5 +44,5 @@ async def test_an_embedded_redis_of_an_older_layout_names_the_folder_to_move(tmp
     folder.rename(tmp_path / "redis-old")
     with embedded_redis(tmp_path) as url:
         async with await Store.open(url) as store:
-            assert await store.newest() is None
+            assert await store.newest_batch() is None
     assert any((tmp_path / "redis-old").iterdir())

@@ -3,7 +3,7 @@
 import redis
 
 from askmill.jobs.store import Store, keys
-from tests.helpers.batches import card, claimed, submitted
+from tests.helpers.batches import claim_row, submit_batch, worker_info
 
 HOUR_MS = 3_600_000
 
@@ -21,23 +21,23 @@ def now_ms(client: "redis.Redis[bytes]") -> int:
 
 async def test_waiting_rows_are_due_at_the_same_moment_as_before(store: Store, redis_url: str) -> None:
     """So are rate limits and the search for lost messages: nothing waits an hour longer."""
-    batch = await submitted(store, 2)
-    await store.heartbeat(card())
+    batch = await submit_batch(store, 2)
+    await store.heartbeat(worker_info())
     await store.set_limits(requests_per_minute=600)
-    claim = await claimed(store, (await store.dispatch(1))[0])
-    await store.heartbeat(card())
+    claim = await claim_row(store, (await store.dispatch(1))[0])
+    await store.heartbeat(worker_info())
     with redis.Redis.from_url(redis_url) as client:
-        due, tat = keys.part(batch, "due"), keys.tat("requests_per_minute")
+        due, tat = keys.part(batch, "due"), keys.rate_limit("requests_per_minute")
         await store.release(claim, due_ms=now_ms(client) + 20_000)
         await store.dispatch(1)
         await store.reserve_rate("requests_per_minute", 1)
-        for zset in (due, keys.WORKERS, keys.FED):
+        for zset in (due, keys.WORKERS, keys.DISPATCHED):
             an_hour_ahead(client, zset)
         client.set(tat, float(client.get(tat) or 0) + HOUR_MS, keepttl=True)
         for _ in range(2):
-            await store.heartbeat(card())
+            await store.heartbeat(worker_info())
             (_, due_at), now = client.zrange(due, 0, -1, withscores=True)[0], now_ms(client)
             assert abs(due_at - now) < 60_000
-            assert all(at <= now + 1000 for _, at in client.zrange(keys.FED, 0, -1, withscores=True))
+            assert all(at <= now + 1000 for _, at in client.zrange(keys.DISPATCHED, 0, -1, withscores=True))
             assert float(client.get(tat) or 0) < now + 60_000
     assert await store.reserve_rate("requests_per_minute", 1) < 60

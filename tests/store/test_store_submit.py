@@ -7,8 +7,8 @@ from askmill.jobs.model.errors import NotFound, RedisUnavailable, UsageError
 from askmill.jobs.model.models import BatchState, InputSpec, JobStatus, Limits, OnIncomplete
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Found, NewRow, ResourceKey
-from tests.helpers.batches import new_batch, submitted
+from askmill.jobs.store.records import FoundBatch, NewRow, ResourceKey
+from tests.helpers.batches import new_batch, submit_batch
 
 
 async def test_nobody_sees_a_batch_before_it_is_sealed(store: Store) -> None:
@@ -16,14 +16,17 @@ async def test_nobody_sees_a_batch_before_it_is_sealed(store: Store) -> None:
     batch = await store.create_batch(new_batch())
     await store.add_rows(batch, 1, [NewRow(["why?"])])
     assert await store.list_batches() == []
-    assert await store.newest() is None
+    assert await store.newest_batch() is None
     assert await store.dispatch(10) == []
-    assert await store.look("0" * 64) == Found(batch, loading=True)
+    assert await store.find_identity("0" * 64) == FoundBatch(batch, loading=True)
     with pytest.raises(NotFound, match="there is none in this Redis"):
         await store.batch(batch)
     await store.seal_batch(batch)
     assert [found.id for found in await store.list_batches()] == [batch]
-    assert (await store.newest(), await store.look("0" * 64)) == (batch, Found(batch, loading=False))
+    assert (await store.newest_batch(), await store.find_identity("0" * 64)) == (
+        batch,
+        FoundBatch(batch, loading=False),
+    )
     assert [dispatched.row for dispatched in await store.dispatch(10)] == [1]
 
 
@@ -92,7 +95,7 @@ async def test_rows_must_begin_a_block(store: Store) -> None:
 
 async def test_a_rejected_row_is_finished_with_its_reason(store: Store) -> None:
     """It is never dispatched; a batch of nothing else is done at once."""
-    batch = await submitted(store, [NewRow(["", "x"], "the question is empty")])
+    batch = await submit_batch(store, [NewRow(["", "x"], "the question is empty")])
     (view,) = [view async for view in store.results(batch)]
     assert (view.status, view.cells) == (JobStatus.REJECTED, ["", "x"])
     assert view.result is not None
@@ -104,7 +107,7 @@ async def test_a_rejected_row_is_finished_with_its_reason(store: Store) -> None:
 async def test_typed_cells_keep_their_types(store: Store) -> None:
     """Values of .jsonl and .parquet rows are stored unchanged."""
     cells = ["text", 1, 2.5, None, True, {"nested": [1, "ü"]}]
-    batch = await submitted(store, [NewRow(cells)])
+    batch = await submit_batch(store, [NewRow(cells)])
     assert (await store.row(batch, 1)).view.cells == cells
 
 
@@ -121,7 +124,7 @@ async def test_api_objects_are_found_by_content(store: Store, redis_url: str) ->
 
 async def test_an_unknown_batch_raises_and_names_similar_ids(store: Store) -> None:
     """The message names the batches that exist."""
-    batch = await submitted(store, 1)
+    batch = await submit_batch(store, 1)
     typed = batch[:-1] + "_"
     for call in (
         store.batch,
@@ -158,7 +161,7 @@ async def test_an_unreadable_address_is_a_usage_error() -> None:
 
 async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store, redis_url: str) -> None:
     """A retry makes the keys permanent again until the batch is done."""
-    batch = await submitted(store, 1, retention_days=2)
+    batch = await submit_batch(store, 1, retention_days=2)
     await store.store_resource(ResourceKey(batch, "file", "ab" * 32), "file-1")
     with redis.Redis.from_url(redis_url) as client:
 
@@ -171,7 +174,7 @@ async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store,
         assert lifetimes() == {True}
         assert await store.retry(batch, [JobStatus.CANCELLED]) == 1
         assert lifetimes() == {False}
-        newer = await submitted(store, 1)
+        newer = await submit_batch(store, 1)
         await store.cancel(batch)
         assert client.ttl(keys.identity("0" * 64)) == -1, "it names the newer batch"
         await store.retry(batch, [JobStatus.CANCELLED])
@@ -181,7 +184,7 @@ async def test_retention_lets_every_key_of_a_finished_batch_expire(store: Store,
         expire(client, batch)
     assert await store.list_batches() == []
     await store.reap_dead_workers("reaper")
-    assert await store.newest() is None
+    assert await store.newest_batch() is None
 
 
 def expire(client: redis.Redis, batch: str) -> None:
@@ -192,7 +195,7 @@ def expire(client: redis.Redis, batch: str) -> None:
 
 async def test_each_batch_has_its_own_retention_which_can_be_changed(store: Store, redis_url: str) -> None:
     """A changed one counts from the batch's end; for a finished batch, from now."""
-    kept, unfinished = await submitted(store, 1), await submitted(store, 1, retention_days=2)
+    kept, unfinished = await submit_batch(store, 1), await submit_batch(store, 1, retention_days=2)
     with redis.Redis.from_url(redis_url) as client:
         await store.cancel(kept)
         assert client.ttl(keys.batch(kept)) == -1
@@ -208,13 +211,13 @@ async def test_each_batch_has_its_own_retention_which_can_be_changed(store: Stor
 
 async def test_expired_batches_are_named_nowhere(store: Store, redis_url: str) -> None:
     """Not as the newest, not in a message; reaps remove them all from the list."""
-    older = [await submitted(store, 1) for _ in range(120)]
-    over = [await submitted(store, 1) for _ in range(3)]
+    older = [await submit_batch(store, 1) for _ in range(120)]
+    over = [await submit_batch(store, 1) for _ in range(3)]
     with redis.Redis.from_url(redis_url) as client:
         for batch in over:
             await store.cancel(batch)
             expire(client, batch)
-        assert await store.newest() == older[-1]
+        assert await store.newest_batch() == older[-1]
         with pytest.raises(NotFound) as caught:
             await store.batch("b_nobody")
         assert not [batch for batch in over if batch in str(caught.value)]
@@ -258,7 +261,7 @@ async def test_a_creator_whose_lock_expired_does_not_disturb_the_next(store: Sto
 
 async def test_objects_that_another_batch_uses_are_not_unlinked(store: Store) -> None:
     """A loading batch counts from the moment it gets an id; unused objects are no longer found."""
-    older = await submitted(store, 1)
+    older = await submit_batch(store, 1)
     uploaded, other = ResourceKey(older, "file", "ab" * 32), ResourceKey(older, "file", "cd" * 32)
     await store.store_resource(uploaded, "file-1")
     await store.store_resource(other, "file-2")

@@ -9,7 +9,7 @@ from askmill.jobs.model.errors import RedisUnavailable
 from askmill.jobs.store import Store, connection
 from askmill.jobs.store.records import Claim
 from askmill.worker.runtime.context import retry_on_outage
-from tests.helpers.batches import card, claimed, ended, submitted
+from tests.helpers.batches import claim_row, make_result, submit_batch, worker_info
 from tests.support import RedisServer
 
 
@@ -20,10 +20,10 @@ def reads(client: redis.Redis) -> int:
 
 async def test_calls_at_the_same_moment_share_round_trips(store: Store, redis_url: str) -> None:
     """Each of five hundred gets its own reply."""
-    batch = await submitted(store, 501)
-    await store.heartbeat(card(slots=501))
-    first = await claimed(store, (await store.dispatch(0))[0])
-    await store.save(first, b"{}", run_made=True)
+    batch = await submit_batch(store, 501)
+    await store.heartbeat(worker_info(slots=501))
+    first = await claim_row(store, (await store.dispatch(0))[0])
+    await store.save(first, b"{}", run_created=True)
     dispatched = await store.dispatch(0)
     with redis.Redis.from_url(redis_url) as client:
         before = reads(client)
@@ -31,19 +31,21 @@ async def test_calls_at_the_same_moment_share_round_trips(store: Store, redis_ur
         assert reads(client) - before < 50
     assert [claim.row for claim in claims if isinstance(claim, Claim)] == list(range(2, 502))
     assert all(claim.cells == [f"question {claim.row}"] for claim in claims if isinstance(claim, Claim))
-    assert all(await asyncio.gather(*(store.finish(claim, ended(claim.row)) for claim in [first, *claims])))
+    assert all(
+        await asyncio.gather(*(store.finish(claim, make_result(claim.row)) for claim in [first, *claims]))
+    )
 
 
 async def test_scripts_are_loaded_again_after_a_flush(store: Store, redis_url: str) -> None:
     """After SCRIPT FLUSH, or a restart, each call is carried out once."""
-    batch = await submitted(store, 1)
-    await store.heartbeat(card())
+    batch = await submit_batch(store, 1)
+    await store.heartbeat(worker_info())
     (dispatched,) = await store.dispatch(0)
-    claim = await claimed(store, dispatched)
+    claim = await claim_row(store, dispatched)
     with redis.Redis.from_url(redis_url) as client:
         client.script_flush()
     saved, refused = await asyncio.gather(
-        store.save(claim, b"{}", run_made=True), store.claim(batch, 1, "w1")
+        store.save(claim, b"{}", run_created=True), store.claim(batch, 1, "w1")
     )
     assert (saved.first_accepted, refused) == (True, "running")
     assert (await store.status(batch)).to_json()["runs"] == 1
@@ -51,24 +53,24 @@ async def test_scripts_are_loaded_again_after_a_flush(store: Store, redis_url: s
 
 async def test_a_cancelled_call_does_not_disturb_the_others(store: Store) -> None:
     """Of many calls at once some are cancelled; the others get their replies."""
-    await submitted(store, 1)
-    calls = [asyncio.create_task(store.heartbeat(card(f"w{n}"))) for n in range(20)]
+    await submit_batch(store, 1)
+    calls = [asyncio.create_task(store.heartbeat(worker_info(f"w{n}"))) for n in range(20)]
     await asyncio.sleep(0)
     for task in calls[::2]:
         task.cancel()
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [True, False] * 10
-    assert (await store.heartbeat(card("later"))).alive
+    assert (await store.heartbeat(worker_info("later"))).alive
 
 
 async def test_an_error_of_one_script_does_not_affect_its_pipeline(store: Store) -> None:
     """Only its own caller gets the error."""
-    batch = await submitted(store, 1)
-    await store.heartbeat(card())
-    claim = await claimed(store, (await store.dispatch(0))[0])
+    batch = await submit_batch(store, 1)
+    await store.heartbeat(worker_info())
+    claim = await claim_row(store, (await store.dispatch(0))[0])
     wrong, right = await asyncio.gather(
         store.save(claim, b"{}", counters={"requests": "many"}),  # type: ignore[dict-item]
-        store.heartbeat(card(), [batch]),
+        store.heartbeat(worker_info(), [batch]),
         return_exceptions=True,
     )
     assert isinstance(wrong, redis.ResponseError)
@@ -78,11 +80,11 @@ async def test_an_error_of_one_script_does_not_affect_its_pipeline(store: Store)
 
 async def test_a_frozen_redis_is_waited_for(store: Store, redis_server: RedisServer) -> None:
     """Nothing fails, nothing is done twice."""
-    batch = await submitted(store, 1)
-    await store.heartbeat(card())
-    claim = await claimed(store, (await store.dispatch(0))[0])
+    batch = await submit_batch(store, 1)
+    await store.heartbeat(worker_info())
+    claim = await claim_row(store, (await store.dispatch(0))[0])
     redis_server.freeze()
-    saving = asyncio.create_task(store.save(claim, b"{}", run_made=True, counters={"requests": 1}))
+    saving = asyncio.create_task(store.save(claim, b"{}", run_created=True, counters={"requests": 1}))
     done, _ = await asyncio.wait({saving}, timeout=0.1)
     assert not done
     redis_server.thaw()
@@ -93,10 +95,10 @@ async def test_a_frozen_redis_is_waited_for(store: Store, redis_server: RedisSer
 async def test_a_restarted_redis_is_used_again(redis_server: RedisServer) -> None:
     """The next call reaches the new server."""
     async with await Store.open(redis_server.url) as store:
-        await submitted(store, 1)
+        await submit_batch(store, 1)
         redis_server.restart()
-        assert await store.newest() is None
-        assert (await store.heartbeat(card())).alive
+        assert await store.newest_batch() is None
+        assert (await store.heartbeat(worker_info())).alive
 
 
 async def test_a_lasting_outage_raises_with_the_address_and_advice(
@@ -105,9 +107,14 @@ async def test_a_lasting_outage_raises_with_the_address_and_advice(
     """From every kind of call, once the retries are used up."""
     monkeypatch.setattr(connection, "_RETRIES", 1)
     async with await Store.open(redis_server.url) as store:
-        await submitted(store, 1)
+        await submit_batch(store, 1)
         redis_server.kill()
-        for call in (store.heartbeat(card()), store.newest(), store.dispatch(1), store.requeue_lost()):
+        for call in (
+            store.heartbeat(worker_info()),
+            store.newest_batch(),
+            store.dispatch(1),
+            store.requeue_lost(),
+        ):
             with pytest.raises(RedisUnavailable, match="ASKMILL_REDIS_URL"):
                 await call
 
@@ -115,12 +122,12 @@ async def test_a_lasting_outage_raises_with_the_address_and_advice(
 async def test_a_full_redis_raises_with_advice(redis_server: RedisServer) -> None:
     """Raise its memory, or purge."""
     async with await Store.open(redis_server.url) as store:
-        await submitted(store, 1)
+        await submit_batch(store, 1)
         with redis.Redis.from_url(redis_server.url) as client:
             client.config_set("maxmemory", 1)
             try:
                 with pytest.raises(RedisUnavailable, match="is full"):
-                    await submitted(store, 1)
+                    await submit_batch(store, 1)
             finally:
                 client.config_set("maxmemory", 0)
 
@@ -128,13 +135,13 @@ async def test_a_full_redis_raises_with_advice(redis_server: RedisServer) -> Non
 async def test_temporary_errors_of_redis_are_waited_for(redis_server: RedisServer) -> None:
     """A server that is a replica for a while accepts no changes: RedisUnavailable, and a retry succeeds later."""
     async with await Store.open(redis_server.url) as store:
-        await submitted(store, 1)
+        await submit_batch(store, 1)
         with redis.Redis.from_url(redis_server.url) as client:
             client.replicaof("127.0.0.1", 9)
             try:
                 with pytest.raises(RedisUnavailable, match="takes no changes just now"):
-                    await store.heartbeat(card())
-                waiting = asyncio.create_task(retry_on_outage(lambda: store.heartbeat(card())))
+                    await store.heartbeat(worker_info())
+                waiting = asyncio.create_task(retry_on_outage(lambda: store.heartbeat(worker_info())))
                 done, _ = await asyncio.wait([waiting], timeout=0.5)
                 assert not done
             finally:
@@ -144,9 +151,9 @@ async def test_temporary_errors_of_redis_are_waited_for(redis_server: RedisServe
 
 async def test_permanent_errors_of_redis_are_not_retried(store: Store) -> None:
     """A defect of askmill comes out at once: retried for ever, it would hold its row and count each time."""
-    await submitted(store, 1)
-    await store.heartbeat(card())
-    claim = await claimed(store, (await store.dispatch(0))[0])
+    await submit_batch(store, 1)
+    await store.heartbeat(worker_info())
+    claim = await claim_row(store, (await store.dispatch(0))[0])
     wrong = {"requests": 1, "prompt": 12.5}
     async with asyncio.timeout(5):
         with pytest.raises(redis.ResponseError):

@@ -28,7 +28,7 @@ from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
 from askmill.worker.runtime.interrupts import Interrupts
 from askmill.worker.runtime.rate_limiter import SharedLimits
 from tests.backends.stub_server import StubServer, stub_server
-from tests.helpers.batches import card, claimed, stop_heart, submitted
+from tests.helpers.batches import claim_row, expire_worker, submit_batch, worker_info
 from tests.support import RedisServer, wait_until_async
 
 RUNS, MESSAGES = "/threads/t/runs", "GET /threads/t/messages"
@@ -69,12 +69,12 @@ class Scene:
     url: str
     batch: str
 
-    def card(self, worker: str):
-        return card(worker, base_url=self.url)
+    def worker_info(self, worker: str):
+        return worker_info(worker, base_url=self.url)
 
     async def take(self, worker: str = "w1") -> Claim:
-        await self.store.heartbeat(self.card(worker))
-        return await claimed(self.store, (await self.store.dispatch(1))[0], worker)
+        await self.store.heartbeat(self.worker_info(worker))
+        return await claim_row(self.store, (await self.store.dispatch(1))[0], worker)
 
     @asynccontextmanager
     async def runner(self, claim: Claim) -> AsyncIterator[JobRunner]:
@@ -84,17 +84,17 @@ class Scene:
             backend=backend_for("assistants", client),
             limits=SharedLimits(self.store),
             prices=Prices.read(None),
-            worker=self.card(claim.worker),
+            worker=self.worker_info(claim.worker),
             lifetime_s=12,
             margin_s=5,
             heartbeat_acknowledged_s=elapsed_clock_s(),
         )
         sent_s = elapsed_clock_s()
-        told = await self.store.heartbeat(self.card(claim.worker))
+        told = await self.store.heartbeat(self.worker_info(claim.worker))
         desk.clock.learn(sent_s, elapsed_clock_s(), told.now_ms / 1000)
-        room = BatchContext(await self.store.batch(claim.batch), claim.update, claim.now_ms)
+        batch = BatchContext(await self.store.batch(claim.batch), claim.update, claim.now_ms)
         try:
-            yield JobRunner(desk, room, claim, Interrupts())
+            yield JobRunner(desk, batch, claim, Interrupts())
         finally:
             await desk.backend.close()
 
@@ -117,22 +117,24 @@ class Scene:
 
     async def taken_over(self) -> None:
         """The worker is taken for dead, and another one follows a run of its own."""
-        stop_heart(self.redis_url, "w1")
-        await self.store.heartbeat(self.card("w2"))
+        expire_worker(self.redis_url, "w1")
+        await self.store.heartbeat(self.worker_info("w2"))
 
         async def swept() -> bool:
             return bool((await self.store.reap_dead_workers("w2")).rows)
 
         await wait_until_async(swept, "the row waits again")
         claim = await self.take("w2")
-        await self.store.save(claim, b'{"phase":"polling","thread_id":"t","run_id":"other"}', run_made=True)
+        await self.store.save(
+            claim, b'{"phase":"polling","thread_id":"t","run_id":"other"}', run_created=True
+        )
 
 
 @pytest.fixture
 async def scene(store: Store, redis_url: str) -> AsyncIterator[Scene]:
     """Afterwards the row has ended, and every key is as it must be."""
     async with stub_server(routes()) as (server, url):
-        batch = await submitted(store, 1, base_url=url)
+        batch = await submit_batch(store, 1, base_url=url)
         yield Scene(store, redis_url, server, url, batch)
         for worker in ("w1", "w2"):
             await store.deregister_worker(worker)
@@ -183,7 +185,7 @@ async def test_tokens_are_booked_by_who_made_the_run(scene: Scene, redis_url: st
             await runner.context.limits.refresh()
             await runner.run()
         with redis.Redis.from_url(redis_url) as client:
-            booked.append(client.get(keys.tat("tokens_per_minute")) or b"")
+            booked.append(client.get(keys.rate_limit("tokens_per_minute")) or b"")
         assert (scene.mark("state") is not None) is leaving, (
             "the first has handed over, the second has finished"
         )

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from askmill.jobs.store.eta import PIECE_S, PIECES, TimeLeft, time_left
+from askmill.jobs.store.eta import BUCKET_S, BUCKETS, TimeLeft, time_left
 
 TRIALS = 300
 MIN_COVERAGE = 0.85
@@ -26,11 +26,11 @@ def _ends(rows: int, slots: int, median_s: float, sigma: float, chance: random.R
 def _estimate(ends: list[float], slots: int, now_s: float) -> TimeLeft:
     """The estimate at `now_s`, from the counts that the store keeps."""
     done = [end for end in ends if end <= now_s]
-    oldest = int(now_s / PIECE_S) - PIECES + 1
-    pieces = Counter(int(end / PIECE_S) for end in done)
+    oldest = int(now_s / BUCKET_S) - BUCKETS + 1
+    pieces = Counter(int(end / BUCKET_S) for end in done)
     recent = sum(count for piece, count in pieces.items() if piece >= oldest)
-    rows_per_s = recent / max(now_s - max(0, oldest * PIECE_S), 1.0)
-    whole = [pieces[piece] for piece in range(max(oldest, 1), int(now_s / PIECE_S))]
+    rows_per_s = recent / max(now_s - max(0, oldest * BUCKET_S), 1.0)
+    whole = [pieces[piece] for piece in range(max(oldest, 1), int(now_s / BUCKET_S))]
     return time_left(len(ends) - len(done), min(slots, len(ends)), rows_per_s, whole)
 
 

@@ -14,7 +14,7 @@ import structlog
 from askmill.config.text import format_usd
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import JobStatus, Result
-from askmill.jobs.store.records import NANO, POISON_KILLS, Claim, SaveReply
+from askmill.jobs.store.records import MAX_CRASHES, NANO, Claim, SaveReply
 from askmill.worker.backends.http import before_request
 from askmill.worker.execution.actions import ActionExecutor
 from askmill.worker.execution.costs import RowCosts
@@ -90,10 +90,10 @@ class JobRunner:
             await self._after_crash(crash)
 
     async def _follow(self) -> None:
-        if self.claim.kills >= POISON_KILLS:
+        if self.claim.crashes >= MAX_CRASHES:
             if self.state.run_id is not None:
                 await self.actions.cancel_duplicate(self.state.thread_id, self.state.run_id)
-            error = f"poison_row: it killed its worker {self.claim.kills} times"
+            error = f"poison_row: it killed its worker {self.claim.crashes} times"
             await self._finish(self.state, Finish(JobStatus.FAILED, error=error))
             return
         while True:
@@ -136,7 +136,7 @@ class JobRunner:
             if decision.action.after_s > 0 and self.crash_mark:
                 await self._store(decision, crash_mark=False)
             await self.interrupts.sleep(decision.action.after_s)
-        async with self.context.crash_isolation.section(alone=self.claim.kills > 0):
+        async with self.context.crash_isolation.section(alone=self.claim.crashes > 0):
             self.interrupts.raise_if_ending()
             await self._store_and_act(decision, crash_mark=True)
 
@@ -206,9 +206,9 @@ class JobRunner:
             self.context.store.save,
             self.claim,
             self._state_json(decision.state),
-            run_made=decision.state.run_id is not None,
-            run_out=True if creating else False if ended else None,
-            danger=crash_mark,
+            run_created=decision.state.run_id is not None,
+            run_in_flight=True if creating else False if ended else None,
+            crash_mark=crash_mark,
             reserve_nano=reserve_nano,
             spent_nano=self._costs.spent_nano(decision.state),
             counters=counters,
@@ -255,7 +255,7 @@ class JobRunner:
             self.claim,
             self._state_json(state),
             due_ms=self.context.due_ms(wait_s) if wait_s else 0,
-            run_out=False if no_run else None,
+            run_in_flight=False if no_run else None,
             spent_nano=self._costs.spent_nano(state),
             counters=self._take_counters(),
         )
@@ -277,7 +277,11 @@ class JobRunner:
 
     async def _store_result(self, result: Result, next_turn: bytes | None) -> None:
         finished = await self.context.retry_on_outage(
-            self.context.store.finish, self.claim, result, seed=next_turn, counters=self._take_counters()
+            self.context.store.finish,
+            self.claim,
+            result,
+            next_turn_state=next_turn,
+            counters=self._take_counters(),
         )
         if not finished:
             raise ClaimLost
@@ -305,7 +309,7 @@ class JobRunner:
     async def _after_crash(self, crash: Exception) -> None:
         """An unexpected exception: the row is released, and fails at the third."""
         self.state = replace(self.state, crashes=self.state.crashes + 1)
-        if self.state.crashes < POISON_KILLS:
+        if self.state.crashes < MAX_CRASHES:
             await self._release(self.state, CRASH_WAIT_S)
             return
         error = f"internal: {type(crash).__name__}: {crash}"

@@ -111,7 +111,7 @@ class WorkerProcess:
 
     async def _begin_limits(self, store: Store) -> None:
         """Set the limits of the settings, unless other workers share limits already."""
-        await store.begin_limits(
+        await store.apply_worker_limits(
             alone=not await store.workers(),
             requests_per_minute=self.settings.requests_per_minute,
             tokens_per_minute=self.settings.tokens_per_minute,

@@ -22,7 +22,7 @@ class SharedLimits:
 
     async def refresh(self) -> None:
         """Read the limits that are set now."""
-        self.current = await self.store.limits()
+        self.current = await self.store.read_limits()
 
     async def acquire_request(self, sleep: Sleep) -> None:
         """Wait until one request may be sent."""

@@ -59,7 +59,7 @@ def claim_of(*cells: str, **changed: Any) -> Claim:
         "cells": list(cells or ("What is 2 + 2?",)),
         "state": None,
         "previous_turn": None,
-        "kills": 0,
+        "crashes": 0,
         "previous": None,
         "now_ms": 0,
         "update": BatchUpdate(BatchState.RUNNING, Limits()),
