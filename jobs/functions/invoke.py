@@ -3,7 +3,7 @@
     def          runs in a thread of its own, which is abandoned after the timeout
     async def    runs on an event loop in another thread, so that blocking code does not block the worker
 
-A thread cannot be stopped. Those that hang are counted; from STUCK_MOST on, no function is called.
+A thread cannot be stopped. Those that hang are counted; from MAX_STUCK_THREADS on, no function is called.
 """
 
 import asyncio
@@ -55,22 +55,26 @@ _event_loop_thread = _EventLoopThread()
 
 
 async def call_functions(
-    functions: Functions | None, calls: Sequence[tuple[str, str]], limit_s: float = CALL_TIMEOUT_S
+    functions: Functions | None,
+    calls: Sequence[tuple[str, str]],
+    limit_s: float = CALL_TIMEOUT_S,
+    import_limit_s: float = CALL_TIMEOUT_S,
 ) -> list[str]:
     """Call functions and return their outputs, or error texts, in the order of `calls`. Never raises.
 
     Args:
         functions: the module and its functions, as stored in the profile.
         calls: pairs of function name and JSON arguments.
-        limit_s: seconds for each call, and for the import of the module.
+        limit_s: seconds for each call.
+        import_limit_s: seconds for the import of the module.
     """
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(import_limit_s):
             loaded = await _in_thread(lambda: load(functions)) if functions else {}
     except ProfileError as error:
         loaded, load_error = {}, str(error)
     except TimeoutError:
-        loaded, load_error = {}, f"The module took longer than {limit_s:g} s to be imported."
+        loaded, load_error = {}, f"The module took longer than {import_limit_s:g} s to be imported."
     else:
         load_error = ""
     return await asyncio.gather(*(_call_one(loaded, call, limit_s, load_error) for call in calls))

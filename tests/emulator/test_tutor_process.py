@@ -187,6 +187,8 @@ def test_a_child_can_neither_write_files_nor_take_all_memory(tmp_path: Path) -> 
     program = (
         "import json, os, resource, sys\n"
         "from askmill.emulator.tutor.sympy_helper import _limit_this_process\n"
+        "if child := os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
         "_limit_this_process()\n"
         "kinds = (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_CPU)\n"
         "print([resource.getrlimit(kind) for kind in kinds])\n"

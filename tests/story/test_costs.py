@@ -75,7 +75,7 @@ def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
 def _counted(stack: Stack, what: str, rows: int) -> int:
     command = [sys.executable, "-m", "tests.helpers.workers.counted_worker", what, str(rows)]
     env = {**os.environ, **stack.settings()}
-    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=600)
     return int(json.loads(done.stdout)[what])
 
 

@@ -131,10 +131,14 @@ def lasting(request, tmp_path) -> Iterator[StackUser]:
 def test_a_vector_store_deleted_under_a_running_batch_is_made_again_once(lasting: StackUser) -> None:
     """Of the same files, without an upload: rows after it cite them as those before it, each with one run."""
     lasting.user.write("one.txt", "The number on the gate is nine.")
-    asked = [(f"What number is on the gate, asks {n}? [emulate: completed after=0.3]",) for n in range(16)]
+    lasting_s = [0.1, 0.1, 4.0, 4.0] + [0.1] * 10
+    asked = [
+        (f"What number is on the gate, asks {n}? [emulate: completed after={run_s}]",)
+        for n, run_s in enumerate(lasting_s)
+    ]
     file = lasting.table("long.csv", ("question",), *asked)
     lasting.user.askmill("submit", file, "--tool", "file_search", "--file", "one.txt")
-    wait_until(lambda: lasting.stack.stats()["runs_created"] >= 4, "some rows have been asked")
+    wait_until(lambda: lasting.stack.stats()["runs_created"] >= 4, "the two long runs hold both slots")
     if lasting.stack.api == "assistants":
         _delete(lasting, f"assistants/{_only_assistant(lasting)}")
     (store,) = lasting.get("vector_stores")["data"]

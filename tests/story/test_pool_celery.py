@@ -176,19 +176,6 @@ def test_a_cold_shutdown_cuts_a_warm_one_short(pool_process: PoolProcess) -> Non
     assert worker.records("cancelled") == [["a"]]
 
 
-def test_a_soft_shutdown_lets_short_tasks_end(pool_process: PoolProcess) -> None:
-    """Within `worker_soft_shutdown_timeout` short tasks end for good; long ones go back to the queue."""
-    worker = pool_process.start(4, task_acks_late=True, worker_soft_shutdown_timeout=1.5)
-    worker.send("long", seconds=60)
-    worker.send("short", "brief", seconds=0.5)
-    wait_until(lambda: len(worker.records("begins")) == 3, "all run")
-    worker.stop(signal.SIGQUIT, within_s=10)
-
-    assert sorted(worker.task_names("ends")) == ["brief", "short"]
-    assert worker.records("cancelled") == [["long"]]
-    assert queued(worker) == 1
-
-
 @pytest.mark.parametrize(
     ("flags", "env"),
     [

@@ -26,7 +26,7 @@ from askmill.jobs.store.records import DispatchedRow
 from askmill.worker.process import worker as process
 from tests.support import wait_until_async
 
-WARM, LIMIT_S = 10, 100.0
+WARM, LIMIT_S = 10, 400.0
 BEING_POLLED = 5
 """Runs that may be polled at the moment instead of waiting."""
 
