@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
+from askmill.config.redis_address import shown_address
 from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.config.text import count_of, safe_text
 from askmill.jobs.local.open_store import redis_url
@@ -18,7 +19,6 @@ from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.openai_client.client import make_client, probe
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
-from askmill.jobs.store.redis_errors import address
 
 SETTING_FAULT = 2
 PROBE_TIMEOUT_S = 15.0
@@ -72,7 +72,7 @@ def _check_proxy(target: Target) -> Finding:
 
 
 async def _check_redis(settings: Settings, target: Target | None) -> AsyncIterator[Finding]:
-    name = "embedded" if settings.redis_url is None else address(settings.redis_url.get_secret_value())
+    name = "embedded" if settings.redis_url is None else shown_address(settings.redis_url.get_secret_value())
     try:
         with redis_url(settings) as url:
             async with await Store.open(url) as store:

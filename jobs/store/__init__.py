@@ -44,7 +44,7 @@ class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, R
 
     @classmethod
     async def open(cls, url: str, *, lifetime_s: float = 12.0) -> Self:
-        """Connect to `redis://`, `rediss://` or `unix://`.
+        """Connect to `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://`.
 
         Args:
             url: see `ASKMILL_REDIS_URL`.
@@ -56,9 +56,13 @@ class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, R
         """
         return cls(await connect(url, lifetime_s))
 
+    async def reconnect(self) -> None:
+        """Leave this server: close all connections, and look the master up again at the next use of each."""
+        await self._connection.reconnect()
+
     async def close(self) -> None:
         """Close all connections."""
-        await self._connection.redis.aclose()
+        await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -26,8 +26,9 @@ def source(name: str) -> str:
 class Scripts:
     """Each method runs the script of its name. The .lua file's first lines document arguments and reply."""
 
-    def __init__(self, redis: "Redis", url: str) -> None:
+    def __init__(self, redis: "Redis", url: str, files: "Redis") -> None:
         self._pipeline = ScriptPipeline(redis, url)
+        self._files = ScriptPipeline(files, url)
 
     async def _run(self, name: str, *arguments: Any) -> Any:
         return await self._pipeline.run(source(name), *arguments)
@@ -122,7 +123,9 @@ class Scripts:
     async def store_file(
         self, claimed: tuple[str, int, str], number: int, content: bytes, limit_bytes: int
     ) -> int:
-        return cast("int", await self._run("store_file", *claimed, number, content, limit_bytes))
+        """Sent on a connection of its own: the megabytes of a file hold up no other script."""
+        arguments = (*claimed, number, content, limit_bytes)
+        return cast("int", await self._files.run(source("store_file"), *arguments))
 
     async def heartbeat(
         self, worker: str, lifetime_ms: int, values: list[Any], batches: list[str]
