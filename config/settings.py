@@ -224,7 +224,17 @@ class Settings(BaseSettings):
 
     @property
     def durability_in_use(self) -> Durability:
-        """The setting, or its default: the embedded Redis writes to disk before it replies."""
+        """The setting, or its default: the embedded Redis writes to disk before it replies.
+
+        Raises:
+            BadSetting: the embedded Redis has no replica.
+        """
+        if self.durability is Durability.REPLICA and self.redis_url is None:
+            raise BadSetting(
+                "ASKMILL_DURABILITY=replica needs a Redis with replicas, and the embedded one has none. Set "
+                "ASKMILL_REDIS_URL, for example to redis+sentinel://host1:26379,host2:26379/SERVICE/0, or "
+                "use ASKMILL_DURABILITY=disk."
+            )
         return self.durability or (Durability.DISK if self.redis_url is None else Durability.PROCESS)
 
     @cached_property

@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from askmill.config.redis_address import shown_address
-from askmill.config.settings import GOOD_EXAMPLES
+from askmill.config.settings import GOOD_EXAMPLES, Durability
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import keys
 from askmill.jobs.store.redis_errors import translate_redis_errors
@@ -42,6 +42,8 @@ class Connection:
     heartbeats: Scripts
     """For the heartbeat alone, on a connection of its own."""
     pools: tuple[RedisPool, ...]
+    durability: Durability
+    """What a create waits for."""
     lifetime_ms: int
     """How long a worker's claims outlive its last heartbeat."""
 
@@ -67,7 +69,7 @@ class Connection:
         await asyncio.gather(*(pool.aclose() for pool in self.pools))
 
 
-async def connect(url: str, lifetime_s: float) -> Connection:
+async def connect(url: str, lifetime_s: float, durability: Durability) -> Connection:
     """Connect, and check that the data there has this version's layout.
 
     Raises:
@@ -87,9 +89,10 @@ async def connect(url: str, lifetime_s: float) -> Connection:
     connection = Connection(
         url=url,
         redis=redis,
-        scripts=Scripts(redis, url, files),
+        scripts=Scripts(redis, url, files, replicated=durability is Durability.REPLICA),
         heartbeats=Scripts(heartbeats, url, files),
         pools=pools,
+        durability=durability,
         lifetime_ms=int(lifetime_s * 1000),
     )
     try:

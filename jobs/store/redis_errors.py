@@ -25,6 +25,10 @@ _TEMPORARY_CLASSES = (faults.ReadOnlyError, faults.TryAgainError, faults.Cluster
 """Temporary faults whose code redis-py cuts from the text."""
 
 
+class NotReplicated(faults.RedisError):
+    """No replica has acknowledged a write in time."""
+
+
 def _server(url: str) -> str:
     return f"Redis at {shown_address(url)}"
 
@@ -56,6 +60,12 @@ def translate_redis_errors(url: str) -> Iterator[None]:
         if isinstance(fault, _TEMPORARY_CLASSES) or _TEMPORARY.search(str(fault)):
             raise RedisUnavailable(f"{_server(url)} takes no changes just now ({fault})") from None
         raise
+    except NotReplicated:
+        raise RedisUnavailable(
+            f"no replica of {_server(url)} acknowledges writes, which ASKMILL_DURABILITY=replica needs "
+            "before a "
+            "run is created; check its replicas with `redis-cli info replication`"
+        ) from None
     except NotWritable as fault:
         raise RedisUnavailable(f"{_server(url)} takes no changes just now ({fault})") from None
     except MasterNotFoundError:
