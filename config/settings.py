@@ -6,11 +6,11 @@ each setting is recorded, since a `.env` may have come with the folder (jobs/mod
 
 import re
 from collections.abc import Mapping
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from platformdirs import user_data_path
 from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, SecretStr, ValidationError
@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from askmill.config.env_file import EnvFile, EnvironmentReference
+from askmill.config.redis_address import check_redis_url, passwords_of
 from askmill.config.text import redact
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -30,7 +31,9 @@ DEFAULT_MODEL = "gpt-6-luna"
 the gpt-4o and gpt-4.1 families on 2027-01-14 (openai-python: types/shared/chat_model.py)."""
 
 GOOD_EXAMPLES = {
-    "ASKMILL_REDIS_URL": "redis://localhost:6379/0, rediss://host:6380/0 or unix:///run/redis.sock",
+    "ASKMILL_REDIS_URL": "redis://localhost:6379/0, rediss://host:6380/0, unix:///run/redis.sock or "
+    "redis+sentinel://host1:26379,host2:26379/SERVICE/0",
+    "ASKMILL_DURABILITY": "process, disk or replica",
     "ASKMILL_API": "assistants or responses",
     "ASKMILL_DATA_DIR": "/home/me/askmill-data",
     "ASKMILL_CONCURRENCY": "200",
@@ -55,18 +58,7 @@ class BadSetting(ValueError):
 
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
-    try:
-        parts = urlsplit(value.get_secret_value())
-        port = parts.port
-    except ValueError:  # the message of urlsplit may quote a password
-        raise ValueError("is not a URL with a number as its port") from None
-    if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    if parts.scheme == "unix":
-        if port is not None or not parts.path.strip("/"):
-            raise ValueError("must name the path of a socket")
-    elif not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
-        raise ValueError("must end with a database number or with the port")
+    check_redis_url(value.get_secret_value())
     return value
 
 
@@ -115,6 +107,17 @@ class SettingSource(Enum):
     ENV_FILE = ".env"
 
 
+class Durability(StrEnum):
+    """How safe a create's mark must be before the create is sent (docs/explanation/durability.md)."""
+
+    PROCESS = "process"
+    """Redis' reply: survives killed processes, and a Redis that loses writes as long as workers live."""
+    DISK = "disk"
+    """Redis' reply under `appendfsync always`: survives power loss of workers and Redis together."""
+    REPLICA = "replica"
+    """A replica's acknowledgement: survives the loss of the Redis machine and the workers together."""
+
+
 class Credentials(NamedTuple):
     """What is sent with every request."""
 
@@ -147,6 +150,8 @@ class Settings(BaseSettings):
     """Project to bill."""
     redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] | None = None
     """URL of the Redis that commands and workers share; unset: an embedded Redis for this user."""
+    durability: Durability | None = None
+    """What a paid run survives: `process`, `disk` or `replica`; unset: `disk` if embedded, else `process`."""
     data_dir: File = Field(default_factory=lambda: user_data_path("askmill", appauthor=False))
     """Folder of the embedded Redis and the emulator; unset: the platform's user data folder."""
     api: Literal["assistants", "responses"] | None = None
@@ -217,6 +222,21 @@ class Settings(BaseSettings):
         """The credentials in `.env` alone, even if the environment overrides them."""
         return self._env_file_credentials
 
+    @property
+    def durability_in_use(self) -> Durability:
+        """The setting, or its default: the embedded Redis writes to disk before it replies.
+
+        Raises:
+            BadSetting: the embedded Redis has no replica.
+        """
+        if self.durability is Durability.REPLICA and self.redis_url is None:
+            raise BadSetting(
+                "ASKMILL_DURABILITY=replica needs a Redis with replicas, and the embedded one has none. Set "
+                "ASKMILL_REDIS_URL, for example to redis+sentinel://host1:26379,host2:26379/SERVICE/0, or "
+                "use ASKMILL_DURABILITY=disk."
+            )
+        return self.durability or (Durability.DISK if self.redis_url is None else Durability.PROCESS)
+
     @cached_property
     def base_url(self) -> str:
         """URL of the API, without a trailing slash; OpenAI's unless set."""
@@ -232,10 +252,7 @@ def secrets_of(settings: Settings) -> set[str]:
     """The API key and the Redis password, both plain and URL-encoded."""
     secrets = {settings.openai_api_key.get_secret_value()} if settings.openai_api_key else set()
     if settings.redis_url is not None:
-        address = urlsplit(settings.redis_url.get_secret_value())
-        query = dict(parse_qsl(address.query))
-        for password in (address.password, query.get("password")):
-            secrets |= {password, unquote(password)} if password else set()
+        secrets |= passwords_of(settings.redis_url.get_secret_value())
     return secrets
 
 

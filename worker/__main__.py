@@ -36,7 +36,7 @@ def main() -> int:
             _use_embedded_redis(stack)
             gc.disable()  # nothing is garbage while modules load; celery_app.py enables it again
             # Importing the application reads the settings.
-            from askmill.worker.celery.celery_app import app, rows_in_progress, settings  # noqa: PLC0415
+            from askmill.worker.celery.celery_app import app, exit_code, rows_in_progress, settings  # noqa: PLC0415
 
             telemetry.set_up(settings, rows_in_progress, options.concurrency or settings.concurrency)
         except SystemExit as refused:
@@ -50,7 +50,7 @@ def main() -> int:
             return error.exit_code
         worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
         worker.start()
-        return int(worker.exitcode or 0)
+        return exit_code() or int(worker.exitcode or 0)
 
 
 def _print_error(message: str) -> None:
@@ -75,6 +75,7 @@ def _use_embedded_redis(stack: ExitStack) -> None:
         if (warning := api_target(settings).unencrypted_key_warning) is not None:
             _print_error(warning)
         if settings.redis_url is None:
+            os.environ["ASKMILL_DURABILITY"] = settings.durability_in_use
             os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))
 
 

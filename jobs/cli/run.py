@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from askmill.config.settings import Settings, load_settings
+from askmill.config.settings import Durability, Settings, load_settings
 from askmill.config.text import format_usd
 from askmill.jobs.cli.env_file_consent import consent_of
 from askmill.jobs.cli.exit_codes import say
@@ -36,6 +36,7 @@ from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported
 from askmill.jobs.submit.submit import (
     ExistingBatch,
     SubmitRequest,
+    check_durability,
     checked,
     dispatch_first_rows,
     find_existing,
@@ -195,7 +196,7 @@ def submit_command(file: str, **values: Any) -> int:
     target = resolve_target(settings, trust_env_file=values["trust_env_file"])
     request = submit_request(settings, values, target)
     with checked(file, request, settings) as intake, redis_url(settings) as url:
-        batch, existing, stall = asyncio.run(_submit(url, intake, request))
+        batch, existing, stall = asyncio.run(_submit(url, settings.durability_in_use, intake, request))
     if existing is not None:
         say(_existing_text(existing))
     if stall:
@@ -204,17 +205,25 @@ def submit_command(file: str, **values: Any) -> int:
     return 0
 
 
-async def _submit(url: str, intake: Intake, request: SubmitRequest) -> tuple[str, ExistingBatch | None, str]:
-    """Returns the batch's id, the batch found by identity if there was one, and why nothing moves, if so."""
-    async with await Store.open(url) as store:
+async def _submit(
+    url: str, durability: Durability, intake: Intake, request: SubmitRequest
+) -> tuple[str, ExistingBatch | None, str]:
+    """Returns the batch's id, the batch found by identity if there was one, and why nothing moves, if so.
+
+    The batch is then as durable as the mark before a create: its id may be relied on.
+    """
+    async with await Store.open(url, durability=durability) as store:
         identity = identity_of(intake, request)
         existing = await find_existing(store, identity, request, say)
         if request.target.source_line is not None and not (existing is not None and existing.finished):
             say(request.target.source_line)
+        if existing is None or not existing.finished:
+            await check_durability(store, say)
         if existing is None:
             batch, existing = await find_or_store(store, intake, request, identity, say)
         else:
             batch = existing.batch.id
+        await store.ensure_durable()
         if existing is None or not existing.finished:
             await dispatch_first_rows(store, url)
         return batch, existing, stall_reason(await store.status(batch))

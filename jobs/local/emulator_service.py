@@ -41,6 +41,7 @@ class EmulatorService:
     name: ClassVar[str] = "emulator"
     title: ClassVar[str] = "emulator"
     instead: ClassVar[str] = "Or set OPENAI_API_KEY and run without --offline."
+    last_resort: ClassVar[tuple[str, ...]] = ()
 
     def configure(self) -> list[str]:
         port = free_port(self._port())

@@ -1,8 +1,9 @@
 """The embedded Redis: its binary, its configuration, and a probe that does not need redis-py.
 
-The server appends each write to a file before it replies. A kill -9 loses nothing, and a power cut at most
-one second. The password is in redis/server.conf (0600), never in arguments or environment. The server's
-working folder is the data folder, so the configuration contains no path and needs no quoting.
+The server writes each change through to the disk before it replies (ASKMILL_DURABILITY=disk), so neither kill
+-9 nor a power cut loses what a command or a worker was told. The password is in redis/server.conf (0600),
+never in arguments or environment. The server's working folder is the data folder, so the configuration
+contains no path and needs no quoting.
 """
 
 import importlib.util
@@ -13,7 +14,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -29,11 +30,13 @@ bind {host}
 port {port}
 requirepass {password}
 appendonly yes
-appendfsync everysec
+{fsync}
 aof-load-truncated yes
 save ""
 maxmemory-policy noeviction
 """
+_FSYNC, _FSYNC_BEFORE = "appendfsync always", "appendfsync everysec"
+"""The second was written by earlier versions, whose server may still be running."""
 _OLDEST = (6, 2)
 _REPLY_S = 1.0
 _END_S = 5.0
@@ -62,13 +65,17 @@ class RedisService:
         "Or start a Redis yourself and set ASKMILL_REDIS_URL, for example redis://localhost:6379/0."
     )
 
+    last_resort: ClassVar[tuple[str, ...]] = ("--appendfsync", "everysec")
+    """With `always` a server exits when its disk is full; with this it refuses changes and can still be
+    read."""
+
     def configure(self) -> list[str]:
         """Write the configuration and return the command.
 
         Port and password stay the same if possible, so that users that outlived the last server reconnect.
         """
         port, password = self._saved_port_and_password() or (0, os.urandom(32).hex())
-        text = _CONFIGURATION.format(host=HOST, port=free_port(port), password=password)
+        text = _CONFIGURATION.format(host=HOST, port=free_port(port), password=password, fsync=_FSYNC)
         folders.write_private(self._file, text)
         return [str(server_binary()), self._file.name]
 
@@ -81,7 +88,17 @@ class RedisService:
         if "-LOADING" in reply:
             return Readiness.LOADING
         # A server with a full disk answers PING with MISCONF; its data can still be read.
-        return Readiness.READY if "+PONG" in reply or "-MISCONF" in reply else Readiness.NONE
+        if "+PONG" not in reply and "-MISCONF" not in reply:
+            return Readiness.NONE
+        self._upgrade()
+        return Readiness.READY
+
+    def _upgrade(self) -> None:
+        """Let a server that an earlier version has started write through to the disk, as ours do."""
+        text = self._file.read_text(encoding="utf-8")
+        if _FSYNC_BEFORE in text and "+OK\r\n+OK" in self._send(f"CONFIG SET {_FSYNC}"):
+            with suppress(OSError):  # a full disk; tried again by the next command
+                folders.write_private(self._file, text.replace(_FSYNC_BEFORE, _FSYNC))
 
     def request_shutdown(self) -> bool:
         # Ten times as fast as SIGTERM, which the server checks every 100 ms.

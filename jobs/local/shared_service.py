@@ -58,6 +58,8 @@ class Service(Protocol):
     """Name in messages."""
     instead: ClassVar[str]
     """What to do if it is not available, as a sentence."""
+    last_resort: ClassVar[tuple[str, ...]]
+    """Arguments with which it runs for a while after it has exited with an error; see supervisor.py."""
     data_dir: Path
 
     def configure(self) -> list[str]:
@@ -197,7 +199,7 @@ class ServiceLease:
         try:
             # Its own session, so that Ctrl-C in the terminal does not reach the supervisor.
             self._starter = subprocess.Popen(
-                [*supervisor, str(server_lock), *command],
+                [*supervisor, str(server_lock), " ".join(service.last_resort), *command],
                 pass_fds=[server_lock],
                 cwd=service.data_dir / service.name,
                 env=_bare_environment(),

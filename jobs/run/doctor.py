@@ -7,9 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
 from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
+from askmill.config.redis_address import shown_address
 from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.config.text import count_of, safe_text
 from askmill.jobs.local.open_store import redis_url
@@ -18,7 +17,6 @@ from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.openai_client.client import make_client, probe
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
-from askmill.jobs.store.redis_errors import address
 
 SETTING_FAULT = 2
 PROBE_TIMEOUT_S = 15.0
@@ -26,14 +24,15 @@ PROBE_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; code 0 means that it passed."""
+    """The result of one check; code 0 means that it passed, perhaps with a warning."""
 
     check: str
     message: str
     code: int = 0
+    warning: bool = False
 
     def __str__(self) -> str:
-        mark = "ok   " if self.code == 0 else "FAULT"
+        mark = "FAULT" if self.code else "WARN " if self.warning else "ok   "
         return safe_text(f"{mark} {self.check}: {self.message}")
 
 
@@ -72,37 +71,30 @@ def _check_proxy(target: Target) -> Finding:
 
 
 async def _check_redis(settings: Settings, target: Target | None) -> AsyncIterator[Finding]:
-    name = "embedded" if settings.redis_url is None else address(settings.redis_url.get_secret_value())
+    name = "embedded" if settings.redis_url is None else shown_address(settings.redis_url.get_secret_value())
     try:
         with redis_url(settings) as url:
-            async with await Store.open(url) as store:
+            durability = settings.durability_in_use
+            async with await Store.open(url, durability=durability) as store:
                 batches = len(await store.list_batches())
-                yield Finding("redis", f"{name} answers (batches: {batches:,})")
-                for finding in await _check_redis_server(url):
+                yield Finding("redis", f"{name} answers (batches: {batches:,}, durability {durability})")
+                for finding in await _check_redis_server(store):
                     yield finding
                 yield await _check_workers(store, settings, target)
     except AskmillError as error:
         yield Finding("redis", str(error), error.exit_code)
 
 
-async def _check_redis_server(url: str) -> list[Finding]:
-    """Settings of the Redis server that could lose batches or stop Celery."""
-    async with Redis.from_url(url) as redis:
-        info = await redis.info()
-    findings = []
-    if info.get("redis_mode") == "cluster":
-        message = "is a Cluster, which Celery does not support. Set ASKMILL_REDIS_URL to a single Redis."
-        findings.append(Finding("redis", message, SETTING_FAULT))
-    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-        message = (
-            f"may evict batches when its memory is full (maxmemory-policy {info['maxmemory_policy']}). Set "
-            "maxmemory-policy to noeviction."
-        )
-        findings.append(Finding("redis", message, SETTING_FAULT))
-    if not info.get("aof_enabled"):
-        message = "has no AOF: if it crashes, the last minutes are lost. Set appendonly to yes."
-        findings.append(Finding("redis", message))
-    return findings
+async def _check_redis_server(store: Store) -> list[Finding]:
+    """What the Redis server may lose, and whether it can do what ASKMILL_DURABILITY says."""
+    try:
+        weaknesses = await store.check_server()
+    except UsageError as fault:
+        return [Finding("redis", str(fault), SETTING_FAULT)]
+    return [
+        Finding("redis", found.sentence, SETTING_FAULT * found.in_normal_use, warning=True)
+        for found in weaknesses
+    ]
 
 
 async def _check_workers(store: Store, settings: Settings, target: Target | None) -> Finding:

@@ -37,6 +37,7 @@ from askmill.jobs.submit.submit import (
     ExistingBatch,
     Say,
     SubmitRequest,
+    check_durability,
     checked,
     dispatch_first_rows,
     find_existing,
@@ -130,7 +131,8 @@ class _Run:
         return settings.redis_url.get_secret_value()
 
     async def _work(self, url: str, stack: ExitStack) -> RunOutcome:
-        async with await Store.open(url) as store:
+        durability = self._spec.settings.durability_in_use
+        async with await Store.open(url, durability=durability) as store:
             identity = identity_of(self._intake, self._request)
             existing = await find_existing(store, identity, self._request, self._spec.say)
             self._batch = None if existing is None else existing.batch.id
@@ -139,6 +141,7 @@ class _Run:
             else:
                 if self._request.target.source_line is not None:
                     self._spec.say(self._request.target.source_line)
+                await check_durability(store, self._spec.say)
                 supervisor = await self._ensure_worker(store, existing, stack)
                 if self._batch is None:
                     # Another command may have stored the batch while the user was asked.

@@ -25,13 +25,18 @@ Lua script in jobs/store/lua. Reasons: docs/decisions/store.md.
 from types import TracebackType
 from typing import Self
 
+from askmill.config.redis_address import is_sentinel, shown_address
+from askmill.config.settings import Durability
+from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store.batch_control import ControlMixin
 from askmill.jobs.store.claims import ClaimMixin
 from askmill.jobs.store.connection import Connection, connect
 from askmill.jobs.store.ingest import IngestMixin
 from askmill.jobs.store.queries import QueryMixin
 from askmill.jobs.store.rate_limits import RateLimitMixin
+from askmill.jobs.store.redis_errors import translate_redis_errors
 from askmill.jobs.store.scheduler import SchedulerMixin
+from askmill.jobs.store.server_check import Weakness, read_server, unmet, weaknesses
 
 
 class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, RateLimitMixin):
@@ -43,22 +48,53 @@ class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, R
         self._suspects = {}
 
     @classmethod
-    async def open(cls, url: str, *, lifetime_s: float = 12.0) -> Self:
-        """Connect to `redis://`, `rediss://` or `unix://`.
+    async def open(
+        cls, url: str, *, lifetime_s: float = 12.0, durability: Durability = Durability.PROCESS
+    ) -> Self:
+        """Connect to `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://`.
 
         Args:
             url: see `ASKMILL_REDIS_URL`.
             lifetime_s: how long a worker's claims outlive its last heartbeat.
+            durability: what a create waits for; see `check_server`, `ensure_durable`.
 
         Raises:
             RedisUnavailable: Redis does not answer, refuses the password or is full.
             UsageError: the address cannot be read, or another version of askmill has written there.
         """
-        return cls(await connect(url, lifetime_s))
+        return cls(await connect(url, lifetime_s, durability))
+
+    async def check_server(self) -> list[Weakness]:
+        """Return each way in which this Redis may lose batches.
+
+        Raises:
+            UsageError: it is a Cluster, or cannot give the durability that the store was opened with.
+            RedisUnavailable: it does not answer.
+        """
+        connection = self._connection
+        place = f"Redis at {shown_address(connection.url)}"
+        with translate_redis_errors(connection.url):
+            server = await read_server(connection.redis)
+        if (fault := unmet(server, place, connection.durability)) is not None:
+            raise UsageError(fault)
+        by_sentinel = is_sentinel(connection.url)
+        return list(weaknesses(server, place, connection.durability, by_sentinel=by_sentinel))
+
+    async def ensure_durable(self) -> None:
+        """Return once all that was stored before is as durable as a mark before a create.
+
+        Raises:
+            RedisUnavailable: no replica acknowledges it.
+        """
+        await self._connection.scripts.replicate()
+
+    async def reconnect(self) -> None:
+        """Leave this server: close all connections, and look the master up again at the next use of each."""
+        await self._connection.reconnect()
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._connection.redis.aclose()
+        await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -51,7 +51,7 @@ class ClaimMixin:
         """Keep the worker and all its claims alive for another lifetime; read the state of its batches."""
         names = list(batches)
         values = _flatten({name: value for name, value in asdict(card).items() if name != "id"})
-        alive, now_ms, *fields = await self._connection.scripts.heartbeat(
+        alive, now_ms, *fields = await self._connection.heartbeats.heartbeat(
             card.id, self._connection.lifetime_ms, values, names
         )
         triples = zip(fields[::3], fields[1::3], fields[2::3], strict=True)

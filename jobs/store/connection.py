@@ -1,4 +1,10 @@
-"""The connection to Redis: a pool, waiting through short outages, and the check of the stored layout.
+"""The connections to Redis: pools, waiting through short outages, and the check of the stored layout.
+
+    pool        used by                                                          waits at most
+    ──────────  ───────────────────────────────────────────────────────────────  ─────────────
+    redis       everything else                                                  about 8 s
+    heartbeats  the heartbeat alone: never behind files or a full pool           about 4 s
+    files       generated files alone: megabytes over a slow line take a while   60 s a reply
 
 A reply can be lost, and redis-py then sends the command again: so every script may run twice.
 """
@@ -8,17 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.asyncio import Redis
 
+from askmill.config.redis_address import shown_address
+from askmill.config.settings import GOOD_EXAMPLES, Durability
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import keys
-from askmill.jobs.store.redis_errors import address, translate_redis_errors
+from askmill.jobs.store.redis_errors import translate_redis_errors
+from askmill.jobs.store.redis_pool import RedisPool, open_pool
 from askmill.jobs.store.scripts import Scripts
 
-# Retries take about 8 s: a restart of Redis goes unnoticed, and claims, which live 12 s, are kept.
-_RETRIES, _LONGEST_WAIT_S = 12, 1.0
+_RETRIES = 12
+"""They take about 8 s: a restart of Redis goes unnoticed, and claims, which live 12 s, are kept."""
+_POOL_SIZE, _REPLY_S = 30, 5.0
+_HEARTBEAT_REPLY_S, _HEARTBEAT_RETRIES = 2.0, 1
+"""The next heartbeat is due after 3 s, and reaches a server that has moved as well as a retry does."""
+_FILE_REPLY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,11 @@ class Connection:
     url: str
     redis: "Redis"
     scripts: Scripts
+    heartbeats: Scripts
+    """For the heartbeat alone, on a connection of its own."""
+    pools: tuple[RedisPool, ...]
+    durability: Durability
+    """What a create waits for."""
     lifetime_ms: int
     """How long a worker's claims outlive its last heartbeat."""
 
@@ -44,8 +60,16 @@ class Connection:
         with translate_redis_errors(self.url):
             return await pipe.execute()
 
+    async def reconnect(self) -> None:
+        """Close all connections: the next use of each resolves the address, or asks the Sentinels, again."""
+        await asyncio.gather(*(pool.reconnect() for pool in self.pools))
 
-async def connect(url: str, lifetime_s: float) -> Connection:
+    async def close(self) -> None:
+        """Close all connections for good."""
+        await asyncio.gather(*(pool.aclose() for pool in self.pools))
+
+
+async def connect(url: str, lifetime_s: float, durability: Durability) -> Connection:
     """Connect, and check that the data there has this version's layout.
 
     Raises:
@@ -53,30 +77,36 @@ async def connect(url: str, lifetime_s: float) -> Connection:
         UsageError: the address cannot be read, or another version of askmill has written there.
     """
     try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=30,
-            timeout=20,
-            socket_connect_timeout=5,
-            socket_timeout=5,
-            retry=Retry(ExponentialBackoff(cap=_LONGEST_WAIT_S, base=0.02), _RETRIES),
+        pools = (
+            open_pool(url, _POOL_SIZE, _REPLY_S, _RETRIES),
+            open_pool(url, 1, _HEARTBEAT_REPLY_S, _HEARTBEAT_RETRIES),
+            open_pool(url, 1, _FILE_REPLY_S, _RETRIES),
         )
     except ValueError as fault:
-        raise UsageError(f"ASKMILL_REDIS_URL: {fault}; a good one: redis://localhost:6379/0") from None
-    redis = Redis.from_pool(pool)
-    connection = Connection(url, redis, Scripts(redis, url), int(lifetime_s * 1000))
+        example = GOOD_EXAMPLES["ASKMILL_REDIS_URL"]
+        raise UsageError(f"ASKMILL_REDIS_URL: {fault}; a good one: {example}") from None
+    redis, heartbeats, files = (Redis(connection_pool=pool) for pool in pools)
+    connection = Connection(
+        url=url,
+        redis=redis,
+        scripts=Scripts(redis, url, files, replicated=durability is Durability.REPLICA),
+        heartbeats=Scripts(heartbeats, url, files),
+        pools=pools,
+        durability=durability,
+        lifetime_ms=int(lifetime_s * 1000),
+    )
     try:
         await _ping(url)
         await _check_schema(connection)
     except BaseException:
-        await redis.aclose()
+        await connection.close()
         raise
     return connection
 
 
 async def _ping(url: str) -> None:
     """Try once, for seconds at most: a command should report at once that Redis is not there."""
-    probe = Redis.from_url(url, retry=Retry(ExponentialBackoff(), 0), socket_connect_timeout=5)
+    probe = Redis.from_pool(open_pool(url, 1, _REPLY_S, 0))
     try:
         with translate_redis_errors(url):
             async with asyncio.timeout(10):
@@ -93,7 +123,7 @@ async def _check_schema(connection: Connection) -> None:
     if layout == ours:
         return
     folder = await _embedded_folder(connection)
-    place = f"The embedded Redis in {folder}" if folder else f"Redis at {address(connection.url)}"
+    place = f"The embedded Redis in {folder}" if folder else f"Redis at {shown_address(connection.url)}"
     if layout > ours:
         raise UsageError(
             f"{place} was written by a newer askmill (layout {layout}, this one reads {ours}): "

@@ -3,6 +3,7 @@
     key                              type    lifetime             content; written by
     ───────────────────────────────  ──────  ───────────────────  ──────────────────────────────────────────
     askmill:schema                   STRING  permanent            layout version; the first Store.open
+    askmill:replicated               STRING  2 s                  written before each WAIT for a replica
     askmill:batches                  ZSET    permanent            batch → submitted ms; seal, purge, reap
     askmill:loading                  SET     permanent            batches not sealed yet; take_identity, seal
     askmill:open                     ZSET    permanent            unfinished batch → its last dispatch round
@@ -64,6 +65,7 @@ SCHEMA_VERSION = 3
 2: results as three texts, with another `result.zdict`. 1 was in no release."""
 
 SCHEMA = "askmill:schema"
+REPLICATED = "askmill:replicated"
 BATCHES = "askmill:batches"
 LOADING = "askmill:loading"
 OPEN = "askmill:open"
@@ -136,7 +138,7 @@ def member(batch_id: str, row: int) -> str:
 
 
 _TYPES = (
-    (r"askmill:(schema|dispatch_round)", "string"),
+    (r"askmill:(schema|replicated|dispatch_round)", "string"),
     (r"askmill:(batches|open|dispatched|workers)", "zset"),
     (r"askmill:loading", "set"),
     (r"askmill:worker:[^:]+", "hash"),

@@ -7,11 +7,13 @@ askmill, which a retry would only repeat, and passes through unchanged.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import redis.exceptions as faults
+from redis.asyncio.sentinel import MasterNotFoundError
 
+from askmill.config.redis_address import shown_address
 from askmill.jobs.model.errors import RedisUnavailable
+from askmill.jobs.store.redis_pool import NotWritable
 
 _TEMPORARY = re.compile(
     r"\b(OOM|LOADING|READONLY|MISCONF|BUSY|TRYAGAIN|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|UNKILLABLE)\b"
@@ -23,15 +25,12 @@ _TEMPORARY_CLASSES = (faults.ReadOnlyError, faults.TryAgainError, faults.Cluster
 """Temporary faults whose code redis-py cuts from the text."""
 
 
-def address(url: str) -> str:
-    """Return the address without user and password, as messages show it."""
-    parts = urlsplit(url)
-    place = (
-        parts.path
-        if parts.scheme == "unix"
-        else f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"
-    )
-    return f"{parts.scheme}://{place}"
+class NotReplicated(faults.RedisError):
+    """No replica has acknowledged a write in time."""
+
+
+def _server(url: str) -> str:
+    return f"Redis at {shown_address(url)}"
 
 
 @contextmanager
@@ -46,23 +45,36 @@ def translate_redis_errors(url: str) -> Iterator[None]:
         yield
     except faults.AuthenticationError:
         raise RedisUnavailable(
-            f"Redis at {address(url)} refuses the user or password; put the right ones into ASKMILL_REDIS_URL"
+            f"{_server(url)} refuses the user or password; put the right ones into ASKMILL_REDIS_URL"
         ) from None
     except faults.OutOfMemoryError:
         raise RedisUnavailable(
-            f"Redis at {address(url)} is full: raise its maxmemory, or `askmill purge` batches that are done"
+            f"{_server(url)} is full: raise its maxmemory, or `askmill purge` batches that are done"
         ) from None
     except faults.ResponseError as fault:
         if isinstance(fault, faults.NoPermissionError) or _NOT_ALLOWED in str(fault):
             raise RedisUnavailable(
-                f"Redis at {address(url)} does not let this user do what askmill needs ({fault}); "
+                f"{_server(url)} does not let this user do what askmill needs ({fault}); "
                 "docs/how-to/own-redis.md has the rights"
             ) from None
         if isinstance(fault, _TEMPORARY_CLASSES) or _TEMPORARY.search(str(fault)):
-            raise RedisUnavailable(f"Redis at {address(url)} takes no changes just now ({fault})") from None
+            raise RedisUnavailable(f"{_server(url)} takes no changes just now ({fault})") from None
         raise
+    except NotReplicated:
+        raise RedisUnavailable(
+            f"no replica of {_server(url)} acknowledges writes, which ASKMILL_DURABILITY=replica needs "
+            "before a "
+            "run is created; check its replicas with `redis-cli info replication`"
+        ) from None
+    except NotWritable as fault:
+        raise RedisUnavailable(f"{_server(url)} takes no changes just now ({fault})") from None
+    except MasterNotFoundError:
+        raise RedisUnavailable(
+            f"no Sentinel at {shown_address(url)} answers and knows a master that is up; check with "
+            "`redis-cli -p 26379 sentinel masters`, and the service's name in ASKMILL_REDIS_URL"
+        ) from None
     except (faults.ConnectionError, faults.TimeoutError, faults.InvalidResponse, OSError) as fault:
         raise RedisUnavailable(
-            f"Redis at {address(url)} does not answer ({fault}); start it (docker compose up redis), set "
+            f"{_server(url)} does not answer ({fault}); start it (docker compose up redis), set "
             "ASKMILL_REDIS_URL to one that runs, or unset it to use the embedded one"
         ) from None

@@ -26,11 +26,18 @@ def source(name: str) -> str:
 class Scripts:
     """Each method runs the script of its name. The .lua file's first lines document arguments and reply."""
 
-    def __init__(self, redis: "Redis", url: str) -> None:
+    def __init__(self, redis: "Redis", url: str, files: "Redis", *, replicated: bool = False) -> None:
         self._pipeline = ScriptPipeline(redis, url)
+        # What a create waits for. Apart from the others, which need not wait for a replica.
+        self._marks = ScriptPipeline(redis, url, replicated=True) if replicated else self._pipeline
+        self._files = ScriptPipeline(files, url)
 
     async def _run(self, name: str, *arguments: Any) -> Any:
         return await self._pipeline.run(source(name), *arguments)
+
+    async def replicate(self) -> None:
+        """Return once all writes before this call are as durable as a mark before a create."""
+        await self._marks.run("return 1")
 
     async def take_identity(
         self,
@@ -105,7 +112,9 @@ class Scripts:
 
         `values`: hash of the content, state, run_created, run_in_flight, crash_mark, reserved, spent nano.
         """
-        return cast("list[int]", await self._run("save", *claimed, *values, *counters))
+        is_mark = values[3] == "1" and not values[2]
+        pipeline = self._marks if is_mark else self._pipeline
+        return cast("list[int]", await pipeline.run(source("save"), *claimed, *values, *counters))
 
     async def finish(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
@@ -122,7 +131,9 @@ class Scripts:
     async def store_file(
         self, claimed: tuple[str, int, str], number: int, content: bytes, limit_bytes: int
     ) -> int:
-        return cast("int", await self._run("store_file", *claimed, number, content, limit_bytes))
+        """Sent on a connection of its own: the megabytes of a file hold up no other script."""
+        arguments = (*claimed, number, content, limit_bytes)
+        return cast("int", await self._files.run(source("store_file"), *arguments))
 
     async def heartbeat(
         self, worker: str, lifetime_ms: int, values: list[Any], batches: list[str]

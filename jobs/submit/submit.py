@@ -150,6 +150,16 @@ async def _update_settings(store: Store, batch: str, request: SubmitRequest) -> 
         await store.change_limits(batch, request.limits)
 
 
+async def check_durability(store: Store, say: Say) -> None:
+    """Say in which ways this Redis may lose batches; called before rows are stored.
+
+    Raises:
+        UsageError: it cannot give the durability that the settings ask for.
+    """
+    for weakness in await store.check_server():
+        say(f"Warning: {weakness.sentence}")
+
+
 async def find_or_store(
     store: Store, intake: Intake, request: SubmitRequest, identity: str, on_progress: Say
 ) -> tuple[str, ExistingBatch | None]:

@@ -264,17 +264,26 @@ def limit_files() -> None:
 
 
 def fill(client: redis.Redis) -> int:
-    """How many writes of 10 kB are acknowledged before the server refuses one."""
-    for number in range(100):
+    """How many writes of 10 kB are acknowledged before the server refuses one and says why."""
+    stored = 0
+
+    def refused() -> bool:
+        nonlocal stored
         try:
-            client.set(f"key {number}", "x" * 10_000)
+            client.set(f"key {stored}", "x" * 10_000)
+        except redis.ConnectionError:  # it has exited, and is started again
+            return False
         except redis.ResponseError as refusal:
-            return number if "MISCONF" in str(refusal) else -1
-    return -1
+            return "MISCONF" in str(refusal)
+        stored += 1
+        return False
+
+    wait_until(refused, "the server refuses to write")
+    return stored
 
 
 def test_a_full_disk_refuses_writes_and_keeps_what_was_stored(commands: Commands) -> None:
-    """The server says MISCONF and still reads; joining it still works; with space again all is there."""
+    """Case D14: the server says MISCONF and still reads; joining it still works; with space again all is there."""
     user = commands(preexec_fn=limit_files)
     stored = fill(user.redis())
     other = commands()
@@ -283,8 +292,23 @@ def test_a_full_disk_refuses_writes_and_keeps_what_was_stored(commands: Commands
     user.end()
     other.end()
     assert stored > 0
-    # The write that hit the limit was acknowledged before the server knew.
+    # The first write that the restarted server could not store was acknowledged before it knew.
     assert commands().redis().dbsize() >= stored - 1
+
+
+def test_changes_are_on_disk_before_the_reply(commands: Commands, tmp_path: Path) -> None:
+    """`appendfsync always`; a server that an earlier version has started is told so, and its configuration too."""
+    first = commands()
+    client = first.redis()
+    assert client.config_get("appendfsync") == {"appendfsync": "always"}
+    configuration = tmp_path / "data" / "redis" / "server.conf"
+    written = configuration.read_text()
+
+    client.config_set("appendfsync", "everysec")
+    configuration.write_text(written.replace("appendfsync always", "appendfsync everysec"))
+    second = commands()
+    assert second.redis().config_get("appendfsync") == {"appendfsync": "always"}
+    assert configuration.read_text() == written
 
 
 def test_a_file_in_the_way_is_a_sentence(tmp_path: Path) -> None:

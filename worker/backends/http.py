@@ -9,10 +9,11 @@ Both use the proxy that `config.proxies` selects, and follow no redirect. Creden
 because aiohttp sends the defaults of a session to the proxy too.
 """
 
+import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,8 @@ from askmill.worker.backends.errors import (
 )
 from askmill.worker.lifecycle.api_types import ApiError
 
+CREATE_CONNECT_S = 4.0
+"""How long a create may take to connect after its last check: less than `worker.process.worker.MARGIN_S`."""
 KEEP_ALIVE_S = 60.0
 """Longer than for creates: aiohttp itself repeats a GET that met a connection just closed."""
 PAGE_SIZE = 100
@@ -59,6 +62,27 @@ before_request: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("before_r
 One client serves all jobs, and one call of a backend may be several requests (pages, file names, deletions).
 So each job sets this variable in its own task, to count its requests and wait for the rate limit.
 """
+
+
+_before_send: ContextVar[Callable[[], bool] | None] = ContextVar("before_send", default=None)
+
+
+class NotSent(Exception):
+    """The last check before a create failed; nothing was sent."""
+
+
+@contextmanager
+def checked_before_send(may_send: Callable[[], bool]) -> Iterator[None]:
+    """Within the block, a POST is sent only if `may_send` is true once it holds a connection's slot.
+
+    A check before the wait for a slot would be old by the time of the write: the wait may take a minute.
+    The POST raises NotSent where the check fails.
+    """
+    token = _before_send.set(may_send)
+    try:
+        yield
+    finally:
+        _before_send.reset(token)
 
 
 @dataclass(frozen=True)
@@ -131,22 +155,33 @@ class HttpClient:
         self._base_url = str(client.base_url).rstrip("/")
         self._query = urlencode([(name, str(value)) for name, value in client.default_query.items()])
         self._proxy = proxy_for(self._base_url, proxy_environment())
+        # As many as the SDK's pool has connections: who holds one waits for no other request.
+        self._slots = asyncio.Semaphore(connection_limit())
         self._session: aiohttp.ClientSession | None = None
         self._read_headers = dict[str, str]()
 
     async def post(self, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Reply:
-        """POST one object, exactly once. Raises ApiError."""
+        """POST one object, exactly once. Raises ApiError, and NotSent within `checked_before_send`."""
         await before_request.get()()
         options: RequestOptions = {"headers": {**self._extra_headers, **(headers or {})}}
-        call = self.client.post(f"/{path}", cast_to=httpx2.Response, body=body, options=options)
-        return self._parse(await translate_errors(call, self.client.api_key, self.client))
+        may_send = _before_send.get()
+        async with self._slots:
+            if may_send is not None:
+                if not may_send():
+                    raise NotSent
+                options["timeout"] = httpx2.Timeout(
+                    self._timeout_s(), connect=CREATE_CONNECT_S, pool=CREATE_CONNECT_S
+                )
+            call = self.client.post(f"/{path}", cast_to=httpx2.Response, body=body, options=options)
+            return self._parse(await translate_errors(call, self.client.api_key, self.client))
 
     async def delete(self, path: str) -> Reply:
         """DELETE one object. Raises ApiError."""
         await before_request.get()()
         options: RequestOptions = {"headers": self._extra_headers}
-        call = self.client.delete(f"/{path}", cast_to=httpx2.Response, options=options)
-        return self._parse(await translate_errors(call, self.client.api_key, self.client))
+        async with self._slots:
+            call = self.client.delete(f"/{path}", cast_to=httpx2.Response, options=options)
+            return self._parse(await translate_errors(call, self.client.api_key, self.client))
 
     async def get(self, path: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiError."""

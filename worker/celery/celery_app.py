@@ -20,7 +20,7 @@ from askmill.config.logs import set_up_logs
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.settings import BadSetting, Settings, load_settings, secrets_of
 from askmill.jobs.model.api_target import api_target
-from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.store.broker import broker_settings
 from askmill.worker.celery import kombu_transport
 from askmill.worker.celery.greenlet_pool import submit
@@ -32,6 +32,7 @@ def _settings() -> Settings:
     try:
         settings = load_settings()
         proxy_for(settings.base_url, proxy_environment())
+        settings.durability_in_use  # noqa: B018 -- raises BadSetting
     except BadSetting as error:
         raise SystemExit(f"Error: {error}") from None
     if settings.redis_url is None:
@@ -74,6 +75,12 @@ runs in flight."""
 settings = _settings()
 app = _application(settings)
 _worker_process: WorkerProcess | None = None
+_exit_code = 0
+
+
+def exit_code() -> int:
+    """The exit code if this process ended because of a fault: 2 for a setting; 0 otherwise."""
+    return _exit_code
 
 
 def worker_process() -> WorkerProcess:
@@ -112,7 +119,9 @@ def _start(sender: Any, **_: Any) -> None:
 
 def _end_worker(heartbeat: "Future[None]") -> None:
     """End the worker after its heartbeat failed: it may hold no rows, and other workers take them over."""
+    global _exit_code  # noqa: PLW0603 -- one per process
     if not heartbeat.cancelled() and (error := heartbeat.exception()) is not None:
+        _exit_code = error.exit_code if isinstance(error, AskmillError) else 1
         structlog.get_logger().critical("worker.failed", reason=f"{type(error).__name__}: {error}")
         os.kill(os.getpid(), signal.SIGTERM)
 

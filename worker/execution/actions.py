@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,6 +13,7 @@ from askmill.jobs.model.models import BatchState, Usage
 from askmill.jobs.model.profile import Functions
 from askmill.jobs.store.records import Claim
 from askmill.worker.backends.base import RunRequest
+from askmill.worker.backends.http import NotSent, checked_before_send
 from askmill.worker.execution.request_builder import build_request, row_overrides
 from askmill.worker.execution.result_builder import schema_error
 from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus, ToolCall, ToolOutput
@@ -207,13 +209,19 @@ class ActionExecutor:
 
     async def _send_create(self, state: JobState) -> Event:
         """Send the create, unless the heartbeat or the stored mark is too old: then the claim may be lost."""
-        while not self.context.lease_is_fresh():
-            await self.interrupts.sleep(0.2)
-        if not in_time(state, self.context.now_s()):
-            return CreateSkipped(*self.stamp())
-        self.create_reserved = True
-        run = await self.context.backend.create_run(self._request(state), state.thread_id or "")
-        return RunCreated(*self.stamp(), run=run)
+        while True:
+            while not self.context.lease_is_fresh():
+                await self.interrupts.sleep(0.2)
+            if not in_time(state, self.context.now_s()):
+                return CreateSkipped(*self.stamp())
+            self.create_reserved = True
+            with checked_before_send(lambda: self._may_send(state)), suppress(NotSent):
+                run = await self.context.backend.create_run(self._request(state), state.thread_id or "")
+                return RunCreated(*self.stamp(), run=run)
+            self.counters["requests"] -= 1
+
+    def _may_send(self, state: JobState) -> bool:
+        return self.context.lease_is_fresh() and in_time(state, self.context.now_s())
 
     async def _recreate_missing(self, error: ApiError, state: JobState) -> None:
         """Create the assistant or vector store again that the API no longer has; re-raise any other error."""

@@ -95,7 +95,11 @@ class WorkerProcess:
 
     async def _connect(self) -> WorkerContext:
         settings, target = self.settings, api_target(self.settings)
-        store = await retry_on_outage(Store.open, self.redis_url, lifetime_s=LIFETIME_S)
+        store = await retry_on_outage(
+            Store.open, self.redis_url, lifetime_s=LIFETIME_S, durability=settings.durability_in_use
+        )
+        for weakness in await retry_on_outage(store.check_server):
+            log.warning("redis.may_lose_batches", reason=weakness.sentence)
         api_client = make_client(target.key, target.base_url, target.organization, target.project)
         await retry_on_outage(self._begin_limits, store)
         return WorkerContext(

@@ -1,0 +1,165 @@
+"""Connection pools to Redis that follow the master: at one address, or at the one that Sentinels name.
+
+READONLY, LOADING, MASTERDOWN or NOREPLICAS in a reply ─▶ this server is no master that takes writes: every
+connection of the pool is closed and opened anew before its next use. A new connection resolves the host's
+name, or asks a Sentinel, again. Otherwise connections to a demoted master would meet READONLY for ever.
+"""
+
+import asyncio
+import weakref
+from typing import Any, cast
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import (
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from askmill.config.redis_address import is_sentinel, sentinel_address
+
+_LONGEST_WAIT_S = 1.0
+_SENTINEL_TIMEOUT_S = 1.0
+"""A Sentinel that is down must not hold up the question to the next one."""
+
+
+_CODES = {ReadOnlyError: "READONLY", BusyLoadingError: "LOADING", MasterDownError: "MASTERDOWN"}
+"""redis-py cuts them from the texts."""
+
+
+class NotWritable(RedisConnectionError):
+    """The server is no master that takes writes. A ConnectionError, so redis-py tries a new connection."""
+
+
+class _FollowsMaster:
+    """Mixin of redis-py's connections: leaves a server that is no master that takes writes."""
+
+    connection_pool: "RedisPool"
+
+    def __init__(self, **kwargs: Any) -> None:
+        # redis-py's Sentinel connections take it before this class does.
+        if "connection_pool" in kwargs:
+            self.connection_pool = kwargs.pop("connection_pool")
+        super().__init__(**kwargs)
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """As redis-py's. Raises NotWritable instead of READONLY, LOADING and MASTERDOWN."""
+        connection = cast("Connection", super())
+        try:
+            return await connection.read_response(*args, **kwargs)
+        except (ReadOnlyError, BusyLoadingError, MasterDownError) as error:
+            await self.connection_pool.leave_server()
+            await cast("Connection", self).disconnect(nowait=True)
+            raise NotWritable(f"{_CODES[type(error)]} {error}") from None
+        except ResponseError as error:
+            if "NOREPLICAS" in str(error):
+                await self.connection_pool.leave_server()
+            raise
+
+
+class _Tcp(_FollowsMaster, Connection):
+    pass
+
+
+class _Tls(_FollowsMaster, SSLConnection):
+    pass
+
+
+class _Unix(_FollowsMaster, UnixDomainSocketConnection):
+    pass
+
+
+class _SentinelTcp(SentinelManagedConnection, _Tcp):
+    pass
+
+
+class _SentinelTls(SentinelManagedConnection, _Tls):
+    pass
+
+
+_FOLLOWING = {Connection: _Tcp, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+
+
+class RedisPool(BlockingConnectionPool):
+    """A pool that waits for a free connection, and whose connections can all be opened anew."""
+
+    async def leave_server(self) -> None:
+        """Open each connection anew before its next use; calls in flight may end on the old one."""
+        for connection in self._in_use_connections:
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
+        idle = list(self._available_connections)
+        await asyncio.gather(*(connection.disconnect(nowait=True) for connection in idle))
+
+    async def reconnect(self) -> None:
+        """Close every connection, also those in use: their calls are repeated on a new connection."""
+        every = [*self._available_connections, *self._in_use_connections]
+        await asyncio.gather(*(connection.disconnect(nowait=True) for connection in every))
+
+
+class _SentinelPool(SentinelConnectionPool, RedisPool):
+    """Asks the Sentinels for the master's address at each new connection."""
+
+    sentinel_manager: Sentinel
+
+    async def aclose(self) -> None:
+        await ConnectionPool.aclose(self)
+        await self.sentinel_manager.aclose()
+
+
+def open_pool(url: str, size: int, timeout_s: float, retries: int) -> RedisPool:
+    """Create a pool for an ASKMILL_REDIS_URL; nothing is connected yet.
+
+    Args:
+        url: the address.
+        size: the most connections.
+        timeout_s: for connecting, and for each reply.
+        retries: how often a command is sent again after a connection fault, over at most a second each.
+
+    Raises:
+        ValueError: the address cannot be read.
+    """
+    options: dict[str, Any] = {
+        "max_connections": size,
+        "timeout": 20,
+        "socket_connect_timeout": timeout_s,
+        "socket_timeout": timeout_s,
+        "retry": Retry(ExponentialBackoff(cap=_LONGEST_WAIT_S, base=0.02), retries),
+    }
+    if is_sentinel(url):
+        return _sentinel_pool(url, options)
+    from_url = dict(parse_url(url))
+    plain = cast("type[Connection]", from_url.pop("connection_class", Connection))
+    options["connection_class"] = _FOLLOWING[plain]
+    pool = RedisPool(**{**options, **from_url})
+    pool.connection_kwargs["connection_pool"] = weakref.proxy(pool)
+    return pool
+
+
+def _sentinel_pool(url: str, options: dict[str, Any]) -> RedisPool:
+    address = sentinel_address(url)
+    nodes = dict(parse_url(address.node_url))
+    over_tls = nodes.pop("connection_class", Connection) is SSLConnection
+    nodes = {name: value for name, value in nodes.items() if name not in {"host", "port"}}
+    to_sentinels = {
+        "username": address.sentinel_username,
+        "password": address.sentinel_password,
+        "socket_timeout": _SENTINEL_TIMEOUT_S,
+        "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+        "ssl": over_tls,
+        **{name: value for name, value in nodes.items() if name.startswith("ssl_")},
+    }
+    manager = Sentinel(address.sentinels, sentinel_kwargs=to_sentinels)  # type: ignore[no-untyped-call]
+    return _SentinelPool(  # type: ignore[no-untyped-call]
+        address.service,
+        manager,
+        connection_class=_SentinelTls if over_tls else _SentinelTcp,
+        **{**options, **nodes},
+    )

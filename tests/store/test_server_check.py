@@ -1,0 +1,109 @@
+"""A Redis that forgets is named before rows are stored; one that cannot give the durability asked for is refused."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from askmill.config.settings import Durability
+from askmill.jobs.model.errors import RedisUnavailable, UsageError
+from askmill.jobs.store import Store, script_pipeline
+from tests.helpers.batches import claim_row, submit_batch, worker_info
+from tests.support import RedisServer
+
+DISK, PROCESS, REPLICA = Durability.DISK, Durability.PROCESS, Durability.REPLICA
+ALWAYS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
+
+
+@contextmanager
+def configured(server: RedisServer, **values: str) -> Iterator[None]:
+    """The server with these settings; the old ones come back afterwards."""
+    with redis.Redis.from_url(server.url) as client:
+        before = {name: client.config_get(name)[name] for name in _dashes(values)}
+        try:
+            for name, value in _dashes(values).items():
+                client.config_set(name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                client.config_set(name, value)
+
+
+def _dashes(values: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in values.items()}
+
+
+async def said(url: str, durability: Durability = PROCESS) -> str:
+    async with await Store.open(url, durability=durability) as store:
+        return "\n".join(weakness.sentence for weakness in await store.check_server())
+
+
+async def test_a_redis_that_forgets_is_named(redis_server: RedisServer) -> None:
+    """Cases D3 and D16: no append-only file, and an evicting policy, but only where memory has a limit."""
+    assert "keeps no append-only file (AOF)" in await said(redis_server.url)
+    with configured(redis_server, appendonly="yes", maxmemory_policy="allkeys-lru"):
+        assert await said(redis_server.url) == ""
+        with configured(redis_server, maxmemory="100mb"):
+            assert "may evict batches" in await said(redis_server.url)
+    with configured(redis_server, appendonly="yes", maxmemory="100mb"):
+        assert await said(redis_server.url) == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"appendonly": "no"}, "appendonly yes"),
+        ({"appendfsync": "everysec"}, "appendfsync always"),
+        ({"no-appendfsync-on-rewrite": "yes"}, "no-appendfsync-on-rewrite no"),
+    ],
+)
+async def test_disk_needs_a_redis_that_writes_through(
+    redis_server: RedisServer, changed: dict[str, str], named: str
+) -> None:
+    """What to set is named, and nothing that is set already."""
+    with configured(redis_server, **ALWAYS):
+        await said(redis_server.url, DISK)
+        with configured(redis_server, **changed):
+            with pytest.raises(UsageError, match=f"Set {named} there, or set ASKMILL_DURABILITY=process"):
+                await said(redis_server.url, DISK)
+            await said(redis_server.url, PROCESS)
+
+
+async def test_where_config_is_forbidden_info_decides(redis_server: RedisServer) -> None:
+    """As on managed Redis: what INFO has is used, what it has not is unknown, and `disk` is refused for it."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.execute_command("ACL", "SETUSER", "mill", "on", "nopass", "~*", "+@all", "-config")
+    url = redis_server.url.replace("://", "://mill:any@")
+    try:
+        with configured(redis_server, **ALWAYS):
+            assert await said(url) == ""
+            with pytest.raises(UsageError, match=r"does not let it be read.*\+config\|get"):
+                await said(url, DISK)
+            assert "min-replicas-to-write be read" in await said(url, REPLICA)
+        assert "keeps no append-only file" in await said(url)
+    finally:
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.execute_command("ACL", "DELUSER", "mill")
+
+
+async def test_a_mark_without_a_replica_is_no_mark(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`replica`: the save before a create fails and may be repeated; everything else goes on meanwhile."""
+    monkeypatch.setattr(script_pipeline, "REPLICA_WAIT_MS", 200)
+    async with await Store.open(redis_server.url, durability=REPLICA) as store:
+        assert "has no replica" in "\n".join(one.sentence for one in await store.check_server())
+        batch = await submit_batch(store, 1)
+        await store.heartbeat(worker_info())
+        claim = await claim_row(store, (await store.dispatch(1))[0])
+        for _ in range(2):
+            mark = asyncio.create_task(store.save(claim, b'{"mark":1}', run_in_flight=True))
+            assert (await store.heartbeat(worker_info(), [batch])).alive
+            assert not mark.done()
+            with pytest.raises(RedisUnavailable, match=r"no replica of Redis at .* acknowledges"):
+                await mark
+        assert await store.save(claim, b'{"run":1}', run_created=True)
+        with pytest.raises(RedisUnavailable, match="acknowledges"):
+            await store.ensure_durable()
