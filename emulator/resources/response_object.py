@@ -76,7 +76,8 @@ def initial_fields(body: Json, conversation_id: str, now: float) -> Json:
         "prompt_cache_key": body.get("prompt_cache_key"),
         "reasoning": {"effort": None, "summary": None} | (body.get("reasoning") or {}),
         "safety_identifier": body.get("safety_identifier"),
-        "service_tier": "default",
+        # OpenAI names the tier that served the request; `auto` is the project's, here the default one.
+        "service_tier": "default" if body.get("service_tier") in {None, "auto"} else body["service_tier"],
         "store": body.get("store") is not False,
         "temperature": _or_default(body.get("temperature"), 1.0),
         "text": {"format": {"type": "text"}} | (body.get("text") or {}),

@@ -15,11 +15,13 @@ from typing import Any
 from askmill.config.text import count_of, format_duration, format_usd, strip_control
 from askmill.jobs.display.svg_charts import COLOURS, bars, histogram, line, stacked
 from askmill.jobs.model.models import UNFINISHED, UNSUCCESSFUL, JobStatus
-from askmill.jobs.model.result_fields import result_values
+from askmill.jobs.model.result_fields import result_values, runs_of
 from askmill.jobs.store.records import RowView, StatusView, iso
 
 SHOWN_ROWS = 20
 LONGEST_TEXT = 160
+TOKEN_DETAILS = {"cached_tokens": "of them cached", "reasoning_tokens": "of them reasoning"}
+"""Title by the name of the number: the first belongs to the input tokens, the second to the output tokens."""
 
 
 @dataclass
@@ -34,6 +36,10 @@ class ReportStats:
     attempts: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     steps: Counter[str] = field(default_factory=Counter)
+    tiers: Counter[str] = field(default_factory=Counter)
+    """Runs by service tier."""
+    details: Counter[str] = field(default_factory=Counter)
+    """Cached input tokens and reasoning tokens, where the API reports them."""
     bad_rows: list[tuple[int, str, str, str]] = field(default_factory=list)
     slowest: list[tuple[float, int]] = field(default_factory=list)
 
@@ -55,6 +61,9 @@ class ReportStats:
             attempt["finished_at"] for attempt in result.get("attempts", ()) if attempt.get("finished_at")
         ]
         self.ended_at.extend(ends[-1:])
+        for run in runs_of(result):
+            self.tiers.update([run["tier"]] if run["tier"] else ())
+            self.details.update({name: run[name] for name in TOKEN_DETAILS if run[name] is not None})
         error = str(result.get("error") or "")
         if error:
             self.errors[error.split(":", maxsplit=1)[0][:60]] += 1
@@ -96,6 +105,7 @@ def report_page(view: StatusView, stats: ReportStats) -> str:
         _section("Output tokens per row", histogram(stats.completion), _spread(stats.completion, "")),
         _section("Attempts per row", bars([(str(n), rows) for n, rows in sorted(stats.attempts.items())])),
         _section("Steps", bars(stats.steps.most_common(8))),
+        _section("Runs by service tier", bars(stats.tiers.most_common(8))),
         "</div>",
         _errors(stats),
         _bad_rows(stats),
@@ -120,9 +130,15 @@ def _cards(view: StatusView, stats: ReportStats) -> str:
         cards.append(
             (format_usd(view.counts.cost_usd), "spent" if finished == batch.rows else "spent so far")
         )
+    cached, reasoning = (
+        [(f"{stats.details[name]:,}", title)] if name in stats.details else []
+        for name, title in TOKEN_DETAILS.items()
+    )
     cards += [
         (f"{totals.get('prompt', 0):,}", "tokens in"),
+        *cached,
         (f"{totals.get('completion', 0):,}", "tokens out"),
+        *reasoning,
         (f"{totals.get('runs', 0):,}", "runs"),
         (f"{totals.get('requests', 0):,}", "requests"),
     ]

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from askmill.config.text import count_of, format_duration, format_usd, strip_control
-from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step
-from askmill.jobs.model.result_fields import FIELDS
+from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step, Usage
+from askmill.jobs.model.result_fields import FIELDS, runs_of
 from askmill.jobs.results.columns import entry_of
 from askmill.jobs.store.records import Batch, RowDetail
 
@@ -17,11 +17,12 @@ INDENT = "  "
 
 
 def row_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
-    """The row with the fields of a line of `--format jsonl`."""
+    """The row with the fields of a line of `--format jsonl`, and what each of its runs was charged for."""
     entry = entry_of(detail.view)
     cells = dict(zip(batch.spec.columns, entry.cells, strict=False))
     fields = dict(zip(FIELDS, entry.fields(), strict=True))
-    return {"row": entry.row, "input": cells, **fields, "steps": orjson.Fragment(entry.steps)}
+    steps = orjson.Fragment(entry.steps)
+    return {"row": entry.row, "input": cells, **fields, "steps": steps, "runs": runs_of(entry.result)}
 
 
 def row_text(batch: Batch, detail: RowDetail) -> str:
@@ -81,24 +82,30 @@ def _attempt(attempt: Attempt) -> str:
         parts.append(f"at {_clock(attempt.started_at)} UTC")
         if attempt.finished_at is not None:
             parts.append(f"for {format_duration(attempt.finished_at - attempt.started_at)}")
-    parts += _tokens(attempt.usage.prompt_tokens, attempt.usage.completion_tokens)
+    parts += _tokens(attempt.usage)
+    if attempt.tier:
+        parts.append(f"tier {attempt.tier}")
     if attempt.cost_usd is not None:
         parts.append(format_usd(attempt.cost_usd))
     ids = " ".join(name for name in (attempt.thread_id, attempt.run_id) if name)
     return ", ".join(parts) + (f"\n{INDENT}{ids}" if ids else "")
 
 
-def _tokens(prompt: int | None, completion: int | None) -> list[str]:
-    if prompt is None and completion is None:
+def _tokens(usage: Usage) -> list[str]:
+    if usage.prompt_tokens is None and usage.completion_tokens is None:
         return []
-    return [f"{prompt or 0:,} tokens in, {completion or 0:,} out"]
+    cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+    reasoning = f" ({usage.reasoning_tokens:,} reasoning)" if usage.reasoning_tokens else ""
+    return [
+        f"{usage.prompt_tokens or 0:,} tokens in{cached}, {usage.completion_tokens or 0:,} out{reasoning}"
+    ]
 
 
 def _step(step: Step, start: float | None) -> Iterator[str]:
     parts = [step.type.replace("_", " "), step.status]
     if step.started_at is not None and start is not None:
         parts.append(f"+{max(0.0, step.started_at - start):.1f} s")
-    parts += _tokens(step.usage.prompt_tokens, step.usage.completion_tokens)
+    parts += _tokens(step.usage)
     yield f"{INDENT}• {', '.join(parts)}"
     for name, value in step.details.items():
         text = value if isinstance(value, str) else None

@@ -135,12 +135,23 @@ class Usage:
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Those of `prompt_tokens` that were read from the prompt cache."""
+    cache_write_tokens: int | None = None
+    """Those of `prompt_tokens` that were written to the prompt cache."""
+    reasoning_tokens: int | None = None
+    """Those of `completion_tokens` that are not in the answer."""
+    longest_prompt_tokens: int | None = None
+    """The longest prompt of a run of several requests, where prices depend on it; None: `prompt_tokens`."""
 
     def plus(self, other: "Usage") -> "Usage":
-        """Return the sum; an unknown number counts as nothing."""
+        """Return the sum, without `longest_prompt_tokens`; an unknown number counts as nothing."""
         return Usage(
             _sum_known(self.prompt_tokens, other.prompt_tokens),
             _sum_known(self.completion_tokens, other.completion_tokens),
+            _sum_known(self.cached_tokens, other.cached_tokens),
+            _sum_known(self.cache_write_tokens, other.cache_write_tokens),
+            _sum_known(self.reasoning_tokens, other.reasoning_tokens),
         )
 
 
@@ -161,6 +172,10 @@ class Attempt:
     finished_at: float | None = None
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = None
+    model: str | None = None
+    """The model that the reply names."""
+    tier: str | None = None
+    """The service tier that the reply names, which it is charged by; several are joined by `+`."""
 
 
 @dataclass(frozen=True)

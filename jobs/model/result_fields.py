@@ -46,3 +46,25 @@ def result_values(result: Mapping[str, Any]) -> list[Any]:
         get("citations", ()),
         get("files", ()),
     ]
+
+
+def runs_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what each attempt was charged for, of a result as plain data; unknown values are None."""
+    return [_run_of(attempt) for attempt in result.get("attempts", ())]
+
+
+def _run_of(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    get, usage = attempt.get, attempt.get("usage") or {}
+    return {
+        "run_id": get("run_id"),
+        "attempt": get("number"),
+        "status": get("status"),
+        "model": get("model"),
+        "tier": get("tier"),
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "cached_tokens": usage.get("cached_tokens"),
+        "cache_write_tokens": usage.get("cache_write_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+        "reasoning_tokens": usage.get("reasoning_tokens"),
+        "cost_usd": get("cost_usd"),
+    }

@@ -1,38 +1,20 @@
-"""Prices of tokens (bundled with genai-prices, or from ASKMILL_PRICES) and the estimate of a batch.
+"""The prices in use (bundled, or from ASKMILL_PRICES) and the estimate of a batch.
 
-Prices are never downloaded. The cost of a model without a known price is None.
+The cost of a model or a service tier without a known price is None.
 """
 
-import tomllib
+import re
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import lru_cache
-from math import inf
 from pathlib import Path
-from typing import Any
 
-from askmill.config.settings import BadSetting
 from askmill.jobs.model.models import EMULATOR_MODEL, Usage
 from askmill.jobs.model.profile import Profile
+from askmill.jobs.openai_client.price import Price, bundled_price
 
-MILLION = 1_000_000
 CHARACTERS_PER_TOKEN = 4.0
 """OpenAI's rule of thumb for English text (help.openai.com 4936856)."""
-PRICE_FACTORS = {"2h": 0.7, "8h": 0.6}
-"""The share of the price that remains by `completion_window` (OpenAI's background guide)."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """USD per million tokens."""
-
-    prompt_usd: float
-    completion_usd: float
-
-    def cost_usd(self, usage: Usage) -> float:
-        """USD for these tokens; unknown numbers of tokens count as 0."""
-        prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
-        return (prompt * self.prompt_usd + completion * self.completion_usd) / MILLION
+SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+"""The end of a model's name in a reply: `gpt-5-mini-2025-08-07` answers for `gpt-5-mini`."""
 
 
 @dataclass(frozen=True)
@@ -44,69 +26,39 @@ class Prices:
     @classmethod
     def read(cls, file: Path | None) -> "Prices":
         """Read the price file, if any. Raises BadSetting if it is not a valid price list."""
-        return cls(_read_price_file(file) if file is not None else {})
+        if file is None:
+            return cls({})
+        from askmill.jobs.openai_client.price_file import read_price_file  # noqa: PLC0415 -- few have one
 
-    def price_of(self, model: str | None) -> Price | None:
-        """The model's price; None if it is unknown, and for the emulator, which costs nothing."""
-        if not model or model == EMULATOR_MODEL:
-            return None
-        return self.own.get(model) or _bundled(model)
+        return cls(read_price_file(file))
 
-    def cost_usd(self, model: str | None, usage: Usage, window: str | None = None) -> float | None:
-        """USD for one run; None if the price or the usage is unknown.
+    def price_of(self, model: str | None, asked_model: str | None = None) -> Price | None:
+        """The model's price; None if it is unknown, and for the emulator, which costs nothing.
 
-        `window` is the profile's `completion_window`; its discount is applied.
+        Args:
+            model: the name in the reply, or in the profile before there is one.
+            asked_model: the name in the profile. Its price is used where the reply names no model or one
+                without a price (a deployment), and where the price file has it and the reply its snapshot.
         """
-        price = self.price_of(model)
-        if price is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
+        if EMULATOR_MODEL in {model, asked_model}:
             return None
-        return price.cost_usd(usage) * PRICE_FACTORS.get(window or "", 1.0)
+        if model and model not in self.own and SNAPSHOT.sub("", model) == asked_model:
+            own = self.own.get(asked_model)
+            return own or self._price_of(model) or self._price_of(asked_model)
+        return self._price_of(model) or self._price_of(asked_model)
 
+    def _price_of(self, model: str | None) -> Price | None:
+        return (self.own.get(model) or bundled_price(model)) if model else None
 
-@lru_cache(maxsize=256)
-def _bundled(model: str) -> Price | None:
-    from genai_prices import Usage as Tokens  # noqa: PLC0415 -- 200 ms
-    from genai_prices import calc_price  # noqa: PLC0415
+    def known(self, model: str | None, tier: str | None = None) -> bool:
+        """Whether the model has a price in this tier."""
+        price = self.price_of(model)
+        return price is not None and price.in_tier(tier or "") is not None
 
-    try:
-        # One token of each kind, so that prices in tiers by length give their first tier.
-        price = calc_price(Tokens(input_tokens=1, output_tokens=1), model, provider_id="openai")
-    except LookupError:
-        return None
-    return Price(_per_million(price.input_price), _per_million(price.output_price))
-
-
-def _per_million(one_token: Decimal) -> float:
-    return float(one_token * MILLION)
-
-
-EXAMPLE = (
-    'A good value: prices.toml, a file such as ["my-model"] / prompt_usd_per_million = 0.25 / '
-    "completion_usd_per_million = 2.0."
-)
-
-
-def _read_price_file(file: Path) -> dict[str, Price]:
-    """Read a TOML file with one table per model: `prompt_usd_per_million`, `completion_usd_per_million`."""
-    try:
-        tables = tomllib.loads(file.read_text("utf-8"))
-        return {model: _price(table) for model, table in tables.items()}
-    except OSError as error:
-        raise BadSetting(f"ASKMILL_PRICES: {file}: {error.strerror or error}. {EXAMPLE}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSetting(f"ASKMILL_PRICES: {file} is not TOML: {error}. {EXAMPLE}") from None
-    except (TypeError, KeyError, ValueError):
-        raise BadSetting(
-            f"ASKMILL_PRICES: {file}: each model needs a table with prompt_usd_per_million and "
-            f"completion_usd_per_million. {EXAMPLE}"
-        ) from None
-
-
-def _price(table: dict[str, Any]) -> Price:
-    price = Price(float(table["prompt_usd_per_million"]), float(table["completion_usd_per_million"]))
-    if not (0 <= price.prompt_usd < inf and 0 <= price.completion_usd < inf):
-        raise ValueError
-    return price
+    def cost_usd(self, model: str | None, usage: Usage, tier: str | None = None) -> float | None:
+        """USD for a run in one service tier; None if the price or the usage is unknown."""
+        price = self.price_of(model)
+        return None if price is None else price.run_usd(usage, tier)
 
 
 def estimate_tokens(text: str) -> int:
@@ -151,12 +103,13 @@ def estimate(prices: Prices, profile: Profile, rows: int, question_characters: i
         else (prompt_once, prompt_once)
     )
     max_prompt += rows * FILE_SEARCH_TOKENS if "file_search" in profile.tools else 0
-    window = profile.completion_window
-    return Estimate(
-        rows,
-        prompt,
-        low,
-        high,
-        prices.cost_usd(profile.model, Usage(prompt_once, low), window),
-        prices.cost_usd(profile.model, Usage(max_prompt, high), window),
-    )
+    price = prices.price_of(profile.model)
+
+    def cost_usd(prompt_tokens: int, completion_tokens: int) -> float | None:
+        # The prompts of all rows together are no long prompt.
+        usage = Usage(prompt_tokens, completion_tokens, longest_prompt_tokens=prompt_tokens // max(rows, 1))
+        if price is None:
+            return None
+        return price.run_usd(usage, profile.service_tier, profile.completion_window)
+
+    return Estimate(rows, prompt, low, high, cost_usd(prompt_once, low), cost_usd(max_prompt, high))

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 
 from askmill.jobs.model.models import as_text
-from askmill.jobs.model.result_fields import FIELDS
+from askmill.jobs.model.result_fields import FIELDS, runs_of
 from askmill.jobs.results.columns import STEPS, Columns, Entry
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -93,13 +93,19 @@ class JsonlWriter(LineWriter):
 
 
 class StepsWriter(LineWriter):
-    """The sidecar of a CSV: the steps of each row on one line."""
+    """The sidecar of a CSV: the steps and the runs of each row on one line."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._write = stream.write
 
     def add(self, entries: Sequence[Entry]) -> None:
-        self._write(b"".join([b'{"row":%d,"steps":%b}\n' % (entry.row, entry.steps) for entry in entries]))
+        self._write(
+            b"".join(
+                b'{"row":%d,"steps":%b,"runs":%b}\n'
+                % (entry.row, entry.steps, orjson.dumps(runs_of(entry.result)))
+                for entry in entries
+            )
+        )
 
 
 def json_line(value: dict[str, Any]) -> bytes:

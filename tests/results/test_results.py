@@ -26,7 +26,10 @@ DONE = Result(
     row=1,
     status=JobStatus.COMPLETED,
     answer='4, "four",\nor IV',
-    attempts=(Attempt(1, "t1", "r1", "failed"), Attempt(2, "t2", "r2", "completed")),
+    attempts=(
+        Attempt(1, "t1", "r1", "failed"),
+        Attempt(2, "t2", "r2", "completed", usage=Usage(120, 30, 90, None, 20), cost_usd=0.5, tier="flex"),
+    ),
     thread_id="t2",
     run_id="r2",
     model="gpt-x",
@@ -222,12 +225,27 @@ async def test_spreadsheet_safe(tmp_path):
 # --- steps, formats ----------------------------------------------------------------------------------------
 
 
+RUN_FIELDS = (
+    "run_id",
+    "attempt",
+    "status",
+    "model",
+    "tier",
+    "prompt_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+)
+
+
 async def test_steps_file_next_to_a_csv(tmp_path):
-    """x.answers.csv has x.answers.steps.jsonl: one line per row, the same keys in each step."""
+    """x.answers.csv has x.answers.steps.jsonl: one line per row, the same keys in each step and each run."""
     written = await write(tmp_path / "x.answers.csv", [view(), view(None, row=2, status=JobStatus.QUEUED)])
     assert written.steps == tmp_path / "x.answers.steps.jsonl"
     first, second = json_lines(written.steps)
-    assert second == {"row": 2, "steps": []}
+    assert second == {"row": 2, "steps": [], "runs": []}
     assert first == {
         "row": 1,
         "steps": [
@@ -252,6 +270,22 @@ async def test_steps_file_next_to_a_csv(tmp_path):
                 "prompt_tokens": None,
                 "completion_tokens": None,
                 "details": {},
+            },
+        ],
+        "runs": [
+            {**dict.fromkeys(RUN_FIELDS), "run_id": "r1", "attempt": 1, "status": "failed"},
+            {
+                "run_id": "r2",
+                "attempt": 2,
+                "status": "completed",
+                "model": None,
+                "tier": "flex",
+                "prompt_tokens": 120,
+                "cached_tokens": 90,
+                "cache_write_tokens": None,
+                "completion_tokens": 30,
+                "reasoning_tokens": 20,
+                "cost_usd": 0.5,
             },
         ],
     }

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+from genai_prices import Usage as Tokens
+from genai_prices import calc_price
+from genai_prices.data_snapshot import get_snapshot
 
 from askmill.config.settings import BadSetting
 from askmill.jobs.model.models import Usage
 from askmill.jobs.model.profile import Profile
+from askmill.jobs.openai_client.price import Price
 from askmill.jobs.openai_client.pricing import Prices, estimate
 
 BUNDLED = Prices.read(None)
@@ -39,31 +43,163 @@ def test_a_price_file_overrides_bundled_prices(tmp_path: Path) -> None:
     assert prices.cost_usd("gpt-5", MILLION_EACH) == BUNDLED.cost_usd("gpt-5", MILLION_EACH)
 
 
+PLAIN = "prompt_usd_per_million = 2.0\ncompletion_usd_per_million = 4\n"
+FULL_PRICE_FILE = f"""
+["my-model"]
+{PLAIN}cached_usd_per_million = 0.2
+cache_write_usd_per_million = 2.5
+long_prompt_tokens = 1000
+["my-model".long]
+prompt_usd_per_million = 20
+completion_usd_per_million = 40
+["my-model".flex]
+prompt_usd_per_million = 1
+completion_usd_per_million = 1
+"""
+
+
+def test_a_price_file_may_have_cache_length_and_tiers(tmp_path: Path) -> None:
+    """Cached and written tokens, long prompts and service tiers have prices of their own."""
+    file = tmp_path / "prices.toml"
+    file.write_text(FULL_PRICE_FILE, encoding="utf-8")
+    prices = Prices.read(file)
+
+    def nano(usage: Usage, tier: str | None = None) -> float | None:
+        cost_usd = prices.cost_usd("my-model", usage, tier)
+        return None if cost_usd is None else round(cost_usd * 1e9)
+
+    assert nano(Usage(1000, 0)) == 2_000_000
+    assert nano(Usage(1000, 0, cached_tokens=500, cache_write_tokens=500)) == 1_350_000
+    assert nano(Usage(1001, 0)) == 20_020_000
+    assert nano(Usage(1001, 1), "flex") == 1_002_000
+    assert nano(Usage(1000, 0), "priority") is None, "no price in the file for this tier"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "fault"),
     [
-        "x",
-        '["m"]\nprompt_usd_per_million = 1',
-        'm = "free"',
-        "[m]\nprompt_usd_per_million = -1\ncompletion_usd_per_million = 0",
+        ("x", "is not TOML"),
+        ('["m"]\nprompt_usd_per_million = 1', r"m\.completion_usd_per_million: Field required"),
+        ('m = "free"', "m: Input should be"),
+        ("[m]\nprompt_usd_per_million = -1\ncompletion_usd_per_million = 0", r"m\.prompt_usd_per_million: "),
+        (f"[m]\n{PLAIN}cached = 1", r"m\.cached: unknown field"),
+        (f"[m]\n{PLAIN}[m.flexx]\n{PLAIN}", r"m\.flexx: unknown field"),
+        (f"[gpt-5.4]\n{PLAIN}", r"gpt-5\.4: unknown field .*quotes"),
+        (f"[m]\n{PLAIN}long_prompt_tokens = 9", "m: long_prompt_tokens and the table long need each other"),
+        (f"[m]\n{PLAIN}[m.flex]\nprompt_usd_per_million = true", r"m\.flex\.prompt_usd_per_million"),
     ],
 )
-def test_a_bad_price_file_is_a_bad_setting(tmp_path: Path, text: str) -> None:
-    """The message names the variable and the file."""
+def test_a_bad_price_file_is_a_bad_setting(tmp_path: Path, text: str, fault: str) -> None:
+    """The message names the variable, the file, the field and its fault."""
     file = tmp_path / "prices.toml"
     file.write_text(text, encoding="utf-8")
 
-    with pytest.raises(BadSetting, match=r"ASKMILL_PRICES.*prices\.toml"):
+    with pytest.raises(BadSetting, match=rf"ASKMILL_PRICES.*prices\.toml.*{fault}"):
         Prices.read(file)
     with pytest.raises(BadSetting, match="ASKMILL_PRICES"):
         Prices.read(tmp_path / "gone.toml")
 
 
-def test_a_completion_window_is_cheaper() -> None:
-    """With `completion_window` 8h, 60 % of the price remain."""
-    whole = BUNDLED.cost_usd("gpt-5-mini", MILLION_EACH)
-    assert whole is not None
-    assert BUNDLED.cost_usd("gpt-5-mini", MILLION_EACH, "8h") == pytest.approx(0.6 * whole)
+MODELS = next(provider for provider in get_snapshot().providers if provider.id == "openai").models
+USAGES = (
+    Usage(1000, 500),
+    Usage(1000, 500, cached_tokens=900),
+    Usage(1000, 500, cached_tokens=300, cache_write_tokens=500),
+    Usage(272_000, 500, cached_tokens=1000),
+    Usage(272_001, 500),
+    Usage(300_000, 500, cached_tokens=200_000, cache_write_tokens=50_000),
+)
+
+
+def _tokens(usage: Usage) -> Tokens:
+    return Tokens(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        cache_read_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+
+
+def test_a13_every_model_costs_what_genai_prices_says_under_each_condition() -> None:
+    """All of OpenAI's models, the conditions of each, with short, long, cached and written prompts.
+
+    No service tier that the data know costs the standard price in silence, unless the data say so.
+    """
+    compared = differing = 0
+    for model in MODELS:
+        if not model.is_match(model.id):
+            continue  # fine-tuned models, whose id is the beginning of a name
+        standard_usd = BUNDLED.cost_usd(model.id, USAGES[0])
+        conditions = {str(variant.when): variant for variant in model.price_variants or ()}
+        for variant in (None, *conditions.values()):
+            when = variant.when if variant else {}
+            (tier,) = when.values() or [None]
+            for usage in USAGES:
+                calculated = calc_price(_tokens(usage), model.id, provider_id="openai", price_context=when)
+                cost_usd = BUNDLED.cost_usd(model.id, usage, tier)
+                assert cost_usd == pytest.approx(float(calculated.total_price)), (model.id, when, usage)
+                compared += 1
+            if variant and vars(variant.prices):
+                assert BUNDLED.cost_usd(model.id, USAGES[0], tier) != standard_usd, (model.id, when)
+                differing += 1
+    assert compared > 1000
+    assert differing > 100
+
+
+def test_a13_the_tier_that_the_reply_names_decides() -> None:
+    """Flex is half, priority dearer; of two tiers in one run the dearer counts; an unknown tier has no cost."""
+    costs = {
+        tier: BUNDLED.cost_usd("gpt-6-luna", MILLION_EACH, tier)
+        for tier in (None, "default", "flex", "priority", "batch", "flex+default", "scale", "unheard-of")
+    }
+    standard = costs[None]
+    assert standard is not None
+    assert costs["default"] == costs["flex+default"] == standard
+    assert costs["flex"] == costs["batch"] == pytest.approx(standard / 2)
+    assert costs["priority"] == pytest.approx(2 * standard)
+    assert costs["scale"] is costs["unheard-of"] is None
+
+
+def test_a13_a_long_prompt_is_that_of_one_request() -> None:
+    """Three requests of 200,000 tokens are not charged as one of 600,000."""
+    one = BUNDLED.cost_usd("gpt-6-luna", Usage(200_000, 100))
+    three = BUNDLED.cost_usd("gpt-6-luna", Usage(600_000, 300, longest_prompt_tokens=200_000))
+    assert one is not None
+    assert three == pytest.approx(3 * one)
+
+
+def test_a_completion_window_is_cheaper_in_the_standard_tier() -> None:
+    """With `completion_window` 8h, 60 % of the price remain; another tier has no discount."""
+    price = BUNDLED.price_of("gpt-5-mini")
+    assert price is not None
+    assert price.run_usd(MILLION_EACH, "default", "8h") == pytest.approx(0.6 * 2.25)
+    assert price.run_usd(MILLION_EACH, "flex", "8h") == price.run_usd(MILLION_EACH, "flex")
+
+
+def test_a13_the_worst_case_covers_every_reply() -> None:
+    """Whatever tier is served and whatever the cache does, no reply costs more than was reserved."""
+    price = BUNDLED.price_of("gpt-6-luna")
+    assert price is not None
+    for asked, served in (("flex", "flex"), ("flex", "default"), ("priority", "priority"), (None, "default")):
+        worst = price.worst_usd(Usage(1000, 500), asked)
+        assert worst is not None
+        for usage in USAGES[:3]:
+            cost = price.run_usd(usage, served)
+            assert cost is not None
+            assert cost <= worst + 1e-12
+    assert price.worst_usd(Usage(1000, 500), "unheard-of") is None
+
+
+def test_the_reply_names_the_model_that_is_charged() -> None:
+    """A deployment's name means the profile's model; the user's price of a model is that of its snapshots."""
+    own = Prices({"gpt-5-mini": Price(1.0, 1.0)})
+    standard = BUNDLED.price_of("gpt-5")
+    assert BUNDLED.price_of("gpt-5", "gpt-5-mini") == standard
+    assert BUNDLED.price_of("my-deployment", "gpt-5") == standard
+    assert BUNDLED.price_of(None, "gpt-5") == standard
+    assert own.price_of("gpt-5-mini-2025-08-07", "gpt-5-mini") == Price(1.0, 1.0)
+    assert own.price_of("gpt-5", "gpt-5-mini") == standard
+    assert BUNDLED.price_of("askmill-emulator", "gpt-5") is None
 
 
 def test_an_estimate_is_a_range_within_the_limits() -> None:

@@ -16,6 +16,7 @@ from askmill.worker.backends.coerce import (
     Json,
     json_object,
     optional_text,
+    parse_tier,
     parse_timestamp,
     parse_token_count,
 )
@@ -60,6 +61,7 @@ def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Ru
         expires_at=parse_timestamp(data.get("expires_at")),
         model=optional_text(data.get("model")),
         usage=_usage(data),
+        tier=parse_tier(data),
         poll_after_s=poll_after_s,
     )
 
@@ -90,10 +92,19 @@ def _arguments(function: Json) -> str:
 
 
 def _usage(data: Json) -> Usage:
-    """Tokens of a run or a step: null while it runs, and always null on some servers."""
+    """Tokens of a run or a step: null while it runs, and always null on some servers.
+
+    OpenAI's description has no details; Azure sends `prompt_token_details`, others the names of the chat API.
+    """
     usage = json_object(data, "usage")
+    prompt = json_object(usage, "prompt_tokens_details") or json_object(usage, "prompt_token_details")
+    completion = json_object(usage, "completion_tokens_details")
     return Usage(
-        parse_token_count(usage.get("prompt_tokens")), parse_token_count(usage.get("completion_tokens"))
+        parse_token_count(usage.get("prompt_tokens")),
+        parse_token_count(usage.get("completion_tokens")),
+        parse_token_count(prompt.get("cached_tokens")),
+        parse_token_count(prompt.get("cache_write_tokens")),
+        parse_token_count(completion.get("reasoning_tokens")),
     )
 
 

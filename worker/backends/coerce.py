@@ -1,5 +1,6 @@
 """Lenient reading of the API's JSON: values of the wrong type count as unknown, never as an error."""
 
+import re
 from typing import Any
 
 Json = dict[str, Any]
@@ -41,3 +42,9 @@ def json_object(data: Any, name: str) -> Json:
 def optional_text(value: Any) -> str | None:
     """The value as text; None stays None."""
     return None if value is None else str(value)
+
+
+def parse_tier(data: Json) -> str | None:
+    """The service tier that a reply names, in lower case; None for anything but a short word."""
+    tier = data.get("service_tier")
+    return tier.lower() if isinstance(tier, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,32}", tier) else None

@@ -18,7 +18,7 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from askmill.jobs.model.models import BY_ITEMS, Api, Step, Usage
+from askmill.jobs.model.models import BY_ITEMS, Api, Step
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.params import include_fields
 from askmill.worker.backends.answer_builder import build_answer
@@ -114,13 +114,13 @@ class ResponsesBackend:
         self, request: RunRequest, thread_id: str, run_id: str, outputs: tuple[ToolOutput, ...]
     ) -> Run:
         """As in the protocol: creates a response whose metadata has the previous one and its tokens."""
-        spent = Usage() if run_id.startswith(BY_ITEMS) else (await self._cached_run(request, run_id)).usage
+        run = Run(run_id, "") if run_id.startswith(BY_ITEMS) else await self._cached_run(request, run_id)
         items = [
             {"type": "function_call_output", "call_id": output.call_id, "output": output.output}
             for output in outputs
         ]
         params = {**response_params(request, thread_id), "input": items}
-        params["metadata"] = {**request.metadata, **continuation_metadata(run_id, spent)}
+        params["metadata"] = {**request.metadata, **continuation_metadata(run)}
         calls = hashlib.sha256("/".join(output.call_id for output in outputs).encode()).hexdigest()[:16]
         return await self._create_response(params, f"{_idempotency_key(request)}-{calls}")
 

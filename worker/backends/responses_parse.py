@@ -9,6 +9,7 @@ failed, cancelled         the same
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from askmill.jobs.model.models import Step, Usage
@@ -18,6 +19,7 @@ from askmill.worker.backends.coerce import (
     Json,
     json_object,
     optional_text,
+    parse_tier,
     parse_timestamp,
     parse_token_count,
 )
@@ -27,7 +29,15 @@ from askmill.worker.lifecycle.api_types import Run, RunStatus, ToolCall
 PREVIOUS_KEY = "askmill_previous"
 """Metadata of a response that continues after function calls: the id of the response that called."""
 SPENT_KEY = "askmill_spent"
-"""Metadata of such a response: tokens of the responses before it, as `prompt,completion`."""
+"""Metadata of such a response: what the responses before it have used, as `SPENT_FIELDS` and the tier."""
+SPENT_FIELDS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "longest_prompt_tokens",
+)
 INPUT_ROLES = frozenset({"user", "system", "developer"})
 WRITES_FILE = re.compile(r"/mnt|open|save|write|dump|export|copy|zip|system|subprocess|\.to_|\.\w{1,8}[\"']")
 """In code: a path, a call that writes, or a name with an extension. Other code needs no list of files."""
@@ -59,7 +69,8 @@ def parse_run(data: Json, poll_after_s: float | None = None) -> Run:
         created_at=parse_timestamp(data.get("created_at")),
         finished_at=parse_timestamp(data.get("completed_at")),
         model=optional_text(data.get("model")),
-        usage=_spent_before(data).plus(_own_usage(data)),
+        usage=_add(_spent_before(data), _own_usage(data)),
+        tier=_join_tiers(_spent_parts(data)[-1], parse_tier(data)),
         poll_after_s=poll_after_s,
     )
 
@@ -74,13 +85,40 @@ def _incomplete_reason(data: Json) -> tuple[str | None, str | None]:
 
 def _own_usage(data: Json) -> Usage:
     usage = json_object(data, "usage")
-    return Usage(parse_token_count(usage.get("input_tokens")), parse_token_count(usage.get("output_tokens")))
+    details = json_object(usage, "input_tokens_details")
+    return Usage(
+        parse_token_count(usage.get("input_tokens")),
+        parse_token_count(usage.get("output_tokens")),
+        parse_token_count(details.get("cached_tokens")),
+        parse_token_count(details.get("cache_write_tokens")),
+        parse_token_count(json_object(usage, "output_tokens_details").get("reasoning_tokens")),
+    )
+
+
+def _add(before: Usage, own: Usage) -> Usage:
+    """Tokens of a run of several responses; each is charged by the length of its own prompt."""
+    if before == Usage():
+        return own
+    longest = max(before.longest_prompt_tokens or before.prompt_tokens or 0, own.prompt_tokens or 0)
+    return replace(before.plus(own), longest_prompt_tokens=longest)
+
+
+def _join_tiers(before: str, own: str | None) -> str | None:
+    """The tiers of all responses of a run: `flex+default` where the second was served by another one."""
+    tiers = [*before.split("+"), own or ""]
+    return "+".join(dict.fromkeys(tier for tier in tiers if tier)) or None
+
+
+def _spent_parts(data: Json) -> list[str]:
+    """What the responses that this one continues have used: a text for each of `Usage`'s fields, the tier."""
+    parts = str(json_object(data, "metadata").get(SPENT_KEY) or "").split(",")
+    return [*parts, *[""] * len(SPENT_FIELDS)][: len(SPENT_FIELDS) + 1]
 
 
 def _spent_before(data: Json) -> Usage:
     """Tokens of the responses that this one continues."""
-    counts = str(json_object(data, "metadata").get(SPENT_KEY) or ",").split(",")
-    return Usage(*(parse_token_count(count) for count in [*counts, "", ""][:2]))
+    counts = map(parse_token_count, _spent_parts(data))
+    return Usage(**dict(zip(SPENT_FIELDS, counts, strict=False)))
 
 
 def previous_response_id(data: Json) -> str | None:
@@ -88,10 +126,11 @@ def previous_response_id(data: Json) -> str | None:
     return json_object(data, "metadata").get(PREVIOUS_KEY)
 
 
-def continuation_metadata(run_id: str, spent: Usage) -> dict[str, str]:
-    """The metadata of a response that continues `run_id`; `spent` is the usage up to there."""
-    counts = ("" if count is None else str(count) for count in (spent.prompt_tokens, spent.completion_tokens))
-    return {PREVIOUS_KEY: run_id, SPENT_KEY: ",".join(counts)}
+def continuation_metadata(run: Run) -> dict[str, str]:
+    """The metadata of a response that continues `run`, with its usage and tier up to there."""
+    counts = [getattr(run.usage, name) for name in SPENT_FIELDS]
+    spent = ["" if count is None else str(count) for count in counts]
+    return {PREVIOUS_KEY: run.id, SPENT_KEY: ",".join([*spent, run.tier or ""])}
 
 
 def response_items(data: Json) -> list[Json]:

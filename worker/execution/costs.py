@@ -6,6 +6,8 @@ A run whose cost is unknown is assumed at its worst case: the budget counts it, 
 from dataclasses import dataclass, replace
 
 from askmill.jobs.model.models import Attempt, JobStatus, Result, Usage
+from askmill.jobs.model.profile import Profile
+from askmill.jobs.openai_client.price import STANDARD_TIERS
 from askmill.jobs.openai_client.pricing import Prices, estimate_tokens
 from askmill.jobs.store.records import NANO, Batch, Claim
 from askmill.worker.execution.request_builder import attempt_profile, row_profile
@@ -39,20 +41,26 @@ class RowCosts:
             prompt_tokens=profile.max_prompt_tokens or 2 * estimate_tokens(prompt) + 200,
             completion_tokens=profile.max_completion_tokens or DEFAULT_COMPLETION_TOKENS,
         )
-        return to_nano(self.prices.cost_usd(profile.model, usage, profile.completion_window))
+        price = self.prices.price_of(profile.model)
+        return None if price is None else to_nano(price.worst_usd(usage, profile.service_tier))
 
-    def priced(self, attempts: tuple[Attempt, ...], model: str | None = None) -> tuple[Attempt, ...]:
-        """The attempts with their costs, by the price of `model`, which ran, else of the profile's model."""
+    def priced(self, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        """The attempts with their costs, each by the model, the tier and the tokens that its reply names."""
         profile = row_profile(self.batch, self.claim)
-        billed = model if self.prices.price_of(model) else profile.model
         return tuple(
             attempt
             if attempt.cost_usd is not None
-            else replace(
-                attempt, cost_usd=self.prices.cost_usd(billed, attempt.usage, profile.completion_window)
-            )
+            else replace(attempt, cost_usd=self._cost_usd(attempt, profile))
             for attempt in attempts
         )
+
+    def _cost_usd(self, attempt: Attempt, profile: Profile) -> float | None:
+        price = self.prices.price_of(attempt.model, profile.model)
+        if price is None:
+            return None
+        if attempt.tier is None and (profile.service_tier or "") not in STANDARD_TIERS:
+            return None  # another tier was asked for, and the reply does not say which one was served
+        return price.run_usd(attempt.usage, attempt.tier, profile.completion_window)
 
     def spent_nano(self, state: JobState) -> int | None:
         """Cost of earlier attempts, which the batch counts only at the row's end; None without any."""

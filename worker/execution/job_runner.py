@@ -267,8 +267,7 @@ class JobRunner:
                 state.answer, self.context, self.claim, self.interrupts, self.actions.counters
             )
             state = replace(state, answer=answer)
-        model = state.ended_run.model if state.ended_run else None
-        attempts = self._costs.priced(attempts_of(state, finish, self.event), model)
+        attempts = self._costs.priced(attempts_of(state, finish, self.event))
         if self.context.clock.stepped_s:
             attempts = convert_attempts(attempts, self.context.clock.to_redis)
         result = build_result(self.claim.row, state, finish, attempts)

@@ -64,6 +64,8 @@ class Run:
     expires_at: float | None = None
     model: str | None = None
     usage: Usage = field(default_factory=Usage)
+    tier: str | None = None
+    """The service tier that the reply names (`service_tier`), which the run is charged by."""
     poll_after_s: float | None = None
     """The server's hint `openai-poll-after-ms` in this reply, in seconds."""
 

@@ -200,6 +200,8 @@ def attempt_of(state: JobState, run: Run, error: str | None, event: Event) -> At
         started_at=state.began_at,
         finished_at=event.at,
         usage=run.usage,
+        model=run.model,
+        tier=run.tier,
     )
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from askmill.jobs.model.models import Usage
 from askmill.jobs.model.profile import Profile
-from askmill.jobs.openai_client.pricing import Price, Prices
+from askmill.jobs.openai_client.price import Price
+from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store.records import Claim
 from askmill.worker.execution.costs import RowCosts, to_nano
 from askmill.worker.lifecycle.state import JobState
@@ -73,13 +74,27 @@ def test_attempts_are_priced_once_and_by_the_model_that_ran() -> None:
 
     attempts = row.priced((known, unpriced, FAILED_ATTEMPT))
     assert [attempt.cost_usd for attempt in attempts] == [9.0, 1.0, None]
-    assert row.priced((unpriced,), "gpt-x-2025-08-07")[0].cost_usd == 1.0
+    snapshot = replace(unpriced, model="gpt-x-2025-08-07")
+    assert row.priced((snapshot,))[0].cost_usd == 1.0
     dear = Prices({**PRICES.own, "gpt-y": Price(prompt_usd=3.0, completion_usd=3.0)})
-    assert costs(Profile(), prices=dear).priced((unpriced,), "gpt-y")[0].cost_usd == 3.0
+    two_models = (replace(unpriced, model="gpt-y"), unpriced)
+    assert [one.cost_usd for one in costs(Profile(), prices=dear).priced(two_models)] == [3.0, 1.0]
     own_model = costs(claim=claim_of("q", "", "gpt-unheard-of"))
     assert own_model.priced((unpriced,))[0].cost_usd is None
-    flex = costs(Profile(completion_window="2h"))
-    assert flex.priced((unpriced,))[0].cost_usd == pytest.approx(0.7)
+    later = costs(Profile(completion_window="2h"))
+    assert later.priced((unpriced,))[0].cost_usd == pytest.approx(0.7)
+
+
+def test_a13_a_run_is_priced_by_the_tier_of_its_reply_and_reserved_at_the_worst() -> None:
+    """Asked for flex: served as flex, as default, or untold, which stays unknown; the reserve is the standard."""
+    prices = Prices({"gpt-x": replace(PRICES.own["gpt-x"], tiers={"flex": Price(0.5, 5.0)})})
+    row = costs(LIMITED.model_copy(update={"service_tier": "flex"}), prices=prices)
+    run = replace(FAILED_ATTEMPT, usage=Usage(1_000_000, 0))
+
+    told = row.priced(tuple(replace(run, tier=tier) for tier in ("flex", "default", None)))
+    assert [attempt.cost_usd for attempt in told] == [0.5, 1.0, None]
+    assert row.worst_case_nano(JobState()) == ONE_RUN_NANO
+    assert row.assumed_nano(told, JobState()) == ONE_RUN_NANO
 
 
 def test_dollars_are_stored_in_billionths() -> None:
