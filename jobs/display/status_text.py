@@ -174,6 +174,10 @@ def anomalies_line(view: StatusView) -> str:
         parts.append(f"{count_of(totals['unknown_creates'], 'unconfirmed create')} (docs/apis.md)")
     if totals.get("late_runs"):
         parts.append(f"{count_of(totals['late_runs'], 'late run')} cancelled")
+    if totals.get("uncancelled_runs"):
+        parts.append(
+            f"{count_of(totals['uncancelled_runs'], 'run')} not cancelled by the server, may be paid"
+        )
     return " · ".join(parts)
 
 

@@ -109,7 +109,7 @@ class AssistantsBackend:
         except ApiError as error:
             if error.status not in NOT_CANCELLABLE:
                 raise
-            return await self._retrieve_run(thread_id, run_id)
+            return replace(await self._retrieve_run(thread_id, run_id), cancel_refusal=str(error))
 
     async def submit(
         self,

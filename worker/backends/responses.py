@@ -100,13 +100,14 @@ class ResponsesBackend:
         """As in the protocol. A response that can no longer be cancelled is read instead."""
         if run_id.startswith(BY_ITEMS):
             return Run(id=run_id, status=RunStatus.CANCELLED)
+        refusal: str | None = None
         try:
             reply = await self._http.post(url_path("responses", run_id, "cancel"), {})
         except ApiError as error:
             if error.status not in NOT_CANCELLABLE:
                 raise
-            reply = await self._http.get(url_path("responses", run_id))
-        run = parse_run(reply.data)
+            refusal, reply = str(error), await self._http.get(url_path("responses", run_id))
+        run = replace(parse_run(reply.data), cancel_refusal=refusal)
         # A response with function calls has already ended: not to answer them is to cancel the run.
         return replace(run, status=RunStatus.CANCELLED) if run.status == RunStatus.REQUIRES_ACTION else run
 

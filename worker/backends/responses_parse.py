@@ -66,6 +66,8 @@ def parse_run(data: Json, poll_after_s: float | None = None) -> Run:
         error_message=redact_api_text(str(error.get("message") or api_reason or "")) or None,
         incomplete_reason=reason,
         tool_calls=calls,
+        message_with_calls=bool(calls)
+        and any(item.get("type") == "message" for item in response_items(data)),
         created_at=parse_timestamp(data.get("created_at")),
         finished_at=parse_timestamp(data.get("completed_at")),
         model=optional_text(data.get("model")),

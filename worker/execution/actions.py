@@ -15,7 +15,7 @@ from askmill.jobs.store.records import Claim
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.http import NotSent, checked_before_send
 from askmill.worker.execution.request_builder import build_request, row_overrides
-from askmill.worker.execution.result_builder import schema_error
+from askmill.worker.execution.result_builder import checked_answer
 from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus, ToolCall, ToolOutput
 from askmill.worker.lifecycle.decision import (
     Action,
@@ -48,6 +48,7 @@ from askmill.worker.lifecycle.events import (
     ThreadCreated,
     ToolsCalled,
 )
+from askmill.worker.lifecycle.kept_answer import joined
 from askmill.worker.lifecycle.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
 from askmill.worker.lifecycle.retry import (
     RequestKind,
@@ -312,12 +313,12 @@ class ActionExecutor:
         return LookupDone(*self.stamp(), lookup=lookup)
 
     async def _read_answer(self, state: JobState) -> Event:
-        answer = await self.context.backend.read_answer(
+        part = await self.context.backend.read_answer(
             self._request(state), state.thread_id or "", state.run_id
         )
-        if state.ended_run:
+        if state.ended_run and state.unsettled_since is None:
             await self._settle_tokens(state.ended_run.usage)
-        missed = schema_error(self.batch.batch.profile, answer.text) if answer.messages else None
+        answer, missed = checked_answer(self.batch.batch.profile, joined(state, part))
         return AnswerRead(*self.stamp(), answer=answer, schema_error=missed)
 
     async def _settle_tokens(self, usage: Usage) -> None:

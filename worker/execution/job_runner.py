@@ -30,6 +30,7 @@ from askmill.worker.execution.stored_state import (
     to_store,
     turn_for_next_row,
 )
+from askmill.worker.lifecycle.api_types import Answer
 from askmill.worker.lifecycle.decision import (
     CallTools,
     CreateRun,
@@ -40,6 +41,7 @@ from askmill.worker.lifecycle.decision import (
     ReleaseRow,
 )
 from askmill.worker.lifecycle.events import BudgetFull, Claimed, Event, PauseRequested, RequestFailed
+from askmill.worker.lifecycle.kept_answer import with_kept_answer
 from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run, without_create
 from askmill.worker.lifecycle.state import JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
@@ -173,6 +175,9 @@ class JobRunner:
             )
         if decision.unknown_create:
             counters.update({"unknown_creates": 1, "assumed_nano": self._costs.worst_case_nano(state) or 0})
+        if decision.uncancelled_run:
+            counters["uncancelled_runs"] += 1
+            log.warning("run.not_cancelled", run=self.state.run_id, fault=state.cancel_refusal)
         if decision.create_failed:
             await self.context.retry_on_outage(
                 self.context.store.record_create_failure,
@@ -262,6 +267,7 @@ class JobRunner:
 
     async def _finish(self, state: JobState, finish: Finish) -> None:
         """Store the result and end the row, in one script."""
+        state, finish = with_kept_answer(state, finish)
         if state.answer is not None and state.answer.files:
             answer = await store_generated_files(
                 state.answer, self.context, self.claim, self.interrupts, self.actions.counters
@@ -319,4 +325,6 @@ class JobRunner:
         except Exception:  # the row's own state may be the cause
             log.exception("job.crashed", phase="finishing")
             self.actions.counters.clear()
-            await self._store_result(Result(row=self.claim.row, status=JobStatus.FAILED, error=error), None)
+            kept = self.state.answer or (self.state.kept and self.state.kept.answer) or Answer()
+            result = Result(row=self.claim.row, status=JobStatus.FAILED, error=error, answer=kept.text)
+            await self._store_result(result, None)

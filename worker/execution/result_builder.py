@@ -1,6 +1,8 @@
 """From a row's final state to its stored result. Pure."""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -11,6 +13,10 @@ from askmill.worker.lifecycle.decision import Finish
 from askmill.worker.lifecycle.events import Event
 from askmill.worker.lifecycle.on_run_ended import attempt_of
 from askmill.worker.lifecycle.state import JobState
+
+CODE_FENCE = re.compile(
+    r"\s*(?P<mark>`{3,}|~{3,})[\w+-]*[ \t]*\r?\n(?P<content>.*?)\r?\n?[ \t]*(?P=mark)\s*", re.DOTALL
+)
 
 
 def attempts_of(state: JobState, finish: Finish, event: Event) -> tuple[Attempt, ...]:
@@ -50,13 +56,36 @@ def build_result(row: int, state: JobState, finish: Finish, attempts: tuple[Atte
     )
 
 
-def schema_error(profile: Profile, text: str) -> str | None:
-    """How the answer misses the profile's response schema; None when it does not, or there is no schema."""
-    if profile.response_schema is None:
-        return None
+def checked_answer(profile: Profile, answer: Answer) -> tuple[Answer, str | None]:
+    """The answer checked against the profile's response schema.
+
+    Returns:
+        The answer, without the Markdown code fence that a model may put around its JSON, and how it misses
+        the schema; None when it does not, or there is no schema.
+    """
+    if profile.response_schema is None or not answer.messages:
+        return answer, None
+    answer = replace(answer, text=without_fence(answer.text))
+    return answer, schema_error(profile.response_schema, answer.text)
+
+
+def without_fence(text: str) -> str:
+    """The text inside a code fence that surrounds all of it and holds JSON; else the text as it is."""
+    match = CODE_FENCE.fullmatch(text)
+    if match is None:
+        return text
+    try:
+        orjson.loads(match["content"])
+    except orjson.JSONDecodeError:
+        return text
+    return match["content"].strip()
+
+
+def schema_error(response_schema: dict[str, Any], text: str) -> str | None:
+    """How a text misses a response schema; None when it does not."""
     import jsonschema  # noqa: PLC0415 -- a twentieth of a worker's start
 
-    schema = profile.response_schema.get("schema", profile.response_schema)
+    schema = response_schema.get("schema", response_schema)
     try:
         jsonschema.validate(orjson.loads(text), schema)
     except orjson.JSONDecodeError:

@@ -10,9 +10,11 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
-from askmill.jobs.model.models import Attempt
+from askmill.jobs.model.models import Attempt, JobStatus, Result
 from askmill.jobs.store.records import Batch, Claim, RowDetail
-from askmill.worker.lifecycle.state import JobState
+from askmill.worker.lifecycle.api_types import Answer
+from askmill.worker.lifecycle.kept_answer import better
+from askmill.worker.lifecycle.state import JobState, KeptAnswer
 from askmill.worker.runtime.redis_clock import RedisClock
 
 STATE_JSON = TypeAdapter(JobState)
@@ -22,6 +24,8 @@ TIME_FIELDS = (
     "create_sent_at",
     "began_at",
     "locked_since",
+    "calls_are_new_at",
+    "unsettled_since",
     "cancel_requested_at",
     "failing_since",
     "not_found_since",
@@ -55,8 +59,15 @@ def initial_state(claim: Claim, batch: Batch) -> JobState:
         attempts_before_retry=len(before.attempts),
         past_attempts=before.attempts,
         past_steps=before.steps,
+        kept=_kept_result(before),
         delete_failed_turn=state.shared_thread and state.thread_id is not None,
     )
+
+
+def _kept_result(before: Result) -> KeptAnswer | None:
+    """The answer of the row's earlier result. Its files are stored already."""
+    answer = Answer(text=before.answer, citations=before.citations)
+    return better(None, answer, before.error if before.status is JobStatus.INCOMPLETE else None)
 
 
 def turn_for_next_row(state: JobState) -> bytes | None:

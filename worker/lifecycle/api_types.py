@@ -66,6 +66,10 @@ class Run:
     usage: Usage = field(default_factory=Usage)
     tier: str | None = None
     """The service tier that the reply names (`service_tier`), which the run is charged by."""
+    message_with_calls: bool = False
+    """The run has completed with a message beside its calls (Responses)."""
+    cancel_refusal: str | None = None
+    """In the reply to a cancel: how the server refused it."""
     poll_after_s: float | None = None
     """The server's hint `openai-poll-after-ms` in this reply, in seconds."""
 

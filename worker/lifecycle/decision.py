@@ -131,6 +131,8 @@ class Decision:
     """Why a new attempt begins."""
     unknown_create: bool = False
     """A create left no trace and is repeated, or the row ends without it."""
+    uncancelled_run: bool = False
+    """The row goes on, or ends, without a run that the server has not cancelled: it may still be paid."""
 
     @classmethod
     def create_run(cls, state: JobState, at: float) -> "Decision":

@@ -22,6 +22,7 @@ from askmill.worker.lifecycle.decision import (
     Wait,
 )
 from askmill.worker.lifecycle.events import AnswerRead, Event, LookupDone, RequestFailed
+from askmill.worker.lifecycle.on_requires_action import outputs_accepted
 from askmill.worker.lifecycle.on_run_ended import on_run_ended, on_run_gone, wait_or_release
 from askmill.worker.lifecycle.retry import (
     ErrorClass,
@@ -42,8 +43,11 @@ LOCK_LIMIT_S = 600.0
 def on_error(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
     """A request failed: classify the error, then act by its class."""
     error_class = classify(event.error, event.request, event.row_overrides)
-    if error_class is not ErrorClass.GONE:
-        state = replace(state, not_found_since=None)
+    state = replace(
+        state,
+        not_found_since=state.not_found_since if error_class is ErrorClass.GONE else None,
+        cancel_refusal=str(event.error) if event.request is RequestKind.CANCEL else state.cancel_refusal,
+    )
     match error_class:
         case ErrorClass.THROTTLED:
             return _throttled(state, event, policy)
@@ -52,7 +56,9 @@ def on_error(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Deci
         case ErrorClass.ROW:
             return _row_refused(state, event)
         case ErrorClass.ENDED:
-            return Decision(replace(state, phase=Phase.POLLING, outputs=()), PollRun(after_s=0.0))
+            # Outputs that are no longer accepted are neither made nor submitted again.
+            settled = outputs_accepted(state) if event.request is RequestKind.SUBMIT else state
+            return Decision(replace(settled, phase=Phase.POLLING), PollRun(after_s=0.0))
         case ErrorClass.GONE:
             return _not_found(state, event, policy)
         case _ if _unreadable(state, event, policy):
@@ -139,6 +145,8 @@ def _reply_lost(state: JobState, event: RequestFailed, policy: RetryPolicy) -> D
     wait_s, failed = policy.wait_s(state.failures, event.jitter), state.with_failure(event.at)
     if state.phase is Phase.CALLING_TOOLS:
         return Decision(failed, RecoverSubmit(after_s=wait_s))
+    if event.error.status is not None and event.error.status >= 500:
+        failed = replace(failed, create_fault=str(event.error))
     return Decision(failed, RecoverRun(after_s=wait_s), create_failed=True)
 
 
@@ -156,6 +164,11 @@ def _thread_locked(state: JobState, event: RequestFailed, policy: RetryPolicy) -
     if event.at - locked_since > (policy.deadline_s or LOCK_LIMIT_S):
         return Decision(state, Finish(JobStatus.FAILED, error="deadline: the thread stayed locked"))
     waiting = replace(state.with_failure(event.at), locked_since=locked_since)
+    if blocking is None and not state.shared_thread:
+        # The message names no run: the thread's runs show whether it is this row's.
+        sent = replace(waiting, phase=Phase.CREATE_SENT)
+        searching = sent if state.create_repeated else replace(sent, create_sent_at=None)
+        return Decision(searching, RecoverRun(after_s=wait_s if state.create_repeated else 0.0))
     if state.phase is Phase.NEW:
         return Decision(waiting, wait_or_release(wait_s, policy))
     return Decision(waiting, RecoverRun(after_s=wait_s))

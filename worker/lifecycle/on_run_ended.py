@@ -7,6 +7,8 @@ money refused, or the profile's model is unknown, under any code
 expired · server_error · rate_limit_exceeded · deadline · run_gone
                      → another attempt while there is one; the last attempt decides
 failed otherwise     → failed          cancelled → cancelled
+still alive          → failed, or cancelled: the server does not end it, so no other run is made
+tokens, no message   → read again for some seconds
 
 Pure, as `worker.lifecycle.transitions`.
 """
@@ -15,11 +17,20 @@ from dataclasses import replace
 
 from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refused
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete
-from askmill.worker.lifecycle.api_types import Answer, Run
-from askmill.worker.lifecycle.decision import Decision, Finish, PauseBatch, RecoverRun, ReleaseRow, Wait
+from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, Answer, Run
+from askmill.worker.lifecycle.decision import (
+    Decision,
+    Finish,
+    PauseBatch,
+    ReadAnswer,
+    RecoverRun,
+    ReleaseRow,
+    Wait,
+)
 from askmill.worker.lifecycle.events import AnswerRead, Event
+from askmill.worker.lifecycle.kept_answer import better
 from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
+from askmill.worker.lifecycle.state import CancelReason, JobState, KeptAnswer, Phase
 
 RETRIED_CODES = frozenset({"server_error", "rate_limit_exceeded"})
 """Values of `run.last_error.code` that a new run may not meet (OpenAPI: RunObject.last_error; empirical
@@ -34,7 +45,11 @@ TOKEN_LIMITS = {
 
 
 def on_run_ended(state: JobState, event: AnswerRead, policy: RetryPolicy) -> Decision:
-    """The run has ended and its answer is read."""
+    """The run has ended, or the server does not end it, and its answer is read."""
+    if _message_is_late(state, event, policy):
+        since = state.unsettled_since if state.unsettled_since is not None else event.at
+        wait_s = policy.settle_wait_s(event.at - since, event.jitter)
+        return Decision(replace(state, unsettled_since=since), ReadAnswer(after_s=wait_s))
     if state.create_repeated and not event.duplicates_checked:
         checking = replace(
             state,
@@ -47,6 +62,8 @@ def on_run_ended(state: JobState, event: AnswerRead, policy: RetryPolicy) -> Dec
     run = state.ended_run or Run(id=event.answer.run_id or "", status="completed")
     if run.status == "completed":
         return _completed(state, run, event)
+    if run.status in ACTIVE:
+        return _not_cancelled(state, run, event, policy)
     if state.cancel_reason is CancelReason.USER or (
         run.status == "cancelled" and state.cancel_reason is None
     ):
@@ -65,6 +82,40 @@ def on_run_gone(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
     if _attempts_left(state, policy) > 0:
         return _another_attempt(state, run, error, event, policy)
     return _finish(state, run, Answer(), JobStatus.FAILED, error)
+
+
+def _message_is_late(state: JobState, event: AnswerRead, policy: RetryPolicy) -> bool:
+    """Whether the run wrote tokens that no message shows yet: some servers list a message seconds later.
+
+    Reasoning is listed only by an API whose replies are whole (Responses).
+    """
+    run, answer = state.ended_run, event.answer
+    if state.phase is not Phase.READING or run is None or run.status not in {"completed", "incomplete"}:
+        return False
+    shown = answer.text or answer.files or answer.refusal or any(s.type == "reasoning" for s in answer.steps)
+    if shown or not run.usage.completion_tokens:
+        return False
+    return state.unsettled_since is None or event.at - state.unsettled_since < policy.late_message_s
+
+
+def _not_cancelled(state: JobState, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:
+    """The server shows the run alive long after its cancel: it may still be paid, so no other is made.
+
+    Except for one that was never started: its create failed at the server, and it is still queued.
+    """
+    if state.cancel_refusal:
+        refusal = f"the server refused to cancel the run ({state.cancel_refusal})"
+    else:
+        refusal = f"the server has not ended the run since its cancel, it is {run.status}"
+    _, error = _status_and_error(state, run)
+    error = f"{error}; {refusal}: {run.id} may still be paid"
+    if state.cancel_reason is CancelReason.USER:
+        decision = _finish(state, run, event.answer, JobStatus.CANCELLED, error)
+    elif state.cancel_reason is CancelReason.NEVER_STARTED and _attempts_left(state, policy) > 0:
+        decision = _another_attempt(state, run, error, event, policy)
+    else:
+        decision = _finish(state, run, event.answer, JobStatus.FAILED, error)
+    return replace(decision, uncancelled_run=True)
 
 
 def _completed(state: JobState, run: Run, event: AnswerRead) -> Decision:
@@ -108,7 +159,7 @@ def _continue_answer(state: JobState, run: Run, event: AnswerRead, reason: str) 
         follow_up=True,
         delete_failed_turn=False,
         continuing=True,
-        partial_answers=(*state.partial_answers, event.answer.text),
+        kept=KeptAnswer(replace(event.answer, steps=()), reason),
     )
     return Decision(continuing, Wait(), store=True, retry_reason=reason)
 
@@ -123,8 +174,8 @@ def _not_completed(state: JobState, run: Run, event: AnswerRead, policy: RetryPo
     if unknown_model:
         return _finish(state, run, event.answer, JobStatus.FAILED, _run_error(run))
     code = error.partition(":")[0]
-    may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES or code == "deadline"
-    if may_help and _attempts_left(state, policy) > 0:
+    may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES | {"deadline", "never_started"}
+    if may_help and run.status in ENDED and _attempts_left(state, policy) > 0:
         return _another_attempt(state, run, error, event, policy)
     return _finish(state, run, event.answer, status, None if status is JobStatus.EXPIRED else error)
 
@@ -143,7 +194,11 @@ def _status_and_error(state: JobState, run: Run) -> tuple[JobStatus, str]:
     if state.cancel_reason is CancelReason.DEADLINE and run.status != "expired":
         if state.unknown_status is not None:
             return JobStatus.FAILED, state.unknown_status
+        if run.status in ACTIVE:
+            return JobStatus.FAILED, "deadline: the run took longer than it may"
         return JobStatus.FAILED, "deadline: the run took longer than it may and was cancelled"
+    if state.cancel_reason is CancelReason.USER:
+        return JobStatus.CANCELLED, "cancelled"
     if state.cancel_error is not None:
         return JobStatus.FAILED, state.cancel_error
     if run.status == "expired":
@@ -174,6 +229,7 @@ def wait_or_release(wait_s: float, policy: RetryPolicy) -> Wait | ReleaseRow:
 
 
 def _next_attempt(state: JobState, run: Run, error: str, event: Event) -> JobState:
+    answer = event.answer if isinstance(event, AnswerRead) else Answer()
     return JobState(
         attempt=state.attempt + 1,
         attempts_before_retry=state.attempts_before_retry,
@@ -185,7 +241,8 @@ def _next_attempt(state: JobState, run: Run, error: str, event: Event) -> JobSta
         delete_failed_turn=state.shared_thread,
         doubled_limits=state.doubled_limits,
         past_attempts=(*state.past_attempts, attempt_of(state, run, error, event)),
-        past_steps=(*state.past_steps, *(event.answer.steps if isinstance(event, AnswerRead) else ())),
+        past_steps=(*state.past_steps, *answer.steps),
+        kept=better(state.kept, answer, run.incomplete_reason if run.status == "incomplete" else None),
     )
 
 
@@ -208,8 +265,8 @@ def attempt_of(state: JobState, run: Run, error: str | None, event: Event) -> At
 def _finish(
     state: JobState, run: Run, answer: Answer, status: JobStatus, error: str | None = None
 ) -> Decision:
-    text = "".join((*state.partial_answers, answer.text))
-    return Decision(replace(state, ended_run=run, answer=answer), Finish(status, error=error, answer=text))
+    ending = replace(state, ended_run=run, answer=answer)
+    return Decision(ending, Finish(status, error=error, answer=answer.text))
 
 
 def _attempts_left(state: JobState, policy: RetryPolicy) -> int:

@@ -58,8 +58,11 @@ NO_ASSISTANT = re.compile(r"No assistant found with id")
 NO_STORE = re.compile(r"vector store[^.]*not found|No vector store found", re.IGNORECASE)
 """What the API says of a deleted vector store that a create names (Azure: with status 400)."""
 
-ACTIVE_RUN = re.compile(r"(?:already has an active run|while a run) (run_\w+|[\w-]+)?")
-"""FORUM 511382, openai-python #1023: status 400, code null, the run's id in the text."""
+ACTIVE_RUN = re.compile(
+    r"(?:already has an active run|while a run\b)(?:[ :'\"`(]+((?=[\w-]*[\d_])[\w-]+))?", re.IGNORECASE
+)
+"""FORUM 511382, openai-python #1023: status 400, code null, mostly with the run's id in the text. An id has a
+digit or an underscore; a word that follows, as in "while a run is active", has neither."""
 
 CREATES = frozenset({RequestKind.THREAD, RequestKind.CREATE})
 ANY_REQUEST = frozenset(RequestKind)
@@ -259,6 +262,12 @@ class RetryPolicy:
     """How long a server may answer 404 for a run before the run counts as gone (CONTRACT)."""
     cancel_grace_s: float = 30.0
     """How long a cancelled run may take to end."""
+    uncancelled_s: float = 600.0
+    """How long, from the cancel on, a run past its deadline is followed that the server does not end."""
+    never_started_s: float = 120.0
+    """How long a run may stay queued whose create failed at the server."""
+    late_message_s: float = 10.0
+    """How long the message of an ended run that wrote tokens may take to appear."""
     unreadable_s: float = 3600.0
     """How long requests may fail, beyond the run's own life, before the row fails."""
     tool_rounds: int = 64
@@ -273,6 +282,10 @@ class RetryPolicy:
     def wait_s(self, tries: int, jitter: float) -> float:
         """Seconds before repeating a request: base · 2^tries up to the cap, times 0.5 to 1 by `jitter`."""
         return _backoff_s(self.base_s, self.cap_s, tries, jitter)
+
+    def settle_wait_s(self, elapsed_s: float, jitter: float) -> float:
+        """Seconds before the next look at what must be passing, or at a run that is to end."""
+        return min(self.cap_s, max(2 * self.base_s, elapsed_s / 4)) * (0.5 + 0.5 * jitter)
 
     def attempt_wait_s(self, attempt: int, jitter: float) -> float:
         """Seconds before the attempt after `attempt`, counted from 1."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from askmill.jobs.model.models import Attempt, Step
-from askmill.worker.lifecycle.api_types import Answer, Run, ToolOutput
+from askmill.worker.lifecycle.api_types import Answer, Run, ToolCall, ToolOutput
 
 
 class Phase(StrEnum):
@@ -36,6 +36,20 @@ class CancelReason(StrEnum):
     USER = "user"
     ROW = "row"
     """The row itself: its outputs were refused, or it called functions too often."""
+    NEVER_STARTED = "never_started"
+    """Its create failed at the server, which stored the run but never started it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What earlier attempts wrote and were paid for: the row's answer unless a later attempt has a better.
+
+    `error`: the reason of an incomplete answer, such as `max_completion_tokens`; None for any other.
+    `answer` has no steps: they are in `JobState.past_steps`.
+    """
+
+    answer: Answer
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +73,10 @@ class JobState:
     delete_failed_turn: bool = False
     """The messages of a failed run are to be deleted from the shared thread first."""
     continuing: bool = False
-    """This attempt asks the model to continue a truncated answer."""
+    """This attempt asks the model to continue the truncated answer in `kept`."""
+    kept: KeptAnswer | None = None
     create_sent_at: float | None = None
+    """When the create was sent; None in CREATE_SENT: a lock refused it."""
     began_at: float | None = None
     """When this worker, or an earlier one, first saw the run."""
     lifetime_s: float | None = None
@@ -69,14 +85,22 @@ class JobState:
     """Since when another run has locked the thread."""
     doubled_limits: tuple[str, ...] = ()
     """Token limits that `raise-limit` has doubled."""
-    partial_answers: tuple[str, ...] = ()
-    """Truncated answers that `continue` adds to."""
+    calls: tuple[ToolCall, ...] = ()
+    """The calls whose outputs are being made or submitted."""
     outputs: tuple[ToolOutput, ...] = ()
+    answered_calls: tuple[ToolCall, ...] = ()
+    """Calls whose outputs the API has accepted: it may show them as open for a while."""
+    answered_run_id: str | None = None
+    """The run that made those calls."""
+    calls_are_new_at: float | None = None
+    """The run has moved on: from then on, an equal call is a new one (memory)."""
     tool_rounds: int = 0
     create_unconfirmed: bool = False
     """A create without a reply was not found: look once more before the create is repeated."""
     create_repeated: bool = False
     """An unconfirmed create was repeated."""
+    create_fault: str | None = None
+    """The server's error on the create of a run that was found all the same."""
     past_attempts: tuple[Attempt, ...] = ()
     past_steps: tuple[Step, ...] = ()
     """Steps of earlier attempts."""
@@ -89,10 +113,15 @@ class JobState:
     cancel_reason: CancelReason | None = None
     cancel_error: str | None = None
     cancel_requested_at: float | None = None
+    cancel_refusal: str | None = None
+    """How the server refused the last cancel."""
     unknown_status: str | None = None
     """A run status that askmill does not know (memory)."""
     overdue: bool = False
     """The deadline has passed; the run is polled once more before it is cancelled (memory)."""
+    unsettled_since: float | None = None
+    """Since when the API shows what must be passing: open calls that are answered, a run that has completed
+    without its message (memory)."""
     failures: int = 0
     """Consecutive failed requests of the current step (memory)."""
     failing_since: float | None = None

@@ -7,17 +7,16 @@
      │                                  └─ not found within its time limit: NEW, unconfirmed
      └── a new attempt: expired, server_error, rate_limit_exceeded, deadline, run_gone, raise-limit, continue
 
-Failed requests are handled in `on_error`, ended runs in `on_run_ended`, paused and cancelled batches in
-`on_batch_state`. The functions are pure: no clock, randomness or I/O; times and jitter come with the events.
+Failed requests are handled in `on_error`, ended runs in `on_run_ended`, runs that are to end in
+`on_cancelling`, functions in `on_requires_action`, paused and cancelled batches in `on_batch_state`. The
+functions are pure: no clock, randomness or I/O; times and jitter come with the events.
 """
 
 from dataclasses import replace
 
 from askmill.jobs.model.models import JobStatus
-from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, LookupKind, Run
+from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, LookupKind, Run, RunStatus
 from askmill.worker.lifecycle.decision import (
-    CallTools,
-    CancelRun,
     CreateThread,
     Decision,
     DeleteFailedTurn,
@@ -33,6 +32,7 @@ from askmill.worker.lifecycle.decision import (
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     BudgetFull,
+    CancelAccepted,
     CancelRequested,
     Claimed,
     CreateSkipped,
@@ -46,8 +46,21 @@ from askmill.worker.lifecycle.events import (
     ThreadCreated,
     ToolsCalled,
 )
+from askmill.worker.lifecycle.on_cancelling import (
+    cancel_never_started,
+    has_started,
+    never_started_at,
+    while_cancelling,
+    without_cancel,
+)
 from askmill.worker.lifecycle.on_error import PAUSED_WAIT_S, answer_after_check, create_not_found, on_error
-from askmill.worker.lifecycle.on_run_ended import on_run_ended
+from askmill.worker.lifecycle.on_requires_action import (
+    moved_on,
+    on_requires_action,
+    open_calls,
+    outputs_accepted,
+)
+from askmill.worker.lifecycle.on_run_ended import on_run_ended, wait_or_release
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
@@ -151,6 +164,10 @@ def _on_lookup(state: JobState, event: LookupDone, policy: RetryPolicy) -> Decis
             if state.phase is Phase.CALLING_TOOLS
             else replace(decision, duplicate_run_ids=duplicates)
         )
+    if state.phase is Phase.CREATE_SENT and state.create_sent_at is None:
+        # A lock refused the create, and the run that holds it is not this row's.
+        wait_s = policy.wait_s(max(0, state.failures - 1), event.jitter)
+        return Decision(replace(state, phase=Phase.NEW), wait_or_release(wait_s, policy))
     if state.phase is Phase.CALLING_TOOLS:
         wait_s = policy.wait_s(state.failures, event.jitter) if state.failures else 0.0
         return Decision(state, SubmitOutputs(after_s=wait_s))
@@ -177,14 +194,14 @@ def _adopt_answer(state: JobState, run: Run | None) -> Decision:
 def _on_run(before: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
     """The API has returned the run: in the reply to a create, poll, cancel or submit, or from a lookup."""
     state = replace(
-        before,
+        outputs_accepted(before) if before.outputs else before,
         phase=Phase.POLLING,
         run_id=run.id,
         began_at=before.began_at if before.began_at is not None else event.at,
         lifetime_s=run.lifetime_s or before.lifetime_s,
         locked_since=None,
         create_unconfirmed=False,
-        outputs=(),
+        cancel_refusal=run.cancel_refusal if isinstance(event, CancelAccepted) else before.cancel_refusal,
         tool_rounds=before.tool_rounds + (1 if before.outputs else 0),
         failures=0,
         failing_since=None,
@@ -197,10 +214,19 @@ def _on_run(before: JobState, run: Run, event: Event, policy: RetryPolicy) -> De
 
 
 def _after_run_status(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
+    if run.message_with_calls and not open_calls(state, run, event.at):
+        run = replace(run, status=RunStatus.COMPLETED)
     if run.status in ENDED:
         return Decision(replace(state, phase=Phase.READING, ended_run=run), ReadAnswer(), store=True)
+    if has_started(state, run):
+        return replace(_follow(without_cancel(state), run, event, policy), store=True)
     if state.cancel_reason is not None:
-        return _while_cancelling(state, run, event, policy)
+        return while_cancelling(state, run, event, policy)
+    return _follow(state, run, event, policy)
+
+
+def _follow(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
+    """The run is active, or has a status that askmill does not know: poll it until its deadline."""
     deadline_at = _deadline_at(state, policy)
     state = replace(state, unknown_status=None if run.status in ACTIVE else run.status)
     if event.at >= deadline_at:
@@ -209,12 +235,13 @@ def _after_run_status(state: JobState, run: Run, event: Event, policy: RetryPoli
             return Decision.cancel_run(state, CancelReason.DEADLINE, event.at)
         return Decision(replace(state, overdue=True), PollRun(after_s=0.0))
     state = replace(state, overdue=False) if state.overdue else state
-    if run.status != "requires_action":
-        return Decision(state, PollRun(by=deadline_at))
-    if state.tool_rounds >= policy.tool_rounds:
-        error = f"tool_rounds: the model asked for functions more than {policy.tool_rounds} times"
-        return Decision.cancel_run(replace(state, cancel_error=error), CancelReason.ROW, event.at)
-    return Decision(state, CallTools(calls=run.tool_calls), store=True)
+    if run.status == RunStatus.REQUIRES_ACTION:
+        return on_requires_action(state, run, event, policy, deadline_at)
+    state = replace(moved_on(state, event.at), unsettled_since=None)
+    never_started = never_started_at(state, run, policy)
+    if never_started is not None and event.at >= never_started:
+        return cancel_never_started(state, event, policy)
+    return Decision(state, PollRun(by=min(deadline_at, never_started or deadline_at)))
 
 
 def _deadline_at(state: JobState, policy: RetryPolicy) -> float:
@@ -223,18 +250,6 @@ def _deadline_at(state: JobState, policy: RetryPolicy) -> float:
     if policy.deadline_s is not None:
         return began_at + policy.deadline_s
     return began_at + (state.lifetime_s + LIFETIME_GRACE_S if state.lifetime_s else DEFAULT_DEADLINE_S)
-
-
-def _while_cancelling(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
-    """The run is to end: cancel and poll it until it has ended or a short grace is over."""
-    if state.cancel_requested_at is None:
-        return Decision(replace(state, cancel_requested_at=event.at), CancelRun())
-    if event.at - state.cancel_requested_at >= policy.cancel_grace_s:
-        return on_run_ended(replace(state, ended_run=run), AnswerRead(event.at, event.jitter), policy)
-    wait_s = policy.wait_s(1, event.jitter)
-    return Decision(
-        state, PollRun(after_s=wait_s) if run.status == "cancelling" else CancelRun(after_s=wait_s)
-    )
 
 
 # ── paused and cancelled batches ──

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from askmill.jobs.model.models import Attempt, JobStatus, Step, Usage
 from askmill.jobs.model.profile import Profile
-from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields, schema_error
+from askmill.worker.execution.result_builder import attempts_of, build_result, checked_answer, log_fields
 from askmill.worker.lifecycle.api_types import Answer, LookupKind, Run, RunLookup
 from askmill.worker.lifecycle.decision import Finish
 from askmill.worker.lifecycle.events import AnswerRead, Event, LookupDone
@@ -170,8 +170,31 @@ def test_an_answer_misses_its_schema_at_a_place(wrapped: bool, text: str, missed
     schema: dict[str, Any] = {"type": "object", "properties": properties}
     response_schema = {"name": "s", "schema": schema} if wrapped else schema
 
-    assert schema_error(Profile(response_schema=response_schema), text) == missed
-    assert schema_error(Profile(), text) is None
+    answer = Answer(text=text, messages=1)
+    assert checked_answer(Profile(response_schema=response_schema), answer) == (answer, missed)
+    assert checked_answer(Profile(), answer) == (answer, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ('```json\n{"a": [1]}\n```', '{"a": [1]}'),
+        ('\n```\n\n{"a": [1]}\n\n```\n', '{"a": [1]}'),
+        ('~~~~ json5\n{"a": []}\n~~~~', '~~~~ json5\n{"a": []}\n~~~~'),
+        ('````JSON\r\n{"a": ["```"]}\r\n````', '{"a": ["```"]}'),
+        ('Here:\n```json\n{"a": [1]}\n```', 'Here:\n```json\n{"a": [1]}\n```'),
+        ("```python\nprint(1)\n```", "```python\nprint(1)\n```"),
+        ('```json\n{"a": [1', '```json\n{"a": [1'),
+    ],
+)
+def test_a_code_fence_around_json_is_removed_before_the_check(text: str, stored: str) -> None:
+    """Case A21: models put JSON into a Markdown fence; the answer that is stored is the JSON alone."""
+    profile = Profile(response_schema={"type": "object", "properties": {"a": {"type": "array"}}})
+    answer, missed = checked_answer(profile, Answer(text=text, messages=1))
+
+    assert answer.text == stored
+    assert (missed is None) == (stored != text)
+    assert checked_answer(Profile(), Answer(text=text, messages=1))[0].text == text
 
 
 def test_the_log_line_has_status_ids_usage_and_cost() -> None:

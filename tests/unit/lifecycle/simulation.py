@@ -7,6 +7,7 @@ from askmill.jobs.model.models import Attempt, BatchState, JobStatus, OnIncomple
 from askmill.worker.execution.result_builder import attempts_of
 from askmill.worker.execution.stored_state import STATE_JSON
 from askmill.worker.lifecycle.api_types import (
+    ACTIVE,
     ENDED,
     Answer,
     ApiError,
@@ -50,6 +51,7 @@ from askmill.worker.lifecycle.events import (
     ThreadCreated,
     ToolsCalled,
 )
+from askmill.worker.lifecycle.kept_answer import joined, with_kept_answer
 from askmill.worker.lifecycle.on_batch_state import apply_batch_state
 from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState
@@ -82,6 +84,8 @@ LOST = {
 }
 """Errors of requests that were carried out all the same."""
 
+LAG_S = 4.0
+"""How long "lagging" shows answered calls as open, and "late_message" a completed run without its message."""
 CALLS = (ToolCall("call_1", "add", "{}"), ToolCall("call_2", "add", "{}"))
 
 
@@ -103,6 +107,7 @@ class Simulation:
 
     `outcomes`: how each run ends, the last one repeating. `run_s`: how long a run takes. `earlier`: runs of the
     conversation's earlier turns. `nameless`: the API keeps no metadata; only the id identifies a run.
+    `refuses_cancels`: the API does not cancel what is active.
     """
 
     script: deque[str]
@@ -112,6 +117,9 @@ class Simulation:
     state: JobState = field(default_factory=JobState)
     earlier: tuple[str, ...] = ()
     nameless: bool = False
+    refuses_cancels: bool = False
+    replaced_alive: list[str] = field(default_factory=list)
+    """Runs that were active at the API when a run of a later attempt was created."""
     now: float = 1_000.0
     threads: dict[str, Thread] = field(default_factory=dict)
     runs: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -171,6 +179,7 @@ class Simulation:
         for run_id in decision.duplicate_run_ids:
             self.runs[run_id]["ends"] = "cancelled"
         if isinstance(action, Finish):
+            self.state, action = with_kept_answer(self.state, action)
             self.finish, self.recorded = action, attempts_of(self.state, action, event)
             return event
         if isinstance(action, PauseBatch):
@@ -229,6 +238,11 @@ class Simulation:
             return CreateSkipped(self.now)
         if isinstance(action, CreateRun):
             self.sent_while[self.batch_state] = self.sent_while.get(self.batch_state, 0) + 1
+            self.replaced_alive += [
+                name
+                for name, attempt in self.attempts_of.items()
+                if attempt < self.state.attempt and self._run(name).status in ACTIVE
+            ]
         on = ON.get(type(action), RequestKind.READ)
         if fault in FAULTS:
             return RequestFailed(self.now, error=replace(FAULTS[fault]), request=on)
@@ -266,7 +280,7 @@ class Simulation:
                 return LookupDone(self.now, lookup=self._found())
             case RecoverSubmit():
                 run = self._run(state.run_id or "")
-                waits = run.status == "requires_action" and not self.runs[run.id]["acted"]
+                waits = run.status == "requires_action"
                 return LookupDone(
                     self.now, lookup=RunLookup(LookupKind.NOTHING if waits else LookupKind.RUN, run=run)
                 )
@@ -277,7 +291,7 @@ class Simulation:
             case SubmitOutputs():
                 return self._submit(state.run_id or "")
             case ReadAnswer():
-                return AnswerRead(self.now, answer=self._answer(state.run_id or ""))
+                return AnswerRead(self.now, answer=joined(state, self._answer(state.run_id or "")))
         raise AssertionError(action)
 
     # ── the API's side ──
@@ -313,10 +327,8 @@ class Simulation:
         usage = Usage(10, 5)
         if run["cancelled"]:
             return Run(name, "cancelled", usage=usage)
-        if ends == "requires_action" and not run["acted"]:
-            return Run(name, "requires_action", tool_calls=CALLS)
-        if ends in {"always_acting", "too_late"}:
-            return Run(name, "requires_action", tool_calls=CALLS)
+        if calls := self._open_calls(name):
+            return Run(name, "requires_action", tool_calls=calls)
         if ends == "stuck" or self.now < float(str(run["made"])) + self.run_s:
             return Run(name, "in_progress")
         if ends == "odd":
@@ -333,7 +345,18 @@ class Simulation:
             return Run(name, "failed", error_code=ends.partition(":")[2] or "server_error", usage=usage)
         if ends.startswith("incomplete"):
             return Run(name, "incomplete", incomplete_reason=ends.partition(":")[2], usage=usage)
-        return Run(name, "completed" if ends in {"requires_action", "silent"} else ends, usage=usage)
+        completed = {"requires_action", "lagging", "late_message", "silent"}
+        return Run(name, "completed" if ends in completed else ends, usage=usage)
+
+    def _open_calls(self, name: str) -> tuple[ToolCall, ...]:
+        """The calls that the run shows as open."""
+        run = self.runs[name]
+        if run["ends"] in {"always_acting", "too_late"}:
+            rounds = sum(of == name for of, _ in self.submitted)
+            return tuple(replace(call, id=f"{call.id}_{rounds}") for call in CALLS)
+        acted_at = float(str(run["acted"] or self.now))
+        lags = run["ends"] == "lagging" and self.now < acted_at + LAG_S
+        return CALLS if lags or (run["ends"] == "requires_action" and not run["acted"]) else ()
 
     def _look(self, name: str) -> Event:
         if self.runs[name]["ends"] == "gone" and self.now >= float(str(self.runs[name]["made"])) + self.run_s:
@@ -346,11 +369,13 @@ class Simulation:
         if run.status == "requires_action" and self.runs[name]["ends"] == "too_late":
             self.runs[name]["ends"] = "expired"
             run = self._run(name)
-        if run.status != "requires_action":
+        if run.status != "requires_action" or (
+            self.runs[name]["ends"] == "lagging" and self.runs[name]["acted"]
+        ):
             text = f'Runs in status "{run.status}" do not accept tool outputs.'
             return RequestFailed(self.now, error=ApiError(400, message=text), request=RequestKind.SUBMIT)
         self.submitted.append((name, len(self.state.outputs)))
-        self.runs[name]["acted"] = True
+        self.runs[name]["acted"] = self.now
         return OutputsSubmitted(self.now, run=self._run(name))
 
     def _cancel(self, name: str) -> Event:
@@ -362,6 +387,8 @@ class Simulation:
         if run.status in {"completed", "failed", "incomplete", "expired", "cancelled"}:
             text = f"Cannot cancel run with status '{run.status}'."
             return RequestFailed(self.now, error=ApiError(400, message=text), request=RequestKind.CANCEL)
+        if self.refuses_cancels:
+            return CancelAccepted(self.now, run=replace(run, cancel_refusal="conflict: it is running"))
         self.runs[name]["cancelled"] = True
         return CancelAccepted(self.now, run=self._run(name))
 
@@ -383,7 +410,10 @@ class Simulation:
         return RunLookup(LookupKind.RUN, run=best, duplicates=surplus, complete_list=True)
 
     def _answer(self, name: str) -> Answer:
-        wrote = self._run(name).status in {"completed", "incomplete"} and self.runs[name]["ends"] != "silent"
+        run = self.runs[name]
+        wrote = self._run(name).status in {"completed", "incomplete"} and run["ends"] != "silent"
+        if run["ends"] == "late_message" and self.now < float(str(run["made"])) + self.run_s + LAG_S:
+            wrote = False
         return Answer(text="42" if wrote else "", messages=int(wrote), run_id=name)
 
     def status_of(self, name: str) -> str:

@@ -14,7 +14,6 @@ from askmill.worker.lifecycle.events import (
     FailedTurnDeleted,
     LookupDone,
     RequestFailed,
-    RunPolled,
 )
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
@@ -22,7 +21,7 @@ from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import ANSWER, NOW, POLLING, READING, RUN_NOT_FOUND, SENT, P, finish_of
 
 NOTHING = LookupDone(NOW, jitter=1.0, lookup=RunLookup(LookupKind.NOTHING))
-RUNNING = Run("run_1", "in_progress")
+CANCELLED = Run("run_1", "cancelled")
 CHECKING = replace(READING, phase=Phase.CHECKING_DUPLICATES, answer=ANSWER, create_repeated=True)
 STOPPING = replace(POLLING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW)
 BUSY = RequestFailed(NOW, jitter=1.0, error=ApiError(503))
@@ -202,7 +201,7 @@ def test_a_wait_of_exactly_the_slot_limit_keeps_the_slot() -> None:
     [
         (replace(CHECKING, ended_run=Run("run_1", "expired")), LookupDone(NOW, jitter=1.0)),
         (replace(CHECKING, ended_run=Run("run_1", "expired"), failures=3), BUSY),
-        (STOPPING, RunPolled(NOW + 30, jitter=1.0, run=RUNNING)),
+        (replace(STOPPING, phase=Phase.READING, ended_run=CANCELLED), AnswerRead(NOW + 30, jitter=1.0)),
     ],
 )
 def test_a_new_attempt_after_the_duplicate_check_is_timed_as_any(state: JobState, event: Event) -> None:

@@ -8,6 +8,7 @@ from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete, Step, Us
 from askmill.worker.lifecycle.api_types import Answer, ApiError, LookupKind, Run, RunLookup
 from askmill.worker.lifecycle.decision import (
     CreateRun,
+    Decision,
     Finish,
     PollRun,
     ReadAnswer,
@@ -49,7 +50,8 @@ from tests.unit.lifecycle.states import (
 )
 def test_a_completed_run_gives_the_row_its_status_and_error(answer, schema_error, status, error) -> None:
     """No message, a refusal, a missed schema, images only: each has its own status and words; text is kept."""
-    decision = advance(READING, AnswerRead(NOW, answer=answer, schema_error=schema_error), P)
+    waited = replace(READING, unsettled_since=NOW - P.late_message_s)
+    decision = advance(waited, AnswerRead(NOW, answer=answer, schema_error=schema_error), P)
     finish = finish_of(decision)
 
     assert (finish.status, finish.error, finish.answer) == (status, error, answer.text)
@@ -302,14 +304,21 @@ def test_a_lock_that_names_a_run_of_an_unshared_thread_is_ours() -> None:
 
 @pytest.mark.parametrize(("deadline_s", "most_s"), [(None, 600.0), (40.0, 40.0)])
 def test_a_foreign_lock_is_waited_for_within_the_deadline(deadline_s, most_s) -> None:
-    """Waits grow, a long one gives the slot back; in the end the row fails with the reason."""
+    """After each lock the thread is searched once; waits grow, a long one gives the slot back; in the end the row
+    fails with the reason."""
     lock = ApiError(400, code="conversation_locked")
     policy = RetryPolicy(deadline_s=deadline_s)
     locked = RequestFailed(NOW + most_s, jitter=1.0, error=lock, request=RequestKind.CREATE)
-    waiting = advance(replace(SENT, locked_since=NOW, failures=1), locked, policy)
+
+    def after_search(failures: int) -> Decision:
+        searching = advance(replace(SENT, locked_since=NOW, failures=failures), locked, policy)
+        assert searching.action == RecoverRun()
+        return advance(searching.state, LookupDone(NOW + most_s, jitter=1.0), policy)
+
+    waiting = after_search(1)
     assert waiting.action == Wait(wait_s=1.0)
-    assert (waiting.state.failures, waiting.state.locked_since) == (2, NOW)
-    assert isinstance(advance(replace(SENT, failures=6, locked_since=NOW), locked, policy).action, ReleaseRow)
+    assert (waiting.state.phase, waiting.state.failures, waiting.state.locked_since) == (Phase.NEW, 2, NOW)
+    assert isinstance(after_search(6).action, ReleaseRow)
 
     over = advance(replace(SENT, locked_since=NOW), replace(locked, at=NOW + most_s + 1), policy)
     assert finish_of(over).error == "deadline: the thread stayed locked"

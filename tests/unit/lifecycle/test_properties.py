@@ -22,6 +22,8 @@ ENDINGS = (
     "incomplete:content_filter",
     "cancelled",
     "requires_action",
+    "lagging",
+    "late_message",
     "too_late",
     "stuck",
     "gone",
@@ -41,7 +43,12 @@ policies = st.builds(
     prompt_limit=st.one_of(st.none(), st.just(256)),
 )
 worlds = st.builds(
-    Simulation, script=scripts, outcomes=outcomes, policy=policies, run_s=st.sampled_from([0.0, 3.0, 30.0])
+    Simulation,
+    script=scripts,
+    outcomes=outcomes,
+    policy=policies,
+    run_s=st.sampled_from([0.0, 3.0, 30.0, 90.0]),
+    refuses_cancels=st.booleans(),
 )
 
 
@@ -101,6 +108,20 @@ def a_run_is_polled_before_its_deadline_ends_it(world: Simulation) -> None:
         assert last_active_poll_at >= deadline_at
 
 
+def a_run_that_is_alive_is_never_replaced(world: Simulation) -> None:
+    """Not by a new attempt, although the API refuses to cancel it (case E1)."""
+    assert not world.replaced_alive
+
+
+def no_text_is_dropped(world: Simulation) -> None:
+    """If any run that the row followed wrote something, the row's answer has text (case A12)."""
+    wrote = {"completed", "incomplete"}
+    texts = [attempt for attempt in world.recorded if attempt.status in wrote]
+    if texts and "late_message" not in world.outcomes:
+        assert world.finish is not None
+        assert world.finish.answer
+
+
 PROMISES = (
     it_ends,
     no_attempt_is_paid_for_twice,
@@ -110,6 +131,8 @@ PROMISES = (
     functions_keep_their_limit_and_answer_together,
     a_row_is_cancelled_only_by_a_cancel,
     a_run_is_polled_before_its_deadline_ends_it,
+    a_run_that_is_alive_is_never_replaced,
+    no_text_is_dropped,
 )
 
 

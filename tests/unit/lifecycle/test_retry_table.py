@@ -196,11 +196,15 @@ def test_a_row_with_its_own_model_still_has_the_batchs_errors() -> None:
         (BUSY, "run_xyz"),
         (WHILE, "run_xyz"),
         ("Thread t already has an active run 17-ab.", "17-ab"),
+        ("Thread t already has an active run `run_1`. Wait 2 minutes.", "run_1"),
+        ("Thread t already has an active run.", None),
+        ("Thread t already has an active run. 2 others wait.", None),
+        ("Can't add messages to thread_1 while a run is active.", None),
         (LOCK, None),
     ],
 )
 def test_the_lock_names_the_run(text: str, run: str | None) -> None:
-    """The id of the blocking run is in the text, whatever ids the server makes."""
+    """Case A20: the id of the blocking run is read where one stands, whatever ids the server makes."""
     assert blocking_run(ApiError(400, message=text)) == run
 
 

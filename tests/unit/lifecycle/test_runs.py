@@ -37,7 +37,7 @@ from askmill.worker.lifecycle.events import (
     ToolsCalled,
 )
 from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
-from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
+from askmill.worker.lifecycle.state import CancelReason, JobState, KeptAnswer, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import (
     ANSWER,
@@ -177,14 +177,12 @@ def test_the_servers_clock_is_never_compared_with_ours(servers_now: float) -> No
     assert advance(SENT, RunCreated(NOW, run=run), P).action == PollRun(by=NOW + 660)
 
 
-def test_a_run_that_does_not_end_when_cancelled_is_given_up_after_a_grace() -> None:
-    """While `cancelling` it is polled, else cancelled again; after 30 s the row ends without it."""
+def test_a_run_that_is_to_end_is_polled_or_cancelled_again() -> None:
+    """While `cancelling` it is polled, else cancelled again."""
     stopping = replace(POLLING, cancel_reason=CancelReason.DEADLINE, cancel_requested_at=NOW, attempt=3)
     running, ending = Run("run_1", "in_progress"), Run("run_1", "cancelling")
     assert advance(stopping, RunPolled(NOW + 1, jitter=1.0, run=running), P).action == CancelRun(after_s=1.0)
     assert advance(stopping, RunPolled(NOW + 1, jitter=1.0, run=ending), P).action == PollRun(after_s=1.0)
-    over = finish_of(advance(stopping, RunPolled(NOW + 30, run=running), P))
-    assert (over.status, (over.error or "").split(":")[0]) == (JobStatus.FAILED, "deadline")
     asked = advance(replace(stopping, cancel_requested_at=None), RunPolled(NOW, run=running), P)
     assert (asked.action, asked.state.cancel_requested_at) == (CancelRun(), NOW)
 
@@ -367,7 +365,7 @@ def test_a_continued_answer_stays_on_the_thread_and_deletes_nothing() -> None:
     cut = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens")
     policy = RetryPolicy(on_incomplete=OnIncomplete.CONTINUE)
     for shared in (False, True):
-        state = replace(READING, ended_run=cut, shared_thread=shared, partial_answers=("4",))
+        state = replace(READING, ended_run=cut, shared_thread=shared)
         on = advance(state, AnswerRead(NOW, answer=replace(ANSWER, text="2")), policy)
         assert (on.action, on.store, on.retry_reason) == (Wait(), True, "max_completion_tokens")
         assert (on.state.thread_id, on.state.delete_failed_turn, on.state.follow_up) == (
@@ -375,7 +373,8 @@ def test_a_continued_answer_stays_on_the_thread_and_deletes_nothing() -> None:
             False,
             True,
         )
-        assert (on.state.continuing, on.state.partial_answers) == (True, ("4", "2"))
+        kept = KeptAnswer(replace(ANSWER, text="2"), "max_completion_tokens")
+        assert (on.state.continuing, on.state.kept) == (True, kept)
 
 
 def test_a_failed_run_has_the_apis_message() -> None:

@@ -1,0 +1,67 @@
+"""Transitions of a run that asks for functions: call those that have no output yet, else look again.
+
+An API may show a run as `requires_action` for a moment without any call, or with calls whose outputs it has
+accepted. Those outputs are never made or submitted again.
+
+Pure, as `worker.lifecycle.transitions`.
+"""
+
+from dataclasses import replace
+
+from askmill.worker.lifecycle.api_types import Run, ToolCall
+from askmill.worker.lifecycle.decision import CallTools, Decision, PollRun
+from askmill.worker.lifecycle.events import Event
+from askmill.worker.lifecycle.retry import RetryPolicy
+from askmill.worker.lifecycle.state import CancelReason, JobState
+
+STALE_S = 10.0
+"""For so long after a run has moved on, an equal call is the old one. Later it is a new one: some servers
+number the calls of each round from 0."""
+
+
+def open_calls(state: JobState, run: Run, at: float) -> tuple[ToolCall, ...]:
+    """The run's calls whose outputs have not been accepted.
+
+    The calls of another run (Responses) are new; where it has a message too, it may repeat the earlier calls.
+    """
+    if run.id != state.answered_run_id and not run.message_with_calls:
+        return run.tool_calls
+    if state.calls_are_new_at is not None and at > state.calls_are_new_at:
+        return run.tool_calls
+    return tuple(call for call in run.tool_calls if call not in state.answered_calls)
+
+
+def outputs_accepted(state: JobState) -> JobState:
+    """The API has the outputs of `state.calls`."""
+    answered = tuple(dict.fromkeys((*state.answered_calls, *state.calls)))
+    return replace(
+        state,
+        outputs=(),
+        calls=(),
+        answered_calls=answered,
+        answered_run_id=state.run_id,
+        calls_are_new_at=None,
+    )
+
+
+def moved_on(state: JobState, at: float) -> JobState:
+    """The run is at work again after its functions."""
+    if not state.answered_calls or state.calls_are_new_at is not None:
+        return state
+    return replace(state, calls_are_new_at=at + STALE_S)
+
+
+def on_requires_action(
+    state: JobState, run: Run, event: Event, policy: RetryPolicy, deadline_at: float
+) -> Decision:
+    """Call the functions whose outputs are missing; without any, poll again with backoff."""
+    calls = open_calls(state, run, event.at)
+    if not calls:
+        since = state.unsettled_since if state.unsettled_since is not None else event.at
+        wait_s = min(policy.settle_wait_s(event.at - since, event.jitter), max(0.0, deadline_at - event.at))
+        return Decision(replace(state, unsettled_since=since), PollRun(after_s=wait_s))
+    if state.tool_rounds >= policy.tool_rounds:
+        error = f"tool_rounds: the model asked for functions more than {policy.tool_rounds} times"
+        return Decision.cancel_run(replace(state, cancel_error=error), CancelReason.ROW, event.at)
+    calling = replace(state, calls=calls, unsettled_since=None)
+    return Decision(calling, CallTools(calls=calls), store=True)
