@@ -83,10 +83,7 @@ STOPPED = frozenset({BatchState.PAUSED, BatchState.CANCELLED})
 async def call_tools(
     functions: Functions | None, calls: tuple[ToolCall, ...], limit_s: float
 ) -> tuple[ToolOutput, ...]:
-    """The outputs of all calls, in their order. Never raises: an error is an output for the model.
-
-    A function may be called again after a crash: it runs at least once.
-    """
+    """The outputs of all calls, in order; an error is an output for the model. A crash may repeat a call."""
     outputs = await call_functions(functions, [(call.name, call.arguments) for call in calls], limit_s)
     return tuple(ToolOutput(call.id, output) for call, output in zip(calls, outputs, strict=True))
 
