@@ -113,7 +113,10 @@ started with Celery's own command line has no such option: set `OPENAI_BASE_URL`
 In `.env`, `${NAME}` refers to another line of the file. A reference to a variable of the environment is
 refused, except in the paths `ASKMILL_DATA_DIR` and `ASKMILL_PRICES`.
 
-This does not cover `ASKMILL_REDIS_URL`: whoever sets the Redis can read the questions and the answers.
+The key of the environment pays for the batches of the Redis that is used. So it is not used for a Redis
+that `.env` names in `ASKMILL_REDIS_URL`, or for the embedded one in a folder that `.env` names in
+`ASKMILL_DATA_DIR`: without a yes on a terminal or `--trust-env-file`, exit 2. If the key is in the same
+`.env`, or no key is needed, nothing is asked.
 """
 
 

@@ -12,7 +12,7 @@ TRUST = option(
     RUNNING,
     "--trust-env-file",
     is_flag=True,
-    help="Send the environment's API key to the address that .env names.",
+    help="Send the environment's API key to the address, and use it for the Redis, that .env names.",
 )
 
 

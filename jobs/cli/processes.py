@@ -14,7 +14,7 @@ from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import CONCURRENCY
 from askmill.jobs.local.open_store import open_store
-from askmill.jobs.model.api_target import Consent, api_target
+from askmill.jobs.model.api_target import Consent, api_target, storage_environment
 
 
 def _exec_module(module: str, arguments: list[str], environment: Mapping[str, str] | None = None) -> int:
@@ -41,8 +41,9 @@ def worker_command(concurrency: int | None, check: bool, trust_env_file: bool) -
     if target.source_line is not None:
         say(target.source_line)
     arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
-    # The address that the user agreed to, whatever `.env` names by the time the worker reads it.
-    return _exec_module("askmill.worker", arguments, {"OPENAI_BASE_URL": target.base_url})
+    # The addresses that the user agreed to, whatever `.env` names by the time the worker reads it.
+    environment = {"OPENAI_BASE_URL": target.base_url, **storage_environment(settings)}
+    return _exec_module("askmill.worker", arguments, environment)
 
 
 async def _check(settings: Settings) -> int:

@@ -10,6 +10,9 @@ default, environment  any             any                     sent
 .env                  environment     loopback                withheld
 .env                  environment     any other               withheld, unless the user agrees
 .env                  .env, nowhere   any                     withheld; the key of `.env` is sent
+
+Redis holds the batches that a key pays for. So a key of the environment does not work for a Redis, or for the
+data of an embedded one, that `.env` names, unless the user agrees. A key in the same `.env` does.
 """
 
 import os
@@ -23,7 +26,7 @@ from pydantic import SecretStr
 
 from askmill.config.local_address import is_local, is_loopback
 from askmill.config.proxies import proxy_environment, proxy_for
-from askmill.config.settings import Credentials, Settings, SettingSource, is_openai
+from askmill.config.settings import Credentials, Settings, SettingSource, is_openai, variable_of
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import Api
 
@@ -169,13 +172,15 @@ def permitted_credentials(settings: Settings, consent: Consent) -> tuple[Credent
     Withheld variables are removed from this process's environment, where the SDK and child processes would
     read them. Raises UsageError if consent is needed and not given.
     """
-    use = decide_credential_use(
-        settings.base_url, settings.source_of("openai_base_url"), settings.source_of("openai_api_key")
-    )
-    if use is CredentialUse.SENT or consent.granted:
+    key_source = settings.source_of("openai_api_key")
+    use = decide_credential_use(settings.base_url, settings.source_of("openai_base_url"), key_source)
+    if consent.granted:
         return settings.credentials, ()
-    if use is CredentialUse.NEEDS_CONSENT:
-        _require_consent(settings.base_url, consent)
+    if use is not CredentialUse.WITHHELD:
+        if use is CredentialUse.NEEDS_CONSENT:
+            _require_consent(settings.base_url, consent)
+        if key_source is SettingSource.ENVIRONMENT and (field := storage_of_env_file(settings)) is not None:
+            _require_storage_consent(settings, field, consent)
         return settings.credentials, ()
     withheld = tuple(name for name in CREDENTIAL_VARIABLES if os.environ.pop(name, ""))
     return settings.credentials_of_env_file, withheld
@@ -205,6 +210,43 @@ def _require_consent(base_url: str, consent: Consent) -> None:
         f"OPENAI_BASE_URL in {file} names {base_url}. Send OPENAI_API_KEY of the environment there?"
     ):
         raise UsageError(f"OPENAI_API_KEY was not sent to {base_url}, and nothing was asked.")
+
+
+def storage_of_env_file(settings: Settings) -> str | None:
+    """The setting in `.env` that decides in which Redis the batches are; None if the environment decides."""
+    field = "redis_url" if settings.redis_url is not None else "data_dir"
+    return field if settings.source_of(field) is SettingSource.ENV_FILE else None
+
+
+def storage_environment(settings: Settings) -> dict[str, str]:
+    """The environment variable with which a worker uses the same Redis, whatever `.env` names by then."""
+    match storage_of_env_file(settings):
+        case "redis_url" if settings.redis_url is not None:
+            return {variable_of("redis_url"): settings.redis_url.get_secret_value()}
+        case "data_dir":
+            return {variable_of("data_dir"): str(settings.data_dir)}
+        case _:
+            return {}
+
+
+def _require_storage_consent(settings: Settings, field: str, consent: Consent) -> None:
+    """Raises UsageError unless the user agrees that the environment's key pays for that Redis' batches."""
+    variable, file = variable_of(field), Path.cwd() / ".env"
+    place = f"the data folder {settings.data_dir}"
+    if field == "redis_url" and settings.redis_url is not None:
+        address = urlsplit(settings.redis_url.get_secret_value())
+        place = f"the Redis at {address.hostname or address.path}"
+    if consent.confirm is None:
+        raise UsageError(
+            f"OPENAI_API_KEY of the environment is not used for {place}: {variable} in {file} names it, "
+            "the file may have come with the folder, and the key would pay for the batches there. If you "
+            f"trust it, give --trust-env-file (in Python: trust_env_file=True), set {variable} in the "
+            "environment, or put the key into the same file."
+        )
+    if not consent.confirm(
+        f"{variable} in {file} names {place}. Use OPENAI_API_KEY of the environment for the batches there?"
+    ):
+        raise UsageError(f"{variable} in {file} is not trusted, and nothing was asked.")
 
 
 def require_key(settings: Settings) -> None:

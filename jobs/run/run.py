@@ -24,7 +24,7 @@ from askmill.jobs.local import (
     interruptible,
     worker_process,
 )
-from askmill.jobs.model.api_target import check_proxy_setting
+from askmill.jobs.model.api_target import check_proxy_setting, storage_environment
 from askmill.jobs.model.errors import Interrupted, LocalFault
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results import Plan
@@ -198,7 +198,7 @@ class _Run:
         """The worker finds its Redis from the same settings as this process."""
         target, concurrency = self._request.target, self._spec.concurrency
         arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
-        variables = target.worker_environment
+        variables = target.worker_environment | storage_environment(self._spec.settings)
         if target.offline:
             variables |= no_proxy_variables(target.base_url, proxy_environment())
         return worker_process(self._spec.settings.data_dir, arguments, variables)

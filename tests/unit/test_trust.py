@@ -14,6 +14,7 @@ from askmill.jobs.model.api_target import (
     Target,
     api_target,
     decide_credential_use,
+    storage_environment,
 )
 from askmill.jobs.model.errors import UsageError
 
@@ -271,3 +272,56 @@ def test_one_module_decides() -> None:
         "jobs/submit/cleanup.py",
         "jobs/model/api_target.py",
     }
+
+
+PLANTED_REDIS = "redis://me:redis-password@planted.example:6380/0"
+
+
+@pytest.mark.parametrize(
+    ("line", "variable", "place"),
+    [
+        (f"ASKMILL_REDIS_URL={PLANTED_REDIS}", "ASKMILL_REDIS_URL", "the Redis at planted.example"),
+        ("ASKMILL_REDIS_URL=redis://localhost", "ASKMILL_REDIS_URL", "the Redis at localhost"),
+        ("ASKMILL_REDIS_URL=unix:///tmp/r.sock", "ASKMILL_REDIS_URL", "the Redis at /tmp/r.sock"),
+        ("ASKMILL_DATA_DIR=/tmp/planted", "ASKMILL_DATA_DIR", "the data folder /tmp/planted"),
+    ],
+)
+def test_d10_a_key_of_the_environment_is_not_used_for_a_redis_of_a_planted_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, variable: str, place: str
+) -> None:
+    """The refusal names variable, file, place and what to do; the option, a yes, or the same source go on."""
+    write_env_file(folder, line)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-environment-0123456789")
+    questions = list[str]()
+
+    def ask(question: str) -> bool:
+        questions.append(question)
+        return len(questions) > 1
+
+    with pytest.raises(UsageError) as error:
+        api_target(load_settings())
+    for part in (variable, f"{folder}/.env", place, "--trust-env-file", "trust_env_file=True"):
+        assert part in str(error.value)
+    for secret in ("redis-password", "sk-environment"):
+        assert secret not in str(error.value)
+    with pytest.raises(UsageError, match="not trusted"):
+        api_target(load_settings(), consent=Consent(confirm=ask))
+    assert api_target(load_settings(), consent=Consent(confirm=ask)).key
+    assert all(place in question for question in questions)
+    assert api_target(load_settings(), consent=Consent(granted=True)).key
+    assert api_target(load_settings(), asks=False).key is None
+    monkeypatch.setenv(variable, "/tmp/mine" if variable.endswith("DIR") else "redis://mine")
+    assert api_target(load_settings()).key
+
+
+@pytest.mark.parametrize("key", ["OPENAI_API_KEY=k-file", f"OPENAI_BASE_URL={LOOPBACK}"])
+def test_d10_a_file_that_holds_everything_is_one_source(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """The key in the same file, or none needed: nothing of the environment is at stake; workers get the same Redis."""
+    write_env_file(folder, f"ASKMILL_REDIS_URL={PLANTED_REDIS}", key)
+    settings = load_settings()
+    assert api_target(settings)
+    assert storage_environment(settings) == {"ASKMILL_REDIS_URL": PLANTED_REDIS}
+    monkeypatch.setenv("ASKMILL_REDIS_URL", "redis://mine")
+    assert storage_environment(load_settings()) == {}
