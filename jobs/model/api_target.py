@@ -26,6 +26,7 @@ from pydantic import SecretStr
 
 from askmill.config.local_address import is_local, is_loopback
 from askmill.config.proxies import proxy_environment, proxy_for
+from askmill.config.redis_address import shown_address
 from askmill.config.settings import Credentials, Settings, SettingSource, is_openai, variable_of
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import Api
@@ -234,8 +235,7 @@ def _require_storage_consent(settings: Settings, field: str, consent: Consent) -
     variable, file = variable_of(field), Path.cwd() / ".env"
     place = f"the data folder {settings.data_dir}"
     if field == "redis_url" and settings.redis_url is not None:
-        address = urlsplit(settings.redis_url.get_secret_value())
-        place = f"the Redis at {address.hostname or address.path}"
+        place = f"the Redis at {shown_address(settings.redis_url.get_secret_value())}"
     if consent.confirm is None:
         raise UsageError(
             f"OPENAI_API_KEY of the environment is not used for {place}: {variable} in {file} names it, "

@@ -280,9 +280,9 @@ PLANTED_REDIS = "redis://me:redis-password@planted.example:6380/0"
 @pytest.mark.parametrize(
     ("line", "variable", "place"),
     [
-        (f"ASKMILL_REDIS_URL={PLANTED_REDIS}", "ASKMILL_REDIS_URL", "the Redis at planted.example"),
-        ("ASKMILL_REDIS_URL=redis://localhost", "ASKMILL_REDIS_URL", "the Redis at localhost"),
-        ("ASKMILL_REDIS_URL=unix:///tmp/r.sock", "ASKMILL_REDIS_URL", "the Redis at /tmp/r.sock"),
+        (f"ASKMILL_REDIS_URL={PLANTED_REDIS}", "ASKMILL_REDIS_URL", "the Redis at redis://planted.example"),
+        ("ASKMILL_REDIS_URL=redis://localhost", "ASKMILL_REDIS_URL", "the Redis at redis://localhost"),
+        ("ASKMILL_REDIS_URL=unix:///tmp/r.sock", "ASKMILL_REDIS_URL", "the Redis at unix:///tmp/r.sock"),
         ("ASKMILL_DATA_DIR=/tmp/planted", "ASKMILL_DATA_DIR", "the data folder /tmp/planted"),
     ],
 )
