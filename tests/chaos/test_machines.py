@@ -17,7 +17,9 @@ NOT_YET: dict[str, str] = {}
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=NOT_YET[name])] if name in NOT_YET else [])
+        pytest.param(
+            name, marks=[pytest.mark.xfail(strict=True, reason=NOT_YET[name])] if name in NOT_YET else []
+        )
         for name, accident in ACCIDENTS.items()
         if accident.promised
     ],
