@@ -49,7 +49,7 @@ def power_and_workers(stack: MachineStack, random: Random) -> None:
 
 def lag(stack: MachineStack, random: Random) -> None:
     """The master dies, and a replica 0.1 to 2 s behind it is promoted."""
-    replica, link = stack.start_replica()
+    replica, link = stack.take_replica()
     link.block("replies")
     outage(random.uniform(0.1, MAX_LOST_S))
     stack.redis.kill()
@@ -58,7 +58,7 @@ def lag(stack: MachineStack, random: Random) -> None:
 
 def failover(stack: MachineStack, _: Random) -> None:
     """A planned failover: the replica is promoted, and all connections are cut."""
-    replica, _link = stack.start_replica()
+    replica, _ = stack.take_replica()
     old = stack.redis
     stack.promote(replica)
     stack.demote(old)
@@ -66,7 +66,7 @@ def failover(stack: MachineStack, _: Random) -> None:
 
 def failover_uncut(stack: MachineStack, _: Random) -> None:
     """A planned failover: old connections write to the old master for 2 s, then get READONLY. None is cut."""
-    replica, _link = stack.start_replica()
+    replica, _ = stack.take_replica()
     old = stack.redis
     stack.promote(replica, cut=False)
     outage(UNCUT_S)
@@ -92,7 +92,7 @@ def failover_to_another_clock(stack: MachineStack, random: Random) -> None:
     """A replica whose clock is an hour ahead or behind is promoted."""
     clock = WallClock(stack.folder, "clock-of-replica")
     clock.set(random.choice([HOUR_S, -HOUR_S]))
-    replica, _link = stack.start_replica(clock)
+    replica, _ = stack.start_replica(clock)
     stack.promote(replica)
 
 
@@ -156,6 +156,8 @@ class Accident:
     act: Act
     workers: int = 1
     rdb_only: bool = False
+    replica: bool = False
+    """Whether a replica is there before the batch is submitted."""
     redis_clock: bool = False
     worker_clock: bool = False
     promised: bool = True
@@ -197,9 +199,9 @@ ACCIDENTS: dict[str, Accident] = {
     "power": Accident(power, case="D1"),
     "power_and_workers": Accident(power_and_workers, promised=False, case="D2"),
     "rdb": Accident(rdb, rdb_only=True, case="D3"),
-    "lag": Accident(lag, case="D4"),
-    "failover": Accident(failover, case="D6"),
-    "failover_uncut": Accident(failover_uncut, case="D5, D6"),
+    "lag": Accident(lag, replica=True, case="D4"),
+    "failover": Accident(failover, replica=True, case="D6"),
+    "failover_uncut": Accident(failover_uncut, replica=True, case="D5, D6"),
     "redis_clock_step": Accident(redis_clock_step, workers=2, redis_clock=True),
     "redis_clock_drift": Accident(redis_clock_drift, workers=2, redis_clock=True),
     "failover_to_another_clock": Accident(failover_to_another_clock, redis_clock=True),
@@ -258,13 +260,16 @@ async def measure(
     questions = [
         f"[emulate: completed after={random.uniform(0.3, 3):.2f}] What is {row} + 1?" for row in range(rows)
     ]
+    if accident.replica:
+        stack.start_replica()
     batch, began_s = await stack.submit(questions), time.monotonic()
     if accident.rdb_only:
         _wait_for_snapshot(stack)
     accident.start_workers(stack)
-    wait_for_finished(stack, batch, int(rows * random.uniform(0.1, 0.6)), timeout_s=120)
+    wait_for_finished(stack, batch, int(rows * random.uniform(0.1, 0.5)), timeout_s=120)
     # No accident takes the submit itself away: what a client has stored is not what is measured here.
     outage(max(0.0, began_s + MAX_LOST_S + 0.2 - time.monotonic()))
+    assert _unfinished(stack, batch), "the batch has ended before the accident: give it more rows"
     accident.act(stack, random)
     hung = _wait_for_end(stack, batch, stall_s)
     return await _outcome(stack, batch, rows, hung, time.monotonic() - began_s)

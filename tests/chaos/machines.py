@@ -55,6 +55,7 @@ class MachineStack(Stack):
         self._persistence = persistence or {}
         self._resources = ExitStack()
         self._servers = [self.redis]
+        self._replica: tuple[Child, TcpRelay] | None = None
         self.redis.command = self._server_command(self.redis.command)
         self.data = folder / "redis"
         if clock is not None:
@@ -111,6 +112,12 @@ class MachineStack(Stack):
 
     # ── replicas ──
 
+    def take_replica(self) -> tuple[Child, TcpRelay]:
+        """The replica started before, or else now."""
+        replica = self._replica or self.start_replica()
+        self._replica = None
+        return replica
+
     def start_replica(self, clock: WallClock | None = None) -> tuple[Child, TcpRelay]:
         """A replica that has received everything, and the relay by which it receives more.
 
@@ -131,7 +138,8 @@ class MachineStack(Stack):
         self._servers.append(replica.start())
         with self._client_of(replica) as client:
             wait_until(lambda: _is_in_sync(client), "the replica has received everything", 30)
-        return replica, link
+        self._replica = replica, link
+        return self._replica
 
     def promote(self, replica: Child, *, cut: bool = True) -> None:
         """Make it the master to which new connections go; `cut`: old connections are closed."""

@@ -7,9 +7,9 @@ import pytest
 from askmill.jobs.model.models import Api
 from tests.chaos.accidents import ACCIDENTS, measure
 
-ROWS, SLOTS, SEED = 90, 30, 3
+ROWS, SLOTS, SEED = 90, 30, 19
 STALL_S = 30.0
-NOT_YET: dict[str, str] = {}
+NOT_YET = {"power": "D1", "rdb": "D3", "lag": "D4", "failover_uncut": "D5, D6"}
 """Accidents that still cost rows or runs, and the cases that say so."""
 
 
@@ -18,7 +18,10 @@ NOT_YET: dict[str, str] = {}
     "name",
     [
         pytest.param(
-            name, marks=[pytest.mark.xfail(strict=True, reason=NOT_YET[name])] if name in NOT_YET else []
+            name,
+            marks=[pytest.mark.xfail(strict=True, raises=AssertionError, reason=NOT_YET[name])]
+            if name in NOT_YET
+            else [],
         )
         for name, accident in ACCIDENTS.items()
         if accident.promised
