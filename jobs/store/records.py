@@ -132,7 +132,6 @@ class Batch:
 
     @property
     def server(self) -> Server:
-        """The API and account of the batch."""
         return Server(self.api, self.base_url, self.organization, self.project)
 
     @cached_property
@@ -185,7 +184,6 @@ class WorkerInfo:
 
     @property
     def server(self) -> Server:
-        """The API and account of the worker."""
         return Server(self.api, self.base_url, self.organization, self.project)
 
 
