@@ -85,7 +85,7 @@ class Stack:
         self.folder, self.api = folder, api
         redis_port, emulator_port = free_port(), free_port()
         self.redis_url = f"redis://{HOST}:{redis_port}/0"
-        self.base_url = f"http://{HOST}:{emulator_port}/v1"
+        self.base_url = self.emulator_url = f"http://{HOST}:{emulator_port}/v1"
         data = folder / "redis"
         data.mkdir()
         command = [str(server_binary()), "--port", str(redis_port), "--bind", HOST, "--dir", str(data)]
@@ -203,11 +203,13 @@ class Stack:
 
     def stats(self) -> dict[str, Any]:
         """The emulator's counters."""
-        return dict(self._client.get(self.base_url.replace("/v1", "/emulator/stats")).json())
+        return dict(self._client.get(self.emulator_url.replace("/v1", "/emulator/stats")).json())
 
     def scenario(self, toml: str) -> None:
         """Replace the emulator's scenario; "" is the one without faults."""
-        self._client.put(self.base_url.replace("/v1", "/emulator/scenario"), content=toml).raise_for_status()
+        self._client.put(
+            self.emulator_url.replace("/v1", "/emulator/scenario"), content=toml
+        ).raise_for_status()
 
     def _redis_answers(self) -> bool:
         try:

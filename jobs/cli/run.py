@@ -23,6 +23,7 @@ from askmill.jobs.cli.result_options import (
 )
 from askmill.jobs.display.status_text import retry_command, stall_reason, summary_line
 from askmill.jobs.intake import Intake
+from askmill.jobs.local import interruptible
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import UsageError
@@ -195,7 +196,8 @@ def submit_command(file: str, **values: Any) -> int:
     settings = load_settings()
     target = resolve_target(settings, trust_env_file=values["trust_env_file"])
     request = submit_request(settings, values, target)
-    with checked(file, request, settings) as intake, redis_url(settings) as url:
+    # However it is interrupted, the identity is free at once.
+    with interruptible(), checked(file, request, settings) as intake, redis_url(settings) as url:
         batch, existing, stall = asyncio.run(_submit(url, settings.durability_in_use, intake, request))
     if existing is not None:
         say(_existing_text(existing))

@@ -16,7 +16,14 @@ from pathlib import Path
 
 from askmill.config.text import count_of, format_duration, format_usd, one_line, strip_control
 from askmill.jobs.model.api_errors import model_missing, money_refused, report_of_text
-from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNSUCCESSFUL, BatchState, JobStatus
+from askmill.jobs.model.models import (
+    FINISHED,
+    RETRIED_BY_DEFAULT,
+    UNSUCCESSFUL,
+    BatchState,
+    JobStatus,
+    Server,
+)
 from askmill.jobs.store.eta import TimeLeft
 from askmill.jobs.store.records import NANO, Batch, Counts, StatusView
 
@@ -181,6 +188,30 @@ def anomalies_line(view: StatusView) -> str:
     return " · ".join(parts)
 
 
+def server_text(server: Server) -> str:
+    """The API and its address, and the account where one is set."""
+    account = [
+        f"{name} {value}"
+        for name, value in (("organization", server.organization), ("project", server.project))
+        if value
+    ]
+    return f"{server.api} at {server.base_url}" + (f" ({', '.join(account)})" if account else "")
+
+
+def server_settings(server: Server, other: Server) -> str:
+    """The settings of a worker for `server`, as far as the account differs from that of the other one."""
+    settings = [f"ASKMILL_API={server.api}", f"OPENAI_BASE_URL={server.base_url}"]
+    for variable, value, others in (
+        ("OPENAI_ORG_ID", server.organization, other.organization),
+        ("OPENAI_PROJECT_ID", server.project, other.project),
+    ):
+        if value:
+            settings.append(f"{variable}={value}")
+        elif others:
+            settings.append(f"without {variable}")
+    return ", ".join(settings[:-1]) + f" and {settings[-1]}"
+
+
 def needs_worker(view: StatusView) -> bool:
     """Whether rows could be processed if a worker were alive."""
     return view.batch.state in {BatchState.QUEUED, BatchState.RUNNING} and not view.workers
@@ -199,8 +230,8 @@ def stall_reason(view: StatusView) -> str:
     if view.other_workers:
         other = view.other_workers[0]
         return strip_control(
-            f"No worker uses {batch.api} at {batch.base_url}; one on {other.host} uses {other.api} at "
-            f"{other.base_url}. Start one with ASKMILL_API={batch.api} and OPENAI_BASE_URL={batch.base_url}."
+            f"No worker uses {server_text(batch.server)}; one on {other.host} uses "
+            f"{server_text(other.server)}. Start one with {server_settings(batch.server, other.server)}."
         )
     fact = "No worker is alive"
     if batch.state is BatchState.CANCELLED:

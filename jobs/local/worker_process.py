@@ -92,8 +92,13 @@ def interruptible() -> Iterator[None]:
     A signal that was ignored at the start of this process (nohup) stays ignored.
     """
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def interrupt(_signal: int, frame: FrameType | None) -> None:
+        # While asyncio.run runs, it has a handler of its own, which cancels the main task: a task that is
+        # interrupted elsewhere may not get as far as its clean-up.
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        if not callable(on_ctrl_c):
+            raise KeyboardInterrupt
+        on_ctrl_c(signal.SIGINT, frame)
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     handled = [s for s in map(signal.Signals.__getitem__, names) if signal.getsignal(s) != signal.SIG_IGN]

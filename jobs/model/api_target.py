@@ -29,7 +29,7 @@ from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import Credentials, Settings, SettingSource, is_openai, variable_of
 from askmill.jobs.model.errors import UsageError
-from askmill.jobs.model.models import Api
+from askmill.jobs.model.models import Api, Server
 
 OFFLINE = "offline:"
 """The emulator's address in a batch's identity, independent of its port."""
@@ -103,6 +103,11 @@ class Target:
     def address(self) -> str:
         """The address in a batch's identity."""
         return OFFLINE if self.offline else self.base_url
+
+    @property
+    def server(self) -> Server:
+        """The API and account of its batches; nobody is billed by the emulator."""
+        return Server(self.api, self.base_url, self.organization or "", self.project or "")
 
     @property
     def key(self) -> str | None:

@@ -12,7 +12,7 @@ Users see q, p, w and h as `queued`.
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 EMULATOR_MODEL = "askmill-emulator"
 """The model of all rows asked with `--offline`. It has no price, so its rows have no cost."""
@@ -74,6 +74,18 @@ class OnIncomplete(StrEnum):
     KEEP = "keep"
     RAISE_LIMIT = "raise-limit"
     CONTINUE = "continue"
+
+
+class Server(NamedTuple):
+    """The API that a batch or a worker uses, and the account that it bills ('' where none is set).
+
+    What one account has created does not exist for another, so workers take only batches of their own.
+    """
+
+    api: Api
+    base_url: str
+    organization: str = ""
+    project: str = ""
 
 
 @dataclass(frozen=True)

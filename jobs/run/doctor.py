@@ -11,6 +11,7 @@ from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.config.text import count_of, safe_text
+from askmill.jobs.display.status_text import server_text
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_target
 from askmill.jobs.model.errors import AskmillError, UsageError
@@ -99,11 +100,7 @@ async def _check_redis_server(store: Store) -> list[Finding]:
 
 async def _check_workers(store: Store, settings: Settings, target: Target | None) -> Finding:
     alive = await store.workers()
-    matching = [
-        worker
-        for worker in alive
-        if target and (worker.api, worker.base_url) == (target.api, target.base_url)
-    ]
+    matching = [worker for worker in alive if target and worker.server == target.server]
     if matching:
         slots = sum(worker.slots for worker in matching)
         return Finding("workers", f"{len(matching)} alive for {matching[0].api}, {count_of(slots, 'slot')}")
@@ -111,7 +108,7 @@ async def _check_workers(store: Store, settings: Settings, target: Target | None
         other = alive[0]
         return Finding(
             "workers",
-            f"{len(alive)} alive, but for {other.api} at {other.base_url}, so they do not process batches of "
+            f"{len(alive)} alive, but for {server_text(other.server)}, so they do not process batches of "
             "these settings. Start one with `askmill worker` here.",
         )
     hint = "`askmill run` starts its own" if settings.redis_url is None else "`askmill worker` starts one"

@@ -165,9 +165,7 @@ class _Run:
         target = self._request.target
         self._check_address(existing)
         workers = await store.workers()
-        needs_worker = not any(
-            (worker.api, worker.base_url) == (target.api, target.base_url) for worker in workers
-        )
+        needs_worker = not any(worker.server == target.server for worker in workers)
         if needs_worker:
             check_proxy_setting(target)
         if existing is None:

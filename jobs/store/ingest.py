@@ -113,6 +113,7 @@ class IngestMixin:
             *("file", new.file, "spec", orjson.dumps(new.spec), "rows", 0),
             *("profile", new.profile.frozen_json(), "resources", new.resources.model_dump_json()),
             *("api", new.api, "base_url", new.base_url, "model", new.model),
+            *("organization", new.organization, "project", new.project),
         ]
         fence, outcome = secrets.token_hex(8), b"taken"
         while outcome == b"taken":

@@ -65,7 +65,8 @@ def _spec_of(stored: bytes) -> InputSpec:
 def _batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
     text = {name.decode(): value.decode() for name, value in stored.items()}
     frozen: dict[str, Any] = {
-        name: text[name] for name in ("name", "file", "api", "base_url", "model", "identity")
+        name: text[name]
+        for name in ("name", "file", "api", "base_url", "model", "identity", "organization", "project")
     }
     times: dict[str, Any] = {
         f"{name}_ms": int(text[name]) if name in text else None for name in ("started_at", "finished_at")
@@ -180,9 +181,7 @@ class QueryMixin:
         counts = _counts_of(stored)
         rows_per_s = _rows_per_s(found, counts, throughput, float(now_s))
         alive = await self.workers()
-        own = tuple(
-            worker for worker in alive if (worker.api, worker.base_url) == (found.api, found.base_url)
-        )
+        own = tuple(worker for worker in alive if worker.server == found.server)
         view = StatusView(
             batch=found,
             counts=counts,

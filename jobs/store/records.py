@@ -16,6 +16,7 @@ from askmill.jobs.model.models import (
     JobStatus,
     Limits,
     Result,
+    Server,
 )
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store.codec import result_of, unpack_result
@@ -42,6 +43,8 @@ class NewBatch:
     limits: Limits
     identity: str
     options: dict[str, Any] = field(default_factory=dict)
+    organization: str = ""
+    project: str = ""
     retention_days: float | None = None
     """How long its keys stay after its end; None: until `purge`."""
 
@@ -124,6 +127,12 @@ class Batch:
     submitted_at_ms: int
     started_at_ms: int | None
     finished_at_ms: int | None
+    organization: str = ""
+    project: str = ""
+
+    @property
+    def server(self) -> Server:
+        return Server(self.api, self.base_url, self.organization, self.project)
 
     @cached_property
     def effective_profile(self) -> Profile:
@@ -169,12 +178,18 @@ class WorkerInfo:
     slots: int
     api: Api
     base_url: str
+    organization: str = ""
+    project: str = ""
     started_at_ms: int = 0
+
+    @property
+    def server(self) -> Server:
+        return Server(self.api, self.base_url, self.organization, self.project)
 
 
 @dataclass(frozen=True)
 class StatusView:
-    """A batch's progress. `workers` are alive and use its API; `other_workers` are alive and use another."""
+    """A batch's progress. `workers` are alive and use its API and account; `other_workers` are alive too."""
 
     batch: Batch
     counts: Counts

@@ -15,10 +15,11 @@ from openai import APIStatusError, AsyncOpenAI, OpenAIError
 from askmill.config.local_address import is_local
 from askmill.config.settings import Settings
 from askmill.config.text import count_of
+from askmill.jobs.display.status_text import server_settings
 from askmill.jobs.local import EmulatorService, ServiceLease
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, permitted_credentials
 from askmill.jobs.model.errors import Unavailable, UsageError
-from askmill.jobs.model.models import BatchState, JobStatus
+from askmill.jobs.model.models import Api, BatchState, JobStatus, Server
 from askmill.jobs.openai_client.client import describe_error, make_client
 from askmill.jobs.openai_client.uploads import ObjectKind, purge_objects
 from askmill.jobs.store import Store
@@ -42,12 +43,12 @@ KINDS: dict[str, ObjectKind] = {"assistant": "assistant", "file": "file", "vecto
 async def open_api(
     batch: Batch, settings: Settings, consent: Consent = NO_CONSENT
 ) -> AsyncIterator[AsyncOpenAI | None]:
-    """Yield a client for the batch's API, or None if these settings have no key for its address.
+    """Yield a client for the batch's API, or None if these settings have no key for its address and account.
 
     Raises UsageError if the key may not be sent to that address.
     """
     has_key = settings.credentials.key is not None
-    if batch.base_url == settings.base_url and (has_key or is_local(batch.base_url)):
+    if batch.server == _server_of(settings, batch.api) and (has_key or is_local(batch.base_url)):
         credentials, _ = permitted_credentials(settings, consent)
         key = None if credentials.key is None else credentials.key.get_secret_value()
         async with make_client(key, batch.base_url, credentials.organization, credentials.project) as client:
@@ -58,6 +59,12 @@ async def open_api(
                 yield client
     else:
         yield None
+
+
+def _server_of(settings: Settings, api: Api) -> Server:
+    """The address and account of these settings; any key for them will do, whatever API they choose."""
+    _, organization, project = settings.credentials
+    return Server(api, settings.base_url, organization or "", project or "")
 
 
 async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Consent = NO_CONSENT) -> None:
@@ -71,7 +78,8 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
         return
     async with _open_api_to_cancel(batch, len(runs), settings, consent) as api_client:
         if api_client is None:
-            fault = f"no key for it is set here (OPENAI_API_KEY, with OPENAI_BASE_URL={batch.base_url})"
+            needed = server_settings(batch.server, _server_of(settings, batch.api))
+            fault = f"no key for it is set here (OPENAI_API_KEY, with {needed})"
             raise _still_running(batch, len(runs), fault)
         gate, faults = asyncio.Semaphore(CANCELS_AT_ONCE), list[OpenAIError]()
 

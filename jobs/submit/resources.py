@@ -61,6 +61,9 @@ class Preparation:
             api,
             on_progress,
         )
+        # Only where one is set: what one account has uploaded does not exist for another.
+        account = (client.organization, client.project)
+        self._account = "\n" + "\n".join(name or "" for name in account) if any(account) else ""
         self._gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
         self._begun = 0
         self._lease_lost = False
@@ -103,7 +106,7 @@ class Preparation:
             except UsageError as fault:
                 faults.append(str(fault))
                 continue
-            identity = f"{self._client.base_url}\n{content}\n{path.name}"
+            identity = f"{self._client.base_url}\n{content}\n{path.name}{self._account}"
             uploads[name] = _Upload(path, purpose, hashlib.sha256(identity.encode()).hexdigest())
         return uploads
 

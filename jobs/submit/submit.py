@@ -198,6 +198,8 @@ def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatc
         resources=Resources(),
         api=request.target.api,
         base_url=request.target.base_url,
+        organization=request.target.organization or "",
+        project=request.target.project or "",
         model=request.profile.model or "",
         limits=Limits(**request.limits),
         identity=identity,

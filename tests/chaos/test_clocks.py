@@ -9,48 +9,18 @@ import redis
 
 from askmill.jobs.model.models import Api
 from tests.chaos.support import assert_each_paid_once, questions_lasting, wait_for_runs, wait_for_workers
-from tests.stack import HELPERS, QUICK, Child, Stack
+from tests.helpers.clocks import LIBRARY, WallClock, faketime_library
+from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
 HOUR_S = 3600
 ROWS = 150
-LIBRARY = "libfaketimeMT.so.1"
 
 
-class WallClock:
-    """A clock that the test sets. A rename replaces the file, so a reader never sees half a number."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "wall-clock"
-        self.set(0)
-
-    def set(self, ahead_s: float) -> None:
-        new = self.file.with_suffix(".new")
-        new.write_text(f"{ahead_s:+g}\n")
-        new.replace(self.file)
-
-    def worker(self, stack: Stack, concurrency: int) -> Child:
-        """Start a worker that reads this wall clock."""
-        worker = stack.worker(concurrency, MILL_WALL_CLOCK=str(self.file))
-        worker.kill()
-        worker.command[2:4] = [str(HELPERS / "workers" / "stepped_worker.py")]
-        return worker.start()
-
-    def redis(self, stack: Stack) -> None:
-        """Make the stack's Redis, not yet started, read this clock."""
-        stack.redis.env = {
-            "LD_PRELOAD": str(faketime()),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_TIMESTAMP_FILE": str(self.file),
-        }
-
-
-def faketime() -> Path:
-    """The library that gives one process its own clock; .ci/run installs it."""
-    for folder in ("/usr/lib", "/usr/local/lib", "/opt"):
-        for library in Path(folder).glob(f"**/faketime/{LIBRARY}"):
-            return library
+def faketime() -> None:
+    """Skip the test, or with CI=true fail it, where the library is missing; .ci/run installs it."""
+    if faketime_library() is not None:
+        return
     reason = f"{LIBRARY} is not installed; `apt-get install faketime` brings it"
     if os.environ.get("CI"):
         pytest.fail(reason)
@@ -98,9 +68,10 @@ async def test_the_servers_clock_may_be_wrong(tmp_path: Path, api: Api, ahead_s:
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
 async def test_redis_clock_may_be_set_during_a_run(tmp_path: Path, ahead_s: float) -> None:
     """Runs in flight and rows waiting for a retry: no living worker is reaped, and no run created twice."""
+    faketime()
     clock, rows, started_s = WallClock(tmp_path), 40, time.monotonic()
     stack = Stack(tmp_path)
-    clock.redis(stack)
+    stack.redis.env = clock.redis_env()
     with stack:
         workers = [stack.worker(20), stack.worker(20)]
         wait_for_workers(stack, 2)
@@ -120,9 +91,10 @@ async def test_redis_clock_may_be_set_during_a_run(tmp_path: Path, ahead_s: floa
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
 async def test_a_worker_killed_as_redis_clock_is_set_is_reaped(tmp_path: Path, ahead_s: float) -> None:
     """Its heartbeat would last another hour: within seconds others take over its rows and runs."""
+    faketime()
     clock, rows = WallClock(tmp_path), 20
     stack = Stack(tmp_path)
-    clock.redis(stack)
+    stack.redis.env = clock.redis_env()
     with stack:
         killed, survivor = stack.worker(rows, QUICK), stack.worker(rows, QUICK)
         wait_for_workers(stack, 2)

@@ -28,8 +28,8 @@ BYTES = "qpwhrciefxj"
 COUNTS = st.lists(st.integers(0, 10**6), min_size=len(BYTES), max_size=len(BYTES)).filter(any)
 
 
-def _worker(api: Api = "assistants") -> WorkerInfo:
-    return WorkerInfo("w", "host", 1, 10, api, "http://api")
+def _worker(api: Api = "assistants", project: str = "") -> WorkerInfo:
+    return WorkerInfo("w", "host", 1, 10, api, "http://api", project=project)
 
 
 def _view(
@@ -114,6 +114,11 @@ def test_a_batch_without_a_matching_worker_says_how_to_start_one() -> None:
     """No worker is alive, or only workers for another API: both messages name the fix."""
     assert "askmill worker" in stall_reason(_view({"q": 1}))
     assert "ASKMILL_API=assistants" in stall_reason(_view({"q": 1}, other_workers=(_worker("responses"),)))
+    other_project = stall_reason(_view({"q": 1}, other_workers=(_worker(project="proj_2"),)))
+    assert other_project.endswith(
+        "one on host uses assistants at http://api (project proj_2). Start one with ASKMILL_API=assistants, "
+        "OPENAI_BASE_URL=http://api and without OPENAI_PROJECT_ID."
+    )
     assert stall_reason(_view({"q": 1}, workers=(_worker(),))) == ""
     assert stall_reason(_view({"c": 1}, BatchState.DONE)) == ""
 

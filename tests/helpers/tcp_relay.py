@@ -1,4 +1,5 @@
-"""A TCP relay in front of a server, in its own thread: it adds TLS, cuts connections or holds bytes back."""
+"""A TCP relay in front of a server, in its own thread: it adds TLS, cuts connections, holds bytes back, or changes
+the server."""
 
 import asyncio
 import ssl
@@ -7,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import trustme
@@ -15,6 +16,7 @@ import trustme
 from askmill.jobs.local.ports import HOST, free_port
 
 CHUNK_BYTES = 1 << 16
+Direction = Literal["requests", "replies"]
 
 
 class ThreadedServer:
@@ -76,6 +78,10 @@ class TcpRelay(ThreadedServer):
         self._bytes_left: float = float("inf")
         self._released = asyncio.Event()
         self._released.set()
+        self._open: dict[Direction, asyncio.Event] = {"requests": asyncio.Event(), "replies": asyncio.Event()}
+        for gate in self._open.values():
+            gate.set()
+        self._transports = set[asyncio.WriteTransport]()
 
     def cut_at(self, reply: bytes, seconds: float) -> None:
         """Drop the first chunk that contains `reply`, and all connections for the next `seconds`."""
@@ -90,6 +96,26 @@ class TcpRelay(ThreadedServer):
         self._bytes_left = float("inf")
         self._loop.call_soon_threadsafe(self._released.set)
 
+    def switch_to(self, url: str, *, cut: bool) -> None:
+        """Connect new connections to the server at `url`; `cut`: close the old ones, else they stay where they are."""
+        self._upstream_port = urlsplit(url).port or 6379
+        if cut:
+            self._loop.call_soon_threadsafe(self._cut_all)
+
+    def block(self, direction: Direction) -> None:
+        """Pass on nothing of one direction until `unblock`, as in a partition of the network."""
+        self._loop.call_soon_threadsafe(self._open[direction].clear)
+
+    def unblock(self, direction: Direction, *, deliver: bool) -> None:
+        """End a partition: what was held is delivered now, or its connections are closed and it is lost."""
+        if not deliver:
+            self._loop.call_soon_threadsafe(self._cut_all)
+        self._loop.call_soon_threadsafe(self._open[direction].set)
+
+    def _cut_all(self) -> None:
+        for transport in self._transports:
+            transport.abort()
+
     @property
     def _is_down(self) -> bool:
         return time.monotonic() < self._down_until
@@ -99,13 +125,21 @@ class TcpRelay(ThreadedServer):
             writer.transport.abort()
             return
         upstream_reader, upstream_writer = await asyncio.open_connection(HOST, self._upstream_port)
+        transports = {writer.transport, upstream_writer.transport}
+        self._transports |= transports
         try:
-            await asyncio.gather(self._copy(reader, upstream_writer), self._copy(upstream_reader, writer))
+            await asyncio.gather(
+                self._copy(reader, upstream_writer, self._open["requests"]),
+                self._copy(upstream_reader, writer, self._open["replies"]),
+            )
         finally:
-            writer.transport.abort()
-            upstream_writer.transport.abort()
+            self._transports -= transports
+            for transport in transports:
+                transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
         with suppress(ConnectionError, ssl.SSLError):
             while chunk := await reader.read(CHUNK_BYTES):
                 if self._cut_bytes and self._cut_bytes in chunk:
@@ -118,6 +152,9 @@ class TcpRelay(ThreadedServer):
                     self._released.clear()
                     self.is_holding.set()
                 await self._released.wait()
+                await gate.wait()
+                if writer.transport.is_closing():
+                    break
                 writer.write(chunk)
                 await writer.drain()
         writer.close()

@@ -150,11 +150,21 @@ async def test_a_released_row_waits_until_it_is_due(store: Store) -> None:
     assert repeated.fence != claim.fence
 
 
-async def test_a_worker_of_another_api_is_refused(store: Store) -> None:
-    """The row is due again after a second, so that the two do not pass it to each other without end."""
-    batch = await submit_batch(store, 1)
-    await store.heartbeat(worker_info("right"))
-    await store.heartbeat(worker_info("wrong", base_url="https://elsewhere/v1"))
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"base_url": "https://elsewhere/v1"},
+        {"api": "responses"},
+        {"project": "proj_2"},
+        {"project": ""},
+        {"organization": "org_2"},
+    ],
+)
+async def test_a_worker_of_another_api_or_account_is_refused(store: Store, other: dict[str, str]) -> None:
+    """A19: runs of one account do not exist for another. The row is due again after a second, not passed on and on."""
+    batch = await submit_batch(store, 1, organization="org_1", project="proj_1")
+    await store.heartbeat(worker_info("right", organization="org_1", project="proj_1"))
+    await store.heartbeat(worker_info("wrong", **{"organization": "org_1", "project": "proj_1", **other}))
     (dispatched,) = await store.dispatch(1)
     assert await store.claim(batch, dispatched.row, "wrong") is Refusal.MISMATCH
     assert await store.dispatch(1) == []

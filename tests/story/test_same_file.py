@@ -145,15 +145,16 @@ def test_a_loader_that_stood_still_follows_its_successor(
     _whole(user, batch)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_loader_keeps_nobody_waiting(
-    user: CommandLine, client: redis.Redis, redis_server: RedisServer
+    user: CommandLine, client: redis.Redis, redis_server: RedisServer, number: signal.Signals
 ) -> None:
-    """Ctrl-C: nothing of its batch stays, and the identity is free before its lease has run out."""
+    """Ctrl-C, SIGTERM, a closed terminal: nothing of its batch stays, and the identity is free before its lease has run out."""
     with TcpRelay(redis_server.url) as relay:
         relay.hold_after(HELD)
         first = user.with_settings(ASKMILL_REDIS_URL=relay.url).start("submit", "in.csv")
         batch = _half_stored(relay, client)
-        first.send_signal(signal.SIGINT)
+        first.send_signal(number)
         relay.release()
         _ended(first, 130)
     assert client.smembers(keys.LOADING) == set()

@@ -19,8 +19,10 @@ from redis.exceptions import RedisError
 
 from askmill.config.settings import Settings
 from askmill.config.text import loggable
-from askmill.jobs.model.api_target import api_target
+from askmill.jobs.local import EmulatorService
+from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import NotFound
+from askmill.jobs.model.models import Server
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
@@ -64,15 +66,8 @@ class WorkerProcess:
     """Lives from the pool's start to its end; `answer` is what a Celery task runs."""
 
     def __init__(self, settings: Settings, redis_url: str, slots: int, host: str, pid: int) -> None:
-        self.settings, self.redis_url = settings, redis_url
-        self.info = WorkerInfo(
-            id=_new_id(host, pid),
-            host=host,
-            pid=pid,
-            slots=slots,
-            api=settings.api_in_use,
-            base_url=settings.base_url,
-        )
+        self.settings, self.redis_url, self.target = settings, redis_url, api_target(settings)
+        self.info = WorkerInfo(_new_id(host, pid), host, pid, slots, *_server_of(self.target, settings))
         self.jobs: dict[tuple[str, int], Interrupts] = {}
         self.publisher = ThreadPoolExecutor(1, "askmill-publish")
         self.shutting_down = False
@@ -94,7 +89,7 @@ class WorkerProcess:
             await self._close()
 
     async def _connect(self) -> WorkerContext:
-        settings, target = self.settings, api_target(self.settings)
+        settings, target = self.settings, self.target
         store = await retry_on_outage(
             Store.open, self.redis_url, lifetime_s=LIFETIME_S, durability=settings.durability_in_use
         )
@@ -287,6 +282,13 @@ class WorkerProcess:
         for interrupts in list(self.jobs.values()):
             if interrupts.task is not None:
                 interrupts.task.cancel()
+
+
+def _server_of(target: Target, settings: Settings) -> Server:
+    """The API and account whose batches it takes. The batches of the emulator name no account."""
+    if target.base_url == EmulatorService(settings.data_dir).address():
+        return Server(target.api, target.base_url)
+    return target.server
 
 
 def _new_id(host: str, pid: int) -> str:

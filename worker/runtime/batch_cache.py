@@ -90,8 +90,10 @@ class BatchContext:
         profile = self.batch.profile.model_copy(update={"model": self.batch.model})
         if backend.api != "assistants" or profile.assistant_id is not None:
             return await backend.ensure_assistant(profile, resources)
-        content = orjson.dumps([profile.sha256(), self.batch.base_url, resources.model_dump()])
-        sha256 = hashlib.sha256(content).hexdigest()
+        content = [profile.sha256(), self.batch.base_url, resources.model_dump()]
+        # Only where one is set: what one account has created does not exist for another.
+        content += [account] if any(account := (self.batch.organization, self.batch.project)) else []
+        sha256 = hashlib.sha256(orjson.dumps(content)).hexdigest()
         return await self._create_once(
             store, "assistant", sha256, partial(backend.ensure_assistant, profile, resources)
         )

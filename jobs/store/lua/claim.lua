@@ -8,8 +8,8 @@ local number = tonumber(row)
 local REFUSALS = {q = 'not_published', h = 'not_published', w = 'waiting', r = 'running'}
 
 local now = now_ms()
-local batch_state, api, base_url, limits, paused_reason, rows =
-  unpack(redis.call('HMGET', batch_key(batch), 'state', 'api', 'base_url', 'limits', 'paused_reason', 'rows'))
+local batch_state, limits, paused_reason, rows =
+  unpack(redis.call('HMGET', batch_key(batch), 'state', 'limits', 'paused_reason', 'rows'))
 local state, crashes, claimed_with, run_in_flight =
   unpack(redis.call('HMGET', live_key(batch, row), 'state', 'crashes', 'fence', 'run_in_flight'))
 
@@ -40,10 +40,10 @@ local byte = status_byte(batch, row)
 if byte == 'r' and claimed_with == fence then return reply() end
 if byte ~= 'p' then return {REFUSALS[byte] or 'finished'} end
 
-local worker_api, worker_url = unpack(redis.call('HMGET', worker_key(worker), 'api', 'base_url'))
-if not worker_api then return put_back('stranger', 0) end
+local workers_server = server_of(worker_key(worker))
+if not workers_server then return put_back('stranger', 0) end
 -- Due in a second: without a pause, workers of two APIs would pass the message to each other without end.
-if worker_api ~= api or worker_url ~= base_url then return put_back('mismatch', now + 1000) end
+if workers_server ~= server_of(batch_key(batch)) then return put_back('mismatch', now + 1000) end
 if batch_state == 'paused' and run_in_flight ~= '1' then return put_back('paused', 0) end
 
 redis.call('ZREM', DISPATCHED, member(batch, row))

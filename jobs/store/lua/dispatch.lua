@@ -6,18 +6,12 @@
 local floor = tonumber(ARGV[1])
 local now, dispatched = now_ms(), {}
 
--- "api base_url" of a worker's or a batch's hash: workers take only batches of their own API.
-local function api_of(key)
-  local api, base_url = unpack(redis.call('HMGET', key, 'api', 'base_url'))
-  return api and (api .. ' ' .. base_url)
-end
-
 -- Returns API → free slots, less the rows that are on their way to them; without a living worker nil and one
 -- number.
 local function count_free_slots()
   local free, apis = {}, 0
   for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
-    local api, slots = api_of(worker_key(worker)), redis.call('HGET', worker_key(worker), 'slots')
+    local api, slots = server_of(worker_key(worker)), redis.call('HGET', worker_key(worker), 'slots')
     if api then
       if not free[api] then free[api], apis = floor, apis + 1 end
       -- A worker may hold more rows than its slots, when it registered again with fewer: that counts as none
@@ -33,7 +27,7 @@ local function count_free_slots()
   end
   -- Only with workers of several APIs does it matter which of them will take each message.
   for _, name in ipairs(redis.call('ZRANGE', DISPATCHED, 0, -1)) do
-    local api = api_of(batch_key(split_member(name)))
+    local api = server_of(batch_key(split_member(name)))
     if free[api] then free[api] = free[api] - 1 end
   end
   return free
@@ -114,7 +108,7 @@ local function read_batch(id)
   local key = batch_key(id)
   local state, rows, cursor, accepted, probe_row, probe_at, generation = unpack(redis.call('HMGET', key,
     'state', 'rows', 'cursor', 'accepted', 'probe_row', 'probe_at', 'generation'))
-  return {id = id, api = api_of(key), state = state, rows = tonumber(rows), cursor = tonumber(cursor),
+  return {id = id, api = server_of(key), state = state, rows = tonumber(rows), cursor = tonumber(cursor),
     accepted = accepted == '1', probe_row = probe_row, probe_at = tonumber(probe_at) or 0,
     generation = tonumber(generation)}
 end

@@ -14,6 +14,12 @@ local function rate_limit_key(kind) return 'askmill:rate_limit:' .. kind end
 local function batch_key(batch) return 'askmill:batch:' .. batch end
 local function part_key(batch, name) return 'askmill:batch:' .. batch .. ':' .. name end
 local function live_key(batch, row) return 'askmill:batch:' .. batch .. ':live:' .. row end
+-- The API and account in the hash of a batch or a worker; nil without the hash. Workers take only batches of
+-- their own.
+local function server_of(key)
+  local server = redis.call('HMGET', key, 'api', 'base_url', 'organization', 'project')
+  return server[1] and table.concat({server[1], server[2], server[3] or '', server[4] or ''}, '\n')
+end
 -- "batch:row", as `dispatched` and `claims` name a row, and back.
 local function member(batch, row) return batch .. ':' .. row end
 local function split_member(name) return name:match('^(.*):(%d+)$') end

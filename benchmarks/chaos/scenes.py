@@ -1,20 +1,9 @@
-"""Chaos tests at full length: `python -m benchmarks.chaos SCENE` prints totals as JSON.
-
-rounds    random accidents on both APIs; every tenth stack has workers with their real heartbeats
-crash     5,000 rows at concurrency 50: everything killed half-way, then started again
-embedded  the same with `askmill run --offline`: its embedded Redis and emulator are killed too
-drops     2,000 rows; the replies of 5 % of the creates are lost
-outages   the API down for minutes, then Redis, with 200 runs in flight
-roll      two workers with 500 runs in flight, each ended by SIGTERM and replaced: the longest pause, the runs
-fair      50 rows behind a batch of 100,000, compared with the same 50 alone; then two big batches
-soak      full concurrency for some minutes: the worker's memory and the keys of Redis at both ends
-"""
+"""Scenes of whole processes: random rounds, kills, outages, rolling restarts, fairness, an hour of load."""
 
 import argparse
 import asyncio
 import csv
 import json
-import os
 import tempfile
 import time
 from collections import Counter
@@ -48,7 +37,7 @@ async def rounds(options: argparse.Namespace) -> dict[str, Any]:
             chaos = Chaos(stack, options.seed + number, quick=number % 10 != 9)
             for _ in range(min(ROUNDS_A_STACK, options.rounds - at)):
                 await chaos.round(options.rows, options.accidents)
-                _print({"api": api, "so_far": chaos.totals.to_json()})
+                print_json({"api": api, "so_far": chaos.totals.to_json()})
             _add(total, chaos.totals)
     return total.to_json()
 
@@ -263,7 +252,7 @@ async def soak(options: argparse.Namespace) -> dict[str, Any]:
             rows += options.rows
             await _purge(stack, batch)
             curve.append(_measured(stack, process, rows))
-            _print(curve[-1])
+            print_json(curve[-1])
     return {"first": curve[0], "second": curve[min(1, len(curve) - 1)], "last": curve[-1]}
 
 
@@ -287,33 +276,9 @@ def _measured(stack: Stack, process: psutil.Process, rows: int) -> dict[str, Any
         }
 
 
-def _print(entry: dict[str, Any]) -> None:
+def print_json(entry: dict[str, Any]) -> None:
+    """One line of JSON, at once."""
     print(json.dumps(entry), flush=True)
 
 
 SCENES = {scene.__name__: scene for scene in (rounds, crash, embedded, drops, outages, roll, fair, soak)}
-
-
-def main() -> None:
-    """Run one scene and print its totals as the last line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="rounds", choices=list(SCENES))
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--rows", type=int, help="default: 60 a round, 5000 crash and embedded, 100000 fair, 2000 others"
-    )
-    parser.add_argument("--accidents", type=int, default=8)
-    parser.add_argument("--minutes", type=float, help="default: 60 soak, 3 outages")
-    parser.add_argument("--api", default="assistants", choices=["assistants", "responses"])
-    options = parser.parse_args()
-    options.rows = options.rows or {"rounds": 60, "crash": 5000, "embedded": 5000, "fair": 100_000}.get(
-        options.what, 2000
-    )
-    options.minutes = options.minutes or {"outages": 3}.get(options.what, 60)
-    os.nice(5)
-    _print({"what": options.what, "seed": options.seed, "total": asyncio.run(SCENES[options.what](options))})
-
-
-if __name__ == "__main__":
-    main()

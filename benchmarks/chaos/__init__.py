@@ -1,0 +1,1 @@
+"""Chaos tests at full length: `python -m benchmarks.chaos`."""
