@@ -78,6 +78,8 @@ STATUS_FIELDS = {
     "eta_s": "seconds left at that pace",
     "workers": "live workers with the API and address of the batch",
     "paused_reason": "reason of the pause, else null",
+    "waiting": "wait asked for by the API: `who` (`batch`, `all batches`), `for`, `since`, `until`; or null",
+    "last_fault": "last fault of the API: `words`, `request`, `count`, `since`, `at`; null before one",
     "unknown_creates": "creates whose outcome could not be determined ([the two APIs](../apis.md))",
 }
 PROFILE_FIELDS = {

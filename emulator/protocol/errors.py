@@ -3,6 +3,8 @@
 docs/decisions/emulator.md has the source of each message; those marked weak are the best known wording.
 """
 
+import secrets
+
 from askmill.emulator.protocol.routing import ApiError
 
 
@@ -101,6 +103,48 @@ def wrong_outputs(expected: list[str], got: list[str]) -> ApiError:
 def bad_directive(reason: str) -> ApiError:
     """Not OpenAI's: a directive in the question is misspelt."""
     return _error(400, f"The question's [emulate: ...] cannot be played: {reason}.", "invalid_prompt")
+
+
+# --- a row's content ---
+
+FILTERED = (
+    "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please "
+    "modify your prompt and retry. To learn more about our content filtering policies please read our "
+    "documentation: https://go.microsoft.com/fwlink/?linkid=2198766"
+)
+TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested "
+    "61337. The input or output tokens must be reduced in order to run successfully. Visit "
+    "https://platform.openai.com/account/rate-limits to learn more."
+)
+TOO_LONG = (
+    "This model's maximum context length is 128000 tokens. However, your messages resulted in 130012 tokens. "
+    "Please reduce the length of the messages."
+)
+FIREWALL = (
+    "<html><head><title>403 Forbidden</title></head><body><h1>Request blocked</h1>"
+    "<p>Incident {incident}. Contact the site's owner.</p></body></html>"
+)
+
+
+def content_refused(kind: str) -> ApiError:
+    """A create refused for what it contains; `bad_request` does not say why."""
+    match kind:
+        case "content_filter":
+            return ApiError(400, FILTERED, code="content_filter", param="prompt")
+        case "image_url":
+            message = "Failed to download image from https://x.example/a.png. Image URL is not accessible."
+            return ApiError(400, message, code="invalid_image_url", param="url")
+        case "firewall":
+            refusal = ApiError(403, "Forbidden")
+            refusal.page = FIREWALL.format(incident=secrets.token_hex(8))
+            return refusal
+        case "too_large":
+            return ApiError(429, TOO_LARGE, code="rate_limit_exceeded", kind="tokens")
+        case "too_long":
+            return _error(400, TOO_LONG, "context_length_exceeded")
+        case _:
+            return _error(400, "Bad request.")
 
 
 # --- Responses and conversations ---

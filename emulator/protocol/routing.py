@@ -18,6 +18,9 @@ Json = dict[str, Any]
 class ApiError(Exception):
     """An error reply of the API; becomes `{"error": {...}}`."""
 
+    page = ""
+    """Sent in place of the object: a firewall in front of the API answers with a page."""
+
     def __init__(
         self,
         status: int,

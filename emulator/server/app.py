@@ -204,4 +204,6 @@ async def _read_body(body: bytes, receive: Receive) -> bytes:
 
 
 def _refused(refusal: ApiError) -> Reply:
+    if refusal.page:
+        return Reply(refusal.page.encode(), refusal.status, refusal.headers, b"text/html")
     return Reply(json_bytes(refusal.body), refusal.status, refusal.headers)

@@ -8,6 +8,7 @@ as an item of its own it applies to all outcomes without one. Pure.
     item    = NAME [ "(" arguments ")" ] [ "rounds=" NUMBER ] [ "after=" SECONDS ]  |  "after=" SECONDS
     arguments of requires_action = FUNCTION "," JSON { "," FUNCTION "," JSON }
     arguments of failed          = CODE [ "," MESSAGE, a JSON string ] [ ", partial" ]
+    arguments of refused         = a word of REFUSALS: no run is created, and none counts
 """
 
 import json
@@ -16,6 +17,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 OPENING = "[emulate:"
+# Ways in which the create of a run is refused for its content; emulator.protocol.errors has the replies.
+REFUSALS = ("content_filter", "image_url", "firewall", "too_large", "too_long", "bad_request")
 
 # Every outcome and the arguments it takes; None: any word, () : none.
 VARIANTS: dict[str, tuple[str, ...] | None] = {
@@ -40,8 +43,9 @@ VARIANTS: dict[str, tuple[str, ...] | None] = {
     "requires_action": None,
     "stuck": (),
     "unknown": None,
+    "refused": REFUSALS,
 }
-_NEEDS_ARGUMENT = frozenset({"failed", "incomplete", "requires_action", "unknown"})
+_NEEDS_ARGUMENT = frozenset({"failed", "incomplete", "requires_action", "unknown", "refused"})
 
 _NAME = re.compile(r"\s*([a-z_]+)")
 _ROUNDS = re.compile(r"\s*rounds=([1-9][0-9]*)")

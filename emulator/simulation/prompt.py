@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from askmill.emulator.protocol.errors import bad_directive
+from askmill.emulator.protocol.errors import bad_directive, content_refused
 from askmill.emulator.protocol.routing import Json
 from askmill.emulator.simulation.directives import DirectiveError, Outcome, parse_directives
 
@@ -60,11 +60,17 @@ def current_question(turns: list[Turn]) -> tuple[str, str]:
 
 
 def split_directives(question: str) -> tuple[tuple[Outcome, ...], str]:
-    """Split a question into its directed outcomes and the rest; ApiError 400 for a misspelt directive."""
+    """Split a question into its directed outcomes and the rest.
+
+    Raises ApiError: 400 for a misspelt directive, and the reply of `refused(...)`.
+    """
     try:
-        return parse_directives(question)
+        outcomes, rest = parse_directives(question)
     except DirectiveError as error:
         raise bad_directive(str(error)) from None
+    if outcomes and outcomes[0].name == "refused":
+        raise content_refused(outcomes[0].arg)
+    return outcomes, rest
 
 
 def output_format(response_format: Any) -> tuple[Json | None, bool]:

@@ -12,7 +12,8 @@ from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import LIMITS, RUNNING, option
 from askmill.jobs.cli.query import parse_statuses
-from askmill.jobs.display.status_text import PAUSED_BY_USER, stall_reason, summary_line
+from askmill.jobs.display.pause_advice import PAUSED_BY_USER
+from askmill.jobs.display.status_text import stall_reason, summary_line
 from askmill.jobs.local.open_store import redis_url, resolve_batch
 from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNFINISHED, JobStatus
 from askmill.jobs.store import Store

@@ -230,4 +230,7 @@ def _list_line(view: StatusView) -> str:
     batch, counts = view.batch, view.counts.by_status
     done = f"{counts[JobStatus.COMPLETED]:,}/{batch.rows:,}"
     submitted = str(view.to_json()["submitted_at"])[:16].replace("T", " ")
-    return f"{batch.id}  {batch.state:<9}  {done:>15} completed  {submitted}  {one_line(batch.name, 60)}"
+    line = f"{batch.id}  {batch.state:<9}  {done:>15} completed  {submitted}  {one_line(batch.name, 60)}"
+    return (
+        line if view.waiting is None else f"{line}  waits until {str(view.waiting.to_json()['until'])[:16]}"
+    )

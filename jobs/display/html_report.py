@@ -16,7 +16,8 @@ from askmill.config.text import count_of, format_duration, format_usd, strip_con
 from askmill.jobs.display.svg_charts import COLOURS, bars, histogram, line, stacked
 from askmill.jobs.model.models import UNFINISHED, UNSUCCESSFUL, JobStatus
 from askmill.jobs.model.result_fields import result_values, runs_of
-from askmill.jobs.store.records import RowView, StatusView, iso
+from askmill.jobs.store.records import RowView, StatusView
+from askmill.jobs.store.waits import iso
 
 SHOWN_ROWS = 20
 LONGEST_TEXT = 160

@@ -109,6 +109,8 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, worker_star
         Text(status_text.pace_line(view, per_minute)),
         Text(status_text.usage_line(view)),
         Text(status_text.anomalies_line(view)),
+        Text(status_text.fault_line(view)),
+        Text(status_text.waiting_line(view)),
         Text(stall, style="bold"),
     ]
     return Group(*(line for line in lines if line.plain))

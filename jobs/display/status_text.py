@@ -6,16 +6,19 @@ counts_line    4 completed · 4 running · 3 queued · 1 failed
 pace_line      1.1 rows/s · under 3 min left · 9 runs · 148 requests (928/min) · 1 worker
 money          410 tokens in, 100 out · $0.01 · about $0.03 in total
 anomalies_line rate limited 3 times · retries: server_error 1
+fault_line     Last fault: POST /threads: http_500: …, 12 times since 2026-11-28 14:00:01 UTC
+waiting_line   New runs wait since 2026-11-28 14:00:01 UTC until 2026-11-28 14:00:21 UTC: rate_limit …
 stall_reason   Paused: budget. Run the same command with a higher --budget to resume.
 
 Pure: from a StatusView to text. Control codes are removed from whatever comes from a file or the API.
 """
 
+from datetime import UTC, datetime
 from math import ceil, floor, inf
 from pathlib import Path
 
 from askmill.config.text import count_of, format_duration, format_usd, one_line, strip_control
-from askmill.jobs.model.api_errors import model_missing, money_refused, report_of_text
+from askmill.jobs.display.pause_advice import advice, pause_cause
 from askmill.jobs.model.models import (
     FINISHED,
     RETRIED_BY_DEFAULT,
@@ -29,55 +32,8 @@ from askmill.jobs.store.records import NANO, Batch, Counts, StatusView
 
 COMPLETED_MARK, OTHER_MARK, RUNNING_MARK, QUEUED_MARK = "█", "▓", "▒", "░"
 SHOWN_FIRST = (JobStatus.COMPLETED, JobStatus.RUNNING, JobStatus.QUEUED)
-PAUSED_BY_USER = "by hand"
-"""The reason that `askmill pause` stores."""
-RERUN = (
-    "run the same `askmill run` again; if you run your own workers, restart them with the new setting and "
-    "run `askmill resume BATCH`."
-)
-VALID_KEY = f"Set OPENAI_API_KEY to a valid key, then {RERUN}"
-MOVED = (
-    "A batch keeps its address: submit the file again with the new one (`askmill purge BATCH` deletes this "
-    "batch), or run `askmill resume BATCH` when the redirect is gone."
-)
-ADD_CREDIT = (
-    "Add credit or raise the spend limit in the API's billing settings, then run `askmill resume BATCH`."
-)
-OTHER_MODEL = (
-    "Run again with another --model or ASKMILL_MODEL, or make the model available to your account and run "
-    "`askmill resume BATCH`."
-)
-ADVICE = (
-    (PAUSED_BY_USER, "Run `askmill resume BATCH` to resume."),
-    ("redirected", MOVED),
-    ("proxy_refused", f"Fix the proxy setting, then {RERUN}"),
-    ("price", "Start the workers with an ASKMILL_PRICES that has it, then run `askmill resume BATCH`."),
-    ("budget", "Run the same command with a higher --budget to resume."),
-    ("invalid_api_key", VALID_KEY),
-    ("401", VALID_KEY),
-    ("403", "Check the permissions of the key, then run `askmill resume BATCH`."),
-    (
-        "no assistant",
-        "Submit the file again with the right --assistant-id; `askmill purge BATCH` deletes this batch.",
-    ),
-    ("model", OTHER_MODEL),
-    ("api_unreachable", "Check the API with `askmill doctor`, then run `askmill resume BATCH`."),
-)
-"""A word of the pause reason → what to do about it; the first match counts."""
-
-
-def advice(batch: str, reason: str | None) -> str:
-    """What to do about a paused batch."""
-    report = report_of_text(reason or "")
-    if money_refused(report):
-        text = ADD_CREDIT
-    elif model_missing(report):
-        text = OTHER_MODEL
-    else:
-        lower = (reason or "").lower()
-        default = "Fix it, then run `askmill resume BATCH`."
-        text = next((advised for word, advised in ADVICE if word in lower), default)
-    return text.replace("BATCH", batch)
+SHOWN_FAULT_MS = 600_000
+"""A fault is shown as long as it was met in the last ten minutes."""
 
 
 def header_line(view: StatusView) -> str:
@@ -221,8 +177,7 @@ def stall_reason(view: StatusView) -> str:
     """Why the batch makes no progress and what to do; empty while it does."""
     batch = view.batch
     if batch.state is BatchState.PAUSED:
-        reason = one_line(batch.paused_reason or "no reason given", 400)
-        return f"Paused: {_pause_cause(batch, reason.rstrip('.'))}. {advice(batch.id, batch.paused_reason)}"
+        return _pause_line(batch)
     if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
         return ""
     if view.workers:
@@ -241,19 +196,43 @@ def stall_reason(view: StatusView) -> str:
     return f"{fact}: start one with `askmill worker`, or use `askmill run` with the same file."
 
 
+def _pause_line(batch: Batch) -> str:
+    reason = one_line(batch.paused_reason or "no reason given", 400)
+    cause = pause_cause(batch, reason.rstrip("."))
+    if batch.paused_until_ms is None:
+        return f"Paused: {cause}. {advice(batch.id, batch.paused_reason)}"
+    return (
+        f"Paused until {_time(batch.paused_until_ms)}: {cause}. It resumes by itself then, if a worker is "
+        f"alive; `askmill resume {batch.id}` tries at once."
+    )
+
+
+def waiting_line(view: StatusView) -> str:
+    """A wait that the API has asked of all batches: since when, until when, with its words."""
+    wait = view.waiting
+    if wait is None or view.batch.state is BatchState.PAUSED:
+        return ""
+    since = f" since {_time(wait.since_ms)}" if wait.since_ms is not None else ""
+    return f"New runs wait{since} until {_time(wait.until_ms)}: {one_line(wait.reason, 200).rstrip('.')}"
+
+
+def fault_line(view: StatusView) -> str:
+    """The last fault of the API: how often, since when, and its words; empty when it is long past."""
+    fault, unfinished = view.batch.last_fault, view.counts.unfinished
+    if fault is None or not unfinished or view.now_ms - fault.at_ms > SHOWN_FAULT_MS:
+        return ""
+    request = f"{fault.request}: " if fault.request else ""
+    words = one_line(f"{request}{fault.words}", 300).rstrip(".")
+    return f"Last fault: {words}, {count_of(fault.count, 'time')} since {_time(fault.since_ms)}"
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def stall_or_start(view: StatusView, *, worker_starting: bool) -> str:
     """`stall_reason` for a command that starts a worker itself: it does not ask the user to start one."""
     return "Starting a worker …" if worker_starting and needs_worker(view) else stall_reason(view)
-
-
-def _pause_cause(batch: Batch, reason: str) -> str:
-    """The API's words, introduced by their meaning where it is known."""
-    report = report_of_text(batch.paused_reason or "")
-    if money_refused(report):
-        return f"the account at the API has no credit or has reached a spend limit ({reason})"
-    if model_missing(report):
-        return f"the API does not have the model {one_line(batch.model, 80)} ({reason})"
-    return reason
 
 
 def status_lines(view: StatusView, width: int = 80) -> list[str]:
@@ -265,6 +244,8 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
         pace_line(view),
         usage_line(view),
         anomalies_line(view),
+        fault_line(view),
+        waiting_line(view),
         stall_reason(view),
     ]
     return [text for text in lines if text]
@@ -275,7 +256,8 @@ def log_line(view: StatusView, *, worker_starting: bool = False) -> str:
     stall = stall_or_start(view, worker_starting=worker_starting)
     parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", counts_line(view), pace_line(view)]
     cost = view.counts.cost_usd
-    parts += [format_usd(cost) if cost is not None else "", anomalies_line(view), stall]
+    parts += [format_usd(cost) if cost is not None else "", anomalies_line(view)]
+    parts += [fault_line(view), waiting_line(view), stall]
     return f"{view.batch.id}: " + " · ".join(part for part in parts if part)
 
 

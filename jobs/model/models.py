@@ -141,6 +141,22 @@ class Limits:
     on_incomplete: OnIncomplete = OnIncomplete.KEEP
 
 
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How a batch's rows fared around a refusal that does not say what it is about."""
+
+    accepted_since: bool = False
+    """Another row's run was accepted after an earlier refusal of this row."""
+    refused_alone: int = 1
+    """Rows refused, each dispatched alone, since the API last accepted a run of the batch."""
+    other_rows: int = 0
+    """Unfinished rows that have not been refused since then."""
+    ever_accepted: bool = False
+    """The API has accepted some run of the batch."""
+    rows: tuple[int, ...] = ()
+    """The rows refused since then, the oldest first."""
+
+
 @dataclass(frozen=True)
 class Usage:
     """Tokens of a run or a step; None where the API reports none."""

@@ -1,4 +1,4 @@
-"""Creates the API client, probes the API, and turns its errors into messages for users.
+"""Creates the API client, and turns the API's errors into messages for users.
 
 Each process has one `AsyncOpenAI` client on aiohttp for both APIs. It never retries: the SDK would repeat a
 POST without an idempotency key and so pay twice (openai-python #1727).
@@ -16,17 +16,14 @@ from openai import (
     APIStatusError,
     AsyncOpenAI,
     DefaultAioHttpClient,
-    NotFoundError,
     OpenAIError,
-    RateLimitError,
     Timeout,
 )
-from openai._types import RequestOptions
 
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.text import redact
 from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refused, next_step
-from askmill.jobs.model.errors import ApiUnavailable
+from askmill.jobs.model.error_body import parse_error_body
 from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.connection_errors import is_redirect, proxy_fault, redirection_of
 
@@ -125,61 +122,6 @@ def redact_api_text(text: str, secret: str = "") -> str:
     return redact(QUOTED_KEY.sub(r"\1***", text))
 
 
-async def probe(api_client: AsyncOpenAI, api: Api) -> None:
-    """Check with free requests that the API answers. Raises ApiUnavailable with the next step.
-
-    A rate limit counts as available; an exhausted quota does not.
-    """
-    try:
-        await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
-        await _probe_creates(api_client, api)
-    except OpenAIError as error:
-        if not isinstance(error, RateLimitError) or money_refused(to_error_report(error)):
-            raise ApiUnavailable(describe_error(error, api_client, api)) from None
-
-
-async def _probe_assistants(api_client: AsyncOpenAI) -> None:
-    await api_client.get(
-        "/assistants", cast_to=httpx2.Response, options={"params": {"limit": 1}, "headers": BETA}
-    )
-
-
-async def _probe_responses(api_client: AsyncOpenAI) -> None:
-    """Responses cannot be listed: request one that does not exist and check who answers 404."""
-    await api_client.get("/models", cast_to=httpx2.Response)
-    try:
-        await api_client.get("/responses/resp_askmill_doctor", cast_to=httpx2.Response)
-    except NotFoundError as absent:
-        if absent.type is None or "invalid url" in absent.message.lower():
-            raise
-    except APIStatusError as refused:
-        # Servers that validate ids answer 400: the endpoint exists.
-        if refused.status_code != 400:
-            raise
-
-
-async def _probe_creates(api_client: AsyncOpenAI, api: Api) -> None:
-    """Check that creates are not redirected: some servers redirect a POST but answer a GET.
-
-    The body is a list, from which no server creates anything. Every reply except a redirect is ignored.
-    """
-    options: RequestOptions = {"headers": BETA if api == "assistants" else {}}
-    for path in CREATES[api]:
-        try:
-            await api_client.post(path, cast_to=httpx2.Response, body=[], options=options)
-        except APIStatusError as refused:
-            if is_redirect(refused.status_code):
-                raise
-
-
-BETA = {"OpenAI-Beta": "assistants=v2"}
-CREATES: dict[Api, tuple[str, ...]] = {
-    "assistants": ("/threads", "/threads/thread_askmill_doctor/runs"),
-    "responses": ("/conversations", "/responses"),
-}
-"""The paths where a row's free and paid objects are created."""
-
-
 def describe_error(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None = None) -> str:
     """Describe the error and the next step. `api` is the API to name if the server does not offer it."""
     path = f"The API at {str(api_client.base_url).rstrip('/')}"
@@ -194,7 +136,8 @@ def describe_error(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None 
         return f"{path} does not answer: {_root_cause(error)}. Check OPENAI_BASE_URL and the network."
     if is_redirect(error.status_code):
         return f"{path} answers with a redirect: {redact_api_text(redirection_of(error, api_client))}."
-    details = f"({error.status_code}: {words})"
+    request = f"{error.request.method} {error.request.url.path}"
+    details = f"({request}: {error.status_code}: {words})"
     match error.status_code:
         case 401:
             return f"{path} refuses the key {details}. Set OPENAI_API_KEY to a key that is valid there."
@@ -213,24 +156,20 @@ def describe_error(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None 
 
 
 def to_error_report(error: OpenAIError) -> ErrorReport:
-    """The SDK's error as an ErrorReport; `jobs.model.api_errors` searches nested error objects."""
-    body = error.body if isinstance(error, APIError) else None
-    fields = body if isinstance(body, dict) else {}
-    message = fields.get("message") or fields.get("detail") or fields.get("error") or body or error
+    """The SDK's error as an ErrorReport, whatever shape the reply has."""
     reply = error.response if isinstance(error, APIStatusError) else None
-    wait_s = reply.headers.get("retry-after", "") if reply is not None else ""
+    if reply is None:
+        return ErrorReport(_sdk_message(error))
+    fields, wait_s = parse_error_body(reply.content), reply.headers.get("retry-after", "")
     return ErrorReport(
-        message=message if isinstance(message, str) else repr(message),
-        code=_optional_text(fields.get("code")),
-        type=_optional_text(fields.get("type")),
-        param=_optional_text(fields.get("param")),
-        status=reply.status_code if reply is not None else None,
-        retry_after_s=float(wait_s) if wait_s.isdecimal() else None,
+        message=fields.message,
+        code=fields.code,
+        type=fields.type,
+        param=fields.param,
+        status=reply.status_code,
+        retry_after_s=float(wait_s) if wait_s.isdecimal() else fields.wait_s,
+        nested_codes=fields.nested_codes,
     )
-
-
-def _optional_text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _other_api_advice(api: Api) -> str:
@@ -244,9 +183,14 @@ def error_message(error: OpenAIError, api_client: AsyncOpenAI) -> str:
     """The API's own message, without anything that looks like a key."""
     if isinstance(error, APIStatusError) and is_redirect(error.status_code):
         return redact_api_text(redirection_of(error, api_client), api_client.api_key)
+    message = to_error_report(error).message or _sdk_message(error)
+    return redact_api_text(message, api_client.api_key)
+
+
+def _sdk_message(error: OpenAIError) -> str:
     body = error.body if isinstance(error, APIError) else None
     message = body.get("message") if isinstance(body, dict) else None
-    return redact_api_text(str(message or error), api_client.api_key)
+    return str(message or error)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -11,16 +11,20 @@ from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.config.text import count_of, safe_text
-from askmill.jobs.display.status_text import server_text
+from askmill.jobs.display.status_text import fault_line, server_text, stall_reason, waiting_line
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_target
 from askmill.jobs.model.errors import AskmillError, UsageError
-from askmill.jobs.openai_client.client import make_client, probe
+from askmill.jobs.model.models import BatchState
+from askmill.jobs.openai_client.client import make_client
+from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 
 SETTING_FAULT = 2
 PROBE_TIMEOUT_S = 15.0
+MOST_WAITS = 20
+"""Lines about waits that are shown."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ async def _check_redis(settings: Settings, target: Target | None) -> AsyncIterat
                 for finding in await _check_redis_server(store):
                     yield finding
                 yield await _check_workers(store, settings, target)
+                for finding in await _check_waits(store):
+                    yield finding
     except AskmillError as error:
         yield Finding("redis", str(error), error.exit_code)
 
@@ -113,6 +119,19 @@ async def _check_workers(store: Store, settings: Settings, target: Target | None
         )
     hint = "`askmill run` starts its own" if settings.redis_url is None else "`askmill worker` starts one"
     return Finding("workers", f"none is alive; {hint}")
+
+
+async def _check_waits(store: Store) -> list[Finding]:
+    """Who waits for what, until when, and what the API last said: as `status` shows it."""
+    findings = []
+    unfinished = {BatchState.QUEUED, BatchState.RUNNING, BatchState.PAUSED}
+    for batch in [batch for batch in await store.list_batches() if batch.state in unfinished]:
+        view = await store.status(batch.id)
+        lines = (waiting_line(view), fault_line(view), stall_reason(view) if view.waiting else "")
+        findings += [Finding("waits", f"{batch.id}: {line}") for line in lines if line]
+        if len(findings) >= MOST_WAITS:
+            break
+    return findings
 
 
 async def _check_api(settings: Settings, consent: Consent) -> Finding:

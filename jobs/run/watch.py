@@ -60,14 +60,18 @@ class NewAnswers:
 def is_over(view: StatusView, *, worker_expected: bool = False) -> bool:
     """Whether nothing more will happen to the batch by itself.
 
-    It is done; or it is paused or cancelled, and its runs in flight have ended or no worker is alive to end
-    them. `worker_expected`: the caller starts a worker if none is alive, which ends a cancelled batch.
+    It is done; or it is paused without an end or cancelled, and its runs in flight have ended or no worker is
+    alive to end them. `worker_expected`: the caller starts a worker if none is alive, which ends a cancelled
+    batch.
     """
     counts, state = view.counts, view.batch.state
     if state is BatchState.DONE:
         return True
     if state is BatchState.CANCELLED:
         return not counts.unfinished or not (view.workers or worker_expected)
+    if state is BatchState.PAUSED and view.batch.paused_until_ms is not None:
+        # It resumes by itself, as long as somebody keeps a worker alive.
+        return not (view.workers or worker_expected)
     return state is BatchState.PAUSED and not (counts.by_status[JobStatus.RUNNING] and view.workers)
 
 

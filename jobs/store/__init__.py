@@ -13,10 +13,11 @@
                                                 update_retention, purge
     ClaimMixin      claims.py       workers     heartbeat, deregister_worker, claim, save, finish, release,
                                                 abandon_claim, store_file, pause_from_worker, incr_counters,
-                                                record_create_failure
+                                                record_create_failure, record_refusal
     SchedulerMixin  scheduler.py    workers     dispatch, requeue_lost, reap_dead_workers
     RateLimitMixin  rate_limits.py  workers     set_limits, apply_worker_limits, read_limits, reserve_rate,
                                                 throttle
+    FaultMixin      waits.py        workers     record_fault; hold, for commands
 
 The keys are listed in jobs/store/keys.py, a row's states in jobs/model/models.py. Each change of state is one
 Lua script in jobs/store/lua. Reasons: docs/decisions/store.md.
@@ -37,9 +38,10 @@ from askmill.jobs.store.rate_limits import RateLimitMixin
 from askmill.jobs.store.redis_errors import translate_redis_errors
 from askmill.jobs.store.scheduler import SchedulerMixin
 from askmill.jobs.store.server_check import Weakness, read_server, unmet, weaknesses
+from askmill.jobs.store.waits import FaultMixin
 
 
-class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, RateLimitMixin):
+class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, RateLimitMixin, FaultMixin):
     """An open store. Each process and event loop has its own; `async with` closes it."""
 
     def __init__(self, connection: Connection) -> None:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any
 
-from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState, Result
+from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState, Refusals, Result
 from askmill.jobs.store.codec import BLOCK_ROWS, limits_of, pack_result, result_of, unpack, unpack_result
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.records import BatchUpdate, Claim, HeartbeatReply, Refusal, SaveReply, WorkerInfo
@@ -178,10 +178,30 @@ class ClaimMixin:
         claimed = (claim.batch, claim.row, claim.fence)
         return bool(await self._connection.scripts.store_file(claimed, number, content, budget_bytes))
 
-    async def pause_from_worker(self, batch: str, reason: str) -> bool:
-        """Pause a batch that the API refuses; after `resume` one row runs alone until the API accepts it."""
-        _, changed = await self._connection.scripts.pause(batch, reason, after_fault=True)
+    async def pause_from_worker(self, batch: str, reason: str, resume_after_s: float | None = None) -> bool:
+        """Pause a batch that the API refuses; after `resume` one row runs alone until the API accepts it.
+
+        Args:
+            batch: the batch's id.
+            reason: why.
+            resume_after_s: the batch resumes by itself after so long; None: only `resume` resumes it.
+        """
+        after_ms = "" if resume_after_s is None else int(resume_after_s * 1000)
+        _, changed = await self._connection.scripts.pause(
+            batch, reason, after_fault=True, resume_after_ms=after_ms
+        )
         return bool(changed)
+
+    async def record_refusal(self, claim: Claim) -> Refusals | None:
+        """Record that the API refused the row's create without saying why; None when the claim is lost.
+
+        From then on one row of the batch goes alone, another one first, until the API accepts a run.
+        """
+        held, *values = await self._connection.scripts.record_refusal(claim.batch, claim.row, claim.fence)
+        if not held:
+            return None
+        accepted_since, alone, others, ever_accepted, *rows = values
+        return Refusals(bool(accepted_since), alone, others, bool(ever_accepted), tuple(rows))
 
     async def incr_counters(self, batch: str, counters: Mapping[str, int]) -> bool:
         """Add to the batch's counters without a claim; False for an unknown batch."""

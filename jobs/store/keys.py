@@ -22,7 +22,8 @@
     askmill:file:{sha}               STRING  90 days unused       the same of an uploaded file
     askmill:vector_store:{sha}       STRING  90 days unused       the same, by the ids of its files
     askmill:limits                   HASH    permanent            limits of all workers together; set_limits
-    askmill:throttle                 HASH    minutes after a 429  `max_runs` that the API bears, `hold_until`,
+    askmill:throttle                 HASH    minutes after a 429  `max_runs` that the API bears; `held_since`,
+                                                                  `hold_until`, `words` of its last wait;
                                                                   `refusals` since `refusals_since`; throttle
     askmill:rate_limit:{kind}        STRING  a minute past due    theoretical arrival time of the next request
                                                                   (GCRA), ms; reserve_rate
@@ -43,15 +44,18 @@
     askmill:batch:{b}:live:{row}     HASH    claim to finish      a row in progress, see below
 
 Fields of `askmill:batch:{b}` beside what `NewBatch` has: `state`, `paused_reason`, `rows`, `submitted_at`,
-`started_at`, `finished_at` (ms); `cursor`: status bytes before it hold no queued row; `generation`: counts
-retries; `accepted`: 1 once the API has accepted a run, else one row is dispatched alone: `probe_row`, at
-`probe_at`; `creates_failing_since`: ms. While loading: `loader_fence`; `lease_from`, `lease_until` (ms);
-`replaces`: the batch that a `--new` takes the place of.
+`started_at`, `finished_at` (ms); `paused_at`, `paused_until` (ms): when a pause began, and when it ends by
+itself; `refused_rows`, `refused_alone`: rows refused without a reason since run number `refused_at_run`;
+`last_fault`: what workers last met at the API (waits.py); `cursor`: status bytes before it hold no queued
+row; `generation`: counts retries; `accepted`: 1 once the API has accepted a run, else one row is dispatched
+alone: `probe_row`, at `probe_at`; `creates_failing_since`: ms. While loading: `loader_fence`;
+`lease_from`, `lease_until` (ms); `replaces`: the batch that a `--new` takes the place of.
 
 Fields of `live:{row}`: `worker` and `fence` of its claim; `state` in the lifecycle's JSON; `last_save`: hash
 of the last save's content; `run_in_flight`: a run may exist at the API; `run_counted`: it is in the counters;
 `crash_mark`: a risky step goes on, a death now adds to `crashes`; `deliveries`: messages published for it;
-`reserved_nano`, `spent_nano`: nano-dollars.
+`reserved_nano`, `spent_nano`: nano-dollars; `refused_at_run`: the batch's runs when the row was last refused
+without a reason, under the fence `refused_with`, `accepted_since` an earlier such refusal.
 
 A batch that is not sealed expires after an hour; with retention set, a finished batch's keys expire.
 `purge` deletes at the API what a batch created and no other uses: it goes by `resources` and by the rows.

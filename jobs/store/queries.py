@@ -25,6 +25,7 @@ from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.eta import BUCKET_S, BUCKETS, time_left
 from askmill.jobs.store.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerInfo
+from askmill.jobs.store.waits import Waiting, hold_of, last_fault_of
 
 _CHUNK_ROWS = 64 * BLOCK_ROWS
 """Rows per round trip: 1,024, about half a megabyte."""
@@ -69,7 +70,8 @@ def _batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
         for name in ("name", "file", "api", "base_url", "model", "identity", "organization", "project")
     }
     times: dict[str, Any] = {
-        f"{name}_ms": int(text[name]) if name in text else None for name in ("started_at", "finished_at")
+        f"{name}_ms": int(text[name]) if name in text else None
+        for name in ("started_at", "finished_at", "paused_at", "paused_until")
     }
     return Batch(
         id=batch,
@@ -83,6 +85,7 @@ def _batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
         paused_reason=text.get("paused_reason"),
         accepted=text["accepted"] == "1",
         submitted_at_ms=int(text["submitted_at"]),
+        last_fault=last_fault_of(text.get("last_fault")),
         **frozen,
         **times,
     )
@@ -121,6 +124,16 @@ def _rows_per_bucket(started_s: float, throughput: dict[bytes, bytes], now_s: fl
     now = int(now_s / BUCKET_S)
     first = max(now - BUCKETS + 1, int(started_s / BUCKET_S) + 1)
     return [int(throughput.get(b"%d" % bucket, 0)) for bucket in range(first, now)]
+
+
+def _waiting(batch: Batch, throttle: dict[bytes, bytes], now_ms: int) -> Waiting | None:
+    """Return the wait that the API has asked of this batch, or of all."""
+    if batch.state is BatchState.PAUSED:
+        until_ms = batch.paused_until_ms
+        reason = batch.paused_reason or ""
+        return None if until_ms is None else Waiting("batch", reason, batch.paused_at_ms, until_ms)
+    going = batch.state in {BatchState.QUEUED, BatchState.RUNNING}
+    return hold_of(throttle, now_ms) if going else None
 
 
 def _views(
@@ -175,8 +188,11 @@ class QueryMixin:
     async def status(self, batch: str) -> StatusView:
         """Return the batch's progress. Takes the same time for any number of rows."""
         found = await self.batch(batch)
-        stored, throughput, (now_s, _) = await self._connection.pipeline(
-            ("HGETALL", keys.part(batch, "counters")), ("HGETALL", keys.part(batch, "throughput")), ("TIME",)
+        stored, throughput, throttle, (now_s, _) = await self._connection.pipeline(
+            ("HGETALL", keys.part(batch, "counters")),
+            ("HGETALL", keys.part(batch, "throughput")),
+            ("HGETALL", keys.THROTTLE),
+            ("TIME",),
         )
         counts = _counts_of(stored)
         rows_per_s = _rows_per_s(found, counts, throughput, float(now_s))
@@ -189,6 +205,8 @@ class QueryMixin:
             other_workers=tuple(worker for worker in alive if worker not in own),
             rows_per_s=rows_per_s,
             eta_s=None,
+            waiting=_waiting(found, throttle, int(now_s) * 1000),
+            now_ms=int(now_s) * 1000,
         )
         going = found.state in {BatchState.QUEUED, BatchState.RUNNING}
         if not (going and rows_per_s and counts.unfinished and found.started_at_ms):

@@ -2,6 +2,7 @@
 
 from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
+from askmill.jobs.store.waits import MAX_WORDS
 
 LIMITS = ("requests_per_minute", "tokens_per_minute", "max_runs")
 _FROM_SETTINGS = "from_settings:"
@@ -50,6 +51,6 @@ class RateLimitMixin:
         """Reserve `cost` requests or tokens; returns the seconds to wait before using them."""
         return await self._connection.scripts.reserve_rate(kind, cost) / 1000
 
-    async def throttle(self, wait_s: float) -> int | None:
-        """Record a 429 with its wait. Returns the runs that may be in flight; None: any number."""
-        return await self._connection.scripts.throttle(int(wait_s * 1000))
+    async def throttle(self, wait_s: float, words: str = "") -> int | None:
+        """Record a 429 with its wait and words. Returns the runs that may be in flight; None: any number."""
+        return await self._connection.scripts.throttle(int(wait_s * 1000), words[:MAX_WORDS])

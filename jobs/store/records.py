@@ -2,7 +2,6 @@
 
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from askmill.jobs.model.models import (
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store.codec import result_of, unpack_result
 from askmill.jobs.store.eta import TimeLeft
+from askmill.jobs.store.waits import LastFault, Waiting, iso
 
 MAX_CRASHES = 3
 """A row that has crashed so many workers, in its functions or its result, ends as `poison_row`."""
@@ -127,6 +127,10 @@ class Batch:
     submitted_at_ms: int
     started_at_ms: int | None
     finished_at_ms: int | None
+    paused_at_ms: int | None = None
+    paused_until_ms: int | None = None
+    """When the pause ends by itself; None: only `resume` ends it."""
+    last_fault: LastFault | None = None
     organization: str = ""
     project: str = ""
 
@@ -198,6 +202,9 @@ class StatusView:
     rows_per_s: float | None
     eta_s: float | None
     time_left: TimeLeft | None = None
+    waiting: Waiting | None = None
+    """The wait that the API has asked for, as long as it goes on."""
+    now_ms: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return what `status --json` prints."""
@@ -221,14 +228,9 @@ class StatusView:
             "workers": len(self.workers),
             "paused_reason": batch.paused_reason,
             "unknown_creates": totals.get("unknown_creates", 0),
+            "waiting": None if self.waiting is None else self.waiting.to_json(),
+            "last_fault": None if batch.last_fault is None else batch.last_fault.to_json(),
         }
-
-
-def iso(at_ms: int | None) -> str | None:
-    """Return ISO 8601 in UTC with milliseconds."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class RowView(NamedTuple):

@@ -156,14 +156,24 @@ class Scripts:
     async def reserve_rate(self, kind: str, cost: int) -> int:
         return cast("int", await self._run("reserve_rate", kind, cost))
 
-    async def throttle(self, wait_ms: int) -> int | None:
-        return cast("int | None", await self._run("throttle", wait_ms))
+    async def throttle(self, wait_ms: int, words: str) -> int | None:
+        return cast("int | None", await self._run("throttle", wait_ms, words))
+
+    async def record_fault(self, batch: str, fault: tuple[str, str, str], count: int, id_: str) -> int:
+        """`fault`: kind, words, request."""
+        return cast("int", await self._run("record_fault", batch, *fault, count, id_))
+
+    async def record_refusal(self, batch: str, row: int, fence: str) -> list[int]:
+        return cast("list[int]", await self._run("record_refusal", batch, row, fence))
 
     async def incr_counters(self, batch: str, counters: list[Any]) -> int:
         return cast("int", await self._run("incr_counters", batch, *counters))
 
-    async def pause(self, batch: str, reason: str, *, after_fault: bool) -> list[Any]:
-        return cast("list[Any]", await self._run("pause", batch, reason, int(after_fault)))
+    async def pause(
+        self, batch: str, reason: str, *, after_fault: bool, resume_after_ms: int | str = ""
+    ) -> list[Any]:
+        arguments = (batch, reason, int(after_fault), resume_after_ms)
+        return cast("list[Any]", await self._run("pause", *arguments))
 
     async def resume(self, batch: str) -> list[Any]:
         return cast("list[Any]", await self._run("resume", batch))

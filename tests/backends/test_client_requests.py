@@ -6,7 +6,8 @@ import pytest
 from aiohttp import web
 
 from askmill.jobs.model.errors import ApiUnavailable, UsageError
-from askmill.jobs.openai_client.client import make_client, probe
+from askmill.jobs.openai_client.client import make_client
+from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.uploads import create_vector_store, purge_objects
 from tests.backends.stub_server import stub_server
 

@@ -8,7 +8,8 @@ from openai import AsyncOpenAI
 
 from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.client import make_client, probe
+from askmill.jobs.openai_client.client import make_client
+from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.uploads import create_vector_store, purge_objects, upload_file, upload_key
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.backend_session import KEY, TUTOR, BackendSession

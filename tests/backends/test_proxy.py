@@ -10,7 +10,8 @@ import pytest
 from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.models import Api
-from askmill.jobs.openai_client.client import make_client, probe
+from askmill.jobs.openai_client.client import make_client
+from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.uploads import object_exists, purge_objects, upload_file
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.backend_session import KEY, open_session

@@ -7,11 +7,13 @@ import pytest
 
 from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.models import Api
-from askmill.jobs.openai_client.client import make_client, probe
+from askmill.jobs.openai_client.client import make_client
+from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.uploads import object_exists, purge_objects, upload_file
 from askmill.worker.backends.base import Backend
 from askmill.worker.lifecycle.api_types import ApiError
-from askmill.worker.lifecycle.retry import ErrorClass, RequestKind, classify
+from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind
+from askmill.worker.lifecycle.retry import classify
 from tests.backends.stub_server import KEY, backend_at, redirecting, run_request, stub_server
 
 STATUSES = (301, 302, 303, 307, 308)

@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 
 from askmill.jobs.model.models import Api, Step
 from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.openai_client.offers import what_is_offered
 from askmill.jobs.openai_client.params import assistant_params
 from askmill.worker.backends.answer_builder import build_answer
 from askmill.worker.backends.assistants_parse import (
@@ -150,6 +151,9 @@ class AssistantsBackend:
 
     async def download_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
         return await self._files.download(file, limit_bytes)
+
+    async def what_is_offered(self) -> str:
+        return await what_is_offered(self._http.client, self.api)
 
     async def close(self) -> None:
         await self._http.close()

@@ -119,6 +119,10 @@ class Backend(Protocol):
         """Download a file of `Answer.files`. Raises ApiError `too_large` past the limit."""
         ...
 
+    async def what_is_offered(self) -> str:
+        """A sentence on the APIs that the server offers in place of this one; empty where none is found."""
+        ...
+
     async def close(self) -> None:
         """Close the connections."""
         ...

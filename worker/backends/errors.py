@@ -14,15 +14,17 @@ the aiohttp exception below it.
 """
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import aiohttp
 import openai
-import orjson
 
+from askmill.jobs.model.error_body import MAX_BODY_TEXT, ErrorBody, parse_error_body, read_error
 from askmill.jobs.openai_client.client import redact_api_text
 from askmill.jobs.openai_client.connection_errors import (
     PROXY_REFUSED,
@@ -34,15 +36,15 @@ from askmill.jobs.openai_client.connection_errors import (
     redirection_of,
     refused_by_proxy,
 )
-from askmill.worker.backends.coerce import Json, optional_text, parse_number
+from askmill.worker.backends.coerce import Json, parse_number
 from askmill.worker.lifecycle.api_types import ApiError
 
 T = TypeVar("T")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_WAIT_S = 1e9
-MAX_NESTING = 4
-"""Three levels of error objects within one another have been seen."""
+INVALID_REQUEST = frozenset({"invalid_request_error", "invalid_request", "bad_request", "INVALID_ARGUMENT"})
+"""Codes and types that mean under status 200 too that nothing was carried out."""
 NOT_CANCELLABLE = frozenset({400, 409})
 """Statuses of a cancel that came too late."""
 NEVER_SENT = (
@@ -75,6 +77,16 @@ async def translate_errors(
     except (openai.OpenAIError, aiohttp.ClientError, OSError, JSONDecodeError) as error:
         # `from None`: the chain below holds the request with its credentials.
         raise (_redirect_or_proxy_error(error, api_client) or error_from_exception(error, secret)) from None
+
+
+@contextmanager
+def named_errors(request: str) -> Iterator[None]:
+    """Name the request, such as `POST /conversations`, in each ApiError of the block."""
+    try:
+        yield
+    except ApiError as error:
+        error.request = error.request or request
+        raise
 
 
 def _redirect_or_proxy_error(error: BaseException, api_client: openai.AsyncOpenAI | None) -> ApiError | None:
@@ -129,38 +141,41 @@ def error_from_reply(status: int, headers: Mapping[str, str], body: bytes, secre
     Args:
         status: The HTTP status.
         headers: The reply's headers.
-        body: OpenAI's `{"error": {message, type, param, code}}`, or what a proxy or another server sends.
+        body: In any shape that `jobs.model.error_body` reads.
         secret: A key to remove from the message.
     """
-    try:
-        data = innermost_error(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        data = {}
-    message = data.get("message") or body[:300].decode("utf-8", "replace")
-    return _api_error(status, data, message, headers, secret)
+    return _api_error(status, parse_error_body(body), headers, secret)
 
 
 def error_in_ok_reply(reply: Json, headers: Mapping[str, str], secret: str = "") -> ApiError | None:
     """The error of a reply with status 200 that holds an error object; None for any other reply.
 
-    A numeric code of the error object is the status of the upstream server.
+    A numeric code of the error object is the status of the upstream server; else its words decide.
     """
     if not reply.get("error") or "status" in reply or reply.get("object", "error") != "error":
         return None
-    data = innermost_error(reply)
-    code = str(data.get("code"))
-    status = int(code) if code.isdecimal() and 400 <= int(code) < 600 else 200
-    return _api_error(status, data, data.get("message") or str(reply)[:300], headers, secret)
+    fields = read_error(reply)
+    status = (
+        int(fields.code) if fields.code and fields.code.isdecimal() and 400 <= int(fields.code) < 600 else 200
+    )
+    if {fields.code, fields.type} & INVALID_REQUEST:
+        status = 400
+    if not fields.message:
+        fields = replace(fields, message=str(reply)[:MAX_BODY_TEXT])
+    return _api_error(status, fields, headers, secret)
 
 
-def _api_error(status: int, data: Json, message: Any, headers: Mapping[str, str], secret: str) -> ApiError:
+def _api_error(status: int, fields: ErrorBody, headers: Mapping[str, str], secret: str) -> ApiError:
+    wait_s = retry_after_s(headers, rate_limited=status == 429)
     return ApiError(
         status=status,
-        code=optional_text(data.get("code")),
-        type=optional_text(data.get("type")),
-        message=redact_api_text(str(message).strip(), secret),
-        param=optional_text(data.get("param")),
-        retry_after_s=retry_after_s(headers, rate_limited=status == 429),
+        code=fields.code,
+        type=fields.type,
+        message=redact_api_text(fields.message, secret),
+        param=fields.param,
+        retry_after_s=fields.wait_s if wait_s is None else wait_s,
+        nested_codes=fields.nested_codes,
+        page=fields.page,
     )
 
 
@@ -211,24 +226,6 @@ def _http_date(text: str) -> float | None:
         return parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def innermost_error(reply: Any) -> Json:
-    """The innermost error object of a reply; empty where there is none.
-
-    Compatible servers send it bare, as text, in a list, within another one, or under `detail`.
-    """
-    data: Any = reply[0] if isinstance(reply, list) and reply else reply
-    for _ in range(MAX_NESTING):
-        if not isinstance(data, dict):
-            return {}
-        inner = data.get("error") or (None if data.get("message") else data.get("detail"))
-        if isinstance(inner, str):
-            return {**data, "message": inner}
-        if not isinstance(inner, dict):
-            break
-        data = {"code": data.get("code"), "type": data.get("type"), **inner}
-    return dict(data)
 
 
 def _network_error(error: BaseException) -> BaseException:

@@ -33,6 +33,7 @@ from askmill.worker.backends.errors import (
     bad_reply,
     error_from_reply,
     error_in_ok_reply,
+    named_errors,
     redirect_or_proxy_error,
     translate_errors,
 )
@@ -172,21 +173,24 @@ class HttpClient:
                 options["timeout"] = httpx2.Timeout(
                     self._timeout_s(), connect=CREATE_CONNECT_S, pool=CREATE_CONNECT_S
                 )
-            call = self.client.post(f"/{path}", cast_to=httpx2.Response, body=body, options=options)
-            return self._parse(await translate_errors(call, self.client.api_key, self.client))
+            with named_errors(f"POST /{path}"):
+                call = self.client.post(f"/{path}", cast_to=httpx2.Response, body=body, options=options)
+                return self._parse(await translate_errors(call, self.client.api_key, self.client))
 
     async def delete(self, path: str) -> Reply:
         """DELETE one object. Raises ApiError."""
         await before_request.get()()
         options: RequestOptions = {"headers": self._extra_headers}
         async with self._slots:
-            call = self.client.delete(f"/{path}", cast_to=httpx2.Response, options=options)
-            return self._parse(await translate_errors(call, self.client.api_key, self.client))
+            with named_errors(f"DELETE /{path}"):
+                call = self.client.delete(f"/{path}", cast_to=httpx2.Response, options=options)
+                return self._parse(await translate_errors(call, self.client.api_key, self.client))
 
     async def get(self, path: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiError."""
         await before_request.get()()
-        return await translate_errors(self._get(path, query), self.client.api_key, self.client)
+        with named_errors(f"GET /{path}"):
+            return await translate_errors(self._get(path, query), self.client.api_key, self.client)
 
     async def list_all(self, path: str, query: Query = (), after: str | None = None) -> list[Json]:
         """GET all objects of a list, page by page, starting after `after`. Raises ApiError.

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -14,7 +14,8 @@ from askmill.jobs.model.profile import Functions
 from askmill.jobs.store.records import Claim
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.http import NotSent, checked_before_send
-from askmill.worker.execution.request_builder import build_request, row_overrides
+from askmill.worker.execution.failures import request_failed
+from askmill.worker.execution.request_builder import build_request
 from askmill.worker.execution.result_builder import checked_answer
 from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus, ToolCall, ToolOutput
 from askmill.worker.lifecycle.decision import (
@@ -26,6 +27,7 @@ from askmill.worker.lifecycle.decision import (
     DeleteFailedTurn,
     PollRun,
     ReadAnswer,
+    RecordRefusal,
     RecoverRun,
     RecoverSubmit,
     Reserve,
@@ -41,7 +43,7 @@ from askmill.worker.lifecycle.events import (
     FailedTurnDeleted,
     LookupDone,
     OutputsSubmitted,
-    RequestFailed,
+    RefusalRecorded,
     Reserved,
     RunCreated,
     RunPolled,
@@ -51,7 +53,6 @@ from askmill.worker.lifecycle.events import (
 from askmill.worker.lifecycle.kept_answer import joined
 from askmill.worker.lifecycle.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
 from askmill.worker.lifecycle.retry import (
-    RequestKind,
     RetryPolicy,
     assistant_missing,
     is_transient,
@@ -61,18 +62,9 @@ from askmill.worker.lifecycle.state import JobState
 from askmill.worker.lifecycle.transitions import in_time
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
-from askmill.worker.runtime.interrupts import Interrupts
+from askmill.worker.runtime.interrupts import ClaimLost, Interrupts
 
 log = structlog.get_logger()
-
-REQUEST_KINDS: dict[type[Action], RequestKind] = {
-    Reserve: RequestKind.THREAD,
-    CreateThread: RequestKind.THREAD,
-    CreateRun: RequestKind.CREATE,
-    CancelRun: RequestKind.CANCEL,
-    SubmitOutputs: RequestKind.SUBMIT,
-}
-"""The kind of request an action makes, for the error table; all other actions read."""
 
 CANCEL_WITHIN_S = 60.0
 """How long the cancel of a run that no row follows is retried."""
@@ -118,12 +110,9 @@ class ActionExecutor:
         try:
             return await self._perform(action, state)
         except ApiError as error:
-            return RequestFailed(
-                *self.stamp(),
-                error=error,
-                request=REQUEST_KINDS.get(type(action), RequestKind.READ),
-                row_overrides=frozenset(row_overrides(self.batch.batch, self.claim)),
-            )
+            failed = await request_failed(error, action, self.batch, self.claim, self.context.backend)
+            at, jitter = self.stamp()
+            return replace(failed, at=at, jitter=jitter)
 
     async def _perform(self, action: Action, state: JobState) -> Event:
         match action:
@@ -145,9 +134,8 @@ class ActionExecutor:
                 return ToolsCalled(*self.stamp(), outputs=outputs)
             case ReadAnswer():
                 return await self._read_answer(state)
-            case Wait(wait_s=wait_s):
-                await self.interrupts.sleep(wait_s)
-                return Claimed(*self.stamp())
+            case Wait() | RecordRefusal():
+                return await self._without_request(action)
         raise AssertionError(f"no request for {action!r}")
 
     # ── rate limits ──
@@ -185,6 +173,16 @@ class ActionExecutor:
         await retry(limits.acquire_tokens, self.reserved_tokens, self._sleep_until_stopped)
         await retry(limits.acquire_request, self._sleep_until_stopped)
         return Reserved(*self.stamp())
+
+    async def _without_request(self, action: Wait | RecordRefusal) -> Event:
+        """Wait, or record a refusal that does not say why. Raises ClaimLost."""
+        if isinstance(action, Wait):
+            await self.interrupts.sleep(action.wait_s)
+            return Claimed(*self.stamp())
+        refusals = await self.context.retry_on_outage(self.context.store.record_refusal, self.claim)
+        if refusals is None:
+            raise ClaimLost
+        return RefusalRecorded(*self.stamp(), error=action.error, refusals=refusals)
 
     # ── create ──
 

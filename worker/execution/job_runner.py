@@ -13,11 +13,12 @@ import structlog
 
 from askmill.config.text import format_usd
 from askmill.jobs.model.errors import NotFound
-from askmill.jobs.model.models import JobStatus, Result
+from askmill.jobs.model.models import BatchState, JobStatus, Result
 from askmill.jobs.store.records import MAX_CRASHES, NANO, Claim, SaveReply
 from askmill.worker.backends.http import before_request
 from askmill.worker.execution.actions import ActionExecutor
 from askmill.worker.execution.costs import RowCosts
+from askmill.worker.execution.failures import report_fault
 from askmill.worker.execution.generated_files import store_generated_files
 from askmill.worker.execution.request_builder import row_policy
 from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields
@@ -52,6 +53,8 @@ from askmill.worker.runtime.interrupts import ClaimLost, Interrupts, ShuttingDow
 
 log = structlog.get_logger()
 
+BEHIND_OTHERS_S = 0.001
+"""A row that paused its batch is due after those that wait for nothing."""
 CRASH_WAIT_S = 10.0
 """How long a row waits after an unexpected exception."""
 
@@ -105,9 +108,11 @@ class JobRunner:
                 case Finish():
                     await self._finish(decision.state, decision.action)
                     return
-                case PauseBatch(reason=reason, wait_s=wait_s):
-                    await self._pause(self.context.store.pause_from_worker, reason)
-                    await self._release(decision.state, wait_s)
+                case PauseBatch(reason=reason, wait_s=wait_s, resume_after_s=resume_after_s):
+                    store = self.context.store
+                    await self._pause(store.pause_from_worker, reason, resume_after_s)
+                    # Not due at once: after `resume` the other rows go first.
+                    await self._release(decision.state, max(wait_s, BEHIND_OTHERS_S))
                     return
                 case ReleaseRow(wait_s=wait_s):
                     await self._release(decision.state, wait_s)
@@ -153,18 +158,13 @@ class JobRunner:
         """Log and count the decision, and act on what it means for other rows and runs."""
         state, counters = decision.state, self.actions.counters
         if isinstance(self.event, RequestFailed):
-            log.info(
-                "request.failed",
-                on=self.event.request.value,
-                fault=str(self.event.error),
-                attempt=state.attempt,
-                then=type(decision.action).__name__,
-            )
+            await report_fault(self.event, decision, self.context, self.batch)
         if state.run_id not in {None, self.state.run_id}:
             log.debug("run.observed", attempt=state.attempt, run=state.run_id)
         if decision.throttled_s is not None:
             counters["throttled"] += 1
-            await self.context.retry_on_outage(self.context.store.throttle, decision.throttled_s)
+            store = self.context.store
+            await self.context.retry_on_outage(store.throttle, decision.throttled_s, decision.throttled_by)
         if decision.retry_reason is not None:
             counters[f"retries:{decision.retry_reason}"] += 1
             log.info(
@@ -248,9 +248,17 @@ class JobRunner:
         self.actions.counters.clear()
         return counters
 
-    async def _pause(self, pause: Callable[[str, str], Awaitable[bool]], reason: str) -> None:
-        if await self.context.retry_on_outage(pause, self.claim.batch, reason):
-            log.error("batch.paused", reason=reason)
+    async def _pause(
+        self, pause: Callable[..., Awaitable[bool]], reason: str, resume_after_s: float | None = None
+    ) -> None:
+        """Pause the batch, here at once: no other row of this worker sends what was just refused."""
+        told = () if resume_after_s is None else (resume_after_s,)
+        changed = await self.context.retry_on_outage(pause, self.claim.batch, reason, *told)
+        if self.batch.current.state in {BatchState.QUEUED, BatchState.RUNNING}:
+            # Without the reason: the next heartbeat reads it, finds a change and wakes the waiting rows.
+            self.batch.current = replace(self.batch.current, state=BatchState.PAUSED)
+        if changed:
+            log.error("batch.paused", reason=reason, resume_after_s=resume_after_s)
 
     async def _release(self, state: JobState, wait_s: float) -> None:
         # No run can exist for a refused or unsent create: else a paused batch would dispatch the row.

@@ -51,6 +51,7 @@ def row_policy(batch: Batch, limits: Limits, claim: Claim) -> RetryPolicy:
         completion_limit=profile.max_completion_tokens,
         prompt_limit=profile.max_prompt_tokens,
         row_overrides=frozenset(row_overrides(batch, claim)),
+        model=profile.model,
     )
 
 

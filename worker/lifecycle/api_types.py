@@ -138,8 +138,14 @@ class ApiError(Exception):
     message: str = ""
     param: str | None = None
     retry_after_s: float | None = None
-    """From Retry-After or the x-ratelimit-reset-* headers."""
+    """From Retry-After, the x-ratelimit-reset-* headers or the error's details."""
     sent: bool = True
+    nested_codes: tuple[str, ...] = ()
+    """Codes deeper in the error object."""
+    page: bool = False
+    """A page for people: a proxy or a firewall answered instead of the API."""
+    request: str = ""
+    """The request that failed, such as `POST /conversations`."""
 
     def __str__(self) -> str:
         code = self.code or self.type or (f"http_{self.status}" if self.status else "no_reply")

@@ -1,9 +1,9 @@
 """What may follow an event: the actions of the lifecycle, and the decision for one of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from askmill.jobs.model.models import JobStatus
-from askmill.worker.lifecycle.api_types import ToolCall
+from askmill.worker.lifecycle.api_types import ApiError, ToolCall
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 
@@ -97,11 +97,20 @@ class ReleaseRow(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordRefusal(Action):
+    """Record a refusal that does not say what it is about, and read how the batch's other rows fare."""
+
+    error: ApiError = field(default_factory=lambda: ApiError(status=None))
+
+
+@dataclass(frozen=True, slots=True)
 class PauseBatch(Action):
     """Pause the whole batch and release the row; the row is due again after a wait."""
 
     reason: str = ""
     wait_s: float = 0.0
+    resume_after_s: float | None = None
+    """The batch resumes by itself after so long: the server named a time. None: `askmill resume`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +131,9 @@ class Decision:
     store: bool = False
     """`state` must be stored before the action."""
     throttled_s: float | None = None
-    """Every worker sends less for so long: the API asked for it."""
+    """Every worker starts no run for so long: the API asked for it."""
+    throttled_by: str = ""
+    """The API's words with which it asked."""
     create_failed: bool = False
     """Counts towards pausing the batch."""
     duplicate_run_ids: tuple[str, ...] = ()

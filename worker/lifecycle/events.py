@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from askmill.jobs.model.models import Refusals
 from askmill.worker.lifecycle.api_types import Answer, ApiError, LookupKind, Run, RunLookup, ToolOutput
-from askmill.worker.lifecycle.retry import RequestKind
+from askmill.worker.lifecycle.error_rule import RequestKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,16 @@ class RequestFailed(Event):
     request: RequestKind = RequestKind.READ
     row_overrides: frozenset[str] = frozenset()
     """Names of the settings that the row itself overrides (`--override`)."""
+    model: str | None = None
+    """The model that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRecorded(Event):
+    """A refusal that does not say what it is about is recorded; how the batch's other rows fare."""
+
+    error: ApiError = field(default_factory=lambda: ApiError(status=None))
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 @dataclass(frozen=True, slots=True)

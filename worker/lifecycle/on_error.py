@@ -6,7 +6,7 @@ Pure, as `worker.lifecycle.transitions`.
 
 from dataclasses import replace
 
-from askmill.jobs.model.api_errors import reason_of
+from askmill.jobs.model.api_errors import reason_of, told_wait_s
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import Answer
 from askmill.worker.lifecycle.decision import (
@@ -15,23 +15,19 @@ from askmill.worker.lifecycle.decision import (
     PauseBatch,
     PollRun,
     ReadAnswer,
+    RecordRefusal,
     RecoverRun,
     RecoverSubmit,
     Reserve,
     SubmitOutputs,
     Wait,
 )
+from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind, report_of
+from askmill.worker.lifecycle.error_table import CREATES
 from askmill.worker.lifecycle.events import AnswerRead, Event, LookupDone, RequestFailed
 from askmill.worker.lifecycle.on_requires_action import outputs_accepted
 from askmill.worker.lifecycle.on_run_ended import on_run_ended, on_run_gone, wait_or_release
-from askmill.worker.lifecycle.retry import (
-    ErrorClass,
-    RequestKind,
-    RetryPolicy,
-    blocking_run,
-    classify,
-    report_of,
-)
+from askmill.worker.lifecycle.retry import LONG_WAIT_S, RetryPolicy, blocking_run, classify, slows_down
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 PAUSED_WAIT_S = 30.0
@@ -42,7 +38,12 @@ LOCK_LIMIT_S = 600.0
 
 def on_error(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
     """A request failed: classify the error, then act by its class."""
-    error_class = classify(event.error, event.request, event.row_overrides)
+    # A limit that `raise-limit` has doubled is this row's own.
+    own = event.row_overrides | {
+        *state.doubled_limits,
+        *(["max_output_tokens"] if state.doubled_limits else []),
+    }
+    error_class = classify(event.error, event.request, own, event.model)
     state = replace(
         state,
         not_found_since=state.not_found_since if error_class is ErrorClass.GONE else None,
@@ -53,8 +54,8 @@ def on_error(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Deci
             return _throttled(state, event, policy)
         case ErrorClass.BATCH:
             return _batch_refused(state, event)
-        case ErrorClass.ROW:
-            return _row_refused(state, event)
+        case ErrorClass.ROW | ErrorClass.UNCLEAR:
+            return _refused(state, event, error_class)
         case ErrorClass.ENDED:
             # Outputs that are no longer accepted are neither made nor submitted again.
             settled = outputs_accepted(state) if event.request is RequestKind.SUBMIT else state
@@ -80,24 +81,47 @@ def _after_refused_create(state: JobState, event: RequestFailed) -> JobState:
 
 
 def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
-    wait_s = event.error.retry_after_s
-    if wait_s is None:
-        wait_s = policy.wait_s(state.failures + 2, event.jitter)
+    """Nothing was carried out: repeat it after the wait that the server asks for, else after a backoff."""
     after = _after_refused_create(state.with_failure(event.at), event)
+    told_s = told_wait_s(report_of(event.error))
+    if told_s is not None and told_s > LONG_WAIT_S:
+        return _pause_until(after, event, told_s)
+    wait_s = policy.wait_s(state.failures + 2, event.jitter) if told_s is None else told_s
     decision = _repeat_step(after, event, wait_s * (1 + 0.1 * event.jitter), policy)
-    return replace(decision, throttled_s=wait_s)
+    return replace(decision, throttled_s=wait_s, throttled_by=str(event.error))
+
+
+def _pause_until(state: JobState, event: RequestFailed, wait_s: float) -> Decision:
+    """A long wait is this batch's alone: it resumes by itself, and other batches try for themselves."""
+    reason = reason_of(report_of(event.error))
+    look_s = 0.0 if state.phase is Phase.NEW else min(wait_s, LONG_WAIT_S)
+    return Decision(state, PauseBatch(reason, wait_s=look_s, resume_after_s=wait_s))
 
 
 def _batch_refused(state: JobState, event: RequestFailed) -> Decision:
     """Every row would fail like this: the batch pauses, the row is released unmarked."""
     run_may_exist = state.phase is not Phase.NEW and event.request is not RequestKind.CREATE
-    pause = PauseBatch(
-        reason=reason_of(report_of(event.error)), wait_s=PAUSED_WAIT_S if run_may_exist else 0.0
-    )
+    pause = PauseBatch(_pause_reason(event), wait_s=PAUSED_WAIT_S if run_may_exist else 0.0)
     return Decision(_after_refused_create(state, event), pause)
 
 
-def _row_refused(state: JobState, event: RequestFailed) -> Decision:
+def _pause_reason(event: RequestFailed) -> str:
+    """The server's words; beside those about the way or the server, also the request that failed."""
+    reason = reason_of(report_of(event.error))
+    if event.error.request and event.error.status in {404, 405, 501}:
+        return f"{reason} ({event.error.request})"
+    return reason
+
+
+def _refused(state: JobState, event: RequestFailed, error_class: ErrorClass) -> Decision:
+    """For this row, or for a reason that the other rows will show.
+
+    A further attempt that asks for more than the first, which was accepted, is refused for that.
+    """
+    asks_for_more = state.continuing or bool(state.doubled_limits)
+    if error_class is ErrorClass.UNCLEAR and not asks_for_more:
+        refused = _after_refused_create(state.with_failure(event.at), event)
+        return Decision(refused, RecordRefusal(error=event.error))
     error = str(event.error)
     if state.phase is Phase.CALLING_TOOLS:
         ending = replace(state, phase=Phase.POLLING, cancel_error=error, outputs=())
@@ -120,7 +144,7 @@ def _retry(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decisi
         return on_run_ended(state, answer_after_check(state, event), policy)
     after = _after_refused_create(state.with_failure(event.at), event)
     decision = _repeat_step(after, event, policy.wait_s(state.failures, event.jitter), policy)
-    return replace(decision, create_failed=event.request in {RequestKind.THREAD, RequestKind.CREATE})
+    return replace(decision, create_failed=event.request in CREATES)
 
 
 def _repeat_step(state: JobState, event: RequestFailed, wait_s: float, policy: RetryPolicy) -> Decision:
@@ -147,7 +171,10 @@ def _reply_lost(state: JobState, event: RequestFailed, policy: RetryPolicy) -> D
         return Decision(failed, RecoverSubmit(after_s=wait_s))
     if event.error.status is not None and event.error.status >= 500:
         failed = replace(failed, create_fault=str(event.error))
-    return Decision(failed, RecoverRun(after_s=wait_s), create_failed=True)
+    decision = Decision(failed, RecoverRun(after_s=wait_s), create_failed=True)
+    if slows_down(event.error):
+        return replace(decision, throttled_s=wait_s, throttled_by=str(event.error))
+    return decision
 
 
 def _thread_locked(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:

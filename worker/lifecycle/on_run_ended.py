@@ -15,7 +15,13 @@ Pure, as `worker.lifecycle.transitions`.
 
 from dataclasses import replace
 
-from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refused
+from askmill.jobs.model.api_errors import (
+    ErrorReport,
+    content_refused,
+    model_missing,
+    money_refused,
+    told_wait_s,
+)
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete
 from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, Answer, Run
 from askmill.worker.lifecycle.decision import (
@@ -29,7 +35,7 @@ from askmill.worker.lifecycle.decision import (
 )
 from askmill.worker.lifecycle.events import AnswerRead, Event
 from askmill.worker.lifecycle.kept_answer import better
-from askmill.worker.lifecycle.retry import RetryPolicy
+from askmill.worker.lifecycle.retry import LONG_WAIT_S, RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, KeptAnswer, Phase
 
 RETRIED_CODES = frozenset({"server_error", "rate_limit_exceeded"})
@@ -168,25 +174,39 @@ def _not_completed(state: JobState, run: Run, event: AnswerRead, policy: RetryPo
     """Expired, failed, or cancelled by the worker: another attempt where that may help."""
     status, error = _status_and_error(state, run)
     report = ErrorReport(run.error_message or "", code=run.error_code)
-    unknown_model = model_missing(report)
-    if money_refused(report) or (unknown_model and "model" not in policy.row_overrides):
+    if money_refused(report):
         return _pause_batch(state, run, event)
-    if unknown_model:
+    refused = content_refused(report)
+    if not refused and model_missing(report, policy.model):
+        if "model" not in policy.row_overrides:
+            return _pause_batch(state, run, event)
+        refused = True
+    if refused:
         return _finish(state, run, event.answer, JobStatus.FAILED, _run_error(run))
+    told_s = told_wait_s(report)
+    if told_s is not None and told_s > LONG_WAIT_S:
+        return _pause_batch(state, run, event, resume_after_s=told_s)
     code = error.partition(":")[0]
     may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES | {"deadline", "never_started"}
     if may_help and run.status in ENDED and _attempts_left(state, policy) > 0:
-        return _another_attempt(state, run, error, event, policy)
-    return _finish(state, run, event.answer, status, None if status is JobStatus.EXPIRED else error)
+        decision = _another_attempt(state, run, error, event, policy, told_s or 0.0)
+    else:
+        expired = status is JobStatus.EXPIRED
+        decision = _finish(state, run, event.answer, status, None if expired else error)
+    # A wait that a run's error names holds new runs as a 429 does.
+    return decision if told_s is None else replace(decision, throttled_s=told_s, throttled_by=error)
 
 
-def _pause_batch(state: JobState, run: Run, event: AnswerRead) -> Decision:
+def _pause_batch(
+    state: JobState, run: Run, event: AnswerRead, resume_after_s: float | None = None
+) -> Decision:
     """Every row would end like this: the attempt is kept and does not count against the row's limit."""
     error = _run_error(run)
     fresh = replace(
         _next_attempt(state, run, error, event), attempts_before_retry=state.attempts_before_retry + 1
     )
-    return Decision(fresh, PauseBatch(reason=error), retry_reason=error.partition(":")[0])
+    pause = PauseBatch(reason=error, resume_after_s=resume_after_s)
+    return Decision(fresh, pause, retry_reason=error.partition(":")[0])
 
 
 def _status_and_error(state: JobState, run: Run) -> tuple[JobStatus, str]:
@@ -212,9 +232,15 @@ def _run_error(run: Run) -> str:
     return f"{run.error_code or run.status}{message}"
 
 
-def _another_attempt(state: JobState, run: Run, error: str, event: Event, policy: RetryPolicy) -> Decision:
-    """A new attempt after a backoff, on a fresh thread; a conversation's row stays on its thread."""
-    wait_s = policy.attempt_wait_s(state.attempt - state.attempts_before_retry, event.jitter)
+def _another_attempt(
+    state: JobState, run: Run, error: str, event: Event, policy: RetryPolicy, told_s: float = 0.0
+) -> Decision:
+    """A new attempt after a backoff, on a fresh thread; a conversation's row stays on its thread.
+
+    `told_s`: the wait that the API asks for; the attempt does not begin before.
+    """
+    backoff_s = policy.attempt_wait_s(state.attempt - state.attempts_before_retry, event.jitter)
+    wait_s = max(backoff_s, told_s * (1 + 0.1 * event.jitter))
     return Decision(
         _next_attempt(state, run, error, event),
         wait_or_release(wait_s, policy),

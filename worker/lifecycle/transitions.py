@@ -40,6 +40,7 @@ from askmill.worker.lifecycle.events import (
     FailedTurnDeleted,
     LookupDone,
     PauseRequested,
+    RefusalRecorded,
     RequestFailed,
     Reserved,
     RunObserved,
@@ -54,6 +55,7 @@ from askmill.worker.lifecycle.on_cancelling import (
     without_cancel,
 )
 from askmill.worker.lifecycle.on_error import PAUSED_WAIT_S, answer_after_check, create_not_found, on_error
+from askmill.worker.lifecycle.on_refusal import on_refusal_recorded
 from askmill.worker.lifecycle.on_requires_action import (
     moved_on,
     on_requires_action,
@@ -96,11 +98,17 @@ def advance(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
             return Decision(called, SubmitOutputs(), store=True)
         case AnswerRead():
             return on_run_ended(state, event, policy)
-        case RequestFailed():
-            return on_error(state, event, policy)
+        case RequestFailed() | RefusalRecorded():
+            return _on_failure(state, event, policy)
         case BudgetFull() | PauseRequested() | CancelRequested():
             return _on_batch_event(state, event)
     raise AssertionError(f"no transition for {event!r}")
+
+
+def _on_failure(state: JobState, event: RequestFailed | RefusalRecorded, policy: RetryPolicy) -> Decision:
+    if isinstance(event, RefusalRecorded):
+        return on_refusal_recorded(state, event, policy)
+    return on_error(state, event, policy)
 
 
 def _on_claimed(state: JobState) -> Decision:

@@ -19,6 +19,7 @@ from askmill.worker.backends.base import Backend
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.polling import RunTimes
 from askmill.worker.lifecycle.retry import vector_store_missing
+from askmill.worker.runtime.fault_log import FaultLog
 
 
 @dataclass
@@ -40,6 +41,8 @@ class BatchContext:
     runs_seen: int = 0
     tokens_seen: int = 0
     """Tokens of those runs, for `expected_tokens`."""
+    faults: FaultLog = field(default_factory=FaultLog)
+    """What this process met at the API, until it is reported."""
     assistant_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def update(self, update: BatchUpdate, at_ms: int) -> bool:

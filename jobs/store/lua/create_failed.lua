@@ -10,6 +10,7 @@ local state, failing_since = unpack(redis.call('HMGET', batch_key(batch), 'state
 if state ~= 'queued' and state ~= 'running' then return 0 end
 redis.call('HSETNX', batch_key(batch), 'creates_failing_since', now)
 if now - (tonumber(failing_since) or now) < patience_ms then return 0 end
-redis.call('HSET', batch_key(batch), 'state', 'paused', 'paused_reason', reason, 'accepted', 0)
+redis.call('HSET', batch_key(batch), 'state', 'paused', 'paused_reason', reason, 'paused_at', now,
+  'accepted', 0)
 redis.call('HDEL', batch_key(batch), 'creates_failing_since', 'probe_row')
 return 1

@@ -3,6 +3,7 @@
 -- ARGV: floor
 -- Reply: {batch, row, delivery, …} of the rows to publish
 -- include: lib/limits.lua
+-- include: lib/resume.lua
 local floor = tonumber(ARGV[1])
 local now, dispatched = now_ms(), {}
 
@@ -94,9 +95,12 @@ local function dispatch_running(batch, count) return dispatch_due(batch, 'due_ru
 
 local function dispatch_new(batch, count)
   if batch.state ~= 'queued' and batch.state ~= 'running' then return 0 end
-  local limit = limit_to_probe(batch, count)
-  local taken = dispatch_due(batch, 'due', limit)
+  local limit, taken = limit_to_probe(batch, count), 0
+  -- The probe is a row that was not refused yet, where there is one: a row that the API refuses for its content
+  -- must not be asked first for ever.
+  if batch.accepted then taken = dispatch_due(batch, 'due', limit) end
   taken = taken + dispatch_queued(batch, limit - taken)
+  if not batch.accepted then taken = taken + dispatch_due(batch, 'due', limit - taken) end
   if taken > 0 and not batch.accepted then
     batch.probe_row, batch.probe_at = batch.last_dispatched, now
     redis.call('HSET', batch_key(batch.id), 'probe_row', batch.last_dispatched, 'probe_at', now)
@@ -106,8 +110,11 @@ end
 
 local function read_batch(id)
   local key = batch_key(id)
-  local state, rows, cursor, accepted, probe_row, probe_at, generation = unpack(redis.call('HMGET', key,
-    'state', 'rows', 'cursor', 'accepted', 'probe_row', 'probe_at', 'generation'))
+  local state, rows, cursor, accepted, probe_row, probe_at, generation, paused_until =
+    unpack(redis.call('HMGET', key, 'state', 'rows', 'cursor', 'accepted', 'probe_row', 'probe_at', 'generation',
+      'paused_until'))
+  -- A pause for a wait that the API asked for ends by itself.
+  if state == 'paused' and paused_until and now >= tonumber(paused_until) then state = resume_batch(id) end
   return {id = id, api = server_of(key), state = state, rows = tonumber(rows), cursor = tonumber(cursor),
     accepted = accepted == '1', probe_row = probe_row, probe_at = tonumber(probe_at) or 0,
     generation = tonumber(generation)}

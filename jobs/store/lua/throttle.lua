@@ -1,10 +1,10 @@
 -- Records a 429 of the API: no run is started for `wait_ms`. Many refusals at a time, at least three and a
 -- quarter of the runs in flight, halve the runs in flight, once. Fewer are chance: halving at each of them
 -- ends at one run (measured with 4 % of refusals).
--- ARGV: wait_ms
+-- ARGV: wait_ms, words of the API
 -- Reply: the runs that may be in flight now; nil when nothing limits them.
 -- include: lib/limits.lua
-local wait_ms, now = tonumber(ARGV[1]), now_ms()
+local wait_ms, words, now = tonumber(ARGV[1]), ARGV[2], now_ms()
 
 local refusals_since = tonumber(redis.call('HGET', THROTTLE, 'refusals_since') or 0)
 if now - refusals_since >= math.max(1000, wait_ms) then
@@ -17,7 +17,8 @@ local runs = math.min(count_runs_in_flight(), max_runs(now))
 if halved_at < refusals_since and refusals >= math.max(3, runs / 4) then
   redis.call('HSET', THROTTLE, 'max_runs', math.max(1, math.floor(runs / 2)), 'halved_at', now)
 end
-redis.call('HSET', THROTTLE, 'hold_until', math.max(hold_until(), now + wait_ms))
+if hold_until() < now then redis.call('HSET', THROTTLE, 'held_since', now) end
+redis.call('HSET', THROTTLE, 'hold_until', math.max(hold_until(), now + wait_ms), 'words', words)
 -- Expires long after recovery: 5 % a second is a hundredfold in 95 s.
 redis.call('PEXPIRE', THROTTLE, math.max(300000, 2 * wait_ms))
 -- Redis would turn infinity into a negative integer.

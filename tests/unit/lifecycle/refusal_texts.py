@@ -152,6 +152,15 @@ MONEY = {
         400,
         error(message="Access denied, make sure your account is in good standing.", code="Arrearage"),
     ),
+    "gemini-cli #22486: no free tier": (
+        429,
+        [error(code=429, message=GEMINI.replace("limit: 10", "limit: 0"), status="RESOURCE_EXHAUSTED")],
+    ),
+    "OpenRouter, a key's own limit": (403, error(message="Key limit exceeded (total limit).", code=403)),
+    "a gateway's details": (
+        400,
+        error(message="Request rejected", details={"error_code": "insufficient_balance"}),
+    ),
     "any 402": (402, {"detail": "Please pay."}),
     "a 402 that is no JSON": (402, "<html>Payment Required</html>"),
 }
@@ -195,6 +204,10 @@ NOT_MONEY = {
     "LiteLLM's cooldown": (
         429,
         error(message="No deployments available for selected model, Try again in 60 seconds."),
+    ),
+    "a 402 whose words name a wait": (
+        402,
+        error(message="In-flight budget used. Try again in 20s.", code=402),
     ),
     "a 500": (500, error(message="The server had an error while processing your request. Sorry about that!")),
     "a content filter that quotes": (
@@ -258,3 +271,96 @@ NOT_MODEL = {
     "quoted": (400, error(message='Cannot parse "The model x does not exist"')),
     "flagged": (400, error(message="Flagged. The model `T` does not exist.", code="content_filter")),
 }
+
+AZURE_FILTER = (
+    "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify "
+    "your prompt and retry."
+)
+CONTENT = {
+    "helm #3327, Azure": (400, error(message=AZURE_FILTER, type=None, param="prompt", code="content_filter", status=400)),
+    "the same behind a gateway": (500, error(message=f"litellm.BadRequestError: AzureException - {AZURE_FILTER}")),
+    "the code in innererror": (400, error(message="no", innererror={"code": "ResponsibleAIPolicyViolation"})),
+    "OpenAI": (400, error(message="Invalid prompt: your prompt was flagged.", code="invalid_prompt")),
+    "OpenAI, a picture": (
+        400,
+        error(message="Error while downloading https://x.example/a.png.", param="url", code="invalid_image_url"),
+    ),
+    "OpenAI, too long": (
+        400,
+        error(message="This model's maximum context length is 8192 tokens. You requested 9000.", param=None),
+    ),
+    "continue #10602: Requested above Limit": (
+        429,
+        error(
+            message="Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, "
+            "Requested 61337. The input or output tokens must be reduced in order to run successfully.",
+            type="tokens",
+            code="rate_limit_exceeded",
+        ),
+    ),
+    "Groq, the same": (
+        413,
+        error(
+            message="Request too large for model `x` in organization `o` service tier `on_demand` on tokens per minute "
+            "(TPM): Limit 6000, Requested 9013, please reduce your message size and try again.",
+            code="rate_limit_exceeded",
+        ),
+    ),
+    "OpenRouter's moderation": (403, error(message="acme/x requires moderation on Acme. Your input was flagged", code=403)),
+    "DeepSeek": (400, error(message="Content Exists Risk", type="invalid_request_error")),
+    "Alibaba": (400, error(message="<400> InternalError: no", code="data_inspection_failed")),
+    "Gemini": (400, [error(code=400, message="The input token count (2845475) exceeds the maximum number of tokens")]),
+    "llama.cpp": (400, error(message="the request exceeds", type="exceed_context_size_error", code=400)),
+    "Anthropic": (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9"}}),
+}  # fmt: skip
+"""Refusals of one row's content: its words, its pictures, its length."""
+
+BUSY = {
+    "llama-stack": (400, {"detail": "The request queue is full (max 100). Try again later."}),
+    "SGLang": (503, {"object": "error", "message": "The request queue is full.", "type": "x", "code": 503}),
+    "OpenAI": (
+        503,
+        error(message="The engine is currently overloaded, please try again later", type="server_error"),
+    ),
+    "Anthropic": (529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}),
+    "Groq's flex": (498, error(message="Flex tier capacity exceeded", code="capacity_exceeded")),
+    "llama.cpp": (503, error(message="Loading model", type="unavailable_error", code=503)),
+    "instructor #1597, Ollama": (500, error(message="llm server loading model", type="api_error")),
+    "TGI": (429, {"error": "Model is overloaded", "error_type": "overloaded"}),
+    "OpenAI's flex": (429, error(message="Resource Unavailable", code="resource_unavailable")),
+    "a validation of FastAPI's": (422, {"detail": [{"loc": [], "msg": "Too many concurrent requests"}]}),
+}
+"""Refusals for load, under many statuses: nothing was carried out."""
+
+KEY = {
+    "OpenAI": (401, error(message="Incorrect API key provided: sk-x.", code="invalid_api_key")),
+    "a bare 401": (401, "Unauthorized"),
+    "vLLM": (401, {"error": "Unauthorized"}),
+    "Gemini": (400, [error(code=400, message="API key not valid. Please pass a valid API key.", status="INVALID_ARGUMENT")]),
+    "OpenAI, a restricted key": (
+        403,
+        error(message="You have insufficient permissions for this operation. Missing scopes: api.model.read"),
+    ),
+    "OpenAI, a region": (
+        403,
+        error(message="Country, region, or territory not supported", code="unsupported_country_region_territory"),
+    ),
+    "Anthropic": (403, {"type": "error", "error": {"type": "permission_error", "message": "no"}}),
+}  # fmt: skip
+"""Refusals of the key: every row would meet them."""
+
+WAITS = {
+    "Rate limit reached. Please try again in 20s. Visit …": 20.0,
+    "Please try again in 6m0s.": 360.0,
+    "Please try again in 1h2m3.5s": 3723.5,
+    "Please try again in 250ms.": 0.25,
+    AZURE_RATE: 60.0,
+    "No deployments available for selected model, Try again in 60 seconds.": 60.0,
+    GEMINI: 17.3,
+    "Please wait 5 minutes and try again": 300.0,
+    "retry after: 2 days": 172800.0,
+    "Too many requests. Please try again later.": None,
+    "Please retry your request.": None,
+    "The 20s were a decade. Try again.": None,
+}
+"""Words of an error → the seconds that it asks to wait."""

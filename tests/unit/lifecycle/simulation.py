@@ -35,6 +35,7 @@ from askmill.worker.lifecycle.decision import (
     SubmitOutputs,
     Wait,
 )
+from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     CancelAccepted,
@@ -53,7 +54,7 @@ from askmill.worker.lifecycle.events import (
 )
 from askmill.worker.lifecycle.kept_answer import joined, with_kept_answer
 from askmill.worker.lifecycle.on_batch_state import apply_batch_state
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState
 from askmill.worker.lifecycle.transitions import advance, in_time
 from tests.unit.lifecycle.states import REFUSED_RUNS

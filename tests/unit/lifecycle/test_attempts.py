@@ -6,7 +6,7 @@ import pytest
 
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete, Usage
 from askmill.worker.lifecycle.api_types import ApiError, LookupKind, Run, RunLookup
-from askmill.worker.lifecycle.decision import CreateRun, PauseBatch, Wait
+from askmill.worker.lifecycle.decision import CreateRun, PauseBatch, ReleaseRow, Wait
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     CancelRequested,
@@ -170,11 +170,35 @@ def test_a_row_whose_own_model_is_unknown_fails_at_once() -> None:
 
 
 def test_a_rate_limit_that_ends_a_run_is_another_attempt() -> None:
-    """Waiting helps there."""
+    """Waiting helps there (A11): the attempt begins, and new runs of all rows, when the error says."""
     limited = Run(
         "run_1", "failed", error_code="rate_limit_exceeded", error_message="Please try again in 20s."
     )
-    assert isinstance(advance(replace(READING, ended_run=limited), AnswerRead(NOW), P).action, Wait)
+    decision = advance(replace(READING, ended_run=limited), AnswerRead(NOW, jitter=0.0), P)
+
+    assert decision.action == ReleaseRow(wait_s=20.0)
+    assert (decision.state.attempt, decision.throttled_s) == (2, 20.0)
+    last = advance(replace(READING, ended_run=limited), AnswerRead(NOW), RetryPolicy(attempts=1))
+    assert (finish_of(last).status, last.throttled_s) == (JobStatus.FAILED, 20.0)
+
+
+def test_a_run_that_names_a_long_wait_pauses_its_batch_until_then() -> None:
+    """Over ten minutes (A10): no attempt is used up, the run is kept in the row's record."""
+    limited = Run("run_1", "failed", error_code="rate_limit_exceeded", error_message="Try again in 1h2m.")
+    decision = advance(replace(READING, ended_run=limited), AnswerRead(NOW), RetryPolicy(attempts=1))
+
+    assert isinstance(decision.action, PauseBatch)
+    assert decision.action.resume_after_s == 3720.0
+    assert [attempt.run_id for attempt in decision.state.past_attempts] == ["run_1"]
+
+
+def test_a_run_that_asks_for_more_than_the_limit_fails_its_row_at_once() -> None:
+    """`Requested` above `Limit` (A8): no wait and no attempt helps."""
+    message = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 61337."
+    limited = Run("run_1", "failed", error_code="rate_limit_exceeded", error_message=message)
+    finish = finish_of(advance(replace(READING, ended_run=limited), AnswerRead(NOW), P))
+
+    assert (finish.status, finish.error) == (JobStatus.FAILED, f"rate_limit_exceeded: {message}")
 
 
 def test_an_incomplete_answer_is_kept_although_money_ended_it() -> None:

@@ -17,8 +17,9 @@ from askmill.worker.lifecycle.decision import (
     Reserve,
     Wait,
 )
+from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import AnswerRead, Claimed, LookupDone, RequestFailed, Reserved
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import (

@@ -8,9 +8,10 @@ import pytest
 from askmill.jobs.model.models import JobStatus, OnIncomplete, Step, Usage
 from askmill.worker.lifecycle.api_types import Answer, ApiError, Run
 from askmill.worker.lifecycle.decision import Finish, ReadAnswer
+from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import AnswerRead, CancelRequested, RequestFailed
 from askmill.worker.lifecycle.kept_answer import joined, with_kept_answer
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import JobState, KeptAnswer, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.simulation import Simulation

@@ -19,6 +19,7 @@ from askmill.worker.lifecycle.decision import (
     SubmitOutputs,
     Wait,
 )
+from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     Claimed,
@@ -29,7 +30,6 @@ from askmill.worker.lifecycle.events import (
     RunPolled,
     ThreadCreated,
 )
-from askmill.worker.lifecycle.retry import RequestKind
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import SEND_WITHIN_S, advance, in_time
 from tests.unit.lifecycle.states import (

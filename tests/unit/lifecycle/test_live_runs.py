@@ -24,6 +24,7 @@ from askmill.worker.lifecycle.decision import (
     SubmitOutputs,
     Wait,
 )
+from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     CancelAccepted,
@@ -33,7 +34,7 @@ from askmill.worker.lifecycle.events import (
     RunPolled,
     ToolsCalled,
 )
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import ANSWER, NOW, POLLING, SENT, P, finish_of

@@ -10,15 +10,29 @@ from hypothesis import strategies as st
 from askmill.jobs.model.api_errors import (
     ErrorReport,
     clears_by_itself,
+    key_refused,
     model_missing,
     money_refused,
     reason_of,
     report_of_text,
+    told_wait_s,
 )
 from askmill.worker.backends.errors import error_from_reply, error_in_ok_reply
 from askmill.worker.lifecycle.api_types import ApiError
-from askmill.worker.lifecycle.retry import ErrorClass, RequestKind, classify, report_of
-from tests.unit.lifecycle.refusal_texts import MODEL, MONEY, NOT_MODEL, NOT_MONEY, error
+from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind, report_of
+from askmill.worker.lifecycle.error_table import ROW_CREATES
+from askmill.worker.lifecycle.retry import classify
+from tests.unit.lifecycle.refusal_texts import (
+    BUSY,
+    CONTENT,
+    KEY,
+    MODEL,
+    MONEY,
+    NOT_MODEL,
+    NOT_MONEY,
+    WAITS,
+    error,
+)
 
 ERROR_OBJECTS = {
     source: (status, body["error"])
@@ -97,6 +111,49 @@ def test_an_error_field_of_a_real_object_is_no_refusal() -> None:
     assert error_in_ok_reply({"id": "x", "error": {"code": 502, "message": "Bad Gateway"}}, {}) == ApiError(
         502, "502", message="Bad Gateway"
     )
+
+
+@pytest.mark.parametrize("source", CONTENT)
+def test_a_refusal_of_a_rows_content_fails_the_row_whatever_the_status(source: str) -> None:
+    """A7, A8: its words, its pictures, its length; never the batch, never a wait."""
+    api_error = error_from(CONTENT[source])
+
+    for request in (RequestKind.THREAD, RequestKind.CREATE, RequestKind.SUBMIT):
+        assert classify(api_error, request) is ErrorClass.ROW
+
+
+@pytest.mark.parametrize("source", BUSY)
+def test_a_full_queue_is_waited_for_whatever_the_status(source: str) -> None:
+    """E3: a refusal for load was not carried out; a create is sent again later."""
+    api_error = error_from(BUSY[source])
+
+    assert classify(api_error, RequestKind.CREATE) is ErrorClass.THROTTLED
+    assert classify(api_error, RequestKind.THREAD) is ErrorClass.THROTTLED
+
+
+@pytest.mark.parametrize("source", KEY)
+def test_a_refused_key_pauses_the_batch(source: str) -> None:
+    """E9: under 400 and 403 too, and the reason alone tells it."""
+    api_error = error_from(KEY[source])
+
+    assert {classify(api_error, request) for request in ROW_CREATES} == {ErrorClass.BATCH}
+    assert key_refused(report_of_text(reason_of(report_of(api_error))))
+
+
+@pytest.mark.parametrize("words", WAITS)
+def test_a_wait_is_read_from_the_words(words: str) -> None:
+    """A10, A11: where no header names it."""
+    assert told_wait_s(ErrorReport(words)) == WAITS[words]
+    assert told_wait_s(ErrorReport(words, retry_after_s=3.0)) == 3.0
+
+
+def test_a_wait_is_read_from_googles_details_and_is_bounded() -> None:
+    """`retryDelay` in `details`; nothing is waited for longer than a week without another try."""
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17s"}]
+    api_error = error_from((429, [error(code=429, message="slow down", details=details)]))
+
+    assert api_error.retry_after_s == 17.0
+    assert told_wait_s(ErrorReport("no", retry_after_s=1e9)) == 7 * 86_400
 
 
 def test_a_402_with_a_retry_after_is_waited_for() -> None:

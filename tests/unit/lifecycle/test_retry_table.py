@@ -3,10 +3,9 @@
 import pytest
 
 from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind
+from askmill.worker.lifecycle.error_table import TABLE
 from askmill.worker.lifecycle.retry import (
-    TABLE,
-    ErrorClass,
-    RequestKind,
     RetryPolicy,
     assistant_missing,
     blocking_run,
@@ -31,6 +30,8 @@ BETA = "You must provide the 'OpenAI-Beta' header to access the Assistants API."
 URL = "Unknown request URL: POST /v1/assistants. Please check the URL for typos."
 NO_FILE = "No such File object: file-x"
 MOVED = "POST is redirected (302) to https://api.example.com/v1/threads, which is not followed"
+QUEUE = "The request queue is full (max 100). Try again later."
+TOO_LARGE = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 61337."
 LONG = "Invalid 'input': string too long. Expected a string with maximum length 10485760."
 
 ERRORS = [
@@ -66,8 +67,7 @@ ERRORS = [
     (ApiError(None, code="proxy_refused", message="the proxy wants a user", sent=False), RequestKind.CREATE, ErrorClass.BATCH),
     (ApiError(404, message="Invalid URL (POST /v1/threads/thread_1/runs)"), RequestKind.CREATE, ErrorClass.BATCH),
     (ApiError(404, message=NO_THREAD), RequestKind.THREAD, ErrorClass.BATCH),
-    (ApiError(404, message=NO_FILE), RequestKind.THREAD, ErrorClass.BATCH),
-    (ApiError(404, message=NO_FILE, param=""), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(404, message=NO_FILE), RequestKind.SETUP, ErrorClass.BATCH),
     (ApiError(404, message=NO_FILE, param="tool_resources.code_interpreter.file_ids"), RequestKind.CREATE, ErrorClass.BATCH),
     (ApiError(405, param="messages"), RequestKind.THREAD, ErrorClass.BATCH),
     # ── locks ──
@@ -90,6 +90,7 @@ ERRORS = [
     (ApiError(404, message=NO_RUN), RequestKind.READ, ErrorClass.GONE),
     (ApiError(404, message=NO_RUN), RequestKind.SUBMIT, ErrorClass.GONE),
     (ApiError(404, message=NO_THREAD), RequestKind.CREATE, ErrorClass.GONE),
+    (ApiError(400, message=NO_THREAD), RequestKind.CREATE, ErrorClass.GONE),
     (ApiError(404, message="Conversation with id 'conv_1' not found."), RequestKind.CREATE, ErrorClass.GONE),
     # ── never sent, lost, again ──
     (ApiError(None, code="not_connected", sent=False), RequestKind.CREATE, ErrorClass.NOT_SENT),
@@ -109,9 +110,34 @@ ERRORS = [
     (ApiError(404, message=NO_FILE, param="messages[0].attachments[0].file_id"), RequestKind.THREAD, ErrorClass.ROW),
     (ApiError(404, message=NO_FILE, param="input[0].content[1].file_id"), RequestKind.CREATE, ErrorClass.ROW),
     (ApiError(413), RequestKind.CREATE, ErrorClass.ROW),
-    (ApiError(400, message=NO_THREAD), RequestKind.CREATE, ErrorClass.ROW),
     (ApiError(422), RequestKind.SUBMIT, ErrorClass.ROW),
     (ApiError(405), RequestKind.SUBMIT, ErrorClass.ROW),
+    (ApiError(400, param="prompt", code="content_filter"), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(400, param="url", message="Something about the picture"), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(429, code="rate_limit_exceeded", message=TOO_LARGE), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(413, message=TOO_LARGE), RequestKind.CREATE, ErrorClass.ROW),
+    (ApiError(403, message="blocked", page=True), RequestKind.SUBMIT, ErrorClass.ROW),
+    # ── a full queue under any status ──
+    (ApiError(400, message=QUEUE), RequestKind.CREATE, ErrorClass.THROTTLED),
+    (ApiError(500, message="llm server loading model"), RequestKind.CREATE, ErrorClass.THROTTLED),
+    (ApiError(503, message="Try again later."), RequestKind.CREATE, ErrorClass.THROTTLED),
+    (ApiError(500, message="Internal error, try again later."), RequestKind.CREATE, ErrorClass.REPLY_LOST),
+    (ApiError(400, message="No deployments, Try again in 60 seconds."), RequestKind.CREATE, ErrorClass.THROTTLED),
+    (ApiError(503, message=QUEUE), RequestKind.READ, ErrorClass.RETRY),
+    # ── the key ──
+    (ApiError(400, code="400", message="API key not valid. Please pass a valid API key."), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(403, message="You have insufficient permissions for this operation."), RequestKind.CREATE, ErrorClass.BATCH),
+    (ApiError(403, message="Forbidden"), RequestKind.READ, ErrorClass.BATCH),
+    (ApiError(403, message="Forbidden"), RequestKind.SUBMIT, ErrorClass.BATCH),
+    (ApiError(403, message="Access denied", page=True), RequestKind.READ, ErrorClass.RETRY),
+    # ── nothing says whose fault it is ──
+    (ApiError(403, message="Access denied", page=True), RequestKind.CREATE, ErrorClass.UNCLEAR),
+    (ApiError(403, message="Forbidden"), RequestKind.THREAD, ErrorClass.UNCLEAR),
+    (ApiError(400, message="Bad Request"), RequestKind.CREATE, ErrorClass.UNCLEAR),
+    (ApiError(400, message="Bad Request", param="mystery"), RequestKind.CREATE, ErrorClass.UNCLEAR),
+    (ApiError(404, message=NO_FILE), RequestKind.THREAD, ErrorClass.UNCLEAR),
+    # ── what all rows share ──
+    (ApiError(400, message="Bad Request"), RequestKind.SETUP, ErrorClass.BATCH),
     # ── a setting of the profile ──
     (ApiError(400, param="temperature"), RequestKind.CREATE, ErrorClass.BATCH),
     (ApiError(400, param="tools[0].container"), RequestKind.CREATE, ErrorClass.BATCH),
@@ -159,6 +185,16 @@ def test_every_5xx_is_retried_or_looked_up(request_kind: RequestKind) -> None:
     )
 
     assert {classify(ApiError(status), request_kind) for status in range(500, 600) if status != 501} == {paid}
+
+
+def test_any_words_of_a_missing_model_count_beside_its_name() -> None:
+    """E7: whatever the code, if the words name the profile's model and that it is not there; busy is another thing."""
+    missing = ApiError(400, message="Sorry: no such thing, model acme/large-2 not found in registry")
+    busy = ApiError(503, message="the model acme/large-2 is unknown to this node")
+
+    assert classify(missing, RequestKind.CREATE, model="acme/large-2") is ErrorClass.BATCH
+    assert classify(missing, RequestKind.CREATE, model="acme/large") is ErrorClass.UNCLEAR
+    assert classify(busy, RequestKind.CREATE, model="acme/large-2") is ErrorClass.REPLY_LOST
 
 
 def test_every_rule_of_the_table_is_used_and_names_its_source() -> None:

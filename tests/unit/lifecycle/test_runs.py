@@ -22,6 +22,7 @@ from askmill.worker.lifecycle.decision import (
     SubmitOutputs,
     Wait,
 )
+from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     BudgetFull,
@@ -36,7 +37,7 @@ from askmill.worker.lifecycle.events import (
     ThreadCreated,
     ToolsCalled,
 )
-from askmill.worker.lifecycle.retry import RequestKind, RetryPolicy
+from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, KeptAnswer, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import (

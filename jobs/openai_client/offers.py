@@ -1,0 +1,122 @@
+"""Finds out with free requests which API a server offers: for `doctor`, and after a create's 404."""
+
+import re
+from collections.abc import Awaitable
+
+import httpx2
+from openai import APIStatusError, AsyncOpenAI, NotFoundError, OpenAIError, RateLimitError
+from openai._types import RequestOptions
+
+from askmill.jobs.model.api_errors import money_refused
+from askmill.jobs.model.errors import ApiUnavailable
+from askmill.jobs.model.models import Api
+from askmill.jobs.openai_client.client import describe_error, to_error_report
+from askmill.jobs.openai_client.connection_errors import is_redirect
+
+BETA = {"OpenAI-Beta": "assistants=v2"}
+CREATES: dict[Api, tuple[str, ...]] = {
+    "assistants": ("/threads", "/threads/thread_askmill_doctor/runs"),
+    "responses": ("/conversations", "/responses"),
+}
+"""The paths where a row's free and paid objects are created."""
+CONVERSATION, RESPONSE = "conv_askmill_doctor", "resp_askmill_doctor"
+"""Ids that no server has."""
+NO_ROUTE = re.compile(r"invalid url|unknown request url", re.IGNORECASE)
+ABSENT = frozenset({404, 405, 501})
+"""Statuses of a path that a server does not have."""
+
+
+async def probe(api_client: AsyncOpenAI, api: Api) -> None:
+    """Check with free requests that the API answers. Raises ApiUnavailable with the next step.
+
+    A rate limit counts as available; an exhausted quota does not.
+    """
+    try:
+        await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
+        await _probe_creates(api_client, api)
+    except OpenAIError as error:
+        if isinstance(error, RateLimitError) and not money_refused(to_error_report(error)):
+            return
+        message = describe_error(error, api_client, api)
+        if isinstance(error, APIStatusError) and error.status_code in ABSENT:
+            message = f"{message} {await what_is_offered(api_client, api)}".rstrip()
+        raise ApiUnavailable(message) from None
+
+
+async def what_is_offered(api_client: AsyncOpenAI, api: Api) -> str:
+    """A sentence on what the server has in place of `api`; empty where nothing is found."""
+    offered = []
+    if api == "responses" and await _offers(_probe_assistants(api_client)):
+        offered.append("the Assistants API (ASKMILL_API=assistants)")
+    if api == "assistants" and await _offers(_probe_responses(api_client)):
+        offered.append("the Responses API (ASKMILL_API=responses)")
+    if await _offers_chat(api_client):
+        offered.append("chat completions")
+    return f"This server offers {' and '.join(offered)}." if offered else ""
+
+
+async def _offers(requests: Awaitable[None]) -> bool:
+    try:
+        await requests
+    except OpenAIError:
+        return False
+    return True
+
+
+async def _offers_chat(api_client: AsyncOpenAI) -> bool:
+    """The body is a list, which no server answers; a server without the path says so."""
+    try:
+        await api_client.post("/chat/completions", cast_to=httpx2.Response, body=[])
+    except APIStatusError as refused:
+        return refused.status_code in {400, 413, 415, 422, 429, 500}
+    except OpenAIError:
+        return False
+    return True
+
+
+async def _probe_assistants(api_client: AsyncOpenAI) -> None:
+    await api_client.get(
+        "/assistants", cast_to=httpx2.Response, options={"params": {"limit": 1}, "headers": BETA}
+    )
+
+
+async def _probe_responses(api_client: AsyncOpenAI) -> None:
+    """Neither can be listed: request one that does not exist and check who answers 404."""
+    await api_client.get("/models", cast_to=httpx2.Response)
+    await _probe_path(api_client, f"/responses/{RESPONSE}", RESPONSE)
+    await _probe_path(api_client, f"/conversations/{CONVERSATION}", CONVERSATION)
+
+
+async def _probe_path(api_client: AsyncOpenAI, path: str, object_id: str) -> None:
+    """Raises the server's error unless it shows that the path exists."""
+    try:
+        await api_client.get(path, cast_to=httpx2.Response)
+    except NotFoundError as absent:
+        if not names_missing_object(absent, object_id):
+            raise
+    except APIStatusError as refused:
+        # Servers that validate ids answer 400: the endpoint exists.
+        if refused.status_code not in {400, 422}:
+            raise
+
+
+def names_missing_object(absent: NotFoundError, object_id: str) -> bool:
+    """Whether a 404 is about the object, not about the path: it names the id, or has an error's type."""
+    report = to_error_report(absent)
+    if NO_ROUTE.search(report.message):
+        return False
+    return re.search(rf"(?<![/\w]){object_id}", report.message) is not None or report.type is not None
+
+
+async def _probe_creates(api_client: AsyncOpenAI, api: Api) -> None:
+    """Check that creates are not redirected: some servers redirect a POST but answer a GET.
+
+    The body is a list, from which no server creates anything. Every reply except a redirect is ignored.
+    """
+    options: RequestOptions = {"headers": BETA if api == "assistants" else {}}
+    for path in CREATES[api]:
+        try:
+            await api_client.post(path, cast_to=httpx2.Response, body=[], options=options)
+        except APIStatusError as refused:
+            if is_redirect(refused.status_code):
+                raise

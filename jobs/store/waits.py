@@ -1,0 +1,107 @@
+"""What a batch waits for, and the last fault that it met: as stored, as shown and as JSON. Times in `_ms`."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from askmill.jobs.store import keys
+from askmill.jobs.store.connection import Connection
+
+MAX_WORDS = 300
+"""Characters of an API's words that are stored with a fault or a wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a worker met since its last report: one kind of fault.
+
+    `kind`: the error's code; `count`: how often; `id`: of this report, which counts once.
+    """
+
+    kind: str
+    words: str
+    request: str
+    count: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastFault:
+    """The last kind of fault of a batch: how often it was met in a row, since when, and when last."""
+
+    words: str
+    request: str
+    count: int
+    since_ms: int
+    at_ms: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of `last_fault` in `status --json`."""
+        times = {"since": iso(self.since_ms), "at": iso(self.at_ms)}
+        return {"words": self.words, "request": self.request, "count": self.count, **times}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A wait that the API has asked for. `who`: `batch`, or `all batches` of this Redis."""
+
+    who: str
+    reason: str
+    since_ms: int | None
+    until_ms: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of `waiting` in `status --json`."""
+        times = {"since": iso(self.since_ms), "until": iso(self.until_ms)}
+        return {"who": self.who, "for": self.reason, **times}
+
+
+def iso(at_ms: int | None) -> str | None:
+    """Return ISO 8601 in UTC with milliseconds."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def last_fault_of(stored: str | bytes | None) -> LastFault | None:
+    """Parse the batch's field; None where it is missing or is not ours."""
+    if not stored:
+        return None
+    try:
+        value = orjson.loads(stored)
+        times = int(value["since_ms"]), int(value["at_ms"])
+        return LastFault(str(value["words"]), str(value["request"]), int(value["count"]), *times)
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def hold_of(throttle: dict[bytes, bytes], now_ms: int) -> Waiting | None:
+    """The wait of all batches; None when none goes on."""
+    until_ms = int(throttle.get(b"hold_until", 0))
+    if until_ms <= now_ms:
+        return None
+    since = throttle.get(b"held_since")
+    words = throttle.get(b"words", b"").decode("utf-8", "replace") or "a rate limit"
+    return Waiting("all batches", words, None if since is None else int(since), until_ms)
+
+
+class FaultMixin:
+    """What workers report about the API."""
+
+    _connection: Connection
+
+    async def record_fault(self, batch: str, fault: Fault) -> bool:
+        """Record a fault as the batch's last one; False for an unknown batch."""
+        words, request = fault.words[:MAX_WORDS], fault.request[:MAX_WORDS]
+        return bool(
+            await self._connection.scripts.record_fault(
+                batch, (fault.kind[:MAX_WORDS], words, request), fault.count, fault.id
+            )
+        )
+
+    async def hold(self) -> Waiting | None:
+        """Return the wait that the API has asked of all batches; None when none goes on."""
+        throttle, (seconds, _) = await self._connection.pipeline(("HGETALL", keys.THROTTLE), ("TIME",))
+        return hold_of(throttle, int(seconds) * 1000)
