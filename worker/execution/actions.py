@@ -34,6 +34,7 @@ from askmill.worker.lifecycle.decision import (
     SubmitOutputs,
     Wait,
 )
+from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     CancelAccepted,
@@ -108,11 +109,15 @@ class ActionExecutor:
     async def perform(self, action: Action, state: JobState) -> Event:
         """Perform the action; an error of the API is an event too."""
         try:
-            return await self._perform(action, state)
+            event = await self._perform(action, state)
         except ApiError as error:
             failed = await request_failed(error, action, self.batch, self.claim, self.context.backend)
+            if error.status == 404 and failed.request is RequestKind.READ:
+                failed = replace(failed, taken_over=self.batch.taken_over.not_found(state))
             at, jitter = self.stamp()
             return replace(failed, at=at, jitter=jitter)
+        self.batch.taken_over.observe(event, state)
+        return event
 
     async def _perform(self, action: Action, state: JobState) -> Event:
         match action:

@@ -94,6 +94,20 @@ class AnswerRead(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TakenOver:
+    """How the server knows what other workers created, for one such run that it does not have."""
+
+    unknown: int
+    """Runs of other workers that the server does not have, this one included."""
+    first: bool
+    """This is the first of them."""
+    others_known: bool
+    """The server has some run of another worker."""
+    own_known: bool
+    """The server has some run of this worker."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFailed(Event):
     """The last request failed."""
 
@@ -103,6 +117,8 @@ class RequestFailed(Event):
     """Names of the settings that the row itself overrides (`--override`)."""
     model: str | None = None
     """The model that was asked for."""
+    taken_over: TakenOver | None = None
+    """The run, or its thread, is another worker's, and the server answers 404."""
 
 
 @dataclass(frozen=True, slots=True)

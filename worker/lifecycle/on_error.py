@@ -32,6 +32,14 @@ from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 PAUSED_WAIT_S = 30.0
 """How often a row of a paused batch whose run may exist is checked; `resume` checks it at once."""
+TAKEN_OVER_RUNS = 3
+"""So many runs of other workers must be unknown before a key of another project is suspected (CONTRACT)."""
+COMPARED_GRACES = 4
+"""So many graces the rest waits for a run of this worker to compare with."""
+OTHER_PROJECT = (
+    "another project: the server has none of {} runs that another worker created, but has this worker's; "
+    "the workers' keys belong to different projects"
+)
 LOCK_LIMIT_S = 600.0
 """How long a row waits for a locked thread where it has no deadline of its own."""
 
@@ -215,6 +223,8 @@ def _not_found(state: JobState, event: RequestFailed, policy: RetryPolicy) -> De
     if event.at - since < policy.not_found_grace_s:
         wait_s = policy.wait_s(state.failures, event.jitter)
         return _repeat_step(state.with_failure(event.at), event, wait_s, policy)
+    if event.taken_over is not None and (decision := _another_project(state, event, policy)) is not None:
+        return decision
     if state.phase is Phase.NEW:
         # No run exists: a failed turn was to be deleted from a thread that somebody has deleted.
         return Decision(state, Finish(JobStatus.FAILED, error=f"thread_gone: {event.error.message}"))
@@ -222,6 +232,23 @@ def _not_found(state: JobState, event: RequestFailed, policy: RetryPolicy) -> De
         # The thread is gone, or this server lists no runs: the next create shows which.
         return create_not_found(state, LookupDone(event.at, event.jitter), policy)
     return on_run_gone(state, event, policy)
+
+
+def _another_project(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision | None:
+    """What follows where the server has none of the runs of other workers; None for a single lost run.
+
+    Without a run of this worker's own to compare with, one row makes another attempt, and the rest wait.
+    """
+    runs = event.taken_over
+    if runs is None or runs.unknown < TAKEN_OVER_RUNS or runs.others_known:
+        return None
+    if runs.own_known:
+        return Decision(state, PauseBatch(OTHER_PROJECT.format(runs.unknown), wait_s=PAUSED_WAIT_S))
+    waited_s = event.at - (state.not_found_since or event.at)
+    if runs.first or waited_s >= COMPARED_GRACES * policy.not_found_grace_s:
+        return None
+    wait_s = policy.wait_s(state.failures, event.jitter)
+    return _repeat_step(state.with_failure(event.at), event, wait_s, policy)
 
 
 def _thread_not_found(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:

@@ -20,6 +20,7 @@ from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.polling import RunTimes
 from askmill.worker.lifecycle.retry import vector_store_missing
 from askmill.worker.runtime.fault_log import FaultLog
+from askmill.worker.runtime.taken_over import TakenOverRuns
 
 
 @dataclass
@@ -43,6 +44,7 @@ class BatchContext:
     """Tokens of those runs, for `expected_tokens`."""
     faults: FaultLog = field(default_factory=FaultLog)
     """What this process met at the API, until it is reported."""
+    taken_over: TakenOverRuns = field(default_factory=TakenOverRuns)
     assistant_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def update(self, update: BatchUpdate, at_ms: int) -> bool:
