@@ -182,7 +182,7 @@ class ActionExecutor:
     async def _without_request(self, action: Wait | RecordRefusal) -> Event:
         """Wait, or record a refusal that does not say why. Raises ClaimLost."""
         if isinstance(action, Wait):
-            await self.interrupts.sleep(action.wait_s)
+            await self._sleep_until_stopped(action.wait_s)
             return Claimed(*self.stamp())
         refusals = await self.context.retry_on_outage(self.context.store.record_refusal, self.claim)
         if refusals is None:
