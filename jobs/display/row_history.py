@@ -12,6 +12,7 @@ from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step, Usage
 from askmill.jobs.model.result_fields import FIELDS, runs_of
 from askmill.jobs.results.columns import entry_of
 from askmill.jobs.store.records import Batch, RowDetail
+from askmill.jobs.store.waits import iso
 
 INDENT = "  "
 
@@ -22,6 +23,11 @@ def row_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
     cells = dict(zip(batch.spec.columns, entry.cells, strict=False))
     fields = dict(zip(FIELDS, entry.fields(), strict=True))
     steps = orjson.Fragment(entry.steps)
+    if detail.view.status in UNFINISHED:
+        state, poll = in_progress(detail), detail.poll
+        fields |= {name: state[name] for name in ("thread_id", "run_id") if state.get(name)}
+        fields["server_status"] = poll.status if poll else None
+        fields["next_poll"] = iso(poll.next_ms) if poll else None
     return {"row": entry.row, "input": cells, **fields, "steps": steps, "runs": runs_of(entry.result)}
 
 
@@ -52,6 +58,7 @@ def _indent(text: str) -> str:
 def _waiting_lines(detail: RowDetail) -> Iterator[str]:
     if detail.worker:
         yield f"Worker {detail.worker} is processing it."
+        yield from _run_lines(detail)
     elif detail.due_ms:
         yield f"The next attempt starts at {_clock(detail.due_ms / 1000)} UTC."
     else:
@@ -59,6 +66,24 @@ def _waiting_lines(detail: RowDetail) -> Iterator[str]:
     if detail.crashes:
         workers = count_of(detail.crashes, "worker")
         yield f"{workers} died while running its functions or processing its result."
+
+
+def _run_lines(detail: RowDetail) -> Iterator[str]:
+    """The run in progress: its id, the server's status, and when it is polled next."""
+    run_id = in_progress(detail).get("run_id")
+    if run_id is None:
+        return
+    if detail.poll is None:
+        yield f"Its run is {run_id}."
+        return
+    next_poll = _clock(detail.poll.next_ms / 1000)
+    yield f"Its run {run_id} was {detail.poll.status} at the last poll; the next poll is at {next_poll} UTC."
+
+
+def in_progress(detail: RowDetail) -> dict[str, Any]:
+    """The saved state of a row in progress; empty where there is none."""
+    state = orjson.loads(detail.state) if detail.state else {}
+    return state if isinstance(state, dict) else {}
 
 
 def _attempts_lines(result: Result) -> Iterator[str]:

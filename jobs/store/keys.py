@@ -55,7 +55,8 @@ Fields of `live:{row}`: `worker` and `fence` of its claim; `state` in the lifecy
 of the last save's content; `run_in_flight`: a run may exist at the API; `run_counted`: it is in the counters;
 `crash_mark`: a risky step goes on, a death now adds to `crashes`; `deliveries`: messages published for it;
 `reserved_nano`, `spent_nano`: nano-dollars; `refused_at_run`: the batch's runs when the row was last refused
-without a reason, under the fence `refused_with`, `accepted_since` an earlier such refusal.
+without a reason, under the fence `refused_with`, `accepted_since` an earlier such refusal; `server_status` at
+the last poll of a run of some seconds, `next_poll` (ms).
 
 A batch that is not sealed expires after an hour; with retention set, a finished batch's keys expire.
 `purge` deletes at the API what a batch created and no other uses: it goes by `resources` and by the rows.

@@ -25,7 +25,7 @@ from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.eta import BUCKET_S, BUCKETS, time_left
 from askmill.jobs.store.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerInfo
-from askmill.jobs.store.waits import Waiting, hold_of, last_fault_of
+from askmill.jobs.store.waits import Waiting, hold_of, last_fault_of, poll_of
 
 _CHUNK_ROWS = 64 * BLOCK_ROWS
 """Rows per round trip: 1,024, about half a megabyte."""
@@ -280,6 +280,7 @@ class QueryMixin:
             worker=worker.decode() if worker else None,
             due_ms=None if waits_until is None else int(waits_until),
             crashes=int(live.get(b"crashes", 0)),
+            poll=poll_of(live) if worker else None,
         )
 
     async def find_row_by_id(self, batch: str, own_id: str) -> int:

@@ -20,7 +20,7 @@ from askmill.jobs.model.models import (
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store.codec import result_of, unpack_result
 from askmill.jobs.store.eta import TimeLeft
-from askmill.jobs.store.waits import LastFault, Waiting, iso
+from askmill.jobs.store.waits import LastFault, Poll, Waiting, iso
 
 MAX_CRASHES = 3
 """A row that has crashed so many workers, in its functions or its result, ends as `poison_row`."""
@@ -203,7 +203,6 @@ class StatusView:
     eta_s: float | None
     time_left: TimeLeft | None = None
     waiting: Waiting | None = None
-    """The wait that the API has asked for, as long as it goes on."""
     now_ms: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -262,6 +261,7 @@ class RowDetail:
     worker: str | None
     due_ms: int | None
     crashes: int
+    poll: Poll | None = None
 
 
 class DispatchedRow(NamedTuple):

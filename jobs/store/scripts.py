@@ -163,6 +163,10 @@ class Scripts:
         """`fault`: kind, words, request."""
         return cast("int", await self._run("record_fault", batch, *fault, count, id_))
 
+    async def record_polls(self, batch: str, values: list[Any]) -> int:
+        """`values`: row, fence, status, ms of the next poll, …"""
+        return cast("int", await self._run("record_polls", batch, *values))
+
     async def record_refusal(self, batch: str, row: int, fence: str) -> list[int]:
         return cast("list[int]", await self._run("record_refusal", batch, row, fence))
 

@@ -1,5 +1,6 @@
 """What a batch waits for, and the last fault that it met: as stored, as shown and as JSON. Times in `_ms`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ import orjson
 from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
 
+POLLS_PER_SCRIPT = 500
 MAX_WORDS = 300
 """Characters of an API's words that are stored with a fault or a wait."""
 
@@ -25,6 +27,14 @@ class Fault:
     request: str
     count: int
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What the last poll of a row's run showed, and when it is polled next."""
+
+    status: str
+    next_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,14 @@ def last_fault_of(stored: str | bytes | None) -> LastFault | None:
         return None
 
 
+def poll_of(live: Mapping[bytes, bytes]) -> Poll | None:
+    """The last poll of a row in progress; None before one is recorded."""
+    status, next_ms = live.get(b"server_status"), live.get(b"next_poll")
+    if status is None or next_ms is None:
+        return None
+    return Poll(status.decode("utf-8", "replace"), int(next_ms))
+
+
 def hold_of(throttle: dict[bytes, bytes], now_ms: int) -> Waiting | None:
     """The wait of all batches; None when none goes on."""
     until_ms = int(throttle.get(b"hold_until", 0))
@@ -100,6 +118,18 @@ class FaultMixin:
                 batch, (fault.kind[:MAX_WORDS], words, request), fault.count, fault.id
             )
         )
+
+    async def record_polls(self, batch: str, polls: Mapping[int, tuple[str, Poll]]) -> int:
+        """Record the polls by row, each with the fence of its claim; returns the rows still held."""
+        held, rows = 0, list(polls.items())
+        for first in range(0, len(rows), POLLS_PER_SCRIPT):
+            values = [
+                value
+                for row, (fence, poll) in rows[first : first + POLLS_PER_SCRIPT]
+                for value in (row, fence, poll.status[:MAX_WORDS], poll.next_ms)
+            ]
+            held += await self._connection.scripts.record_polls(batch, values)
+        return held
 
     async def hold(self) -> Waiting | None:
         """Return the wait that the API has asked of all batches; None when none goes on."""

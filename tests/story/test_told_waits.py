@@ -85,3 +85,24 @@ async def test_a_failing_api_is_told_at_once(tmp_path: Path) -> None:
         fault = json.loads(user.askmill("status", batch, "--json").stdout)["last_fault"]
         assert fault["since"] < fault["at"]
         assert "Last fault" in user.askmill("doctor").stdout
+
+
+@BOTH
+async def test_a_running_row_shows_its_run_and_the_next_poll(tmp_path: Path, api: Api) -> None:
+    """E12: the run's id, the server's status and when it is polled next; in JSON too."""
+    with Stack(tmp_path, api=api) as stack:
+        stack.worker(5, QUICK)
+        batch = await stack.submit(["[emulate: completed after=60] What is 1 + 1?"])
+        user = terminal(tmp_path).with_settings(**stack.settings())
+
+        def row() -> dict[str, object]:
+            return dict(json.loads(user.askmill("show", batch, "1", "--json").stdout))
+
+        wait_until(lambda: row().get("server_status") is not None, "the poll is recorded", 30)
+        shown = row()
+        assert shown["status"] == "running"
+        assert shown["server_status"] == "in_progress"
+        assert str(shown["run_id"]).startswith("run_" if api == "assistants" else "resp_")
+        assert str(shown["next_poll"]).endswith("Z")
+        text = user.askmill("show", batch, "1").stdout
+        assert f"Its run {shown['run_id']} was in_progress at the last poll; the next poll is at" in text

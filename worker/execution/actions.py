@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.model.models import BatchState, Usage
-from askmill.jobs.model.profile import Functions
 from askmill.jobs.store.records import Claim
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.http import NotSent, checked_before_send
 from askmill.worker.execution.failures import request_failed
 from askmill.worker.execution.request_builder import build_request
 from askmill.worker.execution.result_builder import checked_answer
-from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus, ToolCall, ToolOutput
+from askmill.worker.execution.tools import call_tools
+from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus
 from askmill.worker.lifecycle.decision import (
     Action,
     CallTools,
@@ -66,19 +65,12 @@ from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
 from askmill.worker.runtime.interrupts import ClaimLost, Interrupts
 
 log = structlog.get_logger()
-
+SHOWN_AFTER_S = 1.0
+"""`show` has the server's status of runs that are older."""
 CANCEL_WITHIN_S = 60.0
 """How long the cancel of a run that no row follows is retried."""
 
 STOPPED = frozenset({BatchState.PAUSED, BatchState.CANCELLED})
-
-
-async def call_tools(
-    functions: Functions | None, calls: tuple[ToolCall, ...], limit_s: float
-) -> tuple[ToolOutput, ...]:
-    """The outputs of all calls, in order; an error is an output for the model. A crash may repeat a call."""
-    outputs = await call_functions(functions, [(call.name, call.arguments) for call in calls], limit_s)
-    return tuple(ToolOutput(call.id, output) for call, output in zip(calls, outputs, strict=True))
 
 
 @dataclass(slots=True)
@@ -91,8 +83,9 @@ class ActionExecutor:
     interrupts: Interrupts
     counters: Counter[str] = field(default_factory=Counter)
     """Amounts for the batch's counters, stored with the row's next save."""
+    server_status: str = ""
     poll_hint_s: float | None = None
-    """The server's hint in its last reply."""
+    """The server's hint in its last reply; `server_status`: the run's, at its last poll."""
     seen_running_s: float = 0.0
     """The run's age when a poll last saw it running."""
     age_offset_s: float = 0.0
@@ -246,13 +239,14 @@ class ActionExecutor:
         run = await self.context.backend.poll_run(
             self._request(state), state.thread_id or "", state.run_id or ""
         )
-        self.poll_hint_s = run.poll_after_s
+        self.poll_hint_s, self.server_status = run.poll_after_s, run.status
         self._record_run_time(run, state)
         return RunPolled(*self.stamp(), run=run)
 
     async def _wait_for_poll(self, action: PollRun, state: JobState) -> None:
         """Wait as the action says, else as the batch's polling plan says, which may change meanwhile."""
         if action.after_s is not None:
+            self._note_poll(state, action.after_s)
             await self.interrupts.sleep(action.after_s)
             return
         times, limited = self.batch.run_times, "requests_per_minute" in self.context.limits.current
@@ -261,9 +255,15 @@ class ActionExecutor:
             wait_s := times.next_poll_s(self._run_age_s(state), self.seen_running_s, self.poll_hint_s)
         ) > 0:
             left_s = wait_s if action.by is None else max(0.0, action.by - self.context.now_s())
+            self._note_poll(state, min(wait_s, left_s))
             await self.interrupts.sleep(min(wait_s, left_s))
             if left_s < wait_s or self.batch.current != before:
                 return
+
+    def _note_poll(self, state: JobState, next_s: float) -> None:
+        """What `show` says of a run that takes a while."""
+        if self.server_status and self._run_age_s(state) >= SHOWN_AFTER_S:
+            self.batch.note_poll(self.claim, self.server_status, self.context.due_ms(next_s))
 
     def _record_run_time(self, run: Run, state: JobState) -> None:
         """Add this poll to the run times of the batch, unless the run is being cancelled."""

@@ -226,15 +226,18 @@ class WorkerProcess:
         await context.limits.refresh()
         for batch, update in reply.batches.items():
             self._on_batch_update(batch, update, reply.now_ms)
-        await self._report_faults(context)
+        await self._report(context)
         self.batches.drop_ended({batch for batch, _ in self.jobs})
 
-    async def _report_faults(self, context: WorkerContext) -> None:
-        """Report the faults of the last seconds that no later one has reported."""
+    async def _report(self, context: WorkerContext) -> None:
+        """Report the last polls of running rows, and the faults that no later one has reported."""
         for batch, cached in list(self.batches.contexts.items()):
-            report = cached.faults.report(context.now_s())
-            if report is not None:
-                await context.store.record_fault(batch, report)
+            polls, cached.polls = cached.polls, {}
+            if polls:
+                await context.store.record_polls(batch, polls)
+            fault = cached.faults.report(context.now_s())
+            if fault is not None:
+                await context.store.record_fault(batch, fault)
 
     async def _rejoin_with_new_id(self, context: WorkerContext) -> None:
         """Other workers took this one for dead and hold its rows: drop them and continue under a new id."""

@@ -15,6 +15,7 @@ from askmill.jobs.openai_client.uploads import vector_store_key, vector_store_na
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchUpdate, Claim, ResourceKey
 from askmill.jobs.store.single_flight import single_flight
+from askmill.jobs.store.waits import Poll
 from askmill.worker.backends.base import Backend
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.polling import RunTimes
@@ -44,6 +45,8 @@ class BatchContext:
     """Tokens of those runs, for `expected_tokens`."""
     faults: FaultLog = field(default_factory=FaultLog)
     """What this process met at the API, until it is reported."""
+    polls: dict[int, tuple[str, Poll]] = field(default_factory=dict)
+    """By row: the fence of its claim and its last poll, until the next heartbeat records them."""
     taken_over: TakenOverRuns = field(default_factory=TakenOverRuns)
     assistant_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -53,6 +56,10 @@ class BatchContext:
             return False
         changed, self.current, self.current_at_ms = update != self.current, update, at_ms
         return changed
+
+    def note_poll(self, claim: Claim, status: str, next_ms: int) -> None:
+        """Keep what a poll showed until the next heartbeat records it."""
+        self.polls[claim.row] = (claim.fence, Poll(status, next_ms))
 
     def expected_tokens(self) -> int:
         """Tokens a run of this batch takes: the mean of earlier runs, else an estimate from its limits."""

@@ -8,7 +8,7 @@ import pytest
 from askmill.jobs.functions import invoke
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.profile import Functions
-from askmill.worker.execution.actions import call_tools
+from askmill.worker.execution.tools import call_tools
 from askmill.worker.lifecycle.api_types import ToolCall
 
 MODULE = '''
