@@ -4,7 +4,7 @@ Paths alternate between a literal and an id (`/threads/ID/runs/ID/cancel`), so t
 a route: finding it is one dictionary lookup, whatever the number of routes.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import orjson
 
 APPLICATION_JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
 Json = dict[str, Any]
 
 
@@ -37,6 +38,10 @@ class ApiError(Exception):
         self.headers = headers
 
 
+class ConnectionLostError(Exception):
+    """The server dies in the middle of a reply: the connection is closed without an end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One whole HTTP answer."""
@@ -49,9 +54,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer of server-sent events, each already encoded."""
+    """An answer sent piece by piece, such as server-sent events; each piece is already encoded.
 
-    events: AsyncIterator[bytes]
+    An ApiError before the first piece becomes a reply of its own, ConnectionLostError closes the connection.
+    `lazy`: the request is carried out while the pieces are read.
+    """
+
+    events: AsyncGenerator[bytes, None]
+    content_type: bytes = EVENT_STREAM
+    lazy: bool = False
 
 
 class Request:
@@ -114,12 +125,16 @@ Handler = Callable[[Request], Result | Awaitable[Result]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` as in OpenAI's description, without `/v1`: `/threads/{thread_id}/runs`."""
+    """`path` as in OpenAI's description, without `/v1`: `/threads/{thread_id}/runs`.
+
+    `abortable`: the request is given up when its client disconnects.
+    """
 
     method: str
     path: str
     handler: Handler
     beta: bool = False
+    abortable: bool = False
     name: str = field(init=False, default="")
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ response.completed | failed | incomplete
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from askmill.emulator.protocol.routing import Json, json_bytes
 from askmill.emulator.resources.response_object import Response
@@ -25,7 +25,7 @@ async def response_events(
     refresh: Callable[[Response, float], str],
     include: list[str],
     after: int = -1,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Events until the response ends; those numbered up to `after` are skipped."""
     number = 0
     async for event in _unnumbered_events(row, engine, refresh, include):
@@ -36,7 +36,7 @@ async def response_events(
 
 async def _unnumbered_events(
     row: Response, engine: Engine, refresh: Callable[[Response, float], str], include: list[str]
-) -> AsyncIterator[Json]:
+) -> AsyncGenerator[Json, None]:
     """The same events in the same order at every call, so that `starting_after` finds its place."""
     yield _status_event(row, "created", "queued")
     pending = ["queued", "in_progress"]

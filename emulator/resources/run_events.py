@@ -8,7 +8,7 @@ thread.run.completed | requires_action | … · done
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from askmill.emulator.protocol.routing import Json, json_bytes
 from askmill.emulator.resources.run_object import Run
@@ -29,7 +29,9 @@ class RunStream:
         self._engine = engine
         self._sent = {step["id"] for step in writer.steps.children(run.id) if step["status"] != "in_progress"}
 
-    async def events(self, refresh: Callable[[Run, float], str], *, created: bool) -> AsyncIterator[bytes]:
+    async def events(
+        self, refresh: Callable[[Run, float], str], *, created: bool
+    ) -> AsyncGenerator[bytes, None]:
         """Yield events until the run ends or waits for outputs. `refresh` returns the status now."""
         run = self._run
         if created:

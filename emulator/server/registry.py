@@ -4,11 +4,12 @@ from pathlib import Path
 
 from askmill.emulator.protocol.clock import Clock
 from askmill.emulator.protocol.routing import Json, Route
-from askmill.emulator.resources import models
 from askmill.emulator.resources.assistants import Assistants
+from askmill.emulator.resources.chat_completions import ChatCompletions
 from askmill.emulator.resources.containers import Containers
 from askmill.emulator.resources.conversations import Conversations
 from askmill.emulator.resources.files import Files
+from askmill.emulator.resources.models import Models
 from askmill.emulator.resources.responses import Responses
 from askmill.emulator.resources.run_output import RunWriter
 from askmill.emulator.resources.runs import Runs
@@ -19,6 +20,7 @@ from askmill.emulator.simulation.answer import Tutor
 from askmill.emulator.simulation.engine import Engine
 from askmill.emulator.simulation.file_library import FileLibrary
 from askmill.emulator.simulation.journal import Store
+from askmill.emulator.simulation.scenario import Scenario
 
 
 class Registry:
@@ -40,7 +42,13 @@ class Registry:
         self._responses = Responses(
             self.store, self.engine, self._library, self._conversations, self._containers
         )
+        self._chat = ChatCompletions(self.store, self.engine, seed)
         self.store.open()
+
+    def set_scenario(self, scenario: Scenario, now: float) -> None:
+        """Use this scenario from now on."""
+        self.engine.scenario = scenario
+        self._chat.set_manners(scenario.chat, now)
 
     def resume_unfinished(self, now: float) -> None:
         """Resume the runs and responses that had not ended when the emulator stopped."""
@@ -58,8 +66,10 @@ class Registry:
             self._responses,
             self._conversations,
             self._containers,
+            self._chat,
+            Models(self.engine),
         )
-        return [*models.routes(), *(route for part in parts for route in part.routes())]
+        return [route for part in parts for route in part.routes()]
 
     def stats(self, now: float) -> Json:
         """Return the body of GET /emulator/stats: requests by route, runs, tokens."""

@@ -76,7 +76,16 @@ class Activity:
     def __init__(self) -> None:
         self._ends: dict[str, float] = {}
         self._ends_heap: list[tuple[float, str]] = []
+        self._open = 0
         self.peak = 0
+
+    def begin(self, now: float) -> None:
+        """Record that a call started, which `end` ends."""
+        self._open += 1
+        self.peak = max(self.peak, self.count(now))
+
+    def end(self) -> None:
+        self._open -= 1
 
     def put(self, run_id: str, end: float | None, now: float) -> None:
         """Record that a run started or now ends at another time (None: never)."""
@@ -90,7 +99,7 @@ class Activity:
             at, run_id = heapq.heappop(self._ends_heap)
             if self._ends.get(run_id) == at:
                 del self._ends[run_id]
-        return len(self._ends)
+        return len(self._ends) + self._open
 
 
 class Engine:
@@ -191,11 +200,14 @@ class Engine:
         if task := self._tasks.get(run_id):
             await asyncio.shield(task)
 
-    async def _compute_answer(self, run_id: str, state: RunState) -> None:
-        prompt = state.prompt
+    async def compute(self, prompt: Prompt, outcome: Outcome) -> Answer:
+        """The answer to a prompt that reaches its end with this outcome."""
         passages = self._library.search(prompt) if "file_search" in prompt.tools else None
         reply = await self._tutor.answer(prompt.question)
-        self._answers[run_id] = compose_answer(prompt, state.outcome, reply, passages)
+        return compose_answer(prompt, outcome, reply, passages)
+
+    async def _compute_answer(self, run_id: str, state: RunState) -> None:
+        self._answers[run_id] = await self.compute(state.prompt, state.outcome)
         self._tasks.pop(run_id, None)
 
     def _drawn_outcome(self, rng: random.Random) -> Outcome:

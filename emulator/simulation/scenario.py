@@ -6,19 +6,19 @@
 [run]      expires_s                       a run's state (default 600, as the API's)
 [clock]    offset_s                        how far the server's clock is ahead, or (negative) behind
 [account]  error = "insufficient_quota"    what is refused to the whole account (see errors.ACCOUNT)
+[chat]     error_shape, usage, …           manners of a server of chat completions (see chat_manners.py)
 """
 
 import tomllib
 from dataclasses import dataclass, field, fields
-from math import isfinite
 from typing import Any
 
 from askmill.emulator.protocol.errors import ACCOUNT
+from askmill.emulator.simulation.chat_manners import ChatManners, read_manners
 from askmill.emulator.simulation.directives import DirectiveError, Outcome, parse_outcome
+from askmill.emulator.simulation.scenario_tables import ScenarioError, check_keys, read_number, read_share
 
-
-class ScenarioError(ValueError):
-    """An invalid scenario; the message names the key."""
+__all__ = ["SHARES", "Http", "Scenario", "ScenarioError", "read_scenario"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class Scenario:
     run: RunRules = field(default_factory=RunRules)
     clock: ServerClock = field(default_factory=ServerClock)
     account: Account = field(default_factory=Account)
+    chat: ChatManners = field(default_factory=ChatManners)
 
 
 def read_scenario(text: str) -> Scenario:
@@ -104,25 +105,16 @@ def read_scenario(text: str) -> Scenario:
         run=RunRules(**_numbers("run", RunRules, tables)),
         clock=ServerClock(**_numbers("clock", ServerClock, tables, least=float("-inf"))),
         account=_account(tables.get("account", {})),
+        chat=read_manners(tables.get("chat", {})),
     )
     _check_shares("http", [(key, getattr(scenario.http, key)) for key in SHARES])
     return scenario
 
 
 def _numbers(name: str, shape: type, tables: dict[str, Any], least: float = 0.0) -> dict[str, float]:
-    known = [f.name for f in fields(shape)]
-    numbers = {}
-    for key, value in tables.get(name, {}).items():
-        if key not in known:
-            raise ScenarioError(f"{name}.{key} is unknown; known: {', '.join(known)}")
-        if key == "only":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise ScenarioError(f"{name}.{key} must be a number, not {value!r}")
-        if value < least:
-            raise ScenarioError(f"{name}.{key} must be a number of at least 0, not {value!r}")
-        numbers[key] = float(value)
-    return numbers
+    table = tables.get(name, {})
+    check_keys(name, table, [f.name for f in fields(shape)])
+    return {key: read_number(f"{name}.{key}", value, least) for key, value in table.items() if key != "only"}
 
 
 def _globs(table: dict[str, Any]) -> tuple[str, ...]:
@@ -142,8 +134,7 @@ def _outcomes(table: dict[str, Any]) -> tuple[tuple[float, Outcome], ...]:
 
 def _check_shares(name: str, shares: list[tuple[str, Any]]) -> None:
     for key, share in shares:
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise ScenarioError(f"{name}.{key} must be a share from 0 to 1, not {share!r}")
+        read_share(f"{name}.{key}", share)
     if sum(share for _, share in shares) > 1 + 1e-9:
         raise ScenarioError(
             f"the shares of [{name}] ({', '.join(key for key, _ in shares)}) add up to more than 1"
@@ -151,9 +142,7 @@ def _check_shares(name: str, shares: list[tuple[str, Any]]) -> None:
 
 
 def _account(table: dict[str, Any]) -> Account:
-    for key in table:
-        if key != "error":
-            raise ScenarioError(f"account.{key} is unknown; known: error")
+    check_keys("account", table, ["error"])
     error = table.get("error", "")
     if error and error not in ACCOUNT:
         raise ScenarioError(f"account.error {error!r} is unknown; known: {', '.join(ACCOUNT)}")

@@ -8,6 +8,7 @@ the description: leftover `nullable: true` (OpenAPI 3.0) means "or null", and `o
 unions overlap (a plain message is an EasyInputMessage and an InputMessage).
 """
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,21 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 DESCRIPTION = Path(__file__).resolve().parents[3] / "shared" / "data" / "openai-openapi.yaml"
+# The same description, cut to `POST /chat/completions`, which the other one lacks.
+CHAT_DESCRIPTION = DESCRIPTION.with_name("openai-openapi-chat.json")
 ADDRESS = "urn:openai"
 
 needs_description = [
     pytest.mark.shared,
     pytest.mark.skipif(not DESCRIPTION.exists(), reason=f"OpenAI's API description is not at {DESCRIPTION}"),
+]
+
+needs_chat_description = [
+    pytest.mark.shared,
+    pytest.mark.skipif(
+        not (DESCRIPTION.exists() and CHAT_DESCRIPTION.exists()),
+        reason=f"OpenAI's API description of chat completions is not at {CHAT_DESCRIPTION}",
+    ),
 ]
 
 
@@ -42,6 +53,12 @@ def validate_response(method: str, path: str, status: int, body: Any) -> None:
     described = _operation(method, path)["responses"][str(status)].get("content", {})
     if schema := described.get("application/json", {}).get("schema"):
         _validate(schema, body, f"{method} {path}: answer")
+
+
+def validate_event(method: str, path: str, event: Any) -> None:
+    """The data of a server-sent event must be what the API describes for this call."""
+    described = _operation(method, path)["responses"]["200"]["content"]["text/event-stream"]
+    _validate(described["schema"], event, f"{method} {path}: event")
 
 
 def validate_schema(name: str, body: Any) -> None:
@@ -72,7 +89,12 @@ def _validate(schema: dict[str, Any], body: Any, what: str) -> None:
 
 @cache
 def _description() -> dict[str, Any]:
-    read: dict[str, Any] = _readable(yaml.load(DESCRIPTION.read_text("utf-8"), Loader=yaml.CSafeLoader))
+    whole = yaml.load(DESCRIPTION.read_text("utf-8"), Loader=yaml.CSafeLoader)
+    if CHAT_DESCRIPTION.exists():
+        chat = json.loads(CHAT_DESCRIPTION.read_text("utf-8"))
+        whole["paths"] |= chat["paths"]
+        whole["components"]["schemas"] = chat["components"]["schemas"] | whole["components"]["schemas"]
+    read: dict[str, Any] = _readable(whole)
     return read
 
 
