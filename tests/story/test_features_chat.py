@@ -106,7 +106,7 @@ async def test_a_function_that_never_returns_blocks_nothing(
     async with make_client("offline", user.stack.base_url) as api_client:
         target = ChatTarget(api_client, user.stack.api, profile, Resources(), function_limit_s=0.3)
         backend = chat_backend(target, Screen(shown.append))
-        thread = await backend.make(SavedThread())
+        thread = await backend.ensure(SavedThread())
 
         await backend.ask(thread, "Wait. [emulate: requires_action(wait_for_ever, {}), completed]")
 
