@@ -136,7 +136,7 @@ def _play(draw: Draw, schedule: Schedule, scene: Scene, seed: int) -> Cost:
     return Cost(polls / scene.runs, asks / scene.runs, median(delays), mean(delays))
 
 
-def ours(draw: Draw, worth: float = polling.DELAY_WORTH, scene: Scene = MANY) -> Cost:
+def askmill(draw: Draw, worth: float = polling.DELAY_WORTH, scene: Scene = MANY) -> Cost:
     return simulate(draw, lambda: RunTimes(worth), scene)
 
 
@@ -145,7 +145,7 @@ def fixed(draw: Draw, every_s: float, scene: Scene = MANY) -> Cost:
 
 
 def best(draw: Draw, worth: float = polling.DELAY_WORTH, scene: Scene = MANY) -> Cost:
-    """The optimum: our dynamic programme with the distribution itself (20,000 draws)."""
+    """The optimum: askmill's dynamic programme with the distribution itself (20,000 draws)."""
     chance, draws = random.Random(1), 20_000
     mass: dict[int, float] = {}
     for number in range(draws):
@@ -164,9 +164,9 @@ def table() -> Iterator[tuple[str, str, str, Cost]]:
     """Every scene and shape with every schedule. The SDK polls every second by default."""
     for name, scene in SCENES.items():
         for shape, draw in SHAPES.items():
-            yield name, shape, "ours", ours(draw, scene=scene)
+            yield name, shape, "askmill", askmill(draw, scene=scene)
             yield name, shape, "best for known times", best(draw, scene=scene)
-            yield name, shape, "ours, requests limited", ours(draw, polling.THRIFTY_WORTH, scene)
+            yield name, shape, "askmill, requests limited", askmill(draw, polling.THRIFTY_WORTH, scene)
             yield name, shape, "best, requests limited", best(draw, polling.THRIFTY_WORTH, scene)
             if scene is MANY:
                 yield name, shape, "fixed 1 s, as the SDK", fixed(draw, 1.0)

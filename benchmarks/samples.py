@@ -102,9 +102,9 @@ def varied(row: int, chance: random.Random, words: list[str]) -> Result:
         ("reasoning", {"text": ""}),
         ("web_search", {"action": "search", "queries": [text(4)], "results": [], "url": None}),
     ]
-    told = [kind for kind in kinds if chance.random() < (0.6 if kind is kinds[0] else 0.15)]
+    steps = [kind for kind in kinds if chance.random() < (0.6 if kind is kinds[0] else 0.15)]
     make = chance.choice((_assistants, _responses))
-    result = make(row, chance, text(chance.choice((6, 12, 60))), told)
+    result = make(row, chance, text(chance.choice((6, 12, 60))), steps)
     result = replace(result, model=chance.choice(MODELS))
     if chance.random() < 0.08:
         result = replace(result, citations=({"index": 1, **file},), files=({**file, "number": 0},))

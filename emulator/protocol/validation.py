@@ -10,7 +10,7 @@ from typing import Any
 
 from askmill.emulator.protocol.routing import ApiError, Json
 
-_WORDS: dict[type, str] = {
+_TYPE_NAMES: dict[type, str] = {
     str: "a string",
     bool: "a boolean",
     int: "an integer",
@@ -57,17 +57,17 @@ def bad_field(message: str, param: str, code: str) -> ApiError:
     return ApiError(400, message, param=param, code=code)
 
 
-def out_of_bounds(name: str, fault: str, wanted: str, value: float) -> ApiError:
+def out_of_bounds(name: str, fault: str, expected: str, value: float) -> ApiError:
     """A number that is too small or too big: `fault` is `integer below minimum`, `decimal above maximum` …"""
     code = fault.replace(" minimum", "_min_value").replace(" maximum", "_max_value").replace(" ", "_")
-    return bad_field(_limit_message(name, f"{fault} value", f"a value {wanted}", str(value)), name, code)
+    return bad_field(_limit_message(name, f"{fault} value", f"a value {expected}", str(value)), name, code)
 
 
 def _check_value(value: Any, rule: Rule, name: str) -> None:
     if not _is_kind(value, rule.kinds):
-        wanted = " or ".join(_WORDS[kind] for kind in rule.kinds)
-        got = "null" if value is None else _WORDS[type(value)]
-        message = f"Invalid type for '{name}': expected {wanted}, but got {got} instead."
+        expected = " or ".join(_TYPE_NAMES[kind] for kind in rule.kinds)
+        got = "null" if value is None else _TYPE_NAMES[type(value)]
+        message = f"Invalid type for '{name}': expected {expected}, but got {got} instead."
         raise bad_field(message, name, "invalid_type")
     if rule.values and isinstance(value, str) and value not in rule.values:
         raise bad_field(
@@ -99,23 +99,23 @@ def _check_number(value: float, rule: Rule, name: str) -> None:
 
 def _check_length(value: str | list[Any] | Json, rule: Rule, name: str) -> None:
     if rule.low and not value and isinstance(value, list):
-        wanted = f"an array with minimum length {rule.low:g}"
-        raise bad_field(_limit_message(name, "empty array", wanted, "an empty array"), name, "empty_array")
+        expected = f"an array with minimum length {rule.low:g}"
+        raise bad_field(_limit_message(name, "empty array", expected, "an empty array"), name, "empty_array")
     if rule.high is None or len(value) <= rule.high:
         return
     most = f"{rule.high:.0f}"
     if isinstance(value, dict):
-        wanted, got = f"an object with at most {most} properties", f"an object with {len(value)} properties"
-        message = _limit_message(name, "too many properties", wanted, got)
+        expected, got = f"an object with at most {most} properties", f"an object with {len(value)} properties"
+        message = _limit_message(name, "too many properties", expected, got)
         raise bad_field(message, name, "object_above_max_properties")
     word = "string" if isinstance(value, str) else "array"
-    article = _WORDS[type(value)]
-    wanted, got = f"{article} with maximum length {most}", f"{article} with length {len(value)}"
-    raise bad_field(_limit_message(name, f"{word} too long", wanted, got), name, f"{word}_above_max_length")
+    article = _TYPE_NAMES[type(value)]
+    expected, got = f"{article} with maximum length {most}", f"{article} with length {len(value)}"
+    raise bad_field(_limit_message(name, f"{word} too long", expected, got), name, f"{word}_above_max_length")
 
 
-def _limit_message(name: str, fault: str, wanted: str, got: str) -> str:
-    return f"Invalid '{name}': {fault}. Expected {wanted}, but got {got} instead."
+def _limit_message(name: str, fault: str, expected: str, got: str) -> str:
+    return f"Invalid '{name}': {fault}. Expected {expected}, but got {got} instead."
 
 
 def _join_values(values: tuple[str, ...]) -> str:

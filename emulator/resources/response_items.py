@@ -36,8 +36,8 @@ def parse_input(value: Any) -> list[Json]:
 def _stored(item: Any, i: int) -> Json:
     kind = item.get("type", "message") if isinstance(item, dict) else None
     if kind not in _PREFIXES:
-        known = ", ".join(f"'{name}'" for name in _PREFIXES)
-        message = f"Invalid value: '{kind}'. Supported values are: {known}."
+        supported = ", ".join(f"'{name}'" for name in _PREFIXES)
+        message = f"Invalid value: '{kind}'. Supported values are: {supported}."
         raise bad_field(message, f"input[{i}].type", "invalid_value")
     stored: Json = {"id": new_id(_PREFIXES[kind]), "type": kind, "status": "completed"} | item
     if kind == "message":

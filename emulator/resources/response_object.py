@@ -49,8 +49,8 @@ class Response:
 
     def to_api(self, now: float, include: list[str] | None = None) -> Json:
         """The API's object at this moment."""
-        whole = self.fields | {"status": self.state.status(now)} | self.final_fields
-        return whole | {"output": visible_items(whole["output"], include or [])}
+        response = self.fields | {"status": self.state.status(now)} | self.final_fields
+        return response | {"output": visible_items(response["output"], include or [])}
 
 
 def initial_fields(body: Json, conversation_id: str, now: float) -> Json:

@@ -137,11 +137,11 @@ class VectorStores:
         files = body.get("files") or [{"file_id": file_id} for file_id in body.get("file_ids") or []]
         for file in files:
             self._library.get(check(file, ATTACH_BODY)["file_id"])
-        kept = [
+        attached = [
             self._library.attach(store_id, {"attributes": body.get("attributes")} | file, request.now)
             for file in files
         ]
-        done, n = sum(file["status"] == "completed" for file in kept), len(files)
+        done, n = sum(file["status"] == "completed" for file in attached), len(files)
         row = {
             "id": new_id("vsfb_"),
             "object": "vector_store.files_batch",
@@ -163,9 +163,9 @@ class VectorStores:
         return {name: value for name, value in self._batch(request).items() if name != "file_ids"}
 
     def list_batch_files(self, request: Request) -> Json:
-        wanted = set(self._batch(request)["file_ids"])
+        file_ids = set(self._batch(request)["file_ids"])
         return _listed(
-            [r for r in self._library.store_files.children(request.ids[0]) if r["id"] in wanted], request
+            [r for r in self._library.store_files.children(request.ids[0]) if r["id"] in file_ids], request
         )
 
     def _batch(self, request: Request) -> Json:
@@ -182,8 +182,8 @@ class VectorStores:
 
 
 def _listed(rows: list[Json], request: Request) -> Json:
-    kept = [row for row in rows if request.argument("filter") in {None, row["status"]}]
-    listed = page(kept, request)
+    selected = [row for row in rows if request.argument("filter") in {None, row["status"]}]
+    listed = page(selected, request)
     return listed | {"data": [_shown(row) for row in listed["data"]]}
 
 

@@ -162,12 +162,12 @@ def _apply_limits(answer: Answer, prompt: Prompt, outcome: Outcome) -> Answer:
         limit = min(limit, max(2, total // 2))
     elif total <= limit:
         return answer
-    kept = []
+    pieces = []
     for text in answer.messages:
         piece = truncate_text(text, limit)
         limit -= count_tokens(piece)
-        kept.append(piece)
-    return replace(answer, messages=tuple(piece for piece in kept if piece), truncated=True)
+        pieces.append(piece)
+    return replace(answer, messages=tuple(piece for piece in pieces if piece), truncated=True)
 
 
 def _table(text: str) -> GeneratedFile:

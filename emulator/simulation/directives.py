@@ -143,10 +143,10 @@ def _arguments(name: str, text: str, at: int) -> tuple[Outcome, int]:
         return _failure(coded[1], text, coded.end() - 1)
     end = text.find(")", at)
     arg = text[at:end].strip()
-    known = VARIANTS[name]
-    if end < 0 or not arg or (known is not None and arg not in known):
+    variants = VARIANTS[name]
+    if end < 0 or not arg or (variants is not None and arg not in variants):
         raise DirectiveError(
-            f"`{name}({arg})` is not known; `{name}` takes {', '.join(known or ('a word',))}"
+            f"`{name}({arg})` is not known; `{name}` takes {', '.join(variants or ('a word',))}"
         )
     return Outcome(name, arg), end + 1
 

@@ -155,6 +155,6 @@ class FileLibrary:
         search = (resources or {}).get("file_search")
         if not resources or not search:
             return resources
-        made = [self.create_store(described, now)["id"] for described in search.get("vector_stores") or []]
+        created = [self.create_store(described, now)["id"] for described in search.get("vector_stores") or []]
         named = [self.store(store_id)["id"] for store_id in search.get("vector_store_ids") or []]
-        return resources | {"file_search": {"vector_store_ids": named + made}}
+        return resources | {"file_search": {"vector_store_ids": named + created}}

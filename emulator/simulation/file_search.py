@@ -88,12 +88,12 @@ def split_passages(file_id: str, filename: str, text: str) -> list[Passage]:
 
 def find_passages(question: str, passages: list[Passage], most: int = 20) -> tuple[Passage, ...]:
     """The passages that share a word with the question, best first."""
-    wanted = set(_words(question)) - _COMMON
+    query_words = set(_words(question)) - _COMMON
     bags = [Counter(_words(passage.text)) for passage in passages]
-    if not wanted or not bags:
+    if not query_words or not bags:
         return ()
     mean = sum(bag.total() for bag in bags) / len(bags) or 1.0
-    rarity = {word: _rarity(word, bags) for word in wanted}
+    rarity = {word: _rarity(word, bags) for word in query_words}
     scored = [(_score(bag, rarity, mean), passage) for bag, passage in zip(bags, passages, strict=True)]
     best = sorted((pair for pair in scored if pair[0] > 0), key=lambda pair: -pair[0])[:most]
     return tuple(Passage(p.file_id, p.filename, p.text, score / (score + 1)) for score, p in best)

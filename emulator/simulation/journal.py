@@ -88,9 +88,9 @@ class Store:
         self, name: str, load: Callable[[Any], Row], parent_of: Callable[[Row], str] | None = None
     ) -> Table[Row]:
         """Make a table; all of them before `open`."""
-        made = Table(self, name, load, parent_of)
-        self._tables[name] = made
-        return made
+        table = Table(self, name, load, parent_of)
+        self._tables[name] = table
+        return table
 
     def open(self) -> None:
         """Read the journal, compact it and keep it open. StateError when the folder cannot be used."""
@@ -179,8 +179,8 @@ class Store:
 
     def _compact(self, path: Path) -> None:
         fresh = path.with_suffix(".new")
-        with fresh.open("wb") as out:
-            out.writelines(orjson.dumps(change) + b"\n" for change in self._snapshot())
+        with fresh.open("wb") as file:
+            file.writelines(orjson.dumps(change) + b"\n" for change in self._snapshot())
         fresh.rename(path)
         self._journal_fd = os.open(path, os.O_WRONLY | os.O_APPEND)
 

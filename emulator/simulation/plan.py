@@ -99,7 +99,7 @@ def _work(start: float, run_s: float) -> tuple[Mark, Mark]:
 
 
 def _clipped(marks: tuple[Mark, ...], expires_at: float) -> tuple[Mark, ...]:
-    kept = tuple(mark for mark in marks if mark[0] < expires_at)
-    if kept and len(kept) == len(marks) and kept[-1][1] in TERMINAL:
-        return kept
-    return (*(kept or marks[:1]), (expires_at, "expired"))
+    in_time = tuple(mark for mark in marks if mark[0] < expires_at)
+    if in_time and len(in_time) == len(marks) and in_time[-1][1] in TERMINAL:
+        return in_time
+    return (*(in_time or marks[:1]), (expires_at, "expired"))

@@ -49,8 +49,8 @@ class _Sampler:
         match kind:
             case "object":
                 properties = schema.get("properties", {})
-                wanted = schema.get("required", list(properties))
-                return {name: self.value(properties.get(name, {})) for name in wanted}
+                required = schema.get("required", list(properties))
+                return {name: self.value(properties.get(name, {})) for name in required}
             case "array":
                 return [self.value(schema.get("items", {})) for _ in range(schema.get("minItems", 1))]
             case "string":

@@ -121,8 +121,8 @@ class _Helper:
         del self._children[pipe]
         os.waitpid(pid, 0)
         # A child stopped by a limit has written nothing, or half a line.
-        whole = reply.endswith(b"\n") and len(reply) <= MAX_REPLY_BYTES
-        _send({"id": question_id, **(json.loads(reply) if whole else {"error": LIMIT_MESSAGE})})
+        complete = reply.endswith(b"\n") and len(reply) <= MAX_REPLY_BYTES
+        _send({"id": question_id, **(json.loads(reply) if complete else {"error": LIMIT_MESSAGE})})
 
     def _end_children(self) -> None:
         for _, pid, _ in self._children.values():

@@ -17,13 +17,13 @@ from askmill.jobs.openai_client.params import assistant_params, run_options
 
 
 class Handler(AsyncAssistantEventHandler):
-    """Shows what happens; keeps the cited files for the end of the answer."""
+    """Shows text and tool calls as they arrive; collects the cited files for the end of the answer."""
 
     def __init__(self, screen: Screen) -> None:
         super().__init__()
         self._screen = screen
         self.cited: list[str] = []
-        self.made: list[str] = []
+        self.generated: list[str] = []
         self._shown: set[str] = set()
 
     @override
@@ -35,7 +35,7 @@ class Handler(AsyncAssistantEventHandler):
         self._screen.end()
         for annotation in text.annotations:
             if annotation.type == "file_path":
-                self.made.append(PurePosixPath(annotation.text).name)
+                self.generated.append(PurePosixPath(annotation.text).name)
             elif annotation.file_citation.file_id not in self.cited:
                 self.cited.append(annotation.file_citation.file_id)
 
@@ -60,8 +60,8 @@ class AssistantsChat:
         self._target, self._screen = target, screen
         self._beta = target.client.beta
 
-    async def make(self, saved: SavedThread) -> SavedThread:
-        """As the Protocol; a stored assistant is taken as it is."""
+    async def ensure(self, saved: SavedThread) -> SavedThread:
+        """As the Protocol; a stored assistant is used unchanged."""
         profile = self._target.profile
         assistant_id = profile.assistant_id or saved.assistant_id
         if assistant_id is None:
@@ -95,7 +95,7 @@ class AssistantsChat:
             if run is None or run.status != "requires_action":
                 break
             before, handler = handler, Handler(self._screen)
-            handler.cited, handler.made = before.cited, before.made
+            handler.cited, handler.generated = before.cited, before.generated
             outputs: Any = await self._outputs(run)
             async with runs.submit_tool_outputs_stream(
                 run_id=run.id, thread_id=thread_id, tool_outputs=outputs, event_handler=handler
@@ -106,10 +106,10 @@ class AssistantsChat:
     async def _outputs(self, run: Run) -> list[dict[str, str]]:
         assert run.required_action is not None
         calls = run.required_action.submit_tool_outputs.tool_calls
-        asked = [(call.function.name, call.function.arguments) for call in calls]
+        requested = [(call.function.name, call.function.arguments) for call in calls]
         functions, limit_s = self._target.profile.functions, self._target.function_limit_s
-        outputs = await call_functions(functions, asked, limit_s)
-        for (name, arguments), output in zip(asked, outputs, strict=True):
+        outputs = await call_functions(functions, requested, limit_s)
+        for (name, arguments), output in zip(requested, outputs, strict=True):
             self._screen.tool(f"{name} {arguments}", f"→ {output}")
         return [
             {"tool_call_id": call.id, "output": output} for call, output in zip(calls, outputs, strict=True)
@@ -118,7 +118,7 @@ class AssistantsChat:
     async def _show_end(self, handler: Handler) -> None:
         files = self._target.client.files
         self._screen.sources([(await files.retrieve(file_id)).filename for file_id in handler.cited])
-        self._screen.made(handler.made)
+        self._screen.generated(handler.generated)
         run = handler.current_run
         if run is not None and run.status != "completed":
             error = f"{run.last_error.code}: {run.last_error.message}" if run.last_error else ""

@@ -17,23 +17,23 @@ class Screen:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._at_start = True
-        self._held: str | None = None
+        self._marker: str | None = None
         self._markers: list[str] = []
 
     def begin(self) -> None:
         """Start a new answer."""
-        self._held, self._markers = None, []
+        self._marker, self._markers = None, []
 
     def text(self, piece: str) -> None:
         """Show a piece of the answer; a marker may be split over several pieces."""
         for letter in piece:
             if letter == OPENS:
-                self._held = ""
-            elif self._held is not None and letter == CLOSES:
-                self._cite(self._held)
-                self._held = None
-            elif self._held is not None:
-                self._held += letter
+                self._marker = ""
+            elif self._marker is not None and letter == CLOSES:
+                self._cite(self._marker)
+                self._marker = None
+            elif self._marker is not None:
+                self._marker += letter
             else:
                 self._put(letter)
 
@@ -64,14 +64,14 @@ class Screen:
         """Show that an earlier answer locks the thread."""
         self.line("(an earlier answer still holds this thread; waiting for its end)")
 
-    def made(self, names: list[str]) -> None:
+    def generated(self, names: list[str]) -> None:
         """Show files that the answer generated: they stay at the API, from where a batch would fetch them."""
         for name in names:
             self.line(f"  (made {name}, which `run` would keep)")
 
-    def ended(self, what: str, status: str, error: str) -> None:
-        """A run that did not complete: the API's words, and what to do about them where that is known."""
-        self.line(f"(the {what} ended {status}{error and ': '}{redact(error)})")
+    def ended(self, kind: str, status: str, error: str) -> None:
+        """A run that did not complete: the API's words, and kind to do about them where that is known."""
+        self.line(f"(the {kind} ended {status}{error and ': '}{redact(error)})")
         if step := next_step(report_of_text(error)):
             self.line(step)
 

@@ -13,25 +13,26 @@ from askmill.jobs.openai_client.params import response_options
 
 
 class ResponsesChat:
-    """A conversation; there is no assistant, its definition goes along with each response."""
+    """A conversation. There is no assistant: each response has the whole profile."""
 
     def __init__(self, target: ChatTarget, screen: Screen) -> None:
         self._target, self._screen = target, screen
         self._cited: list[str] = []
-        self._made: list[str] = []
+        self._generated: list[str] = []
 
-    async def make(self, saved: SavedThread) -> SavedThread:
+    async def ensure(self, saved: SavedThread) -> SavedThread:
         """As the Protocol."""
         if saved.thread_id is not None:
             return saved
-        opening: Any = [{"type": "message", **said.model_dump()} for said in self._target.profile.messages]
-        made = await self._target.client.conversations.create(items=opening)
-        return replace(saved, thread_id=made.id)
+        messages = self._target.profile.messages
+        opening: Any = [{"type": "message", **message.model_dump()} for message in messages]
+        conversation = await self._target.client.conversations.create(items=opening)
+        return replace(saved, thread_id=conversation.id)
 
     async def ask(self, saved: SavedThread, question: str) -> None:
         """As the Protocol."""
         self._screen.begin()
-        self._cited, self._made = [], []
+        self._cited, self._generated = [], []
         items: list[Any] = [{"type": "message", "role": "user", "content": question}]
         for _ in range(ROUNDS):
             calls = await self._respond(saved, items)
@@ -39,10 +40,10 @@ class ResponsesChat:
                 break
             items = await self._outputs(calls)
         self._screen.sources(self._cited)
-        self._screen.made(self._made)
+        self._screen.generated(self._generated)
 
     async def _respond(self, saved: SavedThread, items: list[Any]) -> list[ResponseFunctionToolCall]:
-        """One response; the functions it calls."""
+        """Create one response, show it, and return the function calls in it."""
         settings: Any = response_options(self._target.profile, self._target.resources)
         responses = self._target.client.responses
         stream: Any = await retry_until_unlocked(
@@ -64,7 +65,7 @@ class ResponsesChat:
         return calls
 
     def _item(self, item: ResponseOutputItem) -> list[ResponseFunctionToolCall]:
-        """Shows an item that is done; itself, if somebody must answer it."""
+        """Show a finished item. Return it if it is a function call, which needs an output."""
         if item.type == "code_interpreter_call":
             logs = [output.logs for output in item.outputs or () if output.type == "logs"]
             self._screen.tool("code interpreter", item.code or "", *(f"→ {log}" for log in logs))
@@ -83,15 +84,15 @@ class ResponsesChat:
         for part in message.content:
             for annotation in getattr(part, "annotations", None) or ():
                 name = getattr(annotation, "filename", None) or getattr(annotation, "url", None)
-                names = self._made if annotation.type == "container_file_citation" else self._cited
+                names = self._generated if annotation.type == "container_file_citation" else self._cited
                 if name and name not in names:
                     names.append(name)
 
     async def _outputs(self, calls: list[ResponseFunctionToolCall]) -> list[Any]:
-        asked = [(call.name, call.arguments) for call in calls]
+        requested = [(call.name, call.arguments) for call in calls]
         functions, limit_s = self._target.profile.functions, self._target.function_limit_s
-        outputs = await call_functions(functions, asked, limit_s)
-        for (name, arguments), output in zip(asked, outputs, strict=True):
+        outputs = await call_functions(functions, requested, limit_s)
+        for (name, arguments), output in zip(requested, outputs, strict=True):
             self._screen.tool(f"{name} {arguments}", f"→ {output}")
         return [
             {"type": "function_call_output", "call_id": call.call_id, "output": output}

@@ -45,8 +45,8 @@ class ChatTarget:
 class ChatBackend(Protocol):
     """A conversation at one API."""
 
-    async def make(self, saved: SavedThread) -> SavedThread:
-        """Make what `kept` lacks."""
+    async def ensure(self, saved: SavedThread) -> SavedThread:
+        """Create the assistant and thread that `saved` lacks."""
         ...
 
     async def ask(self, saved: SavedThread, question: str) -> None:
@@ -55,12 +55,12 @@ class ChatBackend(Protocol):
 
 
 class Memory:
-    """DATA_DIR/chat.json: by content of profile and address, the assistant and thread of last time."""
+    """DATA_DIR/chat.json: the last assistant and thread for each profile and address."""
 
     def __init__(self, data_dir: Path, address: str, target: ChatTarget) -> None:
         self._file = data_dir / "chat.json"
-        named = [target.profile.sha256(), target.api, address, target.resources.model_dump()]
-        self._key = hashlib.sha256(orjson.dumps(named)).hexdigest()
+        key_parts = [target.profile.sha256(), target.api, address, target.resources.model_dump()]
+        self._key = hashlib.sha256(orjson.dumps(key_parts)).hexdigest()
 
     def load(self) -> SavedThread:
         """Return the stored ids, empty if there are none or the file cannot be read."""
@@ -81,9 +81,9 @@ class Memory:
 
 
 async def start_or_resume(
-    target: ChatTarget, talk: ChatBackend, memory: Memory, *, new: bool
+    target: ChatTarget, backend: ChatBackend, memory: Memory, *, new: bool
 ) -> tuple[SavedThread, bool]:
-    """The assistant and thread, and whether the thread is that of last time. Raises OpenAIError."""
+    """Return the assistant and thread, and whether the thread is the stored one. Raises OpenAIError."""
     thread: ObjectKind = "thread" if target.api == "assistants" else "conversation"
     saved = memory.load()
     if saved.assistant_id and not await object_exists(target.client, "assistant", saved.assistant_id):
@@ -91,6 +91,6 @@ async def start_or_resume(
     if saved.thread_id and (new or not await object_exists(target.client, thread, saved.thread_id)):
         saved = replace(saved, thread_id=None)
     again = saved.thread_id is not None
-    saved = await talk.make(saved)
+    saved = await backend.ensure(saved)
     memory.store(saved)
     return saved, again

@@ -112,8 +112,8 @@ def line(times_s: Sequence[float]) -> str:
         return ""
     ordered = sorted(times_s)
     first, span = ordered[0], max(ordered[-1] - ordered[0], 1e-9)
-    every = max(1, len(ordered) // POINTS)
-    numbered = [*list(enumerate(ordered, start=1))[::every], (len(ordered), ordered[-1])]
+    stride = max(1, len(ordered) // POINTS)
+    numbered = [*list(enumerate(ordered, start=1))[::stride], (len(ordered), ordered[-1])]
     points = [
         (LEFT + (at - first) / span * (WIDTH - LEFT), HEIGHT - number / len(ordered) * (HEIGHT - 12))
         for number, at in numbered

@@ -102,8 +102,8 @@ def _template_faults(columns: list[str], template: str | None) -> list[str]:
         for name in dict.fromkeys(placeholders)
         for fault in _unknown_column(columns, "--template", name)
     ]
-    rest = PLACEHOLDER.sub("", template)
-    if "{" in rest or "}" in rest:
+    literal_text = PLACEHOLDER.sub("", template)
+    if "{" in literal_text or "}" in literal_text:
         faults.append(
             "--template has a brace that is not part of a {column}; double braces that are text: {{ }}"
         )

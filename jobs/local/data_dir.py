@@ -38,8 +38,8 @@ def oserror_to_fault(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        where = fault.filename or data_dir
-        message = f"The data directory {data_dir} cannot be used: {where}: {fault.strerror}."
+        path = fault.filename or data_dir
+        message = f"The data directory {data_dir} cannot be used: {path}: {fault.strerror}."
         if fault.errno in _REMEDIES:
             raise LocalFault(f"{message} {_REMEDIES[fault.errno]}") from fault
         advice = "Set ASKMILL_DATA_DIR to a folder that you may write, for example ~/askmill-data."
@@ -91,7 +91,7 @@ def last_log_line(path: Path, since_bytes: int) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
 
-def require_posix(what: str, instead: str) -> None:
+def require_posix(service: str, instead: str) -> None:
     """Raise LocalFault on Windows, which has neither the server's binary nor its locks."""
     if sys.platform == "win32":
-        raise LocalFault(f"The embedded {what} does not run on Windows. {instead}")
+        raise LocalFault(f"The embedded {service} does not run on Windows. {instead}")

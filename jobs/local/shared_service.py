@@ -218,9 +218,9 @@ class ServiceLease:
                 os.kill(int(self._lock_path("server").read_text()), signal.SIGTERM)
         _wait(self._is_free, _END_S)
 
-    def _fault(self, what: str) -> LocalFault:
+    def _fault(self, problem: str) -> LocalFault:
         service = self._service
-        message = f"The {service.title} in {service.data_dir} {what}"
+        message = f"The {service.title} in {service.data_dir} {problem}"
         if self._log:
             message += f": {folders.last_log_line(*self._log)} (log: {self._log[0]})"
         return LocalFault(f"{message}. {service.instead}")

@@ -80,11 +80,11 @@ class Price:
         Another tier may be served than was asked for, but at most the standard one: flex and priority fall
         back to it. A prompt may be written to the cache, and a completion window may be ignored.
         """
-        asked = self.in_tier(tier or "")
-        if asked is None:
+        tier_price = self.in_tier(tier or "")
+        if tier_price is None:
             return None
         written = replace(usage, cached_tokens=0, cache_write_tokens=usage.prompt_tokens)
-        return max(price.cost_usd(tokens) for price in (self, asked) for tokens in (usage, written))
+        return max(price.cost_usd(tokens) for price in (self, tier_price) for tokens in (usage, written))
 
 
 def _or(price: float | None, default: float) -> float:

@@ -217,12 +217,12 @@ async def _delete(client: AsyncOpenAI, kind: ObjectKind, object_id: str) -> None
     await client.delete(path, cast_to=httpx2.Response, options=options)
 
 
-async def _translate_errors(call: Awaitable[T], client: AsyncOpenAI, about: str) -> T:
+async def _translate_errors(call: Awaitable[T], client: AsyncOpenAI, subject: str) -> T:
     try:
         return await call
     except APIStatusError as refused:
         if refused.status_code not in INPUT_ERROR_STATUSES or money_refused(to_error_report(refused)):
-            raise ApiUnavailable(f"{about}: {describe_error(refused, client)}") from None
-        raise UsageError(f"{about}: the API refuses it: {error_message(refused, client)}") from None
+            raise ApiUnavailable(f"{subject}: {describe_error(refused, client)}") from None
+        raise UsageError(f"{subject}: the API refuses it: {error_message(refused, client)}") from None
     except OpenAIError as error:
-        raise ApiUnavailable(f"{about}: {describe_error(error, client)}") from None
+        raise ApiUnavailable(f"{subject}: {describe_error(error, client)}") from None

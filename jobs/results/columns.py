@@ -62,11 +62,11 @@ class Columns:
         """The requested values of a complete row."""
         return row if self.chosen is None else [row[place] for place in self.chosen]
 
-    def cells(self, given: list[Any]) -> list[Any]:
+    def cells(self, row: list[Any]) -> list[Any]:
         """The input's cells, padded or cut to the header's width."""
-        if len(given) == self.width:
-            return given
-        return [*given[: self.width], *[None] * (self.width - len(given))]
+        if len(row) == self.width:
+            return row
+        return [*row[: self.width], *[None] * (self.width - len(row))]
 
 
 def select_columns(spec: InputSpec, chosen: Iterable[str], *, with_steps: bool) -> Columns:

@@ -52,9 +52,9 @@ def _shorten(name: str) -> str:
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     stem, dot, suffix = name.rpartition(".")
-    kept = f"{dot}{suffix}" if stem and len(suffix.encode()) <= 16 else ""
-    stem_bytes = MAX_NAME_BYTES - len(kept.encode())
-    return name.encode()[:stem_bytes].decode(errors="ignore").rstrip(". ") + kept
+    extension = f"{dot}{suffix}" if stem and len(suffix.encode()) <= 16 else ""
+    stem_bytes = MAX_NAME_BYTES - len(extension.encode())
+    return name.encode()[:stem_bytes].decode(errors="ignore").rstrip(". ") + extension
 
 
 def _unique_name(name: str, used_names: set[str]) -> str:

@@ -135,7 +135,7 @@ def _with_loaded_schema(fields: dict[str, Any], folder: Path, faults: list[str])
     return {name: value for name, value in fields.items() if name != "response_schema"}
 
 
-def _validate(fields: Mapping[str, Any], where: str, earlier_faults: list[str]) -> Profile:
+def _validate(fields: Mapping[str, Any], place: str, earlier_faults: list[str]) -> Profile:
     """Return the profile. Raises ProfileError with `earlier_faults` and all others."""
     faults = [*earlier_faults, *_rule_faults(fields)]
     try:
@@ -143,7 +143,7 @@ def _validate(fields: Mapping[str, Any], where: str, earlier_faults: list[str]) 
     except ValidationError as invalid:
         faults = [_fault(dict(error)) for error in invalid.errors()] + faults
     if faults:
-        raise ProfileError("\n".join(f"{where}: {fault}" for fault in faults))
+        raise ProfileError("\n".join(f"{place}: {fault}" for fault in faults))
     return profile
 
 

@@ -1,8 +1,8 @@
-"""The documentation does what it says: every command and program is run, every option is in it, no link is dead.
+"""The documentation is correct: every command and program is run, every option is documented, no link is dead.
 
-A page is one terminal: its blocks run one after the other in one shell, in a fresh folder with `examples/` in it;
-Python is a program of its own, SQL is DuckDB's. A block after `<!-- only checked: WHY -->` is not run; its syntax and
-its askmill options are checked.
+The blocks of a page run one after the other in one shell, in a fresh folder with `examples/` in it; Python blocks are
+separate programs, SQL blocks run in DuckDB. A block after `<!-- only checked: WHY -->` is not run; its syntax and its
+askmill options are checked.
 """
 
 import os
@@ -32,7 +32,7 @@ IN_SHELL = {
 PROGRAM = re.compile(r"<<'PROGRAM'\n(.*?)PROGRAM$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 CHECKED_ONLY = {"README.md", "CONTRIBUTING.md"}
-"""README's first command is .ci's and test_cli_run's business: the rest needs a key."""
+"""The first two commands of README are tested by .ci/run and tests/cli/test_readme.py; the rest needs a key."""
 LIMIT_S = 300
 
 
@@ -61,8 +61,8 @@ def _commands(script: str) -> Iterator[list[str]]:
                 yield words
 
 
-def _parsed(words: list[str]) -> None:
-    """Raises click's UsageError for a command or an option that there is not."""
+def _parse(words: list[str]) -> None:
+    """Raise click's UsageError for a command or an option that does not exist."""
     context = click.Context(askmill)
     command = askmill.get_command(context, words[0])
     assert command is not None, f"there is no command {words[0]}"
@@ -72,77 +72,77 @@ def _parsed(words: list[str]) -> None:
 @pytest.mark.timeout(LIMIT_S + 30)
 @pytest.mark.parametrize("page", _with(run=True))
 def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str) -> None:
-    """Word for word, but for the ports: a reader who types it sees it work."""
+    """Exactly as written except for the ports, so that it works for a reader who types it."""
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "examples").symlink_to(ROOT / "examples")
     script = "\n".join(["set -euo pipefail", *_blocks(ROOT / page, run=True)])
     ports = {"6379": redis_url.rsplit(":", maxsplit=1)[-1].split("/", maxsplit=1)[0]}
     for port in ("8080", "5555", "9464", "4318"):
         ports[port] = str(free_port())
-    for written, free in ports.items():
-        script = script.replace(f":{written}", f":{free}").replace(f"port {written}", f"port {free}")
-        script = script.replace(f"port={written}", f"port={free}").replace(f"PORT={written}", f"PORT={free}")
-    bare = {k: v for k, v in os.environ.items() if not k.startswith(("ASKMILL_", "OPENAI_", "CELERY_"))}
+    for port, free in ports.items():
+        script = script.replace(f":{port}", f":{free}").replace(f"port {port}", f"port {free}")
+        script = script.replace(f"port={port}", f"port={free}").replace(f"PORT={port}", f"PORT={free}")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("ASKMILL_", "OPENAI_", "CELERY_"))}
     env = {
-        **bare,
+        **environ,
         "ASKMILL_DATA_DIR": str(tmp_path / "data"),
-        "PATH": f"{Path(sys.executable).parent}:{bare['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{environ['PATH']}",
     }
 
-    with (tmp_path / "told").open("w+") as told:
+    with (tmp_path / "output").open("w+") as output:
         shell = subprocess.Popen(
             ["bash", "-c", script],
             cwd=tmp_path / "work",
             env=env,
             stdin=subprocess.DEVNULL,
-            stdout=told,
-            stderr=told,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
         try:
             code = shell.wait(LIMIT_S)
         finally:
-            # What the page left in the background goes with its terminal.
+            # Background processes of the page end with it.
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)
-        told.seek(0)
-        assert code == 0, told.read()[-3000:]
+        output.seek(0)
+        assert code == 0, output.read()[-3000:]
 
 
 @pytest.mark.parametrize("page", _with(run=False))
-def test_commands_that_cannot_run_here_are_right_word_by_word(page: str) -> None:
-    """Those that need a key, containers or an installation: shell syntax, commands and options exist."""
+def test_commands_that_cannot_run_here_have_valid_syntax_and_options(page: str) -> None:
+    """Those that need a key, containers or an installation: the shell parses them, commands and options exist."""
     for script in _blocks(ROOT / page, run=False):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
         for program in PROGRAM.findall(script):
             compile(program, page, "exec")
         for words in _commands(script):
-            _parsed(words)
+            _parse(words)
 
 
 def test_every_option_is_in_the_documentation() -> None:
-    """Each option of each command stands in a page, so that nothing has to be guessed from the code."""
-    written = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    """Each option of each command is on a page, so that nobody has to read the code for it."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     context = click.Context(askmill)
     for name in MODULE_OF:
         command = askmill.get_command(context, name)
         assert command is not None
-        assert f"## askmill {name}\n" in written
+        assert f"## askmill {name}\n" in text
         for opt in (opt for parameter in command.params for opt in parameter.opts if opt.startswith("--")):
-            assert opt in written, f"{name} {opt}"
+            assert opt in text, f"{name} {opt}"
 
 
-def test_the_reference_is_made_from_the_code_as_it_is() -> None:
+def test_the_reference_is_up_to_date() -> None:
     """`python docs/remake.py` was run after the last change of a command, a setting, a status or a column."""
     command = [sys.executable, str(ROOT / "docs" / "remake.py"), "--check"]
 
-    made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    check = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
-    assert made.returncode == 0, made.stdout + made.stderr
+    assert check.returncode == 0, check.stdout + check.stderr
 
 
 def test_every_command_is_recorded() -> None:
-    """`python docs/record.py` shows each of them; the processes that stay are shown by their help."""
+    """`python docs/record.py` shows each of them; of servers and workers it shows the help."""
     shown = set(
         re.findall(r"^## askmill (\w+)", (ROOT / "docs/reference/screens.md").read_text(), re.MULTILINE)
     )
@@ -157,7 +157,7 @@ def _anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [_name(page) for page in PAGES])
 def test_no_link_is_dead(page: str) -> None:
-    """Each link to a file or a heading of ours leads somewhere."""
+    """Each link to a file or a heading of the repository has a target."""
     here = ROOT / page
     for link in LINK.findall(here.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
@@ -181,7 +181,7 @@ def test_the_index_links_every_page() -> None:
 
 
 def test_the_documentation_names_files_that_exist() -> None:
-    """Each source file, test and example that a page names is there; tests may be named without their folder."""
+    """Each source file, test and example that a page names exists; tests may be named without their folder."""
     rooms = "askmill|benchmarks|config|emulator|examples|jobs|tests|worker"
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     for page in PAGES:
@@ -190,6 +190,18 @@ def test_the_documentation_names_files_that_exist() -> None:
             assert (ROOT / name).exists(), f"{_name(page)}: {name}"
         for name in re.findall(r"`(test_\w+\.py)`", text):
             assert name in tests, f"{_name(page)}: {name}"
+
+
+def test_the_watch_page_quotes_the_progress_panel() -> None:
+    """Each term in the table of docs/how-to/watch.md is in the text of the panel."""
+    page = (ROOT / "docs" / "how-to" / "watch.md").read_text(encoding="utf-8")
+    panel = (ROOT / "jobs" / "display" / "status_text.py").read_text(encoding="utf-8")
+
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    parts = [part.strip("( )/") for term in quoted for part in re.split(r"…|\d+ to \d+ \w+", term)]
+
+    assert len(quoted) >= 6
+    assert [part for part in parts if part not in panel] == []
 
 
 def test_the_architecture_names_what_exists() -> None:

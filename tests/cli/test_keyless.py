@@ -55,7 +55,7 @@ def user(tmp_path: Path) -> CommandLine:
 def _run_program(user: CommandLine, argv: list[str]) -> "subprocess.CompletedProcess[str]":
     """Run a program as the user, to its end."""
     if argv[0] == "askmill":
-        return user.askmill(*argv[1:], given="What is 2 + 3?\n")
+        return user.askmill(*argv[1:], stdin="What is 2 + 3?\n")
     return subprocess.run(
         argv, cwd=user.folder, env=user.env(), capture_output=True, text=True, timeout=60, check=False
     )
@@ -172,7 +172,7 @@ def test_chat_offline_names_the_emulator(user: CommandLine) -> None:
     """Even if a key is set; a message says that --model is ignored."""
     with_key = user.with_settings(OPENAI_API_KEY="any")
 
-    done = with_key.askmill("chat", "--offline", "--model", "gpt-6-sol", given="What is 2 + 3?\n")
+    done = with_key.askmill("chat", "--offline", "--model", "gpt-6-sol", stdin="What is 2 + 3?\n")
 
     assert done.returncode == 0, done.stderr
     assert "5" in done.stdout
@@ -210,7 +210,7 @@ def test_a_local_server_without_a_key_gets_no_authorization(
         keyless = user.with_settings(ASKMILL_REDIS_URL=stack.redis_url, **settings)
 
         done = keyless.askmill("run", "q.csv", "--tool", "file_search", "--file", "notes.txt", "-o", "-")
-        chat = keyless.askmill("chat", given="What is 2 + 3?\nexit\n")
+        chat = keyless.askmill("chat", stdin="What is 2 + 3?\nexit\n")
         batch = json.loads(keyless.askmill("status", "--json").stdout)["batch"]
         purge = keyless.askmill("purge", batch)
 

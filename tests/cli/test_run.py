@@ -188,7 +188,7 @@ def test_modules_in_the_working_folder_are_not_imported(user: CommandLine) -> No
 
 def test_questions_are_read_from_stdin(user: CommandLine) -> None:
     """`-` is stdin."""
-    done = user.askmill("run", "-", "-o", "-", given="question\nWhat is 8 - 5?\n")
+    done = user.askmill("run", "-", "-o", "-", stdin="question\nWhat is 8 - 5?\n")
 
     assert done.returncode == 0, done.stderr
     assert "3" in next(csv.DictReader(io.StringIO(done.stdout)))["answer"]

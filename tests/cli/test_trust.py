@@ -80,7 +80,7 @@ def test_a_key_of_the_environment_does_not_go_to_an_address_of_a_planted_file(
     user: CommandLine, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """Every command that would send it refuses, naming the file, the address and the option."""
-    assert_refused(user.askmill(*arguments, given="Hello?\n"), server)
+    assert_refused(user.askmill(*arguments, stdin="Hello?\n"), server)
 
 
 def test_a_worker_refuses_however_it_is_started(user: CommandLine, server: RecordingServer) -> None:
@@ -128,7 +128,7 @@ def test_with_the_option_the_key_is_sent(
     user: CommandLine, server: RecordingServer, arguments: tuple[str, ...]
 ) -> None:
     """The user has agreed: all credentials are sent."""
-    done = user.askmill(*arguments, "--trust-env-file", given="Hello?\n")
+    done = user.askmill(*arguments, "--trust-env-file", stdin="Hello?\n")
 
     assert done.returncode == 3, done.stderr + done.stdout
     assert server.headers("authorization") == {f"Bearer {KEY}"}
@@ -145,7 +145,7 @@ def test_a_loopback_address_of_a_planted_file_gets_no_key(
     """Requests are sent without the environment's key, organization, project, headers and .netrc."""
     user.write(".env", f"OPENAI_BASE_URL={server.base_url}")
 
-    done = user.askmill(*arguments, given="Hello?\n")
+    done = user.askmill(*arguments, stdin="Hello?\n")
 
     assert done.returncode == 3, done.stderr + done.stdout
     assert server.request_lines
@@ -162,7 +162,7 @@ def test_a_file_may_have_a_key_for_its_own_address(
     """Key and address are from one source: that key is sent, and nothing of the environment."""
     user.write(".env", f"OPENAI_BASE_URL={PLANTED}", "OPENAI_API_KEY=sk-of-the-file-0123456789")
 
-    done = user.with_settings(OPENAI_API_KEY="").askmill(*arguments, given="Hello?\n")
+    done = user.with_settings(OPENAI_API_KEY="").askmill(*arguments, stdin="Hello?\n")
 
     assert done.returncode == 3, done.stderr + done.stdout
     assert server.headers("authorization") == {"Bearer sk-of-the-file-0123456789"}

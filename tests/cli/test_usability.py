@@ -76,7 +76,7 @@ def test_an_unknown_assistant_is_named(user: CommandLine) -> None:
     user.write("q.csv", "question", "What is 6 * 7?")
 
     run = user.askmill("run", "q.csv", "--offline", "--assistant-id", "asst_nope")
-    chat = user.askmill("chat", "--offline", "--assistant-id", "asst_nope", given="Hello\n")
+    chat = user.askmill("chat", "--offline", "--assistant-id", "asst_nope", stdin="Hello\n")
 
     assert run.returncode == 3
     for stderr in (run.stderr, chat.stderr):

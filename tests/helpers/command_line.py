@@ -29,13 +29,13 @@ class CommandLine:
         bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTING_PREFIXES)}
         return {**bare, **self.settings}
 
-    def askmill(self, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run the command to its end; `given` is its stdin."""
+    def askmill(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run the command to its end; `stdin` is its standard input."""
         return preloaded.run(
             self.script(*arguments),
             cwd=self.folder,
             env=self.env(),
-            input=given,
+            input=stdin,
             text=True,
             timeout=LIMIT_S,
             fresh=self.fresh,

@@ -21,7 +21,7 @@ class StackUser:
     """A user whose Redis, API and worker are those of a stack."""
 
     stack: Stack
-    user: CommandLine
+    cli: CommandLine
 
     @classmethod
     def of(cls, stack: Stack, folder: Path) -> "StackUser":
@@ -37,29 +37,29 @@ class StackUser:
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run `askmill run` to its end, with results in `out.jsonl`."""
-        return self.user.askmill("run", *arguments, "-o", "out.jsonl")
+        return self.cli.askmill("run", *arguments, "-o", "out.jsonl")
 
     def rows(self, file: str, *options: str, code: int = 0) -> list[Row]:
         """Run, and return the result rows; fails unless the exit code is `code`."""
         done = self.run(file, *options)
         assert done.returncode == code, done.stderr
-        return self.written()
+        return self.results()
 
-    def written(self, name: str = "out.jsonl") -> list[Row]:
-        text = (self.user.folder / name).read_text(encoding="utf-8")
+    def results(self, name: str = "out.jsonl") -> list[Row]:
+        text = (self.cli.folder / name).read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
 
     def table(self, name: str, header: Sequence[str], *rows: Sequence[str]) -> str:
         """Write a CSV with all cells quoted."""
         quoted = (",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in [header, *rows])
-        return self.user.write(name, *quoted)
+        return self.cli.write(name, *quoted)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """Get an object from the API."""
         reply = httpx2.get(f"{self.stack.base_url}/{path}", headers=HEADERS, params=query).raise_for_status()
         return dict(reply.json())
 
-    def said(self, thread_id: str) -> list[tuple[str, str]]:
+    def messages(self, thread_id: str) -> list[tuple[str, str]]:
         """(role, text) of all messages of a thread or conversation, oldest first."""
         kind = "messages" if self.stack.api == "assistants" else "items"
         collection = "threads" if self.stack.api == "assistants" else "conversations"

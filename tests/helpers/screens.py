@@ -34,13 +34,13 @@ def steady(text: str) -> str:
     return text
 
 
-def printed(asker: StackUser, command: str) -> str:
+def printed(user: StackUser, command: str) -> str:
     """The command's stdout. It uses the stack's services instead of an emulator of its own."""
-    folder = asker.user.folder
+    folder = user.cli.folder
     if not (folder / "examples").exists():
         (folder / "examples").symlink_to(ROOT / "examples")
     line = command.replace(" --offline", "").replace("\\\n", " ")
-    env = {**asker.user.env(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = {**user.cli.env(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
     )
@@ -59,10 +59,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
         stack.worker()
         stack.worker(ASKMILL_API="responses")
-        asker = StackUser.of(stack, Path(folder) / "work")
+        user = StackUser.of(stack, Path(folder) / "work")
 
         def rerun(found: re.Match[str]) -> str:
-            return f"```console\n$ {found[1]}\n{printed(asker, found[1])}```"
+            return f"```console\n$ {found[1]}\n{printed(user, found[1])}```"
 
         PAGE.write_text(BLOCK.sub(rerun, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """docker-compose.yml and the systemd unit, checked without containers: structure, names, commands.
 
-That the same commands work is tested where they are told: docs/how-to/docker-compose.md (tests/cli/test_docs.py).
+That the same commands work is tested with the page that shows them, docs/how-to/docker-compose.md
+(tests/cli/test_docs.py).
 """
 
 import configparser
@@ -21,7 +22,7 @@ from tests.stack import Child, Stack
 from tests.support import wait_until, wait_until_async
 
 ROOT = Path(__file__).parents[2]
-KNOWN = {variable_of(name) for name in Settings.model_fields}
+SETTINGS = {variable_of(name) for name in Settings.model_fields}
 SERVICE_KEYS = {
     "build",
     "command",
@@ -35,7 +36,7 @@ SERVICE_KEYS = {
     "stop_grace_period",
     "volumes",
 }
-"""Of the Compose specification, those in use: a misspelt key is none of them."""
+"""The keys of the Compose specification that the file uses, so that a misspelt key is found."""
 
 
 @pytest.fixture
@@ -43,15 +44,15 @@ def compose() -> dict[str, Any]:
     return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
 
 
-def _exists(words: list[str]) -> None:
-    """The askmill command takes these words."""
-    command = askmill.get_command(click.Context(askmill), words[0])
+def _assert_command_exists(arguments: list[str]) -> None:
+    """`askmill` accepts these arguments."""
+    command = askmill.get_command(click.Context(askmill), arguments[0])
     assert command is not None
-    command.make_context(words[0], words[1:])
+    command.make_context(arguments[0], arguments[1:])
 
 
-def test_services_are_whole(compose: dict[str, Any]) -> None:
-    """Known keys only; what a service waits for, mounts and builds is there; ports stay on this machine."""
+def test_services_are_complete(compose: dict[str, Any]) -> None:
+    """Only valid keys; each dependency, volume and build target exists; ports are published on loopback only."""
     services = compose["services"]
     targets = set(re.findall(r"^FROM \S+ AS (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
 
@@ -64,59 +65,59 @@ def test_services_are_whole(compose: dict[str, Any]) -> None:
         build = service.get("build")
         if isinstance(build, dict):
             assert build["target"] in targets
-    for name, waited in services["worker"]["depends_on"].items():
-        assert waited["condition"] != "service_healthy" or "healthcheck" in services[name]
+    for name, dependency in services["worker"]["depends_on"].items():
+        assert dependency["condition"] != "service_healthy" or "healthcheck" in services[name]
 
 
 def test_settings_and_commands_exist(compose: dict[str, Any]) -> None:
-    """Every variable is a setting; the worker's command and health check are commands of ours."""
+    """Every variable is a setting; the worker's command and health check are askmill commands."""
     services = compose["services"]
     for name in ("worker", "flower"):
-        assert set(services[name]["environment"]) <= KNOWN
+        assert set(services[name]["environment"]) <= SETTINGS
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
-    assert used <= KNOWN
+    assert used <= SETTINGS
 
-    _exists(services["worker"]["command"])
+    _assert_command_exists(services["worker"]["command"])
     kind, program, *check = services["worker"]["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "askmill")
-    _exists(check)
+    _assert_command_exists(check)
     assert 'ENTRYPOINT ["askmill"]' in (ROOT / "Dockerfile").read_text()
 
 
-def test_redis_keeps_what_it_was_told(compose: dict[str, Any]) -> None:
-    """An AOF on a volume, and no eviction: `doctor` would object otherwise."""
+def test_redis_is_durable(compose: dict[str, Any]) -> None:
+    """An append-only file on a volume, and no eviction: `doctor` would object otherwise."""
     redis = compose["services"]["redis"]
-    words = redis["command"]
+    command = redis["command"]
 
-    assert words[words.index("--appendonly") + 1] == "yes"
-    assert words[words.index("--maxmemory-policy") + 1] == "noeviction"
+    assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
     assert redis["volumes"] == ["redis:/data"]
 
 
 def test_the_systemd_unit_starts_a_worker_and_lets_it_hand_over() -> None:
-    """A command and variables of ours, and more time to stop than a worker takes."""
+    """It uses an askmill command and askmill's variables, and allows more time to stop than a worker takes."""
     unit = configparser.RawConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     text = (ROOT / "examples" / "systemd" / "askmill-worker@.service").read_text()
     unit.read_string(text)
 
-    program, *words = unit["Service"]["ExecStart"].split()
+    program, *arguments = unit["Service"]["ExecStart"].split()
     assert program.endswith("/bin/askmill")
-    _exists(words)
-    assert set(re.findall(r"^Environment=(\w+)=", text, re.MULTILINE)) <= KNOWN
+    _assert_command_exists(arguments)
+    assert set(re.findall(r"^Environment=(\w+)=", text, re.MULTILINE)) <= SETTINGS
     assert int(unit["Service"]["TimeoutStopSec"]) > 5
 
 
 async def test_flower_shows_the_questions(tmp_path: Path, compose: dict[str, Any]) -> None:
     """The file's own command, without a container: each question is a task, named by batch, row and attempt."""
     port = free_port()
-    words = [
-        word.replace("0.0.0.0", "127.0.0.1").replace("5555", str(port))
-        for word in compose["services"]["flower"]["command"]
+    arguments = [
+        argument.replace("0.0.0.0", "127.0.0.1").replace("5555", str(port))
+        for argument in compose["services"]["flower"]["command"]
     ]
     with Stack(tmp_path) as stack:
         flower = Child(
-            [str(Path(sys.executable).with_name("celery")), *words],
+            [str(Path(sys.executable).with_name("celery")), *arguments],
             tmp_path / "flower.log",
             {
                 "ASKMILL_REDIS_URL": stack.redis_url,
@@ -130,7 +131,7 @@ async def test_flower_shows_the_questions(tmp_path: Path, compose: dict[str, Any
             stack.worker()
 
             async def shown() -> bool:
-                # Workers send events from when Flower has asked them to, within seconds.
+                # Workers send events only after Flower has enabled them, which takes seconds.
                 batch = await stack.submit(["What is 6 * 7?"])
                 await stack.wait_for(batch)
                 return f"{batch}:1:" in (_answer(address) or "")

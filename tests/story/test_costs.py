@@ -1,4 +1,4 @@
-"""What one job costs, counted: API requests, Redis commands, calls of functions, bytes. So any machine will do."""
+"""What one job costs, counted: API requests, Redis commands, function calls, bytes. None depends on the machine."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from askmill.jobs.model.models import JobStatus
 from tests.stack import Stack
 
 JOBS = 60
-ROWS_COUNTED, ROWS_HELD = 50, 250
+ROWS_COUNTED, ROWS_IN_FLIGHT = 50, 250
 SCENARIO = "[latency]\nmedian_s = 3.0\nsigma = 0\n"
 
 
@@ -22,7 +22,7 @@ def _commands(stack: Stack) -> dict[str, int]:
     """Calls by command, as Redis counts them; what a script calls counts as well."""
     with redis.Redis.from_url(stack.redis_url) as client:
         stats = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): about["calls"] for name, about in stats.items()}
+    return {name.removeprefix("cmdstat_"): command["calls"] for name, command in stats.items()}
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +45,17 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
 
 
 def test_a_job_costs_few_requests(costs: dict[str, float]) -> None:
-    """Thread, run, messages, steps, and three or four looks: 7.3 to 8.4 measured, more on a busy machine."""
+    """Thread, run, messages, steps, and three or four polls: 7.3 to 8.4 measured, more on a busy machine."""
     assert 5 <= costs["requests"] <= 9
 
 
 def test_a_job_costs_few_scripts(costs: dict[str, float]) -> None:
-    """Claim, what is stored before and after the create, the end read, finish; feeds and beats on top."""
+    """Claim, three saves (before and after the create, at the run's end), finish; dispatch and heartbeats besides."""
     assert 5 <= costs["evalsha"] <= 7
 
 
 def test_a_job_costs_few_calls(tmp_path: Path) -> None:
-    """Functions called, Python's and C's, from a row's claim to its stored end: 12,400 to 12,800 measured."""
+    """Functions called, Python's and C's, from a row's claim to its stored result: 12,400 to 12,800 measured."""
     with Stack(tmp_path, scenario="[latency]\nmedian_s = 0\nsigma = 0\n") as stack:
         asyncio.run(stack.submit(["What is 1 + 1?"] * ROWS_COUNTED))
         calls = _counted(stack, "calls", ROWS_COUNTED)
@@ -64,21 +64,21 @@ def test_a_job_costs_few_calls(tmp_path: Path) -> None:
 
 
 def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
-    """Bytes of Python's objects, its connection included, Celery's not: 12,400 to 12,800 measured."""
+    """Bytes of Python objects, with the row's connection and without Celery's: 12,400 to 12,800 measured."""
     with Stack(tmp_path, scenario="[latency]\nmedian_s = 3600\nsigma = 0\n") as stack:
-        asyncio.run(stack.submit(["What is 1 + 1?"] * ROWS_HELD))
-        bytes_per_run = _counted(stack, "bytes", ROWS_HELD)
+        asyncio.run(stack.submit(["What is 1 + 1?"] * ROWS_IN_FLIGHT))
+        bytes_per_run = _counted(stack, "bytes", ROWS_IN_FLIGHT)
 
     assert 10_000 <= bytes_per_run <= 13_300
 
 
-def _counted(stack: Stack, what: str, rows: int) -> int:
-    command = [sys.executable, "-m", "tests.helpers.workers.counted_worker", what, str(rows)]
+def _counted(stack: Stack, quantity: str, rows: int) -> int:
+    command = [sys.executable, "-m", "tests.helpers.workers.counted_worker", quantity, str(rows)]
     env = {**os.environ, **stack.settings()}
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=600)
-    return int(json.loads(done.stdout)[what])
+    return int(json.loads(done.stdout)[quantity])
 
 
 def test_a_message_is_published_once(costs: dict[str, float]) -> None:
-    """One LPUSH a job: nothing is sent twice."""
+    """One LPUSH a job: no message is sent twice."""
     assert costs["lpush"] == pytest.approx(1.0, abs=0.05)

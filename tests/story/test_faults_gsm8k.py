@@ -1,4 +1,4 @@
-"""A fifth of all requests and of all runs go wrong, in every way at once: each row ends as it must, paid once."""
+"""A fifth of all requests and of all runs fail, in every way at once: each row ends correctly and is paid once."""
 
 import pytest
 import pytest_asyncio
@@ -15,45 +15,45 @@ from tests.helpers.faulty_batch import (
 )
 
 ROWS = 150
-SCENE = FaultPlan(http=0.2, outcomes=0.2, create_limit_s=1.0)
+FAULTS = FaultPlan(http=0.2, outcomes=0.2, create_limit_s=1.0)
 pytestmark = pytest.mark.shared
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["assistants", "responses"])
-async def amid_faults(
+async def faulty_batch(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> FinishedBatch:
-    """The first questions of GSM8K, asked over each API amid all faults."""
+    """The first questions of GSM8K on each API, with all faults."""
     api: Api = request.param
-    return await run_batch(tmp_path_factory.mktemp("faulty"), api, gsm8k(ROWS), SCENE)
+    return await run_batch(tmp_path_factory.mktemp("faulty"), api, gsm8k(ROWS), FAULTS)
 
 
-def test_every_row_has_the_status_that_its_runs_ask_for(amid_faults: FinishedBatch) -> None:
-    """Statuses, errors and attempts are those of the runs at the server; each row's log tells them in order."""
-    assert find_violations(amid_faults, gsm8k(ROWS)) == []
+def test_every_row_has_the_status_of_its_runs(faulty_batch: FinishedBatch) -> None:
+    """Statuses, errors and attempts match the runs at the server; each row's log has them in order."""
+    assert find_violations(faulty_batch, gsm8k(ROWS)) == []
 
 
-def test_no_run_is_paid_for_that_is_not_recorded(amid_faults: FinishedBatch) -> None:
-    """Assistants: the server made exactly the attempts recorded. Responses: any other is an unknown create."""
-    if amid_faults.api == "assistants":
-        assert (amid_faults.extra_runs, amid_faults.unknown_creates) == ({}, 0)
-    assert sum(amid_faults.extra_runs.values()) <= amid_faults.unknown_creates
+def test_every_paid_run_is_recorded(faulty_batch: FinishedBatch) -> None:
+    """Assistants: the server has exactly the recorded attempts. Responses: any other is an unknown create."""
+    if faulty_batch.api == "assistants":
+        assert (faulty_batch.extra_runs, faulty_batch.unknown_creates) == ({}, 0)
+    assert sum(faulty_batch.extra_runs.values()) <= faulty_batch.unknown_creates
 
 
-def test_all_that_can_go_wrong_went_wrong(amid_faults: FinishedBatch) -> None:
-    """The scene was not played by halves: every kind of fault, and every ending, was met."""
-    met = {line["fault"] for lines in amid_faults.logs.values() for line in lines if "fault" in line}
-    runs = {(run["status"], _reason(run)) for run in amid_faults.runs.values()}
+def test_every_fault_and_every_outcome_occurred(faulty_batch: FinishedBatch) -> None:
+    """The test has no gap: each kind of fault and each outcome occurred at least once."""
+    faults = {line["fault"] for lines in faulty_batch.logs.values() for line in lines if "fault" in line}
+    runs = {(run["status"], _reason(run)) for run in faulty_batch.runs.values()}
 
-    for words in ("exceeded the rate limit", "had an error while", "currently overloaded", "connection_lost"):
-        assert any(words in fault for fault in met), words
-    assert len(runs) == 1 + len(OUTCOMES[amid_faults.api])
-    assert set(KINDS) == set(SCENE.kinds)
+    for text in ("exceeded the rate limit", "had an error while", "currently overloaded", "connection_lost"):
+        assert any(text in fault for fault in faults), text
+    assert len(runs) == 1 + len(OUTCOMES[faulty_batch.api])
+    assert set(KINDS) == set(FAULTS.kinds)
 
 
 def _reason(run: dict[str, object]) -> object:
     for name in ("last_error", "error", "incomplete_details"):
-        about = run.get(name)
-        if isinstance(about, dict):
-            return about.get("code") or about.get("reason")
+        details = run.get(name)
+        if isinstance(details, dict):
+            return details.get("code") or details.get("reason")
     return None

@@ -1,4 +1,4 @@
-"""`askmill chat`: answers and tool calls as they come, one thread over several starts. On both APIs."""
+"""`askmill chat`: streamed answers and tool calls, one thread over several starts. On both APIs."""
 
 import signal
 import threading
@@ -23,25 +23,25 @@ THREADS = {"assistants": "POST /threads", "responses": "POST /conversations"}
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
+def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
     """One emulator an API; chat needs no worker."""
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder, api=request.param) as stack:
         yield StackUser.of(stack, folder / "work")
 
 
-def _talk(asker: StackUser, *lines: str, options: tuple[str, ...] = ("--profile", TUTOR)) -> str:
-    """What the screen shows when these lines are typed."""
-    done = asker.user.askmill("chat", *options, given="".join(f"{line}\n" for line in lines))
+def _chat(user: StackUser, *lines: str, options: tuple[str, ...] = ("--profile", TUTOR)) -> str:
+    """The output of `askmill chat` when these lines are typed."""
+    done = user.cli.askmill("chat", *options, stdin="".join(f"{line}\n" for line in lines))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
 
 
-def test_the_tutor_answers_and_shows_its_code_once(asker: StackUser) -> None:
-    """The quickstart's question: the code and its log first, then the answer; what follows `exit` is not asked."""
-    shown = _talk(
-        asker, "I need to solve the equation `3x + 11 = 14`. Can you help me?", "exit", "What is 9 + 9?"
+def test_the_tutor_answers_and_shows_its_code_once(user: StackUser) -> None:
+    """The quickstart's question: the code and its log first, then the answer; lines after `exit` are not sent."""
+    shown = _chat(
+        user, "I need to solve the equation `3x + 11 = 14`. Can you help me?", "exit", "What is 9 + 9?"
     )
 
     assert shown.count("code interpreter") == 1
@@ -49,24 +49,24 @@ def test_the_tutor_answers_and_shows_its_code_once(asker: StackUser) -> None:
     assert "18" not in shown
 
 
-def test_assistant_and_thread_are_kept_between_starts(asker: StackUser) -> None:
-    """The second start goes on with the same thread, `--new` with another; the assistant is made once."""
-    _talk(asker, "What is 1 + 1?", "exit")
+def test_assistant_and_thread_are_kept_between_starts(user: StackUser) -> None:
+    """The second start continues the same thread, `--new` creates another; the assistant is created once."""
+    _chat(user, "What is 1 + 1?", "exit")
     threads, assistants = (
-        asker.requests(endpoint) for endpoint in (THREADS[asker.stack.api], "POST /assistants")
+        user.requests(endpoint) for endpoint in (THREADS[user.stack.api], "POST /assistants")
     )
 
-    _talk(asker, "What is 2 + 2?")
+    _chat(user, "What is 2 + 2?")
 
-    assert asker.requests(THREADS[asker.stack.api]) == threads
-    _talk(asker, "What is 3 + 3?", options=("--profile", TUTOR, "--new"))
-    assert asker.requests(THREADS[asker.stack.api]) == threads + 1
-    assert asker.requests("POST /assistants") == assistants
+    assert user.requests(THREADS[user.stack.api]) == threads
+    _chat(user, "What is 3 + 3?", options=("--profile", TUTOR, "--new"))
+    assert user.requests(THREADS[user.stack.api]) == threads + 1
+    assert user.requests("POST /assistants") == assistants
 
 
-def test_functions_are_called_and_shown(asker: StackUser) -> None:
-    """The model's call, what the function gave back, and the answer that it led to; a fault becomes words."""
-    asker.user.write(
+def test_functions_are_called_and_shown(user: StackUser) -> None:
+    """The model's call, the function's result, and the final answer; an exception becomes a message to the model."""
+    user.cli.write(
         "weather.py",
         "def temperature(city: str) -> str:",
         '    """The temperature in a city."""',
@@ -75,8 +75,8 @@ def test_functions_are_called_and_shown(asker: StackUser) -> None:
     )
     call = 'How warm is it in CITY? [emulate: requires_action(temperature, {"city": "CITY"}), completed]'
 
-    shown = _talk(
-        asker,
+    shown = _chat(
+        user,
         call.replace("CITY", "Oslo"),
         call.replace("CITY", "Nowhere"),
         options=("--functions", "weather.py"),
@@ -89,12 +89,12 @@ def test_functions_are_called_and_shown(asker: StackUser) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
-async def test_a_function_that_never_returns_holds_up_nothing(
-    asker: StackUser, monkeypatch: pytest.MonkeyPatch
+async def test_a_function_that_never_returns_blocks_nothing(
+    user: StackUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off after its time; the model is told, and the end of the program does not wait for it."""
-    monkeypatch.chdir(asker.user.folder)
-    asker.user.write(
+    """Stopped at its time limit; the model gets an error, and the program's exit does not wait for it."""
+    monkeypatch.chdir(user.cli.folder)
+    user.cli.write(
         "endless.py",
         "import threading",
         "def wait_for_ever() -> str:",
@@ -103,89 +103,89 @@ async def test_a_function_that_never_returns_holds_up_nothing(
         "    return 'never'",
     )
     profile, shown = Profile(model="gpt-5-mini", functions=describe("endless.py")), list[str]()
-    async with make_client("offline", asker.stack.base_url) as api_client:
-        partner = ChatTarget(api_client, asker.stack.api, profile, Resources(), function_limit_s=0.3)
-        talk = chat_backend(partner, Screen(shown.append))
-        kept = await talk.make(SavedThread())
+    async with make_client("offline", user.stack.base_url) as api_client:
+        target = ChatTarget(api_client, user.stack.api, profile, Resources(), function_limit_s=0.3)
+        backend = chat_backend(target, Screen(shown.append))
+        thread = await backend.ensure(SavedThread())
 
-        await talk.ask(kept, "Wait. [emulate: requires_action(wait_for_ever, {}), completed]")
+        await backend.ask(thread, "Wait. [emulate: requires_action(wait_for_ever, {}), completed]")
 
     assert "→ Error: wait_for_ever took longer than 0.3 s." in "".join(shown)
     assert "The functions returned:" in "".join(shown)
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "askmill-function")
 
 
-def test_a_cited_file_is_named(asker: StackUser) -> None:
-    """No unreadable marker: `[1]` in the answer, the file's name below."""
-    asker.user.write("gate.txt", "The gate is opened by Irina.")
+def test_a_cited_file_is_named(user: StackUser) -> None:
+    """The API's marker is replaced: `[1]` in the answer, the file's name below."""
+    user.cli.write("gate.txt", "The gate is opened by Irina.")
 
-    shown = _talk(asker, "Who opens the gate?", options=("--tool", "file_search", "--file", "gate.txt"))
+    shown = _chat(user, "Who opens the gate?", options=("--tool", "file_search", "--file", "gate.txt"))
 
     assert "Irina" in shown
     assert "【" not in shown
     assert "[1] gate.txt" in shown
 
 
-def test_an_interrupted_answer_does_not_lock_the_next_question_out(asker: StackUser) -> None:
-    """Ctrl-C in the middle of an answer: the next start waits for its end (or ends it), says so, and answers."""
-    _talk(asker, "What is 1 + 1?", options=("--new",))
-    before = asker.stack.stats()["runs_created"]
-    chat = asker.user.start("chat")
+def test_an_interrupted_answer_does_not_block_the_next_question(user: StackUser) -> None:
+    """Ctrl-C during an answer: the next start waits until its run ends (or cancels it), says so, and answers."""
+    _chat(user, "What is 1 + 1?", options=("--new",))
+    before = user.stack.stats()["runs_created"]
+    chat = user.cli.start("chat")
     assert chat.stdin is not None
-    lasting_s = 300 if asker.stack.api == "assistants" else 12  # there the run is ended, here it is awaited
-    chat.stdin.write(f"What is 2 + 2? [emulate: completed after={lasting_s}]\n")
+    duration_s = 300 if user.stack.api == "assistants" else 12  # Assistants cancels the run, Responses waits
+    chat.stdin.write(f"What is 2 + 2? [emulate: completed after={duration_s}]\n")
     chat.stdin.flush()
-    wait_until(lambda: asker.stack.stats()["runs_created"] > before, "the answer has begun", 30)
+    wait_until(lambda: user.stack.stats()["runs_created"] > before, "the run exists", 30)
     chat.send_signal(signal.SIGINT)
     chat.communicate(timeout=30)
 
-    shown = _talk(asker, "What is 3 + 4?", options=())
+    shown = _chat(user, "What is 3 + 4?", options=())
 
     assert chat.returncode == 130
     assert "an earlier answer still holds this thread" in shown
     assert "3 + 4 = 7." in shown
 
 
-def test_what_the_api_refuses_is_told_and_the_talk_goes_on(asker: StackUser) -> None:
-    """A question that it cannot take: its own words, no advice to try again later."""
-    done = asker.user.askmill("chat", "--new", given="Hm [emulate: nonsense]\nWhat is 7 + 8?\n")
+def test_a_refused_question_is_reported_and_the_chat_continues(user: StackUser) -> None:
+    """A 400 is shown with the API's message and without the advice to try again later."""
+    done = user.cli.askmill("chat", "--new", stdin="Hm [emulate: nonsense]\nWhat is 7 + 8?\n")
 
     assert " refuses this (400: " in done.stderr
     assert "trouble" not in done.stderr
     assert "7 + 8 = 15." in done.stdout
 
 
-def test_files_that_an_answer_made_are_named(asker: StackUser) -> None:
-    """Not as a source: they were made, and a batch would keep them."""
-    shown = _talk(asker, "What is 1 + 2? [emulate: completed(file)]", options=("--new",))
+def test_generated_files_are_named(user: StackUser) -> None:
+    """They are not listed as sources; a batch would keep them."""
+    shown = _chat(user, "What is 1 + 2? [emulate: completed(file)]", options=("--new",))
 
     assert "(made answer.csv, which `run` would keep)" in shown
     assert "[1]" not in shown
 
 
-def test_a_failed_run_is_told_and_the_talk_goes_on(asker: StackUser) -> None:
-    """The API's words, then the next question is answered all the same."""
-    shown = _talk(asker, "Hm [emulate: failed(server_error)]", "What is 7 + 7?")
+def test_a_failed_run_is_reported_and_the_chat_continues(user: StackUser) -> None:
+    """The API's message is shown, and the next question is answered."""
+    shown = _chat(user, "Hm [emulate: failed(server_error)]", "What is 7 + 7?")
 
     assert "server_error" in shown
     assert "14" in shown
 
 
-def test_money_that_ends_a_run_is_told_with_what_to_do(asker: StackUser) -> None:
-    """The same words as a batch's pause go by, whatever the code."""
+def test_a_run_that_fails_for_lack_of_credit_comes_with_advice(user: StackUser) -> None:
+    """Recognized by the same message texts that pause a batch, whatever the error code."""
     quota = "You exceeded your current quota, please check your plan and billing details."
-    shown = _talk(asker, f'Hm [emulate: failed(rate_limit_exceeded, "{quota}")]')
+    shown = _chat(user, f'Hm [emulate: failed(rate_limit_exceeded, "{quota}")]')
 
     assert quota in shown
     assert "Add credit or raise the spend limit" in shown
 
 
 def test_with_nothing_configured_the_emulator_answers(tmp_path: Path) -> None:
-    """With `--offline`, as `run`; its thread is there the next time."""
+    """With `--offline`, as `run`; the next start continues the thread."""
     user = terminal(tmp_path, offline=True)
 
-    first = user.askmill("chat", given="What is 12 * (3 + 4)?\n")
-    second = user.askmill("chat", given="exit\n")
+    first = user.askmill("chat", stdin="What is 12 * (3 + 4)?\n")
+    second = user.askmill("chat", stdin="exit\n")
 
     assert first.returncode == second.returncode == 0, first.stderr
     assert "84" in first.stdout

@@ -1,4 +1,4 @@
-"""Conversations: rows of one value share a thread, in order, whatever happens to a turn. On both APIs."""
+"""Conversations: rows with the same value share a thread, in order, whatever happens to a turn. On both APIs."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ HEADER = ("chat", "question")
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
+def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
     """One stack an API, with a worker."""
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder, api=request.param) as stack:
@@ -28,9 +28,9 @@ def _statuses(rows: list[Row]) -> list[tuple[str, str | None]]:
     return [(row["status"], row["error"]) for row in rows]
 
 
-def test_turns_stand_on_one_thread_in_file_order(asker: StackUser) -> None:
+def test_turns_are_on_one_thread_in_file_order(user: StackUser) -> None:
     """Rows with the same value share a thread and are asked in order; each value, and each blank, has its own."""
-    file = asker.table(
+    file = user.table(
         "chats.csv",
         HEADER,
         ("ann", "What is 1 + 1?"),
@@ -42,36 +42,36 @@ def test_turns_stand_on_one_thread_in_file_order(asker: StackUser) -> None:
         ("", "What is 6 + 6?"),
     )
 
-    rows = asker.rows(file, "--conversation-column", "chat")
+    rows = user.rows(file, "--conversation-column", "chat")
 
     threads = [row["thread_id"] for row in rows]
     assert {row["status"] for row in rows} == {"completed"}
     assert threads[0] == threads[2] == threads[5]
     assert threads[1] == threads[4]
     assert len(set(threads)) == 4
-    messages = asker.said(threads[0])
+    messages = user.messages(threads[0])
     assert _user_texts(messages) == ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]
     assert [role for role, _ in messages] == ["user", "assistant"] * 3
     assert [row["answer"].count("=") for row in rows] == [1] * 7, "each answer is that of its own turn"
 
 
-def test_different_conversations_go_side_by_side(asker: StackUser) -> None:
-    """Six conversations of two turns of half a second are under way together, never two turns of one."""
+def test_different_conversations_run_in_parallel(user: StackUser) -> None:
+    """Six conversations of two half-second turns run at the same time, but never two turns of one."""
     turns = [
         (f"c{n}", f"What is {n} + {turn}? [emulate: completed after=0.5]")
         for turn in (1, 2)
         for n in range(6)
     ]
-    file = asker.table("parallel.csv", HEADER, *turns)
+    file = user.table("parallel.csv", HEADER, *turns)
 
-    asker.rows(file, "--conversation-column", "chat")
+    user.rows(file, "--conversation-column", "chat")
 
-    assert 2 <= asker.stack.stats()["runs_active_max"] <= 6
+    assert 2 <= user.stack.stats()["runs_active_max"] <= 6
 
 
-def test_a_failed_turn_ends_the_rest_and_retry_takes_both(asker: StackUser) -> None:
-    """The turns behind it are `previous_turn`, asked nothing; `retry` asks that turn and its rest, in order."""
-    file = asker.table(
+def test_a_failed_turn_fails_the_later_ones_and_retry_repeats_both(user: StackUser) -> None:
+    """Later turns fail with `previous_turn` and without a run; `retry` repeats them and the failed turn, in order."""
+    file = user.table(
         "broken.csv",
         HEADER,
         ("ann", "What is 1 + 1?"),
@@ -80,7 +80,7 @@ def test_a_failed_turn_ends_the_rest_and_retry_takes_both(asker: StackUser) -> N
         ("bob", "What is 9 + 9?"),
     )
 
-    rows = asker.rows(file, "--conversation-column", "chat", code=1)
+    rows = user.rows(file, "--conversation-column", "chat", code=1)
 
     assert _statuses(rows)[0] == ("completed", None)
     assert rows[1]["error"].startswith("invalid_prompt")
@@ -88,24 +88,24 @@ def test_a_failed_turn_ends_the_rest_and_retry_takes_both(asker: StackUser) -> N
     assert rows[2]["attempts"] == 0
     assert _statuses(rows)[3] == ("completed", None)
 
-    batch = asker.user.askmill("list").stdout.split()[0]
-    assert asker.user.askmill("retry", batch).returncode == 0
-    collected = asker.user.askmill("collect", batch, "--wait", "-o", "again.jsonl")
+    batch = user.cli.askmill("list").stdout.split()[0]
+    assert user.cli.askmill("retry", batch).returncode == 0
+    collected = user.cli.askmill("collect", batch, "--wait", "-o", "again.jsonl")
     assert collected.returncode == 0, collected.stderr
 
-    again = asker.written("again.jsonl")
+    again = user.results("again.jsonl")
     assert {row["status"] for row in again} == {"completed"}
     assert len({row["thread_id"] for row in again[:3]}) == 1
-    questions = _user_texts(asker.said(again[0]["thread_id"]))
+    questions = _user_texts(user.messages(again[0]["thread_id"]))
     assert [text[:14] for text in questions] == ["What is 1 + 1?", "What is 2 + 2?", "What is 3 + 3?"]
     assert [row["attempts"] for row in again] == [1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("turn", [1, 2])
-def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(asker: StackUser, turn: int) -> None:
-    """A dead run's half message goes, and only it: profile's opening messages and earlier turns stand."""
-    dies = "[emulate: failed(server_error, partial), completed]"
-    asker.user.write(
+def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(user: StackUser, turn: int) -> None:
+    """Only the failed run's partial message is deleted: the profile's opening messages and earlier turns stay."""
+    fails_first = "[emulate: failed(server_error, partial), completed]"
+    user.cli.write(
         "opening.toml",
         'tools = ["code_interpreter"]',
         "[[messages]]",
@@ -116,36 +116,36 @@ def test_a_new_attempt_keeps_the_opening_messages_and_the_turns_before(asker: St
         'content = "Understood."',
     )
     questions = ["What is 1 + 1?", "What is 2 + 2?"]
-    questions[turn - 1] += f" {dies}"
-    file = asker.table(f"dies-{turn}.csv", HEADER, *(("ann", question) for question in questions))
+    questions[turn - 1] += f" {fails_first}"
+    file = user.table(f"fails-{turn}.csv", HEADER, *(("ann", question) for question in questions))
 
-    rows = asker.rows(file, "--conversation-column", "chat", "--profile", "opening.toml")
+    rows = user.rows(file, "--conversation-column", "chat", "--profile", "opening.toml")
 
     assert [row["attempts"] for row in rows] == ([2, 1] if turn == 1 else [1, 2])
-    messages = asker.said(rows[1]["thread_id"])
+    messages = user.messages(rows[1]["thread_id"])
     assert messages[:2] == [("user", "We work in base ten."), ("assistant", "Understood.")]
     assert [role for role, _ in messages[2:]] == ["user", "assistant"] * 2
     assert _user_texts(messages[2:]) == questions
     assert rows[0]["thread_id"] == rows[1]["thread_id"]
 
 
-def test_a_killed_worker_leaves_the_order_as_it_was(asker: StackUser) -> None:
-    """kill -9 in the middle of a turn: another worker follows the same run, then the later turns are asked."""
+def test_a_killed_worker_does_not_change_the_order_of_turns(user: StackUser) -> None:
+    """kill -9 during a turn: another worker polls the same run to its end, then the later turns run."""
     slow = " [emulate: completed after=8]"
     questions = [f"What is {n} + {n}?" + (slow if n == 2 else "") for n in (1, 2, 3)]
-    file = asker.table("killed.csv", HEADER, *(("ann", question) for question in questions))
-    going = asker.user.start("run", file, "--conversation-column", "chat", "-o", "killed.jsonl")
+    file = user.table("killed.csv", HEADER, *(("ann", question) for question in questions))
+    command = user.cli.start("run", file, "--conversation-column", "chat", "-o", "killed.jsonl")
 
     def second_turn() -> bool:
-        status = asker.user.askmill("status", "--json").stdout
+        status = user.cli.askmill("status", "--json").stdout
         return '"name":"killed.csv"' in status and '"runs":2' in status
 
-    wait_until(second_turn, "the second turn's run is made", timeout_s=30)
-    asker.stack.workers[0].kill()
-    asker.stack.worker(times=QUICK)
-    _, stderr = going.communicate(timeout=60)
+    wait_until(second_turn, "the second turn's run exists", timeout_s=30)
+    user.stack.workers[0].kill()
+    user.stack.worker(times=QUICK)
+    _, stderr = command.communicate(timeout=60)
 
-    assert going.returncode == 0, stderr
-    rows = asker.written("killed.jsonl")
+    assert command.returncode == 0, stderr
+    rows = user.results("killed.jsonl")
     assert [row["attempts"] for row in rows] == [1, 1, 1]
-    assert _user_texts(asker.said(rows[0]["thread_id"])) == questions
+    assert _user_texts(user.messages(rows[0]["thread_id"])) == questions

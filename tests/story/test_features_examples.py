@@ -1,4 +1,4 @@
-"""docs/reference/features.md: each example prints what is shown, and each test, option and example it names is there."""
+"""docs/reference/features.md: each example prints the output shown, and each test, option and example it names exists."""
 
 import re
 from pathlib import Path
@@ -13,19 +13,21 @@ from tests.helpers.screens import PAGE, ROOT, blocks, printed
 from tests.stack import Stack
 
 
-def test_every_example_prints_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_example_prints_the_output_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page, in one folder, as a reader would type them."""
     monkeypatch.chdir(ROOT)  # the worker looks for examples/weather.py from where it was started
     with Stack(tmp_path) as stack:
         stack.worker()
         stack.worker(ASKMILL_API="responses")
-        asker = StackUser.of(stack, tmp_path / "work")
-        wrong = {command: told for command, shown in blocks() if (told := printed(asker, command)) != shown}
+        user = StackUser.of(stack, tmp_path / "work")
+        outdated = {
+            command: output for command, shown in blocks() if (output := printed(user, command)) != shown
+        }
 
-    assert not wrong, "python -m tests.helpers.screens writes the page anew"
+    assert not outdated, "python -m tests.helpers.screens rewrites the page"
 
 
-def test_every_name_on_the_page_is_there() -> None:
+def test_every_name_on_the_page_exists() -> None:
     """Test files, examples, options and profile fields."""
     text = PAGE.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:tests|examples)/[\w./*-]+)`", text):

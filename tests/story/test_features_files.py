@@ -1,4 +1,4 @@
-"""Files, images and overrides of single rows: uploaded once, read by the right tool, refused before. On both APIs."""
+"""Files, images and overrides of single rows: uploaded once, read by the right tool, validated before the upload. On both APIs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ COUNT_FILES = 50
 
 
 @pytest.fixture(scope="module", params=["assistants", "responses"])
-def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
+def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUser]:
     """One stack an API, with a worker."""
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder, api=request.param) as stack:
@@ -23,22 +23,22 @@ def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def _library(folder: Path) -> None:
-    """Fifty texts, each about one beast with a name, a colour and a home of its own."""
+    """Fifty texts, each about one animal with its own name, home and tune."""
     (folder / "beasts").mkdir(exist_ok=True)
     for n in range(COUNT_FILES):
         text = f"The beast called grum{n:02} lives in hollow {n}.\n\nThe grum{n:02} sings tune number {7 * n + 3}.\n"
         (folder / "beasts" / f"beast-{n:02}.txt").write_text(text, encoding="utf-8")
 
 
-def test_answers_cite_the_file_that_contains_them(asker: StackUser) -> None:
-    """Fifty files in a vector store: each answer's text stands in the file that it cites; files go up once."""
-    _library(asker.user.folder)
+def test_answers_cite_the_file_that_contains_them(user: StackUser) -> None:
+    """Fifty files in a vector store: each answer's text is in the file that it cites; files are uploaded once."""
+    _library(user.cli.folder)
     numbers = [0, 7, 23, 31, 49]
     questions = [(f"Which tune does the grum{n:02} sing?",) for n in numbers]
-    file = asker.table("beasts.csv", ("question",), *questions)
-    before = asker.requests(UPLOAD), asker.requests(STORE)
+    file = user.table("beasts.csv", ("question",), *questions)
+    before = user.requests(UPLOAD), user.requests(STORE)
 
-    rows = asker.rows(file, "--tool", "file_search", "--file", "beasts")
+    rows = user.rows(file, "--tool", "file_search", "--file", "beasts")
 
     for row, n in zip(rows, numbers, strict=True):
         assert row["status"] == "completed", row
@@ -49,32 +49,32 @@ def test_answers_cite_the_file_that_contains_them(asker: StackUser) -> None:
         (search,) = [step for step in row["steps"] if step["type"] == "file_search"]
         best = search["details"]["results"][0]
         assert best["filename"] == f"beast-{n:02}.txt"
-        assert f"{7 * n + 3}" in best["text"], "what was found is included"
-    assert asker.requests(UPLOAD) - before[0] == COUNT_FILES
-    assert asker.requests(STORE) - before[1] == 1
+        assert f"{7 * n + 3}" in best["text"], "the results of the search are included"
+    assert user.requests(UPLOAD) - before[0] == COUNT_FILES
+    assert user.requests(STORE) - before[1] == 1
 
-    again = asker.table("more.csv", ("question",), ("In which hollow lives the beast called grum11?",))
-    (row,) = asker.rows(again, "--tool", "file_search", "--file", "beasts")
+    again = user.table("more.csv", ("question",), ("In which hollow lives the beast called grum11?",))
+    (row,) = user.rows(again, "--tool", "file_search", "--file", "beasts")
 
     assert "hollow 11" in row["answer"]
-    assert asker.requests(UPLOAD) - before[0] == COUNT_FILES, "another batch uploads nothing"
-    assert asker.requests(STORE) - before[1] == 1
-    if asker.stack.api == "assistants":
-        assert asker.requests("POST /assistants") == 1, "the same profile never makes a second assistant"
+    assert user.requests(UPLOAD) - before[0] == COUNT_FILES, "another batch uploads nothing"
+    assert user.requests(STORE) - before[1] == 1
+    if user.stack.api == "assistants":
+        assert user.requests("POST /assistants") == 1, "no second assistant for the same profile"
 
 
-def test_a_store_that_is_gone_is_made_anew(asker: StackUser) -> None:
-    """What was deleted or has expired at the API is not used again: uploaded and indexed once more."""
-    asker.user.write("one.txt", "The wicket opens at nine.")
+def test_a_deleted_vector_store_is_created_again(user: StackUser) -> None:
+    """Files and stores that the API no longer has are uploaded and indexed once more."""
+    user.cli.write("one.txt", "The wicket opens at nine.")
     cells = ("When does the wicket open?",)
-    (first,) = asker.rows(
-        asker.table("one.csv", ("question",), cells), "--tool", "file_search", "--file", "one.txt"
+    (first,) = user.rows(
+        user.table("one.csv", ("question",), cells), "--tool", "file_search", "--file", "one.txt"
     )
-    batch = asker.user.askmill("list").stdout.split()[0]
-    assert asker.user.askmill("purge", batch).returncode == 0
+    batch = user.cli.askmill("list").stdout.split()[0]
+    assert user.cli.askmill("purge", batch).returncode == 0
 
-    (second,) = asker.rows(
-        asker.table("one.csv", ("question",), cells), "--tool", "file_search", "--file", "one.txt"
+    (second,) = user.rows(
+        user.table("one.csv", ("question",), cells), "--tool", "file_search", "--file", "one.txt"
     )
 
     assert "nine" in first["answer"]
@@ -82,14 +82,14 @@ def test_a_store_that_is_gone_is_made_anew(asker: StackUser) -> None:
     assert first["thread_id"] != second["thread_id"]
 
 
-def test_files_of_the_code_interpreter_and_of_rows(asker: StackUser) -> None:
+def test_files_of_the_code_interpreter_and_of_rows(user: StackUser) -> None:
     """`--file` goes to the tool that reads it; a row's own file is uploaded once for all rows that name it."""
-    asker.user.write("table.csv.data", "x")
-    asker.user.write("numbers.csv", "a,b", "1,2")
-    asker.user.write("notes.txt", "The lamp was lit by Marfa.")
-    asker.user.write("other.txt", "The door was shut by Oleg.")
+    user.cli.write("table.csv.data", "x")
+    user.cli.write("numbers.csv", "a,b", "1,2")
+    user.cli.write("notes.txt", "The lamp was lit by Marfa.")
+    user.cli.write("other.txt", "The door was shut by Oleg.")
     header = ("question", "file")
-    file = asker.table(
+    file = user.table(
         "own.csv",
         header,
         ("Who lit the lamp?", "notes.txt"),
@@ -97,51 +97,51 @@ def test_files_of_the_code_interpreter_and_of_rows(asker: StackUser) -> None:
         ("Lamp?", "notes.txt"),
         ("What is 1 + 1?", ""),
     )
-    before = asker.requests(UPLOAD)
+    before = user.requests(UPLOAD)
     options = ["--override", "file", "--tool", "code_interpreter", "--file", "numbers.csv"]
 
-    done = asker.run(file, *options)
+    done = user.run(file, *options)
 
     assert done.returncode == 0, done.stderr
     assert "Uploading notes.txt" in done.stderr
     assert "of 3" in done.stderr
-    assert asker.requests(UPLOAD) - before == 3
-    rows = asker.written()
+    assert user.requests(UPLOAD) - before == 3
+    rows = user.results()
     assert {row["status"] for row in rows} == {"completed"}
-    if asker.stack.api == "assistants":
-        listed = asker.get(f"threads/{rows[0]['thread_id']}/messages")["data"]
+    if user.stack.api == "assistants":
+        listed = user.get(f"threads/{rows[0]['thread_id']}/messages")["data"]
         (attached,) = listed[-1]["attachments"]
         assert attached["tools"] == [{"type": "code_interpreter"}]
-        assert asker.get(f"files/{attached['file_id']}")["filename"] == "notes.txt"
+        assert user.get(f"files/{attached['file_id']}")["filename"] == "notes.txt"
 
 
-def test_a_rows_file_is_searched(asker: StackUser) -> None:
+def test_a_rows_file_is_searched(user: StackUser) -> None:
     """On Assistants a file attached to the question is found by file_search; the answer cites it."""
-    if asker.stack.api == "responses":
+    if user.stack.api == "responses":
         pytest.skip("a response is given the file itself, as input_file")
-    asker.user.write("keys.txt", "The brass key hangs behind the clock.")
-    file = asker.table("keys.csv", ("question", "file"), ("Where hangs the brass key?", "keys.txt"))
+    user.cli.write("keys.txt", "The brass key hangs behind the clock.")
+    file = user.table("keys.csv", ("question", "file"), ("Where hangs the brass key?", "keys.txt"))
 
-    (row,) = asker.rows(file, "--override", "file", "--tool", "file_search")
+    (row,) = user.rows(file, "--override", "file", "--tool", "file_search")
 
     assert "behind the clock" in row["answer"]
     assert row["citations"][0]["filename"] == "keys.txt"
 
 
-def test_images_by_address_and_by_file(asker: StackUser) -> None:
-    """A URL goes as it is; a local image is uploaded with purpose vision, once; detail is the profile's."""
-    (asker.user.folder / "dot.png").write_bytes(PNG)
-    asker.user.write("seeing.toml", 'image_detail = "low"')
+def test_images_by_address_and_by_file(user: StackUser) -> None:
+    """A URL is sent unchanged; a local image is uploaded once with purpose `vision`; detail is the profile's."""
+    (user.cli.folder / "dot.png").write_bytes(PNG)
+    user.cli.write("seeing.toml", 'image_detail = "low"')
     cells = [
         ("What is it?", "dot.png"),
         ("And this?", "https://example.com/cat.png"),
         ("Again?", "dot.png"),
         ("None?", ""),
     ]
-    before = asker.requests(UPLOAD)
+    before = user.requests(UPLOAD)
 
-    rows = asker.rows(
-        asker.table("seen.csv", ("question", "image"), *cells),
+    rows = user.rows(
+        user.table("seen.csv", ("question", "image"), *cells),
         "--override",
         "image",
         "--profile",
@@ -149,43 +149,43 @@ def test_images_by_address_and_by_file(asker: StackUser) -> None:
     )
 
     assert {row["status"] for row in rows} == {"completed"}
-    assert asker.requests(UPLOAD) - before == 1
-    first, second = (_image_part(asker, row["thread_id"]) for row in rows[:2])
+    assert user.requests(UPLOAD) - before == 1
+    first, second = (_image_part(user, row["thread_id"]) for row in rows[:2])
     assert first["detail"] == second["detail"] == "low"
-    uploaded = asker.get(f"files/{first['file_id']}")
+    uploaded = user.get(f"files/{first['file_id']}")
     assert (uploaded["purpose"], uploaded["filename"]) == ("vision", "dot.png")
     assert second.get("url", second.get("image_url")) == "https://example.com/cat.png"
-    assert _image_part(asker, rows[3]["thread_id"]) == {}
+    assert _image_part(user, rows[3]["thread_id"]) == {}
 
 
-def _image_part(asker: StackUser, thread_id: str) -> dict[str, str]:
-    """The image of the question on a thread, in either API's words."""
-    if asker.stack.api == "assistants":
-        message = asker.get(f"threads/{thread_id}/messages", order="asc")["data"][0]
+def _image_part(user: StackUser, thread_id: str) -> dict[str, str]:
+    """The image of the question on a thread, in either API's format."""
+    if user.stack.api == "assistants":
+        message = user.get(f"threads/{thread_id}/messages", order="asc")["data"][0]
         parts = [part for part in message["content"] if part["type"].startswith("image")]
         return dict(parts[0][parts[0]["type"]]) if parts else {}
-    item = asker.get(f"conversations/{thread_id}/items", order="asc")["data"][0]
+    item = user.get(f"conversations/{thread_id}/items", order="asc")["data"][0]
     return next((dict(part) for part in item["content"] if part["type"] == "input_image"), {})
 
 
-def test_an_image_that_is_a_file_too(asker: StackUser) -> None:
-    """The same picture may be seen as an image and read by the code interpreter: two uploads, two purposes."""
-    (asker.user.folder / "plot.png").write_bytes(PNG + b"plot")
-    file = asker.table("both.csv", ("question", "image", "file"), ("What is it?", "plot.png", "plot.png"))
-    before = asker.requests(UPLOAD)
+def test_an_image_that_is_a_file_too(user: StackUser) -> None:
+    """One file as an image of the message and as input of the code interpreter: two uploads, two purposes."""
+    (user.cli.folder / "plot.png").write_bytes(PNG + b"plot")
+    file = user.table("both.csv", ("question", "image", "file"), ("What is it?", "plot.png", "plot.png"))
+    before = user.requests(UPLOAD)
 
-    (row,) = asker.rows(file, "--override", "image", "--override", "file", "--tool", "code_interpreter")
+    (row,) = user.rows(file, "--override", "image", "--override", "file", "--tool", "code_interpreter")
 
     assert row["status"] == "completed"
-    assert asker.requests(UPLOAD) - before == 2
-    image = _image_part(asker, row["thread_id"])
-    assert asker.get(f"files/{image['file_id']}")["purpose"] == "vision"
+    assert user.requests(UPLOAD) - before == 2
+    image = _image_part(user, row["thread_id"])
+    assert user.get(f"files/{image['file_id']}")["purpose"] == "vision"
 
 
-def test_rows_choose_model_instructions_and_numbers(asker: StackUser) -> None:
-    """--override: the run has the row's value; a blank cell is the profile's."""
+def test_rows_override_model_instructions_and_numbers(user: StackUser) -> None:
+    """--override: the run has the row's value; a blank cell means the profile's."""
     header = ("question", "model", "instructions", "max_completion_tokens", "temperature")
-    file = asker.table(
+    file = user.table(
         "own.csv",
         header,
         ("What is 1 + 1?", "gpt-5", "Be brief.", "300", "0.5"),
@@ -194,12 +194,12 @@ def test_rows_choose_model_instructions_and_numbers(asker: StackUser) -> None:
     )
     options = [word for name in header[1:] for word in ("--override", name)]
 
-    rows = asker.rows(file, *options, "--instructions", "Be kind.", "--tool", "code_interpreter", code=1)
+    rows = user.rows(file, *options, "--instructions", "Be kind.", "--tool", "code_interpreter", code=1)
 
     assert [row["status"] for row in rows] == ["completed", "completed", "failed"]
-    assert "model_not_found" in rows[2]["error"], "a bad model of one row is that row's fault"
-    first, second = (_run(asker, row) for row in rows[:2])
-    limit = "max_completion_tokens" if asker.stack.api == "assistants" else "max_output_tokens"
+    assert "model_not_found" in rows[2]["error"], "an unknown model of one row fails that row only"
+    first, second = (_run(user, row) for row in rows[:2])
+    limit = "max_completion_tokens" if user.stack.api == "assistants" else "max_output_tokens"
     assert (first["model"], first["instructions"], first[limit], first["temperature"]) == (
         "gpt-5",
         "Be brief.",
@@ -209,50 +209,50 @@ def test_rows_choose_model_instructions_and_numbers(asker: StackUser) -> None:
     assert (second["model"], second["instructions"], second[limit]) == ("gpt-6-luna", "Be kind.", None)
 
 
-def _run(asker: StackUser, row: dict[str, str]) -> dict[str, object]:
-    if asker.stack.api == "assistants":
-        return asker.get(f"threads/{row['thread_id']}/runs/{row['run_id']}")
-    return asker.get(f"responses/{row['run_id']}")
+def _run(user: StackUser, row: dict[str, str]) -> dict[str, object]:
+    if user.stack.api == "assistants":
+        return user.get(f"threads/{row['thread_id']}/runs/{row['run_id']}")
+    return user.get(f"responses/{row['run_id']}")
 
 
-def test_all_bad_files_are_told_before_any_goes_up(asker: StackUser) -> None:
-    """Missing, empty, unreadable by the tools: every one is named, exit 2, nothing is uploaded or stored."""
-    asker.user.write("fine.txt", "Fine.")
-    (asker.user.folder / "empty.txt").touch()
-    asker.user.write("song.mp3", "la")
-    before, batches = asker.requests(UPLOAD), asker.user.askmill("list").stdout
+def test_all_unusable_files_are_named_before_any_upload(user: StackUser) -> None:
+    """Missing, empty, unreadable by the tools: each is named, exit 2, nothing is uploaded or stored."""
+    user.cli.write("fine.txt", "Fine.")
+    (user.cli.folder / "empty.txt").touch()
+    user.cli.write("song.mp3", "la")
+    before, batches = user.requests(UPLOAD), user.cli.askmill("list").stdout
     files = [word for name in ("fine.txt", "empty.txt", "song.mp3", "gone.txt") for word in ("--file", name)]
-    question = asker.table("bad.csv", ("question",), ("What?",))
+    question = user.table("bad.csv", ("question",), ("What?",))
 
-    refused = asker.run(question, "--tool", "file_search", *files)
+    refused = user.run(question, "--tool", "file_search", *files)
 
     assert refused.returncode == 2
     for name in ("empty.txt", "song.mp3", "gone.txt"):
         assert name in refused.stderr
     assert "Traceback" not in refused.stderr
-    (asker.user.folder / "fake.png").write_bytes(b"not a picture")
-    rows = asker.table(
+    (user.cli.folder / "fake.png").write_bytes(b"not a picture")
+    rows = user.table(
         "bad-rows.csv", ("question", "image"), ("a", "fake.png"), ("b", "gone.png"), ("c", "x.bmp")
     )
-    refused = asker.run(rows, "--override", "image")
+    refused = user.run(rows, "--override", "image")
     assert refused.returncode == 2
     for line in ("line 2", "line 3", "line 4"):
         assert line in refused.stderr
-    assert asker.requests(UPLOAD) == before
-    assert asker.user.askmill("list").stdout == batches
+    assert user.requests(UPLOAD) == before
+    assert user.cli.askmill("list").stdout == batches
 
 
-def test_more_than_twenty_files_of_the_code_interpreter_are_refused(asker: StackUser) -> None:
-    """The API's limit is told with the number, before anything is uploaded."""
-    (asker.user.folder / "many").mkdir(exist_ok=True)
+def test_more_than_twenty_files_of_the_code_interpreter_are_refused(user: StackUser) -> None:
+    """The message has the API's limit and the number of files; nothing is uploaded."""
+    (user.cli.folder / "many").mkdir(exist_ok=True)
     for n in range(21):
-        asker.user.write(f"many/{n}.csv", "a", str(n))
-    before = asker.requests(UPLOAD)
+        user.cli.write(f"many/{n}.csv", "a", str(n))
+    before = user.requests(UPLOAD)
 
-    refused = asker.run(
-        asker.table("q.csv", ("question",), ("What?",)), "--tool", "code_interpreter", "--file", "many"
+    refused = user.run(
+        user.table("q.csv", ("question",), ("What?",)), "--tool", "code_interpreter", "--file", "many"
     )
 
     assert refused.returncode == 2
     assert "20 files, not 21" in refused.stderr
-    assert asker.requests(UPLOAD) == before
+    assert user.requests(UPLOAD) == before

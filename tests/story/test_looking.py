@@ -1,4 +1,4 @@
-"""What people look at and are told: the report, the list, an estimate by pilot, reuse, and `--on-done`."""
+"""Commands that show results: the report, the list, an estimate by pilot, reused answers, and `--on-done`."""
 
 import csv
 import io
@@ -24,14 +24,14 @@ def user(tmp_path: Path) -> CommandLine:
 class _Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
 
-def test_the_report_is_one_page_that_fetches_nothing(user: CommandLine) -> None:
-    """Counts, charts and errors are in it; markup of a question is text; no script, no address is loaded."""
+def test_the_report_is_one_page_that_loads_nothing(user: CommandLine) -> None:
+    """It has counts, charts and errors; markup in a question is escaped; no script and no address is loaded."""
     file = user.write(
         "mixed.csv",
         "question",
@@ -40,15 +40,15 @@ def test_the_report_is_one_page_that_fetches_nothing(user: CommandLine) -> None:
     )
     user.askmill("run", file, "--offline")
 
-    told = user.askmill("report", "-o", "report.html")
+    report = user.askmill("report", "-o", "report.html")
 
-    assert told.returncode == 0, told.stderr
+    assert report.returncode == 0, report.stderr
     text = (user.folder / "report.html").read_text(encoding="utf-8")
     page = _Tags()
     page.feed(text)
-    tags = [tag for tag, _ in page.seen]
+    tags = [tag for tag, _ in page.tags]
     assert "script" not in tags
-    assert not [attrs for _, attrs in page.seen if {"src", "href"} & set(attrs)]
+    assert not [attrs for _, attrs in page.tags if {"src", "href"} & set(attrs)]
     assert "&lt;script&gt;alert(1)" in text
     assert "1 of 2" in text
     assert "content_policy" in text
@@ -56,38 +56,38 @@ def test_the_report_is_one_page_that_fetches_nothing(user: CommandLine) -> None:
     assert user.askmill("report", "-o", "-").stdout == text
 
 
-def test_list_shows_what_is_asked_for(user: CommandLine) -> None:
-    """By state, by name, the newest N; with nothing found it says so on stderr."""
+def test_list_filters_by_state_name_and_number(user: CommandLine) -> None:
+    """By state, by name, the newest N; if no batch matches, a message on stderr says so."""
     for name in ("one", "two"):
         user.askmill(
             "run", user.write(f"{name}.csv", "question", f"What is {len(name)} + 1?", name), "--offline"
         )
 
-    def named(*options: str) -> list[str]:
+    def listed(*options: str) -> list[str]:
         lines = user.askmill("list", "--json", *options).stdout.splitlines()
         return [json.loads(line)["name"] for line in lines]
 
-    assert named() == ["two.csv", "one.csv"]
-    assert named("--name", "ONE") == ["one.csv"]
-    assert named("--limit", "1") == ["two.csv"]
-    assert named("--state", "done", "--state", "paused") == ["two.csv", "one.csv"]
-    assert named("--state", "paused") == []
+    assert listed() == ["two.csv", "one.csv"]
+    assert listed("--name", "ONE") == ["one.csv"]
+    assert listed("--limit", "1") == ["two.csv"]
+    assert listed("--state", "done", "--state", "paused") == ["two.csv", "one.csv"]
+    assert listed("--state", "paused") == []
     assert "No batch matches; 2 are stored" in user.askmill("list", "--state", "paused").stderr
 
 
-def test_on_done_hears_of_the_end_once(user: CommandLine) -> None:
-    """The command gets the status as JSON and the batch's id; its failure changes no exit code."""
+def test_on_done_runs_once(user: CommandLine) -> None:
+    """The command gets the status as JSON and the batch's id; its failure does not change the exit code."""
     file = user.write("sums.csv", "question", "What is 1 + 1?")
 
     done = user.askmill(
-        "run", file, "--offline", "--on-done", "cat >> told; echo $ASKMILL_BATCH; exit 3", "-o", "-"
+        "run", file, "--offline", "--on-done", "cat >> notified; echo $ASKMILL_BATCH; exit 3", "-o", "-"
     )
-    again = user.askmill("run", file, "--offline", "--on-done", "cat >> told", "-o", "-")
+    again = user.askmill("run", file, "--offline", "--on-done", "cat >> notified", "-o", "-")
 
     assert done.returncode == again.returncode == 0
     assert "the command ended with 3" in done.stderr
-    (told,) = (user.folder / "told").read_text().splitlines()
-    status = json.loads(told)
+    (line,) = (user.folder / "notified").read_text().splitlines()
+    status = json.loads(line)
     assert status["state"] == "done"
     assert status["batch"] in done.stderr
     assert status["batch"] not in done.stdout
@@ -102,8 +102,8 @@ def paying_user(user: CommandLine, stack: Stack) -> CommandLine:
     )
 
 
-def test_a_pilot_asks_few_rows_and_the_batch_takes_them_over(paying_user: CommandLine) -> None:
-    """The estimate is for all rows, the pilot pays for 2, `--reuse-answers` asks only the other 4."""
+def test_a_pilot_runs_few_rows_and_the_batch_reuses_them(paying_user: CommandLine) -> None:
+    """The estimate is for all rows, the pilot pays for 2, `--reuse-answers` runs only the other 4."""
     user = paying_user
     file = user.write("sums.csv", "question", *(f"What is {n} + {n}?" for n in range(1, 7)))
 
@@ -119,7 +119,7 @@ def test_a_pilot_asks_few_rows_and_the_batch_takes_them_over(paying_user: Comman
 
 
 def test_an_edited_row_is_the_only_one_paid_for(paying_user: CommandLine) -> None:
-    """Of 200 rows one is edited: one run; the others keep their answers and ids, cost 0, whatever their order."""
+    """One of 200 rows is edited: one run; the others keep answers and ids and cost 0, whatever their order."""
     user = paying_user
     questions = [f"What is {n} * 7?" for n in range(200)]
     first = user.askmill("run", user.write("first.csv", "question", *questions), "-o", "-")
@@ -134,30 +134,30 @@ def test_an_edited_row_is_the_only_one_paid_for(paying_user: CommandLine) -> Non
     assert [row["question"] for row in after] == edited
     assert after[0]["attempts"] == "1"
     for row in after[1:]:
-        kept = before[row["question"]]
+        first_row = before[row["question"]]
         assert [row[name] for name in ("answer", "run_id", "thread_id")] == [
-            kept[name] for name in ("answer", "run_id", "thread_id")
+            first_row[name] for name in ("answer", "run_id", "thread_id")
         ]
         assert (row["attempts"], float(row["cost_usd"]), row["status"]) == ("0", 0, "completed")
 
 
-def test_the_truth_lies_in_a_pilots_range() -> None:
-    """Of 200 pilots of 20 rows each, at least 17 of 20 ranges hold what all 1,000 rows took."""
-    chance = random.Random(4)
-    every = [RowUsage(100, max(1, round(chance.lognormvariate(5, 0.6))), None) for _ in range(1000)]
-    total = sum(taken.completion for taken in every)
+def test_the_actual_usage_is_in_a_pilots_range() -> None:
+    """Of 200 pilots of 20 rows each, at least 170 ranges contain the usage of all 1,000 rows."""
+    rng = random.Random(4)
+    usages = [RowUsage(100, max(1, round(rng.lognormvariate(5, 0.6))), None) for _ in range(1000)]
+    total = sum(usage.completion for usage in usages)
 
-    held = 0
+    in_range = 0
     for _ in range(200):
-        found = extrapolate(1000, chance.sample(every, 20))
-        held += found.completion_low <= total <= found.completion_high
-        assert found.prompt_tokens == 100_000
-        assert found.low_usd is None
+        estimate = extrapolate(1000, rng.sample(usages, 20))
+        in_range += estimate.completion_low <= total <= estimate.completion_high
+        assert estimate.prompt_tokens == 100_000
+        assert estimate.low_usd is None
 
-    assert held >= 170
+    assert in_range >= 170
 
 
 def test_an_empty_pilot_says_so() -> None:
-    """No number is made up from no answer."""
+    """Without any answer there is no estimate; the error names the command that shows why."""
     with pytest.raises(UsageError, match=re.escape("askmill show 1")):
         extrapolate(10, [])

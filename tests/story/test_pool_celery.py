@@ -1,4 +1,4 @@
-"""The pool in a real Celery worker on a real Redis: what operators of Celery expect holds."""
+"""The pool in a real Celery worker on a real Redis: it behaves as operators of Celery expect."""
 
 import signal
 import sys
@@ -30,19 +30,19 @@ def queued(process: PoolProcess) -> int:
         return int(client.llen("celery"))
 
 
-def test_each_body_keeps_its_own_request(pool_process: PoolProcess) -> None:
-    """`self.request` and `current_task` are right after every await, though hundreds share one thread."""
+def test_each_task_keeps_its_own_request(pool_process: PoolProcess) -> None:
+    """`self.request` and `current_task` are correct after every await, though hundreds of tasks share one thread."""
     worker = pool_process.start(50)
     sent = [worker.client.send_task("who_am_i").id for _ in range(200)]
     wait_until(lambda: len(worker.records("ends")) == 200, "all have ended")
 
-    seen = worker.records("ends")
-    assert all(len(set(ids)) == 1 for ids in seen)
-    assert sorted(ids[0] for ids in seen) == sorted(sent)
+    ids_by_task = worker.records("ends")
+    assert all(len(set(ids)) == 1 for ids in ids_by_task)
+    assert sorted(ids[0] for ids in ids_by_task) == sorted(sent)
 
 
 def test_a_slot_that_comes_free_is_filled_at_once(pool_process: PoolProcess) -> None:
-    """The pool wakes Celery's hub; else each task would wait for the hub's next look, up to a second."""
+    """The pool wakes Celery's hub; otherwise each task would wait for the hub's next poll, up to a second."""
     worker = pool_process.start(1)
     start = time.monotonic()
     worker.send(*"abcdefghijklmno", seconds=0.05)
@@ -52,7 +52,7 @@ def test_a_slot_that_comes_free_is_filled_at_once(pool_process: PoolProcess) -> 
 
 
 def test_messages_are_acknowledged_before_the_body_ends(pool_process: PoolProcess) -> None:
-    """Early ack leaves at once: whoever kills Redis or worker finds hardly a message unacknowledged."""
+    """The early ack is sent at once: when Redis or the worker is killed, hardly any message is unacknowledged."""
     worker = pool_process.start()
     worker.send("long", seconds=60)
     wait_until(lambda: worker.records("begins"), "it runs")
@@ -71,7 +71,7 @@ def test_concurrency_is_a_bound(pool_process: PoolProcess, prefetch: bool) -> No
     assert worker.max_concurrent() == 3
 
 
-def test_inspect_tells_what_runs(pool_process: PoolProcess) -> None:
+def test_inspect_shows_running_tasks(pool_process: PoolProcess) -> None:
     """`celery inspect` and Flower see the tasks, the pool and its slots."""
     worker = pool_process.start(5)
     sent = worker.send("a", "b", seconds=60)
@@ -113,25 +113,29 @@ def test_pool_grow_and_shrink_move_the_bound(pool_process: PoolProcess) -> None:
     assert worker.max_concurrent() == 2
 
 
-def test_events_tell_a_tasks_life(pool_process: PoolProcess) -> None:
-    """With `-E`, monitors get received, started and succeeded."""
+def test_task_events_are_sent(pool_process: PoolProcess) -> None:
+    """With `-E`, monitors get the events received, started and succeeded."""
     worker = pool_process.start(options={"task_events": True})
-    seen: list[str] = []
+    event_types: list[str] = []
     with worker.client.connection_for_read() as connection:
-        receiver = worker.client.events.Receiver(connection, {"*": lambda event: seen.append(event["type"])})
+        receiver = worker.client.events.Receiver(
+            connection, {"*": lambda event: event_types.append(event["type"])}
+        )
         capture = receiver.itercapture(timeout=10)
         next(capture)  # subscribed
         worker.send("a")
-        wait_until(lambda: next(capture) is None and "task-succeeded" in seen, "the task has succeeded")
+        wait_until(
+            lambda: next(capture) is None and "task-succeeded" in event_types, "the task has succeeded"
+        )
 
-    assert [kind for kind in seen if kind.startswith("task-")] == [
+    assert [kind for kind in event_types if kind.startswith("task-")] == [
         "task-received",
         "task-started",
         "task-succeeded",
     ]
 
 
-def test_a_warm_shutdown_waits_for_what_runs(pool_process: PoolProcess) -> None:
+def test_a_warm_shutdown_waits_for_running_tasks(pool_process: PoolProcess) -> None:
     """SIGTERM: running tasks end, the rest stays in the queue, exit code 0."""
     worker = pool_process.start(2)
     worker.send(*"abcde", seconds=0.5)
@@ -142,8 +146,8 @@ def test_a_warm_shutdown_waits_for_what_runs(pool_process: PoolProcess) -> None:
     assert queued(worker) == 3
 
 
-def test_a_warm_shutdown_gives_prefetched_messages_back(pool_process: PoolProcess) -> None:
-    """What waited in the pool is in the queue again: nothing is lost, nothing runs twice."""
+def test_a_warm_shutdown_requeues_prefetched_messages(pool_process: PoolProcess) -> None:
+    """Messages that waited in the pool are in the queue again: nothing is lost, nothing runs twice."""
     worker = pool_process.start(2, worker_disable_prefetch=False, worker_prefetch_multiplier=4)
     worker.send(*"abcdefghij", seconds=0.5)
     wait_until(lambda: worker.inspect("stats")["pool"]["waiting"] > 0, "some wait")
@@ -164,7 +168,7 @@ def test_a_cold_shutdown_cancels_and_requeues(pool_process: PoolProcess) -> None
     assert queued(worker) == 5
 
 
-def test_a_cold_shutdown_cuts_a_warm_one_short(pool_process: PoolProcess) -> None:
+def test_a_cold_shutdown_overrides_a_warm_one(pool_process: PoolProcess) -> None:
     """SIGTERM, then SIGQUIT while the pool waits for its tasks: they are cancelled and the worker ends."""
     worker = pool_process.start(5)
     worker.send("a", seconds=60)
@@ -195,7 +199,7 @@ def test_celerys_own_command_line_works(
 
 
 def test_files_in_the_working_folder_shadow_nothing(pool_process: PoolProcess) -> None:
-    """A user's folder may hold modules with our names, or Celery's: our own entry point never reads them."""
+    """A user's folder may contain modules with our names, or Celery's: our own entry point never imports them."""
     folder: Path = pool_process.folder / "users"
     folder.mkdir()
     for name in ("config", "jobs", "worker", "celery", "kombu", "tasks", "celeryconfig", "json", "redis"):

@@ -188,41 +188,43 @@ def test_two_runs_at_once_ask_each_row_once(tmp_path: Path) -> None:
     """Both write all results; the API was asked for each row once, and was given one upload."""
     with Stack(tmp_path, api="responses") as stack:
         stack.worker(times=QUICK)
-        asker = StackUser.of(stack, tmp_path / "work")
-        asker.user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
-        file = asker.table("in.csv", ("question",), *((f"What is {n} + 1?",) for n in range(40)))
+        stack_user = StackUser.of(stack, tmp_path / "work")
+        stack_user.cli.write("notes.txt", "In Bergen it rains on 230 days of the year.")
+        file = stack_user.table("in.csv", ("question",), *((f"What is {n} + 1?",) for n in range(40)))
         options = ("--tool", "file_search", "--file", "notes.txt")
-        commands = [asker.user.start("run", file, *options, "-o", f"{n}.jsonl") for n in range(2)]
+        commands = [stack_user.cli.start("run", file, *options, "-o", f"{n}.jsonl") for n in range(2)]
         for command in commands:
             _ended(command)
-        assert len(asker.user.askmill("list", "--json").stdout.splitlines()) == 1
-        assert asker.written("0.jsonl") == asker.written("1.jsonl")
+        assert len(stack_user.cli.askmill("list", "--json").stdout.splitlines()) == 1
+        assert stack_user.results("0.jsonl") == stack_user.results("1.jsonl")
         assert stack.stats()["runs_created"] == 40
-        assert (asker.requests("POST /files"), asker.requests("POST /vector_stores")) == (1, 1)
+        assert (stack_user.requests("POST /files"), stack_user.requests("POST /vector_stores")) == (1, 1)
 
 
 def test_uploads_of_a_killed_loader_are_used_and_purged(tmp_path: Path) -> None:
     """Killed while it uploads: its successor uses what is known, waits for no turn of a dead command, and `purge`
     deletes all of it."""
     with Stack(tmp_path, api="responses") as stack:
-        asker = StackUser.of(stack, tmp_path / "work")
-        asker.user.write("notes.txt", "In Bergen it rains on 230 days of the year.")
-        file = asker.table("in.csv", ("question",), ("Does it rain? [emulate: completed]",))
+        stack_user = StackUser.of(stack, tmp_path / "work")
+        stack_user.cli.write("notes.txt", "In Bergen it rains on 230 days of the year.")
+        file = stack_user.table("in.csv", ("question",), ("Does it rain? [emulate: completed]",))
         options = ("--tool", "file_search", "--file", "notes.txt")
         stack.scenario('[http]\nslow_s = 300.0\nonly = ["POST /vector_stores"]')
-        first = asker.user.start("submit", file, *options)
-        wait_until(lambda: asker.requests("POST /vector_stores"), "it makes the vector store", timeout_s=60)
-        assert asker.requests("POST /files") == 1
+        first = stack_user.cli.start("submit", file, *options)
+        wait_until(
+            lambda: stack_user.requests("POST /vector_stores"), "it makes the vector store", timeout_s=60
+        )
+        assert stack_user.requests("POST /files") == 1
         first.kill()
         first.communicate()
         with redis.Redis.from_url(stack.redis_url, decode_responses=True) as client:
             (batch,) = client.smembers(keys.LOADING)
             _end_lease(client, str(batch))
         stack.scenario("")
-        batch, err = _ended(asker.user.start("submit", file, *options))
+        batch, err = _ended(stack_user.cli.start("submit", file, *options))
         assert "has stopped" in err
-        assert asker.requests("POST /files") == 1
-        asker.user.askmill("cancel", batch)
-        purged = asker.user.askmill("purge", batch)
+        assert stack_user.requests("POST /files") == 1
+        stack_user.cli.askmill("cancel", batch)
+        purged = stack_user.cli.askmill("purge", batch)
         assert purged.returncode == 0, purged.stderr
-        assert asker.get("files")["data"] == []
+        assert stack_user.get("files")["data"] == []

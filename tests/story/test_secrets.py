@@ -1,4 +1,4 @@
-"""Secrets are in no log, no error, no Redis key: after a run with faults on its way, everything is searched."""
+"""Secrets are in no log, no error message and no Redis key: after a run with faults all of these are searched."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ from tests.helpers.command_line import CommandLine, terminal
 from tests.stack import Stack
 
 KEY = "Zq7.distinctive.KEY.0123456789"
-"""Nothing about it looks like a key."""
+"""A key without the usual prefix, so that no pattern recognizes it."""
 PROFILE = "instructions = 'Be brief.'"
 
 
 @dataclass
-class Tattling:
-    """Stands before an API, says the key wherever an API might, and sends once what nobody can understand."""
+class LeakyProxy:
+    """A proxy before an API: error replies that quote the key, and one malformed reply."""
 
     api: str
     faults: list[tuple[str, str, int, str]] = field(default_factory=list)
@@ -58,8 +58,8 @@ class Tattling:
 
 
 @asynccontextmanager
-async def tattling(api: str, *faults: tuple[str, str, int, str]) -> AsyncIterator[tuple[Tattling, str]]:
-    server = Tattling(api, list(faults))
+async def leaky_proxy(api: str, *faults: tuple[str, str, int, str]) -> AsyncIterator[tuple[LeakyProxy, str]]:
+    server = LeakyProxy(api, list(faults))
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", server.answer)
     runner = web.AppRunner(app)
@@ -71,9 +71,11 @@ async def tattling(api: str, *faults: tuple[str, str, int, str]) -> AsyncIterato
         await runner.cleanup()
 
 
-REFUSED = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}.", "code": "invalid_api_key"}})
-BROKEN = json.dumps({"error": {"message": f"upstream said no to Authorization: Bearer {KEY}"}})
-ODD = json.dumps(
+INVALID_KEY = json.dumps(
+    {"error": {"message": f"Incorrect API key provided: {KEY}.", "code": "invalid_api_key"}}
+)
+SERVER_ERROR = json.dumps({"error": {"message": f"upstream said no to Authorization: Bearer {KEY}"}})
+MALFORMED_RUN = json.dumps(
     {
         "id": "run_1",
         "status": "requires_action",
@@ -84,53 +86,55 @@ ODD = json.dumps(
 
 @pytest.mark.parametrize("form", ["console", "json"])
 async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, form: str) -> None:
-    """A 401 that quotes the key, a 500 too, a crash of ours; at debug level, over the embedded Redis."""
+    """A 401 and a 500 that quote the key, a crash in our code; at debug level, with the embedded Redis."""
     user = terminal(tmp_path).with_settings(
         ASKMILL_LOG_LEVEL="debug", ASKMILL_LOG_FORMAT=form, OPENAI_API_KEY=KEY
     )
     user.write("q.csv", "question", *(f"What is {row} + 1?" for row in range(6)))
     data = Path(user.settings["ASKMILL_DATA_DIR"])
-    said = []
+    commands = []
     with Stack(tmp_path) as stack:
         faults = [
-            ("POST", "/threads$", 401, REFUSED),
-            ("POST", "/threads$", 500, BROKEN),
-            ("GET", "/runs/[^/]+$", 500, BROKEN),
-            ("GET", "/runs/[^/]+$", 200, ODD),
+            ("POST", "/threads$", 401, INVALID_KEY),
+            ("POST", "/threads$", 500, SERVER_ERROR),
+            ("GET", "/runs/[^/]+$", 500, SERVER_ERROR),
+            ("GET", "/runs/[^/]+$", 200, MALFORMED_RUN),
         ]
-        async with tattling(stack.base_url, *faults) as (server, address):
-            asker = user.with_settings(OPENAI_BASE_URL=address)
-            refused = await _run(asker, "run", "q.csv")
-            said.append(refused)
+        async with leaky_proxy(stack.base_url, *faults) as (server, address):
+            proxied = user.with_settings(OPENAI_BASE_URL=address)
+            refused = await _run(proxied, "run", "q.csv")
+            commands.append(refused)
             assert refused.returncode == 3, refused.stderr
             paused, password = _stored(data)
             assert "Incorrect API key provided" in paused
-            said.append(await _run(asker, "doctor"))
-            done = await _run(asker, "run", "q.csv")
-            said += [done, await _run(asker, "status"), await _run(asker, "show", _newest(done), "1")]
+            commands.append(await _run(proxied, "doctor"))
+            done = await _run(proxied, "run", "q.csv")
+            commands += [done, await _run(proxied, "status"), await _run(proxied, "show", _newest(done), "1")]
             assert done.returncode == 0, done.stderr
             assert server.faults == []
 
     logs = "".join(path.read_text() for path in (data / "logs").iterdir())
     assert "job.crashed" in logs
     assert "Traceback" in logs
-    texts = {"Redis": paused + _stored(data)[0], **dict(_files(data, user.folder)), "terminal": str(said)}
+    texts = {"Redis": paused + _stored(data)[0], **dict(_files(data, user.folder)), "terminal": str(commands)}
     for secret in (KEY, password):
-        found = [where for where, text in texts.items() if secret in text]
-        assert found == []
-    assert password in (data / "redis" / "server.conf").read_text(), "or the search would find nothing"
+        leaks = [place for place, text in texts.items() if secret in text]
+        assert leaks == []
+    assert password in (data / "redis" / "server.conf").read_text(), (
+        "the search finds the password where it belongs"
+    )
 
 
-async def _run(user: CommandLine, *words: str) -> "subprocess.CompletedProcess[str]":
-    return await asyncio.to_thread(user.askmill, *words)
+async def _run(user: CommandLine, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return await asyncio.to_thread(user.askmill, *arguments)
 
 
 def _stored(data: Path) -> tuple[str, str]:
-    """All that is in the embedded Redis, and its password."""
+    """All keys and values of the embedded Redis, and its password."""
     with embedded_redis(data) as url, redis.Redis.from_url(url) as client:
         password = re.search(r":([0-9a-f]{64})@", url)
         assert password
-        return "\n".join(_everything(client)), password[1]
+        return "\n".join(_keys_and_values(client)), password[1]
 
 
 def _newest(done: "subprocess.CompletedProcess[str]") -> str:
@@ -147,8 +151,8 @@ def _files(*folders: Path) -> Iterator[tuple[str, str]]:
                 yield str(path), path.read_bytes().decode("latin-1")
 
 
-def _everything(client: "redis.Redis") -> Iterator[str]:
-    """Names and values of all keys; what is packed, as it was before."""
+def _keys_and_values(client: "redis.Redis") -> Iterator[str]:
+    """Names and values of all keys; compressed values also unpacked."""
     for key in client.scan_iter():
         yield key.decode()
         for value in _values(client, key):
@@ -169,7 +173,7 @@ def _values(client: "redis.Redis", key: bytes) -> list[bytes]:
         case b"string":
             return [client.get(key)]
         case other:
-            raise AssertionError(f"{key!r} is a {other!r}: look into it")
+            raise AssertionError(f"{key!r} is a {other!r}: read it here too")
 
 
 def _unpacked(value: bytes) -> str:
@@ -182,7 +186,7 @@ def _unpacked(value: bytes) -> str:
             return json.dumps(read(value))
         except Exception:  # noqa: BLE001 -- the other form
             continue
-    raise AssertionError(f"nobody can unpack {value[:40]!r}")
+    raise AssertionError(f"cannot unpack {value[:40]!r}")
 
 
 LOGGING = """
@@ -206,20 +210,20 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_a_traceback_shows_no_variables_and_no_codes(form: str) -> None:
-    """The key is one of the frames' variables; a message may quote a password, or hold a terminal's codes."""
+def test_a_traceback_shows_no_variables_and_no_escape_codes(form: str) -> None:
+    """The key is one of the frames' variables; a message may quote a password or contain terminal escape codes."""
     program = LOGGING.format(form=form, key=KEY)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, check=True, cwd=Path(__file__).parents[2]
     )
-    told = done.stderr.decode()
-    assert "RuntimeError: boom" in told
-    assert "in translate_errors" in told
+    log = done.stderr.decode()
+    assert "RuntimeError: boom" in log
+    assert "in translate_errors" in log
     for secret in (KEY, "a-password", "x.y", "\x1b", "\\u001b"):
-        assert secret not in told.replace(f"translate_errors(crash(), {KEY!r})", "")
+        assert secret not in log.replace(f"translate_errors(crash(), {KEY!r})", "")
 
 
-BAD = (
+ADDRESSES_WITH_SECRETS = (
     "http://me:pw@host/v1",
     "http://me@host/v1",
     "http://host/v1?api-key=abc",
@@ -228,20 +232,20 @@ BAD = (
 
 
 @pytest.mark.parametrize(
-    "address", [*BAD, "http://host/v1?sig=abc&api-version=v1", "http://host/v1?code=abc"]
+    "address", [*ADDRESSES_WITH_SECRETS, "http://host/v1?sig=abc&api-version=v1", "http://host/v1?code=abc"]
 )
 def test_an_address_with_a_secret_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be stored with each batch and each worker's card; the sentence says where the key belongs."""
+    """It would be stored with each batch and each worker's heartbeat; the message says where the key belongs."""
     monkeypatch.setenv("OPENAI_BASE_URL", address)
     with pytest.raises(BadSetting) as refused:
         load_settings()
-    said = str(refused.value)
-    assert said.startswith("OPENAI_BASE_URL: must hold no ")
-    assert "put the key into OPENAI_API_KEY. A good value: https://api.openai.com/v1." in said
-    assert not any(secret in said for secret in ("pw", "abc", "123456789"))
+    message = str(refused.value)
+    assert message.startswith("OPENAI_BASE_URL: must hold no ")
+    assert "put the key into OPENAI_API_KEY. A good value: https://api.openai.com/v1." in message
+    assert not any(secret in message for secret in ("pw", "abc", "123456789"))
 
 
-def test_an_address_with_another_query_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Foundry's wants its version there."""
+def test_an_address_with_another_query_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Foundry's address has the API version in its query."""
     monkeypatch.setenv("OPENAI_BASE_URL", "https://r.services.ai.azure.com/api/projects/p?api-version=v1")
     assert load_settings().base_url.endswith("?api-version=v1")

@@ -68,8 +68,8 @@ class RowCosts:
         if not attempts:
             return None
         priced = self.priced(attempts)
-        known = sum(to_nano(attempt.cost_usd) or 0 for attempt in priced)
-        return known + self.assumed_nano(priced, state)
+        known_nano = sum(to_nano(attempt.cost_usd) or 0 for attempt in priced)
+        return known_nano + self.assumed_nano(priced, state)
 
     def assumed_nano(self, attempts: tuple[Attempt, ...], state: JobState) -> int:
         """The worst case of those of the attempts whose cost is unknown."""

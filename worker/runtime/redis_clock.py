@@ -1,7 +1,7 @@
 """An estimate of Redis' clock, updated by each heartbeat and carried on by a clock that cannot jump.
 
-sent ─▶ Redis reads its clock ─▶ received   Redis' time less ours lies within bounds that each reply narrows
-a reply outside the predicted bounds        Redis' clock has stepped: set by hand, or a failover
+sent ─▶ Redis reads its clock ─▶ received   Redis' time minus ours lies within bounds that each reply narrows
+a reply outside the predicted bounds        Redis' clock has stepped: somebody set it, or a failover
 
 Jobs use a time of their own that no step moves (`ahead_s`), so a deadline keeps its length. The store keeps
 Redis' time (`to_redis`, `from_redis`), which all workers share. Pure: readings of the clocks are arguments.
@@ -50,13 +50,13 @@ class RedisClock:
             redis_s: Redis' clock in the reply, Unix seconds.
         """
         low, high = redis_s - received_s - SLACK_S, redis_s - sent_s + SLACK_S
-        step_s = self._narrow(low, high, received_s)
+        step_s = self._update_bounds(low, high, received_s)
         low, high = self._bounds or (0.0, 0.0)
         self.redis_ahead_s = (low + high) / 2
         self.ahead_s = self.redis_ahead_s - self.stepped_s
         return step_s
 
-    def _narrow(self, low: float, high: float, received_s: float) -> float:
+    def _update_bounds(self, low: float, high: float, received_s: float) -> float:
         """Narrow the bounds; where the new ones exclude the old, replace them. Returns the step."""
         if self._bounds is None:
             self._bounds, self._updated_s = (low, high), received_s

@@ -97,9 +97,9 @@ def _opentelemetry() -> Observer:
 
     def span(name: str, times: Times, attributes: Attributes, parent: Any) -> Any:
         context = None if parent is None else trace.set_span_in_context(parent)
-        known = {f"askmill.{key}": value for key, value in attributes.items() if value is not None}
+        values = {f"askmill.{key}": value for key, value in attributes.items() if value is not None}
         started, ended = (None if at is None else int(at * NANO) for at in times)
-        created = tracer.start_span(name, context, attributes=known, start_time=started)
+        created = tracer.start_span(name, context, attributes=values, start_time=started)
         created.end(ended)
         return created
 

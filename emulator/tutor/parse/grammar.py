@@ -94,16 +94,16 @@ def _worked_number(tree: Node) -> Problem:
 
 
 def _solution(equations: list[Node], letters: list[str]) -> Problem:
-    known = sorted({letter for tree in equations for letter in variables_of(tree)})
+    all_letters = sorted({letter for tree in equations for letter in variables_of(tree)})
     if len(equations) == 1:
-        wanted = letters or [main_letter(*equations)]
-        if len(wanted) > 1:
+        unknowns = letters or [main_letter(*equations)]
+        if len(unknowns) > 1:
             raise ParseError("one equation is solved for one letter")
-        return Problem(Kind.SOLVE, tuple(equations), tuple(wanted))
-    wanted = letters if len(letters) >= len(equations) else known
-    if wanted == known and len(known) > max(len(equations), len(letters)):
+        return Problem(Kind.SOLVE, tuple(equations), tuple(unknowns))
+    unknowns = letters if len(letters) >= len(equations) else all_letters
+    if unknowns == all_letters and len(all_letters) > max(len(equations), len(letters)):
         raise ParseError("there are more letters than equations; please say which ones to solve for")
-    return Problem(Kind.SOLVE, tuple(equations), tuple(wanted))
+    return Problem(Kind.SOLVE, tuple(equations), tuple(unknowns))
 
 
 def _solve(shape: Shape) -> Problem:

@@ -171,9 +171,9 @@ def _tokens_of_latex(word: str) -> list[Token]:
 
 
 def _tokens_of_name(word: str) -> list[Token]:
-    known = _named_token(word)
-    if known:
-        return [known]
+    token = _named_token(word)
+    if token:
+        return [token]
     if len(word) == 1:
         return [_variable(word)]
     # `sinx` and `2pix` are written often enough; anything longer after the name is a word, not a formula.

@@ -97,8 +97,8 @@ def _integrate(arguments: list[str]) -> Problem:
     tree = parse(arguments[0])
     if len(arguments) == 1:
         return Problem(Kind.INTEGRAL, (tree,), (_only_letter(tree),))
-    (given,) = arguments[1:]
-    letter, *bounds = _list(given, "()")
+    (integration_range,) = arguments[1:]
+    letter, *bounds = _list(integration_range, "()")
     if len(bounds) not in {0, 2}:
         raise ParseError("an integral has both of its bounds or none, as in integrate(x**2, (x, 0, 1))")
     return Problem(Kind.INTEGRAL, (tree,), (_letter(letter),), tuple(parse(text) for text in bounds))
@@ -113,8 +113,8 @@ def _limit(arguments: list[str]) -> Problem:
 
 
 def _summation(arguments: list[str]) -> Problem:
-    text, given = arguments
-    letter, first, last = _list(given, "()")
+    text, index_range = arguments
+    letter, first, last = _list(index_range, "()")
     return Problem(Kind.SUM, (parse(text, bound=letter),), (_letter(letter),), (parse(first), parse(last)))
 
 

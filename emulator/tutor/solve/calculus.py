@@ -118,11 +118,14 @@ def _antiderivative_steps(problem: Problem) -> str:
     letter, function = sympy.Symbol(name), to_sympy(formula)
     if not function.is_polynomial(letter) or any(bound.kind == "constant" for bound in problem.bounds):
         return ""
-    whole = sympy.integrate(function, letter)
+    antiderivative = sympy.integrate(function, letter)
     low, high = (to_sympy(bound) for bound in problem.bounds)
-    at_high, at_low = format_value(whole.subs(letter, high)), _parenthesized(whole.subs(letter, low))
+    at_high, at_low = (
+        format_value(antiderivative.subs(letter, high)),
+        _parenthesized(antiderivative.subs(letter, low)),
+    )
     return (
-        f"1. An antiderivative is F({name}) = {format_value(whole)}.\n"
+        f"1. An antiderivative is F({name}) = {format_value(antiderivative)}.\n"
         f"2. F({format_value(high)}) - F({format_value(low)}) = {at_high} - {at_low}.\n\n"
     )
 

@@ -18,7 +18,7 @@ from askmill.worker.lifecycle.polling import (
     ended_between,
     estimated,
 )
-from benchmarks.polling import SCENES, SHAPES, Draw, ours
+from benchmarks.polling import SCENES, SHAPES, Draw, askmill
 
 seconds = st.floats(0, 5000, allow_nan=False)
 intervals = st.lists(st.tuples(seconds, seconds).map(sorted), max_size=20)
@@ -199,6 +199,6 @@ LOGNORMAL = "lognormal, median 30 s, sigma 0.5"
 def test_a_batch_needs_few_polls(batch: str, shape: str, worth: float, polls: float, delay: float) -> None:
     """Polls a run and the median delay, in simulated batches of one wave or many, first runs included."""
     jitter: Draw = SHAPES[shape]
-    seen = ours(jitter, worth, SCENES[batch])
-    assert seen.polls <= polls
-    assert seen.delay_median <= delay
+    cost = askmill(jitter, worth, SCENES[batch])
+    assert cost.polls <= polls
+    assert cost.delay_median <= delay
