@@ -10,21 +10,28 @@ Celery is imported only to publish: it takes 200 ms, which `askmill status` save
 
 import os
 import re
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from askmill.config.redis_address import is_sentinel, sentinel_address
 from askmill.jobs.model.errors import RedisUnavailable
 from askmill.jobs.store.records import DispatchedRow
+from askmill.jobs.store.redis_pool import sentinel_options, tls_options
 
 if TYPE_CHECKING:
     from celery import Celery
+    from kombu.messaging import Producer
 
 QUEUE = "askmill"
 TASK = "askmill.answer"
 _MESSAGES_PER_PIPELINE = 500
 """4,500 tasks/s against 2,800 one by one (measured)."""
+_publishing = threading.Lock()
+"""A producer belongs to one thread at a time."""
 _BATCH_ID = re.compile(r"b_[a-z0-9]+")
 
 
@@ -34,7 +41,15 @@ def names_a_row(batch: Any, row: Any) -> bool:
 
 
 def broker_url(url: str) -> str:
-    """Return the address as kombu reads it: `unix:///path?db=1` is `redis+socket:///path?virtual_host=1`."""
+    """Return the address as kombu reads it.
+
+    `unix:///path?db=1` is `redis+socket:///path?virtual_host=1`, and Sentinels are a list with semicolons.
+    """
+    if is_sentinel(url):
+        address = sentinel_address(url)
+        credentials, at, _ = urlsplit(address.node_url).netloc.rpartition("@")
+        # kombu tries one after the other, each with its own user, password and database.
+        return ";".join(f"sentinel://{credentials}{at}{place}/{address.database}" for place in address.places)
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return url
@@ -44,8 +59,21 @@ def broker_url(url: str) -> str:
     return f"redis+socket://{user}{quote(unquote(parts.path))}{database}"
 
 
-def _plain_tls(url: str) -> bool:
-    return url.startswith("rediss:") and "ssl_" not in urlsplit(url).query
+def _tls_settings(url: str) -> dict[str, Any] | None:
+    """Return `broker_use_ssl`: without it kombu checks no certificate; redis-py does."""
+    if is_sentinel(url):
+        address = sentinel_address(url)
+        return tls_options(address) if address.over_tls else None
+    plain = url.startswith("rediss:") and "ssl_" not in urlsplit(url).query
+    return {"ssl_cert_reqs": "required"} if plain else None
+
+
+def _sentinel_settings(url: str) -> dict[str, Any]:
+    """Return kombu's transport options for Sentinels."""
+    if not is_sentinel(url):
+        return {}
+    address = sentinel_address(url)
+    return {"master_name": address.service, "sentinel_kwargs": sentinel_options(address)}
 
 
 def broker_settings(url: str) -> dict[str, Any]:
@@ -58,8 +86,7 @@ def broker_settings(url: str) -> dict[str, Any]:
         os.environ.pop(f"CELERY_{name}", None)
     return {
         "broker_url": broker_url(url),
-        # Without this kombu checks no certificate; redis-py does.
-        "broker_use_ssl": {"ssl_cert_reqs": "required"} if _plain_tls(url) else None,
+        "broker_use_ssl": _tls_settings(url),
         "broker_transport_options": {
             # Emulation keeps the messages that workers have received in Redis, at eight commands a job.
             # Instead, a message that dies with its worker is found as lost: docs/decisions/celery-version.md.
@@ -68,6 +95,7 @@ def broker_settings(url: str) -> dict[str, Any]:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            **_sentinel_settings(url),
         },
         "task_default_queue": QUEUE,
         "task_serializer": "json",
@@ -86,8 +114,20 @@ def client_app(url: str) -> "Celery":
     return app
 
 
-def publish(app_or_url: "Celery | str", rows: Sequence[DispatchedRow]) -> None:
+@cache
+def _producer(url: str) -> "Producer":
+    """Return a producer with a connection of its own, which can be dropped for good after a fault."""
+    from kombu.messaging import Producer  # noqa: PLC0415 -- loaded with Celery
+
+    return Producer(  # type: ignore[no-untyped-call]
+        client_app(url).connection_for_write(), auto_declare=False
+    )
+
+
+def publish(url: str, rows: Sequence[DispatchedRow]) -> None:
     """Send a task for each row. Blocks: call it in a thread, never on the event loop.
+
+    After a fault the connection is closed: the next call opens another one, to a master that may have moved.
 
     Raises:
         RedisUnavailable: the broker does not answer or is full; `Store.requeue_lost` finds the rows later.
@@ -97,18 +137,32 @@ def publish(app_or_url: "Celery | str", rows: Sequence[DispatchedRow]) -> None:
     from kombu.exceptions import KombuError  # noqa: PLC0415 -- loaded with Celery
     from redis.exceptions import RedisError  # noqa: PLC0415
 
-    app = client_app(app_or_url) if isinstance(app_or_url, str) else app_or_url
-    try:
-        with app.producer_pool.acquire(block=True) as producer, producer.batch(_MESSAGES_PER_PIPELINE):
-            for row in rows:
-                app.send_task(
-                    TASK,
-                    args=(row.batch, row.row),
-                    task_id=f"{row.batch}:{row.row}:{row.delivery}",
-                    queue=QUEUE,
-                    producer=producer,
-                    ignore_result=True,
-                )
-    except (KombuError, RedisError, OSError) as fault:
-        # A flush that fails after others raises BatchPublishError, which is no OperationalError.
-        raise RedisUnavailable(f"the queue in Redis takes no messages ({fault})") from None
+    with _publishing:
+        try:
+            _send(url, rows)
+        except (KombuError, RedisError, OSError) as fault:
+            # A flush that fails after others raises BatchPublishError, which is no OperationalError.
+            disconnect_publisher(url)
+            raise RedisUnavailable(f"the queue in Redis takes no messages ({fault})") from None
+
+
+def _send(url: str, rows: Sequence[DispatchedRow]) -> None:
+    app, producer = client_app(url), _producer(url)
+    with producer.batch(_MESSAGES_PER_PIPELINE):  # type: ignore[no-untyped-call]
+        for row in rows:
+            app.send_task(
+                TASK,
+                args=(row.batch, row.row),
+                task_id=f"{row.batch}:{row.row}:{row.delivery}",
+                queue=QUEUE,
+                producer=producer,
+                ignore_result=True,
+            )
+
+
+def disconnect_publisher(url: str) -> None:
+    """Close the connection with which `publish` sends, if there is one; the next call opens another."""
+    if _producer.cache_info().currsize:
+        with suppress(Exception):  # whatever is wrong with it, it is given up
+            _producer(url).connection.close()
+        _producer.cache_clear()

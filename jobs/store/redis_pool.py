@@ -23,7 +23,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from askmill.config.redis_address import is_sentinel, sentinel_address
+from askmill.config.redis_address import SentinelAddress, is_sentinel, sentinel_address
 
 _LONGEST_WAIT_S = 1.0
 _SENTINEL_TIMEOUT_S = 1.0
@@ -32,6 +32,10 @@ _SENTINEL_TIMEOUT_S = 1.0
 
 _CODES = {ReadOnlyError: "READONLY", BusyLoadingError: "LOADING", MasterDownError: "MASTERDOWN"}
 """redis-py cuts them from the texts."""
+
+
+_REPLACED = {"host", "port", "connection_class"}
+"""What the Sentinels and the pool decide."""
 
 
 class NotWritable(RedisConnectionError):
@@ -144,22 +148,29 @@ def open_pool(url: str, size: int, timeout_s: float, retries: int) -> RedisPool:
 
 def _sentinel_pool(url: str, options: dict[str, Any]) -> RedisPool:
     address = sentinel_address(url)
-    nodes = dict(parse_url(address.node_url))
-    over_tls = nodes.pop("connection_class", Connection) is SSLConnection
-    nodes = {name: value for name, value in nodes.items() if name not in {"host", "port"}}
-    to_sentinels = {
-        "username": address.sentinel_username,
-        "password": address.sentinel_password,
-        "socket_timeout": _SENTINEL_TIMEOUT_S,
-        "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
-        "retry": Retry(NoBackoff(), 0),
-        "ssl": over_tls,
-        **{name: value for name, value in nodes.items() if name.startswith("ssl_")},
-    }
+    nodes = {name: value for name, value in parse_url(address.node_url).items() if name not in _REPLACED}
+    to_sentinels = {**sentinel_options(address), "retry": Retry(NoBackoff(), 0)}
     manager = Sentinel(address.sentinels, sentinel_kwargs=to_sentinels)  # type: ignore[no-untyped-call]
     return _SentinelPool(  # type: ignore[no-untyped-call]
         address.service,
         manager,
-        connection_class=_SentinelTls if over_tls else _SentinelTcp,
+        connection_class=_SentinelTls if address.over_tls else _SentinelTcp,
         **{**options, **nodes},
     )
+
+
+def sentinel_options(address: SentinelAddress) -> dict[str, Any]:
+    """Return redis-py's options of a connection to a Sentinel, for the store and for kombu."""
+    return {
+        "username": address.sentinel_username,
+        "password": address.sentinel_password,
+        "socket_timeout": _SENTINEL_TIMEOUT_S,
+        "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
+        **({"ssl": True, **tls_options(address)} if address.over_tls else {}),
+    }
+
+
+def tls_options(address: SentinelAddress) -> dict[str, Any]:
+    """Return redis-py's TLS options in the address' query, such as `ssl_ca_certs`."""
+    options = parse_url(address.node_url).items()
+    return {"ssl_cert_reqs": "required"} | {k: v for k, v in options if k.startswith("ssl_")}

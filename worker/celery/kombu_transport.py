@@ -1,4 +1,4 @@
-"""kombu's Redis transport with two corrections that keep a worker alive (celery and kombu 5.7.0).
+"""kombu's Redis transport with three corrections that keep a worker alive (celery and kombu 5.7.0).
 
 1. Redis goes away while the worker holds unacknowledged messages:
 
@@ -15,42 +15,80 @@
 2. Another program writes to the queue, for example one that uses the same Redis database. kombu and Celery
    discard unknown tasks and content types, but text that is not JSON, or an object that is not a message,
    ends the worker. Here such a message is dropped and logged.
+
+3. The master has become a replica while a BRPOP waits there, or is asked there next. kombu keeps the
+connection
+   and would ask the same server for ever. Here the connection is closed, so that the next one resolves the
+   address, or asks the Sentinels, again. `disconnect_all` does the same to a master that this worker leaves.
 """
 
+import socket
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 from askmill.config.text import loggable, one_line
 
-__all__ = ("Channel", "Transport", "install")
+__all__ = ("Channel", "SentinelChannel", "SentinelTransport", "Transport", "disconnect_all", "install")
 
 log = structlog.get_logger()
 
+_channels: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
-class Channel(redis.Channel):
-    """Drops messages that cannot be decoded."""
+
+def disconnect_all() -> None:
+    """Cut the connections of all channels; Celery then connects anew. May be called from any thread."""
+    for channel in list(_channels):
+        for client in (channel.__dict__.get("client"), channel.__dict__.get("subclient")):
+            sock = getattr(getattr(client, "connection", None), "_sock", None)
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Corrections:
+    """Mixin of kombu's channels."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _channels.add(self)
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+            return super()._brpop_read(**options)  # type: ignore[misc]
         except ValueError as error:  # not JSON, or a body that is not base64
             reason = one_line(f"{type(error).__name__}: {error}")
             log.warning("message.dropped", reason=reason, message=loggable(getattr(error, "doc", "?")))
             return True
+        except ResponseError as error:
+            if not (isinstance(error, ReadOnlyError | MasterDownError) or str(error).startswith("UNBLOCKED")):
+                raise
+            self.client.connection.disconnect()  # type: ignore[attr-defined]
+            raise RedisConnectionError(f"the server is no master any more: {error}") from None
 
 
-class Transport(redis.Transport):
-    """Keeps its `client` after `Connection.collect`, and drops what is not a message of kombu's."""
+class Channel(_Corrections, redis.Channel):
+    """Drops messages that cannot be decoded, and leaves a demoted master."""
 
-    Channel = Channel
+
+class SentinelChannel(_Corrections, redis.SentinelChannel):
+    """The same, at the master that Sentinels name."""
+
+
+class _KeepsClient:
+    """Mixin of kombu's transports."""
+
     _client: Any = None
 
     def _deliver(self, message: Any, queue: str) -> None:
         properties = message.get("properties") if isinstance(message, dict) else None
         if isinstance(properties, dict) and "delivery_tag" in properties:
-            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+            super()._deliver(message, queue)  # type: ignore[misc]
         else:
             log.warning("message.dropped", reason="it is not a Celery message", message=loggable(message))
 
@@ -65,15 +103,31 @@ class Transport(redis.Transport):
             self._client = connection
 
 
+class Transport(_KeepsClient, redis.Transport):
+    """Keeps its `client` after `Connection.collect`, and drops what is not a message of kombu's."""
+
+    Channel = Channel
+
+
+class SentinelTransport(_KeepsClient, redis.SentinelTransport):
+    """The same for Sentinels."""
+
+    Channel = SentinelChannel
+
+
 def install() -> None:
-    """Make the `redis://`, `rediss://` and `redis+socket://` brokers of this process use `Transport`.
+    """Make the Redis brokers of this process use these transports.
 
     It changes kombu's alias table, because a `+` in the address overrules Celery's `broker_transport`.
 
     Raises:
         RuntimeError: A connection came first: kombu looks each scheme up only once.
     """
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__qualname__}"
-        if get_transport_cls(scheme) is not Transport:
+    for scheme, transport in (
+        ("redis", Transport),
+        ("rediss", Transport),
+        ("sentinel", SentinelTransport),
+    ):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__qualname__}"
+        if get_transport_cls(scheme) is not transport:
             raise RuntimeError(f"install() came after the first {scheme}:// connection; call it earlier.")
