@@ -182,6 +182,8 @@ def stall_reason(view: StatusView) -> str:
         return ""
     if view.workers:
         return ""
+    if view.write_refusal is not None:
+        return strip_control(f"{view.write_refusal}. Workers wait, and continue by themselves when it does.")
     if view.other_workers:
         other = view.other_workers[0]
         return strip_control(
@@ -232,7 +234,11 @@ def _time(at_ms: int) -> str:
 
 def stall_or_start(view: StatusView, *, worker_starting: bool) -> str:
     """`stall_reason` for a command that starts a worker itself: it does not ask the user to start one."""
-    return "Starting a worker …" if worker_starting and needs_worker(view) else stall_reason(view)
+    if not worker_starting or not needs_worker(view) or view.write_refusal is not None:
+        return stall_reason(view)
+    held = view.counts.by_status[JobStatus.RUNNING]
+    left = f" It continues {count_of(held, 'row')} that a worker which has died left running." if held else ""
+    return f"Starting a worker …{left}"
 
 
 def status_lines(view: StatusView, width: int = 80) -> list[str]:

@@ -17,13 +17,14 @@ open_store.py        opens the store on the configured or the embedded Redis
 from askmill.jobs.local.emulator_service import EmulatorService, emulator_process
 from askmill.jobs.local.redis_service import RedisService, embedded_redis
 from askmill.jobs.local.shared_service import ServiceLease
-from askmill.jobs.local.worker_process import Child, interruptible, worker_process
+from askmill.jobs.local.worker_process import Child, died_here, interruptible, worker_process
 
 __all__ = [
     "Child",
     "EmulatorService",
     "RedisService",
     "ServiceLease",
+    "died_here",
     "embedded_redis",
     "emulator_process",
     "interruptible",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +12,26 @@ from types import FrameType
 
 from askmill.jobs.local import data_dir as folders
 from askmill.jobs.model.errors import LocalFault
+from askmill.jobs.store.records import WorkerInfo
 
 _GRACE_S = 20.0
 """Longest time that a worker may take to release its rows."""
+
+
+def died_here(worker: WorkerInfo) -> bool:
+    """Return whether this worker belongs to this machine and its process has ended.
+
+    Where it cannot be told it counts as alive: its heartbeat decides.
+    """
+    if worker.host != socket.gethostname():
+        return False
+    try:
+        os.kill(worker.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class Child:

@@ -21,6 +21,7 @@ from askmill.jobs.local import (
     EmulatorService,
     RedisService,
     ServiceLease,
+    died_here,
     interruptible,
     worker_process,
 )
@@ -164,7 +165,7 @@ class _Run:
         """
         target = self._request.target
         self._check_address(existing)
-        workers = await store.workers()
+        workers = [worker for worker in await store.workers() if not died_here(worker)]
         needs_worker = not any(worker.server == target.server for worker in workers)
         if needs_worker:
             check_proxy_setting(target)
@@ -211,7 +212,9 @@ class _Run:
             answers = NewAnswers(store, batch, since_start=not finished_rows(view))
         with Progress(worker_starting=True) as progress:
             async for current in watch(store, batch, worker_expected=True):
-                view = current
+                # After a kill -9 a worker counts as alive for 12 s; its process is gone at once.
+                alive = tuple(worker for worker in current.workers if not died_here(worker))
+                view = replace(current, workers=alive)
                 progress.show(view, await answers.lines() if answers else ())
                 supervisor.check(view)
         return view

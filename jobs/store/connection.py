@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import GOOD_EXAMPLES, Durability
-from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.errors import RedisUnavailable, UsageError
 from askmill.jobs.store import keys
 from askmill.jobs.store.redis_errors import translate_redis_errors
 from askmill.jobs.store.redis_pool import RedisPool, open_pool
@@ -59,6 +59,14 @@ class Connection:
             pipe.execute_command(*command)
         with translate_redis_errors(self.url):
             return await pipe.execute()
+
+    async def write_refusal(self) -> str | None:
+        """Return why Redis takes no changes just now, such as a full disk; None if it takes them."""
+        try:
+            await self.execute("SET", keys.REPLICATED, 1, "PX", 1)
+        except RedisUnavailable as refusal:
+            return str(refusal)
+        return None
 
     async def reconnect(self) -> None:
         """Close all connections: the next use of each resolves the address, or asks the Sentinels, again."""

@@ -3,7 +3,8 @@
     key                              type    lifetime             content; written by
     ───────────────────────────────  ──────  ───────────────────  ──────────────────────────────────────────
     askmill:schema                   STRING  permanent            layout version; the first Store.open
-    askmill:replicated               STRING  2 s                  written before each WAIT for a replica
+    askmill:replicated               STRING  2 s                  written to see whether Redis takes changes,
+                                                                  and before each WAIT for a replica
     askmill:batches                  ZSET    permanent            batch → submitted ms; seal, purge, reap
     askmill:loading                  SET     permanent            batches not sealed yet; take_identity, seal
     askmill:open                     ZSET    permanent            unfinished batch → its last dispatch round

@@ -208,6 +208,8 @@ class QueryMixin:
             waiting=_waiting(found, throttle, int(now_s) * 1000),
             now_ms=int(now_s) * 1000,
         )
+        if counts.unfinished and not own:
+            view = replace(view, write_refusal=await self._connection.write_refusal())
         going = found.state in {BatchState.QUEUED, BatchState.RUNNING}
         if not (going and rows_per_s and counts.unfinished and found.started_at_ms):
             return view

@@ -204,6 +204,7 @@ class StatusView:
     time_left: TimeLeft | None = None
     waiting: Waiting | None = None
     now_ms: int = 0
+    write_refusal: str | None = None  # why Redis takes no changes, asked while no worker is alive
 
     def to_json(self) -> dict[str, Any]:
         """Return what `status --json` prints."""
@@ -332,14 +333,12 @@ class SaveReply:
 
 @dataclass(frozen=True)
 class HeartbeatReply:
-    """Reply to a heartbeat. `alive` False: the worker was declared dead and its rows are with others.
-
-    `batches`: the state of each batch that was asked for; None for one that no longer exists.
-    """
+    """Reply to a heartbeat. `alive` False: the worker was declared dead and its rows are with others."""
 
     alive: bool
     now_ms: int
     batches: dict[str, BatchUpdate | None]
+    """The state of each batch that was asked for; None for one that no longer exists."""
 
 
 @dataclass(frozen=True)

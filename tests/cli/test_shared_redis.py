@@ -1,18 +1,22 @@
 """One Redis, several terminals: submit on one, work on another, query and control from any."""
 
+import asyncio
 import csv
 import io
 import json
 import os
 import pty
 import re
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 import redis
 
-from askmill.jobs.store import keys
+from askmill.jobs.local import died_here
+from askmill.jobs.store import Store, keys
+from askmill.jobs.store.records import WorkerInfo
 from tests.chaos.support import wait_for_workers
 from tests.helpers.command_line import CommandLine, terminal
 from tests.stack import Stack
@@ -271,3 +275,28 @@ def test_many_paid_rows_need_confirmation_on_a_terminal(user: CommandLine, stack
     assert b"$" in output
     assert user.askmill("list", "--json").stdout == ""
     assert stack.stats()["runs_created"] == 0
+
+
+def test_run_starts_a_worker_although_a_killed_one_counts_as_alive(user: CommandLine, stack: Stack) -> None:
+    """Case E8: its heartbeat is fresh for 12 s, here for ten minutes, but its process is gone."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead = WorkerInfo("killed", socket.gethostname(), ended.pid, 10, "assistants", stack.base_url)
+
+    async def register() -> None:
+        async with await Store.open(stack.redis_url, lifetime_s=600) as store:
+            await store.heartbeat(dead)
+
+    asyncio.run(register())
+    done = user.askmill("run", user.write("one.csv", "question", "What is 1 + 1?"), "-o", "-")
+    assert done.returncode == 0, done.stderr
+    assert "completed" in done.stdout
+
+
+def test_a_worker_of_another_machine_counts_by_its_heartbeat() -> None:
+    """Only a process of this machine can be seen to have ended."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert died_here(WorkerInfo("w", socket.gethostname(), ended.pid, 1, "assistants", "http://h/v1"))
+    assert not died_here(WorkerInfo("w", "another", ended.pid, 1, "assistants", "http://h/v1"))
+    assert not died_here(WorkerInfo("w", socket.gethostname(), os.getpid(), 1, "assistants", "http://h/v1"))

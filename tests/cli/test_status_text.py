@@ -260,3 +260,22 @@ def test_the_log_line_says_that_no_worker_is_alive() -> None:
     """A CI log shows it if no worker was started."""
     assert "askmill worker" in log_line(_view({"q": 1}))
     assert "askmill worker" not in log_line(_view({"q": 1}), worker_starting=True)
+
+
+def test_a_starting_worker_is_announced_with_the_rows_it_takes_over() -> None:
+    """Case E8: after kill -9 of `run` and its worker, rows are still held by the dead one."""
+    dead = replace(_view({"q": 1, "r": 12}), workers=())
+    assert "Starting a worker … It continues 12 rows" in log_line(dead, worker_starting=True)
+    assert "No worker is alive" not in log_line(dead, worker_starting=True)
+
+
+def test_a_redis_that_refuses_writes_is_named_instead_of_the_missing_worker() -> None:
+    """Case D14: a full disk under Redis ends all heartbeats; asking for a worker would not help."""
+    full = replace(
+        _view({"q": 1}), workers=(), write_refusal="Redis takes no changes (No space left on device)"
+    )
+    for starting in (False, True):
+        text = log_line(full, worker_starting=starting)
+        assert "No space left on device" in text
+        assert "o worker" not in text.replace("0 workers", "")
+        assert "Starting" not in text

@@ -88,6 +88,18 @@ async def test_where_config_is_forbidden_info_decides(redis_server: RedisServer)
             client.execute_command("ACL", "DELUSER", "mill")
 
 
+async def test_a_status_without_workers_says_why_redis_takes_no_changes(redis_server: RedisServer) -> None:
+    """Case D14: workers cannot send heartbeats, so none is alive; the status has Redis' own reason."""
+    async with await Store.open(redis_server.url) as store:
+        batch = await submit_batch(store, 1)
+        assert (await store.status(batch)).write_refusal is None
+        with configured(redis_server, maxmemory="1"):
+            assert "is full" in str((await store.status(batch)).write_refusal)
+        await store.heartbeat(worker_info())
+        with configured(redis_server, maxmemory="1"):
+            assert (await store.status(batch)).write_refusal is None
+
+
 async def test_a_mark_without_a_replica_is_no_mark(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
