@@ -4,6 +4,7 @@ polling   polls per run against delay, simulated   memory    KB per run in fligh
 speed     compared with bare asyncio loops         prefork   Celery with one process per run
 workers   1, 2 and 4 worker processes              files     submit and collect of a big file
 shared    compared with tools that answer a CSV    starting  --help, and `run` with nothing started
+durability  what ASKMILL_DURABILITY costs: process, disk and replica
 all       all of these with the sizes for a quiet machine: half an hour
 """
 
@@ -12,7 +13,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import files, polling, processes, shared, speed, starting
+from benchmarks import durability, files, polling, processes, shared, speed, starting
 from benchmarks.measure import Load
 
 ALL = (
@@ -36,6 +37,7 @@ def main() -> None:
         "speed": lambda: [speed.main(each, options.rounds, options.peers) for each in loads],
         "workers": lambda: speed.workers(load),
         "shared": lambda: shared.main(load, options.rounds),
+        "durability": lambda: durability.main(options.rounds),
         "memory": processes.main,
         "prefork": processes.prefork,
         "files": lambda: files.main(options.rows, options.rounds),
@@ -49,7 +51,18 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    what = ("all", "polling", "speed", "workers", "shared", "memory", "prefork", "files", "starting")
+    what = (
+        "all",
+        "polling",
+        "speed",
+        "workers",
+        "shared",
+        "durability",
+        "memory",
+        "prefork",
+        "files",
+        "starting",
+    )
     parser.add_argument("what", nargs="?", default="all", choices=what)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--in-flight", type=int, default=500)
