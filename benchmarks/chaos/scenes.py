@@ -13,12 +13,13 @@ from typing import Any
 import psutil
 import redis
 
-from askmill.jobs.model.models import STATUS_OF_BYTE
+from askmill.jobs.model.models import STATUS_OF_BYTE, Api
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import StatusView
 from benchmarks.measure import cpu_of, pid_of
-from tests.chaos.driver import Chaos, Totals
+from tests.chaos.driver import Totals
 from tests.chaos.embedded import kill_everything, stats, stats_after_end
+from tests.chaos.machine_driver import MachineChaos, machine_stack
 from tests.chaos.support import FINAL_STATUSES, counter, status_bytes, wait_for_finished, wait_for_workers
 from tests.helpers.command_line import terminal
 from tests.stack import Child, Stack
@@ -32,9 +33,10 @@ async def rounds(options: argparse.Namespace) -> dict[str, Any]:
     total = Totals()
     for at in range(0, options.rounds, ROUNDS_A_STACK):
         number = at // ROUNDS_A_STACK
-        api = "responses" if number % 2 else "assistants"
-        with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), api=api) as stack:
-            chaos = Chaos(stack, options.seed + number, quick=number % 10 != 9)
+        api: Api = "responses" if number % 2 else "assistants"
+        quick = number % 10 != 9
+        with tempfile.TemporaryDirectory() as folder, machine_stack(Path(folder), api, quick=quick) as stack:
+            chaos = MachineChaos(stack, options.seed + number, quick=quick)
             for _ in range(min(ROUNDS_A_STACK, options.rounds - at)):
                 await chaos.round(options.rows, options.accidents)
                 print_json({"api": api, "so_far": chaos.totals.to_json()})

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState, Refusals, Result
+from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, limits_of, pack_result, result_of, unpack, unpack_result
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.records import BatchUpdate, Claim, HeartbeatReply, Refusal, SaveReply, WorkerInfo
@@ -61,6 +62,24 @@ class ClaimMixin:
             for batch, triple in zip(names, triples, strict=False)
         }
         return HeartbeatReply(bool(alive), now_ms, updates)
+
+    async def record_clock_step(self, step_s: float, within_s: float) -> None:
+        """Record a step of Redis' clock, for workers that start later.
+
+        Args:
+            step_s: how far it has stepped ahead.
+            within_s: after how long all living workers have noticed it: it is recorded once.
+        """
+        await self._connection.scripts.record_clock_step(round(step_s * 1000), round(within_s * 1000))
+
+    async def clock_steps(self) -> list[tuple[float, float]]:
+        """Return the last steps of Redis' clock, the oldest first.
+
+        Each is the time when it was noticed, in Unix seconds of the clock after it, and its seconds ahead.
+        """
+        stored = await self._connection.execute("LRANGE", keys.CLOCK_STEPS, 0, -1)
+        pairs = (entry.split() for entry in stored)
+        return [(int(at_ms) / 1000, int(step_ms) / 1000) for at_ms, step_ms in pairs]
 
     async def deregister_worker(self, worker_id: str) -> int:
         """Deregister the worker at a clean end and release the rows it still holds; returns how many."""

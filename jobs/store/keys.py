@@ -26,6 +26,8 @@
     askmill:throttle                 HASH    minutes after a 429  `max_runs` that the API bears; `held_since`,
                                                                   `hold_until`, `words` of its last wait;
                                                                   `refusals` since `refusals_since`; throttle
+    askmill:clock_steps              LIST    permanent            "ms step_ms" of the last steps of Redis'
+                                                                  clock; record_clock_step
     askmill:rate_limit:{kind}        STRING  a minute past due    theoretical arrival time of the next request
                                                                   (GCRA), ms; reserve_rate
     askmill:batch:{b}                HASH    purge or retention   the batch itself, see below
@@ -80,6 +82,7 @@ DISPATCHED = "askmill:dispatched"
 WORKERS = "askmill:workers"
 LIMITS = "askmill:limits"
 THROTTLE = "askmill:throttle"
+CLOCK_STEPS = "askmill:clock_steps"
 
 PARTS = (
     "counters",
@@ -151,6 +154,7 @@ _TYPES = (
     (r"askmill:claims:[^:]+", "set"),
     (r"askmill:(identity|assistant|file|vector_store):[^:]+", "string"),
     (r"askmill:(limits|throttle)", "hash"),
+    (r"askmill:clock_steps", "list"),
     (r"askmill:rate_limit:[^:]+", "string"),
     (r"askmill:batch:[a-z0-9_]+", "hash"),
     (r"askmill:batch:[a-z0-9_]+:status", "string"),

@@ -141,6 +141,9 @@ class Scripts:
         arguments = (worker, lifetime_ms, len(values), *values, *batches)
         return cast("list[Any]", await self._run("heartbeat", *arguments))
 
+    async def record_clock_step(self, step_ms: int, within_ms: int) -> int:
+        return cast("int", await self._run("record_clock_step", step_ms, within_ms))
+
     async def deregister_worker(self, worker: str) -> int:
         return cast("int", await self._run("deregister_worker", worker))
 

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +85,10 @@ class Chaos:
         self.frozen: list[tuple[Child, float]] = []
         self.killed: list[tuple[str, float]] = []
         self.faults_end: float | None = None
+        self.ending: list[Child] = []
+        """Workers that hand over their rows."""
+        self.unsafe_until_s = 0.0
+        """Who has written before this moment may be gone, and cannot write again what a Redis loses."""
 
     async def round(self, rows: int, accidents: int) -> None:
         """Submit, cause accidents, end them, wait and check."""
@@ -94,6 +99,7 @@ class Chaos:
             for row, (directive, *_) in enumerate(endings)
         ]
         batch = await self.stack.submit(questions)
+        self.unsafe_until_s = time.monotonic()
         for _ in range(accidents):
             self._wait(self.random.uniform(0.1, 1.0))
             self._cause_accident()
@@ -103,8 +109,9 @@ class Chaos:
 
     # ── accidents ──
 
-    def _cause_accident(self) -> None:
-        accidents = {
+    def _accidents(self) -> dict[Callable[[], None], int]:
+        """Each accident, and how often it is drawn."""
+        return {
             self._kill_worker: 4,
             self._end_worker: 2,
             self._freeze_worker: 3,
@@ -117,6 +124,9 @@ class Chaos:
             self._redeliver: 1,
             self._lose_messages: 1,
         }
+
+    def _cause_accident(self) -> None:
+        accidents = self._accidents()
         accident = self.random.choices(list(accidents), list(accidents.values()))[0]
         accident()
         self.totals.accidents[accident.__name__.removeprefix("_")] += 1
@@ -131,12 +141,14 @@ class Chaos:
             self._remember_killed(worker)
             worker.kill()
             self.workers.remove(worker)
+            self.unsafe_until_s = time.monotonic()
         self._start_missing_workers()
 
     def _end_worker(self) -> None:
         if worker := self._any_worker():
             worker.signal(signal.SIGTERM)
             self.workers.remove(worker)
+            self.ending.append(worker)
         self._start_missing_workers()
 
     def _freeze_worker(self) -> None:
@@ -205,6 +217,9 @@ class Chaos:
             with suppress(httpx2.HTTPError):  # killed or frozen just now
                 self.stack.scenario("")
                 self.faults_end = None
+        if ended := [worker for worker in self.ending if not worker.alive]:
+            self.ending = [worker for worker in self.ending if worker not in ended]
+            self.unsafe_until_s = now
         self._measure_recoveries(now)
         return True
 

@@ -63,7 +63,7 @@ class MachineStack(Stack):
         self.redis_relay, self.api_relay = TcpRelay(self.redis_url), TcpRelay(self.base_url)
         self.redis_url = self.redis_relay.url
         self.base_url = f"http://{HOST}:{self.api_relay.port}/v1"
-        self.history = WriteHistory(lambda: self.data)
+        self.history = WriteHistory(folder)
 
     def __enter__(self) -> Self:
         for part in (self.redis_relay, self.api_relay, self.history):
@@ -104,7 +104,7 @@ class MachineStack(Stack):
         killed_s = time.monotonic()
         for child in (*dying, self.redis):
             child.kill()
-        lost = 0 if self._persistence else self.history.cut(killed_s, lost_s)
+        lost = 0 if self._persistence else self.history.cut(self.data, killed_s, lost_s)
         self.redis.start()
         self.wait_for_servers()
         self.start_workers(len(dying))
@@ -162,7 +162,7 @@ class MachineStack(Stack):
 
     def fill_disk(self) -> None:
         """The append-only file of Redis may grow no more."""
-        self._limit_files(sum(self.history.sizes().values()) + 1000)
+        self._limit_files(sum(self.history.sizes(self.data).values()) + 1000)
 
     def clear_disk(self) -> None:
         """There is room again."""

@@ -8,7 +8,15 @@ import pytest
 import redis
 
 from askmill.jobs.model.models import Api
-from tests.chaos.support import assert_each_paid_once, questions_lasting, wait_for_runs, wait_for_workers
+from tests.chaos.driver import CREATES
+from tests.chaos.support import (
+    assert_each_paid_once,
+    counter,
+    outage,
+    questions_lasting,
+    wait_for_runs,
+    wait_for_workers,
+)
 from tests.helpers.clocks import LIBRARY, WallClock, faketime_library
 from tests.stack import QUICK, Stack
 from tests.support import wait_until
@@ -107,6 +115,57 @@ async def test_a_worker_killed_as_redis_clock_is_set_is_reaped(tmp_path: Path, a
 
         assert "worker.dead" in survivor.log.read_text()
         await assert_each_paid_once(stack, batch, status, rows)
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_a_worker_that_starts_after_a_step_still_waits_for_a_late_create(
+    tmp_path: Path, api: Api
+) -> None:
+    """The create's sender dies, and a busy worker notices the step. The create is an hour old by the clock, and carried
+    out after 18 s: it is found, and none is sent beside it."""
+    faketime()
+    clock, times = WallClock(tmp_path), {**QUICK, "CREATE_LIMIT_S": 45.0}
+    stack = Stack(tmp_path, api=api)
+    stack.redis.env = clock.redis_env()
+    with stack:
+        busy = stack.worker(1, times)
+        await stack.submit(questions_lasting(60, 1))
+        wait_for_runs(stack, 1)
+        stack.scenario(f"[http]\nlate_s = 18\nonly = {CREATES}\n")
+        sender = stack.worker(1, times)
+        batch = await stack.submit(questions_lasting(0.2, 1))
+        wait_until(lambda: "request.failed" in sender.log.read_text(), "the create has no reply", 30)
+        sender.kill()
+        set_redis_clock(stack, clock, HOUR_S)
+        wait_until(lambda: "redis.clock_stepped" in busy.log.read_text(), "the step is noticed")
+        stack.scenario("")
+        stack.worker(1, times)
+        await stack.wait_for(batch, timeout_s=60)
+
+        assert stack.stats()["runs_by_job"][f"{batch}:1"] == 1
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_a_deadline_that_passes_in_a_suspended_machine_gets_one_poll(
+    tmp_path: Path, api: Api, taken_over: bool
+) -> None:
+    """What has ended meanwhile is read, by the same worker or by the one that takes its rows over; nothing is cancelled."""
+    with Stack(tmp_path, api=api) as stack:
+        worker = stack.worker(1, QUICK)
+        batch = await stack.submit(questions_lasting(4, 1), deadline_s=8)
+        wait_until(lambda: counter(stack, batch, "runs") == 1, "its id is stored", 45)
+        worker.freeze()
+        outage(8.5)
+        if taken_over:
+            stack.worker(1, QUICK)
+        else:
+            worker.thaw()
+        status = await stack.wait_for(batch, timeout_s=60)
+
+        await assert_each_paid_once(stack, batch, status, 1)
+        requests = stack.stats()["requests"]
+        assert not [name for name in requests if name.endswith("/cancel")], requests
 
 
 def set_redis_clock(stack: Stack, clock: WallClock, ahead_s: float) -> None:

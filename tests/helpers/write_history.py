@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -12,14 +11,14 @@ KEPT_S = 15.0
 
 
 class WriteHistory:
-    """Notes the sizes of the append-only files in `folder()` while the `with` block runs.
+    """Notes the sizes of the append-only files of all servers in `root` while the `with` block runs.
 
     A server killed by a power cut loses what it has written since its last fsync. Its file then is what it was at
     that moment: a file of the size that it had, for nothing but its end ever changes.
     """
 
-    def __init__(self, folder: Callable[[], Path]) -> None:
-        self._folder = folder
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self._sizes = deque[tuple[float, dict[Path, int]]](maxlen=int(KEPT_S / INTERVAL_S))
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._note)
@@ -34,22 +33,21 @@ class WriteHistory:
 
     def _note(self) -> None:
         while not self._end.wait(INTERVAL_S):
-            self._sizes.append((time.monotonic(), self.sizes()))
+            self._sizes.append((time.monotonic(), self.sizes(self._root)))
 
-    def sizes(self) -> dict[Path, int]:
-        """The size in bytes of each file of appended commands, now."""
-        files = self._folder().glob("appendonlydir/*.incr.aof")
-        return {file: file.stat().st_size for file in files}
+    def sizes(self, folder: Path) -> dict[Path, int]:
+        """The size in bytes of each file of appended commands below the folder, now."""
+        return {file: file.stat().st_size for file in folder.glob("**/appendonlydir/*.incr.aof")}
 
-    def cut(self, killed_s: float, lost_s: float) -> int:
-        """Take away what was written in the last `lost_s` before `killed_s`; returns the number of bytes.
+    def cut(self, data: Path, killed_s: float, lost_s: float) -> int:
+        """Take away what the server in `data` wrote in the last `lost_s` before `killed_s`; returns the bytes.
 
         The server is not running. The last command may be cut in its middle, as by a power cut.
         """
         earlier = [sizes for at_s, sizes in list(self._sizes) if at_s <= killed_s - lost_s]
         assert earlier, f"no sizes are known from {lost_s:.1f} s before the cut"
         lost = 0
-        for file, size in self.sizes().items():
+        for file, size in self.sizes(data).items():
             kept = min(size, earlier[-1].get(file, 0))
             lost += size - kept
             with file.open("r+b") as content:

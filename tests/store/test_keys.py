@@ -8,7 +8,7 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.scripts import source
 
 RETURN_ALL_NAMES = """
-local names = {BATCHES, LOADING, OPEN, DISPATCH_ROUND, DISPATCHED, WORKERS, LIMITS, THROTTLE,
+local names = {BATCHES, LOADING, OPEN, DISPATCH_ROUND, DISPATCHED, WORKERS, LIMITS, THROTTLE, CLOCK_STEPS,
   rate_limit_key('x'), worker_key('w1'), claims_key('w1'), identity_key('5a'), resource_key('file', '5a'),
   batch_key('b_1')}
 for _, name in ipairs(PARTS) do names[#names + 1] = part_key('b_1', name) end
@@ -31,6 +31,7 @@ def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
         keys.WORKERS,
         keys.LIMITS,
         keys.THROTTLE,
+        keys.CLOCK_STEPS,
         keys.rate_limit("x"),
         keys.worker("w1"),
         keys.claims("w1"),
@@ -49,7 +50,7 @@ EXAMPLES = {"b": "b_7hq2m9", "row": "12", "w": "w1", "sha": "ab12", "kind": "tok
 def test_every_key_in_the_table_has_the_type_that_is_checked() -> None:
     """Every line of the docstring's table, and no more, is a key that `type_of` knows, with that type."""
     lines = re.findall(r"^ {4}(askmill:\S+) +([A-Z]+) ", keys.__doc__ or "", re.MULTILINE)
-    assert len(lines) == 31
+    assert len(lines) == 32
     for pattern, kind in lines:
         key = pattern
         for place, value in EXAMPLES.items():

@@ -41,3 +41,17 @@ async def test_waiting_rows_are_due_at_the_same_moment_as_before(store: Store, r
             assert all(at <= now + 1000 for _, at in client.zrange(keys.DISPATCHED, 0, -1, withscores=True))
             assert float(client.get(tat) or 0) < now + 60_000
     assert await store.reserve_rate("requests_per_minute", 1) < 60
+
+
+async def test_a_step_that_several_workers_notice_is_recorded_once(store: Store, redis_url: str) -> None:
+    """Each measures it a little differently, and a call may be repeated; another step is another entry."""
+    assert await store.clock_steps() == []
+    for step_s in (3600.02, 3599.98, 3600.02, -30.0):
+        await store.record_clock_step(step_s, 15.0)
+    (first_at, first), (_, second) = await store.clock_steps()
+    assert (first, second) == (3600.02, -30.0)
+    with redis.Redis.from_url(redis_url) as client:
+        assert abs(first_at * 1000 - now_ms(client)) < 60_000
+    for step_s in range(100, 140, 2):
+        await store.record_clock_step(step_s, 15.0)
+    assert [step_s for _, step_s in await store.clock_steps()] == [*range(108, 140, 2)]

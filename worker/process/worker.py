@@ -35,6 +35,7 @@ from askmill.worker.runtime.batch_cache import BatchCache
 from askmill.worker.runtime.context import OUTAGE, WorkerContext, elapsed_clock_s, retry_on_outage
 from askmill.worker.runtime.interrupts import Interrupts
 from askmill.worker.runtime.rate_limiter import SharedLimits
+from askmill.worker.runtime.redis_clock import NOTICED_WITHIN_S
 
 log = structlog.get_logger()
 
@@ -209,7 +210,8 @@ class WorkerProcess:
         for _ in range(FIRST_HEARTBEATS):
             await context.retry_on_outage(self._heartbeat, context)
             if context.clock.uncertainty_s <= CLOCK_UNCERTAINTY_S:
-                return
+                break
+        context.clock.remember(await context.retry_on_outage(context.store.clock_steps))
 
     async def _heartbeat(self, context: WorkerContext) -> None:
         """Renew all claims and read the state of the batches held here."""
@@ -219,6 +221,7 @@ class WorkerProcess:
         step_s = context.clock.learn(sent_s, elapsed_clock_s(), reply.now_ms / 1000)
         if abs(step_s) >= LOGGED_STEP_S:
             log.warning("redis.clock_stepped", seconds=round(step_s, 3))
+            await context.store.record_clock_step(step_s, NOTICED_WITHIN_S)
         if not reply.alive:
             await self._rejoin_with_new_id(context)
             return

@@ -7,6 +7,7 @@ Jobs use a time of their own that no step moves (`ahead_s`), so a deadline keeps
 Redis' time (`to_redis`, `from_redis`), which all workers share. Pure: readings of the clocks are arguments.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 DRIFT = 0.001
@@ -72,6 +73,19 @@ class RedisClock:
         self._steps = [*self._steps, (until_s, self.stepped_s)][-STEPS_KEPT:]
         self._bounds, self.stepped_s = (low, high), self.stepped_s + step_s
         return step_s
+
+    def remember(self, steps: Iterable[tuple[float, float]]) -> None:
+        """Take account of steps from before the first reply: other workers stored times before them.
+
+        Args:
+            steps: as `Store.clock_steps` returns them; the oldest first.
+        """
+        by_s, earlier = self.stepped_s, list[tuple[float, float]]()
+        for noticed_s, step_s in reversed(list(steps)):
+            until_s = noticed_s - by_s + NOTICED_WITHIN_S
+            by_s -= step_s
+            earlier.insert(0, (until_s, by_s))
+        self._steps = [*earlier, *self._steps][-STEPS_KEPT:]
 
     def to_redis(self, time_s: float) -> float:
         """Convert a time of the jobs to Redis' clock as it is now."""

@@ -105,6 +105,39 @@ def test_after_any_steps_no_stored_time_seems_older_than_it_is(
     assert began_s - 0.1 <= clock.from_redis(stored, now_s) <= now_s + 0.1
 
 
+@given(
+    st.lists(st.sampled_from([-3600.0, -40.0, -5.0, 5.0, 40.0, 3600.0]), min_size=1, max_size=5),
+    st.integers(0, 4),
+    st.floats(0, 7200),
+)
+def test_a_worker_that_starts_after_steps_takes_no_stored_time_for_older(
+    steps: list[float], stored_after: int, age_s: float
+) -> None:
+    """Another worker stored the time before, between or after steps that it noticed: the age is right, or too small."""
+    at_s, ahead_s = 100.0, UNIX
+    stored, noticed = at_s + ahead_s - age_s, list[tuple[float, float]]()
+    for number, step_s in enumerate(steps, 1):
+        at_s, ahead_s, age_s = at_s + 3, ahead_s + step_s, age_s + 3
+        noticed.append((at_s + ahead_s, step_s))
+        if number <= stored_after:
+            stored = at_s + ahead_s - age_s
+    clock = RedisClock()
+    reply(clock, at_s + 1, ahead_s)
+    clock.remember(noticed)
+    now_s = at_s + 1 + clock.ahead_s
+    assert now_s - age_s - 1.1 <= clock.from_redis(stored, now_s) <= now_s + 0.1
+
+
+def test_a_worker_that_starts_after_one_step_knows_the_age_of_what_was_stored_before_it() -> None:
+    """A create was sent 10 s ago, and Redis' clock has stepped an hour ahead since: it is 10 s old, not an hour."""
+    clock = RedisClock()
+    reply(clock, 100, UNIX + 3600)
+    clock.remember([(97 + UNIX + 3600, 3600.0)])
+    sent_s = 90 + UNIX
+    now_s = 100 + clock.ahead_s
+    assert now_s - clock.from_redis(sent_s, now_s) == pytest.approx(10, abs=0.1)
+
+
 def test_nothing_is_rewritten_where_redis_has_not_stepped() -> None:
     """To the last digit: a row that is released again and again keeps its times."""
     clock = RedisClock()

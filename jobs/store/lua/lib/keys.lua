@@ -3,6 +3,7 @@
 local BATCHES, LOADING, OPEN = 'askmill:batches', 'askmill:loading', 'askmill:open'
 local DISPATCHED, DISPATCH_ROUND, WORKERS = 'askmill:dispatched', 'askmill:dispatch_round', 'askmill:workers'
 local LIMITS, THROTTLE = 'askmill:limits', 'askmill:throttle'
+local CLOCK_STEPS = 'askmill:clock_steps'
 local PARTS = {'counters', 'status', 'input', 'results', 'due', 'due_running', 'next_turn', 'previous_turn',
   'last_turns', 'resources', 'throughput', 'files'}
 
