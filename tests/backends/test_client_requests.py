@@ -9,7 +9,8 @@ from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.uploads import create_vector_store, purge_objects
-from tests.backends.stub_server import stub_server
+from askmill.worker.lifecycle.api_types import ApiError
+from tests.backends.stub_server import run_request, stub_backend, stub_server
 
 
 async def test_a_conversations_items_are_deleted_before_it() -> None:
@@ -101,3 +102,76 @@ async def test_doctor_and_uploads_recognise_money_and_model_errors(
         if advice == "Add credit":
             with pytest.raises(ApiUnavailable, match=advice):
                 await create_vector_store(client, {"file-1": "a.txt"}, "askmill b_1")
+
+
+MISSING = {
+    "llama-stack": {"detail": "Response 'resp_askmill_doctor' not found. Use another id."},
+    "OpenAI": {"error": {"message": "Response with id 'resp_askmill_doctor' not found.", "type": "x"}},
+    "a list of faults": {"detail": [{"loc": ["path"], "msg": "no resp_askmill_doctor here"}]},
+}
+"""Replies of 404 to a read of an id that no server has: the endpoint is there."""
+NO_PATH = {
+    "FastAPI": {"detail": "Not Found"},
+    "OpenAI": {"error": {"message": "Invalid URL (GET /v1/responses/resp_askmill_doctor)", "type": "x"}},
+    "a page that repeats the path": {
+        "detail": "The requested URL /v1/responses/resp_askmill_doctor was not found"
+    },
+}
+CONVERSATION = {"detail": "Conversation 'conv_askmill_doctor' not found"}
+
+
+@pytest.mark.parametrize("source", MISSING)
+async def test_a_404_that_names_the_id_means_that_the_endpoint_is_there(source: str) -> None:
+    """E2: whatever field holds the words."""
+    routes = {
+        "GET /models": {"data": []},
+        "GET /responses/resp_askmill_doctor": (404, MISSING[source]),
+        "GET /conversations/conv_askmill_doctor": (404, CONVERSATION),
+    }
+    async with stub_server(routes) as (_, url), make_client("k", url) as client:
+        await probe(client, "responses")
+
+
+@pytest.mark.parametrize("source", NO_PATH)
+async def test_a_404_without_the_id_means_that_the_path_is_not_there(source: str) -> None:
+    """The message names the request, and offers what the server has."""
+    routes = {
+        "GET /models": {"data": []},
+        "GET /responses/resp_askmill_doctor": (404, NO_PATH[source]),
+        "POST /chat/completions": (422, {"detail": "a list"}),
+    }
+    async with stub_server(routes) as (_, url), make_client("k", url) as client:
+        with pytest.raises(ApiUnavailable) as raised:
+            await probe(client, "responses")
+    assert "GET /v1/responses/resp_askmill_doctor: 404" in str(raised.value)
+    assert "This server offers chat completions." in str(raised.value)
+
+
+async def test_responses_without_conversations_are_found_before_a_batch() -> None:
+    """E4: `/responses` is there and `/conversations` is not; the Assistants API and chat are offered."""
+    routes = {
+        "GET /models": {"data": []},
+        "GET /assistants": {"data": []},
+        "GET /responses/resp_askmill_doctor": (404, MISSING["OpenAI"]),
+        "GET /conversations/conv_askmill_doctor": (404, {"detail": "Not Found"}),
+        "POST /chat/completions": (400, {"error": {"message": "a list"}}),
+    }
+    async with stub_server(routes) as (server, url), make_client("k", url) as client:
+        with pytest.raises(ApiUnavailable) as raised:
+            await probe(client, "responses")
+    assert "GET /v1/conversations/conv_askmill_doctor: 404" in str(raised.value)
+    assert "offers the Assistants API (ASKMILL_API=assistants) and chat completions." in str(raised.value)
+    assert server.body_of("POST /chat/completions") == [], "no server answers a list"
+
+
+async def test_a_refused_create_names_its_request_and_what_the_server_offers() -> None:
+    """E4: the first create of a worker on such a server."""
+    routes = {
+        "POST /chat/completions": (422, {"detail": "a list"}),
+        "POST /conversations": (404, {"detail": "Not Found"}),
+    }
+    async with stub_backend(routes, "responses") as (backend, _):
+        with pytest.raises(ApiError) as raised:
+            await backend.create_thread(run_request())
+        assert (raised.value.request, raised.value.message) == ("POST /conversations", "Not Found")
+        assert await backend.what_is_offered() == "This server offers chat completions."

@@ -32,6 +32,8 @@ from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 PAUSED_WAIT_S = 30.0
 """How often a row of a paused batch whose run may exist is checked; `resume` checks it at once."""
+BUSY_HOLD_S = 0.2
+"""How long a busy server's refusal without a time holds new runs of all workers."""
 TAKEN_OVER_RUNS = 3
 """So many runs of other workers must be unknown before a key of another project is suspected (CONTRACT)."""
 COMPARED_GRACES = 4
@@ -96,7 +98,15 @@ def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> De
         return _pause_until(after, event, told_s)
     wait_s = policy.wait_s(state.failures + 2, event.jitter) if told_s is None else told_s
     decision = _repeat_step(after, event, wait_s * (1 + 0.1 * event.jitter), policy)
-    return replace(decision, throttled_s=wait_s, throttled_by=str(event.error))
+    return replace(decision, throttled_s=_hold_s(event, wait_s, told_s), throttled_by=str(event.error))
+
+
+def _hold_s(event: RequestFailed, wait_s: float, told_s: float | None) -> float:
+    """How long new runs of all workers wait: as told; after a busy server's refusal without a time, shortly.
+
+    Many such refusals at a time halve the runs in flight (throttle.lua), which is what a full queue needs.
+    """
+    return wait_s if told_s is not None or event.error.status == 429 else min(wait_s, BUSY_HOLD_S)
 
 
 def _pause_until(state: JobState, event: RequestFailed, wait_s: float) -> Decision:
@@ -181,7 +191,9 @@ def _reply_lost(state: JobState, event: RequestFailed, policy: RetryPolicy) -> D
         failed = replace(failed, create_fault=str(event.error))
     decision = Decision(failed, RecoverRun(after_s=wait_s), create_failed=True)
     if slows_down(event.error):
-        return replace(decision, throttled_s=wait_s, throttled_by=str(event.error))
+        told_s = told_wait_s(report_of(event.error))
+        hold_s = min(_hold_s(event, wait_s, told_s), LONG_WAIT_S)
+        return replace(decision, throttled_s=hold_s, throttled_by=str(event.error))
     return decision
 
 
