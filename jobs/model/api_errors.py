@@ -8,7 +8,7 @@ error about the row's content never count, since they may repeat the question.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from askmill.jobs.model.fault_table import (
     CONTENT_PARAMS,
@@ -40,6 +40,8 @@ NOT_FOUND_WORDS = re.compile(
 QUOTED_TEXT = re.compile(r"\"[^\"\n]*\"|“[^”]*”|«[^»]*»|`[^`\n]*`|(?<![\w])'[^'\n]*'(?!\w)")
 MAX_SENTENCE_CHARACTERS = 4_000
 """Longer sentences are cut before they are searched."""
+CACHED_ERRORS = 256
+"""A failing API sends the same error again and again, and each is asked about several times."""
 MAX_TOLD_WAIT_S = 7 * 86_400.0
 """A longer wait that a server asks for is cut to this; then it is asked again."""
 
@@ -59,6 +61,7 @@ class ErrorReport:
     """Codes deeper in the error object, such as `innererror.code` and `details.error_code`."""
 
 
+@lru_cache(maxsize=CACHED_ERRORS)
 def money_refused(error: ErrorReport) -> bool:
     """Whether the API refuses all requests until somebody adds credit or raises a spend limit."""
     codes, sentences = _codes_and_sentences(error)
@@ -81,6 +84,7 @@ def clears_by_itself(error: ErrorReport) -> bool:
     return told_wait_s(error) is not None or IN_FLIGHT_CODE in _codes_and_sentences(error)[0]
 
 
+@lru_cache(maxsize=CACHED_ERRORS)
 def model_missing(error: ErrorReport, model: str | None = None) -> bool:
     """Whether the error says that the model does not exist.
 
@@ -105,6 +109,7 @@ def _names_missing_model(sentence: str, model: str) -> bool:
     return words is not None and named is not None and "model" in sentence.lower().replace(model.lower(), "")
 
 
+@lru_cache(maxsize=CACHED_ERRORS)
 def content_refused(error: ErrorReport) -> bool:
     """Whether the error is about this row's own words, pictures or length, whatever its status."""
     codes, sentences = _codes_and_sentences(error)
@@ -113,6 +118,7 @@ def content_refused(error: ErrorReport) -> bool:
     return any(_found(FaultSubject.CONTENT, Place.SENTENCE, sentence) for sentence in sentences)
 
 
+@lru_cache(maxsize=CACHED_ERRORS)
 def too_large(error: ErrorReport) -> bool:
     """Whether the request asks for more than the limit ever allows: no wait helps."""
     _, sentences = _codes_and_sentences(error)
@@ -123,6 +129,7 @@ def too_large(error: ErrorReport) -> bool:
     return False
 
 
+@lru_cache(maxsize=CACHED_ERRORS)
 def key_refused(error: ErrorReport) -> bool:
     """Whether the error is about the key, its rights or its account."""
     codes, sentences = _codes_and_sentences(error)
@@ -131,6 +138,7 @@ def key_refused(error: ErrorReport) -> bool:
     return any(_found(FaultSubject.KEY, Place.SENTENCE, sentence) for sentence in sentences)
 
 
+@lru_cache(maxsize=CACHED_ERRORS)
 def overloaded(error: ErrorReport) -> bool:
     """Whether the server refused the request for its load: nothing was carried out, and a wait helps."""
     codes, sentences = _codes_and_sentences(error)
@@ -152,6 +160,7 @@ def told_wait_s(error: ErrorReport) -> float | None:
     return None if wait_s is None else min(wait_s, MAX_TOLD_WAIT_S)
 
 
+@lru_cache(maxsize=CACHED_ERRORS)
 def wait_in_words_s(error: ErrorReport) -> float | None:
     """The wait that the error's words ask for, such as `try again in 6m0s`."""
     _, sentences = _codes_and_sentences(error)
@@ -261,11 +270,12 @@ def _without_prefix(sentence: str) -> str:
     return sentence
 
 
-def _codes_and_sentences(error: ErrorReport) -> tuple[set[str], list[str]]:
+@lru_cache(maxsize=CACHED_ERRORS)
+def _codes_and_sentences(error: ErrorReport) -> tuple[frozenset[str], tuple[str, ...]]:
     """All codes and types in lower case, and the sentences to search: none if they may quote the row."""
     codes = {code.lower() for code in (error.code, error.type, *error.nested_codes) if code}
     if codes & _codes_of(FaultSubject.CONTENT) or CONTENT_PARAMS.match(error.param or ""):
-        return codes, []
+        return frozenset(codes), ()
     sentences = [error.message]
     for kind, text in nested_texts(error.message, MAX_DEPTH):
         if kind == "code":
@@ -273,5 +283,5 @@ def _codes_and_sentences(error: ErrorReport) -> tuple[set[str], list[str]]:
         else:
             sentences.append(text)
     if codes & _codes_of(FaultSubject.CONTENT):
-        return codes, []
-    return codes, [sentence[:MAX_SENTENCE_CHARACTERS] for sentence in sentences]
+        return frozenset(codes), ()
+    return frozenset(codes), tuple(sentence[:MAX_SENTENCE_CHARACTERS] for sentence in sentences)
