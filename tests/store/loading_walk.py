@@ -24,7 +24,7 @@ class SentTwice(Scripts):
     """Sends some calls twice, as after a lost reply, and returns the second reply."""
 
     def __init__(self, redis_client: Any, url: str, chance: random.Random) -> None:
-        super().__init__(redis_client, url)
+        super().__init__(redis_client, url, redis_client)
         self._chance = chance
 
     async def _run(self, name: str, *arguments: Any) -> Any:
