@@ -23,6 +23,7 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.run.watch import exit_code, is_over
 from askmill.jobs.store.eta import TimeLeft
 from askmill.jobs.store.records import Batch, Counts, StatusView, WorkerInfo
+from askmill.jobs.store.waits import LastFault, Waiting
 
 BYTES = "qpwhrciefxj"
 COUNTS = st.lists(st.integers(0, 10**6), min_size=len(BYTES), max_size=len(BYTES)).filter(any)
@@ -93,6 +94,11 @@ def test_text_from_files_and_the_api_cannot_control_the_terminal(text: str) -> N
         ("DeploymentNotFound: The API deployment for this resource does not exist", "ASKMILL_MODEL"),
         ("invalid_api_key: Incorrect API key", "OPENAI_API_KEY"),
         ("401", "the same `askmill run`"),
+        ("unauthorized: no", "refuses the key in OPENAI_API_KEY"),
+        ("permission_denied: no permission for this", "OPENAI_PROJECT_ID"),
+        ("another project: the server has none of 3 runs", "the same OPENAI_API_KEY"),
+        ("http_404: Not Found (POST /conversations)", "`askmill doctor`"),
+        ("http_403: blocked, refused for rows 1, 2 and 3 in the same way", "resume b_000001"),
         ("api_unreachable", "doctor"),
         (
             "redirected: set OPENAI_BASE_URL to https://api.example.com/v1",
@@ -108,6 +114,34 @@ def test_a_paused_batch_says_what_to_do(reason: str, hint: str) -> None:
 
     assert reason in text
     assert hint in text
+
+
+def test_a_pause_with_an_end_says_when_and_is_not_the_end_of_the_batch() -> None:
+    """A10: `run` and `collect --wait` go on as long as a worker can resume it."""
+    paused = _view({"q": 1}, BatchState.PAUSED, "rate_limit_exceeded: try again in 1d", workers=(_worker(),))
+    until_ms = 1_795_914_061_000
+    view = replace(paused, batch=replace(paused.batch, paused_until_ms=until_ms))
+
+    assert "Paused until 2026-11-29 01:01:01 UTC: rate_limit_exceeded" in stall_reason(view)
+    assert not is_over(view)
+    alone = replace(view, workers=())
+    assert is_over(alone)
+    assert not is_over(alone, worker_expected=True)
+
+
+def test_the_last_fault_and_a_wait_of_all_batches_are_lines_of_their_own() -> None:
+    """E5, A10: the words without control codes, how often, since when; an old fault is not shown."""
+    fault = LastFault("http_500: no\x1b[31m", "POST /threads", 12, 1_795_914_061_000, 1_795_914_071_000)
+    wait = Waiting("all batches", "rate_limit_exceeded: slow", 1_795_914_061_000, 1_795_914_081_000)
+    view = _view({"q": 1}, workers=(_worker(),))
+    view = replace(view, batch=replace(view.batch, last_fault=fault), waiting=wait, now_ms=fault.at_ms)
+
+    for text in ("\n".join(status_lines(view)), log_line(view)):
+        assert "Last fault: POST /threads: http_500: no" in text
+        assert "12 times since 2026-11-29 01:01:01 UTC" in text
+        assert "New runs wait since 2026-11-29 01:01:01 UTC until 2026-11-29 01:01:21 UTC: rate_limit" in text
+        assert "\x1b" not in text
+    assert "Last fault" not in log_line(replace(view, now_ms=fault.at_ms + 3_600_000))
 
 
 def test_a_batch_without_a_matching_worker_says_how_to_start_one() -> None:

@@ -108,6 +108,9 @@ def test_an_error_field_of_a_real_object_is_no_refusal() -> None:
 
     assert error_in_ok_reply(failed, {}) is None
     assert error_in_ok_reply({**failed, "error": None}, {}) is None
+    invalid = error_in_ok_reply({"error": {"type": "invalid_request_error", "message": "no"}}, {})
+    assert invalid is not None
+    assert invalid.status == 400, "A14: nothing was carried out"
     assert error_in_ok_reply({"id": "x", "error": {"code": 502, "message": "Bad Gateway"}}, {}) == ApiError(
         502, "502", message="Bad Gateway"
     )
