@@ -22,10 +22,12 @@ from openai import (
 
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.text import redact
+from askmill.config.tls import tls_context
 from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refused, next_step
 from askmill.jobs.model.error_body import parse_error_body
 from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.connection_errors import is_redirect, proxy_fault, redirection_of
+from askmill.jobs.openai_client.reply_limits import LargeReplies, ask_for_encodings
 
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
@@ -64,7 +66,7 @@ def make_client(
         environ: where `config.proxies` finds the proxy; None is the process's environment.
 
     Raises:
-        BadSetting: the variable that names the proxy has an invalid value.
+        BadSetting: the variable that names the proxy, or the certificates, has an invalid value.
     """
     parts = urlsplit(base_url)
     timeout = Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
@@ -81,9 +83,12 @@ def make_client(
         max_retries=0,
         http_client=DefaultAioHttpClient(
             timeout=timeout,
-            event_hooks={"request": [_without_authorization] if api_key is None else []},
+            event_hooks={
+                "request": [ask_for_encodings, *([_without_authorization] if api_key is None else [])],
+                "response": [LargeReplies().bound_response],
+            },
             limits=httpx2.Limits(max_connections=connection_limit(), keepalive_expiry=KEEP_ALIVE_S),
-            verify=httpx2.create_ssl_context(),
+            verify=tls_context(),
             trust_env=False,
             proxy=None
             if proxy is None

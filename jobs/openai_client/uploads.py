@@ -21,6 +21,7 @@ from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.model.file_rules import file_fault
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.client import describe_error, error_message, redact_api_text, to_error_report
+from askmill.jobs.openai_client.paging import all_objects
 
 MAX_RETRIES = 4
 BATCH_FILES = 500
@@ -146,7 +147,7 @@ async def _wait_until_ready(client: AsyncOpenAI, store_id: str) -> None:
 
 async def _raise_for_failed_files(client: AsyncOpenAI, store_id: str, files: Mapping[str, str]) -> None:
     failures = []
-    async for file in client.vector_stores.files.list(store_id, filter="failed"):
+    async for file in all_objects(await client.vector_stores.files.list(store_id, filter="failed")):
         reason = (
             f"{file.last_error.code}: {file.last_error.message}" if file.last_error else "no reason given"
         )
@@ -200,7 +201,8 @@ async def _purge_one(client: AsyncOpenAI, kind: ObjectKind, object_id: str, repo
 
 async def _delete_items(client: AsyncOpenAI, conversation_id: str) -> None:
     items = client.conversations.items
-    item_ids = [item.id async for item in items.list(conversation_id, limit=100) if item.id]
+    first = await items.list(conversation_id, limit=100)
+    item_ids = dict.fromkeys([item.id async for item in all_objects(first) if item.id])
     for item_id in item_ids:
         try:
             await items.delete(item_id, conversation_id=conversation_id)

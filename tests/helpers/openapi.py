@@ -127,3 +127,11 @@ def _readable(node: Any) -> Any:
         # `allOf: [X, {nullable: true}]`, of which the second has just become `{}`.
         return {"anyOf": [{**read, "allOf": [part for part in parts if part != {}]}, {"type": "null"}]}
     return {"anyOf": [read, {"type": "null"}]} if nullable is True and read else read
+
+
+def described_schema(reference: str) -> Any:
+    """The schema that a local reference such as `#/components/schemas/RunObject` names."""
+    node: Any = _description()
+    for part in reference.removeprefix("#/").split("/"):
+        node = node[part]
+    return node

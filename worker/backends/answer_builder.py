@@ -1,12 +1,29 @@
 """Assembly of an `Answer` from the messages of a run, the same for both APIs."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from askmill.worker.backends.footnotes import Annotation, Footnotes, Source
-from askmill.worker.lifecycle.api_types import Answer
+from askmill.jobs.openai_client.client import redact_api_text
+from askmill.worker.backends.coerce import (
+    MAX_ERROR_CHARACTERS,
+    Json,
+    cut_text,
+    identifier,
+    json_objects,
+    json_text,
+    optional_text,
+    plain_text,
+)
+from askmill.worker.backends.footnotes import MARKER, Annotation, Footnotes, Source
+from askmill.worker.lifecycle.api_types import Answer, ApiError
+
+INPUT_ROLES = frozenset({"user", "system", "developer"})
+CITED_MARKER = re.compile(r"[^\w\s]*[\[(【†\ue200-\ue20f].*|.*[\])】†\ue200-\ue20f]", re.DOTALL)
+"""What an annotation may name as its marker: text with a bracket or a private character at an end."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,16 @@ def build_answer(draft: Draft, names: Mapping[str, str], *, footnotes: bool) -> 
     return answer, dict(zip(draft.message_ids, texts, strict=True))
 
 
+@contextmanager
+def partial_answer(build: Callable[[], Answer]) -> Iterator[None]:
+    """Within the block, an ApiError carries the answer as far as it is read: without names and steps."""
+    try:
+        yield
+    except ApiError as error:
+        error.partial = build()
+        raise
+
+
 def _message_text(parts: Sequence[TextPart], notes: Footnotes, names: Mapping[str, str]) -> str:
     texts = []
     for part in parts:
@@ -104,6 +131,36 @@ def _note(draft: Draft, text: str) -> str | None:
     return "; ".join(notes) or None
 
 
+def text_parts(content: Any, draft: Draft, parse: Callable[[Json, Draft], TextPart | None]) -> list[TextPart]:
+    """The text of a message's content: a list of parts, one part, or plain text."""
+    contents = content if isinstance(content, list) else [content]
+    parts = (
+        TextPart(part) if isinstance(part, str) else parse(part, draft)
+        for part in contents
+        if isinstance(part, str | dict)
+    )
+    return [part for part in parts if part is not None]
+
+
+def part_kind(part: Json) -> str:
+    """The type of a content part; without one, whatever it holds the text of."""
+    if isinstance(part.get("type"), str):
+        return str(part["type"])
+    return next(
+        (name for name in ("text", "refusal") if part.get(name)), str(optional_text(part.get("type")))
+    )
+
+
+def parse_arguments(arguments: Any) -> str:
+    """A function's arguments as JSON text. Some servers send them parsed."""
+    return (arguments if isinstance(arguments, str) else json_text(arguments or {})) or "{}"
+
+
+def api_text(message: Any) -> str | None:
+    """An error message of the API, without keys and cut; None where there is none."""
+    return redact_api_text(cut_text(plain_text(message), MAX_ERROR_CHARACTERS)) or None
+
+
 def parse_annotations(annotations: Any, draft: Draft, text: str) -> tuple[Annotation, ...]:
     """Parse the annotations of a text, in either API's form, and add the generated files to the draft.
 
@@ -111,35 +168,48 @@ def parse_annotations(annotations: Any, draft: Draft, text: str) -> tuple[Annota
     `file_citation` with a position, `url_citation` and `container_file_citation` with a span, and `file_path`
     with neither.
     """
-    parsed = (_parse_annotation(data, draft, text) for data in annotations or () if isinstance(data, dict))
+    parsed = (_parse_annotation(data, draft, text) for data in json_objects(annotations))
     return tuple(annotation for annotation in parsed if annotation is not None)
 
 
-def _parse_annotation(data: dict[str, Any], draft: Draft, text: str) -> Annotation | None:
-    kind = str(data.get("type"))
+def _parse_annotation(data: Json, draft: Draft, text: str) -> Annotation | None:
+    kind = str(optional_text(data.get("type")))
     start, end = _position(data.get("start_index")), _position(data.get("end_index"))
-    annotated = str(data.get("text") or "")
-    inner = {**data, **(data.get(kind) or {})} if isinstance(data.get(kind), dict) else data
-    file_id, name = inner.get("file_id"), inner.get("filename")
+    annotated = data["text"] if isinstance(data.get("text"), str) else ""
+    inner = {**data, **data[kind]} if isinstance(data.get(kind), dict) else data
+    file_id, name = identifier(inner.get("file_id")), optional_text(inner.get("filename") or None)
     if kind == "file_citation":
         if not annotated and start is None:
             start = end = _position(data.get("index"))
-        source = Source(file_id=file_id, name=name, quote=inner.get("quote") or None)
-        return Annotation(start, end, annotated, source)
+        source = Source(file_id=file_id, name=name, quote=plain_text(inner.get("quote")) or None)
+        return _marker_citation(text, Annotation(start, end, annotated, source))
     if kind == "url_citation":
-        source = Source(url=inner.get("url"), name=inner.get("title") or None)
-        return _page_citation(text, Annotation(start, end, annotated, source))
+        url, title = plain_text(inner.get("url")) or None, optional_text(inner.get("title") or None)
+        return _page_citation(text, Annotation(start, end, annotated, Source(url=url, name=title)))
     if kind in {"file_path", "container_file_citation"}:
         path = annotated or _sandbox_path(text, start, end)
         name = name or (PurePosixPath(path).name if path else None)
-        draft.add_file(file_id, name, inner.get("container_id"))
+        draft.add_file(file_id, name, identifier(inner.get("container_id")))
         return Annotation(start, end, path, name=name) if path and name else None
     draft.unknown.append(f"annotation {kind}")
     return None
 
 
 def _position(value: Any) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _marker_citation(text: str, annotation: Annotation) -> Annotation:
+    """A citation of a file: its marker is replaced. Text that is no marker is kept and cited after it."""
+    start, end, annotated = annotation.start, annotation.end, annotation.text
+    if annotated and not CITED_MARKER.fullmatch(annotated):
+        at = text.find(annotated, start or 0)
+        at = at if at >= 0 else text.find(annotated)
+        end = at + len(annotated) if at >= 0 else None
+        return replace(annotation, start=end, end=end, text="")
+    if not annotated and start is not None and end is not None and not MARKER.fullmatch(text[start:end]):
+        return replace(annotation, start=end)
+    return annotation
 
 
 def _page_citation(text: str, annotation: Annotation) -> Annotation:

@@ -17,7 +17,7 @@ from askmill.jobs.model.models import Api, Step
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.offers import what_is_offered
 from askmill.jobs.openai_client.params import assistant_params
-from askmill.worker.backends.answer_builder import build_answer
+from askmill.worker.backends.answer_builder import build_answer, partial_answer
 from askmill.worker.backends.assistants_parse import (
     created_at,
     draft_from_messages,
@@ -30,12 +30,21 @@ from askmill.worker.backends.assistants_parse import (
     run_preference,
 )
 from askmill.worker.backends.base import RunRequest
-from askmill.worker.backends.coerce import Json
+from askmill.worker.backends.coerce import Json, identifier
 from askmill.worker.backends.errors import NOT_CANCELLABLE, bad_reply
 from askmill.worker.backends.files import ApiFiles
 from askmill.worker.backends.http import HttpClient, url_path
 from askmill.worker.backends.request_body import run_params, thread_params
-from askmill.worker.lifecycle.api_types import ENDED, Answer, ApiError, LookupKind, Run, RunLookup, ToolOutput
+from askmill.worker.lifecycle.api_types import (
+    ENDED,
+    TOO_LARGE,
+    Answer,
+    ApiError,
+    LookupKind,
+    Run,
+    RunLookup,
+    ToolOutput,
+)
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 SEARCH_RESULTS = ("include[]", "step_details.tool_calls[*].file_search.results[*].content")
@@ -134,11 +143,13 @@ class AssistantsBackend:
         query = [("order", "asc"), ("run_id", run_id)]
         messages = await self._http.list_all(url_path("threads", thread_id, "messages"), query)
         draft = draft_from_messages(messages_of_run(messages, run_id))
-        names = await self._files.names(draft.unnamed_file_ids())
-        answer, texts = build_answer(draft, names, footnotes=request.profile.response_schema is None)
-        steps: list[Step] = []
-        for run_step in await self._run_steps(request, thread_id, run_id):
-            steps += parse_steps(run_step, run_id, request.attempt, texts)
+        footnotes = request.profile.response_schema is None
+        with partial_answer(lambda: replace(build_answer(draft, {}, footnotes=footnotes)[0], run_id=run_id)):
+            names = await self._files.names(draft.unnamed_file_ids())
+            answer, texts = build_answer(draft, names, footnotes=footnotes)
+            steps: list[Step] = []
+            for run_step in await self._run_steps(request, thread_id, run_id):
+                steps += parse_steps(run_step, run_id, request.attempt, texts)
         return replace(answer, run_id=run_id, steps=tuple(steps))
 
     async def delete_failed_turn(
@@ -147,7 +158,8 @@ class AssistantsBackend:
         path = url_path("threads", thread_id, "messages")
         messages = await self._http.list_all(path, [("order", "asc")], after=after_message_id)
         for message in messages[0 if after_message_id else opening :]:
-            await self._http.delete(url_path("threads", thread_id, "messages", message["id"]))
+            if (message_id := identifier(message.get("id"))) is not None:
+                await self._http.delete(url_path("threads", thread_id, "messages", message_id))
 
     async def download_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
         return await self._files.download(file, limit_bytes)
@@ -164,6 +176,8 @@ class AssistantsBackend:
         try:
             return await self._http.list_all(url_path("threads", thread_id, "runs", run_id, "steps"), query)
         except ApiError as error:
+            if error.code == TOO_LARGE:
+                return [{"type": "steps", "last_error": {"code": error.code, "message": error.message}}]
             if error.status not in NO_STEP_LIST:
                 raise
             return []

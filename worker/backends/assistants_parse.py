@@ -5,23 +5,33 @@ send a message's content as plain text. Only a run's status is required.
 """
 
 from collections.abc import Mapping
-from typing import Any
-
-import orjson
 
 from askmill.jobs.model.models import Step, Usage
-from askmill.jobs.openai_client.client import redact_api_text
-from askmill.worker.backends.answer_builder import Draft, TextPart, parse_annotations
+from askmill.worker.backends.answer_builder import (
+    INPUT_ROLES,
+    Draft,
+    TextPart,
+    api_text,
+    parse_annotations,
+    parse_arguments,
+    part_kind,
+    text_parts,
+)
 from askmill.worker.backends.coerce import (
     Json,
+    bounded,
+    identifier,
     json_object,
+    json_objects,
+    json_text,
     optional_text,
     parse_tier,
     parse_timestamp,
     parse_token_count,
+    plain_text,
 )
 from askmill.worker.backends.errors import bad_reply
-from askmill.worker.backends.http import Reply
+from askmill.worker.backends.reply import Reply
 from askmill.worker.lifecycle.api_types import ENDED, Run, ToolCall
 
 IDENTITY_KEYS = ("askmill_batch", "askmill_row", "askmill_attempt")
@@ -35,15 +45,15 @@ def parse_run(reply: Reply, run_id: str | None = None) -> Run:
         ApiError: `bad_reply` for an object that is not a run.
     """
     data = reply.data
-    id_, status = data.get("id") or run_id, data.get("status")
+    id_, status = identifier(data.get("id")) or run_id, plain_text(data.get("status"))
     if not id_ or not status:
-        raise bad_reply(200, f"no run: {orjson.dumps(data)[:200].decode('utf-8', 'replace')}")
-    return _run(data, str(id_), str(status), reply.poll_after_s)
+        raise bad_reply(200, f"no run: {json_text(data)[:200]}")
+    return _run(data, id_, status, reply.poll_after_s)
 
 
 def parse_listed_run(data: Json) -> Run:
     """Parse a run of a list."""
-    return _run(data, str(data.get("id")), str(data.get("status")), None)
+    return _run(data, str(identifier(data.get("id"))), plain_text(data.get("status")), None)
 
 
 def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Run:
@@ -52,7 +62,7 @@ def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Ru
         id=run_id,
         status=status,
         error_code=optional_text(error.get("code")),
-        error_message=redact_api_text(str(error.get("message") or "")) or None,
+        error_message=api_text(error.get("message")),
         incomplete_reason=optional_text(incomplete.get("reason")),
         tool_calls=_tool_calls(data),
         created_at=parse_timestamp(data.get("created_at")),
@@ -72,23 +82,17 @@ def _finished_at(data: Json) -> float | None:
 
 
 def _tool_calls(data: Json) -> tuple[ToolCall, ...]:
-    calls = json_object(json_object(data, "required_action"), "submit_tool_outputs").get("tool_calls") or ()
+    """The calls of functions; one without an id cannot be answered."""
+    calls = json_object(json_object(data, "required_action"), "submit_tool_outputs").get("tool_calls")
     return tuple(
         ToolCall(
-            str(call.get("id")),
-            str(json_object(call, "function").get("name")),
-            _arguments(json_object(call, "function")),
+            id_,
+            plain_text(json_object(call, "function").get("name")),
+            parse_arguments(json_object(call, "function").get("arguments")),
         )
-        for call in calls
+        for call in json_objects(calls)
+        if (id_ := identifier(call.get("id"))) is not None
     )
-
-
-def _arguments(function: Json) -> str:
-    """A function's arguments as JSON text. Some servers send them parsed."""
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        return arguments or "{}"
-    return orjson.dumps(arguments or {}).decode()
 
 
 def _usage(data: Json) -> Usage:
@@ -123,8 +127,9 @@ def created_at(data: Json) -> float:
 
 def possible_new_runs(runs: list[Json], earlier_run_ids: frozenset[str]) -> list[Json]:
     """The runs that may be a new attempt's: not in `earlier_run_ids`, and not older than all of those."""
-    first = next((index for index, run in enumerate(runs) if run.get("id") in earlier_run_ids), 0)
-    return [run for run in runs[first:] if run.get("id") not in earlier_run_ids]
+    ids = [identifier(run.get("id")) for run in runs]
+    first = next((index for index, id_ in enumerate(ids) if id_ in earlier_run_ids), 0)
+    return [run for run, id_ in zip(runs[first:], ids[first:], strict=True) if id_ not in earlier_run_ids]
 
 
 def run_preference(run: Run) -> int:
@@ -135,54 +140,49 @@ def run_preference(run: Run) -> int:
 def messages_of_run(messages: list[Json], run_id: str) -> list[Json]:
     """The messages that the run wrote, oldest first.
 
-    Some servers ignore the `run_id` filter, some ignore the order. If no message has a run id, the messages
-    after the last question count as the run's.
+    Some servers ignore the `run_id` filter, some ignore the order. A message without a run id counts as the
+    run's if it stands after the last question.
     """
     times = [created_at(message) for message in messages]
     if times and times[0] > times[-1]:
         messages = sorted(messages, key=created_at)
-    written = [message for message in messages if message.get("role") == "assistant"]
-    if any(message.get("run_id") for message in written):
-        return [message for message in written if message.get("run_id") == run_id]
     questions = [index for index, message in enumerate(messages) if message.get("role") == "user"]
-    later = messages[questions[-1] + 1 :] if questions else messages
-    return [message for message in later if message.get("role") == "assistant"]
+    later = questions[-1] + 1 if questions else 0
+    return [
+        message
+        for index, message in enumerate(messages)
+        if plain_text(message.get("role")) not in INPUT_ROLES
+        and (identifier(message.get("run_id")) or (run_id if index >= later else None)) == run_id
+    ]
 
 
 def draft_from_messages(messages: list[Json]) -> Draft:
     """The content of the messages of one run."""
     draft = Draft()
     for message in messages:
-        draft.messages.append(_text_parts(message.get("content"), draft))
-        for attachment in message.get("attachments") or ():
-            draft.add_file(attachment.get("file_id"))
-        draft.message_ids.append(str(message.get("id")))
+        draft.messages.append(text_parts(message.get("content"), draft, _text_part))
+        for attachment in json_objects(message.get("attachments")):
+            draft.add_file(identifier(attachment.get("file_id")))
+        draft.message_ids.append(str(identifier(message.get("id"))))
     return draft
 
 
-def _text_parts(content: Any, draft: Draft) -> list[TextPart]:
-    if isinstance(content, str):
-        return [TextPart(content)]
-    parts = (_text_part(part, draft) for part in content or ())
-    return [part for part in parts if part is not None]
-
-
-def _text_part(part: Any, draft: Draft) -> TextPart | None:
-    kind = part.get("type") if isinstance(part, dict) else None
+def _text_part(part: Json, draft: Draft) -> TextPart | None:
+    kind = part_kind(part)
     if kind == "text":
         text = part.get("text")
-        value = str(text.get("value") or "") if isinstance(text, dict) else str(text or "")
+        value = plain_text(text.get("value") if isinstance(text, dict) else text)
         annotations = text.get("annotations") if isinstance(text, dict) else None
         return TextPart(value, parse_annotations(annotations, draft, value))
     if kind == "refusal":
         draft.refusal = True
-        return TextPart(str(part.get("refusal") or ""))
+        return TextPart(plain_text(part.get("refusal")))
     if kind == "image_file":
-        draft.add_file(json_object(part, "image_file").get("file_id"))
+        draft.add_file(identifier(json_object(part, "image_file").get("file_id")))
     elif kind == "image_url":
-        return TextPart(str(json_object(part, "image_url").get("url") or ""))
+        return TextPart(plain_text(json_object(part, "image_url").get("url")))
     else:
-        draft.unknown.append(str(kind))
+        draft.unknown.append(kind)
     return None
 
 
@@ -200,51 +200,56 @@ def parse_steps(data: Json, run_id: str, attempt: int, texts: Mapping[str, str])
     """
     step_details = json_object(data, "step_details")
     if data.get("type") == "message_creation" or "message_creation" in step_details:
-        message_id = json_object(step_details, "message_creation").get("message_id")
+        message_id = identifier(json_object(step_details, "message_creation").get("message_id"))
         parts = [("message", {"message_id": message_id, "text": texts.get(str(message_id), "")})]
-    elif step_details.get("tool_calls"):
-        parts = [_tool_call_details(call) for call in step_details["tool_calls"]]
     else:
-        parts = [("other", {"kind": str(data.get("type"))})]
+        calls = json_objects(step_details.get("tool_calls"))
+        parts = [_tool_call_details(call) for call in calls] or [
+            ("other", {"kind": optional_text(data.get("type"))})
+        ]
     error = json_object(data, "last_error")
-    failure = {"error": f"{error.get('code')}: {error.get('message')}"} if error else {}
+    failure = (
+        {"error": f"{optional_text(error.get('code'))}: {api_text(error.get('message'))}"} if error else {}
+    )
     return [
         Step(
             run_id=run_id,
             attempt=attempt,
             type=kind,
-            status=str(data.get("status")),
+            status=str(optional_text(data.get("status"))),
             started_at=parse_timestamp(data.get("created_at")),
             finished_at=_finished_at(data),
             usage=_usage(data) if index == 0 else Usage(),
-            details={**details, **failure},
+            details={**(details if kind == "message" else bounded(details)), **failure},
         )
         for index, (kind, details) in enumerate(parts)
     ]
 
 
 def _tool_call_details(call: Json) -> tuple[str, Json]:
-    kind = str(call.get("type"))
+    kind = str(optional_text(call.get("type")))
     data = json_object(call, kind)
     if kind == "code_interpreter":
-        outputs = data.get("outputs") or ()
-        logs = [output.get("logs") or "" for output in outputs if output.get("type") == "logs"]
+        outputs = json_objects(data.get("outputs"))
+        logs = [plain_text(output.get("logs")) for output in outputs if output.get("type") == "logs"]
         images = [
-            json_object(output, "image").get("file_id") for output in outputs if output.get("type") == "image"
+            identifier(json_object(output, "image").get("file_id"))
+            for output in outputs
+            if output.get("type") == "image"
         ]
         return kind, {"code": data.get("input"), "logs": "\n".join(logs), "images": images}
     if kind == "file_search":
-        return kind, {"results": [_search_result(result) for result in data.get("results") or ()]}
+        return kind, {"results": [_search_result(result) for result in json_objects(data.get("results"))]}
     if kind == "function":
         return kind, {
             "name": data.get("name"),
-            "arguments": _arguments(data),
+            "arguments": parse_arguments(data.get("arguments")),
             "output": data.get("output"),
         }
     return "other", {"kind": kind, **data}
 
 
 def _search_result(data: Json) -> Json:
-    texts = [part.get("text") or "" for part in data.get("content") or ()]
+    texts = [plain_text(part.get("text")) for part in json_objects(data.get("content"))]
     result = {"file_id": data.get("file_id"), "filename": data.get("file_name"), "score": data.get("score")}
     return {**result, "text": "\n".join(texts)} if texts else result

@@ -3,8 +3,20 @@
 import re
 from typing import Any
 
+import orjson
+
 Json = dict[str, Any]
 
+MAX_DEPTH = 32
+"""Levels of objects and lists that are kept of a step's details."""
+MAX_DETAIL_CHARACTERS = 1_000_000
+"""Characters that are kept of each text in a step's details, except the text of messages."""
+MAX_WORD_CHARACTERS = 500
+"""Characters that are kept of a code, a reason, a status or a name."""
+MAX_ERROR_CHARACTERS = 2_000
+"""Characters that are kept of an API's error message."""
+MAX_ID_CHARACTERS = 1_000
+"""A longer id is not believed."""
 MAX_TOKENS = 1e9
 MAX_TIMESTAMP_S = 1e11
 """The year 5138. A larger number was not meant as seconds."""
@@ -39,9 +51,56 @@ def json_object(data: Any, name: str) -> Json:
     return value if isinstance(value, dict) else {}
 
 
+def json_objects(value: Any) -> list[Json]:
+    """The objects of a list, without what is none; a single object counts as a list of one."""
+    if isinstance(value, dict):
+        return [value]
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
 def optional_text(value: Any) -> str | None:
-    """The value as text; None stays None."""
-    return None if value is None else str(value)
+    """The value as text of at most MAX_WORD_CHARACTERS; None stays None. For codes, reasons, models."""
+    return None if value is None else cut_text(str(value), MAX_WORD_CHARACTERS)
+
+
+def plain_text(value: Any) -> str:
+    """A text or a number as text; anything else is not text: empty."""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def identifier(value: Any) -> str | None:
+    """An id: a short text or a whole number; None for anything else."""
+    text = plain_text(value) if isinstance(value, str | int) else ""
+    return text if 0 < len(text) <= MAX_ID_CHARACTERS else None
+
+
+def cut_text(text: str, limit: int) -> str:
+    """The text, or its beginning with a mark where it is longer than `limit`."""
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters)"
+
+
+def json_text(value: Any) -> str:
+    """A value of a reply as JSON text."""
+    return orjson.dumps(bounded(value)).decode()
+
+
+def bounded(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """The value as far as it can be stored: deeper values become `…`, longer texts are cut.
+
+    orjson writes at most 254 levels; a reply may have more.
+    """
+    if isinstance(value, str):
+        return cut_text(value, MAX_DETAIL_CHARACTERS)
+    if isinstance(value, dict | list) and not depth:
+        return "…"
+    if isinstance(value, dict):
+        return {
+            cut_text(str(name), MAX_WORD_CHARACTERS): bounded(inner, depth - 1)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [bounded(inner, depth - 1) for inner in value]
+    return value
 
 
 def parse_tier(data: Json) -> str | None:

@@ -14,6 +14,7 @@ the aiohttp exception below it.
 """
 
 import re
+import zlib
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,8 +37,9 @@ from askmill.jobs.openai_client.connection_errors import (
     redirection_of,
     refused_by_proxy,
 )
-from askmill.worker.backends.coerce import Json, parse_number
-from askmill.worker.lifecycle.api_types import ApiError
+from askmill.jobs.openai_client.reply_limits import ReplyTooLarge, UnknownEncoding, check_values
+from askmill.worker.backends.coerce import MAX_ERROR_CHARACTERS, Json, cut_text, parse_number
+from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
 
 T = TypeVar("T")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -54,6 +56,10 @@ NEVER_SENT = (
     aiohttp.ClientHttpProxyError,
 )
 """Raised before the first byte of a request is written."""
+
+
+OUT_OF_BOUNDS = (ReplyTooLarge, UnknownEncoding, zlib.error)
+"""Raised while a reply is read, by the SDK inside a connection error of its own."""
 
 
 async def translate_errors(
@@ -74,7 +80,7 @@ async def translate_errors(
     """
     try:
         return await call
-    except (openai.OpenAIError, aiohttp.ClientError, OSError, JSONDecodeError) as error:
+    except (openai.OpenAIError, aiohttp.ClientError, OSError, JSONDecodeError, *OUT_OF_BOUNDS) as error:
         # `from None`: the chain below holds the request with its credentials.
         raise (_redirect_or_proxy_error(error, api_client) or error_from_exception(error, secret)) from None
 
@@ -129,6 +135,10 @@ def error_from_exception(error: BaseException, secret: str = "") -> ApiError:
     if isinstance(error, openai.APIResponseValidationError | JSONDecodeError):
         return bad_reply(getattr(error, "status_code", 200), str(error), secret)
     cause = _network_error(error)
+    if isinstance(cause, ReplyTooLarge):
+        return ApiError(200, code=TOO_LARGE, message=str(cause))
+    if isinstance(cause, UnknownEncoding | zlib.error):
+        return bad_reply(200, str(cause), secret)
     message = redact_api_text(str(cause) or type(cause).__name__, secret)
     return ApiError(
         status=None, code=_network_code(cause), message=message, sent=not isinstance(cause, NEVER_SENT)
@@ -144,6 +154,10 @@ def error_from_reply(status: int, headers: Mapping[str, str], body: bytes, secre
         body: In any shape that `jobs.model.error_body` reads.
         secret: A key to remove from the message.
     """
+    try:
+        check_values(body)
+    except ReplyTooLarge:
+        body = body[:MAX_BODY_TEXT]
     return _api_error(status, parse_error_body(body), headers, secret)
 
 
@@ -171,7 +185,7 @@ def _api_error(status: int, fields: ErrorBody, headers: Mapping[str, str], secre
         status=status,
         code=fields.code,
         type=fields.type,
-        message=redact_api_text(fields.message, secret),
+        message=redact_api_text(cut_text(fields.message, MAX_ERROR_CHARACTERS), secret),
         param=fields.param,
         retry_after_s=fields.wait_s if wait_s is None else wait_s,
         nested_codes=fields.nested_codes,
@@ -232,7 +246,9 @@ def _network_error(error: BaseException) -> BaseException:
     """The aiohttp exception below the SDK's, else a timeout's, else the SDK's own."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, aiohttp.ClientError | TimeoutError):
+        if isinstance(
+            cause, aiohttp.ClientError | TimeoutError | ReplyTooLarge | UnknownEncoding | zlib.error
+        ):
             return cause
         cause = cause.__cause__ or cause.__context__
     return error

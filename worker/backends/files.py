@@ -9,9 +9,9 @@ from openai import APIStatusError
 
 from askmill.jobs.model.errors import ApiUnavailable, AskmillError
 from askmill.jobs.openai_client.uploads import create_vector_store
-from askmill.worker.backends.coerce import parse_timestamp
+from askmill.worker.backends.coerce import identifier, optional_text, parse_timestamp, plain_text
 from askmill.worker.backends.http import HttpClient, url_path
-from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
 
 MAX_CACHED_NAMES = 10_000
 """A batch cites the same few knowledge files in every row."""
@@ -64,13 +64,14 @@ class ApiFiles:
         try:
             files = await self._http.list_all(url_path("containers", container_id, "files"))
         except ApiError as error:
-            if error.status not in NOT_LISTED:
+            if error.status not in NOT_LISTED and error.code != TOO_LARGE:
                 raise
             return []
         return [
-            {"file_id": str(file["id"]), "name": PurePosixPath(str(file.get("path") or "")).name}
+            {"file_id": file_id, "name": PurePosixPath(plain_text(file.get("path"))).name}
             for file in files
-            if file.get("source") == "assistant"
+            if (file_id := identifier(file.get("id"))) is not None
+            and file.get("source") == "assistant"
             and (parse_timestamp(file.get("created_at")) or since) >= since
         ]
 
@@ -78,12 +79,13 @@ class ApiFiles:
         if (cached := self._names.get(file_id)) is not None:
             return cached
         try:
-            filename = (await self._http.get(url_path("files", file_id))).data.get("filename")
+            reply = await self._http.get(url_path("files", file_id))
+            filename = optional_text(reply.data.get("filename"))
         except ApiError as error:
-            if error.status not in NO_NAME:
+            if error.status not in NO_NAME and error.code != TOO_LARGE:
                 raise
             filename = None
-        name = PurePosixPath(str(filename or file_id)).name or file_id
+        name = PurePosixPath(filename or file_id).name or file_id
         self._names[file_id] = name
         if len(self._names) > MAX_CACHED_NAMES:
             self._names.popitem(last=False)

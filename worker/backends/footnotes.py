@@ -13,8 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MARKER = re.compile(r"[ ]?【\d+(?::\d+)?†[^】]*】")
-"""What file_search writes into the text. Some markers arrive without an annotation and are removed."""
+MARKER = re.compile(r"[ ]?(?:【[^【】\n]{0,40}†[^【】\n]{0,300}】|\ue200[^\ue200\ue201\n]{0,500}\ue201)")
+"""What the search tools write into the text: `【4:0†source】`, and `filecite` and `cite` between private
+characters. Some arrive without an annotation and are removed."""
+CUT_MARKER = re.compile(r"[ ]?(?:【[\d:]*†[^【】\n]{0,300}|\ue200[^\ue200\ue201\n]{0,500})\Z|[\ue200-\ue206]")
+"""What is left of a marker at the end of a truncated answer."""
 
 Span = tuple[int, int]
 
@@ -65,7 +68,7 @@ class Footnotes:
                 _add_replacement(replacements, span, replacement)
         for start, end, parts in reversed(replacements):
             text = text[:start] + "".join(dict.fromkeys(parts)) + text[end:]
-        return MARKER.sub("", text)
+        return without_markers(text)
 
     def listing(self) -> str:
         """The list of footnotes, one a line; empty when nothing is cited or shown."""
@@ -88,6 +91,11 @@ class Footnotes:
                 return number
         self.sources.append(source)
         return len(self.sources)
+
+
+def without_markers(text: str) -> str:
+    """The text without the markers of citations."""
+    return CUT_MARKER.sub("", MARKER.sub("", text))
 
 
 def _footnote(number: int, source: Source) -> str:
@@ -124,12 +132,21 @@ def _locate(text: str, annotation: Annotation, taken: set[Span]) -> Span | None:
     if not annotation.text:
         if start is None or end is None or not 0 <= start <= end <= len(text):
             return None
-        return start, end
+        return _around_marker(text, start, end)
     if start is not None and start >= 0 and text.startswith(annotation.text, start):
         return start, start + len(annotation.text)
     spans = _occurrences(text, annotation.text)
     free = [span for span in spans if span not in taken] or spans
     return min(free, key=lambda span: abs(span[0] - (start or 0)), default=None)
+
+
+def _around_marker(text: str, start: int, end: int) -> Span:
+    """The span, or the marker that a position points into or at the end of."""
+    if start == end:
+        for match in MARKER.finditer(text):
+            if match.start() <= start <= match.end():
+                return match.span()
+    return start, end
 
 
 def _occurrences(text: str, part: str) -> list[Span]:

@@ -10,34 +10,38 @@ because aiohttp sends the defaults of a session to the proxy too.
 """
 
 import asyncio
-import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import httpx2
-import orjson
 from openai import AsyncOpenAI
 from openai._types import RequestOptions
 from yarl import URL
 
 from askmill.config.proxies import proxy_environment, proxy_for
+from askmill.config.tls import tls_context
 from askmill.jobs.openai_client.client import connection_limit, has_key
-from askmill.worker.backends.coerce import Json, parse_number
+from askmill.jobs.openai_client.reply_limits import (
+    ACCEPT_ENCODING,
+    MAX_LIST_BYTES,
+    MAX_LIST_OBJECTS,
+    MAX_REPLY_BYTES,
+    LargeReplies,
+)
+from askmill.worker.backends.coerce import Json, identifier, json_objects
 from askmill.worker.backends.errors import (
-    bad_reply,
     error_from_reply,
-    error_in_ok_reply,
     named_errors,
     redirect_or_proxy_error,
     translate_errors,
 )
-from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.backends.reply import Reply, parse_reply
+from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
 
 CREATE_CONNECT_S = 4.0
 """How long a create may take to connect after its last check: less than `worker.process.worker.MARGIN_S`."""
@@ -45,8 +49,12 @@ KEEP_ALIVE_S = 60.0
 """Longer than for creates: aiohttp itself repeats a GET that met a connection just closed."""
 PAGE_SIZE = 100
 """The maximum of every list (OpenAPI: `limit`)."""
-MAX_POLL_HINT_MS = 86_400_000.0
-"""One day. A longer hint is ignored."""
+TOTAL_TIMEOUTS = 2
+"""A reply that comes byte by byte is given up after so many times the limit between two bytes."""
+LIST_TOO_LONG = (
+    f"the list has more than {MAX_LIST_OBJECTS:,} objects or {MAX_LIST_BYTES:,} bytes "
+    "(MAX_LIST_OBJECTS, MAX_LIST_BYTES)"
+)
 NOT_COPIED = frozenset({"content-type", "accept-encoding"})
 """Headers of the SDK that describe its own requests."""
 
@@ -86,62 +94,13 @@ def checked_before_send(may_send: Callable[[], bool]) -> Iterator[None]:
         _before_send.reset(token)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A JSON object of the API with the headers of its reply."""
-
-    data: Json
-    headers: Mapping[str, str]
-
-    @property
-    def poll_after_s(self) -> float | None:
-        """The server's hint when to poll again. The SDK reads only the first hint; askmill reads each."""
-        hint_ms = parse_number(self.headers.get("openai-poll-after-ms"), MAX_POLL_HINT_MS)
-        return None if hint_ms is None else hint_ms / 1000
-
-    def created_id(self, kind: str) -> str:
-        """The id of a created object; `kind` names it in the error. Raises ApiError `bad_reply`."""
-        id_ = self.data.get("id")
-        if not id_:
-            raise bad_reply(200, f"the created {kind} has no id")
-        return str(id_)
-
-
-def parse_reply(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Reply:
-    """Parse a reply that must be a JSON object.
-
-    Raises:
-        ApiError: The server's error, also under status 200; `bad_reply` for anything but a JSON object.
-    """
-    if status >= 400:
-        raise error_from_reply(status, headers, body, secret)
-    try:
-        data = _parse_json(body)
-    except (ValueError, RecursionError):
-        raise bad_reply(status, f"not JSON: {body[:200].decode('utf-8', 'replace')}", secret) from None
-    if not isinstance(data, dict):
-        raise bad_reply(status, f"not a JSON object: {type(data).__name__}")
-    if (error := error_in_ok_reply(data, headers, secret)) is not None:
-        raise error
-    return Reply(data, headers)
-
-
-def _parse_json(body: bytes) -> Any:
-    """Parse JSON; half a surrogate pair becomes U+FFFD.
-
-    Servers send one when an answer is cut within an emoji. It is not a character, so it could neither be
-    stored nor written to a file.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        text = json.dumps(json.loads(body.decode("utf-8", "replace")), ensure_ascii=False)
-        return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-
-
 def url_path(*parts: str) -> str:
     """A path below the API's address. Parts are quoted: ids of compatible servers may hold any character."""
     return "/".join(quote(part, safe="") for part in parts)
+
+
+def _id_of_last(objects: list[Any]) -> str | None:
+    return identifier(objects[-1].get("id")) if objects and isinstance(objects[-1], dict) else None
 
 
 class HttpClient:
@@ -159,6 +118,7 @@ class HttpClient:
         # As many as the SDK's pool has connections: who holds one waits for no other request.
         self._slots = asyncio.Semaphore(connection_limit())
         self._session: aiohttp.ClientSession | None = None
+        self._large_replies = LargeReplies()
         self._read_headers = dict[str, str]()
 
     async def post(self, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Reply:
@@ -175,7 +135,7 @@ class HttpClient:
                 )
             with named_errors(f"POST /{path}"):
                 call = self.client.post(f"/{path}", cast_to=httpx2.Response, body=body, options=options)
-                return self._parse(await translate_errors(call, self.client.api_key, self.client))
+                return await self._reply_of(call)
 
     async def delete(self, path: str) -> Reply:
         """DELETE one object. Raises ApiError."""
@@ -184,7 +144,7 @@ class HttpClient:
         async with self._slots:
             with named_errors(f"DELETE /{path}"):
                 call = self.client.delete(f"/{path}", cast_to=httpx2.Response, options=options)
-                return self._parse(await translate_errors(call, self.client.api_key, self.client))
+                return await self._reply_of(call)
 
     async def get(self, path: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiError."""
@@ -193,23 +153,31 @@ class HttpClient:
             return await translate_errors(self._get(path, query), self.client.api_key, self.client)
 
     async def list_all(self, path: str, query: Query = (), after: str | None = None) -> list[Json]:
-        """GET all objects of a list, page by page, starting after `after`. Raises ApiError.
+        """GET all objects of a list, page by page, starting after `after`.
 
         The cursor is the last object's id, in the Assistants' lists as in a conversation's items. A server
-        without cursors says `has_more` false or nothing; reading ends when a server repeats a page.
+        without cursors says `has_more` false or nothing; reading ends when a server repeats a cursor.
+
+        Raises:
+            ApiError: A request failed; `reply_too_large` for a list past MAX_LIST_OBJECTS or MAX_LIST_BYTES.
         """
         entries: list[Json] = []
+        cursors, size = {after}, 0
         while True:
             cursor = [("after", after)] if after else []
-            page = (await self.get(path, [*query, ("limit", str(PAGE_SIZE)), *cursor])).data
-            objects = page.get("data") or []
-            last = page.get("last_id") or (objects[-1].get("id") if objects else None)
-            if not objects or (after and last == after):
+            page = await self.get(path, [*query, ("limit", str(PAGE_SIZE)), *cursor])
+            objects = page.data.get("data")
+            objects = objects if isinstance(objects, list) else []
+            after = identifier(page.data.get("last_id")) or _id_of_last(objects)
+            if not objects or (after is not None and after in cursors):
                 return entries
-            entries += [entry for entry in objects if isinstance(entry, dict)]
-            if not page.get("has_more") or not last:
+            size += page.size
+            entries += json_objects(objects)
+            if len(entries) > MAX_LIST_OBJECTS or size > MAX_LIST_BYTES:
+                raise ApiError(200, code=TOO_LARGE, message=LIST_TOO_LONG)
+            if not page.data.get("has_more") or not after:
                 return entries
-            after = last
+            cursors.add(after)
 
     async def download(self, path: str, limit_bytes: int | None) -> bytes:
         """GET a file's bytes. Raises ApiError, `too_large` without reading past `limit_bytes`."""
@@ -221,30 +189,52 @@ class HttpClient:
             await self._session.close()
         await self.client.close()
 
-    def _parse(self, response: httpx2.Response) -> Reply:
+    async def _reply_of(self, call: Awaitable[httpx2.Response]) -> Reply:
+        """The reply to a request of the SDK, whose own time limit counts from byte to byte."""
+        timeout_s = self._timeout_s()
+
+        async def within_total_time() -> httpx2.Response:
+            async with asyncio.timeout(None if timeout_s is None else TOTAL_TIMEOUTS * timeout_s):
+                return await call
+
+        response = await translate_errors(within_total_time(), self.client.api_key, self.client)
         return parse_reply(response.status_code, response.headers, response.content, self.client.api_key)
 
     async def _get(self, path: str, query: Query) -> Reply:
         timeout = aiohttp.ClientTimeout(total=self._timeout_s())
-        async with self._response(path, query, timeout) as response:
-            body = await response.read()
+        async with self._response(path, query, timeout) as response, self._content(response) as pieces:
+            body = b"".join([piece async for piece in pieces])
             return parse_reply(response.status, response.headers, body, self.client.api_key)
 
     async def _download(self, path: str, limit_bytes: int | None) -> bytes:
         timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
         async with self._response(path, (), timeout) as response:
             if response.status >= 400:
-                body = await response.read()
+                async with self._content(response) as pieces:
+                    body = b"".join([piece async for piece in pieces])
                 raise error_from_reply(response.status, response.headers, body, self.client.api_key)
             content, length = bytearray(), response.content_length
-            async for chunk in response.content.iter_any():
-                content += chunk
-                if limit_bytes is not None and max(len(content), length or 0) > limit_bytes:
-                    size = f"{length:,}" if length else f"over {limit_bytes:,}"
-                    raise ApiError(
-                        200, code="too_large", message=f"{size} bytes, of which {limit_bytes:,} fit"
-                    )
+            async with self._content(response, None) as pieces:
+                async for piece in pieces:
+                    content += piece
+                    if limit_bytes is not None and max(len(content), length or 0) > limit_bytes:
+                        size = f"{length:,}" if length else f"over {limit_bytes:,}"
+                        raise ApiError(
+                            200, code="too_large", message=f"{size} bytes, of which {limit_bytes:,} fit"
+                        )
             return bytes(content)
+
+    @asynccontextmanager
+    async def _content(
+        self, response: aiohttp.ClientResponse, limit: int | None = MAX_REPLY_BYTES
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The decompressed body in pieces. A large one keeps its turn until the block ends."""
+        encoding = response.headers.get("content-encoding", "")
+        pieces = self._large_replies.bounded(response.content.iter_any(), encoding, limit)
+        try:
+            yield pieces
+        finally:
+            await pieces.aclose()
 
     @asynccontextmanager
     async def _response(
@@ -279,12 +269,13 @@ class HttpClient:
         if self._session is None:
             self._read_headers = self._copied_headers()
             tls = self._over_tls or (self._proxy is not None and self._proxy.url.startswith("https"))
-            context: ssl.SSLContext | bool = httpx2.create_ssl_context() if tls else True
+            context: ssl.SSLContext | bool = tls_context() if tls else True
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=connection_limit(), keepalive_timeout=KEEP_ALIVE_S, ssl=context
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
             )
         return self._session
 
@@ -297,10 +288,12 @@ class HttpClient:
         """The SDK's headers and, without a tunnel, the proxy's. The SDK's omitted headers are not text."""
         for_proxy = {} if self._proxy is None or self._over_tls else self._proxy.headers
         sdk_headers = {**self.client.default_headers, **self.client.auth_headers}
+        encodings = {"Accept-Encoding": ACCEPT_ENCODING}
         headers = {**sdk_headers, **self._extra_headers, **for_proxy}
         left_out = NOT_COPIED if has_key(self.client) else NOT_COPIED | {"authorization"}
-        return {
+        copied = {
             name: value
             for name, value in headers.items()
             if isinstance(value, str) and name.lower() not in left_out
         }
+        return {**copied, **encodings}

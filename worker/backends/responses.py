@@ -22,12 +22,13 @@ from askmill.jobs.model.models import BY_ITEMS, Api, Step
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.offers import what_is_offered
 from askmill.jobs.openai_client.params import include_fields
-from askmill.worker.backends.answer_builder import build_answer
+from askmill.worker.backends.answer_builder import build_answer, partial_answer
 from askmill.worker.backends.base import RunRequest
-from askmill.worker.backends.coerce import Json, parse_timestamp
+from askmill.worker.backends.coerce import Json, identifier, parse_timestamp, plain_text
 from askmill.worker.backends.errors import NOT_CANCELLABLE
 from askmill.worker.backends.files import ApiFiles
-from askmill.worker.backends.http import HttpClient, Reply, url_path
+from askmill.worker.backends.http import HttpClient, url_path
+from askmill.worker.backends.reply import Reply
 from askmill.worker.backends.request_body import conversation_params, response_params, response_question
 from askmill.worker.backends.responses_parse import (
     container_ids,
@@ -44,6 +45,7 @@ from askmill.worker.backends.responses_parse import (
 )
 from askmill.worker.lifecycle.api_types import (
     ENDED,
+    TOO_LARGE,
     Answer,
     ApiError,
     LookupKind,
@@ -138,28 +140,40 @@ class ResponsesBackend:
     async def read_answer(self, request: RunRequest, thread_id: str, run_id: str | None) -> Answer:
         if run_id is None or run_id.startswith(BY_ITEMS):
             items = without_input(await self._turn_items(request, thread_id))
-            outputs = function_outputs(items)
-            steps = [parse_step(item, None, request.attempt, outputs) for item in items]
             # The start is unknown: on a shared conversation the files may belong to an earlier turn.
-            return await self._answer(request, items, steps, None if request.follow_up else 0.0)
+            since = None if request.follow_up else 0.0
+            answer, texts = await self._answer(request, items, since)
+            nameless: list[tuple[Json, str | None]] = [(item, None) for item in items]
+            return replace(answer, steps=_steps(nameless, request.attempt, function_outputs(items), texts))
         chain = await self._chain(request, run_id)
         items = [item for response in chain for item in response_items(response)]
-        # askmill sent the outputs of functions, so only the conversation has them.
-        outputs = function_outputs(await self._turn_items(request, thread_id)) if tool_calls(items) else {}
-        steps = [
-            parse_step(item, str(response.get("id")), request.attempt, outputs)
-            for response in chain
-            for item in response_items(response)
-        ]
         since = parse_timestamp(chain[0].get("created_at"))
-        return replace(await self._answer(request, items, steps, since), run_id=run_id)
+        footnotes = request.profile.response_schema is None
+        draft = draft_from_items(items)
+        with partial_answer(lambda: replace(build_answer(draft, {}, footnotes=footnotes)[0], run_id=run_id)):
+            outputs = await self._function_outputs(request, thread_id) if tool_calls(items) else {}
+            answer, texts = await self._answer(request, items, since)
+        owners = [
+            (item, identifier(response.get("id"))) for response in chain for item in response_items(response)
+        ]
+        return replace(answer, run_id=run_id, steps=_steps(owners, request.attempt, outputs, texts))
+
+    async def _function_outputs(self, request: RunRequest, thread_id: str) -> dict[str, Any]:
+        """The outputs of functions, which only the conversation has, because askmill sent them."""
+        try:
+            return function_outputs(await self._turn_items(request, thread_id))
+        except ApiError as error:
+            if error.code != TOO_LARGE:
+                raise
+            return {}
 
     async def delete_failed_turn(
         self, thread_id: str, after_message_id: str | None, opening: int = 0
     ) -> None:
         items = await self._items(thread_id, (), after_message_id)
         for item in items[0 if after_message_id else opening :]:
-            await self._http.delete(url_path("conversations", thread_id, "items", item["id"]))
+            if (item_id := identifier(item.get("id"))) is not None:
+                await self._http.delete(url_path("conversations", thread_id, "items", item_id))
 
     async def download_file(self, file: dict[str, Any], limit_bytes: int | None = None) -> bytes:
         return await self._files.download(file, limit_bytes)
@@ -184,8 +198,8 @@ class ResponsesBackend:
         return parse_run(response) if response else await self.poll_run(request, "", run_id)
 
     def _cache_if_ended(self, response: Json) -> None:
-        if response.get("status") in ENDED:
-            self._ended[str(response.get("id"))] = response
+        if plain_text(response.get("status")) in ENDED:
+            self._ended[str(identifier(response.get("id")))] = response
             if len(self._ended) > MAX_CACHED_RESPONSES:
                 self._ended.popitem(last=False)
 
@@ -193,22 +207,26 @@ class ResponsesBackend:
         """The response and those that it continues, oldest first."""
         chain: list[Json] = []
         next_id: str | None = run_id
-        while next_id and not next_id.startswith(BY_ITEMS):
+        read: set[str] = set()
+        while next_id and not next_id.startswith(BY_ITEMS) and next_id not in read:
+            read.add(next_id)
             response = self._ended.pop(next_id, None) or (await self._retrieve(request, next_id)).data
             chain.insert(0, response)
             next_id = previous_response_id(response)
         return chain
 
     async def _answer(
-        self, request: RunRequest, items: list[Json], steps: list[Step | None], since: float | None
-    ) -> Answer:
+        self, request: RunRequest, items: list[Json], since: float | None
+    ) -> tuple[Answer, dict[str, str]]:
         """Build the answer of a turn's items.
 
         Args:
             request: The attempt.
             items: The turn's items.
-            steps: Their steps.
             since: Files written in a container from then on (Unix seconds) are this turn's; None if unknown.
+
+        Returns:
+            The answer without its steps, and the text of each message by its id.
         """
         draft = draft_from_items(items)
         if since is not None:
@@ -216,9 +234,9 @@ class ResponsesBackend:
                 for file in await self._files.list_container_files(container_id, since):
                     draft.add_file(file["file_id"], file["name"], container_id)
         names = await self._files.names(draft.unnamed_file_ids())
-        answer, _ = build_answer(draft, names, footnotes=request.profile.response_schema is None)
-        last = str(items[-1].get("id")) if items else None
-        return replace(answer, last_message_id=last, steps=tuple(step for step in steps if step))
+        answer, texts = build_answer(draft, names, footnotes=request.profile.response_schema is None)
+        last = identifier(items[-1].get("id")) if items else None
+        return replace(answer, last_message_id=last), texts
 
     async def _turn_items(self, request: RunRequest, thread_id: str) -> list[Json]:
         """The conversation's items of this turn, oldest first, without its question."""
@@ -231,6 +249,14 @@ class ResponsesBackend:
     async def _items(self, thread_id: str, include: tuple[str, ...], after: str | None) -> list[Json]:
         query = [("order", "asc"), *(("include[]", name) for name in include)]
         return await self._http.list_all(url_path("conversations", thread_id, "items"), query, after)
+
+
+def _steps(
+    items: list[tuple[Json, str | None]], attempt: int, outputs: dict[str, Any], texts: dict[str, str]
+) -> tuple[Step, ...]:
+    """The steps of items, each with the id of its response."""
+    steps = (parse_step(item, run_id, attempt, outputs, texts) for item, run_id in items)
+    return tuple(step for step in steps if step is not None)
 
 
 def _idempotency_key(request: RunRequest) -> str:

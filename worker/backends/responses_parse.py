@@ -13,17 +13,30 @@ from dataclasses import replace
 from typing import Any
 
 from askmill.jobs.model.models import Step, Usage
-from askmill.jobs.openai_client.client import redact_api_text
-from askmill.worker.backends.answer_builder import Draft, TextPart, parse_annotations
+from askmill.worker.backends.answer_builder import (
+    INPUT_ROLES,
+    Draft,
+    TextPart,
+    api_text,
+    parse_annotations,
+    parse_arguments,
+    part_kind,
+    text_parts,
+)
 from askmill.worker.backends.coerce import (
     Json,
+    bounded,
+    identifier,
     json_object,
+    json_objects,
     optional_text,
     parse_tier,
     parse_timestamp,
     parse_token_count,
+    plain_text,
 )
 from askmill.worker.backends.errors import bad_reply
+from askmill.worker.backends.footnotes import without_markers
 from askmill.worker.lifecycle.api_types import Run, RunStatus, ToolCall
 
 PREVIOUS_KEY = "askmill_previous"
@@ -38,7 +51,6 @@ SPENT_FIELDS = (
     "reasoning_tokens",
     "longest_prompt_tokens",
 )
-INPUT_ROLES = frozenset({"user", "system", "developer"})
 WRITES_FILE = re.compile(r"/mnt|open|save|write|dump|export|copy|zip|system|subprocess|\.to_|\.\w{1,8}[\"']")
 """In code: a path, a call that writes, or a name with an extension. Other code needs no list of files."""
 STEP_TYPES = {
@@ -53,21 +65,20 @@ STEP_TYPES = {
 
 def parse_run(data: Json, poll_after_s: float | None = None) -> Run:
     """Parse a response as a run. Raises ApiError `bad_reply` for an object that is not a response."""
-    run_id, status = data.get("id"), data.get("status")
+    run_id, status = identifier(data.get("id")), plain_text(data.get("status"))
     if not run_id or not status:
         raise bad_reply(200, f"no response: its fields are {', '.join(sorted(data))[:200]}")
     error = json_object(data, "error")
     reason, api_reason = _incomplete_reason(data)
     calls = tool_calls(response_items(data)) if status == "completed" else ()
     return Run(
-        id=str(run_id),
-        status=RunStatus.REQUIRES_ACTION if calls else str(status),
+        id=run_id,
+        status=RunStatus.REQUIRES_ACTION if calls else status,
         error_code=optional_text(error.get("code")),
-        error_message=redact_api_text(str(error.get("message") or api_reason or "")) or None,
+        error_message=api_text(error.get("message") or api_reason),
         incomplete_reason=reason,
         tool_calls=calls,
-        message_with_calls=bool(calls)
-        and any(item.get("type") == "message" for item in response_items(data)),
+        message_with_calls=bool(calls) and any(_is_message(item) for item in response_items(data)),
         created_at=parse_timestamp(data.get("created_at")),
         finished_at=parse_timestamp(data.get("completed_at")),
         model=optional_text(data.get("model")),
@@ -125,7 +136,7 @@ def _spent_before(data: Json) -> Usage:
 
 def previous_response_id(data: Json) -> str | None:
     """The id of the response that this one continues."""
-    return json_object(data, "metadata").get(PREVIOUS_KEY)
+    return identifier(json_object(data, "metadata").get(PREVIOUS_KEY))
 
 
 def continuation_metadata(run: Run) -> dict[str, str]:
@@ -137,12 +148,12 @@ def continuation_metadata(run: Run) -> dict[str, str]:
 
 def response_items(data: Json) -> list[Json]:
     """The items that a response wrote."""
-    return [item for item in data.get("output") or () if isinstance(item, dict)]
+    return json_objects(data.get("output"))
 
 
 def without_input(items: Iterable[Json]) -> list[Json]:
     """A conversation's items without those of its questions."""
-    return [item for item in items if item.get("role") not in INPUT_ROLES]
+    return [item for item in items if plain_text(item.get("role")) not in INPUT_ROLES]
 
 
 def tool_calls(items: Iterable[Json]) -> tuple[ToolCall, ...]:
@@ -150,16 +161,18 @@ def tool_calls(items: Iterable[Json]) -> tuple[ToolCall, ...]:
     items = list(items)
     outputs = function_outputs(items)
     return tuple(
-        ToolCall(str(item.get("call_id")), str(item.get("name")), item.get("arguments") or "{}")
+        ToolCall(call_id, plain_text(item.get("name")), parse_arguments(item.get("arguments")))
         for item in items
-        if item.get("type") == "function_call" and item.get("call_id") not in outputs
+        if item.get("type") == "function_call"
+        and (call_id := identifier(item.get("call_id"))) is not None
+        and call_id not in outputs
     )
 
 
 def function_outputs(items: Iterable[Json]) -> dict[str, Any]:
     """The outputs of functions by call id."""
     return {
-        str(item.get("call_id")): item.get("output")
+        str(identifier(item.get("call_id"))): item.get("output")
         for item in items
         if item.get("type") == "function_call_output"
     }
@@ -176,67 +189,87 @@ def items_after_question(items: list[Json], question: str) -> list[Json]:
 def container_ids(items: Iterable[Json]) -> list[str]:
     """Containers where code may have written files, each once."""
     ids = (
-        item.get("container_id")
+        identifier(item.get("container_id"))
         for item in items
         if item.get("type") == "code_interpreter_call" and WRITES_FILE.search(str(item.get("code") or ""))
     )
-    return list(dict.fromkeys(str(container_id) for container_id in ids if container_id))
+    return list(dict.fromkeys(container_id for container_id in ids if container_id))
 
 
 def draft_from_items(items: Iterable[Json]) -> Draft:
     """The content of the messages among the items, without commentary if there is a final answer."""
-    messages = [item for item in without_input(items) if item.get("type") == "message"]
+    messages = [item for item in without_input(items) if _is_message(item)]
     has_final = any(message.get("phase") == "final_answer" for message in messages)
     draft = Draft()
     for message in messages:
         if has_final and message.get("phase") == "commentary":
             continue
-        parts = (_text_part(part, draft) for part in message.get("content") or ())
-        draft.messages.append([part for part in parts if part is not None])
-        draft.message_ids.append(str(message.get("id")))
+        draft.messages.append(text_parts(message.get("content"), draft, _text_part))
+        draft.message_ids.append(str(identifier(message.get("id"))))
     return draft
 
 
+def _is_message(item: Json) -> bool:
+    """Whether the item is a message; one without a type is one if it has content."""
+    kind = item.get("type")
+    return kind == "message" or (not isinstance(kind, str) and bool(item.get("content")))
+
+
 def _text_part(part: Json, draft: Draft) -> TextPart | None:
-    kind = part.get("type")
+    kind = part_kind(part)
     if kind in {"output_text", "text"}:
-        text = str(part.get("text") or "")
+        text = plain_text(part.get("text"))
         return TextPart(text, parse_annotations(part.get("annotations"), draft, text))
     if kind == "refusal":
         draft.refusal = True
-        return TextPart(str(part.get("refusal") or ""))
-    draft.unknown.append(str(kind))
+        return TextPart(plain_text(part.get("refusal")))
+    draft.unknown.append(kind)
     return None
 
 
-def parse_step(item: Json, run_id: str | None, attempt: int, outputs: Mapping[str, Any]) -> Step | None:
-    """Parse an item as a step; None for an input. Items carry neither times nor tokens."""
-    if item.get("type") == "function_call_output" or item.get("role") in INPUT_ROLES:
+def parse_step(
+    item: Json, run_id: str | None, attempt: int, outputs: Mapping[str, Any], texts: Mapping[str, str]
+) -> Step | None:
+    """Parse an item as a step; None for an input. Items carry neither times nor tokens.
+
+    Args:
+        item: The item.
+        run_id: Its response.
+        attempt: The response's attempt.
+        outputs: The outputs of functions by call id.
+        texts: The answer's messages by id, with footnotes.
+    """
+    if item.get("type") == "function_call_output" or plain_text(item.get("role")) in INPUT_ROLES:
         return None
-    kind = STEP_TYPES.get(str(item.get("type")), "other")
-    details = _step_details(kind, item, outputs)
+    kind = "message" if _is_message(item) else STEP_TYPES.get(str(item.get("type")), "other")
+    details = (
+        _message_details(item, texts) if kind == "message" else bounded(_step_details(kind, item, outputs))
+    )
     return Step(
         run_id=run_id,
         attempt=attempt,
         type=kind,
-        status=str(item.get("status") or "completed"),
+        status=optional_text(item.get("status")) or "completed",
         details={name: value for name, value in details.items() if value is not None},
     )
 
 
+def _message_details(item: Json, texts: Mapping[str, str]) -> Json:
+    message_id = identifier(item.get("id"))
+    text = texts.get(str(message_id)) or without_markers("\n".join(_texts(item)))
+    return {"message_id": message_id, "text": text, "phase": optional_text(item.get("phase"))}
+
+
 def _step_details(kind: str, item: Json, outputs: Mapping[str, Any]) -> Json:
-    if kind == "message":
-        text = "\n".join(_texts(item))
-        return {"message_id": item.get("id"), "text": text, "phase": item.get("phase")}
     if kind == "reasoning":
-        parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
-        return {"text": "\n".join(str(part.get("text") or "") for part in parts)}
+        parts = [*json_objects(item.get("summary")), *json_objects(item.get("content"))]
+        return {"text": "\n".join(plain_text(part.get("text")) for part in parts)}
     if kind == "code_interpreter":
         return _code_details(item)
     if kind == "file_search":
         return {"queries": item.get("queries"), "results": item.get("results") or []}
     if kind == "function":
-        output = outputs.get(str(item.get("call_id")))
+        output = outputs.get(str(identifier(item.get("call_id"))))
         return {"name": item.get("name"), "arguments": item.get("arguments"), "output": output}
     if kind == "web_search":
         return _web_details(json_object(item, "action"))
@@ -245,8 +278,8 @@ def _step_details(kind: str, item: Json, outputs: Mapping[str, Any]) -> Json:
 
 
 def _code_details(item: Json) -> Json:
-    outputs = item.get("outputs") or ()
-    logs = [str(output.get("logs") or "") for output in outputs if output.get("type") == "logs"]
+    outputs = json_objects(item.get("outputs"))
+    logs = [plain_text(output.get("logs")) for output in outputs if output.get("type") == "logs"]
     images = [output.get("url") for output in outputs if output.get("type") == "image"]
     return {"code": item.get("code"), "logs": "\n".join(logs), "images": images}
 
@@ -262,7 +295,4 @@ def _web_details(action: Json) -> Json:
 
 
 def _texts(item: Json) -> list[str]:
-    content = item.get("content")
-    if isinstance(content, str):
-        return [content]
-    return [str(part.get("text") or part.get("refusal") or "") for part in content or ()]
+    return [part.text for part in text_parts(item.get("content"), Draft(), _text_part)]

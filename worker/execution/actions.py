@@ -16,7 +16,7 @@ from askmill.worker.execution.failures import request_failed
 from askmill.worker.execution.request_builder import build_request
 from askmill.worker.execution.result_builder import checked_answer
 from askmill.worker.execution.tools import call_tools
-from askmill.worker.lifecycle.api_types import ENDED, ApiError, Run, RunStatus
+from askmill.worker.lifecycle.api_types import ENDED, Answer, ApiError, Run, RunStatus
 from askmill.worker.lifecycle.decision import (
     Action,
     CallTools,
@@ -53,9 +53,7 @@ from askmill.worker.lifecycle.events import (
 from askmill.worker.lifecycle.kept_answer import joined
 from askmill.worker.lifecycle.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
 from askmill.worker.lifecycle.retry import (
-    RetryPolicy,
     assistant_missing,
-    is_transient,
     vector_store_missing,
 )
 from askmill.worker.lifecycle.state import JobState
@@ -67,9 +65,6 @@ from askmill.worker.runtime.interrupts import ClaimLost, Interrupts
 log = structlog.get_logger()
 SHOWN_AFTER_S = 1.0
 """`show` has the server's status of runs that are older."""
-CANCEL_WITHIN_S = 60.0
-"""How long the cancel of a run that no row follows is retried."""
-
 STOPPED = frozenset({BatchState.PAUSED, BatchState.CANCELLED})
 
 
@@ -107,6 +102,8 @@ class ActionExecutor:
             failed = await request_failed(error, action, self.batch, self.claim, self.context.backend)
             if error.status == 404 and failed.request is RequestKind.READ:
                 failed = replace(failed, taken_over=self.batch.taken_over.not_found(state))
+            if error.partial is not None:
+                failed = replace(failed, partial=self._answer_read(state, error.partial))
             at, jitter = self.stamp()
             return replace(failed, at=at, jitter=jitter)
         self.batch.taken_over.observe(event, state)
@@ -318,6 +315,9 @@ class ActionExecutor:
         )
         if state.ended_run and state.unsettled_since is None:
             await self._settle_tokens(state.ended_run.usage)
+        return self._answer_read(state, part)
+
+    def _answer_read(self, state: JobState, part: Answer) -> AnswerRead:
         answer, missed = checked_answer(self.batch.batch.profile, joined(state, part))
         return AnswerRead(*self.stamp(), answer=answer, schema_error=missed)
 
@@ -330,21 +330,6 @@ class ActionExecutor:
         self.batch.tokens_seen += used
         if self.reserved_tokens is not None:
             await self.context.retry_on_outage(self.context.limits.settle_tokens, self.reserved_tokens, used)
-
-    async def cancel_duplicate(self, thread_id: str | None, run_id: str) -> None:
-        """Cancel a run that no row follows. Transient errors are retried for a while: it costs money."""
-        policy, began_s, tries = RetryPolicy(), elapsed_clock_s(), 0
-        while True:
-            try:
-                await self.context.backend.cancel(thread_id or "", run_id)
-            except ApiError as error:
-                if not is_transient(error) or elapsed_clock_s() - began_s > CANCEL_WITHIN_S:
-                    log.warning("run.not_cancelled", run=run_id, fault=str(error))
-                    return
-            else:
-                return
-            await asyncio.sleep(policy.wait_s(tries, random.random()))  # noqa: S311 -- jitter
-            tries += 1
 
     def _request(self, state: JobState) -> RunRequest:
         return build_request(self.batch.batch, self.claim, state, self.batch.assistant_id)

@@ -17,6 +17,7 @@ from askmill.jobs.model.models import BatchState, JobStatus, Result
 from askmill.jobs.store.records import MAX_CRASHES, NANO, Claim, SaveReply
 from askmill.worker.backends.http import before_request
 from askmill.worker.execution.actions import ActionExecutor
+from askmill.worker.execution.cancel_duplicate import cancel_duplicate
 from askmill.worker.execution.costs import RowCosts
 from askmill.worker.execution.failures import report_fault
 from askmill.worker.execution.generated_files import store_generated_files
@@ -97,7 +98,7 @@ class JobRunner:
     async def _follow(self) -> None:
         if self.claim.crashes >= MAX_CRASHES:
             if self.state.run_id is not None:
-                await self.actions.cancel_duplicate(self.state.thread_id, self.state.run_id)
+                await cancel_duplicate(self.context.backend, self.state.thread_id, self.state.run_id)
             error = f"poison_row: it killed its worker {self.claim.crashes} times"
             await self._finish(self.state, Finish(JobStatus.FAILED, error=error))
             return
@@ -186,7 +187,7 @@ class JobRunner:
             )
         for run_id in decision.duplicate_run_ids:
             log.warning("run.duplicate", run=run_id)
-            await self.actions.cancel_duplicate(self.state.thread_id, run_id)
+            await cancel_duplicate(self.context.backend, self.state.thread_id, run_id)
             counters.update({"late_runs": 1, "assumed_nano": self._costs.worst_case_nano(state) or 0})
 
     # ── the store ──
@@ -317,7 +318,7 @@ class JobRunner:
             counters = {"late_runs": 1, "assumed_nano": self._costs.worst_case_nano(self.state) or 0}
             await self.context.retry_on_outage(self.context.store.incr_counters, self.claim.batch, counters)
         log.warning("run.duplicate", run=run_id)
-        await self.actions.cancel_duplicate(self.state.thread_id, run_id)
+        await cancel_duplicate(self.context.backend, self.state.thread_id, run_id)
 
     async def _after_crash(self, crash: Exception) -> None:
         """An unexpected exception: the row is released, and fails at the third."""

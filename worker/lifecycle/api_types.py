@@ -24,6 +24,8 @@ class RunStatus(StrEnum):
 ENDED = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
 ACTIVE = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 
+TOO_LARGE = "reply_too_large"
+"""Code of a reply past a bound (jobs/openai_client/reply_limits.py); the message names the bound."""
 LONGEST_LIFETIME_S = 86_400.0
 """Runs live ten minutes (Assistants); a lifetime of more than a day is not believed."""
 
@@ -146,6 +148,8 @@ class ApiError(Exception):
     """A page for people: a proxy or a firewall answered instead of the API."""
     request: str = ""
     """The request that failed, such as `POST /conversations`."""
+    partial: Answer | None = None
+    """What was read of an answer before the request for another part of it failed."""
 
     def __str__(self) -> str:
         code = self.code or self.type or (f"http_{self.status}" if self.status else "no_reply")

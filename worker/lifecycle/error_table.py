@@ -16,6 +16,7 @@ from askmill.jobs.model.api_errors import (
     overloaded,
 )
 from askmill.jobs.model.fault_table import PROFILE_PARAMS, ROW_PARAMS, FaultSubject
+from askmill.worker.lifecycle.api_types import TOO_LARGE
 from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind, Rule
 
 NO_ASSISTANT = re.compile(r"No assistant found with id")
@@ -47,6 +48,12 @@ BUSY = REFUSED | _statuses(503, 529)
 """Statuses under which a request to come back means that nothing was carried out."""
 
 TABLE: tuple[Rule, ...] = (
+    Rule(
+        ErrorClass.ROW,
+        FaultSubject.SERVER,
+        "askmill's bounds: a reply that is too large will not be smaller next time",
+        codes=frozenset({TOO_LARGE}),
+    ),
     Rule(
         ErrorClass.BATCH,
         FaultSubject.WAY,

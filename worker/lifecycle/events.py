@@ -119,6 +119,8 @@ class RequestFailed(Event):
     """The model that was asked for."""
     taken_over: TakenOver | None = None
     """The run, or its thread, is another worker's, and the server answers 404."""
+    partial: AnswerRead | None = None
+    """What was read of the answer before the request for another part of it failed."""
 
 
 @dataclass(frozen=True, slots=True)

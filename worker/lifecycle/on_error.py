@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from askmill.jobs.model.api_errors import reason_of, told_wait_s
 from askmill.jobs.model.models import JobStatus
-from askmill.worker.lifecycle.api_types import Answer
+from askmill.worker.lifecycle.api_types import TOO_LARGE, Answer
 from askmill.worker.lifecycle.decision import (
     Decision,
     Finish,
@@ -59,6 +59,8 @@ def on_error(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Deci
         not_found_since=state.not_found_since if error_class is ErrorClass.GONE else None,
         cancel_refusal=str(event.error) if event.request is RequestKind.CANCEL else state.cancel_refusal,
     )
+    if event.partial is not None and event.partial.answer.text and _given_up(state, event, policy):
+        return on_run_ended(state, event.partial, policy)
     match error_class:
         case ErrorClass.THROTTLED:
             return _throttled(state, event, policy)
@@ -141,10 +143,15 @@ def _refused(state: JobState, event: RequestFailed, error_class: ErrorClass) -> 
         refused = _after_refused_create(state.with_failure(event.at), event)
         return Decision(refused, RecordRefusal(error=event.error))
     error = str(event.error)
-    if state.phase is Phase.CALLING_TOOLS:
+    if state.phase in {Phase.CALLING_TOOLS, Phase.POLLING} and state.cancel_reason is None:
         ending = replace(state, phase=Phase.POLLING, cancel_error=error, outputs=())
         return Decision.cancel_run(ending, CancelReason.ROW, event.at)
-    return Decision(state, Finish(JobStatus.FAILED, error=error))
+    return Decision(
+        state,
+        Finish(JobStatus.FAILED, error=state.cancel_error or error),
+        unknown_create=event.request is RequestKind.CREATE and event.error.code == TOO_LARGE,
+        uncancelled_run=state.phase is Phase.POLLING,
+    )
 
 
 def _unreadable(state: JobState, event: RequestFailed, policy: RetryPolicy) -> bool:
@@ -154,6 +161,12 @@ def _unreadable(state: JobState, event: RequestFailed, policy: RetryPolicy) -> b
     since = state.failing_since if state.failing_since is not None else event.at
     lived_until = (state.began_at or 0.0) + (state.lifetime_s or 0.0)
     return event.at - max(since, lived_until) > policy.unreadable_s
+
+
+def _given_up(state: JobState, event: RequestFailed, policy: RetryPolicy) -> bool:
+    """Whether the rest of an answer has been refused for so long that the row ends with its text."""
+    since = state.failing_since if state.failing_since is not None else event.at
+    return event.error.code == TOO_LARGE or event.at - since > policy.partial_s
 
 
 def _retry(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:

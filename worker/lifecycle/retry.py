@@ -131,6 +131,8 @@ class RetryPolicy:
     """How long, from the cancel on, a run past its deadline is followed that the server does not end."""
     never_started_s: float = 120.0
     """How long a run may stay queued whose create failed at the server."""
+    partial_s: float = 120.0
+    """How long the rest of an answer is asked for whose text is read: names of files, steps."""
     late_message_s: float = 10.0
     """How long the message of an ended run that wrote tokens may take to appear."""
     unreadable_s: float = 3600.0

@@ -248,3 +248,35 @@ def test_a_lock_that_names_no_run_is_searched_for_on_the_thread() -> None:
     assert (found.state.phase, found.state.run_id) == (Phase.POLLING, "run_1")
     foreign = advance(locked.state, LookupDone(NOW, lookup=RunLookup(LookupKind.NOTHING)), P)
     assert (foreign.state.phase, foreign.state.create_unconfirmed) == (Phase.NEW, False)
+
+
+# ── a reply past its bounds (D11) ──
+
+BOUND = ApiError(200, code="reply_too_large", message="more than 16 MiB (MAX_REPLY_BYTES)")
+
+
+def test_a_poll_past_its_bounds_cancels_the_run_and_fails_the_row() -> None:
+    """Case D11: the row names the bound; nothing is polled for an hour."""
+    failed = advance(POLLING, RequestFailed(NOW, error=BOUND, request=RequestKind.READ), P)
+    assert failed.action == CancelRun()
+    over = advance(failed.state, RequestFailed(NOW, error=BOUND, request=RequestKind.CANCEL), P)
+    assert (finish_of(over).status, over.uncancelled_run) == (JobStatus.FAILED, True)
+    assert (finish_of(over).error or "").startswith("reply_too_large: more than 16 MiB (MAX_REPLY_BYTES)")
+
+
+def test_a_create_past_its_bounds_is_counted_and_not_repeated() -> None:
+    """Case D11: its run's id is unknown, and the next reply would be as large."""
+    over = advance(SENT, RequestFailed(NOW, error=BOUND, request=RequestKind.CREATE), P)
+    assert (finish_of(over).status, over.unknown_create) == (JobStatus.FAILED, True)
+
+
+@pytest.mark.parametrize(("error", "after_s"), [(BOUND, 0.0), (ApiError(500), P.partial_s + 1)])
+def test_an_answer_whose_steps_cannot_be_read_ends_the_row(error: ApiError, after_s: float) -> None:
+    """The text that was read is the row's answer: at once past a bound, else after two minutes of refusals."""
+    reading = replace(POLLING, phase=Phase.READING, ended_run=Run("run_1", "completed"))
+    event = RequestFailed(NOW, error=error, request=RequestKind.READ, partial=AnswerRead(NOW, answer=ANSWER))
+    decision = advance(reading, event, P)
+    if after_s:
+        assert decision.action == ReadAnswer(after_s=0.375)
+        decision = advance(decision.state, replace(event, at=NOW + after_s), P)
+    assert (finish_of(decision).status, finish_of(decision).answer) == (JobStatus.COMPLETED, "42")
