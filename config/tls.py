@@ -22,7 +22,8 @@ def tls_context() -> ssl.SSLContext:
     try:
         return httpx2.create_ssl_context()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        named = [name for name in VARIABLES if os.environ.get(name)]
+        set_ones = [name for name in VARIABLES if os.environ.get(name)]
+        named = [name for name in set_ones if os.environ[name] in str(error)] or set_ones
         about = f"{named[0]} ({os.environ[named[0]]})" if named else "The system's certificates"
         raise BadSetting(f"{about} cannot be read: {error}. {_advice(named)}") from None
 

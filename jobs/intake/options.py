@@ -19,3 +19,5 @@ class IntakeOptions:
     encoding: str | None = None
     limit: int | None = None
     skip_bad_rows: bool = False
+    min_completion_tokens: int = 256
+    """The API's least `max_completion_tokens`, for rows that override it."""

@@ -11,9 +11,6 @@ from askmill.jobs.model.file_rules import IMAGE_SUFFIXES, file_fault, image_faul
 ValueCheck = Callable[[str], str | None]
 """A function from a value to the reason why it is invalid; None if it is valid."""
 
-MIN_COMPLETION_TOKENS = 256
-"""The API's own minimum (`CreateRunRequest.max_completion_tokens`)."""
-
 
 class Overrides:
     """Validates the overrides of rows and collects the local files that rows name.
@@ -23,8 +20,11 @@ class Overrides:
     a model.
     """
 
-    def __init__(self, folder: Path, check_model: ValueCheck | None = None) -> None:
+    def __init__(
+        self, folder: Path, check_model: ValueCheck | None = None, min_completion_tokens: int = 256
+    ) -> None:
         self._folders, self._check_model = (folder, Path.cwd()), check_model
+        self._min_completion_tokens = min_completion_tokens
         self.images: dict[str, Path] = {}
         self.files: dict[str, Path] = {}
 
@@ -37,7 +37,10 @@ class Overrides:
             return self._image_fault(value)
         if column == "file":
             return self._local_file_fault("file", value, self.files)
-        reason = VALUE_CHECKS[column](value)
+        if column == "max_completion_tokens":
+            reason = _completion_limit_fault(value, self._min_completion_tokens)
+        else:
+            reason = VALUE_CHECKS[column](value)
         if column == "model" and reason is None and self._check_model is not None:
             reason = self._check_model(value)
         return None if reason is None else f"{column} {value[:40]!r} {reason}"
@@ -84,15 +87,14 @@ def _temperature(value: str) -> str | None:
         return "is not a number between 0 and 2"
 
 
-def _max_completion_tokens(value: str) -> str | None:
-    fits = re.fullmatch(r"[0-9]{1,12}", value) and int(value) >= MIN_COMPLETION_TOKENS
-    return None if fits else f"is not a whole number of at least {MIN_COMPLETION_TOKENS}"
+def _completion_limit_fault(value: str, least: int) -> str | None:
+    fits = re.fullmatch(r"[0-9]{1,12}", value) and int(value) >= least
+    return None if fits else f"is not a whole number of at least {least}"
 
 
 VALUE_CHECKS: dict[str, ValueCheck] = {
     "model": _model,
     "instructions": _instructions,
-    "max_completion_tokens": _max_completion_tokens,
     "temperature": _temperature,
 }
-OVERRIDE_COLUMNS = (*VALUE_CHECKS, "image", "file")
+OVERRIDE_COLUMNS = ("model", "instructions", "max_completion_tokens", "temperature", "image", "file")

@@ -10,7 +10,7 @@ from askmill.jobs.intake.duplicate_ids import ExactPass
 from askmill.jobs.intake.header import read_header
 from askmill.jobs.intake.jsonl_reader import JsonlReader
 from askmill.jobs.intake.options import IntakeOptions
-from askmill.jobs.intake.overrides import ValueCheck
+from askmill.jobs.intake.overrides import Overrides, ValueCheck
 from askmill.jobs.intake.row_validator import RowValidator
 from askmill.jobs.intake.source import HashingReader, InputFormat, InputSource
 from askmill.jobs.model.errors import Fault
@@ -47,9 +47,9 @@ class InputPass:
         try:
             self.table = _open_table(factory, self._bytes)
             self.header = read_header(self.table.columns, factory.options)
-            self.validator = RowValidator(
-                self.header.spec, self.table, factory.source.folder, factory.check_model
-            )
+            least = factory.options.min_completion_tokens
+            overrides = Overrides(factory.source.folder, factory.check_model, least)
+            self.validator = RowValidator(self.header.spec, self.table, overrides)
         except BaseException:
             self._bytes.close()
             raise

@@ -1,10 +1,9 @@
 """Validates rows: a fast check of the whole chunk first, row by row only where that fails."""
 
-from pathlib import Path
 from typing import Any
 
 from askmill.jobs.intake.base import Chunk, TableReader
-from askmill.jobs.intake.overrides import OVERRIDE_COLUMNS, Overrides, ValueCheck
+from askmill.jobs.intake.overrides import OVERRIDE_COLUMNS, Overrides
 from askmill.jobs.intake.render import MAX_TEXT_CHARACTERS, question_renderer
 from askmill.jobs.intake.source import encoding_fault
 from askmill.jobs.model.models import InputSpec, as_text
@@ -13,12 +12,10 @@ from askmill.jobs.model.models import InputSpec, as_text
 class RowValidator:
     """Validates the rows of one pass."""
 
-    def __init__(
-        self, spec: InputSpec, table: TableReader, folder: Path, check_model: ValueCheck | None
-    ) -> None:
+    def __init__(self, spec: InputSpec, table: TableReader, overrides: Overrides) -> None:
         self._spec, self._width, self._table = spec, len(spec.columns), table
         self._render = question_renderer(spec, typed=table.delimiter is None)
-        self.overrides = Overrides(folder, check_model)
+        self.overrides = overrides
         self._override_columns = [
             (name, spec.columns.index(name))
             for name in spec.overrides

@@ -11,8 +11,11 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from askmill.jobs.model.models import Api
+
 Tool = Literal["code_interpreter", "file_search", "web_search"]
-TokenLimit = Annotated[int, Field(ge=256)]
+MIN_COMPLETION_TOKENS: dict[Api, int] = {"assistants": 256, "responses": 16}
+"""Each API's own minimum (OpenAPI: `CreateRunRequest`; `max_output_tokens` of `CreateResponse`)."""
 
 
 class Frozen(BaseModel):
@@ -63,8 +66,8 @@ class Profile(Frozen):
     files: tuple[str, ...] = ()
     file_search: FileSearch = FileSearch()
     image_detail: Literal["auto", "low", "high"] = "auto"
-    max_prompt_tokens: TokenLimit | None = None
-    max_completion_tokens: TokenLimit | None = None
+    max_prompt_tokens: Annotated[int, Field(ge=256)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=16)] | None = None
     truncation: Annotated[str, Field(pattern=r"^(auto|disabled|last_messages:[1-9]\d*)$")] | None = None
     response_schema: dict[str, Any] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None

@@ -1,7 +1,7 @@
 """Which fields of a profile an API does not support. Does not import the SDK, which takes half a second."""
 
 from askmill.jobs.model.models import Api
-from askmill.jobs.model.profile import Profile
+from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS, Profile
 
 
 def unsupported(profile: Profile, api: Api) -> list[str]:
@@ -10,7 +10,9 @@ def unsupported(profile: Profile, api: Api) -> list[str]:
 
 
 def _not_on_assistants(profile: Profile) -> list[str]:
+    least, limit = MIN_COMPLETION_TOKENS["assistants"], profile.max_completion_tokens
     checks = (
+        (limit is not None and limit < least, f"max_completion_tokens {limit} is below this API's {least}"),
         ("web_search" in profile.tools, "the tool web_search exists on the Responses API only"),
         (profile.truncation == "disabled", "truncation disabled exists on the Responses API only; use auto"),
         (profile.service_tier is not None, "service_tier exists on the Responses API only"),

@@ -27,7 +27,7 @@ from askmill.jobs.intake import Intake, IntakeOptions, check
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import NotFound, Unavailable, UsageError
 from askmill.jobs.model.models import BatchState, Limits
-from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS, Profile, Resources
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, NewBatch, NewRow
@@ -294,8 +294,10 @@ def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
 
     Raises InputFaults and UsageError.
     """
+    least = MIN_COMPLETION_TOKENS[request.target.api]
+    options = replace(request.intake, min_completion_tokens=least)
     if "budget_usd" not in request.limits:
-        return check(file, request.intake)
+        return check(file, options)
     prices = Prices.read(settings.prices)
 
     def model_fault(model: str) -> str | None:
@@ -303,4 +305,4 @@ def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
             return None
         return f"has no known price, so --budget cannot be kept. {PRICE_ADVICE}"
 
-    return check(file, request.intake, model_fault)
+    return check(file, options, model_fault)

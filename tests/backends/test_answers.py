@@ -1,12 +1,13 @@
 """The answer of a run: one text with numbered footnotes in place of markers, and no text lost."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from askmill.worker.backends.answer_builder import build_answer
 from askmill.worker.backends.assistants_parse import draft_from_messages
 from askmill.worker.backends.footnotes import MARKER, Annotation, Footnotes, Source
-from askmill.worker.backends.responses_parse import draft_from_items
+from askmill.worker.backends.responses_parse import draft_from_items, parse_step
 
 NAMES = {"file-1": "alice.txt", "file-2": "looking-glass.txt"}
 
@@ -261,3 +262,42 @@ def test_any_position_is_accepted(text, spans):
     ]
     answer = answer_of_items(item(text, *annotations))
     assert len(answer.citations) == len(spans)
+
+
+CITE = "\ue200filecite\ue202turn0file0\ue201"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (f"It is so {CITE}.", "It is so."),
+        ("It is so\ue200cite\ue202turn1search0\ue202turn1search2\ue201.", "It is so."),
+        ("So 【†source】 it is【12:3†a b.pdf】.", "So it is."),
+        ("Cut off \ue200filecite\ue202tu", "Cut off"),
+        ("Cut off【4:0†ali", "Cut off"),
+        ("【Kept】 as † text, and \ue200 alone goes", "【Kept】 as † text, and  alone goes"),
+    ],
+)
+def test_citation_markers_are_removed_on_both_apis(text: str, kept: str) -> None:
+    """Case A15: whatever form they have, without an annotation and in a truncated answer."""
+    assert answer_of_messages(message(text)).text == kept
+    assert answer_of_items(item(text)).text == kept
+    step = parse_step({**item(text), "phase": "commentary"}, "r", 1, {}, {})
+    assert step is not None
+    assert step.details["text"] == kept
+
+
+@pytest.mark.parametrize("place", ["start", "inside", "end"])
+def test_a_marker_that_an_annotation_points_at_becomes_a_footnote(place: str) -> None:
+    """Case A15: Responses name a position, which may be anywhere in the marker."""
+    text = f"She fell {CITE} down."
+    index = text.index(CITE) + {"start": 0, "inside": 5, "end": len(CITE)}[place]
+    cited_at = {"type": "file_citation", "index": index, "file_id": "file-1", "filename": "alice.txt"}
+    assert answer_of_items(item(text, cited_at)).text == "She fell[1] down.\n\n[1] alice.txt"
+
+
+def test_a_cited_passage_is_not_taken_for_its_marker() -> None:
+    """Some servers send the passage itself as the annotated text: it was paid for."""
+    text = "She fell down the hole."
+    answer = answer_of_messages(message(text, cited(text, "fell down", "file-1")))
+    assert answer.text == "She fell down[1] the hole.\n\n[1] alice.txt"

@@ -501,6 +501,13 @@ def test_override_values(put, tmp_path, column, good, bad):
     assert fault_lines(path, overrides=(column,)) == list(range(2 + len(good), 2 + len(good) + len(bad)))
 
 
+@pytest.mark.parametrize(("least", "bad"), [(256, [3, 4]), (16, [3])])
+def test_a_rows_token_limit_has_the_apis_own_minimum(put, least, bad):
+    """Case E11: 16 on Responses, 256 on Assistants."""
+    path = put("question,max_completion_tokens\nq,256\nq,15\nq,50\n")
+    assert fault_lines(path, overrides=("max_completion_tokens",), min_completion_tokens=least) == bad
+
+
 def test_all_faults_of_a_row_are_reported(put):
     """An empty question and two bad values are one fault with three reasons."""
     path = put("question,temperature,image\n ,9,gone.png\n")

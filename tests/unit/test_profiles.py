@@ -87,7 +87,7 @@ def test_all_faults_are_reported_at_once_with_file_and_field(tmp_path: Path, sch
         ('functions = ["f"]', "functions"),
         ('response_schema = "gone.json"', "gone.json"),
         ('files = ["a.txt"]', "no tool reads them"),
-        ("max_completion_tokens = 100", "max_completion_tokens"),
+        ("max_completion_tokens = 15", "max_completion_tokens"),
         ('truncation = "last_messages:0"', "truncation: must be auto, disabled or last_messages:N"),
         ("[file_search]\nmax_num_results = 5", "not among the tools"),
         ("[metadata]\n" + "\n".join(f'k{n} = "v"' for n in range(14)), "metadata"),
@@ -127,6 +127,9 @@ def test_unsupported_fields_are_refused() -> None:
         refuse_unsupported(Profile(tools=("web_search",)), "assistants")
     with pytest.raises(ProfileError, match="max_prompt_tokens"):
         refuse_unsupported(Profile(max_prompt_tokens=1000), "responses")
+    refuse_unsupported(Profile(max_completion_tokens=50), "responses")
+    with pytest.raises(ProfileError, match="max_completion_tokens 50 is below this API's 256"):
+        refuse_unsupported(Profile(max_completion_tokens=50), "assistants")
 
 
 def test_a_low_prompt_limit_with_file_search_is_a_warning() -> None:

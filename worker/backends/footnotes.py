@@ -16,7 +16,7 @@ from typing import Any
 MARKER = re.compile(r"[ ]?(?:【[^【】\n]{0,40}†[^【】\n]{0,300}】|\ue200[^\ue200\ue201\n]{0,500}\ue201)")
 """What the search tools write into the text: `【4:0†source】`, and `filecite` and `cite` between private
 characters. Some arrive without an annotation and are removed."""
-CUT_MARKER = re.compile(r"[ ]?(?:【[\d:]*†[^【】\n]{0,300}|\ue200[^\ue200\ue201\n]{0,500})\Z|[\ue200-\ue206]")
+CUT_MARKER = re.compile(r"[ ]?(?:【[\d:]*†[^【】\n]{0,300}|\ue200[\w\ue202,.:-]{0,300})\Z|[\ue200-\ue206]")
 """What is left of a marker at the end of a truncated answer."""
 
 Span = tuple[int, int]
