@@ -21,7 +21,9 @@ from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import Claim
 from askmill.worker.backends.factory import backend_for
+from askmill.worker.execution import request_builder
 from askmill.worker.execution.job_runner import JobRunner
+from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.transitions import SEND_WITHIN_S
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
@@ -297,3 +299,80 @@ async def test_an_answer_cut_within_an_emoji_is_kept(scene: Scene) -> None:
     result = await _finished(scene)
     assert (result.status, result.answer) == (JobStatus.COMPLETED, "so \ufffd")
     assert [one.details["text"] for one in result.steps] == ["so \ufffd"]
+
+
+# ── servers that lag, and one that refuses to cancel ──
+
+ASKING = {
+    **DONE,
+    "status": "requires_action",
+    "required_action": {
+        "submit_tool_outputs": {
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+        }
+    },
+}
+
+
+async def test_accepted_outputs_are_submitted_once_although_the_server_lags(scene: Scene) -> None:
+    """Case A4: the run shows the same calls for three more polls; nothing is called or submitted again."""
+    polls = list[dict[str, Any]]([ASKING, ASKING, ASKING, DONE])
+    scene.server.routes |= {
+        f"POST {RUNS}": ASKING,
+        f"POST {RUNS}/r/submit_tool_outputs": ASKING,
+        f"GET {RUNS}/r": lambda _: polls.pop(0) if len(polls) > 1 else polls[0],
+    }
+    await scene.follow(await scene.take())
+
+    assert (await _finished(scene)).answer == "42"
+    assert scene.server.request_names.count(f"POST {RUNS}/r/submit_tool_outputs") == 1
+    assert scene.server.request_names.count(f"GET {RUNS}/r") == 4
+
+
+async def test_a_message_that_appears_late_is_the_answer(scene: Scene) -> None:
+    """Case A6: the run has completed with tokens, its message is listed at the third read; the tokens count once."""
+    reads = [{"data": []}, {"data": []}, answer("42")]
+    scene.server.routes[MESSAGES] = lambda _: reads.pop(0) if len(reads) > 1 else reads[0]
+    await scene.follow(await scene.take())
+
+    result = await _finished(scene)
+    assert (result.status, result.answer, result.attempt_count) == (JobStatus.COMPLETED, "42", 1)
+    assert scene.counter("completion") == DONE["usage"]["completion_tokens"]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_run_whose_cancel_is_refused_is_followed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """Case E1: one run is created; its answer is kept if it comes, else the row and `status` say what may be paid."""
+    limits = {
+        "deadline_s": 0.1,
+        "cancel_grace_s": 0.2,
+        "uncancelled_s": 30.0 if ends else 1.5,
+        "base_s": 0.05,
+    }
+    monkeypatch.setattr(request_builder, "RetryPolicy", lambda **fields: RetryPolicy(**{**fields, **limits}))
+    cancels = list[str]()
+
+    def cancel(_: web.Request) -> Any:
+        cancels.append("refused")
+        return 409, {"error": {"message": "it is at work", "code": "conflict"}}
+
+    def poll(_: web.Request) -> Any:
+        return DONE if ends and len(cancels) > 4 else {**DONE, "status": "in_progress", "usage": None}
+
+    scene.server.routes |= {
+        f"POST {RUNS}": {**DONE, "status": "queued"},
+        f"POST {RUNS}/r/cancel": cancel,
+        f"GET {RUNS}/r": poll,
+    }
+    await scene.follow(await scene.take())
+
+    result = await _finished(scene)
+    assert scene.server.request_names.count(f"POST {RUNS}") == 1
+    assert scene.counter("uncancelled_runs") == (0 if ends else 1)
+    if ends:
+        assert (result.status, result.answer) == (JobStatus.COMPLETED, "42")
+    else:
+        assert result.status is JobStatus.FAILED
+        assert "refused to cancel the run (conflict: it is at work): r may still be paid" in result.error
