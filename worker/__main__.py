@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack, suppress
+from queue import SimpleQueue
 
 from askmill.config.settings import BadSetting, load_settings
 from askmill.config.text import safe_text
@@ -27,18 +28,28 @@ def main() -> int:
         "--concurrency", type=int, help="Runs in flight of this worker. [default: ASKMILL_CONCURRENCY]"
     )
     parser.add_argument("--exit-with-parent", action="store_true", help="Exit when stdin closes.")
+    parser.add_argument(
+        "--one-batch", action="store_true", help="Serve the batch whose id is the first line of stdin."
+    )
+    parser.add_argument(
+        "--allow-functions", action="append", default=[], metavar="MODULE", help="May be called by models."
+    )
     options = parser.parse_args()
     _raise_open_file_limit()
+    first_line = SimpleQueue[str]()
     if options.exit_with_parent:
-        threading.Thread(target=_exit_with_parent, name="askmill-parent", daemon=True).start()
+        watch = threading.Thread(target=_watch_stdin, args=(first_line,), name="askmill-parent", daemon=True)
+        watch.start()
     with ExitStack() as stack:
         try:
             _use_embedded_redis(stack)
             gc.disable()  # nothing is garbage while modules load; celery_app.py enables it again
             # Importing the application reads the settings.
-            from askmill.worker.celery.celery_app import app, exit_code, rows_in_progress, settings  # noqa: PLC0415
+            from askmill.worker.celery import celery_app  # noqa: PLC0415
 
-            telemetry.set_up(settings, rows_in_progress, options.concurrency or settings.concurrency)
+            slots = options.concurrency or celery_app.settings.concurrency
+            telemetry.set_up(celery_app.settings, celery_app.rows_in_progress, slots)
+            celery_app.scope.functions = _allow_functions(options.allow_functions)
         except SystemExit as refused:
             _print_error(str(refused.code))
             return 2
@@ -48,9 +59,15 @@ def main() -> int:
         except AskmillError as error:
             _print_error(f"Error: {error}")
             return error.exit_code
-        worker = app.Worker(concurrency=options.concurrency, without_gossip=True, without_mingle=True)
+        queues = None
+        if options.one_batch:
+            celery_app.scope.batch = first_line.get()
+            queues = [celery_app.add_queue_of(celery_app.scope.batch)]
+        worker = celery_app.app.Worker(
+            concurrency=options.concurrency, queues=queues, without_gossip=True, without_mingle=True
+        )
         worker.start()
-        return exit_code() or int(worker.exitcode or 0)
+        return celery_app.exit_code() or int(worker.exitcode or 0)
 
 
 def _print_error(message: str) -> None:
@@ -79,11 +96,23 @@ def _use_embedded_redis(stack: ExitStack) -> None:
             os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))
 
 
-def _exit_with_parent() -> None:
-    """Terminate when stdin closes: the parent holds its other end and has ended."""
+def _allow_functions(modules: list[str]) -> str:
+    """Import the modules; returns their hashes as a worker describes itself. Raises ProfileError."""
+    if not modules:
+        return ""
+    from askmill.jobs.functions.registry import allow  # noqa: PLC0415 -- few workers have functions
+
+    return ",".join(allow(module) for module in modules)
+
+
+def _watch_stdin(first_line: "SimpleQueue[str]") -> None:
+    """Pass the first line on; terminate when stdin closes: its other end, the parent, has ended."""
     # Not sys.stdin: a thread that waits in it aborts the interpreter's exit.
-    while os.read(0, 4096):
-        pass
+    before = b""
+    while text := os.read(0, 4096):
+        if b"\n" not in before and b"\n" in before + text:
+            first_line.put((before + text).split(b"\n")[0].decode())
+        before += text
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -44,7 +44,7 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **values: Any) 
     options = profile_options(without_paid_options(values) if offline else values)
     profile = build_profile(values["profile"], options, settings.model, offline=offline)
     refuse_unsupported(profile, target.api)
-    for warning in warnings(profile):
+    for warning in warnings(profile, target):
         say(f"Note: {warning}")
     with ExitStack() as stack:
         if offline:

@@ -28,11 +28,21 @@ def _exec_module(module: str, arguments: list[str], environment: Mapping[str, st
 @click.command("worker")
 @CONCURRENCY
 @click.option("--check", is_flag=True, help="Exit with 0 if a worker is alive on this machine, else with 1.")
+@click.option(
+    "--allow-functions",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Module whose functions models may call in this worker; repeatable. [default: none]",
+)
 @TRUST
-def worker_command(concurrency: int | None, check: bool, trust_env_file: bool) -> int:
+def worker_command(
+    concurrency: int | None, check: bool, modules: tuple[str, ...], trust_env_file: bool
+) -> int:
     """Start a Celery worker.
 
     The worker serves the batches in its Redis whose API and address match its settings, until it is stopped.
+    Batches with functions need a worker that allows their module.
     """
     settings = load_settings()
     if check:
@@ -41,6 +51,7 @@ def worker_command(concurrency: int | None, check: bool, trust_env_file: bool) -
     if target.source_line is not None:
         say(target.source_line)
     arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
+    arguments += [part for module in modules for part in ("--allow-functions", module)]
     # The addresses that the user agreed to, whatever `.env` names by the time the worker reads it.
     environment = {"OPENAI_BASE_URL": target.base_url, **storage_environment(settings)}
     return _exec_module("askmill.worker", arguments, environment)
@@ -51,7 +62,9 @@ async def _check(settings: Settings) -> int:
         workers = await store.workers()
     local = [worker for worker in workers if worker.host == socket.gethostname()]
     for worker in local:
-        say(f"{worker.id}: process {worker.pid}, {worker.slots} slots, {worker.api} at {worker.base_url}")
+        scope = f", {worker.batch} only" if worker.batch else ""
+        place = f"{worker.api} at {worker.base_url}{scope}"
+        say(f"{worker.id}: process {worker.pid}, {worker.slots} slots, {place}")
     if not local:
         say(f"No worker is alive on this machine ({len(workers)} elsewhere).")
     return 0 if local else 1

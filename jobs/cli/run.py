@@ -99,7 +99,7 @@ def submit_request(settings: Settings, values: OptionValues, target: Target) -> 
         retention_days=settings.retention_days,
     )
     refuse_unpriced(request, Prices.read(settings.prices))
-    for warning in warnings(profile):
+    for warning in warnings(profile, target):
         say(f"Note: {warning}")
     return request
 

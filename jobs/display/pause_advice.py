@@ -39,6 +39,7 @@ ADVICE = (
     ("redirected", MOVED),
     ("proxy_refused", f"Fix the proxy setting, then {RERUN}"),
     ("price", "Start the workers with an ASKMILL_PRICES that has it, then run `askmill resume BATCH`."),
+    ("functions", "Restore the file and run `askmill resume BATCH`, or submit again with --new."),
     ("budget", "Run the same command with a higher --budget to resume."),
     ("another project", OTHER_PROJECT),
     ("401", VALID_KEY),

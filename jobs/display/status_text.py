@@ -13,6 +13,7 @@ stall_reason   Paused: budget. Run the same command with a higher --budget to re
 Pure: from a StatusView to text. Control codes are removed from whatever comes from a file or the API.
 """
 
+import shlex
 from datetime import UTC, datetime
 from math import ceil, floor, inf
 from pathlib import Path
@@ -184,8 +185,16 @@ def stall_reason(view: StatusView) -> str:
         return ""
     if view.write_refusal is not None:
         return strip_control(f"{view.write_refusal}. Workers wait, and continue by themselves when it does.")
-    if view.other_workers:
-        other = view.other_workers[0]
+    functions = batch.profile.functions
+    start = "askmill worker" + (f" --allow-functions {shlex.quote(functions.module)}" if functions else "")
+    general = [worker for worker in view.other_workers if not worker.batch]
+    if functions and any(worker.server == batch.server for worker in general):
+        return strip_control(
+            f"No living worker may call the functions of {functions.module} as it was submitted. Start one "
+            f"with `{start}`."
+        )
+    if general:
+        other = general[0]
         return strip_control(
             f"No worker uses {server_text(batch.server)}; one on {other.host} uses "
             f"{server_text(other.server)}. Start one with {server_settings(batch.server, other.server)}."
@@ -195,7 +204,7 @@ def stall_reason(view: StatusView) -> str:
         fact += f" to record how {count_of(view.counts.unfinished, 'row')} ended"
     if batch.options.get("offline"):
         return f"{fact}: run the same `askmill run` again to resume."
-    return f"{fact}: start one with `askmill worker`, or use `askmill run` with the same file."
+    return f"{fact}: start one with `{start}`, or use `askmill run` with the same file."
 
 
 def _pause_line(batch: Batch) -> str:

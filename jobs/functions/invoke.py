@@ -55,10 +55,7 @@ _event_loop_thread = _EventLoopThread()
 
 
 async def call_functions(
-    functions: Functions | None,
-    calls: Sequence[tuple[str, str]],
-    limit_s: float = CALL_TIMEOUT_S,
-    import_limit_s: float = CALL_TIMEOUT_S,
+    functions: Functions | None, calls: Sequence[tuple[str, str]], limit_s: float = CALL_TIMEOUT_S
 ) -> list[str]:
     """Call functions and return their outputs, or error texts, in the order of `calls`. Never raises.
 
@@ -66,17 +63,12 @@ async def call_functions(
         functions: the module and its functions, as stored in the profile.
         calls: pairs of function name and JSON arguments.
         limit_s: seconds for each call.
-        import_limit_s: seconds for the import of the module.
     """
+    loaded, load_error = dict[str, Function](), ""
     try:
-        async with asyncio.timeout(import_limit_s):
-            loaded = await _in_thread(lambda: load(functions)) if functions else {}
+        loaded = load(functions) if functions else {}
     except ProfileError as error:
-        loaded, load_error = {}, str(error)
-    except TimeoutError:
-        loaded, load_error = {}, f"The module took longer than {import_limit_s:g} s to be imported."
-    else:
-        load_error = ""
+        load_error = str(error)
     return await asyncio.gather(*(_call_one(loaded, call, limit_s, load_error) for call in calls))
 
 

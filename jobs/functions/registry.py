@@ -1,17 +1,16 @@
 """Finds the user's Python functions in a module, describes them to the model, and loads them in workers.
 
-The client stores names, JSON schemas and the module's hash with the batch. A worker loads the module by the
-same name and refuses it if the hash differs. The code itself is never stored in Redis.
+The client stores names, JSON schemas and the module's hash with the batch, never the code. A worker loads the
+modules that it was started with (`--allow-functions`), and no other: whoever can write into the Redis cannot
+choose what a worker runs. It finds a batch's functions by the hash of the content that it has loaded.
 """
 
 import hashlib
 import importlib.util
 import inspect
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -53,56 +52,56 @@ def _argument_fault(error: dict[str, Any]) -> str:
     return f"{location}: {error['msg']}" if location else str(error["msg"])
 
 
+_loaded: dict[str, dict[str, Function]] = {}
+"""SHA-256 of a module's content → its functions."""
+
+
 def describe(module: str) -> Functions:
-    """The name, hash and function schemas of a module, as stored in the profile.
+    """The name, hash and function schemas of a module, as stored in the profile; this process may call them.
 
     `module` is a path (`tools/weather.py`) or a dotted name. Raises ProfileError with the reason for each
     function that cannot be described.
     """
-    file = _find_file(module, None)
-    functions = _public_functions(_import_file(file, module), module)
-    return Functions(
-        module=module, sha256=_sha256(file), tools=tuple(function.tool() for function in functions.values())
-    )
+    sha256 = allow(module)
+    functions = _loaded[sha256].values()
+    return Functions(module=module, sha256=sha256, tools=tuple(function.tool() for function in functions))
+
+
+def allow(module: str) -> str:
+    """Import a module so that this process may call its functions; returns the SHA-256 of its content.
+
+    The same bytes are hashed and run: the file may change at any moment. Raises ProfileError.
+    """
+    file = _find_file(module)
+    content = file.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 not in _loaded:
+        _loaded[sha256] = _public_functions(_import_content(file, content, module), module)
+    return sha256
 
 
 def load(functions: Functions) -> dict[str, Function]:
-    """Load the functions in a worker, by name.
-
-    Raises ProfileError if no module with that name and hash exists here.
-    """
-    file = _find_file(functions.module, functions.sha256)
-    with _LOAD_LOCK:
-        return _load_cached(file, functions.sha256, functions.module)
-
-
-_LOAD_LOCK = threading.Lock()
+    """The functions by name. Raises ProfileError if this process may not call this module's content."""
+    if functions.sha256 in _loaded:
+        return _loaded[functions.sha256]
+    raise ProfileError(
+        f"functions: this worker may not call those of {functions.module} as it was submitted. Start it with "
+        f"--allow-functions {functions.module}, and with the same content of that file."
+    )
 
 
-@lru_cache(maxsize=64)
-def _load_cached(file: Path, sha256: str, module: str) -> dict[str, Function]:  # noqa: ARG001 -- part of the cache key
-    """Import the module once per process, so that its state lasts from call to call."""
-    return _public_functions(_import_file(file, module), module)
-
-
-def _find_file(module: str, sha256: str | None) -> Path:
-    """The module's file in the working folder or on the Python path, with the hash `sha256` if given.
+def _find_file(module: str) -> Path:
+    """The module's file in the working folder or on the Python path.
 
     The module is loaded from its file, not imported by name: a user's `config.py` must not hide another.
     """
     candidates = [folder / name for folder in _search_folders() for name in _relative_paths(module)]
-    files = [file for file in candidates if file.is_file()]
-    if not files:
-        raise ProfileError(
-            f"functions: no module {module} in {Path.cwd()} or on the Python path. "
-            "Name a .py file, or install the module where the workers run."
-        )
-    for file in files:
-        if sha256 is None or _sha256(file) == sha256:
+    for file in candidates:
+        if file.is_file():
             return file
     raise ProfileError(
-        f"functions: {files[0]} is not the module that was submitted (its content has changed). "
-        "Bring the workers up to date, or submit again with --new."
+        f"functions: no module {module} in {Path.cwd()} or on the Python path. "
+        "Name a .py file, or install the module where the workers run."
     )
 
 
@@ -116,11 +115,7 @@ def _relative_paths(module: str) -> list[Path]:
     return [Path(*module.split(".")).with_suffix(".py"), Path(*module.split("."), "__init__.py")]
 
 
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _import_file(file: Path, module: str) -> ModuleType:
+def _import_content(file: Path, content: bytes, module: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"askmill_functions_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ProfileError(f"functions: {file} is not a Python module.")
@@ -128,7 +123,7 @@ def _import_file(file: Path, module: str) -> ModuleType:
     # String annotations and dataclasses look up their module by name.
     sys.modules[spec.name] = imported
     try:
-        spec.loader.exec_module(imported)
+        exec(compile(content, file, "exec"), imported.__dict__)  # noqa: S102 -- the user's own module
     except (Exception, SystemExit) as error:
         raise ProfileError(
             f"functions: {module} cannot be imported: {type(error).__name__}: {error}"

@@ -53,6 +53,13 @@ class Child:
                 "Nothing is lost. Run the same command again to resume."
             )
 
+    def send_line(self, text: str) -> None:
+        """Write a line to its stdin. One that has ended is noticed by `check`."""
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.write(f"{text}\n".encode())
+                self._process.stdin.flush()
+
     def stop(self, grace_s: float = _GRACE_S) -> None:
         """Send SIGTERM; after `grace_s` seconds or a second Ctrl-C, SIGKILL to its whole process group."""
         try:

@@ -17,6 +17,7 @@ from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_targe
 from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.openai_client.client import make_client
+from askmill.jobs.openai_client.model_ends import end_notice
 from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
@@ -57,6 +58,8 @@ async def run_checks(consent: Consent = NO_CONSENT) -> list[Finding]:
         target = None
     findings += [finding async for finding in _check_redis(settings, target)]
     if target is not None:
+        if (end := end_notice(settings.model, target.base_url)) is not None:
+            findings.append(Finding("model", end))
         findings.append(_check_proxy(target))
         if findings[-1].code == 0:
             findings.append(await _check_api(settings, consent))
@@ -106,12 +109,18 @@ async def _check_redis_server(store: Store) -> list[Finding]:
 
 async def _check_workers(store: Store, settings: Settings, target: Target | None) -> Finding:
     alive = await store.workers()
-    matching = [worker for worker in alive if target and worker.server == target.server]
+    matching = [worker for worker in alive if target and worker.server == target.server and not worker.batch]
     if matching:
         slots = sum(worker.slots for worker in matching)
         return Finding("workers", f"{len(matching)} alive for {matching[0].api}, {count_of(slots, 'slot')}")
+    if alive and all(worker.batch for worker in alive):
+        return Finding(
+            "workers",
+            f"{len(alive)} alive, each for the batch of one `askmill run`; `askmill worker` starts one for "
+            "all batches",
+        )
     if alive:
-        other = alive[0]
+        other = next(worker for worker in alive if not worker.batch)
         return Finding(
             "workers",
             f"{len(alive)} alive, but for {server_text(other.server)}, so they do not process batches of "

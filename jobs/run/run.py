@@ -33,7 +33,7 @@ from askmill.jobs.results.collect import collect
 from askmill.jobs.run.watch import NewAnswers, exit_code, watch
 from askmill.jobs.run.worker_supervisor import WorkerSupervisor
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.records import StatusView, WorkerInfo
 from askmill.jobs.submit.submit import (
     ExistingBatch,
     Say,
@@ -150,6 +150,7 @@ class _Run:
                         store, self._intake, self._request, identity, self._spec.say
                     )
                     self._check_address(existing)
+                supervisor.serve(self._batch)
                 view = await self._watch(store, url, supervisor, self._batch)
             written = None
             if view.batch.state is not BatchState.PAUSED:
@@ -166,7 +167,10 @@ class _Run:
         target = self._request.target
         self._check_address(existing)
         workers = [worker for worker in await store.workers() if not died_here(worker)]
-        needs_worker = not any(worker.server == target.server for worker in workers)
+        needs_worker = not any(
+            worker.serves(existing.batch) if existing is not None else self._will_serve(worker)
+            for worker in workers
+        )
         if needs_worker:
             check_proxy_setting(target)
         if existing is None:
@@ -185,6 +189,11 @@ class _Run:
             )
         return supervisor
 
+    def _will_serve(self, worker: WorkerInfo) -> bool:
+        """Whether the worker will serve the batch, which has no id yet."""
+        same_server = worker.server == self._request.target.server
+        return same_server and not worker.batch and worker.allows(self._request.profile.functions)
+
     def _check_address(self, existing: ExistingBatch | None) -> None:
         """A batch keeps its address; the emulator may have had to take another port since."""
         if existing is not None and existing.batch.base_url != self._request.target.base_url:
@@ -194,9 +203,11 @@ class _Run:
             )
 
     def _start_worker(self) -> AbstractContextManager[Child]:
-        """The worker finds its Redis from the same settings as this process."""
+        """A worker of this batch alone, with its functions. It finds its Redis from the same settings."""
         target, concurrency = self._request.target, self._spec.concurrency
-        arguments = [] if concurrency is None else ["--concurrency", str(concurrency)]
+        arguments = ["--one-batch"] + ([] if concurrency is None else ["--concurrency", str(concurrency)])
+        if (functions := self._request.profile.functions) is not None:
+            arguments += ["--allow-functions", functions.module]
         variables = target.worker_environment | storage_environment(self._spec.settings)
         if target.offline:
             variables |= no_proxy_variables(target.base_url, proxy_environment())

@@ -23,14 +23,23 @@ class WorkerSupervisor:
     ) -> None:
         self._start, self._stack, self._log = start, stack, log
         self._own: Child | None = None
+        self._batch: str | None = None
         self._heartbeat_seen = False
         self._alive_s = self._started_s = time.monotonic()
 
     def start_worker(self) -> None:
         """Start a worker of this command's own."""
         self._own = self._stack.enter_context(self._start())
+        if self._batch is not None:
+            self._own.send_line(self._batch)
         self._heartbeat_seen = False
         self._alive_s = self._started_s = time.monotonic()
+
+    def serve(self, batch: str) -> None:
+        """Name the batch that this command's workers serve. A worker boots without it, and waits for it."""
+        self._batch = batch
+        if self._own is not None:
+            self._own.send_line(batch)
 
     def check(self, view: StatusView) -> None:
         """Start or replace the worker if needed.

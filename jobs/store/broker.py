@@ -2,7 +2,8 @@
 
     broker key            type    holds; written by
     ────────────────────  ──────  ─────────────────────────────────────────────────────────────
-    askmill               LIST    messages that no worker has received; publish, Celery workers
+    askmill               LIST    messages that no worker for all batches has received; publish, Celery
+                                  workers. A batch's own workers have another queue (jobs/store/keys.py)
     _kombu.binding.*      SET     kombu's routing tables
 
 Celery is imported only to publish: it takes 200 ms, which `askmill status` saves.
@@ -19,11 +20,13 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from askmill.config.redis_address import is_sentinel, sentinel_address
 from askmill.jobs.model.errors import RedisUnavailable
+from askmill.jobs.store import keys
 from askmill.jobs.store.records import DispatchedRow
 from askmill.jobs.store.redis_pool import sentinel_options, tls_options
 
 if TYPE_CHECKING:
     from celery import Celery
+    from kombu.entity import Queue
     from kombu.messaging import Producer
 
 QUEUE = "askmill"
@@ -104,6 +107,14 @@ def broker_settings(url: str) -> dict[str, Any]:
     }
 
 
+def queue_of(batch: str) -> "Queue":
+    """Return the queue of a batch's own workers. It has no exchange, so kombu stores no routing table."""
+    from kombu.entity import Exchange, Queue  # noqa: PLC0415 -- loaded with Celery
+
+    name = keys.part(batch, "queue")
+    return Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
+
+
 @cache
 def client_app(url: str) -> "Celery":
     """Return a Celery application that only sends."""
@@ -154,7 +165,7 @@ def _send(url: str, rows: Sequence[DispatchedRow]) -> None:
                 TASK,
                 args=(row.batch, row.row),
                 task_id=f"{row.batch}:{row.row}:{row.delivery}",
-                queue=QUEUE,
+                queue=queue_of(row.batch) if row.own_queue else QUEUE,
                 producer=producer,
                 ignore_result=True,
             )

@@ -115,6 +115,8 @@ class IngestMixin:
             *("api", new.api, "base_url", new.base_url, "model", new.model),
             *("organization", new.organization, "project", new.project),
         ]
+        if new.profile.functions is not None:
+            overwritten += ["functions", new.profile.functions.sha256]
         fence, outcome = secrets.token_hex(8), b"taken"
         while outcome == b"taken":
             names = (new.identity, _new_id(), fence)

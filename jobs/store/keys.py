@@ -44,15 +44,17 @@
                                                                   key above; resource_acquire, resource_store
     askmill:batch:{b}:throughput     HASH    as the batch         10 s bucket → rows finished lately; finish
     askmill:batch:{b}:files          HASH    as the batch         "row:number" → generated file; store_file
+    askmill:batch:{b}:queue          LIST    as the batch         messages for its own workers; publish
     askmill:batch:{b}:live:{row}     HASH    claim to finish      a row in progress, see below
 
 Fields of `askmill:batch:{b}` beside what `NewBatch` has: `state`, `paused_reason`, `rows`, `submitted_at`,
 `started_at`, `finished_at` (ms); `paused_at`, `paused_until` (ms): when a pause began, and when it ends by
 itself; `refused_rows`, `refused_alone`: rows refused without a reason since run number `refused_at_run`;
 `last_fault`: what workers last met at the API (waits.py); `cursor`: status bytes before it hold no queued
-row; `generation`: counts retries; `accepted`: 1 once the API has accepted a run, else one row is dispatched
-alone: `probe_row`, at `probe_at`; `creates_failing_since`: ms. While loading: `loader_fence`;
-`lease_from`, `lease_until` (ms); `replaces`: the batch that a `--new` takes the place of.
+row; `generation`: counts retries; `functions`: sha256 of the module that its workers must allow; `accepted`:
+1 once the API has accepted a run, else one row is dispatched alone: `probe_row`, at `probe_at`;
+`creates_failing_since`: ms. While loading: `loader_fence`; `lease_from`, `lease_until` (ms); `replaces`: the
+batch that a `--new` takes the place of.
 
 Fields of `live:{row}`: `worker` and `fence` of its claim; `state` in the lifecycle's JSON; `last_save`: hash
 of the last save's content; `run_in_flight`: a run may exist at the API; `run_counted`: it is in the counters;
@@ -97,6 +99,7 @@ PARTS = (
     "resources",
     "throughput",
     "files",
+    "queue",
 )
 """The keys of a batch beside its own hash and its live rows."""
 
@@ -160,6 +163,7 @@ _TYPES = (
     (r"askmill:batch:[a-z0-9_]+:status", "string"),
     (r"askmill:batch:[a-z0-9_]+:(due|due_running)", "zset"),
     (r"askmill:batch:[a-z0-9_]+:(counters|input|results|resources|throughput|files)", "hash"),
+    (r"askmill:batch:[a-z0-9_]+:queue", "list"),
     (r"askmill:batch:[a-z0-9_]+:(next_turn|previous_turn|last_turns|live:[1-9]\d*)", "hash"),
 )
 

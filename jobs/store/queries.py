@@ -197,7 +197,7 @@ class QueryMixin:
         counts = _counts_of(stored)
         rows_per_s = _rows_per_s(found, counts, throughput, float(now_s))
         alive = await self.workers()
-        own = tuple(worker for worker in alive if worker.server == found.server)
+        own = tuple(worker for worker in alive if worker.serves(found))
         view = StatusView(
             batch=found,
             counts=counts,

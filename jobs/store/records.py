@@ -17,7 +17,7 @@ from askmill.jobs.model.models import (
     Result,
     Server,
 )
-from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.model.profile import Functions, Profile, Resources
 from askmill.jobs.store.codec import result_of, unpack_result
 from askmill.jobs.store.eta import TimeLeft
 from askmill.jobs.store.waits import LastFault, Poll, Waiting, iso
@@ -174,7 +174,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """A worker's description of itself. `slots`: most rows that it works on at a time."""
+    """A worker's description of itself. `slots`: most rows that it works on at a time.
+
+    `batch`: the only batch that it serves; '' for all of its API and address. `functions`: sha256 of the
+    modules whose functions it may call, separated by commas.
+    """
 
     id: str
     host: str
@@ -185,6 +189,17 @@ class WorkerInfo:
     organization: str = ""
     project: str = ""
     started_at_ms: int = 0
+    batch: str = ""
+    functions: str = ""
+
+    def allows(self, functions: Functions | None) -> bool:
+        """Whether the worker may call these functions."""
+        return functions is None or functions.sha256 in self.functions.split(",")
+
+    def serves(self, batch: Batch) -> bool:
+        """Whether the worker may claim rows of the batch."""
+        same_server = self.server == batch.server
+        return same_server and self.batch in {"", batch.id} and self.allows(batch.profile.functions)
 
     @property
     def server(self) -> Server:
@@ -193,7 +208,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class StatusView:
-    """A batch's progress. `workers` are alive and use its API and account; `other_workers` are alive too."""
+    """A batch's progress. `workers` are alive and serve it; `other_workers` are alive and do not."""
 
     batch: Batch
     counts: Counts
@@ -271,6 +286,8 @@ class DispatchedRow(NamedTuple):
     batch: str
     row: int
     delivery: int
+    own_queue: bool = False
+    """Into the queue of the batch's own workers, else into that of the workers for all batches."""
 
 
 class Refusal(StrEnum):
@@ -282,7 +299,7 @@ class Refusal(StrEnum):
     NOT_PUBLISHED = "not_published"
     PAUSED = "paused"
     MISMATCH = "mismatch"
-    """The worker uses another API or address."""
+    """The worker uses another API or address, serves another batch, or may not call the batch's functions."""
     STRANGER = "stranger"
     """The worker has no fresh heartbeat in this Redis."""
     GONE = "gone"

@@ -1,5 +1,6 @@
 """Scheduling: which rows to publish now, which messages were lost, which workers are dead."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -14,9 +15,8 @@ _ROWS_PER_REAP = 1000
 _TOMBSTONE_MS = 86_400_000
 
 
-def _dispatched_rows(flat: list[Any]) -> list[DispatchedRow]:
-    triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-    return [DispatchedRow(batch.decode(), row, delivery) for batch, row, delivery in triples]
+def _rows_in(flat: list[Any], width: int) -> Iterator[tuple[Any, ...]]:
+    return zip(*(flat[field::width] for field in range(width)), strict=True)
 
 
 def _row_named_in(message: bytes) -> str:
@@ -36,36 +36,82 @@ class SchedulerMixin:
 
     async def dispatch(self, floor: int) -> list[DispatchedRow]:
         """Choose the rows to publish now: as many as the living workers have free slots, and `floor` more."""
-        return _dispatched_rows(await self._connection.scripts.dispatch(floor))
+        flat = await self._connection.scripts.dispatch(floor)
+        return [
+            DispatchedRow(batch.decode(), row, delivery, bool(own))
+            for batch, row, delivery, own in _rows_in(flat, 4)
+        ]
 
     async def requeue_lost(self, older_than_s: float = 10.0) -> list[DispatchedRow]:
         """Return the rows to publish again because their message is lost.
 
-        Such a row was dispatched so long ago, is not claimed, and in two calls running no message in the
-        queue named it. The queue is read only when it holds fewer messages than rows are dispatched. A plain
-        deadline instead put 420 duplicates behind 360 slow jobs.
-        """
-        queued, dispatched, (seconds, _) = await self._connection.pipeline(
-            ("LLEN", QUEUE), ("ZCARD", keys.DISPATCHED), ("TIME",)
-        )
-        before_ms = int(seconds) * 1000 - int(older_than_s * 1000)
-        missing = await self._find_missing(before_ms) if queued < dispatched else {}
-        lost = [(name, at_ms) for name, at_ms in missing.items() if self._suspects.get(name) == at_ms]
-        self._suspects = missing
-        if not lost:
-            return []
-        return _dispatched_rows(
-            await self._connection.scripts.requeue([part for pair in lost for part in pair])
-        )
+        Such a row was dispatched so long ago, is not claimed, and in two calls running no message in its
+        queue named it. The queues are read only when they hold fewer messages than rows are dispatched. A
+        plain deadline instead put 420 duplicates behind 360 slow jobs.
 
-    async def _find_missing(self, before_ms: int) -> dict[str, int]:
-        """Return "batch:row" → ms of dispatch, of the rows that no message in the queue names."""
-        messages, dispatched = await self._connection.pipeline(
-            ("LRANGE", QUEUE, 0, -1), ("ZRANGE", keys.DISPATCHED, 0, -1, "WITHSCORES")
+        A row of a batch that has got workers of its own since, whose message is in the common queue, is
+        returned at once.
+        """
+        own = await self._batches_with_own_workers()
+        queues = [QUEUE, *(keys.part(batch, "queue") for batch in own)]
+        *lengths, dispatched, (seconds, _) = await self._connection.pipeline(
+            *(("LLEN", queue) for queue in queues), ("ZCARD", keys.DISPATCHED), ("TIME",)
         )
-        queued = {_row_named_in(message) for message in messages}
-        old = {name.decode(): int(at_ms) for name, at_ms in dispatched if int(at_ms) <= before_ms}
-        return {name: at_ms for name, at_ms in old.items() if name not in queued}
+        if sum(lengths) >= dispatched and not (own and lengths[0]):
+            self._suspects = {}
+            return []
+        before_ms = int(seconds) * 1000 - int(older_than_s * 1000)
+        misplaced, missing = await self._find_missing(queues, own, before_ms)
+        lost = [pair for pair in missing.items() if self._suspects.get(pair[0]) == pair[1]]
+        self._suspects = missing
+        names_and_times = [part for pair in (*misplaced.items(), *lost) for part in pair]
+        if not names_and_times:
+            return []
+        flat = await self._connection.scripts.requeue(names_and_times)
+        rows = [(batch.decode(), row, delivery) for batch, row, delivery in _rows_in(flat, 3)]
+        return [DispatchedRow(batch, row, delivery, batch in own) for batch, row, delivery in rows]
+
+    async def _batches_with_own_workers(self) -> set[str]:
+        """Return the batches that have living workers of their own."""
+        workers = await self._connection.execute("ZRANGE", keys.WORKERS, 0, -1)
+        if not workers:
+            return set()
+        batches = await self._connection.pipeline(
+            *(("HGET", keys.worker(worker.decode()), "batch") for worker in workers)
+        )
+        return {batch.decode() for batch in batches if batch}
+
+    async def _find_missing(
+        self, queues: list[str], own: set[str], before_ms: int
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Return "batch:row" → ms of dispatch, of the rows that no message in their queue names.
+
+        Args:
+            queues: the common one, then those of `own`.
+            own: batches with workers of their own.
+            before_ms: rows dispatched later are not missing.
+
+        Returns:
+            Rows of `own` with a message in the common queue, and the others.
+        """
+        *messages, dispatched = await self._connection.pipeline(
+            *(("LRANGE", queue, 0, -1) for queue in queues), ("ZRANGE", keys.DISPATCHED, 0, -1, "WITHSCORES")
+        )
+        named = {
+            queue: {_row_named_in(message) for message in each}
+            for queue, each in zip(queues, messages, strict=True)
+        }
+        misplaced, missing = dict[str, int](), dict[str, int]()
+        for member, at in dispatched:
+            name, at_ms = member.decode(), int(at)
+            batch = name.rpartition(":")[0]
+            if name in named[keys.part(batch, "queue") if batch in own else QUEUE]:
+                continue
+            if batch in own and name in named[QUEUE]:
+                misplaced[name] = at_ms
+            elif at_ms <= before_ms:
+                missing[name] = at_ms
+        return misplaced, missing
 
     async def reap_dead_workers(self, worker_id: str) -> ReapResult:
         """Release the rows of workers whose heartbeat is older than a lifetime.

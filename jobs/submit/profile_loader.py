@@ -14,11 +14,13 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import ProfileError
 from askmill.jobs.model.file_rules import file_fault, type_fault
 from askmill.jobs.model.models import EMULATOR_MODEL, Api
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.capabilities import unsupported
+from askmill.jobs.openai_client.model_ends import end_notice
 
 TUTOR = {
     "name": "Math Tutor",
@@ -200,13 +202,14 @@ def refuse_unsupported(profile: Profile, api: Api) -> None:
         raise ProfileError("\n".join(f"profile: {reason} (ASKMILL_API is {api})." for reason in reasons))
 
 
-def warnings(profile: Profile) -> list[str]:
+def warnings(profile: Profile, target: Target) -> list[str]:
     """Return warnings about values that are allowed but probably not intended."""
-    limit = profile.max_prompt_tokens
+    limit, end = profile.max_prompt_tokens, end_notice(profile.model, target.base_url)
+    found = [] if end is None else [end]
     if "file_search" in profile.tools and limit is not None and limit < FILE_SEARCH_PROMPT_TOKENS:
         least = f"the API's documentation asks for {FILE_SEARCH_PROMPT_TOKENS} at least"
-        return [f"max_prompt_tokens {limit} with file_search: {least}, or the answer may be cut."]
-    return []
+        found.append(f"max_prompt_tokens {limit} with file_search: {least}, or the answer may be cut.")
+    return found
 
 
 def profile_schema() -> dict[str, Any]:

@@ -19,11 +19,11 @@ from tests.helpers.batches import claim_row, make_result, submit_batch, worker_i
 from tests.support import wait_until
 
 
-async def batches_with_accepted_runs(store: Store, *sizes: int) -> list[str]:
+async def batches_with_accepted_runs(store: Store, *sizes: int, worker_id: str = "w1") -> list[str]:
     """Batches of so many rows, whose first rows are done, so that their windows are open."""
     batches = [await submit_batch(store, rows) for rows in sizes]
     for dispatched in await store.dispatch(1000):
-        claim = await claim_row(store, dispatched)
+        claim = await claim_row(store, dispatched, worker_id)
         await store.save(claim, b"{}", run_created=True)
         await store.finish(claim, make_result(1))
     return batches

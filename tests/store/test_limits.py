@@ -64,7 +64,7 @@ async def test_every_request_is_counted_and_takes_its_turn(
             spec = InputSpec(("question", "chat"), "question", conversation_column="chat")
             rows = [turn._replace(cells=[*turn.cells, turn.conversation]) for turn in turns]
             batch = await submit_batch(store, rows, spec=spec, limits=Limits(attempts=3), **asking)
-            stack.worker(20, QUICK)
+            stack.worker(20, QUICK, ["adding.py"])
             wait_until(lambda: asked(stack) > 0, "the first request", 30)
             began_s, before, over, done = time.monotonic(), asked(stack), [], False
             while not done:

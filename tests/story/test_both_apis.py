@@ -77,7 +77,7 @@ async def test_functions_are_called_and_answered_together(
     profile = TUTOR.model_copy(update={"functions": describe("mine.py")})
     calls = 'add, {"a": 20, "b": 22}, later, {"word": "ab"}, broken, {}, nobody, {}'
     with Stack(tmp_path, api=api) as stack:
-        stack.worker()
+        stack.worker(functions=["mine.py"])
         batch = await stack.submit([f"[emulate: requires_action({calls})] Go"], profile)
         await stack.wait_for(batch)
         (row,) = await stack.rows(batch)

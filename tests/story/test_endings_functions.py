@@ -61,7 +61,7 @@ async def test_several_rounds_of_functions_are_one_attempt(
     """Each round is called once and answered; the steps of all are kept, in order; one run is paid for."""
     calls = 'add, {"a": 20, "b": 22}, add, {"a": 1, "b": 2}'
     with Stack(tmp_path, api=api) as stack:
-        stack.worker()
+        stack.worker(functions=["mine.py"])
         result = await answered(stack, f"[emulate: requires_action({calls}) rounds=3] Go", profile)
         (runs,) = stack.stats()["runs_by_job"].values()
 
@@ -79,7 +79,7 @@ async def test_a_function_that_never_returns_is_told_to_the_model(
     """Its time limit is the model's answer; the call beside it is answered, and the row completes."""
     calls = 'hang, {}, add, {"a": 20, "b": 22}'
     with Stack(tmp_path, api=api) as stack:
-        stack.worker(times={"FUNCTION_LIMIT_S": 1.0})
+        stack.worker(times={"FUNCTION_LIMIT_S": 1.0}, functions=["mine.py"])
         result = await answered(stack, f"[emulate: requires_action({calls})] Go", profile)
 
     assert (result.status, result.attempt_count) == (JobStatus.COMPLETED, 1)
@@ -93,7 +93,7 @@ async def test_a_model_that_asks_for_functions_for_ever_is_stopped(
 ) -> None:
     """After 64 rounds the run is ended and the row says why; it is not asked again."""
     with Stack(tmp_path, api=api) as stack:
-        stack.worker()
+        stack.worker(functions=["mine.py"])
         direction = '[emulate: requires_action(add, {"a": 1, "b": 1}) rounds=70]'
         result = await answered(stack, f"{direction} Go", profile)
         (runs,) = stack.stats()["runs_by_job"].values()
@@ -108,7 +108,7 @@ async def test_outputs_refused_because_the_run_expired_lead_to_a_new_attempt(
 ) -> None:
     """The refusal ends nothing: the run says `expired`, and the next one gets its outputs in time."""
     with Stack(tmp_path, scenario="[run]\nexpires_s = 1.5") as stack:
-        stack.worker()
+        stack.worker(functions=["mine.py"])
         result = await answered(stack, "[emulate: requires_action(slow_at_first, {})] Go", profile)
         requests = stack.stats()["requests"]
 

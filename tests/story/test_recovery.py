@@ -1,6 +1,5 @@
 """What kills a worker, what the API refuses to everybody, and what a person stops: the batch goes on as promised."""
 
-import os
 from pathlib import Path
 
 import httpx2
@@ -64,7 +63,7 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
             nonlocal deaths
             if not stack.workers or not stack.workers[-1].alive:
                 deaths += bool(stack.workers)
-                stack.worker(20, QUICK, PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+                stack.worker(20, QUICK, ["deadly.py"])
             return (await stack.status(batch)).batch.state == "done"
 
         await wait_until_async(over, "the batch is done", 100)

@@ -1,11 +1,17 @@
 """Who may use whose key: a Redis named by a `.env`, batches of strangers in a shared Redis, functions of theirs."""
 
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from askmill.jobs.model.models import Api, JobStatus
+from askmill.jobs.model.profile import Functions, FunctionTool
 from tests.helpers.command_line import CommandLine, terminal
-from tests.stack import Stack
+from tests.stack import TUTOR, Stack
 
 KEY = "sk-environment-0123456789"
 
@@ -48,3 +54,77 @@ def test_d10_a_file_that_holds_key_and_redis_works_without_questions(
         done = user.askmill("run", "q.csv")
         assert done.returncode == 0, done.stderr
         assert user.askmill("doctor").returncode == 0
+
+
+EVIL = '''
+from pathlib import Path
+
+Path("imported").write_text("by a worker")
+
+def weather(town: str) -> str:
+    """The weather."""
+    return "rain"
+'''
+
+
+@contextmanager
+def worker_of(user: CommandLine, *arguments: str) -> Iterator[None]:
+    """`askmill worker` in the user's folder while the block runs."""
+    worker = user.start("worker", *arguments)
+    try:
+        yield
+    finally:
+        worker.terminate()
+        worker.communicate(timeout=60)
+
+
+def _submit_strangers_batch(stack: Stack, functions: Functions | None = None) -> str:
+    """A batch of somebody else with access to the Redis, for the same API and address."""
+    profile = TUTOR.model_copy(update={"functions": functions})
+    question = 'What is 2 + 2? [emulate: requires_action(weather, {"town": "Oslo"}), completed]'
+    return asyncio.run(stack.submit([question] * 30, profile))
+
+
+def _evil(user: CommandLine) -> Functions:
+    """A module in the user's folder, as a batch names it; nothing here has imported it."""
+    (user.folder / "evil.py").write_text(EVIL)
+    tool = FunctionTool(
+        name="weather", parameters={"type": "object", "properties": {"town": {"type": "string"}}}
+    )
+    sha256 = hashlib.sha256(EVIL.encode()).hexdigest()
+    return Functions(module="evil.py", sha256=sha256, tools=(tool,))
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
+def test_d10_the_worker_of_a_run_serves_its_own_batch_only(
+    tmp_path: Path, user: CommandLine, api: Api
+) -> None:
+    """A stranger's batch with functions waits in the shared Redis: no run of it, no import of its module."""
+    with Stack(tmp_path, api=api) as stack:
+        stranger = _submit_strangers_batch(stack, _evil(user))
+        plain = _submit_strangers_batch(stack)
+        done = user.with_settings(**stack.settings()).askmill("run", "q.csv")
+        assert done.returncode == 0, done.stderr
+        assert stack.stats()["runs_created"] == 1
+        for batch in (stranger, plain):
+            counts = asyncio.run(stack.status(batch)).counts.by_status
+            assert counts[JobStatus.QUEUED] == 30
+    assert not (user.folder / "imported").exists()
+
+
+def test_d10_a_worker_calls_functions_of_allowed_modules_only(tmp_path: Path, user: CommandLine) -> None:
+    """Without the option their batch waits and says so, a plain one is answered; with it both are."""
+    with Stack(tmp_path) as stack:
+        user = user.with_settings(**stack.settings())
+        with_functions = _submit_strangers_batch(stack, _evil(user))
+        plain = _submit_strangers_batch(stack)
+        stack.worker(20)
+        asyncio.run(stack.wait_for(plain))
+        told = " ".join(user.askmill("status", with_functions).stdout.split())
+        assert "No living worker may call the functions of evil.py" in told
+        assert "askmill worker --allow-functions evil.py" in told
+        assert not (user.folder / "imported").exists()
+
+        with worker_of(user, "--allow-functions", "evil.py"):
+            asyncio.run(stack.wait_for(with_functions))
+        assert (user.folder / "imported").exists()

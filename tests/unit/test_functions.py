@@ -1,10 +1,14 @@
 """User functions: schemas from type hints, loading by hash, calls with validated arguments."""
 
+import importlib.util
+import py_compile
+from hashlib import sha256
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import pytest
 
-from askmill.jobs.functions.registry import describe, load
+from askmill.jobs.functions.registry import allow, describe, load
 from askmill.jobs.model.errors import ProfileError
 from askmill.jobs.model.profile import Functions
 
@@ -60,18 +64,41 @@ def test_a_worker_loads_and_calls_them(module: Path) -> None:
 
 
 def test_a_module_that_has_changed_is_refused(module: Path) -> None:
-    """A module whose hash differs from the submitted one is not loaded."""
-    functions = describe("tools/skies.py")
-    module.write_text(GOOD + "\n# changed\n", encoding="utf-8")
+    """Content with another hash than the submitted one is not called; the message names the option."""
+    functions = describe("tools/skies.py").model_copy(update={"sha256": "0" * 64})
 
-    with pytest.raises(ProfileError, match="changed"):
+    with pytest.raises(ProfileError, match=r"--allow-functions tools/skies\.py, and with the same content"):
         load(functions)
+
+
+def test_d10_nothing_is_imported_that_is_not_allowed(module: Path) -> None:
+    """A batch that names a module and its true hash: only `allow`, at the worker's start, imports it."""
+    text = f"{GOOD}\nimport pathlib\npathlib.Path('imported').touch()\n"
+    module.write_text(text, encoding="utf-8")
+    functions = Functions(module="tools/skies.py", sha256=sha256(text.encode()).hexdigest(), tools=())
+    with pytest.raises(ProfileError, match="allow-functions"):
+        load(functions)
+    assert not Path("imported").exists()
+
+    assert allow("tools/skies.py") == functions.sha256
+    assert set(load(functions)) == {"weather"}
+
+
+def test_d10_the_content_that_was_hashed_is_run(module: Path) -> None:
+    """A compiled file in `__pycache__` with other code is not used."""
+    cached = Path(importlib.util.cache_from_source(str(module)))
+    cached.parent.mkdir()
+    module.write_text(GOOD.replace("place.town", "'planted'"), encoding="utf-8")
+    py_compile.compile(str(module), str(cached), invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    module.write_text(f"{GOOD}\n# another hash\n", encoding="utf-8")
+    weather = load(describe("tools/skies.py"))["weather"]
+    assert weather.call(**weather.parse_arguments('{"place": {"town": "Bergen"}}')) == "Bergen:c"
 
 
 def test_a_missing_module_is_an_error(module: Path) -> None:
     """The message advises to install the module."""
     with pytest.raises(ProfileError, match="install"):
-        load(Functions(module="nowhere.py", sha256="", tools=()))
+        allow("nowhere.py")
 
 
 @pytest.mark.parametrize(

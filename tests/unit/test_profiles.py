@@ -7,7 +7,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from pydantic import SecretStr
 
+from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import ProfileError
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.submit.profile_loader import (
@@ -18,6 +20,7 @@ from askmill.jobs.submit.profile_loader import (
     warnings,
 )
 
+TARGET = Target("responses", "https://api.openai.com/v1", SecretStr("k"), offline=False)
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -134,8 +137,8 @@ def test_unsupported_fields_are_refused() -> None:
 
 def test_a_low_prompt_limit_with_file_search_is_a_warning() -> None:
     """The API's documentation recommends 20,000 prompt tokens."""
-    assert "20000" in warnings(Profile(tools=("file_search",), max_prompt_tokens=1000))[0]
-    assert not warnings(Profile(tools=("file_search",)))
+    assert "20000" in warnings(Profile(tools=("file_search",), max_prompt_tokens=1000), TARGET)[0]
+    assert not warnings(Profile(tools=("file_search",)), TARGET)
 
 
 def test_the_editor_schema_is_current_and_fits_the_example() -> None:

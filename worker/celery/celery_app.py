@@ -21,10 +21,10 @@ from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.settings import BadSetting, Settings, load_settings, secrets_of
 from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import AskmillError, UsageError
-from askmill.jobs.store.broker import broker_settings
+from askmill.jobs.store.broker import broker_settings, queue_of
 from askmill.worker.celery import kombu_transport
 from askmill.worker.celery.greenlet_pool import submit
-from askmill.worker.process.worker import WorkerProcess
+from askmill.worker.process.worker import WorkerProcess, WorkerScope
 
 
 def _settings() -> Settings:
@@ -74,6 +74,8 @@ runs in flight."""
 
 settings = _settings()
 app = _application(settings)
+scope = WorkerScope()
+"""What this process serves; set before the worker starts."""
 _worker_process: WorkerProcess | None = None
 _exit_code = 0
 
@@ -94,6 +96,13 @@ def rows_in_progress() -> int:
     return len(_worker_process.jobs) if _worker_process is not None else 0
 
 
+def add_queue_of(batch: str) -> str:
+    """Declare the queue of a batch's own workers; returns its name."""
+    queue = queue_of(batch)
+    app.amqp.queues.add(queue)
+    return str(queue.name)
+
+
 @setup_logging.connect
 def _set_up_logs(**_: Any) -> None:
     set_up_logs(settings.log_format, settings.log_level, secrets_of(settings))
@@ -112,7 +121,7 @@ def _start(sender: Any, **_: Any) -> None:
     assert settings.redis_url is not None
     slots = sender.pool.num_processes
     _worker_process = WorkerProcess(
-        settings, settings.redis_url.get_secret_value(), slots, socket.gethostname(), os.getpid()
+        settings, settings.redis_url.get_secret_value(), slots, socket.gethostname(), os.getpid(), scope
     )
     submit(_worker_process.run()).add_done_callback(_end_worker)
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import structlog
@@ -63,12 +63,24 @@ GIVE_UP_S = 1.0
 """How long after LEAVE_S the worker still retries calls to a Redis that is unreachable."""
 
 
+@dataclass
+class WorkerScope:
+    """What a worker serves. `batch`: the only one, '' for all. `functions`: as in `WorkerInfo`."""
+
+    batch: str = ""
+    functions: str = ""
+
+
 class WorkerProcess:
     """Lives from the pool's start to its end; `answer` is what a Celery task runs."""
 
-    def __init__(self, settings: Settings, redis_url: str, slots: int, host: str, pid: int) -> None:
+    def __init__(
+        self, settings: Settings, redis_url: str, slots: int, host: str, pid: int, scope: WorkerScope
+    ) -> None:
         self.settings, self.redis_url, self.target = settings, redis_url, api_target(settings)
-        self.info = WorkerInfo(_new_id(host, pid), host, pid, slots, *_server_of(self.target, settings))
+        server = _server_of(self.target, settings)
+        info = WorkerInfo(_new_id(host, pid), host, pid, slots, *server)
+        self.info = replace(info, batch=scope.batch, functions=scope.functions)
         self.jobs: dict[tuple[str, int], Interrupts] = {}
         self.publisher = ThreadPoolExecutor(1, "askmill-publish")
         self.shutting_down = False
@@ -81,6 +93,7 @@ class WorkerProcess:
             context = self.context = await self._connect()
             self.batches = BatchCache(context.store)
             await self._synchronize_clock(context)
+            await self._check_functions(context)
             self.ready.set()
             log.info("worker.ready", worker=self.info.id, slots=self.info.slots, api=self.info.api)
             async with asyncio.TaskGroup() as group:
@@ -117,6 +130,16 @@ class WorkerProcess:
             tokens_per_minute=self.settings.tokens_per_minute,
             max_runs=self.settings.max_runs,
         )
+
+    async def _check_functions(self, context: WorkerContext) -> None:
+        """Pause the batch that this worker is for, if the file of its functions has changed meanwhile."""
+        if not self.info.batch:
+            return
+        batch = await retry_on_outage(context.store.batch, self.info.batch)
+        functions = batch.profile.functions
+        if functions is not None and not self.info.allows(functions):
+            reason = f"functions_changed: {functions.module} has changed since the batch was submitted"
+            await retry_on_outage(context.store.pause_from_worker, batch.id, reason)
 
     async def _close(self) -> None:
         self.publisher.shutdown(wait=False)

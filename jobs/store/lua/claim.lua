@@ -8,8 +8,8 @@ local number = tonumber(row)
 local REFUSALS = {q = 'not_published', h = 'not_published', w = 'waiting', r = 'running'}
 
 local now = now_ms()
-local batch_state, limits, paused_reason, rows =
-  unpack(redis.call('HMGET', batch_key(batch), 'state', 'limits', 'paused_reason', 'rows'))
+local batch_state, limits, paused_reason, rows, functions =
+  unpack(redis.call('HMGET', batch_key(batch), 'state', 'limits', 'paused_reason', 'rows', 'functions'))
 local state, crashes, claimed_with, run_in_flight =
   unpack(redis.call('HMGET', live_key(batch, row), 'state', 'crashes', 'fence', 'run_in_flight'))
 
@@ -42,8 +42,12 @@ if byte ~= 'p' then return {REFUSALS[byte] or 'finished'} end
 
 local workers_server = server_of(worker_key(worker))
 if not workers_server then return put_back('stranger', 0) end
+local only_batch, allowed = unpack(redis.call('HMGET', worker_key(worker), 'batch', 'functions'))
+local serves = workers_server == server_of(batch_key(batch))
+  and (not only_batch or only_batch == '' or only_batch == batch)
+  and (not functions or (',' .. (allowed or '') .. ','):find(',' .. functions .. ',', 1, true))
 -- Due in a second: without a pause, workers of two APIs would pass the message to each other without end.
-if workers_server ~= server_of(batch_key(batch)) then return put_back('mismatch', now + 1000) end
+if not serves then return put_back('mismatch', now + 1000) end
 if batch_state == 'paused' and run_in_flight ~= '1' then return put_back('paused', 0) end
 
 redis.call('ZREM', DISPATCHED, member(batch, row))

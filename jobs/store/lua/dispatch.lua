@@ -1,37 +1,35 @@
 -- Chooses the rows to publish now: as many as the living workers have free slots, and `floor` more.
 -- Open batches get equal shares, the least recently served batch first.
 -- ARGV: floor
--- Reply: {batch, row, delivery, …} of the rows to publish
--- include: lib/limits.lua
+-- Reply: {batch, row, delivery, whether into the batch's own queue (0|1), …} of the rows to publish
+-- include: lib/workers.lua
 -- include: lib/resume.lua
 local floor = tonumber(ARGV[1])
 local now, dispatched = now_ms(), {}
 
--- Returns API → free slots, less the rows that are on their way to them; without a living worker nil and one
--- number.
-local function count_free_slots()
-  local free, apis = {}, 0
-  for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
-    local api, slots = server_of(worker_key(worker)), redis.call('HGET', worker_key(worker), 'slots')
-    if api then
-      if not free[api] then free[api], apis = floor, apis + 1 end
-      -- A worker may hold more rows than its slots, when it registered again with fewer: that counts as none
-      -- free.
-      free[api] = free[api] + math.max(0, slots - redis.call('SCARD', claims_key(worker)))
-    end
+local free, allowed = read_groups(floor)
+local groups, only_group = 0, nil
+for group in pairs(free) do groups, only_group = groups + 1, group end
+
+-- Takes the rows that are on their way to the workers off the free slots of their group. Returns how many
+-- there are; rows of a batch that no living worker may serve do not count.
+local function subtract_dispatched()
+  -- With one group, for all batches of an API, every message goes to it.
+  if groups == 1 and not only_group:find('^b_') then
+    local count = redis.call('ZCARD', DISPATCHED)
+    free[only_group] = free[only_group] - count
+    return count
   end
-  if apis == 0 then return nil, floor - redis.call('ZCARD', DISPATCHED) end
-  if apis == 1 then
-    local api = next(free)
-    free[api] = free[api] - redis.call('ZCARD', DISPATCHED)
-    return free
-  end
-  -- Only with workers of several APIs does it matter which of them will take each message.
+  local count, group_by_batch = 0, {}
   for _, name in ipairs(redis.call('ZRANGE', DISPATCHED, 0, -1)) do
-    local api = server_of(batch_key(split_member(name)))
-    if free[api] then free[api] = free[api] - 1 end
+    local batch = split_member(name)
+    if group_by_batch[batch] == nil then
+      group_by_batch[batch] = group_of_batch(batch, free, allowed) or false
+    end
+    local group = group_by_batch[batch]
+    if group then free[group], count = free[group] - 1, count + 1 end
   end
-  return free
+  return count
 end
 
 local function dispatch_row(batch, row, from)
@@ -43,6 +41,7 @@ local function dispatch_row(batch, row, from)
   dispatched[#dispatched + 1] = tonumber(row)
   -- Celery never runs a task id again that was revoked once. So a retry's ids begin at the next thousand.
   dispatched[#dispatched + 1] = batch.generation * 1000 + deliveries + 1
+  dispatched[#dispatched + 1] = batch.own and 1 or 0
 end
 
 -- Dispatches at most `count` rows of a sorted set that are due; returns how many.
@@ -115,7 +114,8 @@ local function read_batch(id)
       'paused_until'))
   -- A pause for a wait that the API asked for ends by itself.
   if state == 'paused' and paused_until and now >= tonumber(paused_until) then state = resume_batch(id) end
-  return {id = id, api = server_of(key), state = state, rows = tonumber(rows), cursor = tonumber(cursor),
+  local group, own = group_of_batch(id, free, allowed)
+  return {id = id, group = group, own = own, state = state, rows = tonumber(rows), cursor = tonumber(cursor),
     accepted = accepted == '1', probe_row = probe_row, probe_at = tonumber(probe_at) or 0,
     generation = tonumber(generation)}
 end
@@ -135,26 +135,29 @@ local function share_slots(batches, slots, dispatch_rows)
     end
     batches = hungry
   end
-  return (#dispatched - before) / 3
+  return (#dispatched - before) / 4
 end
 
 -- Runs that may still be started: limits of the API or the users may leave fewer than the free slots.
-local function count_startable_runs()
+local function count_startable_runs(on_their_way)
   if now < hold_until() then return 0 end
-  return max_runs(now) - count_runs_in_flight() - redis.call('ZCARD', DISPATCHED)
+  return max_runs(now) - count_runs_in_flight() - on_their_way
 end
 
-local free, free_of_any = count_free_slots()
-local startable = count_startable_runs()
-local batches_by_api = {}
+-- Without a living worker, `floor` rows in all, of any batch.
+if groups == 0 then free.any = floor - redis.call('ZCARD', DISPATCHED) end
+local startable = count_startable_runs(groups == 0 and redis.call('ZCARD', DISPATCHED) or subtract_dispatched())
+local batches_by_group = {}
 for _, id in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
   local batch = read_batch(id)
-  local api = free_of_any and 'any' or batch.api
-  batches_by_api[api] = batches_by_api[api] or {}
-  table.insert(batches_by_api[api], batch)
+  local group = groups == 0 and 'any' or batch.group
+  if group then
+    batches_by_group[group] = batches_by_group[group] or {}
+    table.insert(batches_by_group[group], batch)
+  end
 end
-for api, batches in pairs(batches_by_api) do
-  local slots = free_of_any or free[api] or 0
+for group, batches in pairs(batches_by_group) do
+  local slots = free[group]
   slots = slots - share_slots(batches, slots, dispatch_running)
   startable = startable - share_slots(batches, math.min(slots, startable), dispatch_new)
 end

@@ -5,7 +5,7 @@ local DISPATCHED, DISPATCH_ROUND, WORKERS = 'askmill:dispatched', 'askmill:dispa
 local LIMITS, THROTTLE = 'askmill:limits', 'askmill:throttle'
 local CLOCK_STEPS = 'askmill:clock_steps'
 local PARTS = {'counters', 'status', 'input', 'results', 'due', 'due_running', 'next_turn', 'previous_turn',
-  'last_turns', 'resources', 'throughput', 'files'}
+  'last_turns', 'resources', 'throughput', 'files', 'queue'}
 
 local function worker_key(worker) return 'askmill:worker:' .. worker end
 local function claims_key(worker) return 'askmill:claims:' .. worker end

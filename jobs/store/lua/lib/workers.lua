@@ -1,0 +1,39 @@
+-- Which living workers serve which batches. A worker serves all batches of its API and address, or one batch
+-- alone. A batch with a living worker of its own is served by that one only, through a queue of its own.
+-- include: lib/limits.lua
+
+-- Workers of one group serve the same batches: those of a server (`server_of`), or "batch server".
+local function group_name(batch, server)
+  return (batch and batch ~= '' and batch .. ' ' or '') .. server
+end
+
+-- Returns the group's name and the free slots of each group; and a set of "group sha256", the modules whose
+-- functions some worker of the group may call.
+local function read_groups(floor)
+  local free, allowed = {}, {}
+  for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
+    local server = server_of(worker_key(worker))
+    if server then
+      local slots, batch, functions = unpack(redis.call('HMGET', worker_key(worker), 'slots', 'batch', 'functions'))
+      local group = group_name(batch, server)
+      -- A worker may hold more rows than its slots, when it registered again with fewer: that counts as none
+      -- free.
+      local free_here = math.max(0, slots - redis.call('SCARD', claims_key(worker)))
+      free[group] = (free[group] or floor) + free_here
+      for sha in (functions or ''):gmatch('[^,]+') do allowed[group .. ' ' .. sha] = true end
+    end
+  end
+  return free, allowed
+end
+
+-- The group that serves a batch, and whether it is the batch's own; nil when no living worker may serve it.
+local function group_of_batch(batch, free, allowed)
+  local server = server_of(batch_key(batch))
+  if not server then return nil end
+  local functions = redis.call('HGET', batch_key(batch), 'functions')
+  local group = group_name(batch, server)
+  local own = free[group] ~= nil
+  if not own then group = server end
+  if not free[group] or (functions and not allowed[group .. ' ' .. functions]) then return nil end
+  return group, own
+end
