@@ -150,7 +150,7 @@ def api_target(
         consent: whether the user trusts `.env`.
 
     Raises:
-        UsageError: the API is retired; or, if `needs_key`, the key is missing or may not be sent to the address.
+        UsageError: the API is retired; or, if `needs_key`, the key is missing or may not go to the address.
     """
     if offline:
         return Target(settings.api or "assistants", "", SecretStr("offline"), offline=True)

@@ -6,7 +6,7 @@ Pure, as `worker.lifecycle.transitions`.
 
 from dataclasses import replace
 
-from askmill.jobs.model.api_errors import reason_of, told_wait_s
+from askmill.jobs.model.api_errors import reason_of, requested_wait_s
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import TOO_LARGE, Answer
 from askmill.worker.lifecycle.decision import (
@@ -95,10 +95,10 @@ def _after_refused_create(state: JobState, event: RequestFailed) -> JobState:
 def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
     """Nothing was carried out: repeat it after the wait that the server asks for, else after a backoff."""
     after = _after_refused_create(state.with_failure(event.at), event)
-    told_s = told_wait_s(report_of(event.error))
-    if told_s is not None and told_s > LONG_WAIT_S:
-        return _pause_until(after, event, told_s)
-    wait_s = policy.wait_s(state.failures + 2, event.jitter) if told_s is None else told_s
+    requested_s = requested_wait_s(report_of(event.error))
+    if requested_s is not None and requested_s > LONG_WAIT_S:
+        return _pause_until(after, event, requested_s)
+    wait_s = policy.wait_s(state.failures + 2, event.jitter) if requested_s is None else requested_s
     decision = _repeat_step(after, event, wait_s * (1 + 0.1 * event.jitter), policy)
     return replace(decision, throttled_s=_hold_s(event, wait_s, told_s), throttled_by=str(event.error))
 
