@@ -37,7 +37,7 @@ async def test_kills_and_retries_never_exceed_the_budget(tmp_path: Path, seed: i
             for _ in range(3):
                 victim = workers.pop(rng.randrange(2))
                 victim.signal(rng.choice((signal.SIGKILL, signal.SIGTERM)))
-                await store.pause(batch, "by hand")
+                await store.pause(batch, "requested by a user")
                 await store.resume(batch)
                 created = stack.stats()["runs_created"]
                 workers.append(_worker(stack))
