@@ -100,7 +100,7 @@ class ChatCompletions:
         call = Call(new_id("chatcmpl-"), asked, manners, _job_of(request), int(request.now))
         if asked.stream:
             return Stream(self._pieces(call, self._streamed(call)), lazy=True)
-        whole = self._pieces(call, self._whole(call))
+        whole = self._pieces(call, self._unstreamed(call))
         if call.sign():
             return Stream(whole, APPLICATION_JSON, lazy=True)
         return Reply(b"".join([piece async for piece in whole]))
@@ -123,7 +123,7 @@ class ChatCompletions:
             await pieces.aclose()
             self._end(call)
 
-    async def _whole(self, call: Call) -> Pieces:
+    async def _unstreamed(self, call: Call) -> Pieces:
         async for sign in self._carry_out(call, share=1.0):
             yield sign
         assert call.done is not None
@@ -234,12 +234,12 @@ def _job_of(request: Request) -> str:
     return ""
 
 
-def _continued(asked: ChatRequest, attempt: int) -> Outcome:
+def _continued(request: ChatRequest, attempt: int) -> Outcome:
     """The outcome of a call with tool results: it calls again while rounds are left."""
-    if not asked.outcomes:
+    if not request.outcomes:
         return Outcome()
-    outcome = asked.outcomes[min(attempt, len(asked.outcomes) - 1)]
-    return next_outcome(outcome, asked.results // len(outcome.calls)) if outcome.calls else Outcome()
+    outcome = request.outcomes[min(attempt, len(request.outcomes) - 1)]
+    return next_outcome(outcome, request.results // len(outcome.calls)) if outcome.calls else Outcome()
 
 
 def _failure_of(call: Call) -> ApiError | None:

@@ -304,7 +304,7 @@ def _cached_tokens(messages: list[Json]) -> int:
     return sent // CACHED_STEP * CACHED_STEP if sent >= CACHED_LEAST else 0
 
 
-def _served_tier(asked: str | None) -> str:
-    if asked in {None, "auto"}:
+def _served_tier(requested: str | None) -> str:
+    if requested in {None, "auto"}:
         return "default"
-    return "priority" if asked == "fast" else str(asked)
+    return "priority" if requested == "fast" else str(requested)

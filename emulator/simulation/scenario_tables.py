@@ -8,11 +8,11 @@ class ScenarioError(ValueError):
     """An invalid scenario; the message names the key."""
 
 
-def check_keys(name: str, table: dict[str, Any], known: list[str]) -> None:
+def check_keys(name: str, table: dict[str, Any], known_keys: list[str]) -> None:
     """Refuse a key that the table does not have."""
     for key in table:
-        if key not in known:
-            raise ScenarioError(f"{name}.{key} is unknown; known: {', '.join(known)}")
+        if key not in known_keys:
+            raise ScenarioError(f"{name}.{key} is unknown; known: {', '.join(known_keys)}")
 
 
 def read_number(key: str, value: Any, least: float = 0.0) -> float:

@@ -44,7 +44,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
     """
     settings = load_settings()
     if pilot is None:
-        target = api_target(settings, asks=False)
+        target = api_target(settings, needs_key=False)
     else:
         target = resolve_target(settings, trust_env_file=values["trust_env_file"])
     request = submit_request(settings, values, target)

@@ -4,7 +4,7 @@ from askmill.config.text import one_line
 from askmill.jobs.model.api_errors import key_refused, model_missing, money_refused, report_of_text
 from askmill.jobs.store.records import Batch
 
-PAUSED_BY_USER = "by hand"
+PAUSED_BY_USER = "requested by a user"
 """The reason that `askmill pause` stores."""
 RERUN = (
     "run the same `askmill run` again; if you run your own workers, restart them with the new setting and "

@@ -74,14 +74,14 @@ def money_refused(error: ErrorReport) -> bool:
     if RATE_LIMIT_CODE not in codes and any(_is_money_sentence(sentence) for sentence in sentences):
         return True
     # A 402 with Retry-After clears by itself, unless its words say that money is refused.
-    return told_wait_s(error) is None and (error.status == 402 or bool(codes & PAYMENT_CODES))
+    return requested_wait_s(error) is None and (error.status == 402 or bool(codes & PAYMENT_CODES))
 
 
 def clears_by_itself(error: ErrorReport) -> bool:
     """Whether a 402 only asks to wait for the requests in flight."""
     if error.status != 402 or money_refused(error):
         return False
-    return told_wait_s(error) is not None or IN_FLIGHT_CODE in _codes_and_sentences(error)[0]
+    return requested_wait_s(error) is not None or IN_FLIGHT_CODE in _codes_and_sentences(error)[0]
 
 
 @lru_cache(maxsize=CACHED_ERRORS)
@@ -147,14 +147,14 @@ def overloaded(error: ErrorReport) -> bool:
     return any(_found(FaultSubject.SERVER, Place.ANYWHERE, sentence) for sentence in sentences)
 
 
-def asks_to_return(error: ErrorReport) -> bool:
+def suggests_retry(error: ErrorReport) -> bool:
     """Whether the words ask to come back later, with or without a time."""
     _, sentences = _codes_and_sentences(error)
     plain = [_unquoted(sentence).lower() for sentence in sentences]
     return any(LATER_WORDS.search(text) for text in plain) or wait_in_words_s(error) is not None
 
 
-def told_wait_s(error: ErrorReport) -> float | None:
+def requested_wait_s(error: ErrorReport) -> float | None:
     """How long the server asks to wait, in seconds: by its headers, else by its words; None: not at all."""
     wait_s = wait_in_words_s(error) if error.retry_after_s is None else error.retry_after_s
     return None if wait_s is None else min(wait_s, MAX_TOLD_WAIT_S)

@@ -139,24 +139,24 @@ def check_proxy_setting(target: Target) -> None:
 
 
 def api_target(
-    settings: Settings, *, offline: bool = False, asks: bool = True, consent: Consent = NO_CONSENT
+    settings: Settings, *, offline: bool = False, needs_key: bool = True, consent: Consent = NO_CONSENT
 ) -> Target:
     """The API of the settings, or the emulator.
 
     Args:
         settings: the settings in effect.
         offline: use the emulator.
-        asks: whether the command sends requests to the API and so needs credentials.
+        needs_key: whether the command sends requests to the API and so needs credentials.
         consent: whether the user trusts `.env`.
 
     Raises:
-        UsageError: the API is retired; or, if `asks`, the key is missing or may not be sent to the address.
+        UsageError: the API is retired; or, if `needs_key`, the key is missing or may not go to the address.
     """
     if offline:
         return Target(settings.api or "assistants", "", SecretStr("offline"), offline=True)
     refuse_retired_api(settings.api_in_use, settings.base_url)
     source = settings.source_of("openai_base_url")
-    if not asks:
+    if not needs_key:
         return Target(settings.api_in_use, settings.base_url, None, offline=False, source=source)
     require_key(settings)
     credentials, withheld = permitted_credentials(settings, consent)

@@ -32,25 +32,25 @@ class Prices:
 
         return cls(read_price_file(file))
 
-    def price_of(self, model: str | None, asked_model: str | None = None) -> Price | None:
+    def price_of(self, model: str | None, profile_model: str | None = None) -> Price | None:
         """The model's price; None if it is unknown, and for the emulator, which costs nothing.
 
         Args:
             model: the name in the reply, or in the profile before there is one.
-            asked_model: the name in the profile. Its price is used where the reply names no model or one
+            profile_model: the name in the profile. Its price is used where the reply names no model or one
                 without a price (a deployment), and where the price file has it and the reply its snapshot.
         """
-        if EMULATOR_MODEL in {model, asked_model}:
+        if EMULATOR_MODEL in {model, profile_model}:
             return None
-        if model and model not in self.own and SNAPSHOT.sub("", model) == asked_model:
-            own = self.own.get(asked_model)
-            return own or self._price_of(model) or self._price_of(asked_model)
-        return self._price_of(model) or self._price_of(asked_model)
+        if model and model not in self.own and SNAPSHOT.sub("", model) == profile_model:
+            own = self.own.get(profile_model)
+            return own or self._price_of(model) or self._price_of(profile_model)
+        return self._price_of(model) or self._price_of(profile_model)
 
     def _price_of(self, model: str | None) -> Price | None:
         return (self.own.get(model) or bundled_price(model)) if model else None
 
-    def known(self, model: str | None, tier: str | None = None) -> bool:
+    def has_price(self, model: str | None, tier: str | None = None) -> bool:
         """Whether the model has a price in this tier."""
         price = self.price_of(model)
         return price is not None and price.in_tier(tier or "") is not None

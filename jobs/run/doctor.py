@@ -52,7 +52,7 @@ async def run_checks(consent: Consent = NO_CONSENT) -> list[Finding]:
     python = ".".join(str(part) for part in sys.version_info[:3])
     findings = [Finding("settings", f"valid (Python {python}, data in {settings.data_dir})")]
     try:
-        target = api_target(settings, asks=False)
+        target = api_target(settings, needs_key=False)
     except UsageError as fault:
         findings.append(Finding("api", str(fault), SETTING_FAULT))
         target = None

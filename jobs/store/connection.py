@@ -127,14 +127,14 @@ async def _check_schema(connection: Connection) -> None:
     _, stored = await connection.pipeline(
         ("SET", keys.SCHEMA, keys.SCHEMA_VERSION, "NX"), ("GET", keys.SCHEMA)
     )
-    layout, ours = int(stored), keys.SCHEMA_VERSION
-    if layout == ours:
+    layout, current = int(stored), keys.SCHEMA_VERSION
+    if layout == current:
         return
     folder = await _embedded_folder(connection)
     place = f"The embedded Redis in {folder}" if folder else f"Redis at {shown_address(connection.url)}"
-    if layout > ours:
+    if layout > current:
         raise UsageError(
-            f"{place} was written by a newer askmill (layout {layout}, this one reads {ours}): "
+            f"{place} was written by a newer askmill (layout {layout}, this one reads {current}): "
             "upgrade with `pip install -U askmill`"
         )
     another = (
@@ -143,7 +143,7 @@ async def _check_schema(connection: Connection) -> None:
         else "give this one an empty database: another number at the end of ASKMILL_REDIS_URL"
     )
     raise UsageError(
-        f"{place} was written by an older askmill (layout {layout}, this one reads {ours}). "
+        f"{place} was written by an older askmill (layout {layout}, this one reads {current}). "
         f"Finish and collect its batches with that version, then {another}."
     )
 

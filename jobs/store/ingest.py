@@ -217,7 +217,7 @@ class IngestMixin:
         self._fences.pop(batch, None)
 
     async def acquire_resource(
-        self, wanted: ResourceKey, gone: Collection[str] = ()
+        self, resource: ResourceKey, deleted_ids: Collection[str] = ()
     ) -> tuple[bool, str | None]:
         """Find an API object by its content, or take the lock to create it.
 
@@ -225,8 +225,8 @@ class IngestMixin:
         `acquire_resource` again to renew the lock, which expires after a minute.
 
         Args:
-            wanted: the object, and who would create it.
-            gone: ids that the API no longer has.
+            resource: the object, and who would create it.
+            deleted_ids: ids that the API no longer has.
 
         Returns:
             Whether the caller is to create it, and its id; (False, None) while another creates it.
@@ -234,9 +234,9 @@ class IngestMixin:
         Raises:
             LeaseLost: another command loads the batch by now; the lock is lost with it.
         """
-        lifetimes_ms, fence = (_CREATING_MS, _UNUSED_MS, _UNSEALED_MS), self._fence(wanted.batch)
+        lifetimes_ms, fence = (_CREATING_MS, _UNUSED_MS, _UNSEALED_MS), self._fence(resource.batch)
         reply = await self._connection.scripts.resource_acquire(
-            self._script_key(wanted), lifetimes_ms, fence, list(gone)
+            self._script_key(resource), lifetimes_ms, fence, list(deleted_ids)
         )
         if reply == -1:
             raise LeaseLost
@@ -248,13 +248,13 @@ class IngestMixin:
         creator = f"{resource.batch}/{fence}/{resource.creator}" if fence else resource.creator
         return resource.batch, resource.kind, resource.sha256, creator
 
-    async def store_resource(self, wanted: ResourceKey, made: str) -> None:
+    async def store_resource(self, resource: ResourceKey, object_id: str) -> None:
         """Store the id of a created object, by its content (for 90 days unused) and in the batch's ledger."""
-        await self._connection.scripts.resource_store(self._script_key(wanted), made, _UNUSED_MS)
+        await self._connection.scripts.resource_store(self._script_key(resource), object_id, _UNUSED_MS)
 
-    async def release_resource(self, wanted: ResourceKey) -> None:
+    async def release_resource(self, resource: ResourceKey) -> None:
         """Release the lock after a failed create, if it is still held."""
-        _, kind, sha256, creator = self._script_key(wanted)
+        _, kind, sha256, creator = self._script_key(resource)
         await self._connection.scripts.resource_release(kind, sha256, creator)
 
     async def list_resources(self, batch: str) -> list[tuple[str, str]]:
@@ -262,9 +262,9 @@ class IngestMixin:
         names = await self._connection.execute("HKEYS", keys.part(batch, "resources"))
         return [_kind_and_id(name) for name in names]
 
-    async def unlink_unused(self, batch: str, made: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    async def unlink_unused(self, batch: str, objects: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return those of the objects that no other batch uses; they are no longer found by their content."""
-        names = [f"{kind}:{id_}" for kind, id_ in made]
+        names = [f"{kind}:{id_}" for kind, id_ in objects]
         return [_kind_and_id(name) for name in await self._connection.scripts.unlink_resources(batch, names)]
 
 

@@ -29,7 +29,7 @@ from askmill.jobs.store.waits import Waiting, hold_of, last_fault_of, poll_of
 
 _CHUNK_ROWS = 64 * BLOCK_ROWS
 """Rows per round trip: 1,024, about half a megabyte."""
-_ASKED = FINISHED - {JobStatus.REJECTED, JobStatus.CANCELLED}
+_WITH_RUNS = FINISHED - {JobStatus.REJECTED, JobStatus.CANCELLED}
 _SUGGESTIONS = 5
 
 
@@ -112,8 +112,8 @@ def _rows_per_s(batch: Batch, counts: Counts, throughput: dict[bytes, bytes], no
         return None
     started_s = batch.started_at_ms / 1000
     if batch.finished_at_ms is not None:
-        asked = sum(rows for status, rows in counts.by_status.items() if status in _ASKED)
-        return asked / max(batch.finished_at_ms / 1000 - started_s, 0.001)
+        rows = sum(rows for status, rows in counts.by_status.items() if status in _WITH_RUNS)
+        return rows / max(batch.finished_at_ms / 1000 - started_s, 0.001)
     oldest = int(now_s / BUCKET_S) - BUCKETS + 1
     rows = sum(int(finished) for bucket, finished in throughput.items() if int(bucket) >= oldest)
     return rows / max(now_s - max(started_s, float(oldest * BUCKET_S)), 1.0)

@@ -65,7 +65,7 @@ class Preparation:
         account = (client.organization, client.project)
         self._account = "\n" + "\n".join(name or "" for name in account) if any(account) else ""
         self._gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
-        self._begun = 0
+        self._started = 0
         self._lease_lost = False
 
     async def prepare(
@@ -133,8 +133,8 @@ class Preparation:
         async with self._gate:
             if self._lease_lost:
                 return ""
-            self._begun += 1
-            number = self._begun
+            self._started += 1
+            number = self._started
             size_kb = upload.path.stat().st_size / 1000
 
             async def create() -> str:
@@ -162,17 +162,17 @@ class Preparation:
         self, kind: Literal["file", "vector_store"], key: str, create: Callable[[], Awaitable[str]]
     ) -> str:
         """Return the stored id if the API still has it; else create it, once for concurrent commands."""
-        resource, created, gone = ResourceKey(self._batch, kind, key), set[str](), set[str]()
+        resource, created, deleted_ids = ResourceKey(self._batch, kind, key), set[str](), set[str]()
 
         async def create_here() -> str:
             created.add(object_id := await create())
             return object_id
 
         while True:
-            found = await single_flight(self._store, resource, create_here, gone)
+            found = await single_flight(self._store, resource, create_here, deleted_ids)
             if found in created or await object_exists(self._client, kind, found):
                 return found
-            gone.add(found)
+            deleted_ids.add(found)
 
 
 def _files_for(profile: Profile, tool: str) -> list[str]:

@@ -282,9 +282,9 @@ async def dispatch_first_rows(store: Store, url: str) -> None:
 def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
     """Raise UsageError for a budget on a model without a known price, in the service tier asked for."""
     model, tier = request.profile.model, request.profile.service_tier
-    if "budget_usd" in request.limits and not prices.known(model, tier):
+    if "budget_usd" in request.limits and not prices.has_price(model, tier):
         what = f"The price of {model!r} is not known" if model else "A stored assistant's model is not known"
-        if prices.known(model):
+        if prices.has_price(model):
             what += f" in the service tier {tier}"
         raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
 
@@ -301,7 +301,7 @@ def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
     prices = Prices.read(settings.prices)
 
     def model_fault(model: str) -> str | None:
-        if prices.known(model, request.profile.service_tier):
+        if prices.has_price(model, request.profile.service_tier):
             return None
         return f"has no known price, so --budget cannot be kept. {PRICE_ADVICE}"
 

@@ -116,7 +116,7 @@ def test_pause_resume_cancel_retry_and_purge(user: CommandLine, stack: Stack) ->
     paused = user.askmill("pause")
     assert f"askmill resume {batch}" in paused.stderr
     assert _state(user, batch) == "paused"
-    assert user.askmill("status").stdout.count("Paused: by hand") == 1
+    assert user.askmill("status").stdout.count("Paused: requested by a user") == 1
     assert user.askmill("collect", "--wait", "-o", "-").returncode == 3
 
     stack.worker()

@@ -84,7 +84,7 @@ def test_text_from_files_and_the_api_cannot_control_the_terminal(text: str) -> N
 @pytest.mark.parametrize(
     ("reason", "hint"),
     [
-        ("by hand", "resume b_000001"),
+        ("requested by a user", "resume b_000001"),
         ("budget", "--budget"),
         ("insufficient_quota: You exceeded your quota", "billing"),
         ("429: Budget has been exceeded! Current cost: 26, Max budget: 25", "has no credit"),

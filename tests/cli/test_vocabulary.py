@@ -1,4 +1,4 @@
-"""Help texts and messages use plain technical English: no words of the project's former private vocabulary."""
+"""Help texts, messages and names use plain technical English: no words of the project's former private vocabulary."""
 
 import ast
 import re
@@ -17,6 +17,15 @@ PRIVATE_WORDS = re.compile(
     re.IGNORECASE,
 )
 """Words that a user of the field's other tools would not expect in a message."""
+PRIVATE_NAME_PART = re.compile(
+    r"acts|asker|asks|beats?|begun|bury|buried|desk|doubt|fate|feeds|furnish(ed)?|hands|hear[ds]?|hearts?|keeper|"
+    r"lasting|look(s|ed)?|mend(s|ed)?|moods?|narrow|nobody|ours|rooms|said|shelf|somebody|story|surplus|tale|talk|"
+    r"taught|tells?|telling|theirs|told|wanted"
+)
+"""Words that no name of a module, class, function, argument or field has as a part."""
+VAGUE_NAME = re.compile(r"_?(asked|given|gone|known|made|seen|whole)_?")
+"""Words that say nothing as the only word of a name; `known_run_ids` says what it is."""
+SOURCES = ("askmill/*.py", "config/**/*.py", "jobs/**/*.py", "worker/**/*.py", "emulator/**/*.py")
 PACKAGES = ("askmill/*.py", "jobs/cli/*.py", "jobs/display/*.py", "jobs/run/*.py")
 MESSAGE_CALLS = {"say", "echo", "confirm", "write", "Finding", "fail", "Text", "BadParameter"}
 
@@ -40,8 +49,7 @@ def _messages() -> Iterator[tuple[str, str]]:
                     isinstance(node, ast.Call) and _name(node) in MESSAGE_CALLS
                 ):
                     yield from _literals(file, node)
-    for name in ("status_text", "row_history", "html_report", "progress"):
-        file = ROOT / "jobs" / "display" / f"{name}.py"
+    for file in sorted((ROOT / "jobs" / "display").glob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         yield from _literals(file, _without_docstrings(tree))
 
@@ -79,7 +87,41 @@ def test_user_visible_text_has_no_private_words(texts):
     assert found == []
 
 
+def _names() -> Iterator[tuple[str, str]]:
+    """The names of the product's modules, classes, functions, arguments and annotated fields."""
+    for file in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
+        place = str(file.relative_to(ROOT))
+        yield place, file.stem
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{place}:{node.lineno}", node.name
+            elif isinstance(node, ast.arg):
+                yield f"{place}:{node.lineno}", node.arg
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                yield f"{place}:{node.lineno}", node.target.id
+
+
+def _is_private(name: str) -> bool:
+    parts = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)
+    return any(PRIVATE_NAME_PART.fullmatch(part.lower()) for part in parts) or bool(
+        VAGUE_NAME.fullmatch(name)
+    )
+
+
+def test_names_have_no_private_words():
+    """Modules, classes, functions, arguments and fields have standard names: a reader finds what they do by name."""
+    assert [(place, name) for place, name in _names() if _is_private(name)] == []
+
+
+@pytest.mark.parametrize("name", ["WorkerDesk", "heartsOfWorkers", "_keeper_of", "wanted", "TELL"])
+def test_a_private_name_is_found(name: str):
+    """In any case and as a part of a longer name; `heartbeat` and `known_run_ids` are standard names."""
+    assert _is_private(name)
+    assert not any(map(_is_private, ("heartbeat", "known_run_ids", "make_client")))
+
+
 def test_the_checks_read_something():
     """The texts are really collected, so an empty list of findings means something."""
+    assert len(list(_names())) > 3000
     assert len(list(_help_texts())) == len(MODULE_OF) + 1
     assert len(list(_messages())) > 200

@@ -212,9 +212,9 @@ async def test_a_pause_with_an_end_resumes_by_itself_and_gives_way_to_one_withou
 
     await store.pause_from_worker(batch, "rate_limit: try again in 1h", 3600.0)
     assert not await store.pause_from_worker(batch, "rate_limit: try again in 2h", 7200.0)
-    assert await store.pause(batch, "by hand")
+    assert await store.pause(batch, "requested by a user")
     stopped = await store.batch(batch)
-    assert (stopped.paused_until_ms, stopped.paused_reason) == (None, "by hand")
+    assert (stopped.paused_until_ms, stopped.paused_reason) == (None, "requested by a user")
 
 
 async def test_the_last_fault_is_counted_by_kind(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""The same questions over both APIs: results differ in ids, times and what an API cannot tell, in nothing else."""
+"""The same questions on both APIs: results differ only in ids, times and what one API does not report."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def broken() -> str:
 
 
 async def answer_all(folder: Path, api: Api, questions: list[str]) -> list[Result]:
-    """The results of the questions over one API."""
+    """The results of the questions on one API."""
     with Stack(folder, api=api) as stack:
         stack.worker()
         batch = await stack.submit(questions)
@@ -48,22 +48,24 @@ async def answer_all(folder: Path, api: Api, questions: list[str]) -> list[Resul
 
 
 def comparable(result: Result) -> tuple[object, ...]:
-    """What both APIs must tell alike: all but ids, times, tokens (each API counts its own) and their cost."""
+    """The fields that must be the same on both APIs: all but ids, times, tokens (counted by each API) and cost."""
     steps = [(step.type, step.attempt) for step in result.steps]
     citations = (result.citations, result.files, result.model)
     return (result.row, result.status, result.answer, result.error, result.attempt_count, *citations, steps)
 
 
 @pytest.mark.shared
-async def test_gsm8k_and_every_common_ending_are_told_alike(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_gsm8k_and_every_common_outcome_have_the_same_results(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     """Status, answer, error, attempts, model, citations, files and steps of every row are the same."""
     questions = [*COMMON, *gsm8k(30)]
-    runs = await answer_all(tmp_path_factory.mktemp("stack"), "assistants", questions)
+    assistants = await answer_all(tmp_path_factory.mktemp("stack"), "assistants", questions)
     responses = await answer_all(tmp_path_factory.mktemp("stack"), "responses", questions)
 
-    assert [comparable(result) for result in responses] == [comparable(result) for result in runs]
-    assert len(runs) == len(questions)
-    assert {result.run_id[:4] for result in runs if result.run_id} == {"run_"}
+    assert [comparable(result) for result in responses] == [comparable(result) for result in assistants]
+    assert len(assistants) == len(questions)
+    assert {result.run_id[:4] for result in assistants if result.run_id} == {"run_"}
     assert {result.run_id[:5] for result in responses if result.run_id} == {"resp_"}
 
 

@@ -1,4 +1,4 @@
-"""A budget over retries, kills and unknown costs: the emulator's own count of tokens is the judge."""
+"""A budget with retries, kills and unknown costs, checked against the emulator's own count of tokens."""
 
 import random
 import signal
@@ -17,43 +17,45 @@ from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until
 
 PRICES = '["gpt-5-mini"]\nprompt_usd_per_million = 1\ncompletion_usd_per_million = 1\n'
-"""Every token costs a millionth of a dollar, so that tokens are money."""
+"""Every token costs a millionth of a dollar, so that tokens can be compared with the budget."""
 PROFILE = Profile(model="gpt-5-mini", max_prompt_tokens=1024, max_completion_tokens=256)
-WORST = 1024 + 256
+WORST_CASE = 1024 + 256
 LONG = "word " * 700
-"""Nearly all of the prompt that a run may read."""
-DIES_TWICE = "[emulate: failed(server_error), failed(server_error), completed] What is 1 + 1? "
+"""Nearly as long as the prompt limit of a run."""
+FAILS_TWICE = "[emulate: failed(server_error), failed(server_error), completed] What is 1 + 1? "
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
-async def test_whatever_is_killed_all_runs_together_cost_no_more_than_the_budget(
-    tmp_path: Path, seed: int
-) -> None:
-    """Attempts die, workers are killed or sent away, the batch is paused and resumed: the money is the limit."""
-    chance, budget = random.Random(seed), 30 * WORST
+async def test_kills_and_retries_never_exceed_the_budget(tmp_path: Path, seed: int) -> None:
+    """Attempts fail, workers are killed or terminated, the batch is paused and resumed: the budget holds."""
+    rng, budget = random.Random(seed), 30 * WORST_CASE
     with Stack(tmp_path, scenario="[latency]\nmedian_s = 0.7\nsigma = 0.5\n") as stack:
         workers = [_worker(stack), _worker(stack)]
-        batch = await stack.submit([DIES_TWICE + LONG] * 60, PROFILE, budget_usd=budget / 1e6)
+        batch = await stack.submit([FAILS_TWICE + LONG] * 60, PROFILE, budget_usd=budget / 1e6)
         async with await Store.open(stack.redis_url) as store:
             wait_for_runs(stack, 10)
             for _ in range(3):
-                victim = workers.pop(chance.randrange(2))
-                victim.signal(chance.choice((signal.SIGKILL, signal.SIGTERM)))
-                await store.pause(batch, "by hand")
+                victim = workers.pop(rng.randrange(2))
+                victim.signal(rng.choice((signal.SIGKILL, signal.SIGTERM)))
+                await store.pause(batch, "requested by a user")
                 await store.resume(batch)
                 created = stack.stats()["runs_created"]
                 workers.append(_worker(stack))
-                wait_until(partial(_moved, stack, batch, created), "it goes on, or is paused", 45)
+                wait_until(
+                    partial(_progressed_or_paused, stack, batch, created),
+                    "another run is created, or it is paused",
+                    45,
+                )
             status = await stack.wait_for(batch, ["paused"], timeout_s=90)
-            wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "what ran has ended", 60)
+            wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "the runs in flight have ended", 60)
 
         assert status.batch.paused_reason.startswith("budget: a run may cost")
-        assert budget - 3 * WORST < stack.stats()["tokens"] <= budget
+        assert budget - 3 * WORST_CASE < stack.stats()["tokens"] <= budget
 
 
-async def test_a_budget_set_under_way_counts_the_runs_that_are_out(tmp_path: Path) -> None:
-    """Twenty runs were begun without any; then there is money for them and one more, however many slots come."""
-    budget = 21 * WORST
+async def test_a_budget_set_during_a_batch_counts_the_runs_in_flight(tmp_path: Path) -> None:
+    """Twenty runs were created without one; then it allows these and one more, however many slots are added."""
+    budget = 21 * WORST_CASE
     questions = [
         f"{LONG}[emulate: completed after={seconds}] What is 1 + 1?" for seconds in [6] * 20 + [1] * 20
     ]
@@ -65,15 +67,15 @@ async def test_a_budget_set_under_way_counts_the_runs_that_are_out(tmp_path: Pat
             await store.update_limits(batch, Limits(budget_usd=budget / 1e6))
         _worker(stack)
         wait_for_runs(stack, 21)
-        assert stack.stats()["runs_active_max"] <= 21, "the next waits until one of them has ended"
+        assert stack.stats()["runs_active_max"] <= 21, "the next run waits until one of them has ended"
         status = await stack.wait_for(batch, ["paused"], timeout_s=90)
 
         assert status.batch.paused_reason.startswith("budget: a run may cost")
-        assert budget - 2 * WORST < stack.stats()["tokens"] <= budget
+        assert budget - 2 * WORST_CASE < stack.stats()["tokens"] <= budget
 
 
-async def test_runs_of_unknown_cost_use_the_budget_up(tmp_path: Path) -> None:
-    """Every create's reply is lost, every answer adopted without its tokens: assumed at the worst, and said."""
+async def test_runs_of_unknown_cost_use_up_the_budget(tmp_path: Path) -> None:
+    """Each create's reply is lost and each answer adopted without usage: the worst case is assumed and shown."""
     lost = '[http]\ndrop_after = 1.0\nonly = ["POST /responses"]\n'
     profile = Profile(model="gpt-5-mini", max_completion_tokens=256)
     with Stack(tmp_path, "responses", lost) as stack:
@@ -88,23 +90,23 @@ async def test_runs_of_unknown_cost_use_the_budget_up(tmp_path: Path) -> None:
         assert "of it assumed for runs of unknown cost)" in usage_line(status)
 
 
-async def test_a_create_whose_fate_is_unknown_is_assumed_to_cost(tmp_path: Path) -> None:
-    """It left no trace and is made again: nobody can tell whether the first was carried out, so it may have cost."""
+async def test_an_unconfirmed_create_counts_with_its_worst_case(tmp_path: Path) -> None:
+    """It left no trace and is repeated: the first create may have been carried out and may have cost money."""
     lost = '[http]\ndrop_before = 1.0\nonly = ["POST /responses"]\n'
     profile = Profile(model="gpt-5-mini", max_completion_tokens=256)
     with Stack(tmp_path, "responses", lost) as stack:
         _worker(stack)
         batch = await stack.submit(["What is 1 + 1?"], profile, budget_usd=1)
-        wait_until(lambda: counter(stack, batch, "unknown_creates") == 1, "it is made again", 45)
+        wait_until(lambda: counter(stack, batch, "unknown_creates") == 1, "it is repeated", 45)
         stack.scenario("")
         status = await stack.wait_for(batch)
 
         assert 256_000 < counter(stack, batch, "assumed_nano") < 500_000
-        assert 0 < (status.counts.cost_usd or 0) < 256e-6, "what was told is its cost, and no more"
+        assert 0 < (status.counts.cost_usd or 0) < 256e-6, "the row's cost is that of the reported usage only"
 
 
-async def test_a_worker_that_knows_no_price_starts_nothing_under_a_budget(tmp_path: Path) -> None:
-    """What cannot be bounded is not begun: the batch pauses and says what to do."""
+async def test_a_worker_without_a_price_starts_nothing_under_a_budget(tmp_path: Path) -> None:
+    """A run without a known highest cost is not started: the batch pauses and says what to do."""
     profile = PROFILE.model_copy(update={"model": "gpt-unheard-of"})
     with Stack(tmp_path) as stack:
         stack.worker(5, QUICK)
@@ -115,7 +117,7 @@ async def test_a_worker_that_knows_no_price_starts_nothing_under_a_budget(tmp_pa
         assert "ASKMILL_PRICES" in stall_reason(status)
 
 
-def _moved(stack: Stack, batch: str, created: int) -> bool:
+def _progressed_or_paused(stack: Stack, batch: str, created: int) -> bool:
     with redis.Redis.from_url(stack.redis_url) as client:
         paused = client.hget(keys.batch(batch), "state") == b"paused"
     return paused or stack.stats()["runs_created"] > created

@@ -1,4 +1,4 @@
-"""Functions in a row's run, end to end on both APIs: several rounds, none returned, outputs too late."""
+"""Functions in a row's run, end to end on both APIs: several rounds, a call that never returns, late outputs."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 def add(a: int, b: int) -> int:
     """Adds two numbers."""
-    with open("called.txt", "a") as called:
-        called.write("add ")
+    with open("called.txt", "a") as file:
+        file.write("add ")
     return a + b
 
 
@@ -29,11 +29,11 @@ def hang() -> str:
 
 
 def slow_at_first() -> str:
-    """Takes longer than its first run may; then it is quick."""
+    """The first call takes longer than its run may live; later calls are quick."""
     if not Path("slow.txt").exists():
         Path("slow.txt").touch()
         time.sleep(2)
-    return "here"
+    return "done"
 '''
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
 
@@ -58,7 +58,7 @@ async def answered(stack: Stack, question: str, profile: Profile, **limits: obje
 async def test_several_rounds_of_functions_are_one_attempt(
     tmp_path: Path, profile: Profile, api: Api
 ) -> None:
-    """Each round is called once and answered; the steps of all are kept, in order; one run is paid for."""
+    """Each call is made once and its output submitted; the steps are in order; one run is paid for."""
     calls = 'add, {"a": 20, "b": 22}, add, {"a": 1, "b": 2}'
     with Stack(tmp_path, api=api) as stack:
         stack.worker(functions=["mine.py"])
@@ -73,10 +73,10 @@ async def test_several_rounds_of_functions_are_one_attempt(
 
 
 @BOTH
-async def test_a_function_that_never_returns_is_told_to_the_model(
+async def test_a_function_that_never_returns_becomes_an_error_for_the_model(
     tmp_path: Path, profile: Profile, api: Api
 ) -> None:
-    """Its time limit is the model's answer; the call beside it is answered, and the row completes."""
+    """Its output names the time limit; the other call returns its value, and the row completes."""
     calls = 'hang, {}, add, {"a": 20, "b": 22}'
     with Stack(tmp_path, api=api) as stack:
         stack.worker(times={"FUNCTION_LIMIT_S": 1.0}, functions=["mine.py"])
@@ -91,11 +91,11 @@ async def test_a_function_that_never_returns_is_told_to_the_model(
 async def test_a_model_that_asks_for_functions_for_ever_is_stopped(
     tmp_path: Path, profile: Profile, api: Api
 ) -> None:
-    """After 64 rounds the run is ended and the row says why; it is not asked again."""
+    """After 64 rounds the run is cancelled and the row says why; there is no other attempt."""
     with Stack(tmp_path, api=api) as stack:
         stack.worker(functions=["mine.py"])
-        direction = '[emulate: requires_action(add, {"a": 1, "b": 1}) rounds=70]'
-        result = await answered(stack, f"{direction} Go", profile)
+        directive = '[emulate: requires_action(add, {"a": 1, "b": 1}) rounds=70]'
+        result = await answered(stack, f"{directive} Go", profile)
         (runs,) = stack.stats()["runs_by_job"].values()
 
     assert (result.status, result.attempt_count, runs) == (JobStatus.FAILED, 1, 1)
@@ -106,7 +106,7 @@ async def test_a_model_that_asks_for_functions_for_ever_is_stopped(
 async def test_outputs_refused_because_the_run_expired_lead_to_a_new_attempt(
     tmp_path: Path, profile: Profile
 ) -> None:
-    """The refusal ends nothing: the run says `expired`, and the next one gets its outputs in time."""
+    """The refusal does not end the row: the run is `expired`, and the next one gets its outputs in time."""
     with Stack(tmp_path, scenario="[run]\nexpires_s = 1.5") as stack:
         stack.worker(functions=["mine.py"])
         result = await answered(stack, "[emulate: requires_action(slow_at_first, {})] Go", profile)

@@ -1,4 +1,4 @@
-"""What kills a worker, what the API refuses to everybody, and what a person stops: the batch goes on as promised."""
+"""Killed workers, refusals that concern every row, and batches that a user stops: the batch resumes as promised."""
 
 from pathlib import Path
 
@@ -29,44 +29,46 @@ import os, time
 def harmless(seconds: float) -> str:
     """Takes a while."""
     time.sleep(seconds)
-    return "well"
+    return "done"
 
 def poison() -> str:
-    """Kills whoever calls it."""
+    """Kills the process that calls it."""
     time.sleep(0.3)
     os._exit(1)
 '''
 
 
-def _settings(stack: Stack, folder: Path) -> CommandLine:
-    known = {
+def _command_line(stack: Stack, folder: Path) -> CommandLine:
+    settings = {
         "ASKMILL_REDIS_URL": stack.redis_url,
         "OPENAI_BASE_URL": stack.base_url,
         "OPENAI_API_KEY": "offline",
     }
-    return CommandLine(folder, {**known, "ASKMILL_API": stack.api, "ASKMILL_DATA_DIR": str(folder / "data")})
+    return CommandLine(
+        folder, {**settings, "ASKMILL_API": stack.api, "ASKMILL_DATA_DIR": str(folder / "data")}
+    )
 
 
 async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that ends its worker three times: its row fails, those that ran beside it complete."""
+    """A function that ends its worker three times: its row fails, rows in flight beside it complete."""
     (tmp_path / "deadly.py").write_text(POISON)
     monkeypatch.chdir(tmp_path)
     functions = describe("deadly.py")
-    ask = "[emulate: requires_action({}), completed] What is 1 + 1?"
-    questions = [ask.format('harmless, {"seconds": 0.5}')] * 5 + [ask.format("poison, {}")]
+    question = "[emulate: requires_action({}), completed] What is 1 + 1?"
+    questions = [question.format('harmless, {"seconds": 0.5}')] * 5 + [question.format("poison, {}")]
     with Stack(tmp_path) as stack:
         profile = TUTOR.model_copy(update={"functions": functions})
         batch = await stack.submit([*questions, *questions_lasting(2, 5)], profile)
         deaths = 0
 
-        async def over() -> bool:
+        async def done() -> bool:
             nonlocal deaths
             if not stack.workers or not stack.workers[-1].alive:
                 deaths += bool(stack.workers)
                 stack.worker(20, QUICK, ["deadly.py"])
             return (await stack.status(batch)).batch.state == "done"
 
-        await wait_until_async(over, "the batch is done", 100)
+        await wait_until_async(done, "the batch is done", 100)
         rows = await stack.rows(batch)
 
     assert deaths == 3
@@ -75,13 +77,13 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
     assert (rows[5].status, (rows[5].result.error or "")[:10]) == (JobStatus.FAILED, "poison_row")
 
 
-async def test_deaths_while_waiting_are_no_poison(tmp_path: Path) -> None:
-    """Four workers killed while the rows' runs take their time: every row completes, on its one run."""
+async def test_a_worker_killed_while_polling_makes_no_poison_row(tmp_path: Path) -> None:
+    """Four workers killed while the rows' runs are active: every row completes, on its one run."""
     with Stack(tmp_path) as stack:
         batch = await stack.submit(questions_lasting(14, 5))
         for _ in range(4):
             worker = stack.worker(10, QUICK)
-            wait_until(lambda: status_bytes(stack, batch)["r"] == 5, "all rows are held", 40)
+            wait_until(lambda: status_bytes(stack, batch)["r"] == 5, "all rows are claimed", 40)
             worker.kill()
             wait_until(lambda: not stack.workers[-1].alive, "it is dead")
         stack.worker(10, QUICK)
@@ -92,19 +94,19 @@ async def test_deaths_while_waiting_are_no_poison(tmp_path: Path) -> None:
 
 @BOTH
 @pytest.mark.parametrize("error", ["invalid_api_key", "insufficient_quota"])
-async def test_what_is_refused_to_all_costs_a_handful_of_requests(
+async def test_an_error_of_the_account_costs_a_handful_of_requests(
     tmp_path: Path, api: Api, error: str
 ) -> None:
-    """1,000 rows, and the account is refused: paused with the reason; mended and resumed, rows are answered."""
+    """1,000 rows, and the account is refused: paused with the reason; fixed and resumed, rows are answered."""
     with Stack(tmp_path, api=api, scenario=f'[account]\nerror = "{error}"\n') as stack:
         stack.worker(100)
         batch = await stack.submit(["What is 1 + 1?"] * 1000)
         status = await stack.wait_for(batch, ["paused"])
-        asked = sum(stack.stats()["requests"].values())
+        requests = sum(stack.stats()["requests"].values())
         assert error in (status.batch.paused_reason or "")
-        assert asked <= 5
+        assert requests <= 5
         outage(1.5)
-        assert max_claims(stack, batch) <= 3, "the refused row goes round in circles"
+        assert max_claims(stack, batch) <= 3, "the refused row is claimed again and again"
         async with await Store.open(stack.redis_url) as store:
             await store.resume(batch)
             await stack.wait_for(batch, ["paused"])
@@ -118,8 +120,8 @@ async def test_what_is_refused_to_all_costs_a_handful_of_requests(
         assert set(stack.stats()["runs_by_job"].values()) == {1}
 
 
-async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
-    """50 runs out when every request is refused: each row asks once, then rests until `resume`."""
+async def test_a_key_revoked_during_a_batch_causes_no_request_storm(tmp_path: Path) -> None:
+    """50 runs in flight when every request is refused: each row sends one request, then waits for `resume`."""
     with Stack(tmp_path) as stack:
         stack.worker(50, QUICK)
         batch = await stack.submit(questions_lasting(5, 100))
@@ -128,7 +130,7 @@ async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
         stack.scenario('[account]\nerror = "invalid_api_key"\n')
         before = sum(stack.stats()["requests"].values())
         await stack.wait_for(batch, ["paused"])
-        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "all rest", 30)
+        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "all rows wait", 30)
         outage(3)
         assert sum(stack.stats()["requests"].values()) - before <= 110
 
@@ -141,22 +143,22 @@ async def test_a_key_revoked_under_way_is_no_storm(tmp_path: Path) -> None:
 
 @BOTH
 async def test_an_unknown_model_pauses_the_batch(tmp_path: Path, api: Api) -> None:
-    """The profile's model is nobody's: every row would meet the same. The refused create is not out, and rests."""
+    """The profile names an unknown model, so every row would fail alike. The refused create leaves no run."""
     with Stack(tmp_path, api=api) as stack:
         stack.worker(50)
         batch = await stack.submit(["?"] * 1000, TUTOR.model_copy(update={"model": "no-such-model"}))
         status = await stack.wait_for(batch, ["paused"])
 
         outage(1.5)
-        assert max_claims(stack, batch) <= 3, "the refused row goes round in circles"
+        assert max_claims(stack, batch) <= 3, "the refused row is claimed again and again"
         assert "model" in (status.batch.paused_reason or "")
         assert sum(stack.stats()["requests"].values()) <= 5
 
 
 @BOTH
 @pytest.mark.parametrize("by", ["worker", "command"])
-async def test_cancel_ends_runs_at_the_api(tmp_path: Path, api: Api, by: str) -> None:
-    """Queued rows end at once, running runs at the API: by a worker, or by the command when none is alive."""
+async def test_cancel_cancels_runs_at_the_api(tmp_path: Path, api: Api, by: str) -> None:
+    """Queued rows end at once; active runs are cancelled by a worker, or by the command if no worker is alive."""
     with Stack(tmp_path, api=api) as stack:
         worker = stack.worker(20, QUICK)
         batch = await stack.submit(questions_lasting(60, 40))
@@ -164,7 +166,7 @@ async def test_cancel_ends_runs_at_the_api(tmp_path: Path, api: Api, by: str) ->
         wait_until(lambda: counter(stack, batch, "runs") == 20, "their ids are stored")
         if by == "command":
             worker.leave()
-        done = _settings(stack, tmp_path).askmill("cancel", batch)
+        done = _command_line(stack, tmp_path).askmill("cancel", batch)
         assert done.returncode == 0, done.stderr
         wait_until(lambda: stack.stats()["runs_active"] == 0, "no run is active", 20)
         if by == "command":
@@ -174,17 +176,17 @@ async def test_cancel_ends_runs_at_the_api(tmp_path: Path, api: Api, by: str) ->
         assert stack.stats()["runs_created"] == 20
 
 
-async def test_pause_lets_runs_end_and_starts_none(tmp_path: Path) -> None:
-    """Paused with 20 in flight: those complete, nothing else begins; resume does the rest."""
+async def test_pause_lets_runs_finish_and_starts_none(tmp_path: Path) -> None:
+    """Paused with 20 in flight: those complete, no other run starts; resume completes the other rows."""
     with Stack(tmp_path) as stack:
         stack.worker(20, QUICK)
         batch = await stack.submit(questions_lasting(3, 60))
-        wait_until(lambda: counter(stack, batch, "runs") >= 20, "20 are out", 30)
-        command = _settings(stack, tmp_path)
+        wait_until(lambda: counter(stack, batch, "runs") >= 20, "20 runs are in flight", 30)
+        command = _command_line(stack, tmp_path)
         assert command.askmill("pause", batch).returncode == 0
-        made = stack.stats()["runs_created"]
-        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "what ran has ended", 30)
-        assert stack.stats()["runs_created"] <= made + 1
+        runs = stack.stats()["runs_created"]
+        wait_until(lambda: status_bytes(stack, batch)["r"] == 0, "the runs in flight have ended", 30)
+        assert stack.stats()["runs_created"] <= runs + 1
         assert status_bytes(stack, batch)["c"] == stack.stats()["runs_created"]
 
         assert command.askmill("resume", batch).returncode == 0
@@ -192,14 +194,14 @@ async def test_pause_lets_runs_end_and_starts_none(tmp_path: Path) -> None:
         await assert_each_paid_once(stack, batch, status, 60)
 
 
-async def test_retry_asks_again_what_failed(tmp_path: Path) -> None:
-    """Failed rows are asked again and counted on; completed ones keep their one run."""
+async def test_retry_repeats_failed_rows(tmp_path: Path) -> None:
+    """Failed rows get another attempt; completed ones keep their one run."""
     with Stack(tmp_path) as stack:
         stack.worker(20, QUICK)
         failing = "[emulate: failed(invalid_prompt), completed] What is 1 + 1?"
         batch = await stack.submit([failing] * 5 + ["What is 1 + 1?"] * 5)
         await stack.wait_for(batch)
-        assert _settings(stack, tmp_path).askmill("retry", batch).returncode == 0
+        assert _command_line(stack, tmp_path).askmill("retry", batch).returncode == 0
         status = await stack.wait_for(batch)
         rows = await stack.rows(batch)
 
@@ -210,21 +212,23 @@ async def test_retry_asks_again_what_failed(tmp_path: Path) -> None:
 
 @BOTH
 async def test_purge_deletes_what_no_other_batch_uses(tmp_path: Path, api: Api) -> None:
-    """The threads of the purged batch are gone at the API; the other batch's are there."""
+    """The purged batch's threads are deleted at the API; those of the other batch are not."""
     with Stack(tmp_path, api=api) as stack:
         stack.worker(20, QUICK)
-        gone, kept = await stack.submit(["What is 1 + 1?"] * 6), await stack.submit(["What is 2 + 2?"] * 6)
-        await stack.wait_for(gone)
-        await stack.wait_for(kept)
-        threads = {name: [row.result.thread_id for row in await stack.rows(name)] for name in (gone, kept)}
-        done = _settings(stack, tmp_path).askmill("purge", gone)
+        purged, other = await stack.submit(["What is 1 + 1?"] * 6), await stack.submit(["What is 2 + 2?"] * 6)
+        await stack.wait_for(purged)
+        await stack.wait_for(other)
+        threads = {
+            batch: [row.result.thread_id for row in await stack.rows(batch)] for batch in (purged, other)
+        }
+        done = _command_line(stack, tmp_path).askmill("purge", purged)
         assert done.returncode == 0, done.stderr
 
-        assert {_status_of(stack, thread) for thread in threads[gone]} == {404}
-        assert {_status_of(stack, thread) for thread in threads[kept]} == {200}
+        assert {_status_of(stack, thread) for thread in threads[purged]} == {404}
+        assert {_status_of(stack, thread) for thread in threads[other]} == {200}
 
 
 def _status_of(stack: Stack, thread: str) -> int:
-    where = "threads" if stack.api == "assistants" else "conversations"
+    kind = "threads" if stack.api == "assistants" else "conversations"
     headers = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
-    return int(httpx2.get(f"{stack.base_url}/{where}/{thread}", headers=headers).status_code)
+    return int(httpx2.get(f"{stack.base_url}/{kind}/{thread}", headers=headers).status_code)

@@ -1,4 +1,4 @@
-"""A Redis with users, rights and TLS: what docs/how-to/own-redis.md says is enough, is; what is missing is told."""
+"""A Redis with users, rights and TLS: the rights in docs/how-to/own-redis.md suffice; missing ones are named."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def user(tmp_path: Path, stack: Stack) -> CommandLine:
 
 
 def _allow(stack: Stack, rules: str) -> str:
-    """The one user but the tests' own; returns its address."""
+    """Create the user with these rights and return its address."""
     with redis.Redis.from_url(stack.redis_url) as client:
         client.execute_command("ACL", "SETUSER", "mill", "reset", "on", *rules.split())
     return stack.redis_url.replace("://", f"://mill:{PASSWORD}@")
@@ -69,7 +69,7 @@ def _answer_by(user: CommandLine, stack: Stack, url: str, **env: str) -> str:
 
 
 def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: CommandLine, stack: Stack) -> None:
-    """The line of docs/how-to/own-redis.md, word for word: every command and a worker, and nothing was denied."""
+    """Exactly the rights of docs/how-to/own-redis.md: every command and a worker run, and nothing is denied."""
     rule = RULES.search(HOW_TO.read_text())
     assert rule, "the guide has the rule"
     url = _allow(stack, rule[1].replace(">PASSWORD", f">{PASSWORD}"))
@@ -87,8 +87,8 @@ def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: CommandLine
     assert batch not in user.askmill("list").stdout
 
 
-def test_a_user_with_too_few_rights_is_told_which(user: CommandLine, stack: Stack) -> None:
-    """One sentence with what Redis said and where the rights stand; exit code 3; the password is not in it."""
+def test_missing_rights_are_named(user: CommandLine, stack: Stack) -> None:
+    """One sentence with Redis' error and the page that lists the rights; exit code 3; no password in it."""
     url = _allow(stack, f">{PASSWORD} ~askmill* +@all -evalsha")
 
     refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("submit", _sums(user))
@@ -100,7 +100,7 @@ def test_a_user_with_too_few_rights_is_told_which(user: CommandLine, stack: Stac
     assert PASSWORD not in refused.stderr
 
 
-def test_a_wrong_password_is_told_and_not_repeated(user: CommandLine, stack: Stack) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(user: CommandLine, stack: Stack) -> None:
     url = _allow(stack, ">another ~* &* +@all")
 
     refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("status")
@@ -110,8 +110,8 @@ def test_a_wrong_password_is_told_and_not_repeated(user: CommandLine, stack: Sta
     assert PASSWORD not in refused.stderr
 
 
-def test_all_goes_through_tls(user: CommandLine, stack: Stack, tmp_path: Path) -> None:
-    """`rediss://` with an authority of one's own, named in the address: client, worker and Celery's broker."""
+def test_all_connections_use_tls(user: CommandLine, stack: Stack, tmp_path: Path) -> None:
+    """`rediss://` with a private certificate authority named in the address: client, worker, Celery's broker."""
     with over_tls(stack.redis_url, tmp_path) as (bare, authority):
         url = f"{bare}?ssl_ca_certs={authority}"
         _answer_by(user.with_settings(ASKMILL_REDIS_URL=url), stack, url)
@@ -121,15 +121,15 @@ def test_all_goes_through_tls(user: CommandLine, stack: Stack, tmp_path: Path) -
 def test_an_authority_may_be_trusted_by_the_environment(
     user: CommandLine, stack: Stack, tmp_path: Path
 ) -> None:
-    """`SSL_CERT_FILE`, as OpenSSL reads it, when the address says nothing."""
+    """`SSL_CERT_FILE`, as OpenSSL reads it, if the address names no authority."""
     with over_tls(stack.redis_url, tmp_path) as (url, authority):
         trusting = {"SSL_CERT_FILE": str(authority)}
         _answer_by(user.with_settings(ASKMILL_REDIS_URL=url, **trusting), stack, url, **trusting)
         stack.workers[0].leave()
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(user: CommandLine, stack: Stack, tmp_path: Path) -> None:
-    """Nothing is sent to it, the password least of all; the sentence says what is the matter with it."""
+def test_an_untrusted_certificate_is_refused(user: CommandLine, stack: Stack, tmp_path: Path) -> None:
+    """Nothing is sent, not even the password; the message names the certificate's error."""
     with over_tls(stack.redis_url, tmp_path) as (bare, _):
         url = bare.replace("://", f"://mill:{PASSWORD}@")
         refused = user.with_settings(ASKMILL_REDIS_URL=url).askmill("status")

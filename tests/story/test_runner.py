@@ -1,6 +1,6 @@
-"""One row followed in this process, on a real Redis, against a server that does as the test says at each request.
+"""One row processed in this process, on a real Redis, against a server that the test scripts request by request.
 
-What is cut off, held up or repeated at one exact moment: real kills meet these moments too seldom.
+Interruptions, delays and repetitions at one exact moment, which real kills hit too seldom.
 """
 
 import asyncio
@@ -38,17 +38,17 @@ DONE = {"id": "r", "status": "completed", "usage": {"prompt_tokens": 3, "complet
 
 
 def answer(text: str) -> dict[str, Any]:
-    said = {
+    message = {
         "id": "m",
         "role": "assistant",
         "run_id": "r",
         "content": [{"type": "text", "text": {"value": text}}],
     }
-    return {"data": [said]}
+    return {"data": [message]}
 
 
 def routes(**changed: Any) -> dict[str, Any]:
-    """A server whose runs have completed when they are made."""
+    """A server whose runs have completed when they are created."""
     return {
         "POST /assistants": {"id": "a"},
         "POST /threads": {"id": "t"},
@@ -63,7 +63,7 @@ def routes(**changed: Any) -> dict[str, Any]:
 
 @dataclass
 class Scene:
-    """One row of a batch at this server; a worker of the test's own takes it whenever it is told to."""
+    """One row of a batch at this server; the test decides when a worker claims it."""
 
     store: Store
     redis_url: str
@@ -74,14 +74,14 @@ class Scene:
     def worker_info(self, worker: str):
         return worker_info(worker, base_url=self.url)
 
-    async def take(self, worker: str = "w1") -> Claim:
+    async def claim(self, worker: str = "w1") -> Claim:
         await self.store.heartbeat(self.worker_info(worker))
         return await claim_row(self.store, (await self.store.dispatch(1))[0], worker)
 
     @asynccontextmanager
     async def runner(self, claim: Claim) -> AsyncIterator[JobRunner]:
         client = jobs_api.make_client("local-key", self.url)
-        desk = WorkerContext(
+        context = WorkerContext(
             store=self.store,
             backend=backend_for("assistants", client),
             limits=SharedLimits(self.store),
@@ -92,41 +92,41 @@ class Scene:
             heartbeat_acknowledged_s=elapsed_clock_s(),
         )
         sent_s = elapsed_clock_s()
-        told = await self.store.heartbeat(self.worker_info(claim.worker))
-        desk.clock.learn(sent_s, elapsed_clock_s(), told.now_ms / 1000)
+        heartbeat = await self.store.heartbeat(self.worker_info(claim.worker))
+        context.clock.learn(sent_s, elapsed_clock_s(), heartbeat.now_ms / 1000)
         batch = BatchContext(await self.store.batch(claim.batch), claim.update, claim.now_ms)
         try:
-            yield JobRunner(desk, batch, claim, Interrupts())
+            yield JobRunner(context, batch, claim, Interrupts())
         finally:
-            await desk.backend.close()
+            await context.backend.close()
 
-    async def follow(self, claim: Claim) -> None:
+    async def run(self, claim: Claim) -> None:
         async with asyncio.timeout(60), self.runner(claim) as runner:
             await runner.run()
 
-    def mark(self, name: str) -> str | None:
-        """What the store has of the row while it lives."""
+    def live_field(self, name: str) -> str | None:
+        """A field of the claimed row's hash in Redis."""
         with redis.Redis.from_url(self.redis_url, decode_responses=True) as client:
-            told: str | None = client.hget(keys.live(self.batch, 1), name)
-            return told
+            value: str | None = client.hget(keys.live(self.batch, 1), name)
+            return value
 
-    def known(self) -> dict[str, Any]:
-        return dict(orjson.loads(self.mark("state") or "{}"))
+    def state(self) -> dict[str, Any]:
+        return dict(orjson.loads(self.live_field("state") or "{}"))
 
     def counter(self, name: str) -> int:
         with redis.Redis.from_url(self.redis_url) as client:
             return int(client.hget(keys.part(self.batch, "counters"), name) or 0)
 
-    async def taken_over(self) -> None:
-        """The worker is taken for dead, and another one follows a run of its own."""
+    async def take_over(self) -> None:
+        """Reap the worker's claim; another worker then polls a run of its own."""
         expire_worker(self.redis_url, "w1")
         await self.store.heartbeat(self.worker_info("w2"))
 
-        async def swept() -> bool:
+        async def reaped() -> bool:
             return bool((await self.store.reap_dead_workers("w2")).rows)
 
-        await wait_until_async(swept, "the row waits again")
-        claim = await self.take("w2")
+        await wait_until_async(reaped, "the row waits again")
+        claim = await self.claim("w2")
         await self.store.save(
             claim, b'{"phase":"polling","thread_id":"t","run_id":"other"}', run_created=True
         )
@@ -134,7 +134,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(store: Store, redis_url: str) -> AsyncIterator[Scene]:
-    """Afterwards the row has ended, and every key is as it must be."""
+    """After the test the row has ended, and Redis is checked for leaks."""
     async with stub_server(routes()) as (server, url):
         batch = await submit_batch(store, 1, base_url=url)
         yield Scene(store, redis_url, server, url, batch)
@@ -144,17 +144,17 @@ async def scene(store: Store, redis_url: str) -> AsyncIterator[Scene]:
 
 async def _finished(scene: Scene) -> Any:
     detail = await scene.store.row(scene.batch, 1)
-    assert detail.view.result is not None, scene.known()
+    assert detail.view.result is not None, scene.state()
     return detail.view.result
 
 
-# ── cut off ──
+# ── interrupted ──
 
 
 @pytest.mark.parametrize("status", ["completed", "requires_action"])
 async def test_a_run_that_ended_in_its_creates_reply_is_handed_over(scene: Scene, status: str) -> None:
-    """The process is to end while the create is out: the id goes to the next worker, and is counted once."""
-    claim = await scene.take()
+    """A shutdown begins while the create is in flight: the next worker gets the id, and it is counted once."""
+    claim = await scene.claim()
     async with scene.runner(claim) as runner:
 
         def create(_: web.Request) -> Any:
@@ -163,20 +163,20 @@ async def test_a_run_that_ended_in_its_creates_reply_is_handed_over(scene: Scene
 
         scene.server.routes[f"POST {RUNS}"] = create
         await runner.run()
-    assert scene.known()["run_id"] == "r"
+    assert scene.state()["run_id"] == "r"
 
-    await scene.follow(await scene.take())
+    await scene.run(await scene.claim())
     result = await _finished(scene)
     assert (result.status, result.run_id, result.usage.prompt_tokens) == (JobStatus.COMPLETED, "r", 3)
     assert (scene.counter("runs"), scene.server.requests.count((f"GET {RUNS}", None))) == (1, 0)
 
 
-async def test_tokens_are_booked_by_who_made_the_run(scene: Scene, redis_url: str) -> None:
-    """A run handed over under `tokens_per_minute`: whoever reads its answer books nothing once more."""
+async def test_tokens_are_reserved_by_the_worker_that_created_the_run(scene: Scene, redis_url: str) -> None:
+    """A run handed over under `tokens_per_minute`: the worker that reads its answer reserves nothing again."""
     await scene.store.set_limits(tokens_per_minute=60_000)
-    booked = list[bytes]()
-    for leaving in (True, False):
-        claim = await scene.take()
+    reservations = list[bytes]()
+    for shutting_down in (True, False):
+        claim = await scene.claim()
         async with scene.runner(claim) as runner:
 
             def create(_: web.Request, signals: Interrupts = runner.interrupts) -> Any:
@@ -187,44 +187,44 @@ async def test_tokens_are_booked_by_who_made_the_run(scene: Scene, redis_url: st
             await runner.context.limits.refresh()
             await runner.run()
         with redis.Redis.from_url(redis_url) as client:
-            booked.append(client.get(keys.rate_limit("tokens_per_minute")) or b"")
-        assert (scene.mark("state") is not None) is leaving, (
+            reservations.append(client.get(keys.rate_limit("tokens_per_minute")) or b"")
+        assert (scene.live_field("state") is not None) is shutting_down, (
             "the first has handed over, the second has finished"
         )
 
     assert (await _finished(scene)).run_id == "r"
-    assert booked[0] == booked[1] != b""
+    assert reservations[0] == reservations[1] != b""
 
 
-async def test_a_save_that_is_cut_off_counts_its_run_once(scene: Scene, redis_server: RedisServer) -> None:
-    """Redis is slow at the end of the process: whether or not the save was carried out, the id is handed over."""
-    claim = await scene.take()
+async def test_an_interrupted_save_counts_its_run_once(scene: Scene, redis_server: RedisServer) -> None:
+    """Redis is slow during a shutdown: whether or not the save was carried out, the id is handed over."""
+    claim = await scene.claim()
     async with scene.runner(claim) as runner:
         running = {**DONE, "status": "in_progress"}
-        following = asyncio.create_task(runner.run())
+        job = asyncio.create_task(runner.run())
 
         def create(_: web.Request) -> Any:
             redis_server.freeze()
-            asyncio.get_running_loop().call_later(0.3, following.cancel)
+            asyncio.get_running_loop().call_later(0.3, job.cancel)
             asyncio.get_running_loop().call_later(0.6, redis_server.thaw)
             return running
 
         scene.server.routes[f"POST {RUNS}"] = create
-        await following
-    assert scene.known()["run_id"] == "r"
+        await job
+    assert scene.state()["run_id"] == "r"
 
-    await scene.follow(await scene.take())
+    await scene.run(await scene.claim())
     assert (await _finished(scene)).run_id == "r"
     assert scene.counter("runs") == 1
 
 
-async def test_a_late_run_is_ended_although_the_api_is_in_trouble(scene: Scene) -> None:
-    """A create is answered after its row went to another worker: counted, and its cancel tried until it works."""
-    claim, cancels = await scene.take(), list[float]()
+async def test_a_late_run_is_cancelled_although_the_api_fails(scene: Scene) -> None:
+    """A create is answered after another worker claimed the row: counted, and its cancel repeated until it works."""
+    claim, cancels = await scene.claim(), list[float]()
     async with scene.runner(claim) as runner:
 
         async def create(_: web.Request) -> Any:
-            await scene.taken_over()
+            await scene.take_over()
             runner.interrupts.claim_lost = True
             return {**DONE, "id": "late", "status": "requires_action"}
 
@@ -236,50 +236,50 @@ async def test_a_late_run_is_ended_although_the_api_is_in_trouble(scene: Scene) 
         await runner.run()
 
     assert (len(cancels), scene.counter("late_runs")) == (3, 1)
-    assert scene.known()["run_id"] == "other"
+    assert scene.state()["run_id"] == "other"
 
 
-# ── held up ──
+# ── delayed ──
 
 
-async def test_a_create_is_sent_under_a_young_mark(scene: Scene, redis_server: RedisServer) -> None:
-    """Redis holds the mark up for longer than it may be old: it is stored anew before the create is written."""
-    ages, froze = list[float](), list[bool]()
+async def test_a_create_is_sent_only_after_a_recent_save(scene: Scene, redis_server: RedisServer) -> None:
+    """Redis delays the save beyond the age limit of its mark: it is stored again before the create is sent."""
+    ages, freezes = list[float](), list[bool]()
 
     def thread(_: web.Request) -> Any:
-        froze.append(True)
+        freezes.append(True)
         redis_server.freeze()
         asyncio.get_running_loop().call_later(SEND_WITHIN_S + 0.7, redis_server.thaw)
         return {"id": "t"}
 
     def create(_: web.Request) -> Any:
-        ages.append(time.time() - scene.known()["create_sent_at"])
+        ages.append(time.time() - scene.state()["create_sent_at"])
         return DONE
 
     scene.server.routes |= {"POST /threads": thread, f"POST {RUNS}": create}
-    await scene.follow(await scene.take())
+    await scene.run(await scene.claim())
 
     assert (await _finished(scene)).status is JobStatus.COMPLETED
-    assert (len(froze), len(ages)) == (1, 1)
+    assert (len(freezes), len(ages)) == (1, 1)
     assert ages[0] <= SEND_WITHIN_S + 0.2
 
 
 # ── reading ──
 
 
-async def test_waiting_to_read_again_is_no_danger(scene: Scene) -> None:
-    """The messages cannot be read for a while: a worker killed in such a wait has not been killed by the row."""
-    well = list[bool]()
-    scene.server.routes[MESSAGES] = lambda _: answer("42") if well else (503, {})
-    following = asyncio.create_task(scene.follow(await scene.take()))
+async def test_waiting_for_the_next_read_sets_no_crash_mark(scene: Scene) -> None:
+    """The messages cannot be read for a while: a worker killed during this wait was not killed by the row."""
+    available = list[bool]()
+    scene.server.routes[MESSAGES] = lambda _: answer("42") if available else (503, {})
+    job = asyncio.create_task(scene.run(await scene.claim()))
 
-    async def rests() -> bool:
-        asked = [name for name, _ in scene.server.requests].count(MESSAGES)
-        return asked >= 2 and scene.mark("crash_mark") == "0"
+    async def waits_unmarked() -> bool:
+        reads = [name for name, _ in scene.server.requests].count(MESSAGES)
+        return reads >= 2 and scene.live_field("crash_mark") == "0"
 
-    await wait_until_async(rests, "it rests between two reads, unmarked", 5)
-    well.append(True)
-    await following
+    await wait_until_async(waits_unmarked, "it waits between two reads, unmarked", 5)
+    available.append(True)
+    await job
 
     assert (await _finished(scene)).status is JobStatus.COMPLETED
 
@@ -288,17 +288,17 @@ def _raw(body: bytes) -> Callable[[web.Request], web.Response]:
     return lambda _: web.Response(body=body, content_type="application/json")
 
 
-async def test_an_answer_cut_within_an_emoji_is_kept(scene: Scene) -> None:
-    """A lone surrogate, which servers send, is no character: U+FFFD stands for it, in the answer and its steps."""
-    half = orjson.dumps(answer("so @")).replace(b"@", rb"\ud83d")
+async def test_an_answer_truncated_within_an_emoji_is_stored(scene: Scene) -> None:
+    """Some servers send a lone surrogate: the answer and its steps have U+FFFD in its place."""
+    body = orjson.dumps(answer("so @")).replace(b"@", rb"\ud83d")
     step = {"id": "s", "type": "message_creation", "status": "completed"}
     step["step_details"] = {"type": "message_creation", "message_creation": {"message_id": "m"}}
-    scene.server.routes |= {MESSAGES: _raw(half), f"GET {RUNS}/r/steps": {"data": [step]}}
-    await scene.follow(await scene.take())
+    scene.server.routes |= {MESSAGES: _raw(body), f"GET {RUNS}/r/steps": {"data": [step]}}
+    await scene.run(await scene.claim())
 
     result = await _finished(scene)
     assert (result.status, result.answer) == (JobStatus.COMPLETED, "so \ufffd")
-    assert [one.details["text"] for one in result.steps] == ["so \ufffd"]
+    assert [step.details["text"] for step in result.steps] == ["so \ufffd"]
 
 
 # ── servers that lag, and one that refuses to cancel ──

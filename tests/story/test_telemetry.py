@@ -51,8 +51,8 @@ def collector() -> Iterator[_Collector]:
     thread.join()
 
 
-async def test_a_worker_tells_both_when_asked(tmp_path: Path, collector: _Collector) -> None:
-    """Counters by status at its port; a trace a row, with its attempts and steps inside, in the API's times."""
+async def test_a_worker_exports_metrics_and_traces(tmp_path: Path, collector: _Collector) -> None:
+    """Counters by status at its port; one trace per row, with child spans for attempts and steps, in the API's times."""
     port = free_port()
     settings = {
         "ASKMILL_METRICS_PORT": str(port),
@@ -65,7 +65,7 @@ async def test_a_worker_tells_both_when_asked(tmp_path: Path, collector: _Collec
         await stack.wait_for(batch)
 
         metrics = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
-        wait_until(lambda: len(collector.spans) >= 6, "the spans have come")
+        wait_until(lambda: len(collector.spans) >= 6, "the spans have been exported")
 
     assert 'askmill_rows_finished_total{status="completed"} 1.0' in metrics
     assert 'askmill_rows_finished_total{status="failed"} 1.0' in metrics
@@ -82,8 +82,8 @@ async def test_a_worker_tells_both_when_asked(tmp_path: Path, collector: _Collec
         assert span.end_time_unix_nano >= span.start_time_unix_nano > 0  # type: ignore[attr-defined]
 
 
-def test_a_taken_port_is_told_before_any_row_is_taken(tmp_path: Path, collector: _Collector) -> None:
-    """Exit code 2 and a sentence that names the variable; no traceback."""
+def test_a_port_in_use_is_an_error_before_any_row_is_claimed(tmp_path: Path, collector: _Collector) -> None:
+    """Exit code 2 and a message that names the variable; no traceback."""
     with Stack(tmp_path) as stack:
         child = stack.worker(ASKMILL_METRICS_PORT=str(collector.server_port))
 

@@ -1,4 +1,4 @@
-"""`python -P -m askmill.worker`, as `askmill` starts it: blind to its surroundings, and gone when its terminal is."""
+"""`python -P -m askmill.worker`, as `askmill` starts it: isolated from its folder, and ended with its terminal."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def worker(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that is ready, or has logged something else; killed in the end."""
     log = folder / "worker.log"
-    ours = {
+    settings = {
         "ASKMILL_REDIS_URL": redis_url,
         "OPENAI_API_KEY": "none",
         "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
@@ -29,7 +29,7 @@ def worker(
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "askmill.worker", "--concurrency", "3"],
             cwd=folder,
-            env={**os.environ, **ours, **env},
+            env={**os.environ, **settings, **env},
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
@@ -44,7 +44,7 @@ def worker(
 
 
 def test_a_users_files_shadow_nothing(redis_url: str, tmp_path: Path) -> None:
-    """A folder that holds modules with our names, or those of our libraries, is a folder like any other."""
+    """Modules in the working folder with our names, or those of our libraries, are not imported."""
     for name in ("config", "jobs", "worker", "celery", "kombu", "celeryconfig", "redis", "openai", "json"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the user\\'s own file was imported')\n")
     with worker(redis_url, tmp_path) as process:
@@ -53,10 +53,12 @@ def test_a_users_files_shadow_nothing(redis_url: str, tmp_path: Path) -> None:
         assert process.wait(20) == 0
 
 
-def test_another_projects_celery_settings_lead_nowhere(redis_url: str, tmp_path: Path) -> None:
-    """CELERY_BROKER_URL and its like, which Celery prefers to settings, do not take the worker to their broker."""
-    theirs = "redis://127.0.0.1:9/0"
-    with worker(redis_url, tmp_path, CELERY_BROKER_URL=theirs, CELERY_BROKER_READ_URL=theirs) as process:
+def test_another_projects_celery_settings_are_ignored(redis_url: str, tmp_path: Path) -> None:
+    """CELERY_BROKER_URL and similar variables, which Celery prefers to settings, do not change the broker."""
+    other_broker = "redis://127.0.0.1:9/0"
+    with worker(
+        redis_url, tmp_path, CELERY_BROKER_URL=other_broker, CELERY_BROKER_READ_URL=other_broker
+    ) as process:
         assert process.poll() is None
 
 
@@ -64,14 +66,14 @@ def test_another_projects_celery_settings_lead_nowhere(redis_url: str, tmp_path:
 def test_a_closed_terminal_or_ctrl_c_ends_the_worker(
     redis_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """It hands over and ends well; Celery would start the program again, or call it a failure."""
+    """It releases its rows and exits with 0; Celery itself would restart the program or exit with a failure."""
     with worker(redis_url, tmp_path) as process:
         process.send_signal(number)
 
         assert process.wait(20) == 0
 
 
-NO_CARD = [
+NO_HEARTBEAT_KEY = [
     "resetkeys",
     "~_kombu*",
     "~*pidbox*",
@@ -83,12 +85,12 @@ NO_CARD = [
 
 
 @pytest.mark.parametrize(
-    "rules", [["-zrange"], [*NO_CARD, "~askmill:workers"]], ids=["opening", "first beat"]
+    "rules", [["-zrange"], [*NO_HEARTBEAT_KEY, "~askmill:workers"]], ids=["opening", "first heartbeat"]
 )
-def test_a_redis_that_is_not_ready_in_the_first_moments_is_waited_for(
+def test_a_worker_waits_for_a_redis_that_is_not_ready(
     redis_url: str, tmp_path: Path, rules: list[str]
 ) -> None:
-    """Between a worker's first connection and its first heartbeat too: it begins when Redis lets it."""
+    """Between its first connection and its first heartbeat too: the worker starts when Redis is ready."""
     log = tmp_path / "worker.log"
     with redis.Redis.from_url(redis_url) as client:
         all_rights = ("ACL", "SETUSER", "early", "on", ">word", "~*", "&*", "+@all")

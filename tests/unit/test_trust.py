@@ -309,7 +309,7 @@ def test_d10_a_key_of_the_environment_is_not_used_for_a_redis_of_a_planted_file(
     assert api_target(load_settings(), consent=Consent(confirm=ask)).key
     assert all(place in question for question in questions)
     assert api_target(load_settings(), consent=Consent(granted=True)).key
-    assert api_target(load_settings(), asks=False).key is None
+    assert api_target(load_settings(), needs_key=False).key is None
     monkeypatch.setenv(variable, "/tmp/mine" if variable.endswith("DIR") else "redis://mine")
     assert api_target(load_settings()).key
 

@@ -7,13 +7,13 @@ the status. `worker.lifecycle.retry.classify` reads it.
 import re
 
 from askmill.jobs.model.api_errors import (
-    asks_to_return,
     clears_by_itself,
     content_refused,
     key_refused,
     model_missing,
     money_refused,
     overloaded,
+    suggests_retry,
 )
 from askmill.jobs.model.fault_table import PROFILE_PARAMS, ROW_PARAMS, FaultSubject
 from askmill.worker.lifecycle.api_types import TOO_LARGE
@@ -150,7 +150,7 @@ TABLE: tuple[Rule, ...] = (
         "`try again later`, `in 20 s`: a refusal, so nothing was carried out",
         requests=CREATES | {RequestKind.SUBMIT},
         statuses=BUSY,
-        matches_report=asks_to_return,
+        matches_report=suggests_retry,
     ),
     Rule(
         ErrorClass.ENDED,

@@ -6,7 +6,7 @@ Pure, as `worker.lifecycle.transitions`.
 
 from dataclasses import replace
 
-from askmill.jobs.model.api_errors import reason_of, told_wait_s
+from askmill.jobs.model.api_errors import reason_of, requested_wait_s
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import TOO_LARGE, Answer
 from askmill.worker.lifecycle.decision import (
@@ -95,20 +95,20 @@ def _after_refused_create(state: JobState, event: RequestFailed) -> JobState:
 def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
     """Nothing was carried out: repeat it after the wait that the server asks for, else after a backoff."""
     after = _after_refused_create(state.with_failure(event.at), event)
-    told_s = told_wait_s(report_of(event.error))
-    if told_s is not None and told_s > LONG_WAIT_S:
-        return _pause_until(after, event, told_s)
-    wait_s = policy.wait_s(state.failures + 2, event.jitter) if told_s is None else told_s
+    requested_s = requested_wait_s(report_of(event.error))
+    if requested_s is not None and requested_s > LONG_WAIT_S:
+        return _pause_until(after, event, requested_s)
+    wait_s = policy.wait_s(state.failures + 2, event.jitter) if requested_s is None else requested_s
     decision = _repeat_step(after, event, wait_s * (1 + 0.1 * event.jitter), policy)
-    return replace(decision, throttled_s=_hold_s(event, wait_s, told_s), throttled_by=str(event.error))
+    return replace(decision, throttled_s=_hold_s(event, wait_s, requested_s), throttled_by=str(event.error))
 
 
-def _hold_s(event: RequestFailed, wait_s: float, told_s: float | None) -> float:
-    """How long new runs of all workers wait: as told; after a busy server's refusal without a time, shortly.
+def _hold_s(event: RequestFailed, wait_s: float, requested_s: float | None) -> float:
+    """How long new runs of all workers wait: as the server asks; after a busy server's refusal without a time, shortly.
 
     Many such refusals at a time halve the runs in flight (throttle.lua), which is what a full queue needs.
     """
-    return wait_s if told_s is not None or event.error.status == 429 else min(wait_s, BUSY_HOLD_S)
+    return wait_s if requested_s is not None or event.error.status == 429 else min(wait_s, BUSY_HOLD_S)
 
 
 def _pause_until(state: JobState, event: RequestFailed, wait_s: float) -> Decision:
@@ -204,8 +204,8 @@ def _reply_lost(state: JobState, event: RequestFailed, policy: RetryPolicy) -> D
         failed = replace(failed, create_fault=str(event.error))
     decision = Decision(failed, RecoverRun(after_s=wait_s), create_failed=True)
     if slows_down(event.error):
-        told_s = told_wait_s(report_of(event.error))
-        hold_s = min(_hold_s(event, wait_s, told_s), LONG_WAIT_S)
+        requested_s = requested_wait_s(report_of(event.error))
+        hold_s = min(_hold_s(event, wait_s, requested_s), LONG_WAIT_S)
         return replace(decision, throttled_s=hold_s, throttled_by=str(event.error))
     return decision
 

@@ -20,7 +20,7 @@ from askmill.jobs.model.api_errors import (
     content_refused,
     model_missing,
     money_refused,
-    told_wait_s,
+    requested_wait_s,
 )
 from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete
 from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, Answer, Run
@@ -183,18 +183,18 @@ def _not_completed(state: JobState, run: Run, event: AnswerRead, policy: RetryPo
         refused = True
     if refused:
         return _finish(state, run, event.answer, JobStatus.FAILED, _run_error(run))
-    told_s = told_wait_s(report)
-    if told_s is not None and told_s > LONG_WAIT_S:
-        return _pause_batch(state, run, event, resume_after_s=told_s)
+    requested_s = requested_wait_s(report)
+    if requested_s is not None and requested_s > LONG_WAIT_S:
+        return _pause_batch(state, run, event, resume_after_s=requested_s)
     code = error.partition(":")[0]
     may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES | {"deadline", "never_started"}
     if may_help and run.status in ENDED and _attempts_left(state, policy) > 0:
-        decision = _another_attempt(state, run, error, event, policy, told_s or 0.0)
+        decision = _another_attempt(state, run, error, event, policy, requested_s or 0.0)
     else:
         expired = status is JobStatus.EXPIRED
         decision = _finish(state, run, event.answer, status, None if expired else error)
     # A wait that a run's error names holds new runs as a 429 does.
-    return decision if told_s is None else replace(decision, throttled_s=told_s, throttled_by=error)
+    return decision if requested_s is None else replace(decision, throttled_s=requested_s, throttled_by=error)
 
 
 def _pause_batch(
@@ -233,14 +233,14 @@ def _run_error(run: Run) -> str:
 
 
 def _another_attempt(
-    state: JobState, run: Run, error: str, event: Event, policy: RetryPolicy, told_s: float = 0.0
+    state: JobState, run: Run, error: str, event: Event, policy: RetryPolicy, requested_s: float = 0.0
 ) -> Decision:
     """A new attempt after a backoff, on a fresh thread; a conversation's row stays on its thread.
 
-    `told_s`: the wait that the API asks for; the attempt does not begin before.
+    `requested_s`: the wait that the API asks for; the attempt does not begin before.
     """
     backoff_s = policy.attempt_wait_s(state.attempt - state.attempts_before_retry, event.jitter)
-    wait_s = max(backoff_s, told_s * (1 + 0.1 * event.jitter))
+    wait_s = max(backoff_s, requested_s * (1 + 0.1 * event.jitter))
     return Decision(
         _next_attempt(state, run, error, event),
         wait_or_release(wait_s, policy),

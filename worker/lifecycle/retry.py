@@ -6,7 +6,7 @@ so are Celery's.
 
 from dataclasses import dataclass
 
-from askmill.jobs.model.api_errors import asks_to_return, model_missing
+from askmill.jobs.model.api_errors import model_missing, suggests_retry
 from askmill.jobs.model.fault_table import FaultSubject
 from askmill.jobs.model.models import OnIncomplete
 from askmill.worker.lifecycle.api_types import ApiError
@@ -77,7 +77,7 @@ def no_such_api(error: ApiError, request: RequestKind) -> bool:
 
 def slows_down(error: ApiError) -> bool:
     """Whether an error whose request may have been carried out asks to come back later all the same."""
-    return asks_to_return(report_of(error))
+    return suggests_retry(report_of(error))
 
 
 def assistant_missing(error: ApiError) -> bool:

@@ -15,7 +15,7 @@ from askmill.jobs.model.api_errors import (
     money_refused,
     reason_of,
     report_of_text,
-    told_wait_s,
+    requested_wait_s,
 )
 from askmill.worker.backends.errors import error_from_reply, error_in_ok_reply
 from askmill.worker.lifecycle.api_types import ApiError
@@ -146,8 +146,8 @@ def test_a_refused_key_pauses_the_batch(source: str) -> None:
 @pytest.mark.parametrize("words", WAITS)
 def test_a_wait_is_read_from_the_words(words: str) -> None:
     """A10, A11: where no header names it."""
-    assert told_wait_s(ErrorReport(words)) == WAITS[words]
-    assert told_wait_s(ErrorReport(words, retry_after_s=3.0)) == 3.0
+    assert requested_wait_s(ErrorReport(words)) == WAITS[words]
+    assert requested_wait_s(ErrorReport(words, retry_after_s=3.0)) == 3.0
 
 
 def test_a_wait_is_read_from_googles_details_and_is_bounded() -> None:
@@ -156,7 +156,7 @@ def test_a_wait_is_read_from_googles_details_and_is_bounded() -> None:
     api_error = error_from((429, [error(code=429, message="slow down", details=details)]))
 
     assert api_error.retry_after_s == 17.0
-    assert told_wait_s(ErrorReport("no", retry_after_s=1e9)) == 7 * 86_400
+    assert requested_wait_s(ErrorReport("no", retry_after_s=1e9)) == 7 * 86_400
 
 
 def test_a_402_with_a_retry_after_is_waited_for() -> None:
