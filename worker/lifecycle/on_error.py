@@ -104,7 +104,7 @@ def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> De
 
 
 def _hold_s(event: RequestFailed, wait_s: float, requested_s: float | None) -> float:
-    """How long new runs of all workers wait: as the server asks; after a busy server's refusal without a time, shortly.
+    """How long new runs of all workers wait: as the server asks; shortly where a busy server names no time.
 
     Many such refusals at a time halve the runs in flight (throttle.lua), which is what a full queue needs.
     """
