@@ -295,4 +295,9 @@ def _web_details(action: Json) -> Json:
 
 
 def _texts(item: Json) -> list[str]:
-    return [part.text for part in text_parts(item.get("content"), Draft(), _text_part)]
+    """The texts of a message's parts, of whatever type: a question's are `input_text`."""
+
+    def text_of(part: Json, _: Draft) -> TextPart:
+        return TextPart(plain_text(part.get("text")) or plain_text(part.get("refusal")))
+
+    return [part.text for part in text_parts(item.get("content"), Draft(), text_of)]
