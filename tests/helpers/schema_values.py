@@ -94,8 +94,10 @@ def mutated(draw: st.DrawFn, value: Any, most: int = 3) -> Any:
 
 def _mutate(draw: st.DrawFn, value: Any) -> Any:
     if isinstance(value, dict) and value:
-        name = draw(st.sampled_from(sorted(value)))
-        if draw(st.booleans()) and isinstance(value[name], dict | list) and value[name]:
+        # The large parts hold what is read: they are drawn more often, and mostly mutated inside.
+        large = [name for name in sorted(value) if isinstance(value[name], dict | list) and value[name]]
+        name = draw(st.sampled_from([*sorted(value), *large * len(value)]))
+        if draw(st.integers(0, 3)) and isinstance(value[name], dict | list) and value[name]:
             return {**value, name: _mutate(draw, value[name])}
         if draw(st.integers(0, 4)) == 0:
             return {other: inner for other, inner in value.items() if other != name}
