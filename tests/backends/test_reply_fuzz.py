@@ -175,9 +175,11 @@ async def read(backend: Backend, api: Api, routes: dict[str, Any]) -> None:
             await call()
     if polled is None and not expects_text(routes, api):
         return
-    answer = Answer()
-    with suppress(ApiError):
+    try:
         answer = await backend.read_answer(request, THREAD, RUN)
+    except ApiError as error:
+        # A later part could not be read: the error carries the text, which the row keeps.
+        answer = error.partial or Answer()
     if polled is not None and expects_text(routes, api):
         assert TEXT in FOOTNOTE.sub("", answer.text)
     result = Result(
