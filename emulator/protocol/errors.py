@@ -249,6 +249,11 @@ def overloaded() -> ApiError:
     return _error(503, message, None, "server_error")
 
 
+def queue_full() -> ApiError:
+    """A full queue as llama-stack reports it, under status 400."""
+    return _error(400, "The request queue is full (max 100). Try again later.")
+
+
 QUOTA = (
     "You exceeded your current quota, please check your plan and billing details. For more information on "
     "this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."

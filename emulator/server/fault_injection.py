@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from askmill.emulator.protocol.errors import overloaded, rate_limited, server_error
+from askmill.emulator.protocol.errors import overloaded, queue_full, rate_limited, server_error
 from askmill.emulator.protocol.routing import ApiError
 from askmill.emulator.simulation.scenario import SHARES, Http
 
@@ -56,6 +56,8 @@ class Faults:
                 return Fault(refusal=server_error())
             case "rate_503":
                 return Fault(refusal=overloaded())
+            case "rate_full":
+                return Fault(refusal=queue_full())
             case "drop_before":
                 return Fault(drop="before")
             case _:

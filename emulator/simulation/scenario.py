@@ -33,6 +33,7 @@ class Latency:
 class Http:
     """Faults on `/v1`. Shares are of all requests that `only` names (globs such as `POST /threads/*/runs`).
 
+    rate_full: llama-stack's refusal of a full queue, under status 400 ·
     drop_before: the connection is closed, nothing was done · drop_after: done, the connection is closed
     without a reply; with late_s it is done that long after the closing. late_s alone drops every request.
     slow_s delays every reply.
@@ -41,6 +42,7 @@ class Http:
     rate_429: float = 0.0
     rate_500: float = 0.0
     rate_503: float = 0.0
+    rate_full: float = 0.0
     drop_before: float = 0.0
     drop_after: float = 0.0
     retry_after_s: float = 0.0
@@ -49,7 +51,7 @@ class Http:
     only: tuple[str, ...] = ()
 
 
-SHARES = ("rate_429", "rate_500", "rate_503", "drop_before", "drop_after")
+SHARES = ("rate_429", "rate_500", "rate_503", "rate_full", "drop_before", "drop_after")
 
 
 @dataclass(frozen=True, slots=True)

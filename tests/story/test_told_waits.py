@@ -64,6 +64,23 @@ async def test_a_wait_named_by_a_runs_end_holds_new_runs(tmp_path: Path) -> None
         assert status.counts.totals["throttled"] == 1
 
 
+@pytest.mark.parametrize("api", [pytest.param("assistants", marks=pytest.mark.long), "responses"])
+async def test_a_full_queue_fails_no_row(tmp_path: Path, api: Api) -> None:
+    """E3: a third of the creates is refused with 400 and "queue is full": all rows complete, each with one run."""
+    creates = ["POST /threads", "POST /threads/*/runs", "POST /responses", "POST /conversations"]
+    with Stack(
+        tmp_path, api=api, scenario=f"[http]\nrate_full = 0.3\nonly = {json.dumps(creates)}\n"
+    ) as stack:
+        stack.worker(20, QUICK)
+        batch = await stack.submit(["What is 1 + 1?"] * 10)
+        status = await stack.wait_for(batch, timeout_s=120)
+
+        assert status.counts.by_status[JobStatus.COMPLETED] == 10
+        assert status.counts.totals["throttled"] > 0
+        assert status.counts.totals.get("unknown_creates", 0) == 0
+        assert stack.stats()["runs_created"] == 10
+
+
 async def test_a_failing_api_is_told_at_once(tmp_path: Path) -> None:
     """E5: 500 on every create: status and panel have the words, how often and since when, within seconds."""
     with Stack(tmp_path, scenario='[http]\nrate_500 = 1.0\nonly = ["POST /threads"]\n') as stack:
