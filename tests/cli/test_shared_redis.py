@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+import askmill
 from askmill.jobs.local import died_here
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import WorkerInfo
@@ -300,3 +301,39 @@ def test_a_worker_of_another_machine_counts_by_its_heartbeat() -> None:
     assert died_here(WorkerInfo("w", socket.gethostname(), ended.pid, 1, "assistants", "http://h/v1"))
     assert not died_here(WorkerInfo("w", "another", ended.pid, 1, "assistants", "http://h/v1"))
     assert not died_here(WorkerInfo("w", socket.gethostname(), os.getpid(), 1, "assistants", "http://h/v1"))
+
+
+def test_disk_durability_is_refused_where_redis_does_not_write_through(
+    user: CommandLine, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `submit`, `run`, `worker`, `doctor` and the library alike: exit 2 and what to set; nothing is stored."""
+    strict = user.with_settings(ASKMILL_DURABILITY="disk")
+    file = user.write("one.csv", "question", "What is 1 + 1?")
+    for command in (["submit", file], ["run", file, "-o", "-"], ["worker"], ["doctor"]):
+        refused = strict.askmill(*command)
+        assert refused.returncode == 2, (command, refused.stderr)
+        assert "Set appendfsync always there" in refused.stderr + refused.stdout, command
+    for name, value in {**stack.settings(), "ASKMILL_DURABILITY": "disk"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(askmill.UsageError, match="Set appendfsync always there"):
+        askmill.submit(["What is 1 + 1?"])
+    with redis.Redis.from_url(stack.redis_url) as client:
+        assert not client.exists(keys.BATCHES, keys.LOADING)
+        client.config_set("appendfsync", "always")
+    assert strict.askmill("submit", file).returncode == 0
+
+
+def test_a_redis_that_forgets_is_named_before_rows_are_stored(user: CommandLine, stack: Stack) -> None:
+    """Case D16: a warning on stderr by `submit` and `run`, and a worker's log; the batch is answered all the same."""
+    with redis.Redis.from_url(stack.redis_url) as client:
+        client.config_set("maxmemory", "500mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    file = user.write("one.csv", "question", "What is 1 + 1?")
+    submitted = user.askmill("submit", file)
+    assert "Warning: Redis at redis://127.0.0.1" in submitted.stderr
+    assert "may evict batches" in submitted.stderr
+    assert "FAULT redis" in user.askmill("doctor").stdout
+    worker = stack.worker(5)
+    done = user.askmill("run", file, "-o", "-")
+    assert (done.returncode, "may evict batches" in done.stderr) == (0, True)
+    assert "redis.may_lose_batches" in worker.log.read_text()

@@ -2,6 +2,7 @@
 the server."""
 
 import asyncio
+import socket
 import ssl
 import threading
 import time
@@ -180,3 +181,44 @@ def over_tls(url: str, folder: Path, *names: str) -> Iterator[tuple[str, Path]]:
     parts = urlsplit(url)
     with TcpRelay(url, context) as relay:
         yield f"{parts.scheme}s://{names[0]}:{relay.port}{parts.path}", authority_file
+
+
+class PlainOrTls:
+    """One port for both: a connection that begins with a TLS handshake goes to one server, any other to another.
+
+    So Sentinels that speak plain text watch a master that clients reach by TLS, at one address.
+    """
+
+    def __init__(self, plain_port: int, tls_port: int) -> None:
+        self._ports = plain_port, tls_port
+        self._socket = socket.create_server((HOST, 0))
+        self.port = self._socket.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                threading.Thread(target=self._relay, args=[connection], daemon=True).start()
+
+    def _relay(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            is_tls = connection.recv(1, socket.MSG_PEEK) == b"\x16"
+            with socket.create_connection((HOST, self._ports[is_tls])) as upstream:
+                back = threading.Thread(target=self._copy, args=[upstream, connection], daemon=True)
+                back.start()
+                self._copy(connection, upstream)
+                back.join()
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(CHUNK_BYTES):
+                target.sendall(chunk)
+            target.shutdown(socket.SHUT_WR)

@@ -4,13 +4,16 @@ import csv
 import io
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
+from askmill.jobs.local.ports import HOST, free_port
+from askmill.jobs.local.redis_service import server_binary
 from tests.helpers.command_line import CommandLine, terminal
-from tests.helpers.tcp_relay import over_tls
-from tests.stack import QUICK, Stack
+from tests.helpers.tcp_relay import PlainOrTls, over_tls
+from tests.stack import QUICK, Child, Stack
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to/own-redis.md"
 RULES = re.compile(r"ACL SETUSER mill on (.+)")
@@ -138,3 +141,30 @@ def test_an_untrusted_certificate_is_refused(user: CommandLine, stack: Stack, tm
     assert "certificate" in refused.stderr.lower()
     assert PASSWORD not in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_sentinels_and_master_over_tls(user: CommandLine, stack: Stack, tmp_path: Path) -> None:
+    """`rediss+sentinel://` (case D7): client, worker and Celery's broker ask the Sentinel and the master over TLS."""
+    folders = [tmp_path / name for name in ("master", "sentinel")]
+    for folder in folders:
+        folder.mkdir()
+    sentinel_port = free_port()
+    configuration = folders[1] / "sentinel.conf"
+    with over_tls(stack.redis_url, folders[0], HOST) as (master_url, master_authority):
+        plain_port, tls_port = (urlsplit(url).port or 0 for url in (stack.redis_url, master_url))
+        with PlainOrTls(plain_port, tls_port) as master:
+            configuration.write_text(
+                f"port {sentinel_port}\nsentinel monitor answers {HOST} {master.port} 1\n"
+            )
+            command = [str(server_binary()), str(configuration), "--sentinel"]
+            sentinel = Child(command, folders[1] / "log").start()
+            try:
+                with over_tls(f"redis://{HOST}:{sentinel_port}/0", folders[1], HOST) as (by_tls, authority):
+                    authorities = tmp_path / "authorities.pem"
+                    authorities.write_bytes(master_authority.read_bytes() + authority.read_bytes())
+                    place = by_tls.removeprefix("rediss://").removesuffix("/0")
+                    url = f"rediss+sentinel://{place}/answers/0?ssl_ca_certs={authorities}"
+                    _answer_by(user.with_settings(ASKMILL_REDIS_URL=url), stack, url)
+                    stack.workers[0].leave()
+            finally:
+                sentinel.kill()

@@ -1,4 +1,4 @@
-"""kombu's Redis transport with three corrections that keep a worker alive (celery and kombu 5.7.0).
+"""kombu's Redis transport with two corrections that keep a worker alive (celery and kombu 5.7.0).
 
 1. Redis goes away while the worker holds unacknowledged messages:
 
@@ -16,10 +16,9 @@
    discard unknown tasks and content types, but text that is not JSON, or an object that is not a message,
    ends the worker. Here such a message is dropped and logged.
 
-3. The master has become a replica while a BRPOP waits there, or is asked there next. kombu keeps the
-connection
-   and would ask the same server for ever. Here the connection is closed, so that the next one resolves the
-   address, or asks the Sentinels, again. `disconnect_all` does the same to a master that this worker leaves.
+A demoted master needs no correction: BRPOP answers READONLY there, or UNBLOCKED if it waits, and Celery
+connects anew (`broker_channel_error_retry`). A master that still takes writes but is to be left has no such
+reply: `disconnect_all` cuts its connections.
 """
 
 import socket
@@ -29,8 +28,6 @@ from typing import Any
 
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 from askmill.config.text import loggable, one_line
 
@@ -65,15 +62,10 @@ class _Corrections:
             reason = one_line(f"{type(error).__name__}: {error}")
             log.warning("message.dropped", reason=reason, message=loggable(getattr(error, "doc", "?")))
             return True
-        except ResponseError as error:
-            if not (isinstance(error, ReadOnlyError | MasterDownError) or str(error).startswith("UNBLOCKED")):
-                raise
-            self.client.connection.disconnect()  # type: ignore[attr-defined]
-            raise RedisConnectionError(f"the server is no master any more: {error}") from None
 
 
 class Channel(_Corrections, redis.Channel):
-    """Drops messages that cannot be decoded, and leaves a demoted master."""
+    """Drops messages that cannot be decoded."""
 
 
 class SentinelChannel(_Corrections, redis.SentinelChannel):

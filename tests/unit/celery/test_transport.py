@@ -35,3 +35,27 @@ def test_a_late_install_is_refused() -> None:
 
     assert done.returncode == 1
     assert "install() came after the first redis:// connection" in done.stderr
+
+
+CUT = """
+import threading
+from kombu import Connection
+from askmill.worker.celery import kombu_transport
+kombu_transport.install()
+with Connection({url!r}) as connection:
+    queue = connection.SimpleQueue("askmill-test")
+    threading.Timer(0.2, kombu_transport.disconnect_all).start()
+    try:
+        queue.get(timeout=30)
+    except connection.connection_errors as error:
+        print("cut", type(error).__name__)
+"""
+
+
+def test_connections_to_a_master_that_is_left_are_cut(redis_url: str) -> None:
+    """Also one on which a BRPOP waits: its consumer meets a connection error, on which Celery connects anew."""
+    program = CUT.format(url=redis_url)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], text=True, capture_output=True, check=False, timeout=60
+    )
+    assert done.stdout.split() == ["cut", "ConnectionError"], done.stderr
