@@ -1,4 +1,4 @@
-"""The offline API: OpenAI's Assistants and Responses APIs, to try askmill without a key and to test it.
+"""The offline API: OpenAI's Assistants, Responses and chat completions, for trials and tests without a key.
 
 Started as a process (`python -m askmill.emulator`); it imports nothing of askmill and nothing imports it.
 

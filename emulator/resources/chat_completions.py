@@ -58,7 +58,10 @@ STATUSES = {
 
 @dataclass(slots=True)
 class Call:
-    """One call while it is carried out. `state` is None until it has a slot, `done` until it is answered."""
+    """One call while it is carried out. `state` is None until it has a slot, `done` until it is answered.
+
+    `written`: share of the answer that was generated when the call ended.
+    """
 
     id: str
     request: ChatRequest
@@ -68,7 +71,7 @@ class Call:
     ticket: Ticket | None = None
     state: RunState | None = None
     done: Generated | None = None
-    chunks: Chunks | None = None
+    written: float = 0.0
 
     def sign(self) -> bytes:
         return keep_alive_sign(self.manners, stream=self.request.stream)
@@ -127,6 +130,7 @@ class ChatCompletions:
         async for sign in self._carry_out(call, share=1.0):
             yield sign
         assert call.done is not None
+        call.written = 1.0
         if failure := _failure_of(call):
             raise failure
         yield json_bytes(_completion(call, call.done))
@@ -136,22 +140,23 @@ class ChatCompletions:
             yield sign
         assert call.done is not None
         assert call.state is not None
-        call.chunks = Chunks(call.id, call.created, call.request, call.manners)
+        chunks = _chunks(call)
         failure = _failure_of(call)
         if failure and not call.state.outcome.partial:
             if call.manners.error_shape == "mid_stream":
-                yield call.chunks.role()
+                yield chunks.role()
             raise failure
         cut, cut_at = self._cut(call.manners)
         seconds = max(0.0, _ends_at(call.state) - self._engine.clock.now())
-        async for piece in call.chunks.content(call.done, seconds, cut, cut_at):
+        async for piece in chunks.content(call.done, seconds, cut, cut_at):
+            call.written = chunks.sent
             yield piece
         if failure:
             raise failure
         if cut == "done":
             yield DONE
         if not cut:
-            for piece in call.chunks.end(call.done):
+            for piece in chunks.end(call.done):
                 yield piece
 
     async def _carry_out(self, call: Call, share: float) -> Pieces:
@@ -164,7 +169,7 @@ class ChatCompletions:
         state = call.state = self._start(call, begun)
         if state.outcome.name == "stuck":
             if call.request.stream:
-                yield Chunks(call.id, call.created, call.request, call.manners).role()
+                yield _chunks(call).role()
             async for piece in signs_until(asyncio.get_running_loop().create_future(), sign, every_s):
                 yield piece
         answering = asyncio.ensure_future(self._answer(call, state))
@@ -217,10 +222,8 @@ class ChatCompletions:
         if call.state is None:
             return
         self._engine.activity.end()
-        refused = _failure_of(call) is not None and not call.state.outcome.partial
-        if call.done is not None and not refused:
-            share = call.chunks.sent if call.chunks is not None else 1.0
-            wrote = round(call.done.completion_tokens * share)
+        if _failure_of(call) is None or call.state.outcome.partial:
+            wrote = round(call.done.completion_tokens * call.written) if call.done else 0
             self._store.add_to_counter("tokens", call.request.prompt.prompt_tokens + wrote)
         self._store.commit()
 
@@ -260,6 +263,10 @@ def _failure_of(call: Call) -> ApiError | None:
     status = STATUSES.get(code, 500)
     kind = "invalid_request_error" if status < 500 else "server_error"
     return ApiError(status, error["message"], code=code, kind=kind)
+
+
+def _chunks(call: Call) -> Chunks:
+    return Chunks(call.id, call.created, call.request, call.manners)
 
 
 def _ends_at(state: RunState) -> float:

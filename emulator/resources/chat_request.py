@@ -56,6 +56,16 @@ MESSAGE: Shape = {
     "tool_calls": Rule((list,), low=1, inside=each(Rule((dict,), null=False))),
     "tool_call_id": TEXT,
 }
+TOOL_CALL: Shape = {
+    "id": TEXT,
+    "function": Rule((dict,), required=True, null=False, inside=object_of({"name": TEXT, "arguments": TEXT})),
+    "extra_content": ANY_OBJECT,
+}
+PART: Shape = {
+    "type": Rule((str,), required=True, null=False),
+    "text": Rule((str,), null=False),
+    "image_url": Rule((dict,), null=False),
+}
 CREATE_BODY: Shape = {
     "model": Rule((str,), required=True, null=False),
     "messages": Rule((list,), required=True, null=False, low=1, inside=each(Rule((dict,), null=False))),
@@ -125,9 +135,10 @@ class ChatRequest:
 
 def read_chat_request(body: Json, manners: ChatManners) -> ChatRequest:
     """The request; ApiError for what this server refuses."""
-    body = {name: value for name, value in body.items() if name not in manners.ignores}
+    ignored = {*manners.ignores, *(("stream_options",) if "stream" in manners.ignores else ())}
+    body = {name: value for name, value in body.items() if name not in ignored}
     for name in manners.refuses:
-        if body.get(name) not in {None, False}:
+        if body.get(name) is not None and body[name] is not False:
             raise unsupported(name)
     _check_body(body, manners)
     messages: list[Json] = body["messages"]
@@ -165,7 +176,7 @@ def read_chat_request(body: Json, manners: ChatManners) -> ChatRequest:
 
 def signature_of(call: Json) -> str:
     """The signature that a tool call is sent with and has to come back with."""
-    function = call.get("function") or {}
+    function = call["function"]
     signed = f"{call.get('id')} {function.get('name')} {function.get('arguments')}"
     return base64.b64encode(hashlib.sha256(signed.encode()).digest()).decode()
 
@@ -174,7 +185,7 @@ def text_of(message: Json) -> str:
     """All text of a message; reasoning and images are none."""
     content = message.get("content")
     if isinstance(content, list):
-        return "\n".join(part.get("text", "") for part in content if part.get("type") == "text")
+        return "\n".join(part.get("text", "") for part in content if part["type"] == "text")
     return content or ""
 
 
@@ -182,7 +193,9 @@ def _check_body(body: Json, manners: ChatManners) -> None:
     known = body if manners.error_shape == "openai" else {k: body[k] for k in body if k in CREATE_BODY}
     check(known, CREATE_BODY)
     for i, message in enumerate(body["messages"]):
-        check({k: v for k, v in message.items() if k in MESSAGE}, MESSAGE, f"messages[{i}].")
+        _check_known(message, MESSAGE, f"messages[{i}].")
+        for j, call in enumerate(message.get("tool_calls") or []):
+            _check_known(call, TOOL_CALL, f"messages[{i}].tool_calls[{j}].")
         _check_parts(message.get("content"), f"messages[{i}].content")
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
         raise both_limits()
@@ -200,15 +213,19 @@ def check_served(model: str, manners: ChatManners) -> None:
         raise refusal
 
 
+def _check_known(value: Json, shape: Shape, at: str) -> None:
+    """Check the fields of the shape; others pass, because messages come back with what servers added."""
+    check({name: one for name, one in value.items() if name in shape}, shape, at)
+
+
 def _check_parts(content: Any, at: str) -> None:
     for i, part in enumerate(content if isinstance(content, list) else ()):
-        check({"part": part}, {"part": Rule((dict,), null=False)}, f"{at}[{i}].")
-        if part.get("type") != "image_url":
-            continue
-        image = part.get("image_url")
-        url = image.get("url") if isinstance(image, dict) else image
-        if not isinstance(url, str) or not _is_image(url):
-            raise bad_image(f"{at}[{i}].image_url.url")
+        check({f"{i}": part}, {f"{i}": Rule((dict,), null=False)}, f"{at}.")
+        _check_known(part, PART, f"{at}[{i}].")
+        if part["type"] == "image_url":
+            url = (part.get("image_url") or {}).get("url")
+            if not isinstance(url, str) or not _is_image(url):
+                raise bad_image(f"{at}[{i}].image_url.url")
 
 
 def _is_image(url: str) -> bool:
@@ -234,8 +251,7 @@ def _check_tool_results(messages: list[Json]) -> list[str]:
         elif (call := calls.get(str(message.get("tool_call_id")))) is None:
             raise orphan_result(i)
         else:
-            function = call.get("function") or {}
-            called = f"{function.get('name')}({function.get('arguments')})"
+            called = f"{call['function'].get('name')}({call['function'].get('arguments')})"
             lines[str(call.get("id"))] = f"{called} = {text_of(message)}"
     if missing := [call_id for call_id in calls if call_id not in lines]:
         raise unanswered_calls(missing, len(messages))
@@ -250,9 +266,9 @@ def _check_echo(messages: list[Json], echo: str) -> None:
         if echo == "reasoning_content" and not isinstance(message.get("reasoning_content"), str):
             raise no_reasoning_echoed(i)
         if echo == "thought_signature":
-            extra = ((calls[0].get("extra_content") or {}).get("google")) or {}
-            if extra.get("thought_signature") != signature_of(calls[0]):
-                raise no_signature_echoed(str((calls[0].get("function") or {}).get("name")), i)
+            google = (calls[0].get("extra_content") or {}).get("google")
+            if google != {"thought_signature": signature_of(calls[0])}:
+                raise no_signature_echoed(str(calls[0]["function"].get("name")), i)
 
 
 def _fitted(messages: list[Json], manners: ChatManners) -> tuple[list[tuple[Json, str]], int]:
@@ -284,9 +300,9 @@ def _last_words(text: str, tokens: int) -> str:
 
 def _tokens(message: Json, text: str) -> int:
     calls = message.get("tool_calls") or []
-    arguments = " ".join(str((call.get("function") or {}).get("arguments")) for call in calls)
+    arguments = " ".join(str(call["function"].get("arguments")) for call in calls)
     content = message.get("content")
-    images = sum(part.get("type") == "image_url" for part in content) if isinstance(content, list) else 0
+    images = sum(part["type"] == "image_url" for part in content) if isinstance(content, list) else 0
     return count_tokens(text) + count_tokens(arguments) + images * IMAGE_TOKENS
 
 

@@ -73,8 +73,8 @@ class Chunks:
             due = start + seconds * i / len(deltas) - asyncio.get_running_loop().time()
             async for piece in signs_for(due, sign, every_s):
                 yield piece
-            yield self._chunk(delta, None)
             self.sent = (i + 1) / len(deltas)
+            yield self._chunk(delta, None)
             if cut and i + 1 == last:
                 break
         if cut in {"json", "abort"}:

@@ -95,7 +95,7 @@ class App:
             self._count(request)
             await self._answer(self._refused(fault.refusal), scope, send)
         elif fault.drop:
-            await self._drop(request, fault, scope)
+            await self._drop(request, fault, scope, receive)
         elif self._is_abortable(request):
             await _until_disconnect(self._serve(request, fault, scope, send), receive)
         else:
@@ -111,13 +111,14 @@ class App:
         found = self._routes.find(request.method, request.path)
         return found is not None and found[0].abortable and self._scenario.chat.on_disconnect == "abort"
 
-    async def _drop(self, request: Request, fault: Fault, scope: Message) -> None:
+    async def _drop(self, request: Request, fault: Fault, scope: Message, receive: Receive) -> None:
         """Close the connection without a reply; execute the request before that, later or never."""
         late = fault.drop == "after" and fault.late_s > 0
         if fault.drop == "before":
             self._count(request)
         elif not late:
-            await self._execute_whole(request)
+            work = self._execute_whole(request)
+            await (_until_disconnect(work, receive) if self._is_abortable(request) else work)
         scope["extensions"]["emulator.transport"].abort()
         # uvicorn notices the closed connection in the next turn of the loop and then expects no reply.
         await asyncio.sleep(0)

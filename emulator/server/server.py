@@ -1,6 +1,8 @@
 """Serves the application on a port: uvicorn on httptools, its address printed when it is ready."""
 
+import asyncio
 import contextlib
+import logging
 import socket
 import sys
 from typing import Any
@@ -67,6 +69,13 @@ def serve(app: App, at: socket.socket) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_no_stop)
     # uvicorn raises Ctrl-C again after its clean stop.
     with contextlib.suppress(KeyboardInterrupt):
         _Server(config).run(sockets=[at])
+
+
+def _is_no_stop(record: logging.LogRecord) -> bool:
+    """Whether a log record is about anything but the calls that the stop of the server gives up."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (record.msg.startswith("Cancel ") or isinstance(error, asyncio.CancelledError))

@@ -55,7 +55,7 @@ def refusal(url: str, question: Any, **fields: Any) -> tuple[int, dict[str, Any]
 
 @asynccontextmanager
 async def client_of(emulator: Emulator) -> AsyncIterator[AsyncOpenAI]:
-    async with open_client(emulator.url) as client:
+    async with open_client(emulator.url, timeout_s=60) as client:
         yield client
 
 
