@@ -100,15 +100,15 @@ def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> De
         return _pause_until(after, event, requested_s)
     wait_s = policy.wait_s(state.failures + 2, event.jitter) if requested_s is None else requested_s
     decision = _repeat_step(after, event, wait_s * (1 + 0.1 * event.jitter), policy)
-    return replace(decision, throttled_s=_hold_s(event, wait_s, told_s), throttled_by=str(event.error))
+    return replace(decision, throttled_s=_hold_s(event, wait_s, requested_s), throttled_by=str(event.error))
 
 
-def _hold_s(event: RequestFailed, wait_s: float, told_s: float | None) -> float:
+def _hold_s(event: RequestFailed, wait_s: float, requested_s: float | None) -> float:
     """How long new runs of all workers wait: as told; after a busy server's refusal without a time, shortly.
 
     Many such refusals at a time halve the runs in flight (throttle.lua), which is what a full queue needs.
     """
-    return wait_s if told_s is not None or event.error.status == 429 else min(wait_s, BUSY_HOLD_S)
+    return wait_s if requested_s is not None or event.error.status == 429 else min(wait_s, BUSY_HOLD_S)
 
 
 def _pause_until(state: JobState, event: RequestFailed, wait_s: float) -> Decision:
@@ -204,8 +204,8 @@ def _reply_lost(state: JobState, event: RequestFailed, policy: RetryPolicy) -> D
         failed = replace(failed, create_fault=str(event.error))
     decision = Decision(failed, RecoverRun(after_s=wait_s), create_failed=True)
     if slows_down(event.error):
-        told_s = told_wait_s(report_of(event.error))
-        hold_s = min(_hold_s(event, wait_s, told_s), LONG_WAIT_S)
+        requested_s = requested_wait_s(report_of(event.error))
+        hold_s = min(_hold_s(event, wait_s, requested_s), LONG_WAIT_S)
         return replace(decision, throttled_s=hold_s, throttled_by=str(event.error))
     return decision
 
