@@ -36,7 +36,7 @@ class SchedulerMixin:
 
     async def dispatch(self, floor: int) -> list[DispatchedRow]:
         """Choose the rows to publish now: as many as the living workers have free slots, and `floor` more."""
-        return _dispatched_rows(await self._connection.scripts.dispatch(floor))
+        return _dispatched_rows(await self._connection.scripts.dispatch(floor, self._connection.lifetime_ms))
 
     async def requeue_lost(self, older_than_s: float = 10.0) -> list[DispatchedRow]:
         """Return the rows to publish again because their message is lost.
@@ -64,7 +64,8 @@ class SchedulerMixin:
             ("LRANGE", QUEUE, 0, -1), ("ZRANGE", keys.DISPATCHED, 0, -1, "WITHSCORES")
         )
         queued = {_row_named_in(message) for message in messages}
-        old = {name.decode(): int(at_ms) for name, at_ms in dispatched if int(at_ms) <= before_ms}
+        names = [(name.decode(errors="replace"), float(at_ms)) for name, at_ms in dispatched]
+        old = {name: int(at_ms) for name, at_ms in names if 0 <= at_ms <= before_ms}
         return {name: at_ms for name, at_ms in old.items() if name not in queued}
 
     async def reap_dead_workers(self, worker_id: str) -> ReapResult:
@@ -72,12 +73,13 @@ class SchedulerMixin:
 
         A caller that has missed heartbeats itself finds no dead worker for the next lifetime.
         """
-        dead, total = set[str](), 0
+        dead, removed, total = set[str](), set[str](), 0
         while True:
-            rows, *workers = await self._connection.scripts.reap_workers(
+            rows, workers, odd = await self._connection.scripts.reap_workers(
                 worker_id, self._connection.lifetime_ms, _ROWS_PER_REAP, _TOMBSTONE_MS
             )
-            dead.update(worker.decode() for worker in workers)
+            dead.update(worker.decode(errors="replace") for worker in workers)
+            removed.update(name.decode(errors="replace") for name in odd)
             total += rows
             if rows < _ROWS_PER_REAP:
-                return ReapResult(tuple(sorted(dead)), total)
+                return ReapResult(tuple(sorted(dead)), total, tuple(sorted(removed)))

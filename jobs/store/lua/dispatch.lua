@@ -1,10 +1,13 @@
 -- Chooses the rows to publish now: as many as the living workers have free slots, and `floor` more.
 -- Open batches get equal shares, the least recently served batch first.
--- ARGV: floor
+-- ARGV: request, floor, lifetime_ms
 -- Reply: {batch, row, delivery, …} of the rows to publish
 -- include: lib/limits.lua
 -- include: lib/resume.lua
-local floor = tonumber(ARGV[1])
+-- include: lib/kinds.lua
+-- include: lib/once.lua
+-- include: lib/recovery.lua
+local request, floor, lifetime_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now, dispatched = now_ms(), {}
 
 -- Returns API → free slots, less the rows that are on their way to them; without a living worker nil and one
@@ -12,8 +15,10 @@ local now, dispatched = now_ms(), {}
 local function count_free_slots()
   local free, apis = {}, 0
   for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
-    local api, slots = server_of(worker_key(worker)), redis.call('HGET', worker_key(worker), 'slots')
+    local key = worker_key(worker)
+    local api = is_hash(key) and server_of(key)
     if api then
+      local slots = redis.call('HGET', key, 'slots')
       if not free[api] then free[api], apis = floor, apis + 1 end
       -- A worker may hold more rows than its slots, when it registered again with fewer: that counts as none
       -- free.
@@ -28,14 +33,19 @@ local function count_free_slots()
   end
   -- Only with workers of several APIs does it matter which of them will take each message.
   for _, name in ipairs(redis.call('ZRANGE', DISPATCHED, 0, -1)) do
-    local api = server_of(batch_key(split_member(name)))
+    local api = names_a_row(name) and server_of(batch_key((split_member(name))))
     if free[api] then free[api] = free[api] - 1 end
   end
   return free
 end
 
+local function count_messages(batch, row)
+  local counts = redis.call('HMGET', live_key(batch.id, row), 'deliveries', 'requeues')
+  return (counts[1] or 0) + (counts[2] or 0)
+end
+
 local function dispatch_row(batch, row, from)
-  local deliveries = from == 'w' and redis.call('HGET', live_key(batch.id, row), 'deliveries') or 0
+  local deliveries = from == 'w' and count_messages(batch, row) or 0
   set_status(batch.id, row, from, 'p')
   redis.call('ZADD', DISPATCHED, now, member(batch.id, row))
   batch.last_dispatched = row
@@ -144,18 +154,25 @@ local function count_startable_runs()
   return max_runs(now) - count_runs_in_flight() - redis.call('ZCARD', DISPATCHED)
 end
 
+local earlier = earlier_reply(request)
+if earlier then return earlier end
+note_server(lifetime_ms)
+if is_recovering() then return {} end
 local free, free_of_any = count_free_slots()
 local startable = count_startable_runs()
 local batches_by_api = {}
 for _, id in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
-  local batch = read_batch(id)
-  local api = free_of_any and 'any' or batch.api
-  batches_by_api[api] = batches_by_api[api] or {}
-  table.insert(batches_by_api[api], batch)
+  local batch = is_hash(batch_key(id)) and read_batch(id)
+  if batch and batch.rows and batch.api then
+    local api = free_of_any and 'any' or batch.api
+    batches_by_api[api] = batches_by_api[api] or {}
+    table.insert(batches_by_api[api], batch)
+  end
 end
 for api, batches in pairs(batches_by_api) do
   local slots = free_of_any or free[api] or 0
   slots = slots - share_slots(batches, slots, dispatch_running)
   startable = startable - share_slots(batches, math.min(slots, startable), dispatch_new)
 end
+if #dispatched > 0 then keep_reply(request, dispatched, 60000) end
 return dispatched
