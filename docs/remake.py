@@ -80,6 +80,7 @@ STATUS_FIELDS = {
     "paused_reason": "reason of the pause, else null",
     "waiting": "wait asked for by the API: `who` (`batch`, `all batches`), `for`, `since`, `until`; or null",
     "last_fault": "last fault of the API: `words`, `request`, `count`, `since`, `at`; null before one",
+    "recovered_writes": "writes that Redis lost, and that workers wrote again",
     "unknown_creates": "creates whose outcome could not be determined ([the two APIs](../apis.md))",
 }
 PROFILE_FIELDS = {

@@ -79,7 +79,7 @@ class RedisServer:
             self._process = None
 
     def restart(self) -> None:
-        """SIGKILL and start: an empty server at the same address."""
+        """SIGKILL and start: an empty server at the same address, or with the data of the test's last SAVE."""
         self.kill()
         self.start()
 
@@ -95,6 +95,7 @@ class RedisServer:
         if self._process is None or self._process.poll() is not None:
             self.restart()
         self.thaw()
+        (self._folder / "dump.rdb").unlink(missing_ok=True)
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
             client.config_resetstat()

@@ -136,6 +136,8 @@ def anomalies_line(view: StatusView) -> str:
         parts.append("retries: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
     if totals.get("unknown_creates"):
         parts.append(f"{count_of(totals['unknown_creates'], 'unconfirmed create')} (docs/apis.md)")
+    if totals.get("recovered_writes"):
+        parts.append(f"{count_of(totals['recovered_writes'], 'lost write')} repaired")
     if totals.get("late_runs"):
         parts.append(f"{count_of(totals['late_runs'], 'late run')} cancelled")
     if totals.get("uncancelled_runs"):

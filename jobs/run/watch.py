@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from itertools import zip_longest
 
 from askmill.config.text import one_line
+from askmill.jobs.model.errors import NotFound, Unavailable
 from askmill.jobs.model.models import FINISHED, STATUS_OF_BYTE, BatchState, JobStatus
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
@@ -13,10 +14,26 @@ MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 1.0
 
 
 async def watch(store: Store, batch: str, *, worker_expected: bool = False) -> AsyncIterator[StatusView]:
-    """Yield views of the batch; the last one `is_over`. The interval grows from 0.05 to 1 second."""
+    """Yield views of the batch; the last one `is_over`. The interval grows from 0.05 to 1 second.
+
+    Raises:
+        NotFound: no such batch.
+        Unavailable: the batch has vanished meanwhile.
+    """
     interval_s = MIN_INTERVAL_S
+    seen = False
     while True:
-        view = await store.status(batch)
+        try:
+            view = await store.status(batch)
+        except NotFound:
+            if not seen:
+                raise
+            raise Unavailable(
+                f"{batch} has vanished from Redis: a command purged it, or Redis has lost or evicted it. "
+                "Give Redis an append-only file and `maxmemory-policy noeviction` (`askmill doctor` checks "
+                "both), then submit the file again"
+            ) from None
+        seen = True
         yield view
         if is_over(view, worker_expected=worker_expected):
             return

@@ -11,9 +11,10 @@
                                                 find_row_by_id, created_objects, read_file
     ControlMixin    batch_control   commands    pause, resume, cancel, retry, update_limits, change_limits,
                                                 update_retention, purge
-    ClaimMixin      claims.py       workers     heartbeat, deregister_worker, claim, save, finish, release,
-                                                abandon_claim, store_file, pause_from_worker, incr_counters,
-                                                record_create_failure, record_refusal
+    ClaimMixin      claims.py       workers     keep_writes, heartbeat, deregister_worker, claim, save,
+                                                finish, release, abandon_claim, store_file,
+                                                pause_from_worker, incr_counters, record_create_failure,
+                                                record_refusal
     SchedulerMixin  scheduler.py    workers     dispatch, requeue_lost, reap_dead_workers
     RateLimitMixin  rate_limits.py  workers     set_limits, apply_worker_limits, read_limits, reserve_rate,
                                                 throttle
@@ -48,6 +49,8 @@ class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, R
         self._connection = connection
         self._fences = {}
         self._suspects = {}
+        self._rows_added = {}
+        self._server_id = ""
 
     @classmethod
     async def open(

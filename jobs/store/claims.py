@@ -18,6 +18,7 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, limits_of, pack_result, result_of, unpack, unpack_result
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.records import BatchUpdate, Claim, HeartbeatReply, Refusal, SaveReply, WorkerInfo
+from askmill.jobs.store.scripts import new_request
 
 
 def _flag(value: bool | None) -> str:
@@ -47,21 +48,35 @@ class ClaimMixin:
     """What a worker does with rows."""
 
     _connection: Connection
+    _server_id: str
+    """The Redis in which this store's writes are known to be; '' before the first heartbeat."""
+
+    def keep_writes(self) -> None:
+        """Redo what Redis loses of this store's writes, when it goes back in time. For workers."""
+        self._connection.scripts.keep_writes()
 
     async def heartbeat(self, card: WorkerInfo, batches: Iterable[str] = ()) -> HeartbeatReply:
         """Keep the worker and all its claims alive for another lifetime; read the state of its batches."""
         names = list(batches)
         values = _flatten({name: value for name, value in asdict(card).items() if name != "id"})
-        alive, now_ms, *fields = await self._connection.heartbeats.heartbeat(
+        if self._server_id:
+            values += ["server", self._server_id]
+        alive, now_ms, server, *fields = await self._connection.heartbeats.heartbeat(
             card.id, self._connection.lifetime_ms, values, names
         )
+        other_server = bool(alive) and self._server_id not in {"", server.decode()}
+        if other_server:
+            await self._connection.scripts.check_writes()
+        self._server_id = server.decode() or self._server_id
         triples = zip(fields[::3], fields[1::3], fields[2::3], strict=True)
         # The reply for a worker that was declared dead has no batches.
         updates = {
             batch: _batch_update(*triple) if triple[0] else None
             for batch, triple in zip(names, triples, strict=False)
         }
-        return HeartbeatReply(bool(alive), now_ms, updates)
+        gone = [batch for batch, update in updates.items() if update is None]
+        self._connection.scripts.follow_heartbeat(card.id, alive=bool(alive), gone=gone)
+        return HeartbeatReply(bool(alive), now_ms, updates, other_server)
 
     async def record_clock_step(self, step_s: float, within_s: float) -> None:
         """Record a step of Redis' clock, for workers that start later.
@@ -98,7 +113,7 @@ class ClaimMixin:
         refusal, *values = await self._connection.scripts.claim(batch, row, worker_id, fence)
         if refusal:
             return Refusal(refusal.decode())
-        state, previous_turn, crashes, block, earlier, now_ms, *update = values
+        state, previous_turn, crashes, block, earlier, now_ms, *update = values[:9]
         return Claim(
             batch=batch,
             row=row,
@@ -146,7 +161,7 @@ class ClaimMixin:
         content_hash = blake2b(repr((values, amounts)).encode(), digest_size=8).hexdigest()
         claimed = (claim.batch, claim.row, claim.fence)
         reply = await self._connection.scripts.save(claimed, (content_hash, *values), amounts)
-        return SaveReply(*map(bool, reply))
+        return SaveReply(*map(bool, reply[:5]))
 
     async def finish(
         self,
@@ -222,9 +237,15 @@ class ClaimMixin:
         accepted_since, alone, others, ever_accepted, *rows = values
         return Refusals(bool(accepted_since), alone, others, bool(ever_accepted), tuple(rows))
 
-    async def incr_counters(self, batch: str, counters: Mapping[str, int]) -> bool:
-        """Add to the batch's counters without a claim; False for an unknown batch."""
-        return bool(await self._connection.scripts.incr_counters(batch, _flatten(counters)))
+    async def incr_counters(
+        self, batch: str, counters: Mapping[str, int], *, request: str | None = None
+    ) -> bool:
+        """Add to the batch's counters without a claim; False for an unknown batch.
+
+        Called again with the same `request`, it counts once.
+        """
+        amounts = _flatten(counters)
+        return bool(await self._connection.scripts.incr_counters(request or new_request(), batch, amounts))
 
     async def record_create_failure(
         self, batch: str, reason: str = "api_unreachable", *, patience_s: float = 300.0

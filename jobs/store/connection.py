@@ -93,15 +93,16 @@ async def connect(url: str, lifetime_s: float, durability: Durability) -> Connec
     except ValueError as fault:
         example = GOOD_EXAMPLES["ASKMILL_REDIS_URL"]
         raise UsageError(f"ASKMILL_REDIS_URL: {fault}; a good one: {example}") from None
+    lifetime_ms = int(lifetime_s * 1000)
     redis, heartbeats, files = (Redis(connection_pool=pool) for pool in pools)
     connection = Connection(
         url=url,
         redis=redis,
-        scripts=Scripts(redis, url, files, replicated=durability is Durability.REPLICA),
-        heartbeats=Scripts(heartbeats, url, files),
+        scripts=Scripts(redis, url, files, lifetime_ms, replicated=durability is Durability.REPLICA),
+        heartbeats=Scripts(heartbeats, url, files, lifetime_ms),
         pools=pools,
         durability=durability,
-        lifetime_ms=int(lifetime_s * 1000),
+        lifetime_ms=lifetime_ms,
     )
     try:
         await _ping(url)

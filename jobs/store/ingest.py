@@ -89,6 +89,8 @@ class IngestMixin:
     _connection: Connection
     _fences: dict[str, str]
     """Batch → fence, of the batches that this store loads."""
+    _rows_added: dict[str, int]
+    """Batch → last row that this store has added."""
 
     async def find_identity(self, identity: str) -> FoundBatch | None:
         """Return the newest batch of this identity; None when there is none, or its loader has died."""
@@ -184,6 +186,7 @@ class IngestMixin:
         )
         loading = (batch, self._fence(batch), first_row)
         _check_loader(await self._connection.scripts.add_rows(loading, _LEASE, status, *parts))
+        self._rows_added[batch] = max(first_row + len(rows) - 1, self._rows_added.get(batch, 0))
 
     async def _link_turns(
         self, batch: str, first_row: int, rows: Sequence[NewRow]
@@ -212,9 +215,14 @@ class IngestMixin:
         return next_turns, [part for name in names for part in (name, f"{before[name]}:{last[name]}")]
 
     async def seal_batch(self, batch: str) -> None:
-        """Seal: the batch is listed, and its rows may be dispatched. Raises as `add_rows` does."""
-        _check_loader(await self._connection.scripts.seal(batch, self._fence(batch)))
+        """Seal: the batch is listed, and its rows may be dispatched. Raises as `add_rows` does.
+
+        Also raises Unavailable when Redis has lost rows since they were stored.
+        """
+        rows = self._rows_added.get(batch, 0)
+        _check_loader(await self._connection.scripts.seal(batch, self._fence(batch), rows))
         self._fences.pop(batch, None)
+        self._rows_added.pop(batch, None)
 
     async def acquire_resource(
         self, resource: ResourceKey, deleted_ids: Collection[str] = ()
@@ -274,6 +282,11 @@ def _check_loader(reply: int) -> None:
         raise Unavailable("the batch was not filled within an hour and has been dropped; submit it again")
     if reply == -1:
         raise LeaseLost
+    if reply == -2:
+        raise Unavailable(
+            "Redis has lost rows of the file while they were stored: it was restarted, or another server has "
+            "taken over. Run the same command again: it stores them anew, nothing was asked"
+        )
 
 
 def _kind_and_id(name: bytes) -> tuple[str, str]:

@@ -13,7 +13,8 @@
                                                                   claim
     askmill:workers                  ZSET    permanent            worker → ms of its last heartbeat
     askmill:worker:{w}               HASH    claim lifetime       its description; heartbeat. `reaped`: found
-                                                                  dead; `heartbeats_since`: ms, after a gap
+                                                                  dead; `heartbeats_since`: ms, after a gap;
+                                                                  `server`: its writes are known to be there
     askmill:claims:{w}               SET     until released       "batch:row" of its rows; claim, finish, reap
     askmill:identity:{sha}           STRING  as its newest batch  batch of this file, profile and address, a
                                                                   loading one too; take_identity, seal
@@ -30,6 +31,12 @@
                                                                   clock; record_clock_step
     askmill:rate_limit:{kind}        STRING  a minute past due    theoretical arrival time of the next request
                                                                   (GCRA), ms; reserve_rate
+    askmill:reply:{request}          STRING  seconds to an hour   reply to a request, for its repetition:
+                                                                  dispatch, requeue, retry, throttle, …
+    askmill:writes:{session}         STRING  a day                number of a worker's last pipeline
+    askmill:server                   STRING  permanent            ids of the Redis that runs; heartbeat
+    askmill:recovery                 STRING  claim lifetime       when it may end, ms: Redis has gone back in
+                                                                  time, and workers redo what was lost
     askmill:batch:{b}                HASH    purge or retention   the batch itself, see below
     askmill:batch:{b}:counters       HASH    as the batch         rows per status byte; runs, tokens, money, …
     askmill:batch:{b}:status         STRING  as the batch         a byte per row (jobs/model/models.py)
@@ -58,7 +65,8 @@ batch that a `--new` takes the place of.
 
 Fields of `live:{row}`: `worker` and `fence` of its claim; `state` in the lifecycle's JSON; `last_save`: hash
 of the last save's content; `run_in_flight`: a run may exist at the API; `run_counted`: it is in the counters;
-`crash_mark`: a risky step goes on, a death now adds to `crashes`; `deliveries`: messages published for it;
+`crash_mark`: a risky step goes on, a death now adds to `crashes`; `deliveries`: how often it was claimed;
+`requeues`: messages published again for it;
 `reserved_nano`, `spent_nano`: nano-dollars; `refused_at_run`: the batch's runs when the row was last refused
 without a reason, under the fence `refused_with`, `accepted_since` an earlier such refusal; `server_status` at
 the last poll of a run of some seconds, `next_poll` (ms).
@@ -69,8 +77,10 @@ A batch that is not sealed expires after an hour; with retention set, a finished
 
 import re
 
-SCHEMA_VERSION = 3
-"""3: keys and fields have plain names, and a result is stored as JSON alone, without its CSV record.
+SCHEMA_VERSION = 4
+"""4: a claim is known by `deliveries`, and a server by `server`: lost writes are redone by them.
+
+3: keys and fields have plain names, and a result is stored as JSON alone, without its CSV record.
 
 2: results as three texts, with another `result.zdict`. 1 was in no release."""
 
@@ -85,6 +95,8 @@ WORKERS = "askmill:workers"
 LIMITS = "askmill:limits"
 THROTTLE = "askmill:throttle"
 CLOCK_STEPS = "askmill:clock_steps"
+SERVER = "askmill:server"
+RECOVERY = "askmill:recovery"
 
 PARTS = (
     "counters",
@@ -129,6 +141,16 @@ def rate_limit(kind: str) -> str:
     return f"askmill:rate_limit:{kind}"
 
 
+def reply(request: str) -> str:
+    """Return the key of the reply to a request."""
+    return f"askmill:reply:{request}"
+
+
+def writes(session: str) -> str:
+    """Return the key of the number of a session's last pipeline."""
+    return f"askmill:writes:{session}"
+
+
 def batch(batch_id: str) -> str:
     """Return the key of the batch itself."""
     return f"askmill:batch:{batch_id}"
@@ -150,11 +172,12 @@ def member(batch_id: str, row: int) -> str:
 
 
 _TYPES = (
-    (r"askmill:(schema|replicated|dispatch_round)", "string"),
+    (r"askmill:(schema|replicated|dispatch_round|server|recovery)", "string"),
     (r"askmill:(batches|open|dispatched|workers)", "zset"),
     (r"askmill:loading", "set"),
     (r"askmill:worker:[^:]+", "hash"),
     (r"askmill:claims:[^:]+", "set"),
+    (r"askmill:(reply|writes):[0-9a-f]+", "string"),
     (r"askmill:(identity|assistant|file|vector_store):[^:]+", "string"),
     (r"askmill:(limits|throttle)", "hash"),
     (r"askmill:clock_steps", "list"),

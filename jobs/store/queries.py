@@ -1,13 +1,14 @@
 """Read side of the store: batches, their progress, rows with results, ids of objects at the API."""
 
-from collections.abc import AsyncIterator, Collection, Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import partial
 from itertools import compress, count
 from typing import Any, NoReturn
 
 import orjson
+import structlog
 
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import (
@@ -32,14 +33,18 @@ _CHUNK_ROWS = 64 * BLOCK_ROWS
 _WITH_RUNS = FINISHED - {JobStatus.REJECTED, JobStatus.CANCELLED}
 _SUGGESTIONS = 5
 
+log = structlog.get_logger()
+
 
 async def _batch_ids(connection: Connection) -> list[str]:
     """Return all batches, newest first. Expired ones stay in the list until a reap, and are left out."""
-    listed = [name.decode() for name in await connection.execute("ZREVRANGE", keys.BATCHES, 0, -1)]
+    listed = [
+        name.decode(errors="replace") for name in await connection.execute("ZREVRANGE", keys.BATCHES, 0, -1)
+    ]
     if not listed:
         return []
-    exist = await connection.pipeline(*(("EXISTS", keys.batch(name)) for name in listed))
-    return [name for name, exists in zip(listed, exist, strict=True) if exists]
+    kinds = await connection.pipeline(*(("TYPE", keys.batch(name)) for name in listed))
+    return [name for name, kind in zip(listed, kinds, strict=True) if kind == b"hash"]
 
 
 async def raise_not_found(connection: Connection, batch: str) -> NoReturn:
@@ -91,9 +96,20 @@ def _batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
     )
 
 
+def _readable(batch: str, stored: dict[bytes, bytes]) -> Batch | None:
+    """Return the batch; None, and a line in the log, where another program has written under its name."""
+    try:
+        return _batch_of(batch, stored)
+    except (KeyError, ValueError):
+        log.warning("batch.unreadable", batch=batch)
+        return None
+
+
 def _worker_of(worker: str, stored: dict[bytes, bytes]) -> WorkerInfo:
-    text: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
-    text.pop("heartbeats_since", None)
+    names = {field.name for field in fields(WorkerInfo)}
+    text: dict[str, Any] = {
+        name.decode(): value.decode() for name, value in stored.items() if name.decode() in names
+    }
     numbers = {name: int(text[name]) for name in ("pid", "slots", "started_at_ms")}
     return WorkerInfo(id=worker, **{**text, **numbers})
 
@@ -154,6 +170,22 @@ def _views(
 _new_view = partial(tuple.__new__, RowView)
 
 
+async def living_workers(connection: Connection) -> tuple[WorkerInfo, ...]:
+    """Return the workers that are alive: their heartbeat is fresh."""
+    (names,) = await connection.pipeline(("ZRANGE", keys.WORKERS, 0, -1))
+    if not names:
+        return ()
+    listed = [name.decode(errors="replace") for name in names]
+    kinds = await connection.pipeline(*(("TYPE", keys.worker(worker)) for worker in listed))
+    ids = [worker for worker, kind in zip(listed, kinds, strict=True) if kind == b"hash"]
+    if not ids:
+        return ()
+    stored = await connection.pipeline(*(("HGETALL", keys.worker(worker)) for worker in ids))
+    return tuple(
+        _worker_of(worker, values) for worker, values in zip(ids, stored, strict=True) if b"slots" in values
+    )
+
+
 class QueryMixin:
     """Queries. Those that name a batch raise NotFound for an unknown one."""
 
@@ -179,7 +211,8 @@ class QueryMixin:
             else []
         )
         # A batch may have expired between the two commands.
-        return [_batch_of(name, values) for name, values in zip(names, stored, strict=True) if values]
+        found = (_readable(name, values) for name, values in zip(names, stored, strict=True) if values)
+        return [batch for batch in found if batch is not None]
 
     async def counts(self, batch: str) -> Counts:
         """Return the rows per status and the batch's other counters."""
@@ -225,16 +258,7 @@ class QueryMixin:
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
         """Return the workers that are alive: their heartbeat is fresh."""
-        (names,) = await self._connection.pipeline(("ZRANGE", keys.WORKERS, 0, -1))
-        if not names:
-            return ()
-        ids = [name.decode() for name in names]
-        stored = await self._connection.pipeline(*(("HGETALL", keys.worker(worker)) for worker in ids))
-        return tuple(
-            _worker_of(worker, values)
-            for worker, values in zip(ids, stored, strict=True)
-            if b"slots" in values
-        )
+        return await living_workers(self._connection)
 
     async def results(
         self, batch: str, statuses: Collection[JobStatus] | None = None
@@ -301,15 +325,29 @@ class QueryMixin:
 
     async def created_objects(self, batch: str) -> AsyncIterator[tuple[str, str]]:
         """Yield ("thread" | "run" | "file", id) of all that the batch's rows created at the API."""
-        async for view in self.results(batch):
-            stored = view.stored
-            # Without an attempt the answer was reused, and all ids belong to another batch.
-            parts = [stored] if stored and stored.get("attempts_made") != 0 else []
-            if view.status in UNFINISHED:
-                state = await self._connection.execute("HGET", keys.live(batch, view.row), "state")
+        async for chunk in self.result_chunks(batch):
+            views = list(chunk)
+            states = await self._states(batch, [view.row for view in views if view.status in UNFINISHED])
+            for view in views:
+                stored, state = view.stored, states.get(view.row)
+                # Without an attempt the answer was reused, and all ids belong to another batch.
+                parts = [stored] if stored and stored.get("attempts_made") != 0 else []
                 parts += [orjson.loads(state)] if state else []
-            for created in dict.fromkeys(_created_in(parts)):
-                yield created
+                for created in dict.fromkeys(_created_in(parts)):
+                    yield created
+
+    async def unfinished_states(self, batch: str) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield row and saved state of the unfinished rows that have one."""
+        async for chunk in self.result_chunks(batch, UNFINISHED):
+            for row, state in (await self._states(batch, [view.row for view in chunk])).items():
+                yield row, state
+
+    async def _states(self, batch: str, rows: Sequence[int]) -> dict[int, bytes]:
+        """Row → saved state, in one round trip."""
+        if not rows:
+            return {}
+        states = await self._connection.pipeline(*(("HGET", keys.live(batch, row), "state") for row in rows))
+        return {row: state for row, state in zip(rows, states, strict=True) if state}
 
     async def read_file(self, batch: str, row: int, number: int) -> bytes | None:
         """Return a generated file; None when it was not stored."""

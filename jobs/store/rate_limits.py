@@ -2,6 +2,7 @@
 
 from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
+from askmill.jobs.store.scripts import new_request
 from askmill.jobs.store.waits import MAX_WORDS
 
 LIMITS = ("requests_per_minute", "tokens_per_minute", "max_runs")
@@ -49,8 +50,12 @@ class RateLimitMixin:
 
     async def reserve_rate(self, kind: str, cost: int) -> float:
         """Reserve `cost` requests or tokens; returns the seconds to wait before using them."""
-        return await self._connection.scripts.reserve_rate(kind, cost) / 1000
+        return await self._connection.scripts.reserve_rate(new_request(), kind, cost) / 1000
 
-    async def throttle(self, wait_s: float, words: str = "") -> int | None:
-        """Record a 429 with its wait and words. Returns the runs that may be in flight; None: any number."""
-        return await self._connection.scripts.throttle(int(wait_s * 1000), words[:MAX_WORDS])
+    async def throttle(self, wait_s: float, words: str = "", *, request: str | None = None) -> int | None:
+        """Record a 429 with its wait and words. Returns the runs that may be in flight; None: any number.
+
+        Called again with the same `request`, it counts once.
+        """
+        request, wait_ms = request or new_request(), int(wait_s * 1000)
+        return await self._connection.scripts.throttle(request, wait_ms, words[:MAX_WORDS])

@@ -245,6 +245,7 @@ class StatusView:
             "unknown_creates": totals.get("unknown_creates", 0),
             "waiting": None if self.waiting is None else self.waiting.to_json(),
             "last_fault": None if batch.last_fault is None else batch.last_fault.to_json(),
+            "recovered_writes": totals.get("recovered_writes", 0),
         }
 
 
@@ -302,6 +303,8 @@ class Refusal(StrEnum):
     """The worker uses another API or address, serves another batch, or may not call the batch's functions."""
     STRANGER = "stranger"
     """The worker has no fresh heartbeat in this Redis."""
+    RECOVERING = "recovering"
+    """Redis has lost writes, and not all workers have redone theirs yet."""
     GONE = "gone"
     NO_SUCH_ROW = "no_such_row"
     """The message names no row of the batch: askmill has not published it."""
@@ -356,11 +359,14 @@ class HeartbeatReply:
     now_ms: int
     batches: dict[str, BatchUpdate | None]
     """The state of each batch that was asked for; None for one that no longer exists."""
+    other_server: bool = False
+    """Another Redis than at the last heartbeat: restarted, or a replica that took over."""
 
 
 @dataclass(frozen=True)
 class ReapResult:
-    """Dead workers that were found, and how many of their rows were released."""
+    """Dead workers that were found, how many of their rows were released, and entries that are not ours."""
 
     workers: tuple[str, ...]
     rows: int
+    removed: tuple[str, ...] = ()

@@ -8,11 +8,14 @@ import orjson
 from askmill.jobs.store import keys
 from askmill.jobs.store.broker import QUEUE
 from askmill.jobs.store.connection import Connection
+from askmill.jobs.store.queries import living_workers
 from askmill.jobs.store.records import DispatchedRow, ReapResult
 
 _ROWS_PER_REAP = 1000
 """Rows per script: a few milliseconds, in which Redis does nothing else."""
 _TOMBSTONE_MS = 86_400_000
+_LATEST_MS = 1e15
+"""No time is later: an entry of `dispatched` with a larger score is not askmill's."""
 
 
 def _rows_in(flat: list[Any], width: int) -> Iterator[tuple[Any, ...]]:
@@ -36,7 +39,7 @@ class SchedulerMixin:
 
     async def dispatch(self, floor: int) -> list[DispatchedRow]:
         """Choose the rows to publish now: as many as the living workers have free slots, and `floor` more."""
-        flat = await self._connection.scripts.dispatch(floor)
+        flat = await self._connection.scripts.dispatch(floor, self._connection.lifetime_ms)
         return [
             DispatchedRow(batch.decode(), row, delivery, bool(own))
             for batch, row, delivery, own in _rows_in(flat, 4)
@@ -73,13 +76,7 @@ class SchedulerMixin:
 
     async def _batches_with_own_workers(self) -> set[str]:
         """Return the batches that have living workers of their own."""
-        workers = await self._connection.execute("ZRANGE", keys.WORKERS, 0, -1)
-        if not workers:
-            return set()
-        batches = await self._connection.pipeline(
-            *(("HGET", keys.worker(worker.decode()), "batch") for worker in workers)
-        )
-        return {batch.decode() for batch in batches if batch}
+        return {worker.batch for worker in await living_workers(self._connection) if worker.batch}
 
     async def _find_missing(
         self, queues: list[str], own: set[str], before_ms: int
@@ -103,14 +100,16 @@ class SchedulerMixin:
         }
         misplaced, missing = dict[str, int](), dict[str, int]()
         for member, at in dispatched:
-            name, at_ms = member.decode(), int(at)
+            name, at_ms = member.decode(errors="replace"), float(at)
+            if not 0 <= at_ms < _LATEST_MS:  # not written by askmill
+                continue
             batch = name.rpartition(":")[0]
             if name in named[keys.part(batch, "queue") if batch in own else QUEUE]:
                 continue
             if batch in own and name in named[QUEUE]:
-                misplaced[name] = at_ms
+                misplaced[name] = int(at_ms)
             elif at_ms <= before_ms:
-                missing[name] = at_ms
+                missing[name] = int(at_ms)
         return misplaced, missing
 
     async def reap_dead_workers(self, worker_id: str) -> ReapResult:
@@ -118,12 +117,13 @@ class SchedulerMixin:
 
         A caller that has missed heartbeats itself finds no dead worker for the next lifetime.
         """
-        dead, total = set[str](), 0
+        dead, removed, total = set[str](), set[str](), 0
         while True:
-            rows, *workers = await self._connection.scripts.reap_workers(
+            rows, workers, odd = await self._connection.scripts.reap_workers(
                 worker_id, self._connection.lifetime_ms, _ROWS_PER_REAP, _TOMBSTONE_MS
             )
-            dead.update(worker.decode() for worker in workers)
+            dead.update(worker.decode(errors="replace") for worker in workers)
+            removed.update(name.decode(errors="replace") for name in odd)
             total += rows
             if rows < _ROWS_PER_REAP:
-                return ReapResult(tuple(sorted(dead)), total)
+                return ReapResult(tuple(sorted(dead)), total, tuple(sorted(removed)))

@@ -5,20 +5,28 @@
     save  ─┘     ▲                               busy: calls during a round trip share the next
                  └─ finish, save, …
 
-A pipeline is bounded in scripts and in bytes, so that none waits long for the others. Each script still runs
-by itself and has its own reply or error: the pipeline is no transaction. redis-py spends most of a call's CPU
-on the round trip (0.14 ms for a claim alone, 0.05 ms with fifty at once).
+A pipeline is bounded in scripts and in bytes, so that none waits long for the others. Each script has its own
+reply or error, whatever the others do. redis-py spends most of a call's CPU on the round trip (0.14 ms for a
+claim alone, 0.05 ms with fifty at once).
+
+A worker's pipelines are numbered, and each stores its number after its scripts. When a pipeline finds a lower
+number than was acknowledged, Redis has lost writes: they are redone (jobs/store/recovery.py) before any
+caller gets a reply that was made without them.
 """
 
 import asyncio
 import hashlib
+import secrets
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from askmill.jobs.store import keys
+from askmill.jobs.store.lost_writes import Call
+from askmill.jobs.store.lua_source import source
+from askmill.jobs.store.recovery import WriteKeeper
 from askmill.jobs.store.redis_errors import NotReplicated, translate_redis_errors
 
 _LARGEST_PIPELINE, _LARGEST_PIPELINE_BYTES = 200, 1 << 20
@@ -27,7 +35,14 @@ _LARGEST_PIPELINE, _LARGEST_PIPELINE_BYTES = 200, 1 << 20
 REPLICA_WAIT_MS = 2000
 """How long a pipeline waits for a replica. Shorter than the connection's own time limit."""
 
-_Call = tuple[str, tuple[Any, ...], "asyncio.Future[Any]"]
+_NUMBER_LIFETIME_MS = 86_400_000
+_NUMBERS_PER_PIPELINE = 1 << 40
+"""The pipelines of a worker have numbers of their own each."""
+
+
+class _Pending(NamedTuple):
+    call: Call
+    reply: "asyncio.Future[Any]"
 
 
 @cache
@@ -42,19 +57,33 @@ class ScriptPipeline:
     WAIT for all scripts of a pipeline. Otherwise its caller gets RedisUnavailable, and sends it again.
     """
 
-    def __init__(self, redis: "Redis", url: str, *, replicated: bool = False) -> None:
+    def __init__(self, redis: "Redis", url: str, lifetime_ms: int, *, replicated: bool = False) -> None:
         self._redis, self._url, self._replicated = redis, url, replicated
-        self._queue: list[_Call] = []
+        self._lifetime_ms = lifetime_ms
+        self._queue: list[_Pending] = []
         self._sender: asyncio.Task[None] | None = None
+        self._keeper: WriteKeeper | None = None
+        self._number_key = keys.writes(secrets.token_hex(8))
+        self._first_number = self._sent = self.acknowledged = 0
+        """Before its first number; number of the last pipeline that was sent, and that has a reply."""
+        self.lost: range | None = None
+        """Numbers of the pipelines that Redis has lost, until they are redone."""
 
-    async def run(self, text: str, *arguments: Any) -> Any:
+    def keep_writes(self, keeper: WriteKeeper) -> None:
+        """Number the pipelines, and let the keeper redo what Redis loses of them."""
+        self._keeper = keeper
+        self._first_number = len(keeper.pipelines) * _NUMBERS_PER_PIPELINE
+        self._sent = self.acknowledged = self._first_number
+        keeper.pipelines.append(self)
+
+    async def run(self, name: str, *arguments: Any) -> Any:
         """Run a script and return its reply.
 
         Raises:
             RedisUnavailable: see `jobs.store.redis_errors`.
         """
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.append((text, arguments, reply))
+        self._queue.append(_Pending((name, arguments), reply))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_queue(), name="askmill-script-pipeline")
         with translate_redis_errors(self._url):
@@ -67,30 +96,24 @@ class ScriptPipeline:
         finally:
             self._sender = None
 
-    def _take(self) -> list[_Call]:
+    def _take(self) -> list[_Pending]:
         """Remove the next pipeline's calls from the queue."""
         count = size = 0
-        for _, arguments, _ in self._queue[:_LARGEST_PIPELINE]:
+        for (_, arguments), _ in self._queue[:_LARGEST_PIPELINE]:
             size += sum(len(part) for part in arguments if isinstance(part, bytes | str))
             if count and size > _LARGEST_PIPELINE_BYTES:
                 break
             count += 1
-        calls, self._queue = self._queue[:count], self._queue[count:]
-        return calls
+        pending, self._queue = self._queue[:count], self._queue[count:]
+        return pending
 
-    async def _send_and_reply(self, calls: list[_Call]) -> None:
+    async def _send_and_reply(self, pending: list[_Pending]) -> None:
+        calls = [call for call, _ in pending]
         try:
-            replies = await self._send(calls)
-            unknown = [
-                call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)
-            ]
-            if unknown:
-                await self._load_scripts({text for text, _, _ in unknown})
-                second = iter(await self._send(unknown))
-                replies = [next(second) if isinstance(reply, NoScriptError) else reply for reply in replies]
+            replies = await (self._keeper.send(self, calls) if self._keeper else self.send(calls))
         except Exception as fault:  # noqa: BLE001 -- each caller gets the fault, whatever it is
-            replies = [fault] * len(calls)
-        for (_, _, future), reply in zip(calls, replies, strict=True):
+            replies = [fault] * len(pending)
+        for (_, future), reply in zip(pending, replies, strict=True):
             # The caller may have been cancelled meanwhile.
             if future.done():
                 continue
@@ -99,23 +122,75 @@ class ScriptPipeline:
             else:
                 future.set_result(reply)
 
-    async def _send(self, calls: list[_Call]) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
-        for text, arguments, _ in calls:
-            pipe.execute_command("EVALSHA", _sha1(text), 0, *arguments)
-        if not self._replicated:
-            return await pipe.execute(raise_on_error=False)
-        # WAIT covers all that the server wrote before the last write of its own connection. A script that was
-        # sent twice may write nothing the second time, so a write of our own comes before it.
-        pipe.execute_command("SET", keys.REPLICATED, 1, "PX", REPLICA_WAIT_MS)
-        pipe.execute_command("WAIT", 1, REPLICA_WAIT_MS)
-        *replies, _, replicas = await pipe.execute(raise_on_error=False)
-        if isinstance(replicas, int) and replicas >= 1:
-            return replies
-        return [reply if isinstance(reply, Exception) else NotReplicated() for reply in replies]
+    async def send(self, calls: list[Call]) -> list[Any]:
+        """Send one pipeline, and those scripts again that Redis did not have yet; returns the replies."""
+        replies = await self._send(calls)
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            await self._load_scripts({calls[at][0] for at in unknown})
+            again = await self._send([calls[at] for at in unknown])
+            for at, reply in zip(unknown, again, strict=True):
+                replies[at] = reply
+        return replies
 
-    async def _load_scripts(self, texts: set[str]) -> None:
+    async def _send(self, calls: list[Call]) -> list[Any]:
+        commands: list[tuple[Any, ...]] = [
+            ("EVALSHA", _sha1(source(name)), 0, *arguments) for name, arguments in calls
+        ]
+        if self._keeper is not None:
+            self._sent += 1
+            commands.append(("SET", self._number_key, self._sent, "PX", _NUMBER_LIFETIME_MS, "GET"))
+        number = self._sent
+        replies = await self._execute(commands)
+        if self._keeper is not None:
+            self._acknowledge(number, replies.pop())
+        return replies
+
+    async def _execute(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
-        for text in texts:
-            pipe.execute_command("SCRIPT LOAD", text)
+        # As a transaction, the scripts and the number are lost together or not at all.
+        framed = [("MULTI",), *commands, ("EXEC",)] if self._keeper else commands
+        for command in framed:
+            pipe.execute_command(*command)
+        if self._replicated:
+            # WAIT covers all that the server wrote before the last write of its own connection. A script that
+            # was sent twice may write nothing the second time, so a write of our own comes before it.
+            pipe.execute_command("SET", keys.REPLICATED, 1, "PX", REPLICA_WAIT_MS)
+            pipe.execute_command("WAIT", 1, REPLICA_WAIT_MS)
+        replies = await pipe.execute(raise_on_error=False)
+        own = _executed(replies[: len(framed)]) if self._keeper else replies[: len(framed)]
+        if not self._replicated or (isinstance(replies[-1], int) and replies[-1] >= 1):
+            return own
+        number = own[len(commands) - 1 :] if self._keeper else []
+        scripts = own[:-1] if self._keeper else own
+        return [*(reply if isinstance(reply, Exception) else NotReplicated() for reply in scripts), *number]
+
+    def _acknowledge(self, number: int, before: Any) -> None:
+        """Compare the stored number, which this pipeline has replaced, with the acknowledged one."""
+        if isinstance(before, Exception):  # Redis takes no changes
+            return
+        stored = int(before or self._first_number)
+        if stored < self.acknowledged:
+            self.add_lost(range(stored + 1, self.acknowledged + 1))
+        self.acknowledged = number
+
+    def add_lost(self, lost: range) -> None:
+        """Add numbers of pipelines whose writes are to be redone."""
+        earlier = self.lost or lost
+        self.lost = range(min(lost.start, earlier.start), max(lost.stop, earlier.stop))
+
+    async def _load_scripts(self, names: set[str]) -> None:
+        """Load scripts; a server that does not know them may be another one than before."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.execute_command("EVAL", source("note_server"), 0, self._lifetime_ms)
+        for name in names:
+            pipe.execute_command("SCRIPT LOAD", source(name))
         await pipe.execute()
+
+
+def _executed(replies: list[Any]) -> list[Any]:
+    """The replies within the transaction; raises the error that has ended it."""
+    *queued, executed = replies
+    if isinstance(executed, Exception):
+        raise next((reply for reply in queued if isinstance(reply, Exception)), executed)
+    return list(executed)

@@ -1,43 +1,62 @@
 """Typed stubs of the Lua scripts in jobs/store/lua. Each change of state is one script, all or nothing.
 
-A line `-- include: NAME.lua` is replaced by that file, for what several scripts share.
 The scripts build the names of their keys themselves (one Redis, no Cluster; docs/decisions/store.md).
 """
 
-import re
-from functools import cache
-from importlib.resources import files
+import secrets
+import time
 from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from askmill.jobs.store.recovery import WriteKeeper
+from askmill.jobs.store.redis_errors import translate_redis_errors
 from askmill.jobs.store.script_pipeline import ScriptPipeline
 
-_INCLUDE = re.compile(r"^-- include: ([\w/]+\.lua)\n", re.MULTILINE)
 
-
-@cache
-def source(name: str) -> str:
-    """Return the text of a script with its includes."""
-    text = (files("askmill.jobs.store") / "lua" / f"{name}.lua").read_text("utf-8")
-    return _INCLUDE.sub(lambda include: source(include[1].removesuffix(".lua")), text)
+def new_request() -> str:
+    """Return the id of a request. One that is sent again, its reply lost, keeps its id and is done once."""
+    return secrets.token_hex(8)
 
 
 class Scripts:
     """Each method runs the script of its name. The .lua file's first lines document arguments and reply."""
 
-    def __init__(self, redis: "Redis", url: str, files: "Redis", *, replicated: bool = False) -> None:
-        self._pipeline = ScriptPipeline(redis, url)
+    def __init__(
+        self, redis: "Redis", url: str, files: "Redis", lifetime_ms: int, *, replicated: bool = False
+    ) -> None:
+        self._pipeline = ScriptPipeline(redis, url, lifetime_ms)
         # What a create waits for. Apart from the others, which need not wait for a replica.
-        self._marks = ScriptPipeline(redis, url, replicated=True) if replicated else self._pipeline
-        self._files = ScriptPipeline(files, url)
+        self._marks = (
+            ScriptPipeline(redis, url, lifetime_ms, replicated=True) if replicated else self._pipeline
+        )
+        self._files = ScriptPipeline(files, url, lifetime_ms)
+        self._url = url
+        self._keeper: WriteKeeper | None = None
+
+    def keep_writes(self) -> None:
+        """Redo what Redis loses of the writes from now on. For workers: no command's writes are redone."""
+        self._keeper = WriteKeeper()
+        for pipeline in dict.fromkeys((self._pipeline, self._marks, self._files)):
+            pipeline.keep_writes(self._keeper)
+
+    def follow_heartbeat(self, worker: str, *, alive: bool, gone: list[str]) -> None:
+        """Forget what a heartbeat has shown to be no longer this worker's."""
+        if self._keeper is not None:
+            self._keeper.log.follow_heartbeat(worker, time.monotonic(), alive=alive, gone=gone)
+
+    async def check_writes(self) -> None:
+        """Look whether Redis has lost writes, and redo them."""
+        if self._keeper is not None:
+            with translate_redis_errors(self._url):
+                await self._keeper.check()
 
     async def _run(self, name: str, *arguments: Any) -> Any:
-        return await self._pipeline.run(source(name), *arguments)
+        return await self._pipeline.run(name, *arguments)
 
     async def replicate(self) -> None:
         """Return once all writes before this call are as durable as a mark before a create."""
-        await self._marks.run("return 1")
+        await self._marks.run("nothing")
 
     async def take_identity(
         self,
@@ -73,8 +92,8 @@ class Scripts:
         sizes = map(len, parts)
         return cast("int", await self._run("add_rows", *loading, *lifetimes_ms, status, *sizes, *values))
 
-    async def seal(self, batch: str, fence: str) -> int:
-        return cast("int", await self._run("seal", batch, fence))
+    async def seal(self, batch: str, fence: str, rows: int) -> int:
+        return cast("int", await self._run("seal", batch, fence, rows))
 
     async def drop_batch(self, batch: str, fence: str) -> int:
         return cast("int", await self._run("drop_batch", batch, fence))
@@ -114,7 +133,7 @@ class Scripts:
         """
         is_mark = values[3] == "1" and not values[2]
         pipeline = self._marks if is_mark else self._pipeline
-        return cast("list[int]", await pipeline.run(source("save"), *claimed, *values, *counters))
+        return cast("list[int]", await pipeline.run("save", *claimed, *values, *counters))
 
     async def finish(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
@@ -133,7 +152,7 @@ class Scripts:
     ) -> int:
         """Sent on a connection of its own: the megabytes of a file hold up no other script."""
         arguments = (*claimed, number, content, limit_bytes)
-        return cast("int", await self._files.run(source("store_file"), *arguments))
+        return cast("int", await self._files.run("store_file", *arguments))
 
     async def heartbeat(
         self, worker: str, lifetime_ms: int, values: list[Any], batches: list[str]
@@ -150,17 +169,17 @@ class Scripts:
     async def reap_workers(self, worker: str, lifetime_ms: int, limit: int, tombstone_ms: int) -> list[Any]:
         return cast("list[Any]", await self._run("reap_workers", worker, lifetime_ms, limit, tombstone_ms))
 
-    async def dispatch(self, floor: int) -> list[Any]:
-        return cast("list[Any]", await self._run("dispatch", floor))
+    async def dispatch(self, floor: int, lifetime_ms: int) -> list[Any]:
+        return cast("list[Any]", await self._run("dispatch", new_request(), floor, lifetime_ms))
 
     async def requeue(self, names_and_scores: list[Any]) -> list[Any]:
-        return cast("list[Any]", await self._run("requeue", *names_and_scores))
+        return cast("list[Any]", await self._run("requeue", new_request(), *names_and_scores))
 
-    async def reserve_rate(self, kind: str, cost: int) -> int:
-        return cast("int", await self._run("reserve_rate", kind, cost))
+    async def reserve_rate(self, request: str, kind: str, cost: int) -> int:
+        return cast("int", await self._run("reserve_rate", request, kind, cost))
 
-    async def throttle(self, wait_ms: int, words: str) -> int | None:
-        return cast("int | None", await self._run("throttle", wait_ms, words))
+    async def throttle(self, request: str, wait_ms: int, words: str) -> int | None:
+        return cast("int | None", await self._run("throttle", request, wait_ms, words))
 
     async def record_fault(self, batch: str, fault: tuple[str, str, str], count: int, id_: str) -> int:
         """`fault`: kind, words, request."""
@@ -173,23 +192,23 @@ class Scripts:
     async def record_refusal(self, batch: str, row: int, fence: str) -> list[int]:
         return cast("list[int]", await self._run("record_refusal", batch, row, fence))
 
-    async def incr_counters(self, batch: str, counters: list[Any]) -> int:
-        return cast("int", await self._run("incr_counters", batch, *counters))
+    async def incr_counters(self, request: str, batch: str, counters: list[Any]) -> int:
+        return cast("int", await self._run("incr_counters", request, batch, *counters))
 
     async def pause(
         self, batch: str, reason: str, *, after_fault: bool, resume_after_ms: int | str = ""
     ) -> list[Any]:
         arguments = (batch, reason, int(after_fault), resume_after_ms)
-        return cast("list[Any]", await self._run("pause", *arguments))
+        return cast("list[Any]", await self._run("pause", new_request(), *arguments))
 
     async def resume(self, batch: str) -> list[Any]:
-        return cast("list[Any]", await self._run("resume", batch))
+        return cast("list[Any]", await self._run("resume", new_request(), batch))
 
     async def cancel(self, batch: str) -> bytes:
         return cast("bytes", await self._run("cancel", batch))
 
     async def retry(self, batch: str, status_bytes: str) -> int:
-        return cast("int", await self._run("retry", batch, status_bytes))
+        return cast("int", await self._run("retry", new_request(), batch, status_bytes))
 
     async def read_rows(self, batch: str, first: int, last: int, block_rows: int) -> list[Any]:
         return cast("list[Any]", await self._run("read_rows", batch, first, last, block_rows))
@@ -204,4 +223,4 @@ class Scripts:
         return cast("int", await self._run("create_failed", batch, reason, patience_ms))
 
     async def purge(self, batch: str) -> int:
-        return cast("int", await self._run("purge", batch))
+        return cast("int", await self._run("purge", new_request(), batch))

@@ -128,9 +128,8 @@ def _still_running_message(batch: Batch, runs: int, fault: str) -> str:
 
 
 async def _active_runs(store: Store, batch: Batch) -> AsyncIterator[tuple[str, str]]:
-    async for view in store.results(batch.id, {JobStatus.RUNNING, JobStatus.QUEUED}):
-        state = (await store.row(batch.id, view.row)).state
-        stored = orjson.loads(state) if state else {}
+    async for _, state in store.unfinished_states(batch.id):
+        stored = orjson.loads(state)
         if stored.get("thread_id") and stored.get("run_id"):
             yield stored["thread_id"], stored["run_id"]
 

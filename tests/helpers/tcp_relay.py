@@ -76,6 +76,7 @@ class TcpRelay(ThreadedServer):
         self.was_cut, self.is_holding = threading.Event(), threading.Event()
         self._upstream_port = urlsplit(url).port or 6379
         self._cut_bytes, self._cut_s, self._down_until = b"", 0.0, 0.0
+        self._cut_next_reply, self.replies_cut = False, 0
         self._bytes_left: float = float("inf")
         self._released = asyncio.Event()
         self._released.set()
@@ -87,6 +88,10 @@ class TcpRelay(ThreadedServer):
     def cut_at(self, reply: bytes, seconds: float) -> None:
         """Drop the first chunk that contains `reply`, and all connections for the next `seconds`."""
         self._cut_bytes, self._cut_s = reply, seconds
+
+    def cut_next_reply(self) -> None:
+        """Drop the server's next reply and its connection."""
+        self._cut_next_reply = True
 
     def hold_after(self, size: int) -> None:
         """Hold everything back after `size` bytes of both directions, until `release`."""
@@ -146,6 +151,9 @@ class TcpRelay(ThreadedServer):
                 if self._cut_bytes and self._cut_bytes in chunk:
                     self._cut_bytes, self._down_until = b"", time.monotonic() + self._cut_s
                     self.was_cut.set()
+                if self._cut_next_reply and gate is self._open["replies"]:
+                    self._cut_next_reply, self.replies_cut = False, self.replies_cut + 1
+                    break
                 if self._is_down:
                     break
                 self._bytes_left -= len(chunk)

@@ -254,7 +254,10 @@ class Walk(LoadingWalk):
         (claim, row), status, turn_state = chosen, self.choose_end(), str(self.next_number()).encode()
         counters = {"cost_nano": self.choose(0, 2), "assumed_nano": self.choose(0, 0, 3)}
         finished = self.store.finish(
-            claim, make_result(claim.row, status), next_turn_state=turn_state, counters=counters
+            claim,
+            make_result(claim.row, status, answer=str(self.next_number())),
+            next_turn_state=turn_state,
+            counters=counters,
         )
         assert self.run(finished) == (row is not None)
         if row:

@@ -106,4 +106,4 @@ def test_a_result_takes_few_bytes() -> None:
 def test_the_dictionary_belongs_to_the_layout() -> None:
     """Another dictionary cannot read stored results: a change of it raises SCHEMA_VERSION."""
     digest = hashlib.sha256((files("askmill.jobs.store") / "result.zdict").read_bytes()).hexdigest()
-    assert (SCHEMA_VERSION, digest[:16]) == (3, "0261ae8f77f0a153")
+    assert (SCHEMA_VERSION, digest[:16]) == (4, "0261ae8f77f0a153")

@@ -8,7 +8,7 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from askmill.jobs.store import Store
+from askmill.jobs.store import Store, script_pipeline
 from askmill.jobs.store.script_pipeline import ScriptPipeline
 from tests.helpers.batches import claim_row, make_result, submit_batch, worker_info
 from tests.helpers.tcp_relay import CHUNK_BYTES, TcpRelay
@@ -87,21 +87,22 @@ async def test_heartbeats_need_no_place_in_the_pool(store: Store) -> None:
     await asyncio.gather(*busy)
 
 
-async def test_a_pipeline_is_bounded_in_bytes(redis_url: str) -> None:
+async def test_a_pipeline_is_bounded_in_bytes(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large results share no round trip, small ones do, and each caller gets its own reply."""
     pipelines = list[list[int]]()
 
     class Recording(ScriptPipeline):
         async def _send(self, calls: Any) -> list[Any]:
-            pipelines.append([len(arguments[0]) for _, arguments, _ in calls])
+            pipelines.append([len(arguments[0]) for _, arguments in calls])
             return await super()._send(calls)
 
+    monkeypatch.setattr(script_pipeline, "source", lambda _: "return #ARGV[1]")
     sizes = [10, *[700_000] * 4, 10, 10, 3 * MEGABYTE, 10]
     async with Redis.from_url(redis_url) as redis:
-        pipeline = Recording(redis, redis_url)
-        await pipeline.run("return #ARGV[1]", b"")
+        pipeline = Recording(redis, redis_url, 12_000)
+        await pipeline.run("size", b"")
         pipelines.clear()
-        calls = [pipeline.run("return #ARGV[1]", bytes(size)) for size in sizes]
+        calls = [pipeline.run("size", bytes(size)) for size in sizes]
         assert await asyncio.gather(*calls) == sizes
     assert [size for sent in pipelines for size in sent] == sizes
     assert all(sum(sent) <= MEGABYTE or len(sent) == 1 for sent in pipelines)

@@ -5,7 +5,7 @@ import re
 import redis
 
 from askmill.jobs.store import keys
-from askmill.jobs.store.scripts import source
+from askmill.jobs.store.lua_source import source
 
 RETURN_ALL_NAMES = """
 local names = {BATCHES, LOADING, OPEN, DISPATCH_ROUND, DISPATCHED, WORKERS, LIMITS, THROTTLE, CLOCK_STEPS,
@@ -44,13 +44,21 @@ def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
     ]
 
 
-EXAMPLES = {"b": "b_7hq2m9", "row": "12", "w": "w1", "sha": "ab12", "kind": "tokens_per_minute"}
+EXAMPLES = {
+    "b": "b_7hq2m9",
+    "row": "12",
+    "w": "w1",
+    "sha": "ab12",
+    "kind": "tokens_per_minute",
+    "request": "0a",
+    "session": "0a",
+}
 
 
 def test_every_key_in_the_table_has_the_type_that_is_checked() -> None:
     """Every line of the docstring's table, and no more, is a key that `type_of` knows, with that type."""
     lines = re.findall(r"^ {4}(askmill:\S+) +([A-Z]+) ", keys.__doc__ or "", re.MULTILINE)
-    assert len(lines) == 33
+    assert len(lines) == 37
     for pattern, kind in lines:
         key = pattern
         for place, value in EXAMPLES.items():

@@ -109,6 +109,7 @@ class WorkerProcess:
         )
         for weakness in await retry_on_outage(store.check_server):
             log.warning("redis.may_lose_batches", reason=weakness.sentence)
+        store.keep_writes()
         api_client = make_client(target.key, target.base_url, target.organization, target.project)
         await retry_on_outage(self._begin_limits, store)
         return WorkerContext(
@@ -249,6 +250,9 @@ class WorkerProcess:
             await self._rejoin_with_new_id(context)
             return
         context.heartbeat_acknowledged_s = sent_s
+        if reply.other_server:  # nobody claims rows until every worker has said that its writes are there
+            await self._heartbeat(context)
+            return
         await context.limits.refresh()
         for batch, update in reply.batches.items():
             self._on_batch_update(batch, update, reply.now_ms)
@@ -297,6 +301,8 @@ class WorkerProcess:
         reaped = await context.store.reap_dead_workers(context.worker.id)
         if reaped.workers:
             log.warning("worker.dead", workers=reaped.workers, rows=reaped.rows)
+        if reaped.removed:
+            log.warning("redis.odd_entries_removed", entries=loggable(reaped.removed))
         await self._publish(await context.store.requeue_lost())
 
     async def _publish(self, rows: list[DispatchedRow]) -> None:

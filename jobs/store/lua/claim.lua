@@ -1,15 +1,16 @@
 -- Claims a dispatched row for a worker. Only one claim succeeds.
 -- ARGV: batch, row, worker, fence (random, new for each claim)
 -- Reply: {refusal}, or {'', state, state of the previous turn, crashes, input block, earlier result, now_ms,
---        batch state, limits, paused_reason}
--- include: lib/row.lua
+--        batch state, limits, paused_reason, generation, deliveries, run_in_flight, run_counted, reserved_nano,
+--        spent_nano}
+-- include: lib/recovery.lua
 local batch, row, worker, fence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local number = tonumber(row)
 local REFUSALS = {q = 'not_published', h = 'not_published', w = 'waiting', r = 'running'}
 
 local now = now_ms()
-local batch_state, limits, paused_reason, rows, functions =
-  unpack(redis.call('HMGET', batch_key(batch), 'state', 'limits', 'paused_reason', 'rows', 'functions'))
+local batch_state, limits, paused_reason, rows, generation, functions = unpack(redis.call('HMGET',
+  batch_key(batch), 'state', 'limits', 'paused_reason', 'rows', 'generation', 'functions'))
 local state, crashes, claimed_with, run_in_flight =
   unpack(redis.call('HMGET', live_key(batch, row), 'state', 'crashes', 'fence', 'run_in_flight'))
 
@@ -23,8 +24,11 @@ local function reply()
   local block = redis.call('HGET', part_key(batch, 'input'), math.floor((row - 1) / 16))
   local turn_state = redis.call('HGET', part_key(batch, 'previous_turn'), row) or ''
   local earlier = redis.call('HGET', part_key(batch, 'results'), row) or ''
+  local stored = redis.call('HMGET', live_key(batch, row), 'deliveries', 'run_in_flight', 'run_counted',
+    'reserved_nano', 'spent_nano')
+  for i = 1, 5 do stored[i] = stored[i] or '' end
   return {'', state or '', turn_state, tonumber(crashes) or 0, block, earlier, now, batch_state, limits,
-    paused_reason or ''}
+    paused_reason or '', generation, unpack(stored)}
 end
 
 if not batch_state then
@@ -39,6 +43,7 @@ local byte = status_byte(batch, row)
 -- A repeated call: the client got no reply to the first.
 if byte == 'r' and claimed_with == fence then return reply() end
 if byte ~= 'p' then return {REFUSALS[byte] or 'finished'} end
+if is_recovering() then return put_back('recovering', now + 1000) end
 
 local workers_server = server_of(worker_key(worker))
 if not workers_server then return put_back('stranger', 0) end

@@ -1,12 +1,19 @@
 -- Chooses the rows to publish now: as many as the living workers have free slots, and `floor` more.
 -- Open batches get equal shares, the least recently served batch first.
--- ARGV: floor
+-- ARGV: request, floor, lifetime_ms
 -- Reply: {batch, row, delivery, whether into the batch's own queue (0|1), …} of the rows to publish
 -- include: lib/workers.lua
 -- include: lib/resume.lua
-local floor = tonumber(ARGV[1])
+-- include: lib/kinds.lua
+-- include: lib/once.lua
+-- include: lib/recovery.lua
+local request, floor, lifetime_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now, dispatched = now_ms(), {}
 
+local earlier = earlier_reply(request)
+if earlier then return earlier end
+note_server(lifetime_ms)
+if is_recovering() then return {} end
 local free, allowed = read_groups(floor)
 local groups, only_group = 0, nil
 for group in pairs(free) do groups, only_group = groups + 1, group end
@@ -22,18 +29,23 @@ local function subtract_dispatched()
   end
   local count, group_by_batch = 0, {}
   for _, name in ipairs(redis.call('ZRANGE', DISPATCHED, 0, -1)) do
-    local batch = split_member(name)
-    if group_by_batch[batch] == nil then
+    local batch = names_a_row(name) and split_member(name)
+    if batch and group_by_batch[batch] == nil then
       group_by_batch[batch] = group_of_batch(batch, free, allowed) or false
     end
-    local group = group_by_batch[batch]
+    local group = batch and group_by_batch[batch]
     if group then free[group], count = free[group] - 1, count + 1 end
   end
   return count
 end
 
+local function count_messages(batch, row)
+  local counts = redis.call('HMGET', live_key(batch.id, row), 'deliveries', 'requeues')
+  return (counts[1] or 0) + (counts[2] or 0)
+end
+
 local function dispatch_row(batch, row, from)
-  local deliveries = from == 'w' and redis.call('HGET', live_key(batch.id, row), 'deliveries') or 0
+  local deliveries = from == 'w' and count_messages(batch, row) or 0
   set_status(batch.id, row, from, 'p')
   redis.call('ZADD', DISPATCHED, now, member(batch.id, row))
   batch.last_dispatched = row
@@ -149,8 +161,8 @@ if groups == 0 then free.any = floor - redis.call('ZCARD', DISPATCHED) end
 local startable = count_startable_runs(groups == 0 and redis.call('ZCARD', DISPATCHED) or subtract_dispatched())
 local batches_by_group = {}
 for _, id in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
-  local batch = read_batch(id)
-  local group = groups == 0 and 'any' or batch.group
+  local batch = is_hash(batch_key(id)) and read_batch(id)
+  local group = batch and batch.rows and (groups == 0 and 'any' or batch.group)
   if group then
     batches_by_group[group] = batches_by_group[group] or {}
     table.insert(batches_by_group[group], batch)
@@ -161,4 +173,5 @@ for group, batches in pairs(batches_by_group) do
   slots = slots - share_slots(batches, slots, dispatch_running)
   startable = startable - share_slots(batches, math.min(slots, startable), dispatch_new)
 end
+if #dispatched > 0 then keep_reply(request, dispatched, 60000) end
 return dispatched

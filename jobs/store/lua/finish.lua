@@ -36,7 +36,11 @@ local function release_turn(turn)
   end
 end
 
-if redis.call('HGET', live_key(batch, row), 'fence') ~= fence then return 0 end
+if redis.call('HGET', live_key(batch, row), 'fence') ~= fence then
+  -- A repeated call, its first reply lost: no other worker has had the same run with the same times.
+  local repeated = status_byte(batch, row) == byte and redis.call('HGET', part_key(batch, 'results'), row) == result
+  return repeated and 1 or 0
+end
 add_counters(batch, 8)
 set_money(batch, row, 'reserved_nano', 0)
 set_money(batch, row, 'spent_nano', 0)

@@ -1,10 +1,14 @@
 -- Pauses a batch: no more runs are started. A pause that ends by itself gives way to one that does not.
--- ARGV: batch, reason, after a fault (1: after `resume` one row is dispatched alone until the API accepts its
+-- ARGV: request, batch, reason, after a fault (1: after `resume` one row is dispatched alone until the API accepts its
 --       run), ms after which the batch resumes by itself ('': never)
 -- Reply: {state before, changed (0|1)}; a state of '' for an unknown batch.
 -- include: lib/row.lua
-local batch, reason, after_fault, resume_after_ms = ARGV[1], ARGV[2], ARGV[3] == '1', tonumber(ARGV[4])
+-- include: lib/once.lua
+local request, batch, reason, after_fault = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+local resume_after_ms = tonumber(ARGV[5])
 
+local earlier = earlier_reply(request)
+if earlier then return earlier end
 local state, paused_until = unpack(redis.call('HMGET', batch_key(batch), 'state', 'paused_until'))
 if not state or state == 'loading' then return {'', 0} end
 local replaces = state == 'paused' and paused_until and not resume_after_ms
@@ -17,4 +21,4 @@ if after_fault then
   redis.call('HSET', batch_key(batch), 'accepted', 0)
   redis.call('HDEL', batch_key(batch), 'probe_row')
 end
-return {state, 1}
+return keep_reply(request, {state, 1}, 3600000)

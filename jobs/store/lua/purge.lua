@@ -1,8 +1,8 @@
 -- Deletes every key of a batch. Workers that hold its rows lose their claims.
--- ARGV: batch
+-- ARGV: request, batch
 -- Reply: 1; 0: no such batch.
--- include: lib/keys.lua
-local batch = ARGV[1]
+-- include: lib/once.lua
+local request, batch = ARGV[1], ARGV[2]
 
 local function delete_row(row)
   local worker = redis.call('HGET', live_key(batch, row), 'worker')
@@ -12,7 +12,7 @@ local function delete_row(row)
 end
 
 local identity = redis.call('HGET', batch_key(batch), 'identity')
-if not identity then return 0 end
+if not identity then return earlier_reply(request) or 0 end
 local status = part_key(batch, 'status')
 for at = 0, redis.call('STRLEN', status) - 1, 65536 do
   local chunk, place = redis.call('GETRANGE', status, at, at + 65535), 0
@@ -27,4 +27,4 @@ redis.call('DEL', batch_key(batch))
 redis.call('ZREM', BATCHES, batch)
 redis.call('SREM', LOADING, batch)
 redis.call('ZREM', OPEN, batch)
-return 1
+return keep_reply(request, 1, 3600000)

@@ -1,8 +1,9 @@
 -- Queues finished rows again; their results stand until new ones replace them.
--- ARGV: batch, bytes of the chosen statuses
+-- ARGV: request, batch, bytes of the chosen statuses
 -- Reply: how many rows; -1 for an unknown batch.
 -- include: lib/batch_end.lua
-local batch, bytes = ARGV[1], ARGV[2]
+-- include: lib/once.lua
+local request, batch, bytes = ARGV[1], ARGV[2], ARGV[3]
 local status, counters = part_key(batch, 'status'), part_key(batch, 'counters')
 local first, retried, changes = nil, 0, {}
 
@@ -51,6 +52,8 @@ local function retry_chunk_of_turns(chunk, at)
   return table.concat(new)
 end
 
+local earlier = earlier_reply(request)
+if earlier then return earlier end
 local state, started_at, cursor =
   unpack(redis.call('HMGET', batch_key(batch), 'state', 'started_at', 'cursor'))
 if not state or state == 'loading' then return -1 end
@@ -75,4 +78,4 @@ if state == 'done' or state == 'cancelled' then
   redis.call('ZADD', OPEN, 0, batch)
   set_lifetime(batch, nil)
 end
-return retried
+return keep_reply(request, retried, 3600000)

@@ -3,7 +3,7 @@
 -- ARGV: batch, row, fence, hash of the content, state, run_created (0|1), run_in_flight (''|0|1), crash_mark
 --       (''|0|1), reserved_nano (''|nano), spent_nano (''|nano), counter, amount, …
 -- Reply: {held, first run of the batch, affordable, may start, affordable once the runs in flight have
---        ended}, each 0|1
+--        ended}, each 0|1; after a save also whether it has counted a run
 -- include: lib/row.lua
 local batch, row, fence, content_hash, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local run_created, run_in_flight, crash_mark = ARGV[6] == '1', ARGV[7], ARGV[8]
@@ -30,17 +30,6 @@ local function affordable()
   return spent + others + reserve_nano <= budget, others > 0 and spent + reserve_nano <= budget
 end
 
--- Counts a run. Returns whether it is the first that the API accepted for this batch.
-local function count_run()
-  local accepted, batch_state = unpack(redis.call('HMGET', batch_key(batch), 'accepted', 'state'))
-  redis.call('HINCRBY', part_key(batch, 'counters'), 'runs', 1)
-  redis.call('HSET', batch_key(batch), 'accepted', 1)
-  redis.call('HSETNX', batch_key(batch), 'started_at', now_ms())
-  redis.call('HDEL', batch_key(batch), 'creates_failing_since')
-  if batch_state == 'queued' then redis.call('HSET', batch_key(batch), 'state', 'running') end
-  return accepted ~= '1'
-end
-
 -- The last check before a create: a paused or cancelled batch spends nothing more.
 if run_in_flight == '1' and not run_created then
   local batch_state = redis.call('HGET', batch_key(batch), 'state')
@@ -60,4 +49,6 @@ if crash_mark ~= '' then redis.call('HSET', live, 'crash_mark', crash_mark) end
 if reserve_nano then set_money(batch, row, 'reserved_nano', reserve_nano) end
 if spent_nano then set_money(batch, row, 'spent_nano', spent_nano) end
 add_counters(batch, 11)
-return {1, run_created and run_counted ~= '1' and count_run() and 1 or 0, 1, 1, 1}
+local counted = run_created and run_counted ~= '1'
+local is_first = counted and count_runs(batch, 1)
+return {1, is_first and 1 or 0, 1, 1, 1, counted and 1 or 0}

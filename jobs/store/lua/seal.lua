@@ -1,9 +1,9 @@
 -- Seals a loaded batch: its rows are counted from the status bytes, it is listed, and its rows may be
 -- dispatched.
--- ARGV: batch, fence
--- Reply: 1; 0: it was not sealed in time and has expired; -1: another command loads or has sealed it.
+-- ARGV: batch, fence, rows that were stored
+-- Reply: 1; -2: rows are missing, because Redis has gone back in time; 0: it was not sealed in time and has expired; -1: another command loads or has sealed it.
 -- include: lib/batch_end.lua
-local batch, fence = ARGV[1], ARGV[2]
+local batch, fence, stored_rows = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local state, loader_fence, identity =
   unpack(redis.call('HMGET', batch_key(batch), 'state', 'loader_fence', 'identity'))
@@ -12,6 +12,7 @@ if loader_fence ~= fence then return -1 end
 -- A repeated call: the client got no reply to the first.
 if state ~= 'loading' then return 1 end
 local rows = redis.call('STRLEN', part_key(batch, 'status'))
+if rows ~= stored_rows or redis.call('HLEN', part_key(batch, 'input')) ~= math.ceil(rows / 16) then return -2 end
 for at = 0, rows - 1, 65536 do
   local chunk = redis.call('GETRANGE', part_key(batch, 'status'), at, at + 65535)
   for _, byte in ipairs({'q', 'h', 'j', 'c'}) do

@@ -23,7 +23,9 @@ local function continued(name)
 end
 
 -- A repeated call: the client got no reply to the first.
-if check_loader(batch, fence) == 1 then return continued(batch) end
+if check_loader(batch, fence) == 1 then
+  return {'created', batch, redis.call('HGET', batch_key(batch), 'options')}
+end
 local existing, state, expired = find_newest(identity)
 if existing and not always_new then
   if state ~= 'loading' then return {'sealed', existing} end

@@ -4,6 +4,7 @@ local BATCHES, LOADING, OPEN = 'askmill:batches', 'askmill:loading', 'askmill:op
 local DISPATCHED, DISPATCH_ROUND, WORKERS = 'askmill:dispatched', 'askmill:dispatch_round', 'askmill:workers'
 local LIMITS, THROTTLE = 'askmill:limits', 'askmill:throttle'
 local CLOCK_STEPS = 'askmill:clock_steps'
+local SERVER, RECOVERY = 'askmill:server', 'askmill:recovery'
 local PARTS = {'counters', 'status', 'input', 'results', 'due', 'due_running', 'next_turn', 'previous_turn',
   'last_turns', 'resources', 'throughput', 'files', 'queue'}
 
@@ -11,6 +12,7 @@ local function worker_key(worker) return 'askmill:worker:' .. worker end
 local function claims_key(worker) return 'askmill:claims:' .. worker end
 local function identity_key(sha) return 'askmill:identity:' .. sha end
 local function resource_key(kind, sha) return 'askmill:' .. kind .. ':' .. sha end
+local function reply_key(request) return 'askmill:reply:' .. request end
 local function rate_limit_key(kind) return 'askmill:rate_limit:' .. kind end
 local function batch_key(batch) return 'askmill:batch:' .. batch end
 local function part_key(batch, name) return 'askmill:batch:' .. batch .. ':' .. name end

@@ -27,6 +27,17 @@ local function set_waiting(batch, row, from, due_ms)
   set_status(batch, row, from, 'w')
 end
 
+-- Counts runs that the API has accepted. Returns whether they are the first of the batch.
+local function count_runs(batch, runs)
+  local accepted, batch_state = unpack(redis.call('HMGET', batch_key(batch), 'accepted', 'state'))
+  redis.call('HINCRBY', part_key(batch, 'counters'), 'runs', runs)
+  redis.call('HSET', batch_key(batch), 'accepted', 1)
+  redis.call('HSETNX', batch_key(batch), 'started_at', now_ms())
+  redis.call('HDEL', batch_key(batch), 'creates_failing_since')
+  if batch_state == 'queued' then redis.call('HSET', batch_key(batch), 'state', 'running') end
+  return accepted ~= '1'
+end
+
 -- Adds the pairs (counter, amount) in ARGV from index `first` on.
 local function add_counters(batch, first)
   for i = first, #ARGV, 2 do

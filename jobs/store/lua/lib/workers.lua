@@ -1,6 +1,7 @@
 -- Which living workers serve which batches. A worker serves all batches of its API and address, or one batch
 -- alone. A batch with a living worker of its own is served by that one only, through a queue of its own.
 -- include: lib/limits.lua
+-- include: lib/kinds.lua
 
 -- Workers of one group serve the same batches: those of a server (`server_of`), or "batch server".
 local function group_name(batch, server)
@@ -12,7 +13,7 @@ end
 local function read_groups(floor)
   local free, allowed = {}, {}
   for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
-    local server = server_of(worker_key(worker))
+    local server = is_hash(worker_key(worker)) and server_of(worker_key(worker))
     if server then
       local slots, batch, functions = unpack(redis.call('HMGET', worker_key(worker), 'slots', 'batch', 'functions'))
       local group = group_name(batch, server)
@@ -28,7 +29,7 @@ end
 
 -- The group that serves a batch, and whether it is the batch's own; nil when no living worker may serve it.
 local function group_of_batch(batch, free, allowed)
-  local server = server_of(batch_key(batch))
+  local server = is_hash(batch_key(batch)) and server_of(batch_key(batch))
   if not server then return nil end
   local functions = redis.call('HGET', batch_key(batch), 'functions')
   local group = group_name(batch, server)
