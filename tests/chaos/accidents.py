@@ -47,6 +47,11 @@ def power_and_workers(stack: MachineStack, random: Random) -> None:
     stack.lose_power(random.uniform(0.1, MAX_LOST_S), workers=True)
 
 
+def power_and_workers_on_disk(stack: MachineStack, _: Random) -> None:
+    """The same with `ASKMILL_DURABILITY=disk`: what Redis has answered is on its disk, so its file is whole."""
+    stack.lose_power(0, workers=True)
+
+
 def lag(stack: MachineStack, random: Random) -> None:
     """The master dies, and a replica 0.1 to 2 s behind it is promoted."""
     replica, link = stack.take_replica()
@@ -155,7 +160,9 @@ class Accident:
 
     act: Act
     workers: int = 1
-    rdb_only: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+    """Options of Redis."""
+    durability: str = "process"
     replica: bool = False
     """Whether a replica is there before the batch is submitted."""
     redis_clock: bool = False
@@ -182,11 +189,11 @@ class Accident:
             stack = MachineStack(
                 folder,
                 api,
-                persistence=RDB_ONLY if self.rdb_only else None,
+                persistence=self.options,
                 clock=WallClock(folder) if self.redis_clock else None,
                 times=times,
             )
-            stack.slots = slots
+            stack.slots, stack.durability = slots, self.durability
             yield resources.enter_context(stack)
 
     def start_workers(self, stack: MachineStack) -> None:
@@ -198,7 +205,10 @@ class Accident:
 ACCIDENTS: dict[str, Accident] = {
     "power": Accident(power, case="D1"),
     "power_and_workers": Accident(power_and_workers, promised=False, case="D2"),
-    "rdb": Accident(rdb, rdb_only=True, case="D3"),
+    "power_and_workers_on_disk": Accident(
+        power_and_workers_on_disk, options={"--appendfsync": "always"}, durability="disk", case="D2"
+    ),
+    "rdb": Accident(rdb, options=RDB_ONLY, case="D3"),
     "lag": Accident(lag, replica=True, case="D4"),
     "failover": Accident(failover, replica=True, case="D6"),
     "failover_uncut": Accident(failover_uncut, replica=True, case="D5, D6"),
@@ -263,7 +273,7 @@ async def measure(
     if accident.replica:
         stack.start_replica()
     batch, began_s = await stack.submit(questions), time.monotonic()
-    if accident.rdb_only:
+    if accident.options == RDB_ONLY:
         _wait_for_snapshot(stack)
     accident.start_workers(stack)
     wait_for_finished(stack, batch, int(rows * random.uniform(0.1, 0.5)), timeout_s=120)

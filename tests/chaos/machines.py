@@ -51,7 +51,7 @@ class MachineStack(Stack):
     ) -> None:
         super().__init__(folder, api, scenario)
         self.times, self.clock = times, clock
-        self.slots = 50
+        self.slots, self.durability = 50, "process"
         self._persistence = persistence or {}
         self._resources = ExitStack()
         self._servers = [self.redis]
@@ -77,6 +77,9 @@ class MachineStack(Stack):
             finally:
                 for server in self._servers:
                     server.kill()
+
+    def settings(self) -> dict[str, str]:
+        return {**super().settings(), "ASKMILL_DURABILITY": self.durability}
 
     def start_workers(self, count: int = 1, clock: WallClock | None = None) -> None:
         """Start workers, with a wall clock that the test sets if it gives one."""
@@ -104,7 +107,7 @@ class MachineStack(Stack):
         killed_s = time.monotonic()
         for child in (*dying, self.redis):
             child.kill()
-        lost = 0 if self._persistence else self.history.cut(self.data, killed_s, lost_s)
+        lost = self.history.cut(self.data, killed_s, lost_s) if lost_s else 0
         self.redis.start()
         self.wait_for_servers()
         self.start_workers(len(dying))
