@@ -1,5 +1,6 @@
 """The results of the Python API: the JSON fields of the command line, typed."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +28,9 @@ class Status:
     `counts` has every status, including those at 0. Times are UTC. `cost_usd` is the cost so far in US
     dollars. `rows_per_s` is the rate of the last five minutes, `eta_s` the seconds left at that rate.
     `workers` counts the live workers that use the batch's API. `unknown_creates` counts unconfirmed creates:
-    runs that may exist although the API never confirmed them (docs/apis.md).
+    runs that may exist although the API never confirmed them (docs/apis.md). `waiting`: a wait that the API
+    has asked for: who, for, since, until. `last_fault`: what the API last refused or failed: words, request,
+    count, since, at. `recovered_writes` counts changes that Redis had lost and workers wrote again.
     """
 
     batch: str
@@ -48,6 +51,9 @@ class Status:
     workers: int
     paused_reason: str | None
     unknown_creates: int
+    waiting: Mapping[str, Any] | None
+    last_fault: Mapping[str, Any] | None
+    recovered_writes: int
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,8 @@ def row_from_json(line: dict[str, Any]) -> Row:
 def status_from_json(fields: dict[str, Any]) -> Status:
     """The output of `status --json` as a `Status`."""
     times = {name: _time(fields[name]) for name in ("submitted_at", "started_at", "finished_at")}
-    return Status(**{**fields, **times, "tokens": Tokens(**fields["tokens"])})
+    known = {field.name: fields[field.name] for field in dataclasses.fields(Status)}
+    return Status(**{**known, **times, "tokens": Tokens(**fields["tokens"])})
 
 
 def _time(text: str | None) -> datetime | None:

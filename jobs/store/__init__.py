@@ -11,8 +11,8 @@
                                                 find_row_by_id, created_objects, read_file
     ControlMixin    batch_control   commands    pause, resume, cancel, retry, update_limits, change_limits,
                                                 update_retention, purge
-    ClaimMixin      claims.py       workers     keep_writes, heartbeat, deregister_worker, claim, save,
-                                                finish, release, abandon_claim, store_file,
+    ClaimMixin      claims.py       workers     enable_write_recovery, heartbeat, deregister_worker, claim,
+                                                save, finish, release, abandon_claim, store_file,
                                                 pause_from_worker, incr_counters, record_create_failure,
                                                 record_refusal
     SchedulerMixin  scheduler.py    workers     dispatch, requeue_lost, reap_dead_workers

@@ -51,9 +51,9 @@ class ClaimMixin:
     _server_id: str
     """The Redis in which this store's writes are known to be; '' before the first heartbeat."""
 
-    def keep_writes(self) -> None:
+    def enable_write_recovery(self) -> None:
         """Redo what Redis loses of this store's writes, when it goes back in time. For workers."""
-        self._connection.scripts.keep_writes()
+        self._connection.scripts.enable_write_recovery()
 
     async def heartbeat(self, card: WorkerInfo, batches: Iterable[str] = ()) -> HeartbeatReply:
         """Keep the worker and all its claims alive for another lifetime; read the state of its batches."""
@@ -74,8 +74,8 @@ class ClaimMixin:
             batch: _batch_update(*triple) if triple[0] else None
             for batch, triple in zip(names, triples, strict=False)
         }
-        gone = [batch for batch, update in updates.items() if update is None]
-        self._connection.scripts.follow_heartbeat(card.id, alive=bool(alive), gone=gone)
+        deleted = [batch for batch, update in updates.items() if update is None]
+        self._connection.scripts.follow_heartbeat(card.id, alive=bool(alive), deleted_batches=deleted)
         return HeartbeatReply(bool(alive), now_ms, updates, other_server)
 
     async def record_clock_step(self, step_s: float, within_s: float) -> None:

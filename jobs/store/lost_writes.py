@@ -134,18 +134,22 @@ class WriteLog:
         elif name in _REPEATED and reply:
             self._repeated.append((now_s, number, call))
 
-    def follow_heartbeat(self, worker: str, now_s: float, *, alive: bool, gone: Collection[str]) -> None:
+    def follow_heartbeat(
+        self, worker: str, now_s: float, *, alive: bool, deleted_batches: Collection[str]
+    ) -> None:
         """Forget the rows of purged batches, and all rows of a worker that was declared dead.
 
         Args:
             worker: the worker's id.
             now_s: as of `record`.
             alive: it was not declared dead.
-            gone: batches that no longer exist.
+            deleted_batches: batches that no longer exist.
         """
         self.worker = worker
-        if gone or not alive:
-            self._rows = {key: row for key, row in self._rows.items() if alive and row.batch not in gone}
+        if deleted_batches or not alive:
+            self._rows = {
+                key: row for key, row in self._rows.items() if alive and row.batch not in deleted_batches
+            }
         while self._ended and (self._ended[0][0] < now_s - KEPT_S or self._bytes > KEPT_BYTES):
             self._bytes -= self._ended.popleft()[1]
         while self._repeated and self._repeated[0][0] < now_s - KEPT_S:

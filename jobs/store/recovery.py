@@ -26,7 +26,7 @@ _REPEATED_AFTER_LOSS = frozenset({"save", "finish", "release_row", "store_file"}
 _ROWS_PER_SCRIPT, _SCRIPTS_PER_PIPELINE = 100, 50
 
 
-class WriteKeeper:
+class WriteRecovery:
     """What the pipelines of one worker share: the log of their writes, and its redoing."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class WriteKeeper:
         """
         any_lost = False
         async with self._alone():
-            await self._look()
+            await self._poll_numbers()
             while lost := {pipeline: pipeline.lost for pipeline in self.pipelines if pipeline.lost}:
                 any_lost = True
                 for pipeline in lost:
@@ -72,7 +72,7 @@ class WriteKeeper:
                     raise
         return any_lost
 
-    async def _look(self) -> None:
+    async def _poll_numbers(self) -> None:
         for pipeline in self.pipelines:
             await pipeline.send([])
 

@@ -26,7 +26,7 @@ from redis.exceptions import NoScriptError
 from askmill.jobs.store import keys
 from askmill.jobs.store.lost_writes import Call
 from askmill.jobs.store.lua_source import source
-from askmill.jobs.store.recovery import WriteKeeper
+from askmill.jobs.store.recovery import WriteRecovery
 from askmill.jobs.store.redis_errors import NotReplicated, translate_redis_errors
 
 _LARGEST_PIPELINE, _LARGEST_PIPELINE_BYTES = 200, 1 << 20
@@ -62,19 +62,19 @@ class ScriptPipeline:
         self._lifetime_ms = lifetime_ms
         self._queue: list[_Pending] = []
         self._sender: asyncio.Task[None] | None = None
-        self._keeper: WriteKeeper | None = None
+        self._recovery: WriteRecovery | None = None
         self._number_key = keys.writes(secrets.token_hex(8))
         self._first_number = self._sent = self.acknowledged = 0
         """Before its first number; number of the last pipeline that was sent, and that has a reply."""
         self.lost: range | None = None
         """Numbers of the pipelines that Redis has lost, until they are redone."""
 
-    def keep_writes(self, keeper: WriteKeeper) -> None:
-        """Number the pipelines, and let the keeper redo what Redis loses of them."""
-        self._keeper = keeper
-        self._first_number = len(keeper.pipelines) * _NUMBERS_PER_PIPELINE
+    def enable_write_recovery(self, recovery: WriteRecovery) -> None:
+        """Number the pipelines, and let the recovery redo what Redis loses of them."""
+        self._recovery = recovery
+        self._first_number = len(recovery.pipelines) * _NUMBERS_PER_PIPELINE
         self._sent = self.acknowledged = self._first_number
-        keeper.pipelines.append(self)
+        recovery.pipelines.append(self)
 
     async def run(self, name: str, *arguments: Any) -> Any:
         """Run a script and return its reply.
@@ -110,7 +110,7 @@ class ScriptPipeline:
     async def _send_and_reply(self, pending: list[_Pending]) -> None:
         calls = [call for call, _ in pending]
         try:
-            replies = await (self._keeper.send(self, calls) if self._keeper else self.send(calls))
+            replies = await (self._recovery.send(self, calls) if self._recovery else self.send(calls))
         except Exception as fault:  # noqa: BLE001 -- each caller gets the fault, whatever it is
             replies = [fault] * len(pending)
         for (_, future), reply in zip(pending, replies, strict=True):
@@ -137,19 +137,19 @@ class ScriptPipeline:
         commands: list[tuple[Any, ...]] = [
             ("EVALSHA", _sha1(source(name)), 0, *arguments) for name, arguments in calls
         ]
-        if self._keeper is not None:
+        if self._recovery is not None:
             self._sent += 1
             commands.append(("SET", self._number_key, self._sent, "PX", _NUMBER_LIFETIME_MS, "GET"))
         number = self._sent
         replies = await self._execute(commands)
-        if self._keeper is not None:
+        if self._recovery is not None:
             self._acknowledge(number, replies.pop())
         return replies
 
     async def _execute(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
         # As a transaction, the scripts and the number are lost together or not at all.
-        framed = [("MULTI",), *commands, ("EXEC",)] if self._keeper else commands
+        framed = [("MULTI",), *commands, ("EXEC",)] if self._recovery else commands
         for command in framed:
             pipe.execute_command(*command)
         if self._replicated:
@@ -158,11 +158,11 @@ class ScriptPipeline:
             pipe.execute_command("SET", keys.REPLICATED, 1, "PX", REPLICA_WAIT_MS)
             pipe.execute_command("WAIT", 1, REPLICA_WAIT_MS)
         replies = await pipe.execute(raise_on_error=False)
-        own = _executed(replies[: len(framed)]) if self._keeper else replies[: len(framed)]
+        own = _executed(replies[: len(framed)]) if self._recovery else replies[: len(framed)]
         if not self._replicated or (isinstance(replies[-1], int) and replies[-1] >= 1):
             return own
-        number = own[len(commands) - 1 :] if self._keeper else []
-        scripts = own[:-1] if self._keeper else own
+        number = own[len(commands) - 1 :] if self._recovery else []
+        scripts = own[:-1] if self._recovery else own
         return [*(reply if isinstance(reply, Exception) else NotReplicated() for reply in scripts), *number]
 
     def _acknowledge(self, number: int, before: Any) -> None:

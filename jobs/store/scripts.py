@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from askmill.jobs.store.recovery import WriteKeeper
+from askmill.jobs.store.recovery import WriteRecovery
 from askmill.jobs.store.redis_errors import translate_redis_errors
 from askmill.jobs.store.script_pipeline import ScriptPipeline
 
@@ -32,24 +32,26 @@ class Scripts:
         )
         self._files = ScriptPipeline(files, url, lifetime_ms)
         self._url = url
-        self._keeper: WriteKeeper | None = None
+        self._recovery: WriteRecovery | None = None
 
-    def keep_writes(self) -> None:
+    def enable_write_recovery(self) -> None:
         """Redo what Redis loses of the writes from now on. For workers: no command's writes are redone."""
-        self._keeper = WriteKeeper()
+        self._recovery = WriteRecovery()
         for pipeline in dict.fromkeys((self._pipeline, self._marks, self._files)):
-            pipeline.keep_writes(self._keeper)
+            pipeline.enable_write_recovery(self._recovery)
 
-    def follow_heartbeat(self, worker: str, *, alive: bool, gone: list[str]) -> None:
+    def follow_heartbeat(self, worker: str, *, alive: bool, deleted_batches: list[str]) -> None:
         """Forget what a heartbeat has shown to be no longer this worker's."""
-        if self._keeper is not None:
-            self._keeper.log.follow_heartbeat(worker, time.monotonic(), alive=alive, gone=gone)
+        if self._recovery is not None:
+            self._recovery.log.follow_heartbeat(
+                worker, time.monotonic(), alive=alive, deleted_batches=deleted_batches
+            )
 
     async def check_writes(self) -> None:
         """Look whether Redis has lost writes, and redo them."""
-        if self._keeper is not None:
+        if self._recovery is not None:
             with translate_redis_errors(self._url):
-                await self._keeper.check()
+                await self._recovery.check()
 
     async def _run(self, name: str, *arguments: Any) -> Any:
         return await self._pipeline.run(name, *arguments)

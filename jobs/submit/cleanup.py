@@ -13,7 +13,7 @@ import orjson
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
 from askmill.config.local_address import is_local
-from askmill.config.settings import Settings
+from askmill.config.settings import Credentials, Settings
 from askmill.config.text import count_of
 from askmill.jobs.display.status_text import server_settings
 from askmill.jobs.local import EmulatorService, ServiceLease
@@ -48,8 +48,11 @@ async def open_api(
     Raises UsageError if the key may not be sent to that address.
     """
     has_key = settings.credentials.key is not None
-    if batch.server == _server_of(settings, batch.api) and (has_key or is_local(batch.base_url)):
+    if batch.base_url == settings.base_url and (has_key or is_local(batch.base_url)):
         credentials, _ = permitted_credentials(settings, consent)
+        if batch.server != _server_of(settings, credentials, batch.api):
+            yield None
+            return
         key = None if credentials.key is None else credentials.key.get_secret_value()
         async with make_client(key, batch.base_url, credentials.organization, credentials.project) as client:
             yield client
@@ -61,9 +64,9 @@ async def open_api(
         yield None
 
 
-def _server_of(settings: Settings, api: Api) -> Server:
+def _server_of(settings: Settings, credentials: Credentials, api: Api) -> Server:
     """The address and account of these settings; any key for them will do, whatever API they choose."""
-    _, organization, project = settings.credentials
+    _, organization, project = credentials
     return Server(api, settings.base_url, organization or "", project or "")
 
 
@@ -78,7 +81,7 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
         return
     async with _open_api_to_cancel(batch, len(runs), settings, consent) as api_client:
         if api_client is None:
-            needed = server_settings(batch.server, _server_of(settings, batch.api))
+            needed = server_settings(batch.server, _server_of(settings, settings.credentials, batch.api))
             fault = f"no key for it is set here (OPENAI_API_KEY, with {needed})"
             raise _still_running(batch, len(runs), fault)
         gate, faults = asyncio.Semaphore(CANCELS_AT_ONCE), list[OpenAIError]()

@@ -42,6 +42,9 @@ STATUS_KEYS = [
     "workers",
     "paused_reason",
     "unknown_creates",
+    "waiting",
+    "last_fault",
+    "recovered_writes",
 ]
 
 

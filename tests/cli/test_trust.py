@@ -30,6 +30,7 @@ SECRETS = {
     "OPENAI_PROJECT_ID": "proj-environment",
     "OPENAI_CUSTOM_HEADERS": "X-Gateway: gateway-environment",
 }
+ACCOUNT = {"organization": SECRETS["OPENAI_ORG_ID"], "project": SECRETS["OPENAI_PROJECT_ID"]}
 FILE = ("--tool", "code_interpreter", "--file", "notes.txt")
 COMMANDS = {
     "run": ("run", "q.csv"),
@@ -260,8 +261,8 @@ async def test_cancel_reports_runs_that_it_may_not_cancel(
 ) -> None:
     """The batch is cancelled, but the command cancels its runs at the API only with consent."""
     user = user.with_settings(ASKMILL_REDIS_URL=redis_url, ASKMILL_API="responses")
-    batch = await submit_batch(store, 1, base_url=PLANTED, api="responses")
-    await store.heartbeat(replace(worker_info(), base_url=PLANTED, api="responses"))
+    batch = await submit_batch(store, 1, base_url=PLANTED, api="responses", **ACCOUNT)
+    await store.heartbeat(replace(worker_info(), base_url=PLANTED, api="responses", **ACCOUNT))
     claim = await claim_row(store, (await store.dispatch(1))[0])
     await store.save(claim, orjson.dumps({"thread_id": "conv_1", "run_id": "resp_1"}), run_created=True)
     expire_worker(redis_url, "w1")

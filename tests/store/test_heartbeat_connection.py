@@ -25,7 +25,7 @@ class SlowForFiles(TcpRelay):
         self.standing = 0
         self._may_go_on = asyncio.Event()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *_: object) -> None:
         passed = 0
         while chunk := await reader.read(CHUNK_BYTES):
             passed += len(chunk)

@@ -90,7 +90,7 @@ async def play(server: RedisServer, seed: int, *, loses: bool) -> dict[str, Any]
     first, second = await Store.open(server.url), await Store.open(server.url)
     async with first, second:
         for store in (first, second):
-            store.keep_writes()
+            store.enable_write_recovery()
         rows = [NewRow([f"q {row}"], conversation="one" if row < 4 else None) for row in range(1, ROWS + 1)]
         batch = await submit_batch(first, rows)
         workers = TwoWorkers([first, second], chance)
@@ -142,7 +142,7 @@ async def test_no_row_is_claimed_before_the_recovery(redis_server: RedisServer) 
     first, second = await Store.open(redis_server.url), await Store.open(redis_server.url)
     async with first, second:
         for store in (first, second):
-            store.keep_writes()
+            store.enable_write_recovery()
         batch = await submit_batch(first, 1)
         await first.heartbeat(worker_info("w0"))
         await second.heartbeat(worker_info("w1"))

@@ -150,7 +150,8 @@ def test_a_refused_question_is_reported_and_the_chat_continues(user: StackUser) 
     """A 400 is shown with the API's message and without the advice to try again later."""
     done = user.cli.askmill("chat", "--new", stdin="Hm [emulate: nonsense]\nWhat is 7 + 8?\n")
 
-    assert " refuses this (400: " in done.stderr
+    assert " refuses this (POST /v1/" in done.stderr
+    assert ": 400: " in done.stderr
     assert "trouble" not in done.stderr
     assert "7 + 8 = 15." in done.stdout
 

@@ -322,7 +322,7 @@ async def test_accepted_outputs_are_submitted_once_although_the_server_lags(scen
         f"POST {RUNS}/r/submit_tool_outputs": ASKING,
         f"GET {RUNS}/r": lambda _: polls.pop(0) if len(polls) > 1 else polls[0],
     }
-    await scene.follow(await scene.take())
+    await scene.run(await scene.claim())
 
     assert (await _finished(scene)).answer == "42"
     assert scene.server.request_names.count(f"POST {RUNS}/r/submit_tool_outputs") == 1
@@ -333,7 +333,7 @@ async def test_a_message_that_appears_late_is_the_answer(scene: Scene) -> None:
     """Case A6: the run has completed with tokens, its message is listed at the third read; the tokens count once."""
     reads = [{"data": []}, {"data": []}, answer("42")]
     scene.server.routes[MESSAGES] = lambda _: reads.pop(0) if len(reads) > 1 else reads[0]
-    await scene.follow(await scene.take())
+    await scene.run(await scene.claim())
 
     result = await _finished(scene)
     assert (result.status, result.answer, result.attempt_count) == (JobStatus.COMPLETED, "42", 1)
@@ -366,7 +366,7 @@ async def test_a_run_whose_cancel_is_refused_is_followed(
         f"POST {RUNS}/r/cancel": cancel,
         f"GET {RUNS}/r": poll,
     }
-    await scene.follow(await scene.take())
+    await scene.run(await scene.claim())
 
     result = await _finished(scene)
     assert scene.server.request_names.count(f"POST {RUNS}") == 1

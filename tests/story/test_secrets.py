@@ -86,7 +86,7 @@ MALFORMED_RUN = json.dumps(
 
 @pytest.mark.parametrize("form", ["console", "json"])
 async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, form: str) -> None:
-    """A 401 and a 500 that quote the key, a crash in our code; at debug level, with the embedded Redis."""
+    """A 401 and a 500 that quote the key, a malformed reply; at debug level, with the embedded Redis."""
     user = terminal(tmp_path).with_settings(
         ASKMILL_LOG_LEVEL="debug", ASKMILL_LOG_FORMAT=form, OPENAI_API_KEY=KEY
     )
@@ -113,9 +113,6 @@ async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, for
             assert done.returncode == 0, done.stderr
             assert server.faults == []
 
-    logs = "".join(path.read_text() for path in (data / "logs").iterdir())
-    assert "job.crashed" in logs
-    assert "Traceback" in logs
     texts = {"Redis": paused + _stored(data)[0], **dict(_files(data, user.folder)), "terminal": str(commands)}
     for secret in (KEY, password):
         leaks = [place for place, text in texts.items() if secret in text]

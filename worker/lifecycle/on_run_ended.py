@@ -52,10 +52,8 @@ TOKEN_LIMITS = {
 
 def on_run_ended(state: JobState, event: AnswerRead, policy: RetryPolicy) -> Decision:
     """The run has ended, or the server does not end it, and its answer is read."""
-    if _message_is_late(state, event, policy):
-        since = state.unsettled_since if state.unsettled_since is not None else event.at
-        wait_s = policy.settle_wait_s(event.at - since, event.jitter)
-        return Decision(replace(state, unsettled_since=since), ReadAnswer(after_s=wait_s))
+    if _message_is_late(state, event):
+        return _read_again(state, event, policy)
     if state.create_repeated and not event.duplicates_checked:
         checking = replace(
             state,
@@ -90,7 +88,7 @@ def on_run_gone(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
     return _finish(state, run, Answer(), JobStatus.FAILED, error)
 
 
-def _message_is_late(state: JobState, event: AnswerRead, policy: RetryPolicy) -> bool:
+def _message_is_late(state: JobState, event: AnswerRead) -> bool:
     """Whether the run wrote tokens that no message shows yet: some servers list a message seconds later.
 
     Reasoning is listed only by an API whose replies are whole (Responses).
@@ -98,10 +96,21 @@ def _message_is_late(state: JobState, event: AnswerRead, policy: RetryPolicy) ->
     run, answer = state.ended_run, event.answer
     if state.phase is not Phase.READING or run is None or run.status not in {"completed", "incomplete"}:
         return False
-    shown = answer.text or answer.files or answer.refusal or any(s.type == "reasoning" for s in answer.steps)
-    if shown or not run.usage.completion_tokens:
+    # A continued answer begins with the text and the files of the attempts before.
+    own = not state.continuing and (answer.text or answer.files)
+    reasoned = any(step.type == "reasoning" for step in answer.steps)
+    if own or answer.messages or answer.refusal or reasoned or not run.usage.completion_tokens:
         return False
-    return state.unsettled_since is None or event.at - state.unsettled_since < policy.late_message_s
+    return not state.last_read
+
+
+def _read_again(state: JobState, event: AnswerRead, policy: RetryPolicy) -> Decision:
+    """Wait for the message. When the time is over, read once more: the machine may have slept meanwhile."""
+    since = state.unsettled_since if state.unsettled_since is not None else event.at
+    if event.at - since >= policy.late_message_s:
+        return Decision(replace(state, last_read=True), ReadAnswer())
+    wait_s = policy.settle_wait_s(event.at - since, event.jitter)
+    return Decision(replace(state, unsettled_since=since, last_read=False), ReadAnswer(after_s=wait_s))
 
 
 def _not_cancelled(state: JobState, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:

@@ -122,6 +122,8 @@ class JobState:
     unsettled_since: float | None = None
     """Since when the API shows what must be passing: open calls that are answered, a run that has completed
     without its message (memory)."""
+    last_read: bool = False
+    """The time for a late message is over; the answer is read once more (memory)."""
     failures: int = 0
     """Consecutive failed requests of the current step (memory)."""
     failing_since: float | None = None

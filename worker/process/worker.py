@@ -109,7 +109,7 @@ class WorkerProcess:
         )
         for weakness in await retry_on_outage(store.check_server):
             log.warning("redis.may_lose_batches", reason=weakness.sentence)
-        store.keep_writes()
+        store.enable_write_recovery()
         api_client = make_client(target.key, target.base_url, target.organization, target.project)
         await retry_on_outage(self._begin_limits, store)
         return WorkerContext(

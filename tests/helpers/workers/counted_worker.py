@@ -38,7 +38,9 @@ class DirectWorker:
         settings = load_settings()
         assert settings.redis_url is not None
         url = settings.redis_url.get_secret_value()
-        self.worker = process.WorkerProcess(settings, url, slots or concurrency, "here", os.getpid())
+        self.worker = process.WorkerProcess(
+            settings, url, slots or concurrency, "here", os.getpid(), process.WorkerScope()
+        )
         self.free = asyncio.Semaphore(concurrency)
         self.loop = asyncio.get_running_loop()
         self.tasks: list[asyncio.Task[None]] = []

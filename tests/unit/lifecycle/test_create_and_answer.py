@@ -51,7 +51,7 @@ from tests.unit.lifecycle.states import (
 )
 def test_a_completed_run_gives_the_row_its_status_and_error(answer, schema_error, status, error) -> None:
     """No message, a refusal, a missed schema, images only: each has its own status and words; text is kept."""
-    waited = replace(READING, unsettled_since=NOW - P.late_message_s)
+    waited = replace(READING, unsettled_since=NOW - P.late_message_s, last_read=True)
     decision = advance(waited, AnswerRead(NOW, answer=answer, schema_error=schema_error), P)
     finish = finish_of(decision)
 

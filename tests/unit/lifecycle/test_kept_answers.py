@@ -111,7 +111,9 @@ def test_a_late_message_is_waited_for(status: str) -> None:
     assert late.action == ReadAnswer(after_s=1.0)
     there = advance(late.state, AnswerRead(NOW + 2, answer=ANSWER), P)
     assert finish_of(there).answer == "42"
-    over = finish_of(advance(late.state, AnswerRead(NOW + P.late_message_s), P))
+    once_more = advance(late.state, AnswerRead(NOW + P.late_message_s), P)
+    assert once_more.action == ReadAnswer()
+    over = finish_of(advance(once_more.state, AnswerRead(NOW + P.late_message_s), P))
     assert over.error == ("no_message" if status == "completed" else "content_filter")
 
 
