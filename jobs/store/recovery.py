@@ -35,16 +35,22 @@ class WriteRecovery:
         self._sending = 0
         self._changed = asyncio.Condition()
         self._redoing = False
+        self._redone = 0
+        """How often lost writes were redone."""
 
     async def send(self, pipeline: "ScriptPipeline", calls: list[Call]) -> list[Any]:
         """The replies to the calls. What Redis has lost is redone before, and refused calls are repeated."""
         async with self._as_sender():
+            redone = self._redone
             replies = await pipeline.send(calls)
             refused = [at for at, call in enumerate(calls) if _is_refused(call, replies[at])]
             accepted = [at for at in range(len(calls)) if at not in refused]
             self._record(pipeline, [(calls[at], replies[at]) for at in accepted])
-        # A refused claim may be one that was lost, with the writes of another pipeline.
-        if (refused or pipeline.lost) and await self.check() and refused:
+        # A refused claim may be one that was lost, with the writes of another pipeline, whose sender may have
+        # redone them meanwhile.
+        if refused or pipeline.lost:
+            await self.check()
+        if refused and self._redone != redone:
             async with self._as_sender():
                 again = await pipeline.send([calls[at] for at in refused])
             for at, reply in zip(refused, again, strict=True):
@@ -52,16 +58,14 @@ class WriteRecovery:
         self._record(pipeline, [(calls[at], replies[at]) for at in refused])
         return replies
 
-    async def check(self) -> bool:
-        """Look in all pipelines whether writes were lost, and redo them; returns whether there were any.
+    async def check(self) -> None:
+        """Look in all pipelines whether writes were lost, and redo them.
 
         What fails here is redone with the next pipeline.
         """
-        any_lost = False
         async with self._alone():
             await self._poll_numbers()
             while lost := {pipeline: pipeline.lost for pipeline in self.pipelines if pipeline.lost}:
-                any_lost = True
                 for pipeline in lost:
                     pipeline.lost = None
                 try:
@@ -70,7 +74,7 @@ class WriteRecovery:
                     for pipeline, numbers in lost.items():
                         pipeline.add_lost(numbers)
                     raise
-        return any_lost
+                self._redone += 1
 
     async def _poll_numbers(self) -> None:
         for pipeline in self.pipelines:
