@@ -14,7 +14,7 @@ from askmill.jobs.model.models import JobStatus
 from tests.stack import Stack
 
 JOBS = 60
-ROWS_COUNTED, ROWS_IN_FLIGHT = 50, 120
+ROWS_COUNTED, ROWS_IN_FLIGHT = 50, 250
 SCENARIO = "[latency]\nmedian_s = 3.0\nsigma = 0\n"
 
 
