@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     truncation: str
     response_schema: str | PathLike[str]
     on_incomplete: Literal["keep", "raise-limit", "continue"]
+    on_unknown: Literal["again", "stop"]
     attempts: int
     deadline_s: float
     budget_usd: float

@@ -30,11 +30,14 @@ DEFAULT_MODEL = "gpt-6-luna"
 """Used unless ASKMILL_MODEL or a profile names a model. gpt-5, gpt-5-mini and gpt-5-nano end on 2026-12-11,
 the gpt-4o and gpt-4.1 families on 2027-01-14 (openai-python: types/shared/chat_model.py)."""
 
+CONCURRENCY, CHAT_CONCURRENCY = 200, 8
+"""Runs in flight per worker: a server of chat completions often has few slots, and all others queue."""
+
 GOOD_EXAMPLES = {
     "ASKMILL_REDIS_URL": "redis://localhost:6379/0, rediss://host:6380/0, unix:///run/redis.sock or "
     "redis+sentinel://host1:26379,host2:26379/SERVICE/0",
     "ASKMILL_DURABILITY": "process, disk or replica",
-    "ASKMILL_API": "assistants or responses",
+    "ASKMILL_API": "assistants, responses or chat",
     "ASKMILL_DATA_DIR": "/home/me/askmill-data",
     "ASKMILL_CONCURRENCY": "200",
     "ASKMILL_REQUESTS_PER_MINUTE": "500",
@@ -154,12 +157,14 @@ class Settings(BaseSettings):
     """What a paid run survives: `process`, `disk` or `replica`; unset: `disk` if embedded, else `process`."""
     data_dir: File = Field(default_factory=lambda: user_data_path("askmill", appauthor=False))
     """Folder of the embedded Redis and the emulator; unset: the platform's user data folder."""
-    api: Literal["assistants", "responses"] | None = None
-    """API to use; unset: `responses` at OpenAI, `assistants` at any other server."""
+    api: Literal["assistants", "responses", "chat"] | None = None
+    """API to use: `assistants`, `responses` or `chat` (chat completions); unset: `responses` at OpenAI,
+    `assistants` at any other server."""
     model: str = DEFAULT_MODEL
     """Model if neither a profile nor an option names one."""
-    concurrency: Annotated[int, Field(gt=0, le=100_000)] = 200
-    """Maximum runs in flight per worker."""
+    concurrency: Annotated[int, Field(gt=0, le=100_000)] | None = None
+    """Maximum runs in flight per worker; unset: 200, with `ASKMILL_API=chat` 8, as local servers have few
+    slots."""
     requests_per_minute: Positive | None = None
     """Maximum requests per minute of all workers together; unset: only the API's own limit."""
     tokens_per_minute: Positive | None = None
@@ -243,9 +248,14 @@ class Settings(BaseSettings):
         return (self.openai_base_url or OPENAI_URL).rstrip("/")
 
     @cached_property
-    def api_in_use(self) -> Literal["assistants", "responses"]:
+    def api_in_use(self) -> Literal["assistants", "responses", "chat"]:
         """The API to use. OpenAI's own server answers 404 to the Assistants API since 2026-08-26."""
         return self.api or ("responses" if is_openai(self.base_url) else "assistants")
+
+    @property
+    def concurrency_in_use(self) -> int:
+        """Maximum runs in flight per worker: the setting, or the API's default."""
+        return self.concurrency or (CHAT_CONCURRENCY if self.api_in_use == "chat" else CONCURRENCY)
 
 
 def secrets_of(settings: Settings) -> set[str]:

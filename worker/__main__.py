@@ -47,7 +47,7 @@ def main() -> int:
             # Importing the application reads the settings.
             from askmill.worker.celery import celery_app  # noqa: PLC0415
 
-            slots = options.concurrency or celery_app.settings.concurrency
+            slots = options.concurrency or celery_app.settings.concurrency_in_use
             telemetry.set_up(celery_app.settings, celery_app.rows_in_progress, slots)
             celery_app.scope.functions = _allow_functions(options.allow_functions)
         except SystemExit as refused:

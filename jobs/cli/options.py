@@ -12,7 +12,7 @@ from askmill.jobs.cli.help_groups import ASSISTANT, INPUT, LIMITS, QUESTIONS, RU
 from askmill.jobs.cli.result_options import OptionValues
 from askmill.jobs.intake.header import QUESTION_COLUMNS
 from askmill.jobs.intake.options import IntakeOptions
-from askmill.jobs.model.models import Limits, OnIncomplete
+from askmill.jobs.model.models import Limits, OnIncomplete, OnUnknown
 from askmill.jobs.submit.profile_loader import ProfileOptions
 
 
@@ -143,6 +143,14 @@ LIMIT_OPTIONS = (
     ),
     option(
         LIMITS,
+        "--on-unknown",
+        type=click.Choice([policy.value for policy in OnUnknown]),
+        default_text=Limits().on_unknown.value,
+        help="What to do after a call whose answer was lost and cannot be looked up (chat completions): ask "
+        "again, which may be paid twice, or fail the row.",
+    ),
+    option(
+        LIMITS,
         "--attempts",
         type=click.IntRange(min=1),
         metavar="N",
@@ -197,6 +205,8 @@ def changed_limits(values: OptionValues) -> dict[str, Any]:
     limits = {name: value for name, value in _fields(Limits, values).items() if value is not None}
     if "on_incomplete" in limits:
         limits["on_incomplete"] = OnIncomplete(limits["on_incomplete"])
+    if "on_unknown" in limits:
+        limits["on_unknown"] = OnUnknown(limits["on_unknown"])
     return limits
 
 

@@ -85,9 +85,9 @@ def submit_request(settings: Settings, values: OptionValues, target: Target) -> 
     """The options as one request, checked before the file is read."""
     values = without_paid_options(values) if target.offline else values
     profile = build_profile(
-        values["profile"], profile_options(values), settings.model, offline=target.offline
+        values["profile"], profile_options(values), settings.model, offline=target.offline, api=target.api
     )
-    refuse_unsupported(profile, target.api)
+    refuse_unsupported(profile, target.api, values["overrides"])
     request = SubmitRequest(
         intake=intake_options(values),
         profile=profile,

@@ -16,7 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 EMULATOR_MODEL = "askmill-emulator"
 """The model of all rows asked with `--offline`. It has no price, so its rows have no cost."""
-Api = Literal["assistants", "responses"]
+Api = Literal["assistants", "responses", "chat"]
+"""`chat`: plain chat completions, which any compatible server has."""
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 """A column's name in braces, in a template; format instructions are not supported, so no file can hold one.
 A doubled brace stands for a brace, as in Python's format strings; it has no group 1."""
@@ -74,6 +75,13 @@ class OnIncomplete(StrEnum):
     KEEP = "keep"
     RAISE_LIMIT = "raise-limit"
     CONTINUE = "continue"
+
+
+class OnUnknown(StrEnum):
+    """What to do after a call whose answer was lost, where the API cannot be asked for it."""
+
+    AGAIN = "again"
+    STOP = "stop"
 
 
 class Server(NamedTuple):
@@ -139,6 +147,7 @@ class Limits:
     deadline_s: float | None = None
     budget_usd: float | None = None
     on_incomplete: OnIncomplete = OnIncomplete.KEEP
+    on_unknown: OnUnknown = OnUnknown.AGAIN
 
 
 @dataclass(frozen=True, slots=True)

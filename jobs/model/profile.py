@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from askmill.jobs.model.models import Api
 
 Tool = Literal["code_interpreter", "file_search", "web_search"]
-MIN_COMPLETION_TOKENS: dict[Api, int] = {"assistants": 256, "responses": 16}
+MIN_COMPLETION_TOKENS: dict[Api, int] = {"assistants": 256, "responses": 16, "chat": 1}
 """Each API's own minimum (OpenAPI: `CreateRunRequest`; `max_output_tokens` of `CreateResponse`)."""
 
 
@@ -55,7 +55,12 @@ class FileSearch(Frozen):
 
 
 class Profile(Frozen):
-    """The assistant's definition. If `model` is None, submit fills in the model of the settings."""
+    """The assistant's definition. If `model` is None, submit fills in the model of the settings.
+
+    Chat completions only: `stream`, `first_byte_s` (until the first byte of a reply), `idle_s` (between two
+    bytes), `token_limit_name` (the field that carries `max_completion_tokens`), and `extra_body`, further
+    fields of each request.
+    """
 
     name: Annotated[str, Field(max_length=256)] | None = None
     description: Annotated[str, Field(max_length=512)] | None = None
@@ -67,7 +72,7 @@ class Profile(Frozen):
     file_search: FileSearch = FileSearch()
     image_detail: Literal["auto", "low", "high"] = "auto"
     max_prompt_tokens: Annotated[int, Field(ge=256)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=16)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     truncation: Annotated[str, Field(pattern=r"^(auto|disabled|last_messages:[1-9]\d*)$")] | None = None
     response_schema: dict[str, Any] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -80,6 +85,11 @@ class Profile(Frozen):
     assistant_id: str | None = None
     service_tier: Literal["auto", "default", "flex", "priority"] | None = None
     completion_window: Literal["soonest", "2h", "8h"] | None = None
+    stream: bool = True
+    first_byte_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    idle_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    token_limit_name: Literal["max_tokens", "max_completion_tokens"] | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
 
     def frozen_json(self) -> bytes:
         """The profile as it is stored and hashed: sorted keys, without defaults."""

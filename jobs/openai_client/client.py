@@ -38,6 +38,11 @@ KEEP_ALIVE_S = 4.0
 """Below uvicorn's 5 s and aiohttp's 15 s: a POST on a connection that the server is closing may or may not be
 carried out, and askmill could not tell."""
 
+API_NAMES: dict[Api, str] = {
+    "assistants": "the Assistants API",
+    "responses": "the Responses API",
+    "chat": "chat completions",
+}
 MIN_SECRET_LENGTH = 8
 """Shorter keys are placeholders ("any", "k"), which occur inside words."""
 QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}: ?)\S+", re.IGNORECASE)
@@ -153,7 +158,7 @@ def describe_error(error: OpenAIError, api_client: AsyncOpenAI, api: Api | None 
         case 404 if "No assistant found" in details:
             return f"{path} has no such assistant {details}. Check --assistant-id and the key's project."
         case 404 | 405 | 501 if api is not None:
-            return f"{path} does not offer the {api.title()} API {details}. {_other_api_advice(api)}"
+            return f"{path} does not offer {API_NAMES[api]} {details}. {_other_api_advice(api)}"
         case 400 | 409 | 413 | 415 | 422:
             return f"{path} refuses this {details}."
         case _:
@@ -181,7 +186,8 @@ def _other_api_advice(api: Api) -> str:
     if api == "assistants":
         advice = "set ASKMILL_API=responses, or OPENAI_BASE_URL to a server that has it"
         return f"OpenAI ended it on 2026-08-26: {advice}."
-    return "Set ASKMILL_API=assistants if it is an Assistants server, or correct OPENAI_BASE_URL."
+    other = "chat" if api == "responses" else "responses"
+    return f"Set ASKMILL_API to the API that it has (assistants or {other}), or correct OPENAI_BASE_URL."
 
 
 def error_message(error: OpenAIError, api_client: AsyncOpenAI) -> str:

@@ -1,7 +1,7 @@
 """Finds out with free requests which API a server offers: for `doctor`, and after a create's 404."""
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import httpx2
 from openai import APIStatusError, AsyncOpenAI, NotFoundError, OpenAIError, RateLimitError
@@ -17,6 +17,7 @@ BETA = {"OpenAI-Beta": "assistants=v2"}
 CREATES: dict[Api, tuple[str, ...]] = {
     "assistants": ("/threads", "/threads/thread_askmill_doctor/runs"),
     "responses": ("/conversations", "/responses"),
+    "chat": ("/chat/completions",),
 }
 """The paths where a row's free and paid objects are created."""
 CONVERSATION, RESPONSE = "conv_askmill_doctor", "resp_askmill_doctor"
@@ -32,7 +33,7 @@ async def probe(api_client: AsyncOpenAI, api: Api) -> None:
     A rate limit counts as available; an exhausted quota does not.
     """
     try:
-        await (_probe_assistants(api_client) if api == "assistants" else _probe_responses(api_client))
+        await PROBES[api](api_client)
         await _probe_creates(api_client, api)
     except OpenAIError as error:
         if isinstance(error, RateLimitError) and not money_refused(to_error_report(error)):
@@ -46,12 +47,12 @@ async def probe(api_client: AsyncOpenAI, api: Api) -> None:
 async def what_is_offered(api_client: AsyncOpenAI, api: Api) -> str:
     """A sentence on what the server has in place of `api`; empty where nothing is found."""
     offered = []
-    if api == "responses" and await _offers(_probe_assistants(api_client)):
+    if api != "assistants" and await _offers(_probe_assistants(api_client)):
         offered.append("the Assistants API (ASKMILL_API=assistants)")
-    if api == "assistants" and await _offers(_probe_responses(api_client)):
+    if api != "responses" and await _offers(_probe_responses(api_client)):
         offered.append("the Responses API (ASKMILL_API=responses)")
-    if await _offers_chat(api_client):
-        offered.append("chat completions")
+    if api != "chat" and await _offers_chat(api_client):
+        offered.append("chat completions (ASKMILL_API=chat)")
     return f"This server offers {' and '.join(offered)}." if offered else ""
 
 
@@ -64,14 +65,16 @@ async def _offers(requests: Awaitable[None]) -> bool:
 
 
 async def _offers_chat(api_client: AsyncOpenAI) -> bool:
+    return await _offers(_probe_chat(api_client))
+
+
+async def _probe_chat(api_client: AsyncOpenAI) -> None:
     """The body is a list, which no server answers; a server without the path says so."""
     try:
         await api_client.post("/chat/completions", cast_to=httpx2.Response, body=[])
     except APIStatusError as refused:
-        return refused.status_code in {400, 413, 415, 422, 429, 500}
-    except OpenAIError:
-        return False
-    return True
+        if refused.status_code not in {400, 413, 415, 422, 429, 500}:
+            raise
 
 
 async def _probe_assistants(api_client: AsyncOpenAI) -> None:
@@ -85,6 +88,13 @@ async def _probe_responses(api_client: AsyncOpenAI) -> None:
     await api_client.get("/models", cast_to=httpx2.Response)
     await _probe_path(api_client, f"/responses/{RESPONSE}", RESPONSE)
     await _probe_path(api_client, f"/conversations/{CONVERSATION}", CONVERSATION)
+
+
+PROBES: dict[Api, Callable[[AsyncOpenAI], Awaitable[None]]] = {
+    "assistants": _probe_assistants,
+    "responses": _probe_responses,
+    "chat": _probe_chat,
+}
 
 
 async def _probe_path(api_client: AsyncOpenAI, path: str, object_id: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from askmill.jobs.model.models import Attempt, JobStatus, Limits, OnIncomplete, Result, Step, Usage
+from askmill.jobs.model.models import Attempt, JobStatus, Limits, OnIncomplete, OnUnknown, Result, Step, Usage
 
 BLOCK_ROWS = 16
 """Rows in one block of input: similar rows compress well together (251 bytes a row against 543)."""
@@ -150,4 +150,6 @@ def limits_json(limits: Limits) -> bytes:
 def limits_of(stored: bytes) -> Limits:
     """Return stored limits. Cached: thousands of rows of a batch share one object."""
     values = orjson.loads(stored)
-    return Limits(**{**values, "on_incomplete": OnIncomplete(values["on_incomplete"])})
+    on_incomplete = OnIncomplete(values["on_incomplete"])
+    on_unknown = OnUnknown(values.get("on_unknown", OnUnknown.AGAIN))
+    return Limits(**{**values, "on_incomplete": on_incomplete, "on_unknown": on_unknown})

@@ -77,7 +77,7 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
     the key may not be sent to the API.
     """
     runs = [run async for run in _active_runs(store, batch)]
-    if not runs:
+    if not runs or batch.api == "chat":  # its calls end with the connections of their workers
         return
     async with _open_api_to_cancel(batch, len(runs), settings, consent) as api_client:
         if api_client is None:
@@ -215,7 +215,12 @@ async def _purge_objects(batch: Batch, api_client: AsyncOpenAI, objects: list[Ap
 
 
 async def _objects_of_rows(store: Store, batch: Batch) -> AsyncIterator[ApiObject]:
-    """Yield threads, responses and generated files; an Assistants run is deleted with its thread."""
+    """Yield threads, responses and generated files; an Assistants run is deleted with its thread.
+
+    Servers of chat completions keep nothing.
+    """
+    if batch.api == "chat":
+        return
     thread: ObjectKind = "thread" if batch.api == "assistants" else "conversation"
     uploads, last = {id_ for _, id_ in await store.list_resources(batch.id)}, None
     async for kind, id_ in store.created_objects(batch.id):

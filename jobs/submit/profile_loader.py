@@ -6,7 +6,7 @@ Every fault names the file and the field, and all faults are reported together.
 import dataclasses
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,9 @@ class ProfileOptions:
         return {name: value for name, value in values.items() if value not in {None, ()}}
 
 
-def build_profile(file: Path | None, options: ProfileOptions, model: str, *, offline: bool) -> Profile:
+def build_profile(
+    file: Path | None, options: ProfileOptions, model: str, *, offline: bool, api: Api = "assistants"
+) -> Profile:
     """Build a batch's profile from `file`, `options` and the defaults, of which `model` is one.
 
     Without a file and options it is the mathematics tutor offline, and a model without instructions
@@ -68,7 +70,8 @@ def build_profile(file: Path | None, options: ProfileOptions, model: str, *, off
     fields = _with_loaded_schema(_read(file), file.parent, faults) if file is not None else {}
     fields |= _with_loaded_schema(options.set_fields(), Path(), faults)
     if offline:
-        fields = (TUTOR if file is None else {}) | fields | {"model": EMULATOR_MODEL}
+        tutor = {**TUTOR, "tools": ()} if api == "chat" else TUTOR
+        fields = (tutor if file is None else {}) | fields | {"model": EMULATOR_MODEL}
     if "assistant_id" not in fields:
         fields.setdefault("model", model)
     if isinstance(fields.get("files"), list | tuple):
@@ -196,9 +199,12 @@ def _schema_faults(schema: dict[str, Any]) -> Iterator[str]:
         yield f"response_schema: is not a JSON schema: {error.message}."
 
 
-def refuse_unsupported(profile: Profile, api: Api) -> None:
-    """Raise ProfileError with each field that this API does not support, and the reason."""
-    if reasons := unsupported(profile, api):
+def refuse_unsupported(profile: Profile, api: Api, overrides: Sequence[str] = ()) -> None:
+    """Raise ProfileError with each field and override that this API does not support, and the reason."""
+    reasons = unsupported(profile, api)
+    if api == "chat" and "file" in overrides:
+        reasons.append("--override file: chat completions read no files, only images (--override image)")
+    if reasons:
         raise ProfileError("\n".join(f"profile: {reason} (ASKMILL_API is {api})." for reason in reasons))
 
 

@@ -144,6 +144,16 @@ class TestValidity:
         ("responses", {"max_prompt_tokens": 300}, "max_prompt_tokens"),
         ("responses", {"truncation": "last_messages:3"}, "last_messages"),
         ("responses", {"completion_window": "8h", "service_tier": "flex"}, "completion_window"),
+        ("responses", {"max_completion_tokens": 15}, "max_completion_tokens"),
+        ("responses", {"extra_body": {"top_k": 1}}, "extra_body"),
+        ("assistants", {"stream": False}, "stream"),
+        ("chat", {"tools": ("code_interpreter",)}, "code_interpreter"),
+        ("chat", {"assistant_id": "asst_1"}, "stored assistants"),
+        ("chat", {"files": ("a.pdf",)}, "no files"),
+        ("chat", {"max_prompt_tokens": 300}, "max_prompt_tokens"),
+        ("chat", {"truncation": "auto"}, "truncation"),
+        ("chat", {"completion_window": "2h"}, "completion_window"),
+        ("chat", {"extra_body": {"messages": []}}, "messages"),
         ("responses", {"metadata": {str(n): "x" for n in range(12)}}, "metadata"),
         ("assistants", {"metadata": {str(n): "x" for n in range(14)}}, "metadata"),
     ],
@@ -154,10 +164,11 @@ def test_unsupported_fields_are_named(api, change, field):
     assert field in reason
 
 
-def test_a_plain_profile_is_supported_by_both():
+def test_a_plain_profile_is_supported_by_all():
     """No reasons."""
     assert unsupported(Profile(model="gpt-5-mini"), "assistants") == []
     assert unsupported(Profile(model="gpt-5-mini"), "responses") == []
+    assert unsupported(Profile(model="gpt-5-mini"), "chat") == []
 
 
 def test_askmill_metadata_wins_and_fits():

@@ -33,6 +33,7 @@ CONTRACT_OPTIONS = [
     "--truncation",
     "--response-schema",
     "--on-incomplete",
+    "--on-unknown",
     "--attempts",
     "--deadline",
     "--budget",

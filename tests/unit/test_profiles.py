@@ -42,6 +42,8 @@ def test_defaults() -> None:
     assert tutor == build_profile(EXAMPLES / "tutor.toml", ProfileOptions(), "another", offline=True)
     assert tutor == _built(offline=True, model="gpt-6-sol")
     assert tutor.model == "askmill-emulator"
+    on_chat = build_profile(None, ProfileOptions(), "gpt-5-mini", offline=True, api="chat")
+    assert on_chat == tutor.model_copy(update={"tools": ()})
 
 
 def test_options_override_the_file(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_all_faults_are_reported_at_once_with_file_and_field(tmp_path: Path, sch
         ('functions = ["f"]', "functions"),
         ('response_schema = "gone.json"', "gone.json"),
         ('files = ["a.txt"]', "no tool reads them"),
-        ("max_completion_tokens = 15", "max_completion_tokens"),
+        ("max_completion_tokens = 0", "max_completion_tokens"),
         ('truncation = "last_messages:0"', "truncation: must be auto, disabled or last_messages:N"),
         ("[file_search]\nmax_num_results = 5", "not among the tools"),
         ("[metadata]\n" + "\n".join(f'k{n} = "v"' for n in range(14)), "metadata"),
@@ -133,6 +135,9 @@ def test_unsupported_fields_are_refused() -> None:
     refuse_unsupported(Profile(max_completion_tokens=50), "responses")
     with pytest.raises(ProfileError, match="max_completion_tokens 50 is below this API's 256"):
         refuse_unsupported(Profile(max_completion_tokens=50), "assistants")
+    refuse_unsupported(Profile(max_completion_tokens=1, extra_body={"top_k": 1}), "chat", ("image",))
+    with pytest.raises(ProfileError, match="--override file"):
+        refuse_unsupported(Profile(), "chat", ("image", "file"))
 
 
 def test_a_low_prompt_limit_with_file_search_is_a_warning() -> None:

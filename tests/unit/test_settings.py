@@ -110,3 +110,12 @@ def test_a_tilde_is_the_home_folder(folder: Path) -> None:
 
     assert settings.data_dir == folder / "home" / "stack"
     assert settings.prices == folder / "home" / "prices.toml"
+
+
+def test_chat_completions_have_few_calls_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local servers have few slots: 8 calls at a time, unless ASKMILL_CONCURRENCY says otherwise."""
+    assert load_settings().concurrency_in_use == 200
+    monkeypatch.setenv("ASKMILL_API", "chat")
+    assert load_settings().concurrency_in_use == 8
+    monkeypatch.setenv("ASKMILL_CONCURRENCY", "30")
+    assert load_settings().concurrency_in_use == 30

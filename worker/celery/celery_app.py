@@ -54,7 +54,7 @@ def _application(settings: Settings) -> Celery:
     application.conf.update(broker_settings(settings.redis_url.get_secret_value()))
     application.conf.update(
         worker_pool="askmill.worker.celery.greenlet_pool:TaskPool",
-        worker_concurrency=settings.concurrency,
+        worker_concurrency=settings.concurrency_in_use,
         task_acks_late=False,
         worker_disable_prefetch=True,
         worker_prefetch_multiplier=1,
