@@ -45,6 +45,7 @@ GOOD_EXAMPLES = {
     "ASKMILL_MAX_RUNS": "1000",
     "ASKMILL_RETENTION_DAYS": "30",
     "ASKMILL_METRICS_PORT": "9464",
+    "ASKMILL_WEB_TOKEN": "the output of `openssl rand -hex 32`",
     "ASKMILL_LOG_FORMAT": "console or json",
     "ASKMILL_LOG_LEVEL": "info",
     "ASKMILL_PRICES": "prices.toml",
@@ -52,7 +53,7 @@ GOOD_EXAMPLES = {
 }
 
 
-SECRETS = {"OPENAI_API_KEY", "ASKMILL_REDIS_URL"}
+SECRETS = {"OPENAI_API_KEY", "ASKMILL_REDIS_URL", "ASKMILL_WEB_TOKEN"}
 """Settings whose values are never shown."""
 
 
@@ -69,6 +70,12 @@ def _check_header_value(value: SecretStr | str) -> SecretStr | str:
     text = value if isinstance(value, str) else value.get_secret_value()
     if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", text):
         raise ValueError("must be ASCII text on one line, without leading or trailing spaces")
+    return value
+
+
+def _check_token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,512}", value.get_secret_value()):
+        raise ValueError("must be 16 to 512 letters, digits or - . _ ~ + / =")
     return value
 
 
@@ -177,6 +184,8 @@ class Settings(BaseSettings):
     """TOML file with prices of models, used before the bundled prices."""
     metrics_port: Annotated[int, Field(gt=0, lt=65536)] | None = None
     """Port for a worker's Prometheus metrics; unset: no metrics."""
+    web_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = None
+    """Access token of `askmill web`, at least 16 characters; unset: a new one at each start."""
     log_format: Literal["console", "json"] | None = None
     """Log format; unset: `console` on a terminal, else `json`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -259,8 +268,10 @@ class Settings(BaseSettings):
 
 
 def secrets_of(settings: Settings) -> set[str]:
-    """The API key and the Redis password, both plain and URL-encoded."""
+    """The API key, the web token and the Redis password, plain and URL-encoded."""
     secrets = {settings.openai_api_key.get_secret_value()} if settings.openai_api_key else set()
+    if settings.web_token is not None:
+        secrets.add(settings.web_token.get_secret_value())
     if settings.redis_url is not None:
         secrets |= passwords_of(settings.redis_url.get_secret_value())
     return secrets

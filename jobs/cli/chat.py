@@ -41,7 +41,7 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **values: Any) 
     """
     settings = load_settings()
     target = resolve_target(settings, offline=offline, trust_env_file=trust_env_file)
-    options = profile_options(without_paid_options(values) if offline else values)
+    options = profile_options(without_paid_options(values, say) if offline else values)
     profile = build_profile(values["profile"], options, settings.model, offline=offline, api=target.api)
     refuse_unsupported(profile, target.api)
     for warning in warnings(profile, target):

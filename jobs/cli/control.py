@@ -2,23 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import click
 
 from askmill.config.settings import load_settings
-from askmill.config.text import count_of
 from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import LIMITS, RUNNING, option
 from askmill.jobs.cli.query import parse_statuses
-from askmill.jobs.display.pause_advice import PAUSED_BY_USER
-from askmill.jobs.display.status_text import stall_reason, summary_line
 from askmill.jobs.local.open_store import redis_url, resolve_batch
 from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNFINISHED, JobStatus
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch
-from askmill.jobs.submit.submit import dispatch_first_rows
+from askmill.jobs.submit import control
 
 Change = Callable[[Store, Batch, str], Awaitable[str]]
 """Changes a batch; gets the store, the batch and Redis' address, and returns a sentence about the result."""
@@ -46,9 +42,7 @@ def pause_command(batch: str | None) -> int:
     """
 
     async def pause(store: Store, found: Batch, _: str) -> str:
-        if await store.pause(found.id, PAUSED_BY_USER):
-            return f"{found.id} is paused; runs in flight finish. Run `askmill resume {found.id}` to resume."
-        return f"{found.id} is {found.state}, so it cannot be paused."
+        return (await control.pause(store, found)).message
 
     return _apply(batch, pause)
 
@@ -62,10 +56,7 @@ def resume_command(batch: str | None) -> int:
     """
 
     async def resume(store: Store, found: Batch, url: str) -> str:
-        if not await store.resume(found.id):
-            return f"{found.id} is {found.state}, not paused."
-        await dispatch_first_rows(store, url)
-        return f"{found.id} is resumed. {stall_reason(await store.status(found.id))}".rstrip()
+        return (await control.resume(store, found, url)).message
 
     return _apply(batch, resume)
 
@@ -92,26 +83,24 @@ def retry_command(batch: str | None, status: str | None, attempts: int | None) -
 
     A row keeps its old result until the new one arrives. Without BATCH: the newest batch.
     """
-    statuses = parse_statuses(status) or frozenset(RETRIED_BY_DEFAULT)
+    statuses = parse_retried(status)
+
+    async def retry(store: Store, found: Batch, url: str) -> str:
+        return (await control.retry(store, found, url, statuses, attempts)).message
+
+    return _apply(batch, retry)
+
+
+def parse_retried(text: str | None) -> frozenset[JobStatus]:
+    """The statuses of rows to retry. Raises click's usage error for one that cannot be retried."""
+    statuses = parse_statuses(text) or frozenset(RETRIED_BY_DEFAULT)
     if refused := statuses & (UNFINISHED | {JobStatus.REJECTED}):
         allowed = ", ".join(sorted(FINISHED - {JobStatus.REJECTED}))
         raise click.BadParameter(
             f"rows with status {', '.join(sorted(refused))} cannot be retried. Choose from {allowed}.",
             param_hint="--status",
         )
-
-    async def retry(store: Store, found: Batch, url: str) -> str:
-        if attempts is not None:
-            await store.update_limits(found.id, replace(found.limits, attempts=attempts))
-        rows = await store.retry(found.id, statuses)
-        if rows:
-            await dispatch_first_rows(store, url)
-            result = f"{count_of(rows, 'row')} of {found.id} will be retried."
-        else:
-            result = f"{found.id} has no row with status {' or '.join(sorted(statuses))}: nothing to retry."
-        return f"{result} {stall_reason(await store.status(found.id))}".rstrip()
-
-    return _apply(batch, retry)
+    return statuses
 
 
 @click.command("cancel")
@@ -124,15 +113,7 @@ def cancel_command(batch: str, trust_env_file: bool) -> int:
     """
 
     async def cancel(store: Store, found: Batch, _: str) -> str:
-        await store.cancel(found.id)
-        view = await store.status(found.id)
-        if view.counts.unfinished and not view.workers:
-            from askmill.jobs.submit.cleanup import end_runs  # noqa: PLC0415 -- loads the SDK
-
-            await end_runs(store, found, load_settings(), consent_of(trust_env_file))
-        # Live workers find the runs that are left at their next heartbeat or sweep.
-        stall = stall_reason(view)
-        return summary_line(view) + (f". {stall}" if stall else "")
+        return (await control.cancel(store, found, load_settings(), consent_of(trust_env_file))).message
 
     return _apply(batch, cancel)
 

@@ -36,14 +36,12 @@ from askmill.jobs.store import Store
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 from askmill.jobs.submit.submit import (
     ExistingBatch,
+    Say,
     SubmitRequest,
-    check_durability,
+    Submitted,
     checked,
-    dispatch_first_rows,
-    find_existing,
-    find_or_store,
-    identity_of,
     refuse_unpriced,
+    submit,
 )
 
 CONFIRM_ABOVE_ROWS = 100
@@ -67,8 +65,8 @@ def resolve_target(settings: Settings, *, offline: bool = False, trust_env_file:
     return target
 
 
-def without_paid_options(values: OptionValues) -> OptionValues:
-    """The options as `--offline` uses them: no model and no budget. Prints which ones are ignored."""
+def without_paid_options(values: OptionValues, say: Say) -> OptionValues:
+    """The options as `--offline` uses them: no model and no budget. Says which ones are ignored."""
     ignored = ["--model"] if values.get("model") else []
     ignored += ["--override model"] if "model" in values.get("overrides", ()) else []
     ignored += ["--budget"] if values.get("budget_usd") is not None else []
@@ -81,9 +79,9 @@ def without_paid_options(values: OptionValues) -> OptionValues:
     return {**values, "model": None, "budget_usd": None}
 
 
-def submit_request(settings: Settings, values: OptionValues, target: Target) -> SubmitRequest:
+def submit_request(settings: Settings, values: OptionValues, target: Target, say: Say = say) -> SubmitRequest:
     """The options as one request, checked before the file is read."""
-    values = without_paid_options(values) if target.offline else values
+    values = without_paid_options(values, say) if target.offline else values
     profile = build_profile(
         values["profile"], profile_options(values), settings.model, offline=target.offline, api=target.api
     )
@@ -198,40 +196,22 @@ def submit_command(file: str, **values: Any) -> int:
     request = submit_request(settings, values, target)
     # However it is interrupted, the identity is free at once.
     with interruptible(), checked(file, request, settings) as intake, redis_url(settings) as url:
-        batch, existing, stall = asyncio.run(_submit(url, settings.durability_in_use, intake, request))
-    if existing is not None:
-        say(_existing_text(existing))
-    if stall:
-        say(stall)
-    click.echo(batch)
+        submitted = asyncio.run(_submit(url, settings.durability_in_use, intake, request))
+    if submitted.existing is not None:
+        say(existing_text(submitted.existing))
+    if submitted.stall:
+        say(submitted.stall)
+    click.echo(submitted.batch)
     return 0
 
 
-async def _submit(
-    url: str, durability: Durability, intake: Intake, request: SubmitRequest
-) -> tuple[str, ExistingBatch | None, str]:
-    """Returns the batch's id, the batch found by identity if there was one, and why nothing moves, if so.
-
-    The batch is then as durable as the mark before a create: its id may be relied on.
-    """
+async def _submit(url: str, durability: Durability, intake: Intake, request: SubmitRequest) -> Submitted:
     async with await Store.open(url, durability=durability) as store:
-        identity = identity_of(intake, request)
-        existing = await find_existing(store, identity, request, say)
-        if request.target.source_line is not None and not (existing is not None and existing.finished):
-            say(request.target.source_line)
-        if existing is None or not existing.finished:
-            await check_durability(store, say)
-        if existing is None:
-            batch, existing = await find_or_store(store, intake, request, identity, say)
-        else:
-            batch = existing.batch.id
-        await store.ensure_durable()
-        if existing is None or not existing.finished:
-            await dispatch_first_rows(store, url)
-        return batch, existing, stall_reason(await store.status(batch))
+        return await submit(store, url, intake, request, say)
 
 
-def _existing_text(existing: ExistingBatch) -> str:
+def existing_text(existing: ExistingBatch) -> str:
+    """What became of a file whose batch exists already."""
     batch = existing.batch
     if existing.finished:
         return (

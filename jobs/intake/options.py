@@ -21,3 +21,5 @@ class IntakeOptions:
     skip_bad_rows: bool = False
     min_completion_tokens: int = 256
     """The API's least `max_completion_tokens`, for rows that override it."""
+    confined: bool = False
+    """Rows may name files only in the input's own folder, by their plain names: the input is an upload."""

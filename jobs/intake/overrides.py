@@ -17,13 +17,19 @@ class Overrides:
 
     A blank value means the profile's. A relative path is resolved in the input file's folder, then in the
     working folder. `images` and `files` map each path as written to the file found. `check_model` may reject
-    a model.
+    a model. `confined`: only plain names of files in the input file's folder are valid.
     """
 
     def __init__(
-        self, folder: Path, check_model: ValueCheck | None = None, min_completion_tokens: int = 256
+        self,
+        folder: Path,
+        check_model: ValueCheck | None = None,
+        min_completion_tokens: int = 256,
+        *,
+        confined: bool = False,
     ) -> None:
-        self._folders, self._check_model = (folder, Path.cwd()), check_model
+        self._folders = (folder,) if confined else (folder, Path.cwd())
+        self._confined, self._check_model = confined, check_model
         self._min_completion_tokens = min_completion_tokens
         self.images: dict[str, Path] = {}
         self.files: dict[str, Path] = {}
@@ -55,13 +61,19 @@ class Overrides:
     def _local_file_fault(self, column: str, value: str, files: dict[str, Path]) -> str | None:
         if value in files:
             return None
+        # Before the file system is asked: nobody may learn which other files exist.
+        if self._confined and (value in {".", ".."} or re.search(r"[/\\\0]", value)):
+            return f"{column} {value[:200]!r} is not the plain name of an uploaded file"
         for folder in self._folders:
             # os.path.isfile is False where Path.is_file raises: names with NUL, names that are too long.
             if os.path.isfile(folder / value):  # noqa: PTH113
                 path = folder / value
                 break
         else:
-            return f"{column} {value[:200]!r} is not a file in the input's folder or in the working folder"
+            place = (
+                "among the uploads" if self._confined else "in the input's folder or in the working folder"
+            )
+            return f"{column} {value[:200]!r} is not a file {place}"
         reason = file_fault(path)
         if reason is None and column == "image" and (image_reason := image_fault(path)):
             reason = f"image {value[:200]!r} {image_reason}"

@@ -47,8 +47,8 @@ class InputPass:
         try:
             self.table = _open_table(factory, self._bytes)
             self.header = read_header(self.table.columns, factory.options)
-            least = factory.options.min_completion_tokens
-            overrides = Overrides(factory.source.folder, factory.check_model, least)
+            least, folder = factory.options.min_completion_tokens, factory.source.folder
+            overrides = Overrides(folder, factory.check_model, least, confined=factory.options.confined)
             self.validator = RowValidator(self.header.spec, self.table, overrides)
         except BaseException:
             self._bytes.close()

@@ -1,11 +1,12 @@
 """Writes a batch's results: rows come in as a stream, files appear whole."""
 
+import io
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import InputSpec
@@ -84,6 +85,43 @@ async def write_results(
         for writer in writers:
             writer.close()
     return Written(plan.output.path, count, plan.output.steps)
+
+
+async def stream_results(chunks: AsyncIterator[Iterable[RowView]], plan: Plan) -> AsyncIterator[bytes]:
+    """Yield the bytes of the results in the plan's format, without steps file and generated files."""
+    stream = _PendingBytes()
+    writer = _writer(plan, stream)
+    async for chunk in chunks:
+        views = iter(chunk)
+        while entries := [entry_of(view) for view in islice(views, AT_ONCE)]:
+            writer.add(entries)
+        yield stream.take()
+    writer.close()
+    yield stream.take()
+
+
+class _PendingBytes(io.RawIOBase, BinaryIO):
+    """A stream that keeps what was written until it is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts, self._written = list[bytes](), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        self._written += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def tell(self) -> int:
+        return self._written
+
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
 
 
 def _writers(plan: Plan, stack: ExitStack) -> list[RowWriter]:

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from askmill.config.proxies import no_proxy_variables, proxy_environment
 from askmill.config.settings import Settings
 from askmill.jobs.display.progress import Progress
 from askmill.jobs.display.status_text import finished_rows
@@ -23,15 +22,14 @@ from askmill.jobs.local import (
     ServiceLease,
     died_here,
     interruptible,
-    worker_process,
 )
-from askmill.jobs.model.api_target import check_proxy_setting, storage_environment
+from askmill.jobs.model.api_target import check_proxy_setting
 from askmill.jobs.model.errors import Interrupted, LocalFault
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results import Plan
 from askmill.jobs.results.collect import collect
 from askmill.jobs.run.watch import NewAnswers, exit_code, watch
-from askmill.jobs.run.worker_supervisor import WorkerSupervisor
+from askmill.jobs.run.worker_supervisor import WorkerSupervisor, batch_worker
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView, WorkerInfo
 from askmill.jobs.submit.submit import (
@@ -203,15 +201,10 @@ class _Run:
             )
 
     def _start_worker(self) -> AbstractContextManager[Child]:
-        """A worker of this batch alone, with its functions. It finds its Redis from the same settings."""
-        target, concurrency = self._request.target, self._spec.concurrency
-        arguments = ["--one-batch"] + ([] if concurrency is None else ["--concurrency", str(concurrency)])
-        if (functions := self._request.profile.functions) is not None:
-            arguments += ["--allow-functions", functions.module]
-        variables = target.worker_environment | storage_environment(self._spec.settings)
-        if target.offline:
-            variables |= no_proxy_variables(target.base_url, proxy_environment())
-        return worker_process(self._spec.settings.data_dir, arguments, variables)
+        request = self._request
+        return batch_worker(
+            self._spec.settings, request.target, request.profile.functions, self._spec.concurrency
+        )
 
     async def _watch(self, store: Store, url: str, supervisor: WorkerSupervisor, batch: str) -> StatusView:
         """Show progress and keep a worker alive until the batch is over."""

@@ -5,14 +5,31 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from askmill.jobs.local import Child
+from askmill.config.proxies import no_proxy_variables, proxy_environment
+from askmill.config.settings import Settings
+from askmill.jobs.local import Child, worker_process
+from askmill.jobs.model.api_target import Target, storage_environment
 from askmill.jobs.model.errors import LocalFault
+from askmill.jobs.model.profile import Functions
 from askmill.jobs.store.records import StatusView
 
 NO_WORKER_S = 30.0
 """How long no other worker may be alive before `run` starts one of its own."""
 BOOT_S = 60.0
 """Maximum time from a worker's start to its first heartbeat."""
+
+
+def batch_worker(
+    settings: Settings, target: Target, functions: Functions | None, concurrency: int | None = None
+) -> AbstractContextManager[Child]:
+    """A worker of one batch alone, which calls its functions. It finds its Redis from the same settings."""
+    arguments = ["--one-batch"] + ([] if concurrency is None else ["--concurrency", str(concurrency)])
+    if functions is not None:
+        arguments += ["--allow-functions", functions.module]
+    variables = target.worker_environment | storage_environment(settings)
+    if target.offline:
+        variables |= no_proxy_variables(target.base_url, proxy_environment())
+    return worker_process(settings.data_dir, arguments, variables)
 
 
 class WorkerSupervisor:

@@ -9,6 +9,7 @@
     QueryMixin      queries.py      anybody     newest_batch, batch, list_batches, counts, status,
                                                 status_bytes, workers, results, result_chunks, row,
                                                 find_row_by_id, created_objects, read_file
+    RowPageMixin    row_pages.py    web page    rows_after, rows_before, search
     ControlMixin    batch_control   commands    pause, resume, cancel, retry, update_limits, change_limits,
                                                 update_retention, purge
     ClaimMixin      claims.py       workers     enable_write_recovery, heartbeat, deregister_worker, claim,
@@ -37,12 +38,22 @@ from askmill.jobs.store.ingest import IngestMixin
 from askmill.jobs.store.queries import QueryMixin
 from askmill.jobs.store.rate_limits import RateLimitMixin
 from askmill.jobs.store.redis_errors import translate_redis_errors
+from askmill.jobs.store.row_pages import RowPageMixin
 from askmill.jobs.store.scheduler import SchedulerMixin
 from askmill.jobs.store.server_check import Weakness, read_server, unmet, weaknesses
 from askmill.jobs.store.waits import FaultMixin
 
 
-class Store(IngestMixin, QueryMixin, ControlMixin, ClaimMixin, SchedulerMixin, RateLimitMixin, FaultMixin):
+class Store(
+    IngestMixin,
+    QueryMixin,
+    RowPageMixin,
+    ControlMixin,
+    ClaimMixin,
+    SchedulerMixin,
+    RateLimitMixin,
+    FaultMixin,
+):
     """An open store. Each process and event loop has its own; `async with` closes it."""
 
     def __init__(self, connection: Connection) -> None:

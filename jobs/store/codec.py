@@ -49,6 +49,19 @@ def unpack(packed: bytes) -> Any:
     return orjson.loads(_decompress(packed))
 
 
+def raw_input(packed: bytes) -> bytes:
+    """Return the JSON that `unpack` parses, for a search."""
+    return _decompress(packed)
+
+
+def raw_result(packed: bytes) -> bytes:
+    """Return a stored result's fields as JSON, and the mark of a script before it, for a search."""
+    if packed[0] == _MARK:
+        mark, _, earlier = packed.partition(b"\n")
+        return mark + (raw_result(earlier) if earlier else b"")
+    return _decompress_result(packed).partition(b"\n")[0]
+
+
 def block_of(row: int) -> int:
     """Return the number of the block that holds a row; rows count from 1, blocks from 0."""
     return (row - 1) // BLOCK_ROWS

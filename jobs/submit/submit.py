@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from askmill.config.settings import Settings
+from askmill.jobs.display.status_text import stall_reason
 from askmill.jobs.intake import Intake, IntakeOptions, check
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import NotFound, Unavailable, UsageError
@@ -59,6 +60,8 @@ class SubmitRequest:
     new: bool = False
     reuse_answers: bool = False
     retention_days: float | None = None
+    web: bool = False
+    """Submitted through the web page, whose server keeps a worker alive for the batch."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,18 @@ class ExistingBatch:
         """Whether every row has ended; runs of a cancelled batch may still be active."""
         over = self.batch.state in {BatchState.DONE, BatchState.CANCELLED}
         return over and not self.counts.unfinished
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The result of `submit`. `existing` is the batch found by identity, if there was one.
+
+    `stall` says why the batch makes no progress and what to do; empty while it does.
+    """
+
+    batch: str
+    existing: ExistingBatch | None
+    stall: str
 
 
 def identity_of(intake: Intake, request: SubmitRequest) -> str:
@@ -160,6 +175,28 @@ async def check_durability(store: Store, say: Say) -> None:
         say(f"Warning: {weakness.sentence}")
 
 
+async def submit(store: Store, url: str, intake: Intake, request: SubmitRequest, say: Say) -> Submitted:
+    """Store a batch, or resume the one with the same identity. `url` is Redis' address.
+
+    The batch is then as durable as the mark before a create: its id may be relied on. Raises as
+    `find_or_store` and `check_durability` do.
+    """
+    identity = identity_of(intake, request)
+    existing = await find_existing(store, identity, request, say)
+    if request.target.source_line is not None and not (existing is not None and existing.finished):
+        say(request.target.source_line)
+    if existing is None or not existing.finished:
+        await check_durability(store, say)
+    if existing is None:
+        batch, existing = await find_or_store(store, intake, request, identity, say)
+    else:
+        batch = existing.batch.id
+    await store.ensure_durable()
+    if existing is None or not existing.finished:
+        await dispatch_first_rows(store, url)
+    return Submitted(batch, existing, stall_reason(await store.status(batch)))
+
+
 async def find_or_store(
     store: Store, intake: Intake, request: SubmitRequest, identity: str, on_progress: Say
 ) -> tuple[str, ExistingBatch | None]:
@@ -189,7 +226,7 @@ async def find_or_store(
 def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatch:
     files = [_content_sha256(Path(path)) for path in request.profile.files]
     options = {"reuse_answers": request.reuse_answers, "files": files}
-    options["offline"] = request.target.offline
+    options |= {"offline": request.target.offline, "web": request.web}
     return NewBatch(
         name=request.name or Path(intake.name).name,
         file=intake.name,

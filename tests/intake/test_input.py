@@ -6,6 +6,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -607,3 +608,23 @@ def test_memory_is_flat(put):
 
     small, large = _peak_bytes(put(body(1_000), "s.csv")), _peak_bytes(put(body(100_000), "l.csv"))
     assert large - small < 20 * 99_000
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "..", "sub/inside.txt", "a\\b.txt"])
+def test_a_confined_input_names_no_file_outside_its_folder(name: str, tmp_path: Path) -> None:
+    """Rows of an upload may name other uploads; the refusal does not say whether such a file exists."""
+    folder = tmp_path / "upload"
+    (folder / "sub").mkdir(parents=True)
+    for path in (tmp_path / "secret.txt", folder / "sub" / "inside.txt", folder / "notes.txt"):
+        path.write_text("text")
+    source = folder / "questions.csv"
+    options = IntakeOptions(overrides=("file",), confined=True)
+
+    source.write_text("question,file\nWhy?,notes.txt\n")
+    with check(str(source), options) as intake:
+        assert intake.files == {"notes.txt": folder / "notes.txt"}
+
+    source.write_bytes(b'{"question": "Why?", "file": %s}\n' % orjson.dumps(name))
+    source = source.rename(folder / "questions.jsonl")
+    with pytest.raises(InputFaults, match="is not the plain name of an uploaded file"):
+        check(str(source), options)

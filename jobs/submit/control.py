@@ -1,0 +1,74 @@
+"""Pause, resume, retry or cancel a batch: what the commands and the web page have in common.
+
+Each function changes the batch and returns whether anything changed, with a sentence about the result.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import NamedTuple
+
+from askmill.config.settings import Settings
+from askmill.config.text import count_of
+from askmill.jobs.display.pause_advice import PAUSED_BY_USER
+from askmill.jobs.display.status_text import stall_reason, summary_line
+from askmill.jobs.model.api_target import NO_CONSENT, Consent
+from askmill.jobs.model.models import JobStatus
+from askmill.jobs.store import Store
+from askmill.jobs.store.records import Batch
+from askmill.jobs.submit.submit import dispatch_first_rows
+
+
+class Changed(NamedTuple):
+    """The result of a change: `changed` is False if the batch was in no state for it."""
+
+    changed: bool
+    message: str
+
+
+async def pause(store: Store, batch: Batch) -> Changed:
+    """Start no more runs; those in flight end."""
+    if await store.pause(batch.id, PAUSED_BY_USER):
+        advice = f"Run `askmill resume {batch.id}` to resume."
+        return Changed(True, f"{batch.id} is paused; runs in flight finish. {advice}")
+    return Changed(False, f"{batch.id} is {batch.state}, so it cannot be paused.")
+
+
+async def resume(store: Store, batch: Batch, url: str) -> Changed:
+    """Resume a paused batch. `url` is Redis' address."""
+    if not await store.resume(batch.id):
+        return Changed(False, f"{batch.id} is {batch.state}, not paused.")
+    await dispatch_first_rows(store, url)
+    return Changed(True, f"{batch.id} is resumed. {stall_reason(await store.status(batch.id))}".rstrip())
+
+
+async def retry(
+    store: Store, batch: Batch, url: str, statuses: Collection[JobStatus], attempts: int | None = None
+) -> Changed:
+    """Queue the rows with these statuses again, with `attempts` more runs each (None: the batch's own)."""
+    if attempts is not None:
+        await store.update_limits(batch.id, replace(batch.limits, attempts=attempts))
+    rows = await store.retry(batch.id, statuses)
+    if rows:
+        await dispatch_first_rows(store, url)
+        result = f"{count_of(rows, 'row')} of {batch.id} will be retried."
+    else:
+        result = f"{batch.id} has no row with status {' or '.join(sorted(statuses))}: nothing to retry."
+    return Changed(bool(rows), f"{result} {stall_reason(await store.status(batch.id))}".rstrip())
+
+
+async def cancel(store: Store, batch: Batch, settings: Settings, consent: Consent = NO_CONSENT) -> Changed:
+    """End the queued rows; workers cancel the runs at the API, and this function does if none is alive.
+
+    Raises:
+        Unavailable: a run could not be cancelled.
+        UsageError: the key may not be sent to the API.
+    """
+    await store.cancel(batch.id)
+    view = await store.status(batch.id)
+    if view.counts.unfinished and not view.workers:
+        from askmill.jobs.submit.cleanup import end_runs  # noqa: PLC0415 -- loads the SDK
+
+        await end_runs(store, batch, settings, consent)
+    # Live workers find the runs that are left at their next heartbeat or sweep.
+    stall = stall_reason(view)
+    return Changed(True, summary_line(view) + (f". {stall}" if stall else ""))
