@@ -1,11 +1,11 @@
 """Translates a profile into the request parameters of each API. Unset fields are not sent.
 
-profile                   Assistants                                  Responses
-instructions, model, …    on the assistant and again on each run      on each response
-tools                     on the assistant                            on each response
-max_completion_tokens     max_completion_tokens                       max_output_tokens
-response_schema           response_format.json_schema                 text.format
-truncation                truncation_strategy                         truncation
+profile                   Assistants                              Responses           chat completions
+instructions              on the assistant and again on each run  on each response    a system message
+tools                     on the assistant                        on each response    functions, on each call
+max_completion_tokens     max_completion_tokens                   max_output_tokens   max_tokens, or as it is
+response_schema           response_format.json_schema             text.format         response_format
+truncation                truncation_strategy                     truncation          -
 """
 
 from typing import Any
@@ -80,6 +80,22 @@ def response_options(profile: Profile, resources: Resources, row_files: tuple[st
         truncation=profile.truncation,
         service_tier=profile.service_tier,
         include=include_fields(profile) or None,
+    )
+
+
+def chat_options(profile: Profile, limit_name: str) -> Params:
+    """Parameters of each chat completion. `limit_name`: the field that carries the output limit."""
+    functions = [{"type": "function", "function": function} for function in _functions(profile)]
+    limit = {limit_name: profile.max_completion_tokens}
+    return drop_none(
+        model=profile.model,
+        **limit,
+        **sampling_params(profile),
+        tools=functions or None,
+        tool_choice=_tool_choice(profile, nested=True) if functions else None,
+        parallel_tool_calls=profile.parallel_tool_calls if functions else None,
+        service_tier=profile.service_tier,
+        metadata=profile.metadata or None,
     )
 
 

@@ -114,8 +114,12 @@ class LargeReplies:
                 self._free.release()
 
     async def bound_response(self, response: httpx2.Response) -> None:
-        """Event hook of an httpx client: bound the body that is read next. Streams of events have no end."""
-        if response.headers.get("content-type", "").startswith("text/event-stream"):
+        """Event hook of an httpx client: bound the body that is read next.
+
+        Streams of events have no end; who reads one bounds it.
+        """
+        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+        if is_stream and response.status_code < 400:
             return
         stream, encoding = response.stream, response.headers.pop("content-encoding", "")
         if isinstance(stream, httpx2.AsyncByteStream):

@@ -8,7 +8,7 @@ so a worker that was declared dead cannot overwrite what its successor does.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any
@@ -145,7 +145,8 @@ class ClaimMixin:
         Args:
             claim: of the row.
             state: the lifecycle's state as JSON, for the row's next holder.
-            run_created: the API has created a run: counted once until the next create.
+            run_created: the API has created a run: counted once until the next create. It is in flight unless
+                `run_in_flight` says otherwise.
             run_in_flight: a run may exist at the API (True before each create), or exists no more (False);
                 None: unchanged.
             crash_mark: a risky step begins or ends: a death during it counts as a crash of the row.
@@ -153,7 +154,7 @@ class ClaimMixin:
             spent_nano: what ended attempts have cost, in nano-dollars, until the row's end counts it.
             counters: amounts to add by name, such as requests, prompt, completion, cost_nano.
         """
-        in_flight = _flag(True if run_created else run_in_flight)
+        in_flight = _flag(True if run_created and run_in_flight is None else run_in_flight)
         money = _amount(reserve_nano), _amount(spent_nano)
         values, amounts = (state, int(run_created), in_flight, _flag(crash_mark), *money), _flatten(counters)
         # redis-py sends a save again when its reply was lost. The script knows it by its content and counts
@@ -169,6 +170,7 @@ class ClaimMixin:
         result: Result,
         *,
         next_turn_state: bytes | None = None,
+        run_created: bool = False,
         counters: Mapping[str, int] | None = None,
     ) -> bool:
         """End the row with its result; False when the claim no longer holds the row.
@@ -178,11 +180,18 @@ class ClaimMixin:
             result: stored in place of an earlier one.
             next_turn_state: state for the next turn of the conversation, handed over if this one is
                 completed. After any other end the rest of the conversation fails with `previous_turn`.
+            run_created: the API has created a run that no `save` has counted: its reply was the answer.
             counters: amounts to add by name.
         """
-        values = (BYTE_OF_FINISHED[result.status], pack_result(result), next_turn_state or b"")
+        turn_state = next_turn_state or b""
+        values = (BYTE_OF_FINISHED[result.status], pack_result(result), turn_state, int(run_created))
         claimed = (claim.batch, claim.row, claim.worker, claim.fence)
         return bool(await self._connection.scripts.finish(claimed, values, _flatten(counters)))
+
+    async def previous_turns(self, batch: str, rows: Sequence[int]) -> list[bytes]:
+        """What the turns before these rows of a conversation have left; nothing for a row without any."""
+        stored = await self._connection.execute("HMGET", keys.part(batch, "previous_turn"), *rows)
+        return [entry for entry in stored if entry]
 
     async def release(
         self,

@@ -140,7 +140,7 @@ class Scripts:
     async def finish(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
     ) -> int:
-        """`claimed`: batch, row, worker, fence. `values`: byte, result, state for the next turn."""
+        """`claimed`: batch, row, worker, fence. `values`: byte, result, next turn's state, run_created."""
         return cast("int", await self._run("finish", *claimed, *values, *counters))
 
     async def release_row(

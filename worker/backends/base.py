@@ -4,6 +4,7 @@ Each call makes the requests it needs once and never retries. It raises only `Ap
 error is decided in `worker.lifecycle`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +34,16 @@ class RunRequest:
     """The thread already has messages, so the question is sent with the run."""
     after_message_id: str | None = None
     """With `follow_up`: `Answer.last_message_id` of the previous turn. Later messages are this turn's."""
+
+    messages: tuple[dict[str, Any], ...] = ()
+    """Chat completions: what follows the question, verbatim: the model's calls, their outputs, a part of the
+    answer."""
+    earlier_messages: tuple[dict[str, Any], ...] = ()
+    """Chat completions: the messages of the conversation's earlier turns, verbatim."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Chat completions: data URLs of the images that the messages name, by path."""
+    deadline_s: float | None = None
+    """Chat completions: how long the call may take."""
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -66,7 +77,10 @@ class Backend(Protocol):
         ...
 
     async def create_run(self, request: RunRequest, thread_id: str) -> Run:
-        """Create the run. This is the request that costs money."""
+        """Create the run. This is the request that costs money.
+
+        On chat completions it returns an ended run, with its answer.
+        """
         ...
 
     async def recover_run(

@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
+import httpx2
 import openai
 
 from askmill.jobs.model.error_body import MAX_BODY_TEXT, ErrorBody, parse_error_body, read_error
@@ -60,6 +61,10 @@ NEVER_SENT = (
 
 OUT_OF_BOUNDS = (ReplyTooLarge, UnknownEncoding, zlib.error)
 """Raised while a reply is read, by the SDK inside a connection error of its own."""
+
+
+STREAM_ERRORS = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError, *OUT_OF_BOUNDS)
+"""Raised while a streamed reply is read."""
 
 
 async def translate_errors(
@@ -168,7 +173,12 @@ def error_in_ok_reply(reply: Json, headers: Mapping[str, str], secret: str = "")
     """
     if not reply.get("error") or "status" in reply or reply.get("object", "error") != "error":
         return None
-    fields = read_error(reply)
+    return error_from_object(reply, headers, secret)
+
+
+def error_from_object(reply: Any, headers: Mapping[str, str], secret: str = "") -> ApiError:
+    """The error of an error object, in any shape, that came under status 200."""
+    fields = ErrorBody(reply.strip()) if isinstance(reply, str) else read_error(reply)
     status = (
         int(fields.code) if fields.code and fields.code.isdecimal() and 400 <= int(fields.code) < 600 else 200
     )

@@ -11,15 +11,15 @@ because aiohttp sends the defaults of a session to the proxy too.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import httpx2
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, AsyncStream
 from openai._types import RequestOptions
 from yarl import URL
 
@@ -35,6 +35,8 @@ from askmill.jobs.openai_client.reply_limits import (
 )
 from askmill.worker.backends.coerce import Json, identifier, json_objects
 from askmill.worker.backends.errors import (
+    STREAM_ERRORS,
+    error_from_exception,
     error_from_reply,
     named_errors,
     redirect_or_proxy_error,
@@ -104,10 +106,7 @@ def _id_of_last(objects: list[Any]) -> str | None:
 
 
 class HttpClient:
-    """All requests of one backend, each after `before_request`.
-
-    It owns the SDK's client and a connection pool for reads. Close it.
-    """
+    """All requests of one backend, each after `before_request`. It owns the SDK's client: close it."""
 
     def __init__(self, client: AsyncOpenAI, headers: Mapping[str, str] | None = None) -> None:
         self.client = client
@@ -136,6 +135,57 @@ class HttpClient:
             with named_errors(f"POST /{path}"):
                 call = self.client.post(f"/{path}", cast_to=httpx2.Response, body=body, options=options)
                 return await self._reply_of(call)
+
+    @asynccontextmanager
+    async def post_stream(
+        self, path: str, body: Json, headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[httpx2.Response, AsyncIterator[bytes]]]:
+        """POST once, and yield the reply with its decompressed body in pieces; leaving early closes it.
+
+        The caller sets the time limits. Raises ApiError, and NotSent within `checked_before_send`.
+        """
+        await before_request.get()()
+        may_send = _before_send.get()
+        async with self._slots:
+            if may_send is not None and not may_send():
+                raise NotSent
+            options: RequestOptions = {
+                "headers": {**self._extra_headers, **headers},
+                "timeout": httpx2.Timeout(None, connect=CREATE_CONNECT_S, pool=CREATE_CONNECT_S),
+            }
+            with named_errors(f"POST /{path}"):
+                call = self.client.post(
+                    f"/{path}",
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options=options,
+                    stream=True,
+                    stream_cls=AsyncStream[Any],
+                )
+                reply = await translate_errors(call, self.client.api_key, self.client)
+                response = cast("httpx2.Response", reply)  # as `cast_to` says
+                pieces = self._pieces_of(response)
+                try:
+                    yield response, pieces
+                finally:
+                    await pieces.aclose()
+                    await response.aclose()
+
+    async def _pieces_of(self, response: httpx2.Response) -> AsyncGenerator[bytes]:
+        """The pieces of a streamed reply of the SDK. Raises ApiError."""
+        headers = response.headers
+        pieces = self._large_replies.bounded(response.aiter_raw(), headers.get("content-encoding", ""))
+        try:
+            while True:
+                try:
+                    piece = await anext(pieces)
+                except StopAsyncIteration:
+                    return
+                except STREAM_ERRORS as error:
+                    raise error_from_exception(error, self.client.api_key) from None
+                yield piece
+        finally:
+            await pieces.aclose()
 
     async def delete(self, path: str) -> Reply:
         """DELETE one object. Raises ApiError."""

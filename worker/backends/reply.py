@@ -49,7 +49,7 @@ def parse_reply(status: int, headers: Mapping[str, str], body: bytes, secret: st
         raise error_from_reply(status, headers, body, secret)
     try:
         check_values(body)
-        data = _parse_json(body)
+        data = parse_json(body)
     except ReplyTooLarge as error:
         raise ApiError(status, code=TOO_LARGE, message=str(error)) from None
     except (ValueError, RecursionError):
@@ -61,7 +61,7 @@ def parse_reply(status: int, headers: Mapping[str, str], body: bytes, secret: st
     return Reply(data, headers, len(body))
 
 
-def _parse_json(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """Parse JSON; half a surrogate pair becomes U+FFFD.
 
     Servers send one when an answer is cut within an emoji. It is not a character, so it could neither be

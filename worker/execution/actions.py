@@ -12,6 +12,7 @@ from askmill.jobs.model.models import BatchState, Usage
 from askmill.jobs.store.records import Claim
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.http import NotSent, checked_before_send
+from askmill.worker.execution.chat_call import create_run, with_exchange
 from askmill.worker.execution.failures import request_failed
 from askmill.worker.execution.request_builder import build_request
 from askmill.worker.execution.result_builder import checked_answer
@@ -37,6 +38,7 @@ from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     CancelAccepted,
+    CancelRequested,
     Claimed,
     CreateSkipped,
     Event,
@@ -52,10 +54,7 @@ from askmill.worker.lifecycle.events import (
 )
 from askmill.worker.lifecycle.kept_answer import joined
 from askmill.worker.lifecycle.polling import DELAY_WORTH, THRIFTY_WORTH, ended_between
-from askmill.worker.lifecycle.retry import (
-    assistant_missing,
-    vector_store_missing,
-)
+from askmill.worker.lifecycle.retry import assistant_missing, vector_store_missing
 from askmill.worker.lifecycle.state import JobState
 from askmill.worker.lifecycle.transitions import in_time
 from askmill.worker.runtime.batch_cache import BatchContext
@@ -200,6 +199,9 @@ class ActionExecutor:
 
     async def _send_create(self, state: JobState) -> Event:
         """Send the create, unless the heartbeat or the stored mark is too old: then the claim may be lost."""
+        request = self._request(state)
+        if self.context.backend.api == "chat":
+            request = await with_exchange(request, self.context, self.claim, self.batch)
         while True:
             while not self.context.lease_is_fresh():
                 await self.interrupts.sleep(0.2)
@@ -207,9 +209,20 @@ class ActionExecutor:
                 return CreateSkipped(*self.stamp())
             self.create_reserved = True
             with checked_before_send(lambda: self._may_send(state)), suppress(NotSent):
-                run = await self.context.backend.create_run(self._request(state), state.thread_id or "")
-                return RunCreated(*self.stamp(), run=run)
+                return await self._created(request, state)
             self.counters["requests"] -= 1
+
+    async def _created(self, request: RunRequest, state: JobState) -> Event:
+        """Create the run. On chat completions it has ended then, and its answer is read."""
+        backend, thread_id = self.context.backend, state.thread_id or ""
+        if backend.api != "chat":
+            return RunCreated(*self.stamp(), run=await backend.create_run(request, thread_id))
+        run = await create_run(backend, request, thread_id, self.interrupts, self.batch)
+        if run is None:
+            return CancelRequested(*self.stamp())
+        await self._settle_tokens(run.usage)
+        read = self._answer_read(state, run.answer) if run.answer and run.status in ENDED else None
+        return RunCreated(*self.stamp(), run=run, answer=read)
 
     def _may_send(self, state: JobState) -> bool:
         return self.context.lease_is_fresh() and in_time(state, self.context.now_s())

@@ -76,6 +76,17 @@ class RowCosts:
         unknown = sum(attempt.cost_usd is None for attempt in attempts)
         return unknown * (self.worst_case_nano(state) or 0) if unknown else 0
 
+    def unknown_create_counters(self, state: JobState) -> dict[str, int]:
+        """What a create that may have been carried out counts, by counter.
+
+        On chat completions its attempt is recorded, and its unknown cost is counted with it.
+        """
+        recorded = self.batch.api == "chat"
+        return {
+            "unknown_creates": 1,
+            "assumed_nano": 0 if recorded else self.worst_case_nano(state) or 0,
+        }
+
     def final_counters(self, result: Result, state: JobState) -> dict[str, int]:
         """Tokens and money of the row that the batch has not counted yet, by counter."""
         before = self.claim.previous or Result(row=result.row, status=JobStatus.QUEUED)

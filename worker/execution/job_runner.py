@@ -15,9 +15,11 @@ from askmill.config.text import format_usd
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import BatchState, JobStatus, Result
 from askmill.jobs.store.records import MAX_CRASHES, NANO, Claim, SaveReply
+from askmill.worker.backends.chat_completions import on_first_chunk
 from askmill.worker.backends.http import before_request
 from askmill.worker.execution.actions import ActionExecutor
 from askmill.worker.execution.cancel_duplicate import cancel_duplicate
+from askmill.worker.execution.chat_call import accept_once, exchange_for_next_turn, is_uncounted_run
 from askmill.worker.execution.costs import RowCosts
 from askmill.worker.execution.failures import report_fault
 from askmill.worker.execution.generated_files import store_generated_files
@@ -80,6 +82,9 @@ class JobRunner:
     async def run(self) -> None:
         """Follow the row to its end. When the claim is lost, nothing more is stored."""
         before_request.set(self.actions.before_request)
+        on_first_chunk.set(
+            accept_once(self.context, self.batch, self.claim, lambda: self._state_json(self.state))
+        )
         try:
             await self._follow()
         except ClaimLost:
@@ -175,7 +180,7 @@ class JobRunner:
                 run=self.state.run_id,
             )
         if decision.unknown_create:
-            counters.update({"unknown_creates": 1, "assumed_nano": self._costs.worst_case_nano(state) or 0})
+            counters.update(self._costs.unknown_create_counters(state))
         if decision.uncancelled_run:
             counters["uncancelled_runs"] += 1
             log.warning("run.not_cancelled", run=self.state.run_id, fault=state.cancel_refusal)
@@ -212,7 +217,7 @@ class JobRunner:
             self.context.store.save,
             self.claim,
             self._state_json(decision.state),
-            run_created=decision.state.run_id is not None,
+            run_created=decision.state.run_id is not None or is_uncounted_run(self.batch.batch, self.event),
             run_in_flight=True if creating else False if ended else None,
             crash_mark=crash_mark,
             reserve_nano=reserve_nano,
@@ -287,7 +292,8 @@ class JobRunner:
             attempts = convert_attempts(attempts, self.context.clock.to_redis)
         result = build_result(self.claim.row, state, finish, attempts)
         self.actions.counters.update(self._costs.final_counters(result, state))
-        await self._store_result(result, turn_for_next_row(state))
+        exchange = exchange_for_next_turn(self.batch.batch, self.claim, state)
+        await self._store_result(result, turn_for_next_row(state, exchange))
 
     async def _store_result(self, result: Result, next_turn: bytes | None) -> None:
         finished = await self.context.retry_on_outage(
@@ -295,6 +301,7 @@ class JobRunner:
             self.claim,
             result,
             next_turn_state=next_turn,
+            run_created=is_uncounted_run(self.batch.batch, self.event),
             counters=self._take_counters(),
         )
         if not finished:

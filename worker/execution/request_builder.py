@@ -6,10 +6,9 @@ from askmill.jobs.model.models import EMULATOR_MODEL, Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store.records import Batch, Claim
 from askmill.worker.backends.base import RunRequest
+from askmill.worker.lifecycle.kept_answer import CONTINUE_PROMPT
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import JobState
-
-CONTINUE_PROMPT = "Your answer was cut off. Go on exactly where it stopped, repeating nothing."
 
 
 def row_overrides(batch: Batch, claim: Claim) -> dict[str, str]:
@@ -48,6 +47,8 @@ def row_policy(batch: Batch, limits: Limits, claim: Claim) -> RetryPolicy:
         attempts=limits.attempts,
         deadline_s=limits.deadline_s,
         on_incomplete=limits.on_incomplete,
+        on_unknown=limits.on_unknown,
+        stateless=batch.api == "chat",
         completion_limit=profile.max_completion_tokens,
         prompt_limit=profile.max_prompt_tokens,
         row_overrides=frozenset(row_overrides(batch, claim)),
@@ -58,17 +59,20 @@ def row_policy(batch: Batch, limits: Limits, claim: Claim) -> RetryPolicy:
 def build_request(batch: Batch, claim: Claim, state: JobState, assistant_id: str | None) -> RunRequest:
     """This attempt, in the form a backend takes."""
     profile, overrides = attempt_profile(batch, claim, state), row_overrides(batch, claim)
+    # On chat completions the prompt to continue is one of `state.messages`, behind the question.
+    asks_for_rest = state.continuing and batch.api != "chat"
     return RunRequest(
         batch=batch.id,
         row=claim.row,
         attempt=state.attempt,
-        question=CONTINUE_PROMPT if state.continuing else batch.spec.question(claim.cells),
+        question=CONTINUE_PROMPT if asks_for_rest else batch.spec.question(claim.cells),
         profile=profile,
         resources=batch.resources,
         assistant_id=assistant_id,
-        image=None if state.continuing else overrides.get("image"),
-        file=None if state.continuing else overrides.get("file"),
+        image=None if asks_for_rest else overrides.get("image"),
+        file=None if asks_for_rest else overrides.get("file"),
         max_completion_tokens=profile.max_completion_tokens,
         follow_up=state.follow_up,
         after_message_id=state.last_message_id_before,
+        messages=state.messages,
     )

@@ -21,7 +21,7 @@ CODE_FENCE = re.compile(
 
 def attempts_of(state: JobState, finish: Finish, event: Event) -> tuple[Attempt, ...]:
     """Every attempt ever made for the row, the last one included if its run was created."""
-    if state.run_id is None and state.ended_run is None:
+    if state.run_id is None and state.ended_run is None and not state.messages:
         return state.past_attempts
     run = state.ended_run or Run(id=state.run_id or "", status="unknown")
     return (*state.past_attempts, attempt_of(state, run, finish.error, event))

@@ -70,8 +70,11 @@ def _kept_result(before: Result) -> KeptAnswer | None:
     return better(None, answer, before.error if before.status is JobStatus.INCOMPLETE else None)
 
 
-def turn_for_next_row(state: JobState) -> bytes | None:
-    """What the next turn of a conversation starts from; None for a row outside a conversation."""
+def turn_for_next_row(state: JobState, exchange: dict[str, Any] | None = None) -> bytes | None:
+    """What the next turn of a conversation starts from; None for a row outside a conversation.
+
+    `exchange`: on chat completions, the messages.
+    """
     if not state.shared_thread or state.thread_id is None:
         return None
     runs = (*state.earlier_runs, *(attempt.run_id for attempt in state.past_attempts), state.run_id)
@@ -80,6 +83,7 @@ def turn_for_next_row(state: JobState) -> bytes | None:
             "thread_id": state.thread_id,
             "last_message_id": state.answer.last_message_id if state.answer else None,
             "runs": [run for run in runs if run][-RUNS_KEPT:],
+            **(exchange or {}),
         }
     )
 

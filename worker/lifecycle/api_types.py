@@ -48,6 +48,27 @@ class ToolOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a run wrote.
+
+    `text` has all its messages in order, separated by a blank line, with footnotes in place of annotations;
+    it is empty, and `messages` is 0, when the run wrote none.
+    """
+
+    text: str = ""
+    messages: int = 0
+    refusal: bool = False
+    note: str | None = None
+    """What `text` leaves out: images, unknown content parts."""
+    citations: tuple[dict[str, Any], ...] = ()
+    files: tuple[dict[str, Any], ...] = ()
+    """Generated files: {"file_id", "name", "container_id"?}; the worker downloads them."""
+    last_message_id: str | None = None
+    steps: tuple[Step, ...] = ()
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as the API last returned it. `status` may be a word that RunStatus does not have.
 
@@ -75,6 +96,11 @@ class Run:
     poll_after_s: float | None = None
     """The server's hint `openai-poll-after-ms` in this reply, in seconds."""
 
+    answer: Answer | None = None
+    """Its answer, where the reply to the create has it (chat completions)."""
+    message: dict[str, Any] | None = None
+    """Chat completions: the assistant's message, verbatim."""
+
     @property
     def lifetime_s(self) -> float | None:
         """How long the API lets the run live; None where it does not say, or says something implausible."""
@@ -82,27 +108,6 @@ class Run:
             return None
         lifetime_s = self.expires_at - self.created_at
         return lifetime_s if 0 < lifetime_s <= LONGEST_LIFETIME_S else None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a run wrote.
-
-    `text` has all its messages in order, separated by a blank line, with footnotes in place of annotations;
-    it is empty, and `messages` is 0, when the run wrote none.
-    """
-
-    text: str = ""
-    messages: int = 0
-    refusal: bool = False
-    note: str | None = None
-    """What `text` leaves out: images, unknown content parts."""
-    citations: tuple[dict[str, Any], ...] = ()
-    files: tuple[dict[str, Any], ...] = ()
-    """Generated files: {"file_id", "name", "container_id"?}; the worker downloads them."""
-    last_message_id: str | None = None
-    steps: tuple[Step, ...] = ()
-    run_id: str | None = None
 
 
 class LookupKind(StrEnum):
@@ -148,6 +153,8 @@ class ApiError(Exception):
     """A page for people: a proxy or a firewall answered instead of the API."""
     request: str = ""
     """The request that failed, such as `POST /conversations`."""
+    began: bool = False
+    """The answer had begun to arrive (chat completions)."""
     partial: Answer | None = None
     """What was read of an answer before the request for another part of it failed."""
 

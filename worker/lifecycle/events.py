@@ -51,7 +51,9 @@ class RunObserved(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunCreated(RunObserved):
-    """The reply to the create."""
+    """The reply to the create. `answer`: what the run wrote, where the reply has it (chat completions)."""
+
+    answer: "AnswerRead | None" = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from askmill.worker.lifecycle.api_types import Answer
 from askmill.worker.lifecycle.decision import Finish
 from askmill.worker.lifecycle.state import JobState, KeptAnswer
 
+CONTINUE_PROMPT = "Your answer was cut off. Go on exactly where it stopped, repeating nothing."
+
 
 def joined(state: JobState, answer: Answer) -> Answer:
     """The answer with the part that it continues in front of it; its steps are its own."""

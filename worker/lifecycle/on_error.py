@@ -25,6 +25,7 @@ from askmill.worker.lifecycle.decision import (
 from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind, report_of
 from askmill.worker.lifecycle.error_table import CREATES
 from askmill.worker.lifecycle.events import AnswerRead, Event, LookupDone, RequestFailed
+from askmill.worker.lifecycle.on_lost_call import is_busy, on_failed_call
 from askmill.worker.lifecycle.on_requires_action import outputs_accepted
 from askmill.worker.lifecycle.on_run_ended import on_run_ended, on_run_gone, wait_or_release
 from askmill.worker.lifecycle.retry import LONG_WAIT_S, RetryPolicy, blocking_run, classify, slows_down
@@ -59,8 +60,18 @@ def on_error(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Deci
         not_found_since=state.not_found_since if error_class is ErrorClass.GONE else None,
         cancel_refusal=str(event.error) if event.request is RequestKind.CANCEL else state.cancel_refusal,
     )
-    if event.partial is not None and event.partial.answer.text and _given_up(state, event, policy):
-        return on_run_ended(state, event.partial, policy)
+    if policy.stateless:
+        if is_busy(event, error_class):
+            error_class = ErrorClass.THROTTLED
+        decision = on_failed_call(state, event, error_class, policy)
+    else:
+        decision = _with_partial_answer(state, event, policy)
+    return decision or _by_class(state, event, error_class, policy)
+
+
+def _by_class(
+    state: JobState, event: RequestFailed, error_class: ErrorClass, policy: RetryPolicy
+) -> Decision:
     match error_class:
         case ErrorClass.THROTTLED:
             return _throttled(state, event, policy)
@@ -161,6 +172,13 @@ def _unreadable(state: JobState, event: RequestFailed, policy: RetryPolicy) -> b
     since = state.failing_since if state.failing_since is not None else event.at
     lived_until = (state.began_at or 0.0) + (state.lifetime_s or 0.0)
     return event.at - max(since, lived_until) > policy.unreadable_s
+
+
+def _with_partial_answer(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision | None:
+    """The row's end with the part of the answer that is read; None while the rest is still asked for."""
+    if event.partial is None or not event.partial.answer.text or not _given_up(state, event, policy):
+        return None
+    return on_run_ended(state, event.partial, policy)
 
 
 def _given_up(state: JobState, event: RequestFailed, policy: RetryPolicy) -> bool:

@@ -8,11 +8,13 @@ Pure, as `worker.lifecycle.transitions`.
 
 from dataclasses import replace
 
-from askmill.worker.lifecycle.api_types import Run, ToolCall
-from askmill.worker.lifecycle.decision import CallTools, Decision, PollRun
-from askmill.worker.lifecycle.events import Event
+from askmill.jobs.model.models import Step
+from askmill.worker.lifecycle.api_types import Answer, Run, ToolCall
+from askmill.worker.lifecycle.decision import CallTools, Decision, PollRun, Reserve
+from askmill.worker.lifecycle.events import Event, ToolsCalled
+from askmill.worker.lifecycle.on_run_ended import with_rounds
 from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import CancelReason, JobState
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 STALE_S = 10.0
 """For so long after a run has moved on, an equal call is the old one. Later it is a new one: some servers
@@ -49,6 +51,47 @@ def moved_on(state: JobState, at: float) -> JobState:
     if not state.answered_calls or state.calls_are_new_at is not None:
         return state
     return replace(state, calls_are_new_at=at + STALE_S)
+
+
+def with_calls(state: JobState, run: Run) -> JobState:
+    """Chat completions: the state with the calling message, which goes back verbatim, and its tokens."""
+    message = () if run.message is None else (run.message,)
+    answer = run.answer or Answer()
+    return replace(
+        state,
+        messages=(*state.messages, *message),
+        rounds_usage=with_rounds(state.rounds_usage, run.usage),
+        past_steps=(*state.past_steps, *answer.steps),
+    )
+
+
+def next_round(state: JobState, event: ToolsCalled) -> Decision:
+    """Chat completions: the functions have been called; their outputs are sent with another call."""
+    outputs = {output.call_id: output.output for output in event.outputs}
+    messages = [
+        {"role": "tool", "tool_call_id": output.call_id, "content": output.output} for output in event.outputs
+    ]
+    steps = [
+        Step(
+            state.run_id or None,
+            state.attempt,
+            "function",
+            "completed",
+            details={"name": call.name, "arguments": call.arguments, "output": outputs.get(call.id)},
+        )
+        for call in state.calls
+    ]
+    called = replace(
+        state,
+        phase=Phase.NEW,
+        run_id=None,
+        calls=(),
+        messages=(*state.messages, *messages),
+        past_steps=(*state.past_steps, *steps),
+        tool_rounds=state.tool_rounds + 1,
+        failures=0,
+    )
+    return Decision(called, Reserve(), store=True)
 
 
 def on_requires_action(

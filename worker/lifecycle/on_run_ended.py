@@ -22,7 +22,7 @@ from askmill.jobs.model.api_errors import (
     money_refused,
     requested_wait_s,
 )
-from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete
+from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete, Usage
 from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, Answer, Run
 from askmill.worker.lifecycle.decision import (
     Decision,
@@ -34,7 +34,7 @@ from askmill.worker.lifecycle.decision import (
     Wait,
 )
 from askmill.worker.lifecycle.events import AnswerRead, Event
-from askmill.worker.lifecycle.kept_answer import better
+from askmill.worker.lifecycle.kept_answer import CONTINUE_PROMPT, better
 from askmill.worker.lifecycle.retry import LONG_WAIT_S, RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, KeptAnswer, Phase
 
@@ -52,7 +52,7 @@ TOKEN_LIMITS = {
 
 def on_run_ended(state: JobState, event: AnswerRead, policy: RetryPolicy) -> Decision:
     """The run has ended, or the server does not end it, and its answer is read."""
-    if _message_is_late(state, event):
+    if not policy.stateless and _message_is_late(state, event):
         return _read_again(state, event, policy)
     if state.create_repeated and not event.duplicates_checked:
         checking = replace(
@@ -83,7 +83,7 @@ def on_run_gone(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
     error = "run_gone: the server no longer has this run"
     if state.cancel_reason is CancelReason.USER:
         return _finish(state, run, Answer(), JobStatus.CANCELLED)
-    if _attempts_left(state, policy) > 0:
+    if attempts_left(state, policy) > 0:
         return _another_attempt(state, run, error, event, policy)
     return _finish(state, run, Answer(), JobStatus.FAILED, error)
 
@@ -126,7 +126,7 @@ def _not_cancelled(state: JobState, run: Run, event: AnswerRead, policy: RetryPo
     error = f"{error}; {refusal}: {run.id} may still be paid"
     if state.cancel_reason is CancelReason.USER:
         decision = _finish(state, run, event.answer, JobStatus.CANCELLED, error)
-    elif state.cancel_reason is CancelReason.NEVER_STARTED and _attempts_left(state, policy) > 0:
+    elif state.cancel_reason is CancelReason.NEVER_STARTED and attempts_left(state, policy) > 0:
         decision = _another_attempt(state, run, error, event, policy)
     else:
         decision = _finish(state, run, event.answer, JobStatus.FAILED, error)
@@ -152,7 +152,7 @@ def _incomplete(state: JobState, run: Run, event: AnswerRead, policy: RetryPolic
     ):
         return _pause_batch(state, replace(run, error_code=run.error_code or reason), event)
     limit = TOKEN_LIMITS.get(reason)
-    if limit is not None and _attempts_left(state, policy) > 0:
+    if limit is not None and attempts_left(state, policy) > 0:
         if policy.on_incomplete is OnIncomplete.RAISE_LIMIT and _can_double(state, limit, policy):
             doubled = replace(state, doubled_limits=(*state.doubled_limits, limit))
             return _another_attempt(doubled, run, reason, event, policy)
@@ -168,12 +168,14 @@ def _can_double(state: JobState, limit: str, policy: RetryPolicy) -> bool:
 
 def _continue_answer(state: JobState, run: Run, event: AnswerRead, reason: str) -> Decision:
     """The next attempt asks for the rest of the answer, on the same thread."""
+    asking = [run.message, {"role": "user", "content": CONTINUE_PROMPT}] if run.message else []
     continuing = replace(
-        _next_attempt(state, run, reason, event),
+        next_attempt(state, run, reason, event),
         thread_id=state.thread_id,
         follow_up=True,
         delete_failed_turn=False,
         continuing=True,
+        messages=(*state.messages, *asking),
         kept=KeptAnswer(replace(event.answer, steps=()), reason),
     )
     return Decision(continuing, Wait(), store=True, retry_reason=reason)
@@ -197,7 +199,7 @@ def _not_completed(state: JobState, run: Run, event: AnswerRead, policy: RetryPo
         return _pause_batch(state, run, event, resume_after_s=requested_s)
     code = error.partition(":")[0]
     may_help = status is JobStatus.EXPIRED or code in RETRIED_CODES | {"deadline", "never_started"}
-    if may_help and run.status in ENDED and _attempts_left(state, policy) > 0:
+    if may_help and run.status in ENDED and attempts_left(state, policy) > 0:
         decision = _another_attempt(state, run, error, event, policy, requested_s or 0.0)
     else:
         expired = status is JobStatus.EXPIRED
@@ -212,7 +214,7 @@ def _pause_batch(
     """Every row would end like this: the attempt is kept and does not count against the row's limit."""
     error = _run_error(run)
     fresh = replace(
-        _next_attempt(state, run, error, event), attempts_before_retry=state.attempts_before_retry + 1
+        next_attempt(state, run, error, event), attempts_before_retry=state.attempts_before_retry + 1
     )
     pause = PauseBatch(reason=error, resume_after_s=resume_after_s)
     return Decision(fresh, pause, retry_reason=error.partition(":")[0])
@@ -251,7 +253,7 @@ def _another_attempt(
     backoff_s = policy.attempt_wait_s(state.attempt - state.attempts_before_retry, event.jitter)
     wait_s = max(backoff_s, requested_s * (1 + 0.1 * event.jitter))
     return Decision(
-        _next_attempt(state, run, error, event),
+        next_attempt(state, run, error, event),
         wait_or_release(wait_s, policy),
         store=True,
         retry_reason=error.partition(":")[0],
@@ -263,7 +265,11 @@ def wait_or_release(wait_s: float, policy: RetryPolicy) -> Wait | ReleaseRow:
     return ReleaseRow(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)
 
 
-def _next_attempt(state: JobState, run: Run, error: str, event: Event) -> JobState:
+def next_attempt(state: JobState, run: Run, error: str, event: Event) -> JobState:
+    """The state of the attempt that follows; the last one becomes a record.
+
+    On chat completions it begins behind the rounds of functions whose answers have arrived.
+    """
     answer = event.answer if isinstance(event, AnswerRead) else Answer()
     return JobState(
         attempt=state.attempt + 1,
@@ -275,6 +281,7 @@ def _next_attempt(state: JobState, run: Run, error: str, event: Event) -> JobSta
         follow_up=state.shared_thread,
         delete_failed_turn=state.shared_thread,
         doubled_limits=state.doubled_limits,
+        messages=state.messages,
         past_attempts=(*state.past_attempts, attempt_of(state, run, error, event)),
         past_steps=(*state.past_steps, *answer.steps),
         kept=better(state.kept, answer, run.incomplete_reason if run.status == "incomplete" else None),
@@ -291,10 +298,18 @@ def attempt_of(state: JobState, run: Run, error: str | None, event: Event) -> At
         error=error,
         started_at=state.began_at,
         finished_at=event.at,
-        usage=run.usage,
+        usage=with_rounds(state.rounds_usage, run.usage),
         model=run.model,
         tier=run.tier,
     )
+
+
+def with_rounds(before: Usage, own: Usage) -> Usage:
+    """The tokens of several calls; each is charged by the length of its own prompt."""
+    if before == Usage():
+        return own
+    longest = max(before.longest_prompt_tokens or before.prompt_tokens or 0, own.prompt_tokens or 0)
+    return replace(before.plus(own), longest_prompt_tokens=longest)
 
 
 def _finish(
@@ -304,5 +319,6 @@ def _finish(
     return Decision(ending, Finish(status, error=error, answer=answer.text))
 
 
-def _attempts_left(state: JobState, policy: RetryPolicy) -> int:
+def attempts_left(state: JobState, policy: RetryPolicy) -> int:
+    """How many more attempts the row may make."""
     return state.attempts_before_retry + policy.attempts - state.attempt

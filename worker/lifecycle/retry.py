@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from askmill.jobs.model.api_errors import model_missing, suggests_retry
 from askmill.jobs.model.fault_table import FaultSubject
-from askmill.jobs.model.models import OnIncomplete
+from askmill.jobs.model.models import OnIncomplete, OnUnknown
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind, report_of
 from askmill.worker.lifecycle.error_table import (
@@ -113,6 +113,13 @@ class RetryPolicy:
     attempts: int = 3
     deadline_s: float | None = None
     on_incomplete: OnIncomplete = OnIncomplete.KEEP
+    on_unknown: OnUnknown = OnUnknown.AGAIN
+    stateless: bool = False
+    """The server keeps nothing (chat completions): a call's reply is its whole run, and a lost one cannot be
+    looked up."""
+    server_failures: int = 12
+    """How often in a row a server may answer a call with an error of its own before the attempt counts: with
+    three attempts longer than it takes an unreachable API to pause the batch."""
     completion_limit: int | None = None
     """The profile's max_completion_tokens, if any, which `raise-limit` can double."""
     prompt_limit: int | None = None

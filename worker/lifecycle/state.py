@@ -5,10 +5,11 @@ are Unix seconds of a clock that never jumps (`worker.runtime.redis_clock`); in 
 clock.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
-from askmill.jobs.model.models import Attempt, Step
+from askmill.jobs.model.models import Attempt, Step, Usage
 from askmill.worker.lifecycle.api_types import Answer, Run, ToolCall, ToolOutput
 
 
@@ -95,6 +96,10 @@ class JobState:
     calls_are_new_at: float | None = None
     """The run has moved on: from then on, an equal call is a new one (memory)."""
     tool_rounds: int = 0
+    messages: tuple[dict[str, Any], ...] = ()
+    """Chat completions: the messages after the question, verbatim: calls, outputs, parts of the answer."""
+    rounds_usage: Usage = field(default_factory=Usage)
+    """Chat completions: the tokens of this attempt's earlier calls, one for each round of functions."""
     create_unconfirmed: bool = False
     """A create without a reply was not found: look once more before the create is repeated."""
     create_repeated: bool = False

@@ -17,6 +17,7 @@ from dataclasses import replace
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, LookupKind, Run, RunStatus
 from askmill.worker.lifecycle.decision import (
+    CallTools,
     CreateThread,
     Decision,
     DeleteFailedTurn,
@@ -43,6 +44,7 @@ from askmill.worker.lifecycle.events import (
     RefusalRecorded,
     RequestFailed,
     Reserved,
+    RunCreated,
     RunObserved,
     ThreadCreated,
     ToolsCalled,
@@ -55,12 +57,15 @@ from askmill.worker.lifecycle.on_cancelling import (
     without_cancel,
 )
 from askmill.worker.lifecycle.on_error import PAUSED_WAIT_S, answer_after_check, create_not_found, on_error
+from askmill.worker.lifecycle.on_lost_call import WORKER_ENDED, on_lost_call, since_sent
 from askmill.worker.lifecycle.on_refusal import on_refusal_recorded
 from askmill.worker.lifecycle.on_requires_action import (
     moved_on,
+    next_round,
     on_requires_action,
     open_calls,
     outputs_accepted,
+    with_calls,
 )
 from askmill.worker.lifecycle.on_run_ended import on_run_ended, wait_or_release
 from askmill.worker.lifecycle.retry import RetryPolicy
@@ -84,7 +89,7 @@ def advance(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
     """The decision that follows `event`. Total: every event is handled in every phase."""
     match event:
         case Claimed():
-            return _on_claimed(state)
+            return _on_claimed(state, event, policy)
         case Reserved() | FailedTurnDeleted() | CreateSkipped():
             return _before_create(state, event)
         case ThreadCreated(thread_id=thread_id):
@@ -93,15 +98,14 @@ def advance(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
             return _on_run(state, run, event, policy)
         case LookupDone():
             return _on_lookup(state, event, policy)
-        case ToolsCalled(outputs=outputs):
-            called = replace(state, phase=Phase.CALLING_TOOLS, outputs=outputs, failures=0)
-            return Decision(called, SubmitOutputs(), store=True)
+        case ToolsCalled():
+            return _on_tools_called(state, event, policy)
         case AnswerRead():
             return on_run_ended(state, event, policy)
         case RequestFailed() | RefusalRecorded():
             return _on_failure(state, event, policy)
         case BudgetFull() | PauseRequested() | CancelRequested():
-            return _on_batch_event(state, event)
+            return _on_batch_event(state, event, policy)
     raise AssertionError(f"no transition for {event!r}")
 
 
@@ -111,13 +115,25 @@ def _on_failure(state: JobState, event: RequestFailed | RefusalRecorded, policy:
     return on_error(state, event, policy)
 
 
-def _on_claimed(state: JobState) -> Decision:
+def _on_tools_called(state: JobState, event: ToolsCalled, policy: RetryPolicy) -> Decision:
+    """The functions have been called: their outputs are stored before they are sent."""
+    if policy.stateless:
+        return next_round(state, event)
+    called = replace(state, phase=Phase.CALLING_TOOLS, outputs=event.outputs, failures=0)
+    return Decision(called, SubmitOutputs(), store=True)
+
+
+def _on_claimed(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
     """Continue where the last worker, or the last wait, left the job.
 
     Earlier failures are forgotten: nobody has asked the server for a while.
     """
     if state.phase is not Phase.NEW or state.create_unconfirmed:
         state = replace(state, failing_since=None, not_found_since=None, overdue=False)
+    if policy.stateless and state.phase is Phase.CREATE_SENT:
+        return on_lost_call(state, event, WORKER_ENDED, policy)
+    if policy.stateless and state.calls:
+        return Decision(state, CallTools(calls=state.calls))
     return _continue(state)
 
 
@@ -201,6 +217,7 @@ def _adopt_answer(state: JobState, run: Run | None) -> Decision:
 
 def _on_run(before: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
     """The API has returned the run: in the reply to a create, poll, cancel or submit, or from a lookup."""
+    before = since_sent(before) if policy.stateless else before
     state = replace(
         outputs_accepted(before) if before.outputs else before,
         phase=Phase.POLLING,
@@ -225,6 +242,8 @@ def _after_run_status(state: JobState, run: Run, event: Event, policy: RetryPoli
     if run.message_with_calls and not open_calls(state, run, event.at):
         run = replace(run, status=RunStatus.COMPLETED)
     if run.status in ENDED:
+        if isinstance(event, RunCreated) and event.answer is not None:
+            return on_run_ended(replace(state, phase=Phase.READING, ended_run=run), event.answer, policy)
         return Decision(replace(state, phase=Phase.READING, ended_run=run), ReadAnswer(), store=True)
     if has_started(state, run):
         return replace(_follow(without_cancel(state), run, event, policy), store=True)
@@ -244,6 +263,8 @@ def _follow(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Dec
         return Decision(replace(state, overdue=True), PollRun(after_s=0.0))
     state = replace(state, overdue=False) if state.overdue else state
     if run.status == RunStatus.REQUIRES_ACTION:
+        if policy.stateless:
+            state = with_calls(state, run)
         return on_requires_action(state, run, event, policy, deadline_at)
     state = replace(moved_on(state, event.at), unsettled_since=None)
     never_started = never_started_at(state, run, policy)
@@ -263,20 +284,22 @@ def _deadline_at(state: JobState, policy: RetryPolicy) -> float:
 # ── paused and cancelled batches ──
 
 
-def _on_batch_event(state: JobState, event: Event) -> Decision:
+def _on_batch_event(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
     """The batch is paused, cancelled or out of budget: no run is started; one that exists is kept in view."""
     if isinstance(event, BudgetFull):
         return Decision(state, ReleaseRow(wait_s=BUDGET_WAIT_S * (0.5 + event.jitter)))
     if isinstance(event, CancelRequested):
-        return _on_cancel(state, event)
+        return _on_cancel(state, event, policy)
     if state.create_unconfirmed:
         # Such a row is dispatched although the batch is paused, so that its run, if there is one, is found.
         return Decision(state, ReleaseRow(wait_s=PAUSED_WAIT_S))
     return Decision(state, ReleaseRow()) if state.phase is Phase.NEW else _continue(state)
 
 
-def _on_cancel(state: JobState, event: Event) -> Decision:
+def _on_cancel(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
     """The user cancels: a run that exists is cancelled, one that may exist is searched for."""
+    if policy.stateless and state.phase is Phase.CREATE_SENT:
+        return on_lost_call(replace(state, cancel_reason=CancelReason.USER), event, "cancelled", policy)
     if state.phase is Phase.CREATE_SENT or (state.phase is Phase.NEW and state.create_unconfirmed):
         searching = replace(state, phase=Phase.CREATE_SENT, cancel_reason=CancelReason.USER)
         return Decision(searching, RecoverRun())

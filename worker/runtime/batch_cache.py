@@ -48,6 +48,8 @@ class BatchContext:
     polls: dict[int, tuple[str, Poll]] = field(default_factory=dict)
     """By row: the fence of its claim and its last poll, until the next heartbeat records them."""
     taken_over: TakenOverRuns = field(default_factory=TakenOverRuns)
+    accepted: bool = False
+    """This process has told the store that the API accepts calls of the batch (chat completions)."""
     assistant_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def update(self, update: BatchUpdate, at_ms: int) -> bool:
@@ -55,6 +57,8 @@ class BatchContext:
         if at_ms < self.current_at_ms:
             return False
         changed, self.current, self.current_at_ms = update != self.current, update, at_ms
+        # After a pause one row goes alone again until the API accepts it.
+        self.accepted = self.accepted and not changed
         return changed
 
     def note_poll(self, claim: Claim, status: str, next_ms: int) -> None:

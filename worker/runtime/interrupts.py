@@ -1,6 +1,7 @@
 """What interrupts a waiting job: the end of the process, a cancelled or paused batch, a lost claim."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -23,6 +24,8 @@ class Interrupts:
     wake_pending: bool = False
     """`wake` was called while the job did not wait: the next wait ends at once."""
     waiting: asyncio.Future[None] | None = None
+    on_wake: Callable[[], None] | None = None
+    """Called by `wake`: a request in progress may have to end."""
 
     def raise_if_ending(self) -> None:
         """Raises ClaimLost or ShuttingDown when the job must end."""
@@ -35,6 +38,8 @@ class Interrupts:
         """End the current wait, or the next one: something has changed."""
         self.wake_pending = True
         self._end_wait()
+        if self.on_wake is not None:
+            self.on_wake()
 
     async def sleep(self, seconds: float) -> None:
         """Wait, but no longer than until `wake`. Raises as `raise_if_ending`."""

@@ -1,10 +1,11 @@
 -- Ends a row with its result, if the claim still holds it. Releases the next turn of its conversation, or
 -- fails the rest of the conversation; closes the batch after its last row.
--- ARGV: batch, row, worker, fence, status byte, result, state for the next turn, counter, amount, …
+-- ARGV: batch, row, worker, fence, status byte, result, state for the next turn, run_created (0|1), counter,
+--       amount, …
 -- Reply: 1; 0: the claim no longer holds the row.
 -- include: lib/batch_end.lua
 local batch, row, worker, fence, byte = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local result, turn_state = ARGV[6], ARGV[7]
+local result, turn_state, run_created = ARGV[6], ARGV[7], ARGV[8] == '1'
 
 -- Counts the row in its 10 s bucket; the last 5 minutes of buckets stay (jobs/store/eta.py).
 local function count_throughput()
@@ -36,12 +37,15 @@ local function release_turn(turn)
   end
 end
 
-if redis.call('HGET', live_key(batch, row), 'fence') ~= fence then
+local claimed_with, run_counted = unpack(redis.call('HMGET', live_key(batch, row), 'fence', 'run_counted'))
+if claimed_with ~= fence then
   -- A repeated call, its first reply lost: no other worker has had the same run with the same times.
   local repeated = status_byte(batch, row) == byte and redis.call('HGET', part_key(batch, 'results'), row) == result
   return repeated and 1 or 0
 end
-add_counters(batch, 8)
+add_counters(batch, 9)
+-- A call whose reply is its answer (chat completions): nothing was saved between the create and the end.
+if run_created and run_counted ~= '1' then count_runs(batch, 1) end
 set_money(batch, row, 'reserved_nano', 0)
 set_money(batch, row, 'spent_nano', 0)
 redis.call('HSET', part_key(batch, 'results'), row, result)

@@ -1,0 +1,116 @@
+"""One call of chat completions: what it sends besides the row, what may end it early, and its acceptance.
+
+A run on the other APIs goes on by itself and is polled. A call lives as long as its connection: a cancelled
+batch or a lost claim closes it, a paused batch and the end of the process let it end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from askmill.jobs.model.models import BatchState
+from askmill.jobs.store.records import Batch, Claim
+from askmill.worker.backends.base import Backend, RunRequest
+from askmill.worker.backends.chat_request import question_message
+from askmill.worker.execution.request_builder import build_request
+from askmill.worker.lifecycle.api_types import Run
+from askmill.worker.lifecycle.events import Event, RunCreated
+from askmill.worker.lifecycle.state import JobState
+from askmill.worker.runtime.batch_cache import BatchContext
+from askmill.worker.runtime.context import WorkerContext
+from askmill.worker.runtime.interrupts import ClaimLost, Interrupts
+
+
+async def with_exchange(
+    request: RunRequest, context: WorkerContext, claim: Claim, batch: BatchContext
+) -> RunRequest:
+    """The request with the earlier turns of its conversation and the time limit of the batch."""
+    return replace(
+        request,
+        earlier_messages=await _earlier_messages(context, claim),
+        deadline_s=batch.current.limits.deadline_s,
+    )
+
+
+async def _earlier_messages(context: WorkerContext, claim: Claim) -> tuple[dict[str, Any], ...]:
+    """The messages of the earlier turns: each turn passes on its own, and which rows have the others."""
+    if claim.previous_turn is None:
+        return ()
+    turn = orjson.loads(claim.previous_turn)
+    rows = turn.get("turn_rows", ())
+    stored = await context.retry_on_outage(context.store.previous_turns, claim.batch, rows) if rows else ()
+    earlier = [message for entry in stored for message in orjson.loads(entry).get("messages", ())]
+    return (*earlier, *turn.get("messages", ()))
+
+
+def exchange_for_next_turn(batch: Batch, claim: Claim, state: JobState) -> dict[str, Any] | None:
+    """What the next turn of a conversation starts from: this turn's messages, and the rows of the others.
+
+    None on the other APIs, which have the messages, and for a row outside a conversation.
+    """
+    if batch.api != "chat" or not state.shared_thread:
+        return None
+    request = build_request(batch, claim, state, None)
+    final = state.ended_run.message if state.ended_run and state.ended_run.message else None
+    question = question_message(request.question, request.image, request.profile.image_detail)
+    turn = orjson.loads(claim.previous_turn) if claim.previous_turn else None
+    return {
+        "messages": [question, *state.messages, *([final] if final else [])],
+        "turn_rows": [] if turn is None else [*turn.get("turn_rows", ()), claim.row],
+    }
+
+
+async def create_run(
+    backend: Backend, request: RunRequest, thread_id: str, interrupts: Interrupts, batch: BatchContext
+) -> Run | None:
+    """Make the call; end it when the claim is lost or the batch is cancelled. None: cancelled.
+
+    Raises:
+        ApiError: it failed.
+        ClaimLost: the claim is lost.
+    """
+
+    def must_end() -> bool:
+        return interrupts.claim_lost or batch.current.state is BatchState.CANCELLED
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None) as scope:
+            interrupts.on_wake = lambda: scope.reschedule(0.0) if must_end() else None
+            try:
+                interrupts.on_wake()
+                return await backend.create_run(request, thread_id)
+            finally:
+                interrupts.on_wake = None
+    if interrupts.claim_lost:
+        interrupts.raise_if_ending()
+    return None
+
+
+def is_uncounted_run(batch: Batch, event: Event) -> bool:
+    """Whether the last event is a run that has ended with its create: no save has counted it."""
+    return batch.api == "chat" and isinstance(event, RunCreated)
+
+
+def accept_once(
+    context: WorkerContext, batch: BatchContext, claim: Claim, state_json: Callable[[], bytes]
+) -> Callable[[], Awaitable[None]]:
+    """A hook for the first chunk of an answer: the first one of a batch here is stored as an accepted run.
+
+    Until then the batch's first row goes alone.
+    """
+
+    async def on_first_chunk() -> None:
+        if batch.accepted:
+            return
+        batch.accepted = True
+        reply = await context.retry_on_outage(context.store.save, claim, state_json(), run_created=True)
+        if not reply:
+            raise ClaimLost
+        if reply.first_accepted:
+            context.dispatch_needed.set()
+
+    return on_first_chunk
