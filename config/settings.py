@@ -40,6 +40,7 @@ GOOD_EXAMPLES = {
     "ASKMILL_API": "assistants, responses or chat",
     "ASKMILL_DATA_DIR": "/home/me/askmill-data",
     "ASKMILL_CONCURRENCY": "200",
+    "ASKMILL_DRAIN_S": "60",
     "ASKMILL_REQUESTS_PER_MINUTE": "500",
     "ASKMILL_TOKENS_PER_MINUTE": "200000",
     "ASKMILL_MAX_RUNS": "1000",
@@ -172,6 +173,8 @@ class Settings(BaseSettings):
     concurrency: Annotated[int, Field(gt=0, le=100_000)] | None = None
     """Maximum runs in flight per worker; unset: 200, with `ASKMILL_API=chat` 8, as local servers have few
     slots."""
+    drain_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 60.0
+    """Seconds for which a worker of chat completions lets its calls end after SIGTERM."""
     requests_per_minute: Positive | None = None
     """Maximum requests per minute of all workers together; unset: only the API's own limit."""
     tokens_per_minute: Positive | None = None

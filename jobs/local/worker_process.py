@@ -76,9 +76,14 @@ class Child:
 
 @contextmanager
 def worker_process(
-    data_dir: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    data_dir: Path,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    drain_s: float = 0.0,
 ) -> Iterator[Child]:
     """Yield a worker that runs while the block runs; `environment` is added to the command's own.
+
+    `drain_s`: how long its calls may take to end before it releases its rows.
 
     Does not wait for its heartbeat, so that the command can work while the worker imports its modules. Call
     `check()` while waiting. Without ASKMILL_REDIS_URL the worker finds the embedded Redis by itself, so no
@@ -107,7 +112,7 @@ def worker_process(
     try:
         yield child
     finally:
-        child.stop()
+        child.stop(_GRACE_S + drain_s)
 
 
 @contextmanager

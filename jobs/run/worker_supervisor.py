@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from askmill.config.proxies import no_proxy_variables, proxy_environment
-from askmill.config.settings import Settings
+from askmill.config.settings import Settings, SettingSource, variable_of
 from askmill.jobs.local import Child, worker_process
 from askmill.jobs.model.api_target import Target, storage_environment
 from askmill.jobs.model.errors import LocalFault
@@ -15,6 +15,8 @@ from askmill.jobs.store.records import StatusView
 
 NO_WORKER_S = 30.0
 """How long no other worker may be alive before `run` starts one of its own."""
+DRAIN_S = 15.0
+"""How long calls of chat completions may end when `run` is interrupted, unless ASKMILL_DRAIN_S is set."""
 BOOT_S = 60.0
 """Maximum time from a worker's start to its first heartbeat."""
 
@@ -29,7 +31,12 @@ def batch_worker(
     variables = target.worker_environment | storage_environment(settings)
     if target.offline:
         variables |= no_proxy_variables(target.base_url, proxy_environment())
-    return worker_process(settings.data_dir, arguments, variables)
+    drain_s = settings.drain_s if target.api == "chat" else 0.0
+    if settings.source_of("drain_s") is SettingSource.DEFAULT:
+        # Somebody waits for the command to end.
+        drain_s = min(drain_s, DRAIN_S)
+        variables |= {variable_of("drain_s"): str(drain_s)}
+    return worker_process(settings.data_dir, arguments, variables, drain_s)
 
 
 class WorkerSupervisor:

@@ -35,7 +35,7 @@ class StubServer:
     """The headers of the last request."""
     queries: list[dict[str, str]] = field(default_factory=list)
 
-    async def reply(self, request: web.Request) -> web.Response:
+    async def reply(self, request: web.Request) -> web.StreamResponse:
         """Record a request and reply to it."""
         name = f"{request.method} {request.path.removeprefix('/v1')}"
         body = await request.read()
@@ -50,7 +50,7 @@ class StubServer:
             reply = reply(request)
         if isawaitable(reply):
             reply = await reply
-        if isinstance(reply, web.Response):
+        if isinstance(reply, web.StreamResponse):
             return reply
         status, data = reply if isinstance(reply, tuple) else (200, reply)
         return web.json_response(data, status=status)
@@ -70,7 +70,7 @@ async def serving(server: StubServer) -> AsyncIterator[str]:
     """Run the server. Yields its base URL."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", server.reply)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)  # a reply that is never read to its end
     await runner.setup()
     await web.TCPSite(runner, HOST, 0).start()
     try:

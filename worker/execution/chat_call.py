@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -95,19 +95,30 @@ def is_uncounted_run(batch: Batch, event: Event) -> bool:
     return batch.api == "chat" and isinstance(event, RunCreated)
 
 
-def accept_once(
-    context: WorkerContext, batch: BatchContext, claim: Claim, state_json: Callable[[], bytes]
-) -> Callable[[], Awaitable[None]]:
+class AcceptedCall(Protocol):
+    """What `accept_once` needs of a `JobRunner`."""
+
+    context: WorkerContext
+    batch: BatchContext
+    claim: Claim
+
+    def state_json(self) -> bytes:
+        """The row's state as it is stored."""
+        ...
+
+
+def accept_once(job: AcceptedCall) -> Callable[[], Awaitable[None]]:
     """A hook for the first chunk of an answer: the first one of a batch here is stored as an accepted run.
 
     Until then the batch's first row goes alone.
     """
 
     async def on_first_chunk() -> None:
-        if batch.accepted:
+        if job.batch.accepted:
             return
-        batch.accepted = True
-        reply = await context.retry_on_outage(context.store.save, claim, state_json(), run_created=True)
+        job.batch.accepted = True
+        save, context = job.context.store.save, job.context
+        reply = await context.retry_on_outage(save, job.claim, job.state_json(), run_created=True)
         if not reply:
             raise ClaimLost
         if reply.first_accepted:

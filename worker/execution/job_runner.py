@@ -60,7 +60,6 @@ BEHIND_OTHERS_S = 0.001
 """A row that paused its batch is due after those that wait for nothing."""
 CRASH_WAIT_S = 10.0
 """How long a row waits after an unexpected exception."""
-
 NO_PRICE = "budget: a worker does not know the model's price"
 
 
@@ -80,11 +79,9 @@ class JobRunner:
         self.event: Event = Claimed(*self.actions.stamp())
 
     async def run(self) -> None:
-        """Follow the row to its end. When the claim is lost, nothing more is stored."""
+        """Follow the row to its end. Stores nothing more once the claim is lost."""
         before_request.set(self.actions.before_request)
-        on_first_chunk.set(
-            accept_once(self.context, self.batch, self.claim, lambda: self._state_json(self.state))
-        )
+        on_first_chunk.set(accept_once(self))
         try:
             await self._follow()
         except ClaimLost:
@@ -109,6 +106,7 @@ class JobRunner:
             return
         while True:
             decision = self._decide()
+            await self._hand_over_at_end(decision)
             await self._apply_side_effects(decision)
             match decision.action:
                 case Finish():
@@ -129,10 +127,15 @@ class JobRunner:
         """The lifecycle's decision on the last event, within what the batch and this process allow."""
         policy = row_policy(self.batch.batch, self.batch.current.limits, self.claim)
         decision = advance(self.state, self.event, policy)
+        return apply_batch_state(decision, self.batch.current.state, Claimed(*self.actions.stamp()), policy)
+
+    async def _hand_over_at_end(self, decision: Decision) -> None:
+        """Raises ShuttingDown where the process ends and a run would start: another worker starts it."""
         if self.interrupts.shutting_down and starts_run(decision):
+            if not isinstance(decision.action, CreateRun):  # an unknown create is counted when repeated
+                await self._apply_side_effects(decision)
             self.state = without_create(decision)
             raise ShuttingDown
-        return apply_batch_state(decision, self.batch.current.state, Claimed(*self.actions.stamp()), policy)
 
     async def _carry_out(self, decision: Decision) -> None:
         """Store what must survive, then act. A step that may kill this process is marked first.
@@ -216,7 +219,7 @@ class JobRunner:
         reply = await self.context.retry_on_outage(
             self.context.store.save,
             self.claim,
-            self._state_json(decision.state),
+            self.state_json(decision.state),
             run_created=decision.state.run_id is not None or is_uncounted_run(self.batch.batch, self.event),
             run_in_flight=True if creating else False if ended else None,
             crash_mark=crash_mark,
@@ -245,9 +248,10 @@ class JobRunner:
             cost = format_usd(reserve_nano / NANO)
             await self._pause(self.context.store.pause, f"budget: a run may cost {cost}, and less is left")
 
-    def _state_json(self, state: JobState) -> bytes:
+    def state_json(self, state: JobState | None = None) -> bytes:
+        """The state as it is stored; the current one unless another is given."""
         self.stored_step_s = self.context.clock.stepped_s
-        return STATE_JSON.dump_json(to_store(state, self.context.clock), exclude_defaults=True)
+        return STATE_JSON.dump_json(to_store(state or self.state, self.context.clock), exclude_defaults=True)
 
     def _take_counters(self) -> dict[str, int]:
         counters = dict(self.actions.counters)
@@ -272,7 +276,7 @@ class JobRunner:
         await self.context.retry_on_outage(
             self.context.store.release,
             self.claim,
-            self._state_json(state),
+            self.state_json(state),
             due_ms=self.context.due_ms(wait_s) if wait_s else 0,
             run_in_flight=False if no_run else None,
             spent_nano=self._costs.spent_nano(state),

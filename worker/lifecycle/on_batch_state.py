@@ -55,10 +55,21 @@ def apply_batch_state(
     starting = starts_run(decision)
     polling = isinstance(decision.action, PollRun) and decision.state.cancel_reason is None
     if batch_state is BatchState.CANCELLED and (starting or polling):
-        return advance(without_create(decision), CancelRequested(event.at), policy)
+        return _with_counts(advance(without_create(decision), CancelRequested(event.at), policy), decision)
     if batch_state is BatchState.PAUSED and starting:
         if decision.state.create_unconfirmed and isinstance(decision.action, Reserve):
             # The create without a reply may have arrived since; searching for its run costs nothing.
             return Decision(replace(decision.state, phase=Phase.CREATE_SENT), RecoverRun())
-        return advance(without_create(decision), PauseRequested(event.at), policy)
+        return _with_counts(advance(without_create(decision), PauseRequested(event.at), policy), decision)
     return decision
+
+
+def _with_counts(changed: Decision, decision: Decision) -> Decision:
+    """The changed decision, with what the first one counts of a run that was made before."""
+    if isinstance(decision.action, CreateRun):
+        return changed  # an unknown create is counted when it is repeated
+    return replace(
+        changed,
+        unknown_create=changed.unknown_create or decision.unknown_create,
+        uncancelled_run=changed.uncancelled_run or decision.uncancelled_run,
+    )

@@ -1,7 +1,8 @@
 """Transitions of a call of chat completions that brought no answer. Its server keeps nothing to look up.
 
 never sent, throttled                    the call is made again, as on every API (on_error.py)
-the server answered with an error (500)  again, with backoff; after `server_failures` times another attempt
+the server answered with an error (500)  again, with backoff; after `server_failures` times, or at once if
+                                         it calls it `server_error`, another attempt
 no answer: the connection was lost, a time limit passed, the stream ended early, the worker died
                                          unknown: counted, then another attempt, or `failed`
 
@@ -10,6 +11,7 @@ Another attempt keeps the answers of earlier rounds of functions: what arrived i
 Pure, as `worker.lifecycle.transitions`.
 """
 
+import re
 from dataclasses import replace
 
 from askmill.jobs.model.models import JobStatus, OnUnknown
@@ -32,6 +34,9 @@ UNKNOWN_OUTCOME = "unknown_outcome"
 WORKER_ENDED = "the worker ended before the answer arrived"
 BUSY = frozenset({503, 529})
 """Statuses that mean too much load, with or without words."""
+SERVER_ERROR = "server_error"
+SERVER_WORDS = re.compile(r"internal|server|unavailable|unknown|^\d+$", re.IGNORECASE)
+"""Codes that say no more than the status."""
 GATEWAY_GAVE_UP = frozenset({408, 504, 522, 524})
 """Statuses of a proxy that no longer waits, while the call may still be carried out."""
 
@@ -120,14 +125,18 @@ def same_call(state: JobState, attempt: JobState) -> JobState:
 def _server_failed(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
     """The server answered the call with an error of its own. It made no answer, so nothing is unknown."""
     failed = replace(state.with_failure(event.at), phase=Phase.NEW)
-    if failed.failures < policy.server_failures:
+    code = event.error.code or ""
+    # OpenAI's word for a run that failed: another attempt. A word of the server's own may be about this row.
+    named = code and not SERVER_WORDS.search(code)
+    most = 1 if code == SERVER_ERROR else policy.server_failures // (2 if named else 1)
+    if failed.failures < most:
         wait_s = policy.wait_s(failed.failures - 1, event.jitter)
         decision = Decision(failed, wait_or_release(wait_s, policy), create_failed=True)
         if slows_down(event.error):
             return replace(decision, throttled_s=min(wait_s, 1.0), throttled_by=str(event.error))
         return decision
     message = f"{event.error.message} (HTTP {event.error.status})"
-    run = Run("", RunStatus.FAILED, error_code="server_error", error_message=message)
+    run = Run("", RunStatus.FAILED, error_code=code if named else SERVER_ERROR, error_message=message)
     ended = replace(since_sent(state), phase=Phase.READING, ended_run=run)
     decision = on_run_ended(ended, AnswerRead(event.at, event.jitter), policy)
     if decision.retry_reason is None:

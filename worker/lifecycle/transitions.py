@@ -299,7 +299,9 @@ def _on_batch_event(state: JobState, event: Event, policy: RetryPolicy) -> Decis
 def _on_cancel(state: JobState, event: Event, policy: RetryPolicy) -> Decision:
     """The user cancels: a run that exists is cancelled, one that may exist is searched for."""
     if policy.stateless and state.phase is Phase.CREATE_SENT:
-        return on_lost_call(replace(state, cancel_reason=CancelReason.USER), event, "cancelled", policy)
+        # Its connection is closed, which is the cancel.
+        ended = on_lost_call(replace(state, cancel_reason=CancelReason.USER), event, "cancelled", policy)
+        return replace(ended, unknown_create=False)
     if state.phase is Phase.CREATE_SENT or (state.phase is Phase.NEW and state.create_unconfirmed):
         searching = replace(state, phase=Phase.CREATE_SENT, cancel_reason=CancelReason.USER)
         return Decision(searching, RecoverRun())

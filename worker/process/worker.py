@@ -60,7 +60,7 @@ LOGGED_STEP_S = 0.5
 CLOCK_UNCERTAINTY_S, FIRST_HEARTBEATS = 0.25, 3
 """How precisely Redis' clock must be known before the first job, and how many heartbeats that may take."""
 GIVE_UP_S = 1.0
-"""How long after LEAVE_S the worker still retries calls to a Redis that is unreachable."""
+"""How long after its jobs have had their time the worker still retries calls to an unreachable Redis."""
 
 
 @dataclass
@@ -85,7 +85,7 @@ class WorkerProcess:
         self.publisher = ThreadPoolExecutor(1, "askmill-publish")
         self.shutting_down = False
         self.context: WorkerContext | None = None
-        self.ready = asyncio.Event()
+        self.ready, self.idle = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         """Connect, run the loops until cancelled, then deregister."""
@@ -182,6 +182,7 @@ class WorkerProcess:
     async def _follow(self, context: WorkerContext, claim: Claim) -> None:
         interrupts = Interrupts(shutting_down=self.shutting_down, task=asyncio.current_task())
         self.jobs[claim.batch, claim.row] = interrupts
+        self.idle.clear()
         try:
             batch = await context.retry_on_outage(self.batches.get, claim)
             await JobRunner(context, batch, claim, interrupts).run()
@@ -195,6 +196,8 @@ class WorkerProcess:
         finally:
             if self.jobs.get((claim.batch, claim.row)) is interrupts:
                 del self.jobs[claim.batch, claim.row]
+            if not self.jobs:
+                self.idle.set()
             context.dispatch_needed.set()
 
     # ── the three loops ──
@@ -312,14 +315,20 @@ class WorkerProcess:
     # ── shutdown ──
 
     async def shut_down(self) -> None:
-        """Claim nothing more; every job releases its row with its state."""
+        """Claim nothing more; every job releases its row with its state.
+
+        A call of chat completions cannot be handed over, so it may end first, for ASKMILL_DRAIN_S.
+        """
         self.shutting_down = True
         self.ready.set()
         log.info("worker.handing_over", jobs=len(self.jobs))
         for interrupts in self.jobs.values():
             interrupts.shutting_down = True
             interrupts.wake()
-        await asyncio.sleep(RELEASE_WITHIN_S)
+        drain_s = self.settings.drain_s if self.target.api == "chat" else 0.0
+        if self.jobs:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.idle.wait(), max(RELEASE_WITHIN_S, drain_s))
         if self.context is not None:
             self.context.retry_on_outage.give_up_at_s = elapsed_clock_s() + GIVE_UP_S
         for interrupts in list(self.jobs.values()):
