@@ -8,6 +8,7 @@ COPY config config
 COPY jobs jobs
 COPY worker worker
 COPY emulator emulator
+COPY web web
 RUN pip install --no-cache-dir --no-deps . && useradd --create-home askmill
 USER askmill
 WORKDIR /home/askmill

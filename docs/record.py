@@ -50,6 +50,7 @@ COMMANDS = (
     ("doctor", 80),
     ("chat --offline   # typed: What is 12 * (3 + 4)? | Solve 3x + 11 = 14 | exit", 80),
     ("worker --help", 80),
+    ("web --help", 80),
     ("emulator --help", 80),
     ("run slow.csv --offline   # under way", 80),
     ("run slow.csv --offline   # under way", 200),

@@ -1,20 +1,24 @@
-"""`worker`, `emulator`, `doctor`: start a process, or check that everything a batch needs works."""
+"""`worker`, `web`, `emulator`, `doctor`: start a process, or check that everything a batch needs works."""
 
 import asyncio
 import os
 import socket
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
 
 import click
 import orjson
 
+from askmill.config.local_address import is_local
 from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import CONCURRENCY
 from askmill.jobs.local.open_store import open_store
 from askmill.jobs.model.api_target import Consent, api_target, storage_environment
+from askmill.jobs.model.errors import UsageError
 
 
 def _exec_module(module: str, arguments: list[str], environment: Mapping[str, str] | None = None) -> int:
@@ -68,6 +72,65 @@ async def _check(settings: Settings) -> int:
     if not local:
         say(f"No worker is alive on this machine ({len(workers)} elsewhere).")
     return 0 if local else 1
+
+
+@click.command("web")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    metavar="P",
+    help="Port to listen on; 0 takes any free port.",
+)
+@click.option(
+    "--prefix", metavar="PATH", help="Path under which a reverse proxy serves the page, as /askmill."
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name by which browsers reach it. Repeatable.",
+)
+@click.option(
+    "--max-upload",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    help="Largest upload. [default: 1000000000]",
+)
+@click.option(
+    "--allow-functions",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Module whose functions batches of the page may use; repeatable. [default: none]",
+)
+@click.option("--offline", is_flag=True, help="Let the emulator answer, even if an API key is set.")
+@TRUST
+def web_command(offline: bool, trust_env_file: bool, **values: Any) -> int:
+    """Serve the web page and the HTTP API.
+
+    Prints an address with an access token, which ASKMILL_WEB_TOKEN sets. Batches that are submitted there get
+    a worker. Needs `pip install 'askmill[web]'`.
+    """
+    if any(find_spec(module) is None for module in ("fastapi", "jinja2", "markdown_it")):
+        raise UsageError("`askmill web` needs more packages: pip install 'askmill[web]'")
+    environment = dict[str, str]()
+    settings = load_settings()
+    if not offline and (settings.openai_api_key is not None or is_local(settings.base_url)):
+        target = api_target(settings, consent=consent_of(trust_env_file))
+        for line in (target.unencrypted_key_warning, target.source_line):
+            if line is not None:
+                say(line)
+        environment = {"OPENAI_BASE_URL": target.base_url, **storage_environment(settings)}
+    names = {"hosts": "--allow-host", "modules": "--allow-functions", "max_upload": "--max-upload"}
+    arguments = ["--offline"] if offline else []
+    for name, value in values.items():
+        for part in value if isinstance(value, tuple) else (value,):
+            arguments += [] if part is None else [names.get(name, f"--{name}"), str(part)]
+    return _exec_module("askmill.web", arguments, environment)
 
 
 @click.command("emulator")

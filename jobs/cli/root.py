@@ -17,7 +17,7 @@ COMMANDS_BY_MODULE = {
     "report": ("report",),
     "control": ("cancel", "retry", "pause", "resume", "purge"),
     "chat": ("chat",),
-    "processes": ("worker", "emulator", "doctor"),
+    "processes": ("worker", "web", "emulator", "doctor"),
 }
 """Module → its commands, in the order of the help."""
 MODULE_OF = {command: module for module, commands in COMMANDS_BY_MODULE.items() for command in commands}
@@ -37,6 +37,7 @@ SUMMARIES = {
     "purge": "Delete a batch from Redis, and what it created from the API.",
     "chat": "Chat with the profile's assistant in the terminal.",
     "worker": "Start a Celery worker.",
+    "web": "Serve the web page and the HTTP API.",
     "emulator": "Start the offline API server.",
     "doctor": "Check the settings, Redis, the API and the workers.",
 }

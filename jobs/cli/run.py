@@ -227,8 +227,12 @@ def existing_text(existing: ExistingBatch) -> str:
 
 def estimate_request(prices: Prices, request: SubmitRequest, intake: Intake) -> Estimate:
     """Cost of the batch, estimated from its questions alone."""
-    characters = sum(len(intake.spec.question(row.cells)) for row in intake.rows_iter() if row.reject is None)
-    return estimate(prices, request.profile, intake.rows - intake.rejected, characters)
+    return estimate(prices, request.profile, intake.rows - intake.rejected, question_characters(intake))
+
+
+def question_characters(intake: Intake) -> int:
+    """The length of all questions that will be asked; reads the file once."""
+    return sum(len(intake.spec.question(row.cells)) for row in intake.rows_iter() if row.reject is None)
 
 
 def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:

@@ -97,6 +97,16 @@ def report_page(view: StatusView, stats: ReportStats) -> str:
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>{title}</title><style>{style}</style></head><body><main>",
         f"<h1>{escape(batch.name)}</h1><p class=sub>{_subtitle(view)}</p>",
+        report_sections(view, stats),
+        f"<footer>askmill · <code>askmill show {batch.id} ROW</code> shows one row</footer>",
+        "</main></body></html>",
+    ]
+    return strip_control("\n".join(part for part in parts if part)) + "\n"
+
+
+def report_sections(view: StatusView, stats: ReportStats) -> str:
+    """The figures, charts and tables as HTML, without styles in it; all text is escaped."""
+    parts = [
         _cards(view, stats),
         _section("Rows by status", stacked(_shares(stats))),
         "<div class=grid>",
@@ -110,10 +120,8 @@ def report_page(view: StatusView, stats: ReportStats) -> str:
         "</div>",
         _errors(stats),
         _bad_rows(stats),
-        f"<footer>askmill · <code>askmill show {batch.id} ROW</code> shows one row</footer>",
-        "</main></body></html>",
     ]
-    return strip_control("\n".join(part for part in parts if part)) + "\n"
+    return strip_control("\n".join(part for part in parts if part))
 
 
 def _subtitle(view: StatusView) -> str:

@@ -84,6 +84,8 @@ SCHEMA_VERSION = 4
 
 2: results as three texts, with another `result.zdict`. 1 was in no release."""
 
+BATCH_ID = r"[a-z0-9_]{1,64}"
+"""What a batch's id looks like."""
 SCHEMA = "askmill:schema"
 REPLICATED = "askmill:replicated"
 BATCHES = "askmill:batches"

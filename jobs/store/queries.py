@@ -1,5 +1,6 @@
 """Read side of the store: batches, their progress, rows with results, ids of objects at the API."""
 
+import re
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -197,7 +198,9 @@ class QueryMixin:
 
     async def batch(self, batch: str) -> Batch:
         """Return a batch. One that is still loading counts as unknown."""
-        stored = await self._connection.execute("HGETALL", keys.batch(batch))
+        # Anything else would name another key of a batch, such as its counters.
+        is_id = re.fullmatch(keys.BATCH_ID, batch) is not None
+        stored = await self._connection.execute("HGETALL", keys.batch(batch)) if is_id else {}
         if not stored or stored[b"state"] == b"loading":
             await raise_not_found(self._connection, batch)
         return _batch_of(batch, stored)

@@ -25,7 +25,16 @@ PRIVATE_NAME_PART = re.compile(
 """Words that no name of a module, class, function, argument or field has as a part."""
 VAGUE_NAME = re.compile(r"_?(asked|given|gone|known|made|seen|whole)_?")
 """Words that say nothing as the only word of a name; `known_run_ids` says what it is."""
-SOURCES = ("askmill/*.py", "config/**/*.py", "jobs/**/*.py", "worker/**/*.py", "emulator/**/*.py")
+STANDARD_NAMES = {"tell"}
+"""Methods that a stream has in Python's own words."""
+SOURCES = (
+    "askmill/*.py",
+    "config/**/*.py",
+    "jobs/**/*.py",
+    "worker/**/*.py",
+    "web/**/*.py",
+    "emulator/**/*.py",
+)
 PACKAGES = ("askmill/*.py", "jobs/cli/*.py", "jobs/display/*.py", "jobs/run/*.py")
 MESSAGE_CALLS = {"say", "echo", "confirm", "write", "Finding", "fail", "Text", "BadParameter"}
 
@@ -102,6 +111,8 @@ def _names() -> Iterator[tuple[str, str]]:
 
 
 def _is_private(name: str) -> bool:
+    if name in STANDARD_NAMES:
+        return False
     parts = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)
     return any(PRIVATE_NAME_PART.fullmatch(part.lower()) for part in parts) or bool(
         VAGUE_NAME.fullmatch(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("config", "emulator", "jobs", "worker")
+PACKAGES = ("config", "emulator", "jobs", "web", "worker")
 LIMIT_S = 300
 NAMESAKE = "config-0.0.0-py3-none-any.whl"
 

@@ -11,7 +11,7 @@ import pytest
 from mypy.main import process_options
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("config", "emulator", "jobs", "worker")
+PACKAGES = ("config", "emulator", "jobs", "web", "worker")
 
 
 def _modules() -> Iterator[Path]:

@@ -1,0 +1,79 @@
+"""What all requests share: settings, store, target, limits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from askmill.config.settings import Settings
+from askmill.jobs.model.api_target import Target
+from askmill.jobs.model.errors import UsageError
+from askmill.jobs.store import Store
+from askmill.jobs.store.records import StatusView
+from askmill.web.drafts import Drafts
+from askmill.web.live import LiveBatches
+from askmill.web.workers import Workers
+
+MAX_UPLOAD_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the server was started.
+
+    `hosts` are names that requests may have in `Host`, beside loopback and addresses. `prefix` is the path
+    that a reverse proxy serves it under, without a slash at its end. `functions` are the modules that batches
+    may name.
+    """
+
+    token: str
+    port: int
+    hosts: frozenset[str] = frozenset()
+    prefix: str = ""
+    max_upload: int = MAX_UPLOAD_BYTES
+    functions: Sequence[str] = ()
+
+
+@dataclass
+class Web:
+    """The state of one server. `url` is Redis' address, `uploads` the folder of uploaded files.
+
+    `target` is the API that is asked; None, with the reason in `refusal`, if nothing can be submitted.
+    """
+
+    settings: Settings
+    options: Options
+    store: Store
+    url: str
+    target: Target | None
+    refusal: str
+    uploads: Path
+    drafts: Drafts = field(default_factory=Drafts)
+    notes: dict[str, str] = field(default_factory=dict)
+    """Sentences that the next page shows, by an id in its address."""
+    fragments: dict[str, tuple[StatusView, bytes]] = field(default_factory=dict)
+    """The newest rendering of a batch's progress."""
+    live: LiveBatches = field(init=False)
+    workers: Workers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.live = LiveBatches(self.store)
+        self.workers = Workers(self.settings, self.store, self.target, self.options.functions)
+
+    def require_target(self) -> Target:
+        """Return the API to ask. Raises UsageError if there is none."""
+        if self.target is None:
+            raise UsageError(self.refusal)
+        return self.target
+
+
+def web_of(request: Request) -> Web:
+    """Return the server's state."""
+    web = request.app.state.web
+    assert isinstance(web, Web)
+    return web
+
+
+Server = Annotated[Web, Depends(web_of)]

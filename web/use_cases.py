@@ -1,0 +1,131 @@
+"""Check, estimate and submit an upload: what the commands `estimate` and `submit` do with a file."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from askmill.jobs.cli.run import existing_text, question_characters, submit_request
+from askmill.jobs.intake import Intake
+from askmill.jobs.model.api_target import Target, api_target, check_proxy_setting
+from askmill.jobs.model.errors import InputFaults, UsageError
+from askmill.jobs.model.models import as_text
+from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
+from askmill.jobs.submit.submit import SubmitRequest, Submitted, checked, submit
+from askmill.web.context import Web
+from askmill.web.forms import Form, option_values
+
+SAMPLE_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A submitted batch. `notes` are what the command line prints while it submits."""
+
+    submitted: Submitted
+    notes: list[str]
+
+    @property
+    def created(self) -> bool:
+        return self.submitted.existing is None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a file holds and what its batch would cost. `sample`: cells and question of the first rows."""
+
+    columns: tuple[str, ...]
+    question_column: str | None
+    template: str | None
+    rows: int
+    rejected: int
+    dialect: tuple[str | None, str]
+    sample: list[tuple[list[str], str]]
+    model: str
+    estimates: list[tuple[str, Estimate]]
+    """By service tier."""
+    notes: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def _names_of_uploads(form: Form) -> Iterator[None]:
+    """Messages name an upload as the user does, never by its path here."""
+    try:
+        yield
+    except InputFaults as error:
+        faults = [replace(fault, reason=form.without_paths(fault.reason)) for fault in error.faults]
+        raise InputFaults(form.file, faults, error.total) from None
+    except UsageError as error:
+        raise type(error)(form.without_paths(str(error))) from None
+
+
+def _request(web: Web, form: Form, target: Target, notes: list[str]) -> SubmitRequest:
+    values = option_values(form, web.options.functions)
+    request = submit_request(web.settings, values, target, notes.append)
+    return replace(request, web=True, intake=replace(request.intake, confined=True))
+
+
+async def submit_form(web: Web, form: Form) -> Accepted:
+    """Store the batch of a form, or find it again; its worker starts.
+
+    Raises:
+        InputFaults, UsageError: nothing was stored.
+        Unavailable: Redis or the API.
+    """
+    target, notes = web.require_target(), list[str]()
+    check_proxy_setting(target)
+    with _names_of_uploads(form):
+        request = await asyncio.to_thread(_request, web, form, target, notes)
+        intake = await asyncio.to_thread(checked, str(form.path), request, web.settings)
+        with intake:
+            named = replace(intake, name=form.file)
+            submitted = await submit(web.store, web.url, named, request, notes.append)
+    web.workers.serve(await web.store.batch(submitted.batch))
+    if submitted.existing is not None:
+        notes.append(existing_text(submitted.existing))
+    return Accepted(submitted, notes)
+
+
+async def check_form(web: Web, form: Form) -> Checked:
+    """Read the file of a form and estimate its batch, without a request to the API and without a key.
+
+    Raises InputFaults and UsageError.
+    """
+    with _names_of_uploads(form):
+        return await asyncio.to_thread(_check, web, form)
+
+
+def _check(web: Web, form: Form) -> Checked:
+    target = web.target or api_target(web.settings, needs_key=False)
+    notes = list[str]()
+    request = _request(web, form, target, notes)
+    with checked(str(form.path), request, web.settings) as intake:
+        return Checked(
+            columns=intake.spec.columns,
+            question_column=intake.spec.question_column,
+            template=intake.spec.template,
+            rows=intake.rows,
+            rejected=intake.rejected,
+            dialect=intake.dialect,
+            sample=list(_sample(intake)),
+            model=request.profile.model or "",
+            estimates=list(_estimates(web, request, intake)),
+            notes=notes,
+        )
+
+
+def _sample(intake: Intake) -> Iterator[tuple[list[str], str]]:
+    good = (row for row in intake.rows_iter() if row.reject is None)
+    for row in islice(good, SAMPLE_ROWS):
+        yield [as_text(cell) for cell in row.cells], intake.spec.question(row.cells)
+
+
+def _estimates(web: Web, request: SubmitRequest, intake: Intake) -> Iterator[tuple[str, Estimate]]:
+    """The estimate in each tier that has a price, the tier asked for first."""
+    prices, rows = Prices.read(web.settings.prices), intake.rows - intake.rejected
+    asked, characters = request.profile.service_tier or "default", question_characters(intake)
+    for tier in dict.fromkeys((asked, "default", "flex", "priority")):
+        if tier == asked or prices.has_price(request.profile.model, tier):
+            profile = request.profile.model_copy(update={"service_tier": tier})
+            yield tier, estimate(prices, profile, rows, characters)
