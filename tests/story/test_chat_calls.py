@@ -1,6 +1,7 @@
 """Calls of chat completions in real workers: killed, ended, cancelled, and conversations whose messages are ours."""
 
 import os
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,15 +11,18 @@ import orjson
 import pytest
 from aiohttp import web
 
-from askmill.jobs.model.models import JobStatus, OnUnknown
-from askmill.jobs.model.profile import Profile
+from askmill.jobs.model.models import InputSpec, JobStatus, Limits, OnUnknown
+from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.broker import publish
+from askmill.jobs.store.records import NewBatch, NewRow, StatusView
+from askmill.jobs.submit.images import store_images
 from tests.backends.stub_server import StubServer, stub_server
 from tests.stack import QUICK, Stack
 from tests.support import wait_until, wait_until_async
 
 PROFILE = Profile(model="local-7b")
+PICTURE = Path(__file__).parents[2] / "examples" / "red.png"
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +146,8 @@ async def answering() -> AsyncIterator[tuple[StubServer, str]]:
         yield server, url
 
 
-async def test_a_conversation_goes_back_verbatim(stack: Stack, tmp_path: Path) -> None:
-    """Each turn sends all earlier ones, with every field the server wrote; each is stored once."""
+async def test_a_conversation_goes_back_verbatim_and_its_images_too(stack: Stack) -> None:
+    """Each turn sends all earlier ones, with every field the server wrote; each is stored once, and so is a picture."""
     async with answering() as (server, url):
         stack.base_url, before = url, stack.base_url
         try:
@@ -160,6 +164,10 @@ async def test_a_conversation_goes_back_verbatim(stack: Stack, tmp_path: Path) -
     assert asked == {"role": "user", "content": "Turn 3?"}
     assert answered == {"role": "assistant", "content": "answer 3", "signature": {"of": 3}}
     assert last["content"] == "Turn 4?"
+    picture = f"data:image/png;base64,{b64encode(PICTURE.read_bytes()).decode()}"
+    for body in bodies:
+        _, part = body["messages"][0]["content"]
+        assert part == {"type": "image_url", "image_url": {"url": picture}}
     rows = await stack.rows(batch)
     assert {row.result.thread_id for row in rows if row.result} == {f"{batch}-1"}
     async with await Store.open(stack.redis_url) as store:
@@ -168,22 +176,23 @@ async def test_a_conversation_goes_back_verbatim(stack: Stack, tmp_path: Path) -
 
 
 async def _submit_conversation(stack: Stack, questions: list[str]) -> str:
-    """Store a batch whose rows are the turns of one conversation."""
-    from askmill.jobs.model.models import InputSpec, Limits  # noqa: PLC0415
-    from askmill.jobs.model.profile import Resources  # noqa: PLC0415
-    from askmill.jobs.store.broker import publish  # noqa: PLC0415
-    from askmill.jobs.store.records import NewBatch, NewRow  # noqa: PLC0415
-
+    """Store a batch whose rows are the turns of one conversation; the first one has a picture."""
+    spec = InputSpec(
+        ("chat", "question", "image"), "question", conversation_column="chat", overrides=("image",)
+    )
+    new = NewBatch(
+        name="test", file="test.csv", spec=spec, profile=PROFILE, resources=Resources(), api="chat",
+        base_url=stack.base_url, model="local-7b", limits=Limits(), identity=os.urandom(32).hex(),
+    )  # fmt: skip
+    pictures = ["red.png", *[""] * len(questions)]
+    rows = [
+        NewRow(["ann", question, picture], conversation="ann")
+        for question, picture in zip(questions, pictures, strict=False)
+    ]
     async with await Store.open(stack.redis_url) as store:
-        spec = InputSpec(("chat", "question"), "question", conversation_column="chat")
-        new = NewBatch(
-            name="test", file="test.csv", spec=spec, profile=PROFILE, resources=Resources(), api="chat",
-            base_url=stack.base_url, model="local-7b", limits=Limits(), identity=os.urandom(32).hex(),
-        )  # fmt: skip
         batch = await store.create_batch(new)
-        await store.add_rows(
-            batch, 1, [NewRow(["ann", question], conversation="ann") for question in questions]
-        )
+        await store_images(store, batch, {"red.png": PICTURE})
+        await store.add_rows(batch, 1, rows)
         await store.seal_batch(batch)
         publish(stack.redis_url, await store.dispatch(20))
     return batch
