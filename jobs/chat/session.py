@@ -1,4 +1,4 @@
-"""`askmill chat`: a conversation with the profile's assistant in the terminal, streamed, on either API.
+"""`askmill chat`: a conversation with the profile's assistant in the terminal, streamed, on each API.
 
 ids in DATA_DIR/chat.json ─▶ still at the API? ─┬ yes: the same assistant and thread
                                                 └ no: create and store them
@@ -39,6 +39,8 @@ class ChatTarget:
     api: Api
     profile: Profile
     resources: Resources
+    folder: Path = Path()
+    """Where threads of chat completions are kept: their servers keep none."""
     function_limit_s: float = CALL_TIMEOUT_S
 
 
@@ -80,15 +82,27 @@ class Memory:
             return {}
 
 
+def thread_file(target: ChatTarget, thread_id: str) -> Path:
+    """The file with the messages of a thread of chat completions."""
+    return target.folder / f"{thread_id}.json"
+
+
+async def _has_thread(target: ChatTarget, thread_id: str) -> bool:
+    """Whether the thread still exists: at the API, or here for chat completions."""
+    if target.api == "chat":
+        return thread_file(target, thread_id).is_file()
+    kind: ObjectKind = "thread" if target.api == "assistants" else "conversation"
+    return await object_exists(target.client, kind, thread_id)
+
+
 async def start_or_resume(
     target: ChatTarget, backend: ChatBackend, memory: Memory, *, new: bool
 ) -> tuple[SavedThread, bool]:
     """Return the assistant and thread, and whether the thread is the stored one. Raises OpenAIError."""
-    thread: ObjectKind = "thread" if target.api == "assistants" else "conversation"
     saved = memory.load()
     if saved.assistant_id and not await object_exists(target.client, "assistant", saved.assistant_id):
         saved = SavedThread()
-    if saved.thread_id and (new or not await object_exists(target.client, thread, saved.thread_id)):
+    if saved.thread_id and (new or not await _has_thread(target, saved.thread_id)):
         saved = replace(saved, thread_id=None)
     again = saved.thread_id is not None
     saved = await backend.ensure(saved)

@@ -44,7 +44,7 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **values: Any) 
     options = profile_options(without_paid_options(values, say) if offline else values)
     profile = build_profile(values["profile"], options, settings.model, offline=offline, api=target.api)
     refuse_unsupported(profile, target.api)
-    for warning in warnings(profile, target):
+    for warning in warnings(profile, target, batch=False):
         say(f"Note: {warning}")
     with ExitStack() as stack:
         if offline:
@@ -65,7 +65,7 @@ def _chat(settings: Settings, target: Target, profile: Profile, runner: asyncio.
 
     client = _client(target, ANSWER_TIMEOUT_S)
     resources = runner.run(_resources(settings, target, profile))
-    chat_target = ChatTarget(client, target.api, profile, resources)
+    chat_target = ChatTarget(client, target.api, profile, resources, settings.data_dir)
     backend = chat_backend(chat_target, Screen(_write))
     memory = Memory(settings.data_dir, target.address, chat_target)
     try:

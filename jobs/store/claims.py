@@ -13,6 +13,7 @@ from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any
 
+from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState, Refusals, Result
 from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, limits_of, pack_result, result_of, unpack, unpack_result
@@ -192,6 +193,13 @@ class ClaimMixin:
         """What the turns before these rows of a conversation have left; nothing for a row without any."""
         stored = await self._connection.execute("HMGET", keys.part(batch, "previous_turn"), *rows)
         return [entry for entry in stored if entry]
+
+    async def image(self, batch: str, sha256: str) -> bytes:
+        """An image of the batch. Raises NotFound when the batch was purged meanwhile."""
+        content = await self._connection.execute("HGET", keys.part(batch, "images"), sha256)
+        if content is None:
+            raise NotFound(f"batch {batch} has no image {sha256}")
+        return bytes(content)
 
     async def release(
         self,

@@ -159,6 +159,11 @@ class IngestMixin:
         if fence:
             _check_loader(reply)
 
+    async def store_image(self, batch: str, sha256: str, content: bytes) -> None:
+        """Store an image that rows of a loading batch name. Raises LeaseLost."""
+        loading = (batch, self._fence(batch))
+        _check_loader(await self._connection.scripts.store_image(loading, sha256, content, _LEASE))
+
     async def add_rows(self, batch: str, first_row: int, rows: Sequence[NewRow]) -> None:
         """Store rows; a few thousand per call are fastest. Repeating a call changes nothing.
 

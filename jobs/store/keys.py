@@ -51,6 +51,7 @@
                                                                   key above; resource_acquire, resource_store
     askmill:batch:{b}:throughput     HASH    as the batch         10 s bucket → rows finished lately; finish
     askmill:batch:{b}:files          HASH    as the batch         "row:number" → generated file; store_file
+    askmill:batch:{b}:images         HASH    as the batch         sha → image that rows name; store_image
     askmill:batch:{b}:queue          LIST    as the batch         messages for its own workers; publish
     askmill:batch:{b}:live:{row}     HASH    claim to finish      a row in progress, see below
 
@@ -113,6 +114,7 @@ PARTS = (
     "resources",
     "throughput",
     "files",
+    "images",
     "queue",
 )
 """The keys of a batch beside its own hash and its live rows."""
@@ -187,7 +189,7 @@ _TYPES = (
     (r"askmill:batch:[a-z0-9_]+", "hash"),
     (r"askmill:batch:[a-z0-9_]+:status", "string"),
     (r"askmill:batch:[a-z0-9_]+:(due|due_running)", "zset"),
-    (r"askmill:batch:[a-z0-9_]+:(counters|input|results|resources|throughput|files)", "hash"),
+    (r"askmill:batch:[a-z0-9_]+:(counters|input|results|resources|throughput|files|images)", "hash"),
     (r"askmill:batch:[a-z0-9_]+:queue", "list"),
     (r"askmill:batch:[a-z0-9_]+:(next_turn|previous_turn|last_turns|live:[1-9]\d*)", "hash"),
 )

@@ -156,6 +156,12 @@ class Scripts:
         arguments = (*claimed, number, content, limit_bytes)
         return cast("int", await self._files.run("store_file", *arguments))
 
+    async def store_image(
+        self, loading: tuple[str, str], sha256: str, content: bytes, lifetimes_ms: tuple[int, int]
+    ) -> int:
+        """`loading`: batch, fence. `lifetimes_ms`: lease, unsealed batch."""
+        return cast("int", await self._files.run("store_image", *loading, sha256, content, *lifetimes_ms))
+
     async def heartbeat(
         self, worker: str, lifetime_ms: int, values: list[Any], batches: list[str]
     ) -> list[Any]:

@@ -29,6 +29,11 @@ TUTOR = {
 }
 """The assistant of OpenAI's Assistants quickstart, the default with `--offline`."""
 
+CHAT_PROMISE = (
+    "chat completions keep nothing, so a call whose answer is lost is made again as another attempt, and "
+    "counted in unknown_creates; --on-unknown stop fails its row instead."
+)
+"""What differs from the other APIs, said at submit."""
 FILE_SEARCH_PROMPT_TOKENS = 20_000
 """Below this, file_search has hardly room for its results (OpenAI's Assistants deep dive)."""
 
@@ -208,10 +213,12 @@ def refuse_unsupported(profile: Profile, api: Api, overrides: Sequence[str] = ()
         raise ProfileError("\n".join(f"profile: {reason} (ASKMILL_API is {api})." for reason in reasons))
 
 
-def warnings(profile: Profile, target: Target) -> list[str]:
-    """Return warnings about values that are allowed but probably not intended."""
+def warnings(profile: Profile, target: Target, *, batch: bool = True) -> list[str]:
+    """Return warnings about values that are allowed but probably not intended; `batch`: of a batch's rows."""
     limit, end = profile.max_prompt_tokens, end_notice(profile.model, target.base_url)
     found = [] if end is None else [end]
+    if batch and target.api == "chat" and not target.offline:
+        found.append(CHAT_PROMISE)
     if "file_search" in profile.tools and limit is not None and limit < FILE_SEARCH_PROMPT_TOKENS:
         least = f"the API's documentation asks for {FILE_SEARCH_PROMPT_TOKENS} at least"
         found.append(f"max_prompt_tokens {limit} with file_search: {least}, or the answer may be cut.")

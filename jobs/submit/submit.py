@@ -33,6 +33,7 @@ from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, NewBatch, NewRow
 from askmill.jobs.submit.answer_cache import AnswerCache
+from askmill.jobs.submit.images import store_images
 from askmill.jobs.submit.load_lease import under_lease
 
 Say = Callable[[str], None]
@@ -269,6 +270,8 @@ async def _prepare_resources(
     """Upload the batch's files and return their ids at the API."""
     if not (request.profile.files or intake.images or intake.files):
         return Resources()
+    if request.target.api == "chat":
+        return await store_images(store, batch, intake.images)
     # Loading the SDK takes half a second of CPU, much longer on a busy machine: in a thread, so that the
     # lease is renewed meanwhile.
     await asyncio.to_thread(import_module, "askmill.jobs.submit.resources")

@@ -172,21 +172,21 @@ class ChatCompletionsBackend:
 
     async def _read(self, reader: ChatReader, limits: "CallLimits", pieces: AsyncIterator[bytes]) -> None:
         """Read the pieces until the answer and its tokens are there; the connection may stay open longer."""
-        begun = False
+        started = False
         async for piece in pieces:
             reader.feed(piece)
-            if reader.begun and not begun:
-                begun = True
+            if reader.has_started and not started:
+                started = True
                 await on_first_chunk.get()()
             limits.on_piece(reader)
         reader.end()
-        if not begun and reader.error is None and reader.begun:
+        if not started and reader.error is None and reader.has_started:
             await on_first_chunk.get()()
 
     def _lost(self, reader: ChatReader, request: RunRequest, error: ApiError) -> ApiError:
         """The error with what had come of the answer before it."""
         error.request = error.request or f"POST /{PATH}"
-        error.began = reader.streamed and reader.begun
+        error.began = reader.streamed and reader.has_started
         if error.began:
             error.partial = parse_completion(reader.completion(), request.attempt, streamed=False).answer
         return error

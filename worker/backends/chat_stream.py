@@ -77,7 +77,7 @@ class ChatReader:
         return bool(self._streamed)
 
     @property
-    def begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether the answer has begun to arrive."""
         return bool(self._choice or self._completion.get("choices"))
 

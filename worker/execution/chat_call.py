@@ -5,6 +5,7 @@ batch or a lost claim closes it, a paused batch and the end of the process let i
 """
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -13,9 +14,10 @@ from typing import Any, Protocol
 import orjson
 
 from askmill.jobs.model.models import BatchState
+from askmill.jobs.model.profile import IMAGE
 from askmill.jobs.store.records import Batch, Claim
 from askmill.worker.backends.base import Backend, RunRequest
-from askmill.worker.backends.chat_request import question_message
+from askmill.worker.backends.chat_request import image_paths, question_message
 from askmill.worker.execution.request_builder import build_request
 from askmill.worker.lifecycle.api_types import Run
 from askmill.worker.lifecycle.events import Event, RunCreated
@@ -29,9 +31,17 @@ async def with_exchange(
     request: RunRequest, context: WorkerContext, claim: Claim, batch: BatchContext
 ) -> RunRequest:
     """The request with the earlier turns of its conversation and the time limit of the batch."""
+    earlier = await _earlier_messages(context, claim)
+    question = question_message(request.question, request.image, request.profile.image_detail)
+    images = {}
+    for path in dict.fromkeys(image_paths([*earlier, question])):
+        media_type, _, sha256 = request.resources.row_files[f"{IMAGE}{path}"].partition(";")
+        content = await context.retry_on_outage(context.store.image, claim.batch, sha256)
+        images[path] = f"data:{media_type};base64,{b64encode(content).decode()}"
     return replace(
         request,
-        earlier_messages=await _earlier_messages(context, claim),
+        earlier_messages=earlier,
+        images=images,
         deadline_s=batch.current.limits.deadline_s,
     )
 

@@ -135,7 +135,7 @@ def _server_failed(state: JobState, event: RequestFailed, policy: RetryPolicy) -
         if slows_down(event.error):
             return replace(decision, throttled_s=min(wait_s, 1.0), throttled_by=str(event.error))
         return decision
-    message = f"{event.error.message} (HTTP {event.error.status})"
+    message = event.error.message if code else f"{event.error.message} (HTTP {event.error.status})"
     run = Run("", RunStatus.FAILED, error_code=code if named else SERVER_ERROR, error_message=message)
     ended = replace(since_sent(state), phase=Phase.READING, ended_run=run)
     decision = on_run_ended(ended, AnswerRead(event.at, event.jitter), policy)

@@ -6,7 +6,7 @@ local LIMITS, THROTTLE = 'askmill:limits', 'askmill:throttle'
 local CLOCK_STEPS = 'askmill:clock_steps'
 local SERVER, RECOVERY = 'askmill:server', 'askmill:recovery'
 local PARTS = {'counters', 'status', 'input', 'results', 'due', 'due_running', 'next_turn', 'previous_turn',
-  'last_turns', 'resources', 'throughput', 'files', 'queue'}
+  'last_turns', 'resources', 'throughput', 'files', 'images', 'queue'}
 
 local function worker_key(worker) return 'askmill:worker:' .. worker end
 local function claims_key(worker) return 'askmill:claims:' .. worker end

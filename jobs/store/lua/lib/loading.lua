@@ -1,7 +1,7 @@
 -- Loading a batch: one command at a time, its loader, holds it with a fence as long as it renews its lease.
 -- include: lib/row.lua
 local ROW_PARTS = {'status', 'input', 'results', 'next_turn', 'last_turns'}
-local LOADED_PARTS = {'resources', unpack(ROW_PARTS)}
+local LOADED_PARTS = {'resources', 'images', unpack(ROW_PARTS)}
 
 -- 1: the command with this fence loads the batch. 0: no such batch. -1: it is sealed, or another command
 -- loads it.

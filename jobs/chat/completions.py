@@ -1,0 +1,105 @@
+"""Chat over chat completions: the thread is a file in the data folder; each question sends it as a whole."""
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from askmill.config.settings import is_openai
+from askmill.jobs.chat.render import Screen
+from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread, thread_file
+from askmill.jobs.functions.invoke import call_functions
+from askmill.jobs.local import data_dir as folders
+from askmill.jobs.openai_client.params import chat_options
+
+THREAD = "chat_"
+"""Prefix of the id of a thread, which is also its file's name."""
+
+
+class CompletionsChat:
+    """A conversation. Each call carries the instructions, the opening messages and everything said before."""
+
+    def __init__(self, target: ChatTarget, screen: Screen) -> None:
+        self._target, self._screen = target, screen
+        default = "max_completion_tokens" if is_openai(str(target.client.base_url)) else "max_tokens"
+        self._limit_name = target.profile.token_limit_name or default
+
+    async def ensure(self, saved: SavedThread) -> SavedThread:
+        """As the Protocol."""
+        if saved.thread_id is not None:
+            return saved
+        thread_id = f"{THREAD}{secrets.token_hex(8)}"
+        self._store(thread_id, [])
+        return replace(saved, thread_id=thread_id)
+
+    async def ask(self, saved: SavedThread, question: str) -> None:
+        """As the Protocol. Only a question that is answered becomes part of the thread."""
+        self._screen.begin()
+        thread_id = saved.thread_id or ""
+        messages = [*self._load(thread_id), {"role": "user", "content": question}]
+        for _ in range(ROUNDS):
+            message = await self._complete(messages)
+            messages.append(message)
+            calls = message.get("tool_calls") or []
+            if not calls:
+                break
+            messages += await self._outputs(calls)
+        self._store(thread_id, messages)
+
+    async def _complete(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        """Make one call, show its answer as it arrives, and return its message."""
+        profile = self._target.profile
+        system = [{"role": "system", "content": profile.instructions}] if profile.instructions else []
+        opening = [message.model_dump() for message in profile.messages]
+        options: Any = {**chat_options(profile, self._limit_name), "messages": [*system, *opening, *messages]}
+        stream: Any = await self._target.client.chat.completions.create(
+            **options, stream=True, extra_body=profile.extra_body
+        )
+        text, calls, reason = "", dict[int, dict[str, Any]](), None
+        async with stream:
+            async for chunk in stream:
+                for choice in chunk.choices or ():
+                    reason = choice.finish_reason or reason
+                    if choice.delta.content:
+                        text += choice.delta.content
+                        self._screen.text(choice.delta.content)
+                    for call in choice.delta.tool_calls or ():
+                        _add_call(calls, call.model_dump(exclude_none=True))
+        self._screen.end()
+        if reason not in {"stop", "tool_calls", "function_call"}:
+            self._screen.ended("answer", "incomplete", reason or "the server ended the stream early")
+        message: dict[str, Any] = {"role": "assistant", "content": text or None}
+        return {**message, "tool_calls": [calls[at] for at in sorted(calls)]} if calls else message
+
+    async def _outputs(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        requested = [(call["function"]["name"], call["function"].get("arguments") or "{}") for call in calls]
+        functions, limit_s = self._target.profile.functions, self._target.function_limit_s
+        outputs = await call_functions(functions, requested, limit_s)
+        for (name, arguments), output in zip(requested, outputs, strict=True):
+            self._screen.tool(f"{name} {arguments}", f"→ {output}")
+        return [
+            {"role": "tool", "tool_call_id": call.get("id", ""), "content": output}
+            for call, output in zip(calls, outputs, strict=True)
+        ]
+
+    def _load(self, thread_id: str) -> list[dict[str, Any]]:
+        try:
+            return list(orjson.loads(thread_file(self._target, thread_id).read_bytes()))
+        except (OSError, ValueError):
+            return []
+
+    def _store(self, thread_id: str, messages: list[dict[str, Any]]) -> None:
+        file = thread_file(self._target, thread_id)
+        with folders.oserror_to_fault(file.parent):
+            folders.ensure_private_dir(file.parent)
+            folders.write_private(file, orjson.dumps(messages).decode())
+
+
+def _add_call(calls: dict[int, dict[str, Any]], delta: dict[str, Any]) -> None:
+    """Add a piece of a function call: the first one names it, the others continue its arguments."""
+    at = delta.pop("index", 0)
+    call = calls.setdefault(at, {"type": "function", **delta, "function": {}})
+    function, piece = call["function"], delta.get("function") or {}
+    function["name"] = function.get("name") or piece.get("name", "")
+    function["arguments"] = function.get("arguments", "") + (piece.get("arguments") or "")
