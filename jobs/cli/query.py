@@ -1,7 +1,6 @@
 """`status`, `collect`, `show`, `list`: read a batch from any machine, without changing it."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +26,7 @@ from askmill.jobs.display.row_history import row_json, row_text
 from askmill.jobs.display.status_text import stall_reason, status_lines, summary_line
 from askmill.jobs.local.open_store import open_store, resolve_batch, resolve_row
 from askmill.jobs.model.models import BatchState, JobStatus
-from askmill.jobs.results import plan_results
-from askmill.jobs.results.collect import collect, default_out
+from askmill.jobs.results.collect import collect, plan_collect
 from askmill.jobs.run.watch import NewAnswers, exit_code, watch
 from askmill.jobs.store.records import Batch, StatusView
 
@@ -135,9 +133,7 @@ async def _collect(
     out, statuses, wait = selection
     async with open_store(settings) as store:
         found = await store.batch(await resolve_batch(store, batch))
-        out = out or default_out(found.file, statuses)
-        source = found.file if os.path.exists(found.file) else None  # noqa: PTH110, ASYNC240 -- one call
-        plan = plan_results(out, found.spec, result_options(values), source)
+        plan = await plan_collect(store, found, out, result_options(values), statuses)
         code = 0
         if wait:
             with Progress() as progress:

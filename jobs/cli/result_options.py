@@ -38,6 +38,7 @@ RESULTS = (
         is_flag=True,
         help="Prefix cells that a spreadsheet would run as a formula.",
     ),
+    option(OUTPUT, "--bom", is_flag=True, help="Begin CSV with a byte order mark, for Excel."),
 )
 ON_DONE = option(
     RUNNING,
@@ -60,4 +61,4 @@ def result_options(values: OptionValues) -> ResultOptions:
     """The values of `RESULTS` as the results room takes them."""
     columns = tuple(name.strip() for name in (values["columns"] or "").split(",") if name.strip())
     form = Format(values["form"]) if values["form"] else None
-    return ResultOptions(form, columns, values["spreadsheet_safe"])
+    return ResultOptions(form, columns, values["spreadsheet_safe"], values["bom"])

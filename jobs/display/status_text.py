@@ -136,6 +136,9 @@ def anomalies_line(view: StatusView) -> str:
         parts.append("retries: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
     if totals.get("unknown_creates"):
         parts.append(f"{count_of(totals['unknown_creates'], 'unconfirmed create')} (docs/apis.md)")
+    if missed := view.counts.schema_misses:
+        fields = ", ".join(f"{one_line(name, 40)} {rows:,}" for name, rows in missed.items())
+        parts.append(f"schema missed: {fields}")
     if totals.get("recovered_writes"):
         parts.append(f"{count_of(totals['recovered_writes'], 'lost write')} repaired")
     if totals.get("late_runs"):

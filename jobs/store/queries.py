@@ -63,7 +63,8 @@ async def count_rows(connection: Connection, batch: str) -> Counts:
 
 
 def _spec_of(stored: bytes) -> InputSpec:
-    values = orjson.loads(stored)
+    names = {field.name for field in fields(InputSpec)}
+    values = {name: value for name, value in orjson.loads(stored).items() if name in names}
     return InputSpec(
         **{**values, "columns": tuple(values["columns"]), "overrides": tuple(values["overrides"])}
     )

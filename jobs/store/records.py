@@ -166,6 +166,16 @@ class Counts:
         return sum(self.by_status[status] for status in UNFINISHED)
 
     @property
+    def schema_misses(self) -> dict[str, int]:
+        """Answers that missed the response schema, by field; the field missed most comes first."""
+        misses = {
+            name.removeprefix("schema:"): count
+            for name, count in self.totals.items()
+            if name.startswith("schema:")
+        }
+        return dict(sorted(misses.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    @property
     def cost_usd(self) -> float | None:
         """None while no cost is known."""
         nano = self.totals.get("cost_nano")
@@ -246,6 +256,7 @@ class StatusView:
             "waiting": None if self.waiting is None else self.waiting.to_json(),
             "last_fault": None if batch.last_fault is None else batch.last_fault.to_json(),
             "recovered_writes": totals.get("recovered_writes", 0),
+            "schema_misses": self.counts.schema_misses,
         }
 
 

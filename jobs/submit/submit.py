@@ -105,7 +105,8 @@ def identity_of(intake: Intake, request: SubmitRequest) -> str:
         files,
         target.api,
         target.address,
-        dataclasses.asdict(intake.spec),
+        # A file's types are in its content. Without them the identity is that of earlier versions.
+        {name: value for name, value in dataclasses.asdict(intake.spec).items() if name != "arrow_schema"},
         intake.dialect,
         request.intake.limit,
         intake.rejected,
