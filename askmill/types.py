@@ -32,6 +32,7 @@ class Status:
     has asked for: who, for, since, until. `last_fault`: what the API last refused or failed: words, request,
     count, since, at. `recovered_writes` counts changes that Redis had lost and workers wrote again.
     `schema_misses` counts answers that missed the response schema, by field.
+    `accuracy` has judged, correct, share, low and high, of a batch with expected answers.
     """
 
     batch: str
@@ -56,6 +57,7 @@ class Status:
     last_fault: Mapping[str, Any] | None
     recovered_writes: int
     schema_misses: Mapping[str, int]
+    accuracy: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ STATUS_FIELDS = {
     "last_fault": "last fault of the API: `words`, `request`, `count`, `since`, `at`; null before one",
     "recovered_writes": "writes that Redis lost, and that workers wrote again",
     "schema_misses": "answers that missed the response schema, by field; `(answer)`: no such object",
+    "accuracy": "with `--expected`: `judged`, `correct`, `share`, and `low` and `high` of its 95 % interval",
     "unknown_creates": "creates whose outcome could not be determined ([the two APIs](../apis.md))",
 }
 PROFILE_FIELDS = {
@@ -230,7 +231,8 @@ def _columns() -> Iterator[str]:
     yield from _table(("column", "meaning"), ((f"`{name}`", COLUMNS[name]) for name in FIELDS))
     yield "With a response schema, each top-level field of it is a column `answer.NAME` behind `answer`:"
     yield "text, numbers and booleans plain, lists and objects as JSON. It is empty where the answer"
-    yield "misses the schema."
+    yield "misses the schema. With `--expected` a column `correct` stands behind them: `true`, `false`, or"
+    yield "empty for a row that did not complete or has no expected answer."
     yield ""
     yield "## Fields of `status --json` and `list --json`"
     yield ""

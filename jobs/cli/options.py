@@ -9,7 +9,7 @@ import click
 
 from askmill.jobs.cli.env_file_consent import TRUST
 from askmill.jobs.cli.help_groups import ASSISTANT, INPUT, LIMITS, QUESTIONS, RUNNING, add_options, option
-from askmill.jobs.cli.result_options import OptionValues
+from askmill.jobs.cli.result_options import EXPECTED, OptionValues
 from askmill.jobs.intake.header import QUESTION_COLUMNS
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.model.models import Limits, OnIncomplete, OnUnknown
@@ -205,7 +205,7 @@ BATCH = (
         help="Reuse stored answers of rows that were already answered.",
     ),
 )
-batch_options = add_options((*INTAKE, *PROFILE, *LIMIT_OPTIONS, *BATCH, TRUST))
+batch_options = add_options((*INTAKE, *PROFILE, *LIMIT_OPTIONS, *BATCH, *EXPECTED, TRUST))
 """Decorator: all options of a batch."""
 
 

@@ -18,6 +18,7 @@ from askmill.jobs.cli.result_options import (
     RESULTS,
     SHOW_ANSWERS,
     OptionValues,
+    expectation,
     notify_on_done,
     result_options,
 )
@@ -94,6 +95,7 @@ def submit_request(settings: Settings, values: OptionValues, target: Target, say
         new=values["new"],
         reuse_answers=values["reuse_answers"],
         retention_days=settings.retention_days,
+        expected=expectation(values),
     )
     refuse_unpriced(request, Prices.read(settings.prices))
     for warning in warnings(profile, target):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import orjson
 
 from askmill.jobs.intake import Intake
 from askmill.jobs.model.answer_fields import fields_of
+from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.model.profile import Profile
-from askmill.jobs.results.columns import Additions
+from askmill.jobs.results.columns import Additions, select_columns
 from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault
+from askmill.jobs.results.expected import judge_of, measure
 from askmill.jobs.results.export import (
     Contents,
     Plan,
@@ -22,7 +25,7 @@ from askmill.jobs.results.export import (
     write_results,
 )
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch
+from askmill.jobs.store.records import Batch, StatusView
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
@@ -38,7 +41,9 @@ def default_out(file: str, statuses: Collection[JobStatus] | None = None) -> str
 def plan_new(out: str, intake: Intake, profile: Profile, options: ResultOptions, source: str) -> Plan:
     """Plan the results of a file that is about to be submitted. Raises UsageError."""
     size = Path(source).stat().st_size if Path(source).is_file() else 0
-    contents = Contents(intake.rows, size, Additions(fields_of(profile.response_schema)))
+    fields = fields_of(profile.response_schema)
+    judge = judge_of(options.expected, intake.spec, fields, stored=False)
+    contents = Contents(intake.rows, size, Additions(fields, judge))
     return plan_results(out, intake.spec, options, source, contents)
 
 
@@ -53,13 +58,33 @@ async def plan_collect(
     counts = (await store.counts(batch.id)).by_status
     rows = sum(counts[status] for status in statuses or JobStatus)
     source = batch.file if os.path.exists(batch.file) else None  # noqa: PTH110, ASYNC240 -- one call
-    contents = Contents(rows, 0, additions_of(batch))
+    contents = Contents(rows, 0, additions_of(batch, options.expected))
     return plan_results(out or default_out(batch.file, statuses), batch.spec, options, source, contents)
 
 
-def additions_of(batch: Batch) -> Additions:
-    """The columns that the batch's profile adds to its results."""
-    return Additions(fields_of(batch.profile.response_schema))
+def additions_of(batch: Batch, expected: Expectation | None = None) -> Additions:
+    """The columns that the batch's profile and its expectation, or another one, add to its results."""
+    fields = fields_of(batch.profile.response_schema)
+    judge = judge_of(expected or batch.expected, batch.spec, fields, stored=expected is None)
+    return Additions(fields, judge)
+
+
+def with_stored_expectation(plan: Plan, batch: Batch) -> Plan:
+    """The plan with the batch's own expectation, where this command has given none."""
+    columns = plan.columns
+    if columns.additions.judge is not None or batch.expected is None:
+        return plan
+    chosen = columns.header if columns.chosen is not None else ()
+    additions = additions_of(batch)
+    return replace(plan, columns=select_columns(batch.spec, chosen, additions, with_steps=columns.with_steps))
+
+
+async def with_accuracy(store: Store, view: StatusView, expected: Expectation | None = None) -> StatusView:
+    """The view with the accuracy of the answers so far, where there is an expectation. Reads the rows."""
+    judge = additions_of(view.batch, expected).judge
+    if judge is None:
+        return view
+    return replace(view, accuracy=await measure(judge, store.result_chunks(view.batch.id)))
 
 
 async def collect(

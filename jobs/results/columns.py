@@ -6,18 +6,19 @@
 `answer.NAME` are the fields of the response schema, `correct` is there with an expected answer.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from askmill.jobs.model.answer_fields import AnswerFields, Kind
 from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.expected import Accuracy
 from askmill.jobs.model.models import InputSpec
 from askmill.jobs.model.result_fields import FIELDS, result_values
 from askmill.jobs.store.codec import unpack_fields
@@ -73,8 +74,15 @@ def entry_of(view: RowView) -> Entry:
     return Entry(row, status, cells, *(unpack_fields(packed) if packed is not None else ()))
 
 
-Judge = Callable[[list[Any], str, Mapping[str, Any]], bool | None]
-"""From a row's cells, status and result: whether its answer is the expected one; None where nobody knows."""
+class Judge(Protocol):
+    """Says whether a row's answer is the expected one, and counts."""
+
+    def __call__(self, cells: list[Any], status: str, result: Mapping[str, Any], /) -> bool | None:
+        """True, False, or None for a row that is not judged."""
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """Of the rows judged so far."""
 
 
 @dataclass(frozen=True)

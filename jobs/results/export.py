@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import InputSpec
 from askmill.jobs.results.columns import Additions, Columns, entry_of, select_columns
 from askmill.jobs.results.destination import (
@@ -44,6 +45,7 @@ class ResultOptions:
     columns: tuple[str, ...] = ()
     spreadsheet_safe: bool = False
     bom: bool = False
+    expected: Expectation | None = None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ STATUS_KEYS = [
     "last_fault",
     "recovered_writes",
     "schema_misses",
+    "accuracy",
 ]
 
 
