@@ -86,6 +86,15 @@ def plan_output(out: str, format_option: Format | None = None, source: str | Non
     return plan
 
 
+def plan_page(out: str) -> Path:
+    """Return the path of an HTML page. Raises UsageError if it cannot be written."""
+    path = Path(os.path.realpath(out))
+    _refuse_name(out, path)
+    _refuse_unwritable(out, path)
+    _try_folder(out, path)
+    return path
+
+
 def _format(path: Path, format_option: Format | None) -> tuple[Path, Format, Compression | None]:
     """The path without the suffixes of format and compression, and what they say."""
     stem, compression = path, None

@@ -110,7 +110,7 @@ def _own_function(module: str, name: str) -> Compare:
         except Exception as error:
             raise UsageError(
                 f"--match {module}:{name} failed with {type(error).__name__}: {error} for the expected "
-                f"answer {expected!r:.100}. Correct it, then run `askmill collect` with --expected and --match"
+                f"answer {expected!r:.100}. Correct it, then run `askmill collect` with the same options"
             ) from error
         return None if verdict is None else bool(verdict)
 
