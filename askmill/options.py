@@ -45,6 +45,8 @@ class Options(TypedDict, total=False):
     name: str
     new: bool
     reuse_answers: bool
+    expected: str
+    match: str
     trust_env_file: bool
 
 

@@ -31,6 +31,8 @@ class Status:
     runs that may exist although the API never confirmed them (docs/apis.md). `waiting`: a wait that the API
     has asked for: who, for, since, until. `last_fault`: what the API last refused or failed: words, request,
     count, since, at. `recovered_writes` counts changes that Redis had lost and workers wrote again.
+    `schema_misses` counts answers that missed the response schema, by field.
+    `accuracy` has judged, correct, share, low and high, of a batch with expected answers.
     """
 
     batch: str
@@ -54,6 +56,8 @@ class Status:
     waiting: Mapping[str, Any] | None
     last_fault: Mapping[str, Any] | None
     recovered_writes: int
+    schema_misses: Mapping[str, int]
+    accuracy: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,9 @@ class Row:
 
 
 def row_from_json(line: dict[str, Any]) -> Row:
-    """A line of `--format jsonl` as a `Row`."""
-    return Row(**{**line, "steps": [Step(**step) for step in line["steps"]]})
+    """A line of `--format jsonl` as a `Row`; columns of a response schema (`answer.NAME`) are left out."""
+    known = {field.name: line[field.name] for field in dataclasses.fields(Row)}
+    return Row(**{**known, "steps": [Step(**step) for step in line["steps"]]})
 
 
 def status_from_json(fields: dict[str, Any]) -> Status:

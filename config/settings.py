@@ -87,6 +87,16 @@ def _expand_home(value: Path) -> Path:
         raise ValueError("begins with ~ and a user that does not exist") from None
 
 
+def _default_data_dir() -> Path:
+    try:
+        return user_data_path("askmill", appauthor=False)
+    except RuntimeError:
+        raise BadSetting(
+            "There is no home folder for askmill's data: HOME is not set, and this user id has none. Set "
+            "ASKMILL_DATA_DIR to a folder that you may write to, such as /tmp/askmill."
+        ) from None
+
+
 SECRET_PARAMETER = re.compile(r"key|token|secret|passw|auth|cred|\bsig|^code$|^sk-", re.IGNORECASE)
 """A query parameter that may contain a secret, such as `api-key` or `sig`."""
 
@@ -163,7 +173,7 @@ class Settings(BaseSettings):
     """URL of the Redis that commands and workers share; unset: an embedded Redis for this user."""
     durability: Durability | None = None
     """What a paid run survives: `process`, `disk` or `replica`; unset: `disk` if embedded, else `process`."""
-    data_dir: File = Field(default_factory=lambda: user_data_path("askmill", appauthor=False))
+    data_dir: File = Field(default_factory=_default_data_dir)
     """Folder of the embedded Redis and the emulator; unset: the platform's user data folder."""
     api: Literal["assistants", "responses", "chat"] | None = None
     """API to use: `assistants`, `responses` or `chat` (chat completions); unset: `responses` at OpenAI,
@@ -218,9 +228,9 @@ class Settings(BaseSettings):
             **dict.fromkeys(map(str.lower, environment), SettingSource.ENVIRONMENT),
         }
         names = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
-        settings._env_file_credentials = cls(
-            **{name: file[name] for name in names if name in file}
-        ).credentials
+        credentials = {name: file[name] for name in names if name in file}
+        # The data folder of the settings: its default needs a home folder, which not every user has.
+        settings._env_file_credentials = cls(**{"data_dir": settings.data_dir, **credentials}).credentials
         return settings
 
     def source_of(self, field: str) -> SettingSource:

@@ -40,6 +40,8 @@ COMMANDS = (
     ("report -o report.html", 80),
     ("collect -o - --columns row,status,error,attempts", 80),
     ("list", 80),
+    ("run questions.csv --offline --instructions Briefly. --name brief", 80),
+    ("compare $(askmill list --json | head -2 | cut -d'\"' -f4)", 120),
     ("submit slow.csv", 80),
     ("pause", 80),
     ("status", 80),

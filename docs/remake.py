@@ -81,6 +81,8 @@ STATUS_FIELDS = {
     "waiting": "wait asked for by the API: `who` (`batch`, `all batches`), `for`, `since`, `until`; or null",
     "last_fault": "last fault of the API: `words`, `request`, `count`, `since`, `at`; null before one",
     "recovered_writes": "writes that Redis lost, and that workers wrote again",
+    "schema_misses": "answers that missed the response schema, by field; `(answer)`: no such object",
+    "accuracy": "with `--expected`: `judged`, `correct`, `share`, and `low` and `high` of its 95 % interval",
     "unknown_creates": "creates whose outcome could not be determined ([the two APIs](../apis.md))",
 }
 PROFILE_FIELDS = {
@@ -227,6 +229,11 @@ def _columns() -> Iterator[str]:
     yield "column of that name, ours gets the prefix `askmill_`. Unknown values are empty, never 0."
     yield ""
     yield from _table(("column", "meaning"), ((f"`{name}`", COLUMNS[name]) for name in FIELDS))
+    yield "With a response schema, each top-level field of it is a column `answer.NAME` behind `answer`:"
+    yield "text, numbers and booleans plain, lists and objects as JSON. It is empty where the answer"
+    yield "misses the schema. With `--expected` a column `correct` stands behind them: `true`, `false`, or"
+    yield "empty for a row that did not complete or has no expected answer."
+    yield ""
     yield "## Fields of `status --json` and `list --json`"
     yield ""
     names = [name for name in STATUS_FIELDS if f'"{name}"' in inspect.getsource(StatusView.to_json)]

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from askmill.jobs.cli.run import submit_command
 from askmill.jobs.local.data_dir import ensure_private_dir
 from askmill.jobs.model.errors import ProfileError, UsageError
+from askmill.jobs.model.schema_fields import is_short_form
 from askmill.jobs.results.generated_files import safe_name
 from askmill.web.problems import Refused
 
@@ -165,7 +166,7 @@ def _refuse_paths(name: str, option: click.Option, values: Sequence[str], functi
 
 def _is_schema(values: Sequence[str]) -> bool:
     """Whether these are schemas as text: JSON, or the short form `name: type, …`."""
-    return all(value.lstrip().startswith("{") or ":" in value.partition("/")[0] for value in values)
+    return all(value.lstrip().startswith("{") or is_short_form(value) for value in values)
 
 
 def _arguments(option: click.Option, values: Sequence[str], form: Form) -> Iterator[str]:

@@ -119,7 +119,7 @@ def _full_text(
     if outcome.arg == "bad_json":
         return invalid_object(prompt.schema)
     if prompt.schema is not None:
-        return orjson.dumps(sample_object(prompt.schema, text)).decode()
+        return orjson.dumps(sample_object(prompt.schema, text, prompt.question)).decode()
     if prompt.json_object or outcome.arg == "json":
         return orjson.dumps({"answer": text}).decode()
     return text

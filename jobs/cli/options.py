@@ -9,7 +9,7 @@ import click
 
 from askmill.jobs.cli.env_file_consent import TRUST
 from askmill.jobs.cli.help_groups import ASSISTANT, INPUT, LIMITS, QUESTIONS, RUNNING, add_options, option
-from askmill.jobs.cli.result_options import OptionValues
+from askmill.jobs.cli.result_options import EXPECTED, OptionValues
 from askmill.jobs.intake.header import QUESTION_COLUMNS
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.model.models import Limits, OnIncomplete, OnUnknown
@@ -20,6 +20,17 @@ def _finite(_: click.Context, parameter: click.Parameter, value: float | None) -
     if value is not None and not (math.isfinite(value) and value > 0):
         raise click.BadParameter("must be a number above 0", param=parameter)
     return value
+
+
+def _one_model(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    names = [name.strip() for value in values for name in value.split(",")]
+    if len(names) > 1:
+        raise click.BadParameter(
+            f"a batch asks one model, not {len(names)}. Submit the file once for each of "
+            f"{', '.join(names)}, then `askmill compare BATCH BATCH` shows their answers side by side.",
+            param=parameter,
+        )
+    return values[0] if values else None
 
 
 INTAKE = (
@@ -84,7 +95,15 @@ PROFILE = (
         help="Definition of the assistant; the options below override it.",
     ),
     option(ASSISTANT, "--assistant-id", metavar="ID", help="Id of a stored assistant (Assistants API only)."),
-    option(ASSISTANT, "--model", metavar="NAME", default_text="ASKMILL_MODEL", help="Model to ask."),
+    option(
+        ASSISTANT,
+        "--model",
+        metavar="NAME",
+        multiple=True,
+        callback=_one_model,
+        default_text="ASKMILL_MODEL",
+        help="Model to ask.",
+    ),
     option(ASSISTANT, "--instructions", metavar="TEXT", help="Instructions for the assistant."),
     option(ASSISTANT, "--temperature", type=float, metavar="T", help="Sampling temperature, 0 to 2."),
     option(ASSISTANT, "--top-p", type=float, metavar="P", help="Nucleus sampling, 0 to 1."),
@@ -125,9 +144,9 @@ PROFILE = (
     option(
         ASSISTANT,
         "--response-schema",
-        type=click.Path(path_type=Path),
-        metavar="FILE.json",
-        help="JSON schema of the answer.",
+        metavar="FILE.json|FIELDS",
+        help='JSON schema of the answer, or its fields: "tone: good|bad, score: float, topics: [str]". The '
+        "results get a column per field.",
     ),
     option(LIMITS, "--max-prompt-tokens", type=int, metavar="N", help="Maximum input tokens per run."),
     option(LIMITS, "--max-completion-tokens", type=int, metavar="N", help="Maximum output tokens per run."),
@@ -186,7 +205,7 @@ BATCH = (
         help="Reuse stored answers of rows that were already answered.",
     ),
 )
-batch_options = add_options((*INTAKE, *PROFILE, *LIMIT_OPTIONS, *BATCH, TRUST))
+batch_options = add_options((*INTAKE, *PROFILE, *LIMIT_OPTIONS, *BATCH, *EXPECTED, TRUST))
 """Decorator: all options of a batch."""
 
 

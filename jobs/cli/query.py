@@ -1,7 +1,6 @@
 """`status`, `collect`, `show`, `list`: read a batch from any machine, without changing it."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from askmill.config.text import count_of, one_line
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import add_options
 from askmill.jobs.cli.result_options import (
+    EXPECTED,
     ON_DONE,
     OUT,
     RESULTS,
@@ -27,8 +27,7 @@ from askmill.jobs.display.row_history import row_json, row_text
 from askmill.jobs.display.status_text import stall_reason, status_lines, summary_line
 from askmill.jobs.local.open_store import open_store, resolve_batch, resolve_row
 from askmill.jobs.model.models import BatchState, JobStatus
-from askmill.jobs.results import plan_results
-from askmill.jobs.results.collect import collect, default_out
+from askmill.jobs.results.collect import collect, plan_collect, with_accuracy
 from askmill.jobs.run.watch import NewAnswers, exit_code, watch
 from askmill.jobs.store.records import Batch, StatusView
 
@@ -65,7 +64,9 @@ def status_command(batch: str | None, watch: bool, as_json: bool, **values: Any)
 
 async def _status(settings: Settings, batch: str | None, as_json: bool) -> int:
     async with open_store(settings) as store:
-        _print_status(await store.status(await resolve_batch(store, batch)), as_json)
+        _print_status(
+            await with_accuracy(store, await store.status(await resolve_batch(store, batch))), as_json
+        )
     return 0
 
 
@@ -81,7 +82,7 @@ async def _watch(settings: Settings, batch: str | None, as_json: bool, values: O
                 else:
                     progress.show(view, await answers.lines() if answers else ())
         if not as_json:
-            _print_status(view, as_json=False)
+            _print_status(await with_accuracy(store, view), as_json=False)
         notify_on_done(values["on_done"], view)
         return exit_code(view)
 
@@ -100,7 +101,7 @@ def _print_status(view: StatusView, as_json: bool) -> None:
 @click.option("--status", metavar="S,…", help="Only rows with these statuses, such as failed,expired.")
 @click.option("--wait", is_flag=True, help="Wait first until the batch is done, cancelled or paused.")
 @ON_DONE
-@add_options(RESULTS)
+@add_options((*RESULTS, *EXPECTED))
 def collect_command(batch: str | None, out: str | None, status: str | None, wait: bool, **values: Any) -> int:
     """Write the results, complete or partial, at any time.
 
@@ -135,9 +136,7 @@ async def _collect(
     out, statuses, wait = selection
     async with open_store(settings) as store:
         found = await store.batch(await resolve_batch(store, batch))
-        out = out or default_out(found.file, statuses)
-        source = found.file if os.path.exists(found.file) else None  # noqa: PTH110, ASYNC240 -- one call
-        plan = plan_results(out, found.spec, result_options(values), source)
+        plan = await plan_collect(store, found, out, result_options(values), statuses)
         code = 0
         if wait:
             with Progress() as progress:
@@ -152,6 +151,8 @@ async def _collect(
         notify_on_done(values["on_done"], view)
     if written.path is not None:
         say(f"{count_of(written.rows, 'row')} → {written.path}")
+    if (judge := plan.columns.additions.judge) is not None:
+        say(judge.accuracy.text())
     return code
 
 

@@ -18,6 +18,7 @@ from askmill.jobs.cli.result_options import (
     RESULTS,
     SHOW_ANSWERS,
     OptionValues,
+    expectation,
     notify_on_done,
     result_options,
 )
@@ -29,8 +30,7 @@ from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import EMULATOR_MODEL, UNSUCCESSFUL, JobStatus
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
-from askmill.jobs.results import plan_results
-from askmill.jobs.results.collect import default_out
+from askmill.jobs.results.collect import default_out, plan_new
 from askmill.jobs.run.run import RunOutcome, RunSpec, run
 from askmill.jobs.store import Store
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
@@ -95,6 +95,7 @@ def submit_request(settings: Settings, values: OptionValues, target: Target, say
         new=values["new"],
         reuse_answers=values["reuse_answers"],
         retention_days=settings.retention_days,
+        expected=expectation(values),
     )
     refuse_unpriced(request, Prices.read(settings.prices))
     for warning in warnings(profile, target):
@@ -133,7 +134,7 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
             settings=settings,
             submit=request,
             file=file,
-            plan_of=lambda intake: plan_results(out, intake.spec, results, file),
+            plan_of=lambda intake: plan_new(out, intake, request.profile, results, file),
             confirm=lambda intake: _confirm(settings, request, intake, values["yes"]),
             say=say,
             on_outcome=lambda outcome: _print_outcome(outcome, offline, values["on_done"]),

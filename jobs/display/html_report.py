@@ -5,17 +5,18 @@ rows, streamed ─▶ ReportStats (numbers only) ─▶ HTML with inline SVG cha
 
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib.resources import files
 from statistics import median
 from typing import Any
 
 from askmill.config.text import count_of, format_duration, format_usd, strip_control
+from askmill.jobs.display.html_page import RowTable, page, table
 from askmill.jobs.display.svg_charts import COLOURS, bars, histogram, line, stacked
 from askmill.jobs.model.models import UNFINISHED, UNSUCCESSFUL, JobStatus
 from askmill.jobs.model.result_fields import result_values, runs_of
+from askmill.jobs.results.columns import Judge
 from askmill.jobs.store.records import RowView, StatusView
 from askmill.jobs.store.waits import iso
 
@@ -43,6 +44,12 @@ class ReportStats:
     """Cached input tokens and reasoning tokens, where the API reports them."""
     bad_rows: list[tuple[int, str, str, str]] = field(default_factory=list)
     slowest: list[tuple[float, int]] = field(default_factory=list)
+    models: dict[str, Counter[str]] = field(default_factory=dict)
+    """Runs, tokens and dollars by the model that the replies name."""
+    judge: Judge | None = None
+    answers: RowTable = field(
+        default_factory=lambda: RowTable(("row", "status", "question", "answer", "correct", "error"))
+    )
 
     def add(self, view: RowView, question: str) -> None:
         """Count one row."""
@@ -65,11 +72,27 @@ class ReportStats:
         for run in runs_of(result):
             self.tiers.update([run["tier"]] if run["tier"] else ())
             self.details.update({name: run[name] for name in TOKEN_DETAILS if run[name] is not None})
+            self._add_model(run)
         error = str(result.get("error") or "")
+        self._add_answer(view, question, result, error)
         if error:
             self.errors[error.split(":", maxsplit=1)[0][:60]] += 1
         if view.status in UNSUCCESSFUL and len(self.bad_rows) < SHOWN_ROWS:
             self.bad_rows.append((view.row, view.status, error, question))
+
+    def _add_model(self, run: Mapping[str, Any]) -> None:
+        numbers = self.models.setdefault(run["model"] or "unknown", Counter())
+        numbers["runs"] += 1
+        for name in ("prompt_tokens", "completion_tokens", "cost_usd"):
+            if run[name] is not None:
+                numbers[name] += run[name]
+
+    def _add_answer(self, view: RowView, question: str, result: Mapping[str, Any], error: str) -> None:
+        verdict = self.judge(view.cells, view.status, result) if self.judge else None
+        correct = "" if verdict is None else str(verdict).lower()
+        flags = [str(view.status), *([] if verdict is None else ["correct" if verdict else "wrong"])]
+        cells = (view.row, view.status, question, result.get("answer"), correct, error)
+        self.answers.add(cells, flags)
 
 
 def _numbers(result: dict[str, Any]) -> tuple[float | None, float | None, float | None, float | None]:
@@ -78,9 +101,11 @@ def _numbers(result: dict[str, Any]) -> tuple[float | None, float | None, float 
     return values[2], values[6], values[7], values[9]
 
 
-async def count_rows(view: StatusView, rows: AsyncIterator[RowView]) -> ReportStats:
-    """Read the rows once, as a stream."""
-    stats, spec = ReportStats(), view.batch.spec
+async def count_rows(
+    view: StatusView, rows: AsyncIterator[RowView], judge: Judge | None = None
+) -> ReportStats:
+    """Read the rows once, as a stream. `judge` says which answers are the expected ones."""
+    stats, spec = ReportStats(judge=judge), view.batch.spec
     async for row in rows:
         stats.add(row, spec.question(row.cells))
     return stats
@@ -89,19 +114,13 @@ async def count_rows(view: StatusView, rows: AsyncIterator[RowView]) -> ReportSt
 def report_page(view: StatusView, stats: ReportStats) -> str:
     """The whole HTML document."""
     batch = view.batch
-    title = escape(f"{batch.name}: {batch.id}")
-    style = files("askmill.jobs.display").joinpath("report.css").read_text("utf-8")
     parts = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        '<meta name=viewport content="width=device-width">',
-        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{title}</title><style>{style}</style></head><body><main>",
         f"<h1>{escape(batch.name)}</h1><p class=sub>{_subtitle(view)}</p>",
         report_sections(view, stats),
+        stats.answers.html("Answers"),
         f"<footer>askmill · <code>askmill show {batch.id} ROW</code> shows one row</footer>",
-        "</main></body></html>",
     ]
-    return strip_control("\n".join(part for part in parts if part)) + "\n"
+    return page(f"{batch.name}: {batch.id}", parts)
 
 
 def report_sections(view: StatusView, stats: ReportStats) -> str:
@@ -118,7 +137,9 @@ def report_sections(view: StatusView, stats: ReportStats) -> str:
         _section("Steps", bars(stats.steps.most_common(8))),
         _section("Runs by service tier", bars(stats.tiers.most_common(8))),
         "</div>",
+        _models(view, stats),
         _errors(stats),
+        _missed_fields(view),
         _bad_rows(stats),
     ]
     return strip_control("\n".join(part for part in parts if part))
@@ -139,6 +160,12 @@ def _cards(view: StatusView, stats: ReportStats) -> str:
         cards.append(
             (format_usd(view.counts.cost_usd), "spent" if finished == batch.rows else "spent so far")
         )
+    if stats.judge is not None and (share := stats.judge.accuracy.share) is not None:
+        low, high = stats.judge.accuracy.interval
+        interval = (
+            f"accuracy of {stats.judge.accuracy.judged:,} (95 %: {100 * low:.1f} to {100 * high:.1f} %)"
+        )
+        cards.append((f"{100 * share:.1f} %", interval))
     cached, reasoning = (
         [(f"{stats.details[name]:,}", title)] if name in stats.details else []
         for name, title in TOKEN_DETAILS.items()
@@ -183,6 +210,31 @@ def _spread(values: Sequence[float], unit: str) -> str:
 def _times(stats: ReportStats) -> str:
     slowest = ", ".join(f"{row} ({format_duration(duration_s)})" for duration_s, row in stats.slowest)
     return f"{_spread(stats.durations_s, ' s')}<br>slowest rows: {slowest}"
+
+
+def _models(view: StatusView, stats: ReportStats) -> str:
+    """Runs, tokens and cost by model."""
+    if not stats.models or view.batch.options.get("offline"):
+        return ""
+    header = ("model", "runs", "tokens in", "tokens out", "cost")
+    rows = [
+        (
+            model,
+            f"{numbers['runs']:,.0f}",
+            f"{numbers['prompt_tokens']:,.0f}",
+            f"{numbers['completion_tokens']:,.0f}",
+            format_usd(numbers["cost_usd"]) if "cost_usd" in numbers else "unknown",
+        )
+        for model, numbers in sorted(stats.models.items())
+    ]
+    return _section("Cost by model", table(header, rows))
+
+
+def _missed_fields(view: StatusView) -> str:
+    """Answers that missed the response schema, by field."""
+    misses = view.counts.schema_misses
+    rows = [(name, f"{count:,}") for name, count in misses.items()]
+    return _section("Answers that missed the schema", table(("field", "answers"), rows)) if rows else ""
 
 
 def _errors(stats: ReportStats) -> str:

@@ -9,8 +9,9 @@ import orjson
 
 from askmill.config.text import count_of, format_duration, format_usd, strip_control
 from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step, Usage
-from askmill.jobs.model.result_fields import FIELDS, runs_of
-from askmill.jobs.results.columns import entry_of
+from askmill.jobs.model.result_fields import runs_of
+from askmill.jobs.results.collect import additions_of
+from askmill.jobs.results.columns import entry_of, select_columns
 from askmill.jobs.store.records import Batch, RowDetail
 from askmill.jobs.store.waits import iso
 
@@ -20,15 +21,14 @@ INDENT = "  "
 def row_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
     """The row with the fields of a line of `--format jsonl`, and what each of its runs was charged for."""
     entry = entry_of(detail.view)
-    cells = dict(zip(batch.spec.columns, entry.cells, strict=False))
-    fields = dict(zip(FIELDS, entry.fields(), strict=True))
-    steps = orjson.Fragment(entry.steps)
+    columns = select_columns(batch.spec, additions=additions_of(batch), with_steps=True)
+    fields = columns.nested(columns.row(entry))
     if detail.view.status in UNFINISHED:
         state, poll = in_progress(detail), detail.poll
         fields |= {name: state[name] for name in ("thread_id", "run_id") if state.get(name)}
         fields["server_status"] = poll.status if poll else None
         fields["next_poll"] = iso(poll.next_ms) if poll else None
-    return {"row": entry.row, "input": cells, **fields, "steps": steps, "runs": runs_of(entry.result)}
+    return {**fields, "runs": runs_of(entry.result)}
 
 
 def row_text(batch: Batch, detail: RowDetail) -> str:

@@ -127,6 +127,11 @@ def usage_line(view: StatusView) -> str:
     return " · ".join(parts)
 
 
+def accuracy_line(view: StatusView) -> str:
+    """The share of answers that are the expected ones, with its 95 % interval; empty without expectation."""
+    return view.accuracy.text() if view.accuracy is not None else ""
+
+
 def anomalies_line(view: StatusView) -> str:
     """Rate limits, retries, unconfirmed creates and late runs; empty when there were none."""
     totals = view.counts.totals
@@ -136,6 +141,9 @@ def anomalies_line(view: StatusView) -> str:
         parts.append("retries: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
     if totals.get("unknown_creates"):
         parts.append(f"{count_of(totals['unknown_creates'], 'unconfirmed create')} (docs/apis.md)")
+    if missed := view.counts.schema_misses:
+        fields = ", ".join(f"{one_line(name, 40)} {rows:,}" for name, rows in missed.items())
+        parts.append(f"schema missed: {fields}")
     if totals.get("recovered_writes"):
         parts.append(f"{count_of(totals['recovered_writes'], 'lost write')} repaired")
     if totals.get("late_runs"):
@@ -260,6 +268,7 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
         counts_line(view),
         pace_line(view),
         usage_line(view),
+        accuracy_line(view),
         anomalies_line(view),
         fault_line(view),
         waiting_line(view),
@@ -284,7 +293,7 @@ def summary_line(view: StatusView) -> str:
     parts = [counts_line(view)]
     if batch.started_at_ms is not None and batch.finished_at_ms is not None:
         parts.append(f"in {format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
-    parts += [count_of(totals.get("runs", 0), "run"), usage_line(view)]
+    parts += [count_of(totals.get("runs", 0), "run"), usage_line(view), accuracy_line(view)]
     return f"{batch.id} {batch.state}: " + " · ".join(part for part in parts if part)
 
 

@@ -80,6 +80,15 @@ def allow(module: str) -> str:
     return sha256
 
 
+def load_function(module: str, name: str) -> Callable[..., Any]:
+    """Import a module and return one of its functions, for this process. Raises ProfileError."""
+    file = _find_file(module)
+    found = getattr(_import_content(file, file.read_bytes(), module), name, None)
+    if not callable(found):
+        raise ProfileError(f"functions: {module} has no function {name}.")
+    return found  # type: ignore[no-any-return]  # callable
+
+
 def load(functions: Functions) -> dict[str, Function]:
     """The functions by name. Raises ProfileError if this process may not call this module's content."""
     if functions.sha256 in _loaded:

@@ -37,11 +37,17 @@ class ParquetReader:
             raise self._unreadable_file(error) from error
         self.columns = list(self._file.schema_arrow.names)
 
+    @property
+    def arrow_schema(self) -> str:
+        """The columns' names and types: Arrow's own bytes in base64, without the file's metadata."""
+        schema = self._file.schema_arrow.remove_metadata()
+        return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
     def chunks(self) -> Iterator[Chunk]:
         first = 1
         try:
             for batch in self._file.iter_batches(batch_size=CHUNK_ROWS, use_threads=False):
-                rows = list(map(list, zip(*map(_values, batch.columns), strict=True)))
+                rows = list(map(list, zip(*map(json_values, batch.columns), strict=True)))
                 yield Chunk(rows, first)
                 first += len(rows)
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -52,7 +58,8 @@ class ParquetReader:
         return InputFaults(self._name, [Fault(None, reason)])
 
 
-def _values(column: Any) -> list[Any]:
+def json_values(column: Any) -> list[Any]:
+    """A column's values as JSON has them."""
     arrow_type = column.type
     if pa.types.is_timestamp(arrow_type) or pa.types.is_duration(arrow_type) or pa.types.is_time(arrow_type):
         # Python's times have microseconds; Arrow's text keeps nanoseconds.

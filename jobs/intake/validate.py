@@ -7,7 +7,7 @@ Intake.rows_iter() ── second pass: the same validation, row by row ──▶
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,11 +90,12 @@ class _ValidationPass:
                 self._add(input_pass, item)
             sha256 = input_pass.sha256()
             overrides = input_pass.validator.overrides
+            arrow_schema = getattr(input_pass.table, "arrow_schema", "")  # only Parquet declares types
         exact_pass = self._find_duplicate_ids() if self._ids.candidates else None
         self._raise_faults()
         return Intake(
             name=self._passes.source.name,
-            spec=header.spec,
+            spec=replace(header.spec, arrow_schema=arrow_schema),
             rows=self._rows,
             rejected=self._row_faults.total,
             content_sha256=sha256,

@@ -101,7 +101,8 @@ class InputSpec:
     """How a file's rows become questions; frozen into the batch.
 
     `columns` is the header in file order. The question is rendered from `template`, with `{column}` names, or
-    is the cell in `question_column`.
+    is the cell in `question_column`. `arrow_schema` has the types of a file that declares them (Parquet), as
+    Arrow's bytes in base64; it is no part of a batch's identity.
     """
 
     columns: tuple[str, ...]
@@ -110,6 +111,7 @@ class InputSpec:
     id_column: str | None = None
     conversation_column: str | None = None
     overrides: tuple[str, ...] = ()
+    arrow_schema: str = ""
 
     def question(self, cells: list[Any]) -> str:
         """Return the row's question. `cells` are in the order of `columns`."""

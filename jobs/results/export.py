@@ -3,17 +3,34 @@
 import io
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import InputSpec
-from askmill.jobs.results.columns import Columns, entry_of, select_columns
-from askmill.jobs.results.destination import Format, Output, atomic_write, oserror_to_write_fault, plan_output
+from askmill.jobs.results.columns import Additions, Columns, entry_of, select_columns
+from askmill.jobs.results.destination import (
+    SHEETS,
+    Format,
+    Output,
+    atomic_write,
+    compressed,
+    oserror_to_write_fault,
+    plan_output,
+    refuse_full_disk,
+)
 from askmill.jobs.results.generated_files import FetchBlob, save_files
-from askmill.jobs.results.writers import CsvWriter, JsonlWriter, RowWriter, StepsWriter
+from askmill.jobs.results.writers import (
+    CsvWriter,
+    JsonlWriter,
+    ResultWriter,
+    RowWriter,
+    StepsWriter,
+    TableWriter,
+)
 from askmill.jobs.store.records import RowView
 
 AT_ONCE = 16
@@ -27,15 +44,26 @@ class ResultOptions:
     format: Format | None = None
     columns: tuple[str, ...] = ()
     spreadsheet_safe: bool = False
+    bom: bool = False
+    expected: Expectation | None = None
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: `path` None is stdout; `steps` is the sidecar of a CSV."""
+    """What was written: `path` None is stdout; `steps` is the sidecar of a sheet."""
 
     path: Path | None
     rows: int
     steps: Path | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What will be written: the number of rows, the size of their input, and the added columns."""
+
+    rows: int = 0
+    input_bytes: int = 0
+    additions: Additions = field(default_factory=Additions)
 
 
 @dataclass(frozen=True)
@@ -45,19 +73,41 @@ class Plan:
     out: str
     output: Output
     columns: Columns
-    spreadsheet_safe: bool
+    spreadsheet_safe: bool = False
+    bom: bool = False
 
 
-def plan_results(out: str, spec: InputSpec, options: ResultOptions, source: str | None = None) -> Plan:
-    """Checks `out` and the options against the columns. `source` is the input file, never overwritten.
+def plan_results(
+    out: str,
+    spec: InputSpec,
+    options: ResultOptions,
+    source: str | None = None,
+    contents: Contents = Contents(),
+) -> Plan:
+    """Check `out` and the options against the columns. `source` is the input file, never overwritten.
 
-    Raises UsageError.
+    Raises:
+        UsageError: also where a sheet or the disk cannot hold the rows.
     """
     output = plan_output(out, options.format, source)
-    if options.spreadsheet_safe and output.format is not Format.CSV:
-        raise UsageError(f"--spreadsheet-safe is for CSV, and {out} is {output.format}; leave it out")
-    columns = select_columns(spec, options.columns, with_steps=output.format is not Format.CSV)
-    return Plan(out, output, columns, options.spreadsheet_safe)
+    columns = select_columns(
+        spec, options.columns, contents.additions, with_steps=output.format not in SHEETS
+    )
+    return checked_plan(Plan(out, output, columns, options.spreadsheet_safe, options.bom), contents)
+
+
+def checked_plan(plan: Plan, contents: Contents) -> Plan:
+    """Return the plan. Raises UsageError for an option that its format does not have, or too many rows."""
+    text_sheet = plan.output.format in {Format.CSV, Format.TSV}
+    for flag, used in (("--spreadsheet-safe", plan.spreadsheet_safe), ("--bom", plan.bom)):
+        if used and not text_sheet:
+            raise UsageError(f"{flag} is for CSV, and {plan.out} is {plan.output.format}; leave it out")
+    if plan.output.format is Format.XLSX:
+        from askmill.jobs.results.xlsx_writer import check_size  # noqa: PLC0415 -- loads XlsxWriter
+
+        check_size(plan.out, contents.rows, len(plan.columns.places))
+    refuse_full_disk(plan.output, plan.out, contents.rows, contents.input_bytes)
+    return plan
 
 
 async def write_results(
@@ -125,17 +175,40 @@ class _PendingBytes(io.RawIOBase, BinaryIO):
 
 
 def _writers(plan: Plan, stack: ExitStack) -> list[RowWriter]:
-    stream = stack.enter_context(atomic_write(plan.output.path))
+    stream = open_output(plan.output, stack)
     if plan.output.steps is None:
         return [_writer(plan, stream)]
     return [_writer(plan, stream), StepsWriter(stack.enter_context(atomic_write(plan.output.steps)))]
 
 
-def _writer(plan: Plan, stream: BinaryIO) -> RowWriter:
-    if plan.output.format is Format.CSV:
-        return CsvWriter(stream, plan.columns, spreadsheet_safe=plan.spreadsheet_safe)
-    if plan.output.format is Format.JSONL:
-        return JsonlWriter(stream, plan.columns)
-    from askmill.jobs.results.parquet_writer import ParquetWriter  # noqa: PLC0415 -- pyarrow takes a quarter second
+def open_output(output: Output, stack: ExitStack) -> BinaryIO:
+    """The stream of the results, compressed where OUT's name says so."""
+    stream = stack.enter_context(atomic_write(output.path))
+    return stack.enter_context(compressed(stream, output.compression))
 
-    return ParquetWriter(stream, plan.columns)
+
+def _writer(plan: Plan, stream: BinaryIO) -> RowWriter:
+    return ResultWriter(plan.columns, table_writer(plan, stream))
+
+
+def table_writer(plan: Plan, stream: BinaryIO, *, flat: bool | None = None) -> TableWriter:
+    """The writer of the plan's format. `flat`: for .jsonl, whether all columns stand side by side."""
+    match plan.output.format:
+        case Format.CSV | Format.TSV:
+            return CsvWriter(
+                stream,
+                plan.columns,
+                delimiter="\t" if plan.output.format is Format.TSV else ",",
+                bom=plan.bom,
+                spreadsheet_safe=plan.spreadsheet_safe,
+            )
+        case Format.JSONL:
+            return JsonlWriter(stream, plan.columns, flat=flat)
+        case Format.PARQUET:
+            from askmill.jobs.results.parquet_writer import ParquetWriter  # noqa: PLC0415 -- 100 ms to load
+
+            return ParquetWriter(stream, plan.columns)
+        case Format.XLSX:
+            from askmill.jobs.results.xlsx_writer import XlsxWriter  # noqa: PLC0415 -- as above
+
+            return XlsxWriter(stream, plan.columns)

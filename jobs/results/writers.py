@@ -2,25 +2,52 @@
 
 import codecs
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any, BinaryIO, Protocol
 
 import orjson
 
 from askmill.jobs.model.models import as_text
-from askmill.jobs.model.result_fields import FIELDS, runs_of
-from askmill.jobs.results.columns import STEPS, Columns, Entry
+from askmill.jobs.model.result_fields import runs_of
+from askmill.jobs.results.columns import ColumnKind, Columns, Entry, json_value
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 -- full width
 """First characters that make a spreadsheet take text for a formula (OWASP, CSV Injection)."""
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+([.,]\d+)*|\.\d+)([eE][+-]?\d+)?%?", re.ASCII)
+"""A number is none, whatever its sign."""
 _SHORT_NUMBER = 11
 
 
+class TableWriter(Protocol):
+    """Writes complete rows, a value for each of `Columns.names`; `close` writes what is left.
+
+    The stream stays open.
+    """
+
+    def add(self, rows: Sequence[list[Any]]) -> None: ...
+    def close(self) -> None: ...
+
+
 class RowWriter(Protocol):
-    """Writes rows to a stream; `close` writes what is left, and leaves the stream open."""
+    """Writes a batch's rows as `TableWriter` does."""
 
     def add(self, entries: Sequence[Entry]) -> None: ...
     def close(self) -> None: ...
+
+
+class ResultWriter:
+    """Writes a batch's rows through the writer of a format."""
+
+    def __init__(self, columns: Columns, table: TableWriter) -> None:
+        self._row, self._table = columns.row, table
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        self._table.add(list(map(self._row, entries)))
+
+    def close(self) -> None:
+        self._table.close()
 
 
 class LineWriter:
@@ -31,24 +58,56 @@ class LineWriter:
 
 
 class CsvWriter(LineWriter):
-    """CSV in UTF-8 without BOM, with commas and CRLF, quoted where needed (RFC 4180)."""
+    """CSV in UTF-8 with commas and CRLF, quoted where needed (RFC 4180); with a tab it is TSV.
 
-    def __init__(self, stream: BinaryIO, columns: Columns, *, spreadsheet_safe: bool) -> None:
+    Args:
+        stream: where to write.
+        columns: of the rows.
+        delimiter: between cells.
+        bom: begin with a byte order mark, by which Excel knows UTF-8.
+        spreadsheet_safe: put an apostrophe before cells that a spreadsheet would run as a formula.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        columns: Columns,
+        *,
+        delimiter: str = ",",
+        bom: bool = False,
+        spreadsheet_safe: bool = False,
+    ) -> None:
+        if bom:
+            stream.write(codecs.BOM_UTF8)
         # A lone surrogate, which .jsonl can hold, has no UTF-8: it is written as its escape.
         text = codecs.getwriter("utf-8")(stream, "backslashreplace")
-        self._csv, self._columns, self._safe = csv.writer(text), columns, spreadsheet_safe
-        self._csv.writerow(columns.header)
+        self._csv, self._columns, self._safe = (
+            csv.writer(text, delimiter=delimiter),
+            columns,
+            spreadsheet_safe,
+        )
+        self._formats = [
+            (place, CELL_TEXTS[kind]) for place, kind in enumerate(columns.kinds) if kind in CELL_TEXTS
+        ]
+        self._csv.writerow(self._guarded(columns.header))
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        self._csv.writerows([self._columns.pick(self._cells(entry)) for entry in entries])
-
-    def _cells(self, entry: Entry) -> list[Any]:
-        row, status, *values, cost_usd, duration_s, citations, files = entry.fields()
-        lists = _json(citations), _json(files)
-        values = [row, status, *values, _decimal(cost_usd), _decimal(duration_s), *lists]
+    def add(self, rows: Sequence[list[Any]]) -> None:
+        pick, texts = self._columns.pick, self._texts
         if self._safe:
-            values = [_without_formula(value) for value in values]
-        return [*map(as_text, self._columns.cells(entry.cells)), *values]
+            self._csv.writerows([self._guarded(pick(texts(row))) for row in rows])
+        else:
+            self._csv.writerows([pick(texts(row)) for row in rows])
+
+    def _texts(self, row: list[Any]) -> list[Any]:
+        for place in range(self._columns.width):
+            if row[place].__class__ is not str:
+                row[place] = as_text(row[place])
+        for place, text_of in self._formats:
+            row[place] = text_of(row[place])
+        return row
+
+    def _guarded(self, row: list[Any]) -> list[Any]:
+        return [without_formula(value) for value in row] if self._safe else row
 
 
 def _decimal(value: float | None) -> str | None:
@@ -61,35 +120,56 @@ def _decimal(value: float | None) -> str | None:
     return text.removesuffix(".0").removesuffix(".")
 
 
-def _json(values: Sequence[Any]) -> str:
-    return orjson.dumps(values).decode() if values else "[]"
+def _exact_decimal(value: float | None) -> str | None:
+    """Return plain decimals with every digit."""
+    if value is None:
+        return None
+    text = repr(value)
+    return (format(Decimal(text), "f") if "e" in text else text).removesuffix(".0")
 
 
-def _without_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+def json_text(value: Any) -> str | None:
+    """Return a list or an object as JSON; None stays None."""
+    if value is None or value == ():  # most rows have no citations and no files
+        return None if value is None else "[]"
+    return value.decode() if isinstance(value, bytes) else orjson.dumps(value).decode()
+
+
+def _boolean(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()
+
+
+CELL_TEXTS: dict[ColumnKind, Callable[[Any], str | None]] = {
+    ColumnKind.AMOUNT: _decimal,
+    ColumnKind.NUMBER: _exact_decimal,
+    ColumnKind.JSON: json_text,
+    ColumnKind.BOOLEAN: _boolean,
+}
+"""How text shows values that `csv` would write otherwise."""
+
+
+def without_formula(value: Any) -> Any:
+    """Put an apostrophe before text that a spreadsheet would run as a formula; numbers stay as they are."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA_STARTS) or _PLAIN_NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
 
 
 class JsonlWriter(LineWriter):
     """One object a row: `row`, `input`, the result's fields, `steps`; flat where columns were chosen."""
 
-    def __init__(self, stream: BinaryIO, columns: Columns) -> None:
+    def __init__(self, stream: BinaryIO, columns: Columns, *, flat: bool | None = None) -> None:
         self._write, self._columns = stream.write, columns
-        self._input_names = columns.names[: columns.width]
         self._header = columns.header
-        self._build = self._nested if columns.chosen is None else self._flat
+        flat = columns.chosen is not None if flat is None else flat
+        self._build = self._flat if flat else columns.nested
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self._write(json_line(self._build(entry)))
+    def add(self, rows: Sequence[list[Any]]) -> None:
+        for row in rows:
+            self._write(json_line(self._build(row)))
 
-    def _nested(self, entry: Entry) -> dict[str, Any]:
-        fields = dict(zip(FIELDS, entry.fields(), strict=True))
-        cells = dict(zip(self._input_names, self._columns.cells(entry.cells), strict=True))
-        return {"row": entry.row, "input": cells, **fields, STEPS: orjson.Fragment(entry.steps)}
-
-    def _flat(self, entry: Entry) -> dict[str, Any]:
-        values = [*self._columns.cells(entry.cells), *entry.fields(), orjson.Fragment(entry.steps)]
-        return dict(zip(self._header, self._columns.pick(values), strict=True))
+    def _flat(self, row: list[Any]) -> dict[str, Any]:
+        return dict(zip(self._header, map(json_value, self._columns.pick(row)), strict=True))
 
 
 class StepsWriter(LineWriter):

@@ -27,7 +27,7 @@ from askmill.jobs.model.api_target import check_proxy_setting
 from askmill.jobs.model.errors import Interrupted, LocalFault
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results import Plan
-from askmill.jobs.results.collect import collect
+from askmill.jobs.results.collect import collect, with_stored_expectation
 from askmill.jobs.run.watch import NewAnswers, exit_code, watch
 from askmill.jobs.run.worker_supervisor import WorkerSupervisor, batch_worker
 from askmill.jobs.store import Store
@@ -152,7 +152,10 @@ class _Run:
                 view = await self._watch(store, url, supervisor, self._batch)
             written = None
             if view.batch.state is not BatchState.PAUSED:
-                written = (await collect(store, view.batch.id, self._plan)).path
+                plan = with_stored_expectation(self._plan, view.batch)
+                written = (await collect(store, view.batch.id, plan)).path
+                judge = plan.columns.additions.judge
+                view = replace(view, accuracy=None if judge is None else judge.accuracy)
             return RunOutcome(view, written, existing, exit_code(view))
 
     async def _ensure_worker(

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
+from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import BYTE_OF_FINISHED, RETRIED_BY_DEFAULT, JobStatus, Limits
 from askmill.jobs.store import keys
 from askmill.jobs.store.codec import limits_json, limits_of
@@ -66,6 +69,11 @@ class ControlMixin:
     async def update_retention(self, batch: str, days: float) -> None:
         """Let the batch's keys expire so long after its end; if it has ended, so long from now."""
         if not await self._connection.scripts.set_retention(batch, retention_ms(days)):
+            await raise_not_found(self._connection, batch)
+
+    async def set_expected(self, batch: str, expected: Expectation) -> None:
+        """Replace the batch's expectation; its rows and their answers stay as they are."""
+        if not await self._connection.scripts.set_expected(batch, orjson.dumps(expected)):
             await raise_not_found(self._connection, batch)
 
     async def purge(self, batch: str) -> None:

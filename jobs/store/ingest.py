@@ -111,6 +111,7 @@ class IngestMixin:
             *("name", new.name, "limits", limits_json(new.limits), "budget_nano", budget_nano(new.limits)),
             *("options", orjson.dumps(new.options), "retention_ms", retention_ms(new.retention_days)),
         ]
+        kept += [] if new.expected is None else ["expected", orjson.dumps(new.expected)]
         overwritten: list[Any] = [
             *("file", new.file, "spec", orjson.dumps(new.spec), "rows", 0),
             *("profile", new.profile.frozen_json(), "resources", new.resources.model_dump_json()),

@@ -62,7 +62,7 @@ itself; `refused_rows`, `refused_alone`: rows refused without a reason since run
 row; `generation`: counts retries; `functions`: sha256 of the module that its workers must allow; `accepted`:
 1 once the API has accepted a run, else one row is dispatched alone: `probe_row`, at `probe_at`;
 `creates_failing_since`: ms. While loading: `loader_fence`; `lease_from`, `lease_until` (ms); `replaces`: the
-batch that a `--new` takes the place of.
+batch that a `--new` takes the place of. `expected`: column of expected answers, and how they are compared.
 
 Fields of `live:{row}`: `worker` and `fence` of its claim; `state` in the lifecycle's JSON; `last_save`: hash
 of the last save's content; `run_in_flight`: a run may exist at the API; `run_counted`: it is in the counters;

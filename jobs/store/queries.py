@@ -12,6 +12,7 @@ import orjson
 import structlog
 
 from askmill.jobs.model.errors import NotFound
+from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import (
     BY_ITEMS,
     FINISHED,
@@ -63,7 +64,8 @@ async def count_rows(connection: Connection, batch: str) -> Counts:
 
 
 def _spec_of(stored: bytes) -> InputSpec:
-    values = orjson.loads(stored)
+    names = {field.name for field in fields(InputSpec)}
+    values = {name: value for name, value in orjson.loads(stored).items() if name in names}
     return InputSpec(
         **{**values, "columns": tuple(values["columns"]), "overrides": tuple(values["overrides"])}
     )
@@ -92,6 +94,7 @@ def _batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
         accepted=text["accepted"] == "1",
         submitted_at_ms=int(text["submitted_at"]),
         last_fault=last_fault_of(text.get("last_fault")),
+        expected=Expectation(**orjson.loads(text["expected"])) if "expected" in text else None,
         **frozen,
         **times,
     )

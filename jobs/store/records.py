@@ -6,6 +6,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from askmill.jobs.model.expected import Accuracy, Expectation
 from askmill.jobs.model.models import (
     STATUS_OF_BYTE,
     UNFINISHED,
@@ -45,6 +46,7 @@ class NewBatch:
     options: dict[str, Any] = field(default_factory=dict)
     organization: str = ""
     project: str = ""
+    expected: Expectation | None = None
     retention_days: float | None = None
     """How long its keys stay after its end; None: until `purge`."""
 
@@ -131,6 +133,7 @@ class Batch:
     paused_until_ms: int | None = None
     """When the pause ends by itself; None: only `resume` ends it."""
     last_fault: LastFault | None = None
+    expected: Expectation | None = None
     organization: str = ""
     project: str = ""
 
@@ -164,6 +167,16 @@ class Counts:
     def unfinished(self) -> int:
         """Rows that are queued or running."""
         return sum(self.by_status[status] for status in UNFINISHED)
+
+    @property
+    def schema_misses(self) -> dict[str, int]:
+        """Answers that missed the response schema, by field; the field missed most comes first."""
+        misses = {
+            name.removeprefix("schema:"): count
+            for name, count in self.totals.items()
+            if name.startswith("schema:")
+        }
+        return dict(sorted(misses.items(), key=lambda pair: (-pair[1], pair[0])))
 
     @property
     def cost_usd(self) -> float | None:
@@ -219,6 +232,7 @@ class StatusView:
     time_left: TimeLeft | None = None
     waiting: Waiting | None = None
     now_ms: int = 0
+    accuracy: Accuracy | None = None  # of a batch with expected answers, where they were judged
     write_refusal: str | None = None  # why Redis takes no changes, asked while no worker is alive
 
     def to_json(self) -> dict[str, Any]:
@@ -246,6 +260,8 @@ class StatusView:
             "waiting": None if self.waiting is None else self.waiting.to_json(),
             "last_fault": None if batch.last_fault is None else batch.last_fault.to_json(),
             "recovered_writes": totals.get("recovered_writes", 0),
+            "schema_misses": self.counts.schema_misses,
+            "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
         }
 
 

@@ -227,6 +227,9 @@ class Scripts:
     async def set_retention(self, batch: str, retention_ms: int) -> int:
         return cast("int", await self._run("set_retention", batch, retention_ms))
 
+    async def set_expected(self, batch: str, expected: bytes) -> int:
+        return cast("int", await self._run("set_expected", batch, expected))
+
     async def create_failed(self, batch: str, reason: str, patience_ms: int) -> int:
         return cast("int", await self._run("create_failed", batch, reason, patience_ms))
 

@@ -19,6 +19,7 @@ from askmill.jobs.model.errors import ProfileError
 from askmill.jobs.model.file_rules import file_fault, type_fault
 from askmill.jobs.model.models import EMULATOR_MODEL, Api
 from askmill.jobs.model.profile import Profile
+from askmill.jobs.model.schema_fields import is_short_form, parse_fields
 from askmill.jobs.openai_client.capabilities import unsupported
 from askmill.jobs.openai_client.model_ends import end_notice
 
@@ -54,12 +55,12 @@ class ProfileOptions:
     max_prompt_tokens: int | None = None
     max_completion_tokens: int | None = None
     truncation: str | None = None
-    response_schema: Path | None = None
+    response_schema: str | Path | dict[str, Any] | None = None
 
     def set_fields(self) -> dict[str, Any]:
         """Return the fields that are set."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value not in {None, ()}}
+        return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
 def build_profile(
@@ -129,20 +130,29 @@ def _describe_functions(fields: dict[str, Any], faults: list[str]) -> None:
 
 
 def _with_loaded_schema(fields: dict[str, Any], folder: Path, faults: list[str]) -> dict[str, Any]:
-    """Load a `response_schema` that is a path; drop it on a fault. A table stays as it is."""
-    path = fields.get("response_schema")
-    if not isinstance(path, str | Path):
+    """Load a `response_schema` that is a path or in the short form; drop it on a fault. A table stays."""
+    value = fields.get("response_schema")
+    if not isinstance(value, str | Path):
         return fields
-    file = folder / Path(path).expanduser()
     try:
-        schema = orjson.loads(file.read_bytes())
+        return {**fields, "response_schema": _loaded_schema(value, folder)}
+    except ValueError as error:
+        faults.append(f"response_schema: {error}.")
+    return {name: field for name, field in fields.items() if name != "response_schema"}
+
+
+def _loaded_schema(value: str | Path, folder: Path) -> Any:
+    """Return the schema of a file, or of the short form. Raises ValueError with the reason."""
+    if isinstance(value, str) and is_short_form(value):
+        return parse_fields(value)
+    file = folder / Path(value).expanduser()
+    try:
+        return orjson.loads(file.read_bytes())
     except OSError as error:
-        faults.append(f"response_schema: {file}: {error.strerror or error}.")
+        form = 'Name a JSON file, or write the fields: "sentiment: positive|negative, score: float"'
+        raise ValueError(f"{file}: {error.strerror or error}. {form}") from None
     except orjson.JSONDecodeError as error:
-        faults.append(f"response_schema: {file} is not JSON: {error}.")
-    else:
-        return {**fields, "response_schema": schema}
-    return {name: value for name, value in fields.items() if name != "response_schema"}
+        raise ValueError(f"{file} is not JSON: {error}") from None
 
 
 def _validate(fields: Mapping[str, Any], place: str, earlier_faults: list[str]) -> Profile:
@@ -235,7 +245,7 @@ def profile_schema() -> dict[str, Any]:
     }
     fields["response_schema"] = {
         "type": ["string", "object"],
-        "description": "A JSON schema, or the path of one.",
+        "description": "A JSON schema, the path of one, or its short form: `score: float, tags: [str]`.",
     }
     fields["files"]["description"] = "Paths of files, or of folders with files, relative to this file."
     for unused in ("Functions", "FunctionTool"):

@@ -27,9 +27,11 @@ from askmill.jobs.display.status_text import stall_reason
 from askmill.jobs.intake import Intake, IntakeOptions, check
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import NotFound, Unavailable, UsageError
+from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import BatchState, Limits
 from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS, Profile, Resources
 from askmill.jobs.openai_client.pricing import Prices
+from askmill.jobs.results.expected import check_column
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, NewBatch, NewRow
 from askmill.jobs.submit.answer_cache import AnswerCache
@@ -61,6 +63,8 @@ class SubmitRequest:
     new: bool = False
     reuse_answers: bool = False
     retention_days: float | None = None
+    expected: Expectation | None = None
+    """No part of the identity."""
     web: bool = False
     """Submitted through the web page, whose server keeps a worker alive for the batch."""
 
@@ -106,7 +110,8 @@ def identity_of(intake: Intake, request: SubmitRequest) -> str:
         files,
         target.api,
         target.address,
-        dataclasses.asdict(intake.spec),
+        # A file's types are in its content. Without them the identity is that of earlier versions.
+        {name: value for name, value in dataclasses.asdict(intake.spec).items() if name != "arrow_schema"},
         intake.dialect,
         request.intake.limit,
         intake.rejected,
@@ -159,11 +164,13 @@ async def _resume_existing(store: Store, found: str, request: SubmitRequest) -> 
 
 
 async def _update_settings(store: Store, batch: str, request: SubmitRequest) -> None:
-    """Apply a later command's retention and limits to an existing batch."""
+    """Apply a later command's retention, limits and expectation to an existing batch."""
     if request.retention_days is not None:
         await store.update_retention(batch, request.retention_days)
     if request.limits:
         await store.change_limits(batch, request.limits)
+    if request.expected is not None:
+        await store.set_expected(batch, request.expected)
 
 
 async def check_durability(store: Store, say: Say) -> None:
@@ -243,6 +250,7 @@ def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatc
         identity=identity,
         options={name: value for name, value in options.items() if value},
         retention_days=request.retention_days,
+        expected=request.expected,
     )
 
 
@@ -336,6 +344,21 @@ def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
     """
     least = MIN_COMPLETION_TOKENS[request.target.api]
     options = replace(request.intake, min_completion_tokens=least)
+    return _with_expected(_checked(file, request, settings, options), request.expected)
+
+
+def _with_expected(intake: Intake, expected: Expectation | None) -> Intake:
+    """Return the intake. Raises UsageError if it has no column with the expected answers."""
+    try:
+        if expected is not None:
+            check_column(expected, intake.spec)
+    except UsageError:
+        intake.close()
+        raise
+    return intake
+
+
+def _checked(file: str, request: SubmitRequest, settings: Settings, options: IntakeOptions) -> Intake:
     if "budget_usd" not in request.limits:
         return check(file, options)
     prices = Prices.read(settings.prices)

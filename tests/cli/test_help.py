@@ -44,6 +44,8 @@ CONTRACT_OPTIONS = [
     "--delimiter",
     "--encoding",
     "--skip-bad-rows",
+    "--expected",
+    "--match",
 ]
 
 

@@ -45,6 +45,8 @@ STATUS_KEYS = [
     "waiting",
     "last_fault",
     "recovered_writes",
+    "schema_misses",
+    "accuracy",
 ]
 
 

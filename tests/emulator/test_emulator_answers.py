@@ -95,6 +95,11 @@ scalars = st.sampled_from([
     {"type": "string"}, {"type": "string", "enum": ["x", "y"]}, {"type": "string", "minLength": 40},
     {"type": "string", "maxLength": 3}, {"type": "integer"}, {"type": "integer", "minimum": 5},
     {"type": "number", "exclusiveMinimum": 1}, {"type": "number", "maximum": -4}, {"type": "boolean"},
+    {"type": "number", "minimum": 0, "maximum": 1}, {"type": "integer", "minimum": 0.5, "exclusiveMaximum": 2},
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.01}, {"type": "integer", "multipleOf": 7, "minimum": 8},
+    {"enum": [3, "z", None]}, {"type": "array", "items": {"enum": ["x", "y", "z"]}, "minItems": 3, "uniqueItems": True},
+    {"type": "array", "items": {"type": "string"}, "maxItems": 0}, {"type": "array", "uniqueItems": True, "minItems": 2, "items": {"type": "integer"}},
+    {"allOf": [{"type": "object", "properties": {"p": {"type": "integer"}}, "required": ["p"]}, {"required": ["p"]}]},
     {"type": "null"}, {"type": ["string", "null"]}, {"const": 7}, {"type": "string", "format": "date"},
 ])  # fmt: skip
 
@@ -136,6 +141,25 @@ def test_references_inside_a_schema_are_followed() -> None:
     }
     assert sample_object(schema, "t") == {"n": 0}
     assert invalid_object(None) == '["unexpected"]'
+
+
+def test_a_sample_depends_on_the_question() -> None:
+    """An enum's value that the question names, the number that the tutor found; the same question, the same sample."""
+    schema = {
+        "type": "object",
+        "properties": {"kind": {"enum": ["refund", "bug", "praise"]}, "n": {"type": "integer"}},
+    }
+    assert sample_object(schema, "That is 42.", "A bug, please!") == {"kind": "bug", "n": 42}
+    kinds = [sample_object(schema, "", f"question {number}")["kind"] for number in range(30)]
+    assert set(kinds) == {"refund", "bug", "praise"}
+    assert sample_object(schema, "", "question 7")["kind"] == kinds[7]
+
+
+def test_a_recursive_schema_has_an_end() -> None:
+    """A tree whose children may be empty or null gets a finite sample."""
+    for children in ({"type": "array", "items": {"$ref": "#"}}, {"anyOf": [{"$ref": "#"}, {"type": "null"}]}):
+        schema = {"type": "object", "properties": {"next": children}, "required": ["next"]}
+        jsonschema.validate(sample_object(schema, "t"), schema)
 
 
 def test_the_passage_that_shares_rare_words_comes_first() -> None:

@@ -209,15 +209,34 @@ async def test_steps_are_the_same_in_every_format(tmp_path):
 
 
 async def test_spreadsheet_safe(tmp_path):
-    """Result cells that a spreadsheet would run as a formula get a leading quote; input cells do not."""
-    starts = ["=1", "+1", "-1", "@a", "\ta", "\ra", "1=", " =1"]
-    rows = [
-        view(Result(row=1, status=JobStatus.COMPLETED, answer=text), cells=("=x", "q")) for text in starts
+    """Case B9: every cell that a spreadsheet would run as a formula gets a leading quote; numbers are none."""
+    starts = [
+        "=1",
+        "+a",
+        "-5+3",
+        "@a",
+        "\ta",
+        "\ra",
+        "\na",
+        "\uff1d1",
+        "1=",
+        " =1",
+        "-1",
+        "+1.5e3",
+        "-1,234.5",
+        "-",
     ]
-    await write(tmp_path / "a.csv", rows, spreadsheet_safe=True)
-    got = read_csv(tmp_path / "a.csv")[1:]
-    assert [row[4] for row in got] == [f"'{text}" for text in starts[:6]] + starts[6:]
-    assert {row[0] for row in got} == {"=x"}
+    safe = [f"'{text}" for text in starts[:8]] + starts[8:-1] + ["'-"]
+    rows = [
+        view(Result(row=1, status=JobStatus.COMPLETED, answer=text), cells=(text, "q")) for text in starts
+    ]
+    spec = InputSpec(columns=("=id", "question"), question_column="question")
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+        await write(tmp_path / name, rows, spec, spreadsheet_safe=True)
+        with (tmp_path / name).open(newline="", encoding="utf-8") as file:
+            header, *got = csv.reader(file, delimiter=delimiter, strict=True)
+        assert header[0] == "'=id"
+        assert [row[4] for row in got] == [row[0] for row in got] == safe
     with pytest.raises(UsageError, match="CSV"):
         plan_results("a.jsonl", SPEC, ResultOptions(spreadsheet_safe=True))
 
@@ -345,7 +364,9 @@ def test_extension_picks_the_format(tmp_path, monkeypatch, out, format_option, e
     assert plan_results(out, SPEC, ResultOptions(format=format_option)).output.format is expected
 
 
-@pytest.mark.parametrize("out", ["a.xlsx", "a.tsv", "a.json", "none/a.csv", "."])
+@pytest.mark.parametrize(
+    "out", ["a.xls", "a.json", "a.parquet.gz", "a.csv.bz2", "none/a.csv", ".", "a\0.csv"]
+)
 def test_out_that_cannot_be_written(tmp_path, monkeypatch, out):
     """An unsupported format, a missing folder, or a folder as OUT is refused before submit."""
     monkeypatch.chdir(tmp_path)

@@ -40,7 +40,7 @@ def written_by_csv_writer(columns, entries):
     """Return the records that Python's strict reader finds."""
     stream = io.BytesIO()
     writer = CsvWriter(stream, columns, spreadsheet_safe=False)
-    writer.add(entries)
+    writer.add([columns.row(entry) for entry in entries])
     writer.close()
     return list(csv.reader(io.StringIO(stream.getvalue().decode(), newline=""), strict=True))
 

@@ -8,6 +8,7 @@ import orjson
 import pytest
 import redis
 
+from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.model.profile import Resources
 from askmill.jobs.store import Store, keys
@@ -90,6 +91,7 @@ async def play_all_scripts(store: Store, redis_url: str) -> None:
     await store.drop_batch(loading.batch)
     batch = (await store.take_identity(new_batch(identity="2" * 64))).batch
     await store.set_resources(batch, Resources())
+    await store.set_expected(batch, Expectation("answer", "number"))
     wanted = ResourceKey(batch, "file", "ab" * 32)
     assert (await store.acquire_resource(wanted))[0]
     await store.release_resource(wanted)

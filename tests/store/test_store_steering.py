@@ -331,7 +331,15 @@ async def test_status_is_told_in_the_words_of_the_contract(store: Store) -> None
     assert set(status_json) == {
         *("batch", "name", "file", "state", "rows", "counts", "runs", "requests", "tokens", "cost_usd"),
         *("submitted_at", "started_at", "finished_at", "rows_per_s", "eta_s", "workers"),
-        *("paused_reason", "unknown_creates", "waiting", "last_fault", "recovered_writes"),
+        *(
+            "paused_reason",
+            "unknown_creates",
+            "waiting",
+            "last_fault",
+            "recovered_writes",
+            "schema_misses",
+            "accuracy",
+        ),
     }
     assert status_json["counts"] == {
         status.value: 2 if status is JobStatus.QUEUED else 0 for status in JobStatus

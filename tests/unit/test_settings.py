@@ -1,5 +1,6 @@
 """Settings: messages for invalid values, from the environment and `.env`, without secrets."""
 
+import pwd
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,18 @@ def test_chat_completions_have_few_calls_in_flight(monkeypatch: pytest.MonkeyPat
     assert load_settings().concurrency_in_use == 8
     monkeypatch.setenv("ASKMILL_CONCURRENCY", "30")
     assert load_settings().concurrency_in_use == 30
+
+
+def test_a_user_without_home_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case B12: an unknown user id without HOME (a container) is told which variable to set, no traceback."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for variable in ("HOME", "XDG_DATA_HOME", "ASKMILL_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(BadSetting, match="Set ASKMILL_DATA_DIR to a folder"):
+        load_settings()
+    monkeypatch.setenv("ASKMILL_DATA_DIR", "/tmp/askmill-without-home")
+    assert load_settings().data_dir == Path("/tmp/askmill-without-home")

@@ -24,7 +24,7 @@ from askmill.worker.execution.costs import RowCosts
 from askmill.worker.execution.failures import report_fault
 from askmill.worker.execution.generated_files import store_generated_files
 from askmill.worker.execution.request_builder import row_policy
-from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields
+from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields, missed_counters
 from askmill.worker.execution.stored_state import (
     STATE_JSON,
     belongs_to,
@@ -296,6 +296,7 @@ class JobRunner:
             attempts = convert_attempts(attempts, self.context.clock.to_redis)
         result = build_result(self.claim.row, state, finish, attempts)
         self.actions.counters.update(self._costs.final_counters(result, state))
+        self.actions.counters.update(missed_counters(self.batch.batch.profile, result))
         exchange = exchange_for_next_turn(self.batch.batch, self.claim, state)
         await self._store_result(result, turn_for_next_row(state, exchange))
 

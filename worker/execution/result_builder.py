@@ -1,11 +1,11 @@
 """From a row's final state to its stored result. Pure."""
 
-import re
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
+from askmill.jobs.model.answer_fields import fields_of, misses_schema, plain_schema, without_fence
 from askmill.jobs.model.models import Attempt, Result, Usage
 from askmill.jobs.model.profile import Profile
 from askmill.worker.lifecycle.api_types import Answer, Run
@@ -14,9 +14,10 @@ from askmill.worker.lifecycle.events import Event
 from askmill.worker.lifecycle.on_run_ended import attempt_of
 from askmill.worker.lifecycle.state import JobState
 
-CODE_FENCE = re.compile(
-    r"\s*(?P<mark>`{3,}|~{3,})[\w+-]*[ \t]*\r?\n(?P<content>.*?)\r?\n?[ \t]*(?P=mark)\s*", re.DOTALL
-)
+WHOLE_ANSWER = "(answer)"
+"""In the counts of what misses the schema: the answer is no object of it, or no JSON."""
+MAX_COUNTED_FIELDS = 50
+"""Of one answer: a schema may have thousands of fields."""
 
 
 def attempts_of(state: JobState, finish: Finish, event: Event) -> tuple[Attempt, ...]:
@@ -69,31 +70,51 @@ def checked_answer(profile: Profile, answer: Answer) -> tuple[Answer, str | None
     return answer, schema_error(profile.response_schema, answer.text)
 
 
-def without_fence(text: str) -> str:
-    """The text inside a code fence that surrounds all of it and holds JSON; else the text as it is."""
-    match = CODE_FENCE.fullmatch(text)
-    if match is None:
-        return text
-    try:
-        orjson.loads(match["content"])
-    except orjson.JSONDecodeError:
-        return text
-    return match["content"].strip()
-
-
 def schema_error(response_schema: dict[str, Any], text: str) -> str | None:
     """How a text misses a response schema; None when it does not."""
     import jsonschema  # noqa: PLC0415 -- a twentieth of a worker's start
 
-    schema = response_schema.get("schema", response_schema)
     try:
-        jsonschema.validate(orjson.loads(text), schema)
+        jsonschema.validate(orjson.loads(text), plain_schema(response_schema))
     except orjson.JSONDecodeError:
         return "the answer is not JSON"
     except jsonschema.ValidationError as error:
         place = ".".join(str(part) for part in error.absolute_path)
         return f"{place}: {error.message}" if place else error.message
     return None
+
+
+def missed_counters(profile: Profile, result: Result) -> dict[str, int]:
+    """The batch's counters of an answer that misses the schema: 1 for each top-level field that does.
+
+    `schema:(answer)` is that of an answer that is no JSON or no object of the schema.
+    """
+    if profile.response_schema is None or not misses_schema(result.error):
+        return {}
+    known = fields_of(profile.response_schema)
+    names = _missed_fields(plain_schema(profile.response_schema), result.answer)
+    shown = [name if known and name in known.names else WHOLE_ANSWER for name in names]
+    return dict.fromkeys((f"schema:{name}" for name in shown[:MAX_COUNTED_FIELDS]), 1)
+
+
+def _missed_fields(schema: dict[str, Any], text: str) -> list[str]:
+    from jsonschema.validators import validator_for  # noqa: PLC0415 -- as above
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return [WHOLE_ANSWER]
+    errors = validator_for(schema)(schema).iter_errors(value)
+    return list(dict.fromkeys(name for error in errors for name in _fields_in(error)))
+
+
+def _fields_in(error: Any) -> list[str]:
+    """The fields that an error is about. The error of a missing field stands at the object around it."""
+    if error.absolute_path:
+        return [str(error.absolute_path[0])]
+    if error.validator == "required" and isinstance(error.instance, dict):
+        return [str(name) for name in error.validator_value if name not in error.instance]
+    return [WHOLE_ANSWER]
 
 
 def log_fields(result: Result) -> dict[str, object]:
