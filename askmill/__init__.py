@@ -1,4 +1,4 @@
-"""The Python API: questions in, answers out, for a notebook or a program. All functions are synchronous.
+"""The Python API: questions in, answers out, for a notebook or a program. `askmill.aio` has coroutines.
 
     import askmill
 
@@ -18,36 +18,45 @@ version. See docs/how-to/library.md.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from askmill.client import collect, run, status, submit
+    from askmill import aio
+    from askmill.client import cancel, collect, estimate, retry, run, status, submit
     from askmill.errors import AskmillError, InputFaults, Interrupted, NotFound, Unavailable, UsageError
     from askmill.options import Options
-    from askmill.types import Row, Status, Step
+    from askmill.results import Results
+    from askmill.types import Estimate, Row, Status, Step
 
     __version__: str
 
 _MODULE_OF = {
-    **dict.fromkeys(("collect", "run", "status", "submit"), "client"),
+    **dict.fromkeys(("cancel", "collect", "estimate", "retry", "run", "status", "submit"), "client"),
     **dict.fromkeys(
         ("AskmillError", "InputFaults", "Interrupted", "NotFound", "Unavailable", "UsageError"), "errors"
     ),
     "Options": "options",
-    **dict.fromkeys(("Row", "Status", "Step"), "types"),
+    "Results": "results",
+    **dict.fromkeys(("Estimate", "Row", "Status", "Step"), "types"),
 }
 """Public name → its module. Imported at first use, because every worker and emulator imports this package."""
 
 __all__ = [
     "AskmillError",
+    "Estimate",
     "InputFaults",
     "Interrupted",
     "NotFound",
     "Options",
+    "Results",
     "Row",
     "Status",
     "Step",
     "Unavailable",
     "UsageError",
     "__version__",
+    "aio",
+    "cancel",
     "collect",
+    "estimate",
+    "retry",
     "run",
     "status",
     "submit",
@@ -60,6 +69,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version  # noqa: PLC0415 -- 15 ms
 
         value: Any = version("askmill")
+    elif name == "aio":
+        from importlib import import_module  # noqa: PLC0415 -- most starts need no public name
+
+        value = import_module("askmill.aio")
     elif name in _MODULE_OF:
         from importlib import import_module  # noqa: PLC0415 -- most starts need no public name
 

@@ -1,8 +1,11 @@
 """The options of `run` and `submit`: typed keyword arguments, and their form on the command line."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Tool = Literal["code_interpreter", "file_search", "web_search"]
 
@@ -10,8 +13,11 @@ Tool = Literal["code_interpreter", "file_search", "web_search"]
 class Options(TypedDict, total=False):
     """The options that `askmill submit --help` lists, under the same names; a test compares both.
 
-    Exceptions: `overrides`, `tools` and `files` are lists of the values that `--override`, `--tool` and
-    `--file` take one by one; `deadline_s` (seconds) and `budget_usd` (US dollars) have a unit in their name.
+    `overrides`, `tools` and `files` are lists of the values that `--override`, `--tool` and `--file` take one
+    by one; `deadline_s` (seconds) and `budget_usd` (US dollars) have a unit in their name. `profile` may be a
+    mapping with the fields of a profile file. `response_schema` may be a JSON schema as a mapping, or a
+    pydantic model: `Row.parsed` is then an instance of it. `functions` may be functions of one importable
+    module.
     """
 
     question_column: str
@@ -23,7 +29,7 @@ class Options(TypedDict, total=False):
     encoding: str
     skip_bad_rows: bool
     limit: int
-    profile: str | PathLike[str]
+    profile: str | PathLike[str] | Mapping[str, Any]
     assistant_id: str
     model: str
     instructions: str
@@ -31,12 +37,12 @@ class Options(TypedDict, total=False):
     top_p: float
     reasoning_effort: str
     tools: Sequence[Tool]
-    functions: str | PathLike[str]
+    functions: "str | PathLike[str] | Sequence[Callable[..., Any]]"
     files: Sequence[str | PathLike[str]]
     max_prompt_tokens: int
     max_completion_tokens: int
     truncation: str
-    response_schema: str | PathLike[str]
+    response_schema: "str | PathLike[str] | Mapping[str, Any] | type[BaseModel]"
     on_incomplete: Literal["keep", "raise-limit", "continue"]
     on_unknown: Literal["again", "stop"]
     attempts: int
@@ -60,10 +66,9 @@ FLAGS = {
 """Keyword → flag, where the flag does not follow from the keyword."""
 
 
-def to_argv(options: Options) -> Iterator[str]:
+def to_argv(options: Mapping[str, Any]) -> Iterator[str]:
     """The options as arguments of the command line: `--model=gpt-6-luna`, `--new`, … Omits None and False."""
-    values: dict[str, Any] = {**options}
-    for name, value in values.items():
+    for name, value in options.items():
         flag = FLAGS.get(name) or f"--{name.replace('_', '-')}"
         if value is True:
             yield flag

@@ -84,9 +84,10 @@ class Row:
     """One row of the input with its answer: a line of `askmill collect --format jsonl`.
 
     `row` counts from 1 in file order. `input` has every input column, unchanged. `answer` is the text of all
-    messages of the run. `error` is the error message if the row did not complete. Tokens, `cost_usd` (US
-    dollars) and `attempts` include every attempt; `duration_s` is the time from the start of the first
-    attempt to the end of the last. Unknown values are None, never 0.
+    messages of the run. `parsed` is that answer as data, if it satisfies the response schema: an instance of
+    the pydantic model, or plain data. `error` is the error message if the row did not complete. Tokens,
+    `cost_usd` (US dollars) and `attempts` include every attempt; `duration_s` is the time from the start of
+    the first attempt to the end of the last. Unknown values are None, never 0.
     """
 
     row: int
@@ -105,12 +106,20 @@ class Row:
     citations: list[dict[str, Any]]
     files: list[dict[str, Any]]
     steps: list[Step]
+    parsed: Any = None
 
 
-def row_from_json(line: dict[str, Any]) -> Row:
-    """A line of `--format jsonl` as a `Row`; columns of a response schema (`answer.NAME`) are left out."""
-    known = {field.name: line[field.name] for field in dataclasses.fields(Row)}
-    return Row(**{**known, "steps": [Step(**step) for step in line["steps"]]})
+@dataclass(frozen=True)
+class Estimate:
+    """What a batch would cost. Output length is unknown in advance, so it and the cost are ranges: low, high.
+
+    `cost_usd` is in US dollars; None if the model has no known price.
+    """
+
+    rows: int
+    prompt_tokens: int
+    completion_tokens: tuple[int, int]
+    cost_usd: tuple[float, float] | None
 
 
 def status_from_json(fields: dict[str, Any]) -> Status:

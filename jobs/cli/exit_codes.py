@@ -10,12 +10,11 @@ import shlex
 import sys
 import traceback
 from io import StringIO
-from typing import Any
 
 import click
 
 from askmill.config.text import safe_text, strip_control
-from askmill.jobs.model.errors import AskmillError, InputFaults, Interrupted
+from askmill.jobs.model.errors import AskmillError, Interrupted
 
 INTERRUPTED = 130
 
@@ -49,28 +48,6 @@ def exit_code_for(error: BaseException) -> int:
             return 141
         case _:
             return _print_error(_unexpected(error), 1)
-
-
-def error_to_json(error: BaseException) -> dict[str, Any]:
-    """The exception as JSON for `import askmill`: its class in askmill/errors.py and its arguments."""
-    from askmill.config.settings import BadSetting  # noqa: PLC0415 -- as above
-
-    match error:
-        case click.Abort() | KeyboardInterrupt():
-            return {"kind": "Interrupted", "batch": _stored_batch(error)}
-        case InputFaults():
-            faults = [(fault.line, fault.reason) for fault in error.faults]
-            return {"kind": "InputFaults", "file": error.file, "faults": faults, "total": error.total}
-        case AskmillError():
-            return {"kind": type(error).__name__, "message": safe_text(str(error))}
-        case click.ClickException():
-            return {"kind": "UsageError", "message": safe_text(error.format_message())}
-        case BadSetting():
-            return {"kind": "UsageError", "message": safe_text(str(error))}
-        case BaseExceptionGroup():
-            return error_to_json(error.exceptions[0])
-        case _:
-            return {"kind": "AskmillError", "message": safe_text(_unexpected(error))}
 
 
 def _interrupted(error: BaseException) -> int:

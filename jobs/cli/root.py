@@ -93,13 +93,6 @@ class Root(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def run_for_api(arguments: Sequence[str]) -> int:
-    """Run one command for `import askmill`. Returns its exit code; its exceptions pass through."""
-    code = click.Group.main(askmill, arguments, "askmill", standalone_mode=False)
-    sys.stdout.flush()
-    return code if isinstance(code, int) else 0
-
-
 def _print_version(ctx: click.Context, _: click.Parameter, requested: bool) -> None:
     if requested:
         from importlib.metadata import version  # noqa: PLC0415 -- 15 ms

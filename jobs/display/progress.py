@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from askmill.config import text as plain_text
 from askmill.jobs.display import status_text
@@ -27,6 +27,16 @@ STYLES = {
 }
 COLOURS = {"█": "green", "▓": "red", "▒": "cyan", "░": "bright_black"}
 """From the terminal's own sixteen colours, which are readable on a light and on a dark background."""
+
+
+class Display(Protocol):
+    """Shows the progress of a batch until the block ends."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def show(self, view: StatusView, answers: Sequence[str] = (), /) -> None: ...
 
 
 class Progress:
@@ -69,6 +79,15 @@ class Progress:
         elif time.monotonic() - self._last_line_s >= LINE_INTERVAL_S:
             self._last_line_s = time.monotonic()
             self._print(status_text.log_line(view, worker_starting=self._worker_starting))
+
+    def note(self, text: str) -> None:
+        """Print a message above the panel."""
+        if self._live is not None:
+            from rich.text import Text  # noqa: PLC0415
+
+            self._live.console.print(Text(text), soft_wrap=True)
+            return
+        self._print(text)
 
     def _print(self, text: str) -> None:
         if self._live is not None:

@@ -9,7 +9,8 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -65,6 +66,56 @@ def describe(module: str) -> Functions:
     sha256 = allow(module)
     functions = _loaded[sha256].values()
     return Functions(module=module, sha256=sha256, tools=tuple(function.tool() for function in functions))
+
+
+def describe_objects(functions: Sequence[Callable[..., Any]]) -> Functions:
+    """What `describe` returns, for some functions of one module that is already imported.
+
+    Nothing is imported again. A module of an installed package is named by its dotted name, any other by its
+    path: relative if it is below the working folder. Raises ProfileError for a function that a worker could
+    not import: of a notebook or an interactive session, or nested.
+    """
+    modules = {function.__module__: sys.modules.get(function.__module__) for function in functions}
+    if len(modules) != 1:
+        raise ProfileError(
+            f"functions: they are of several modules ({', '.join(sorted(modules))}); put them into one."
+        )
+    (name, module), faults = *modules.items(), list[str]()
+    source = getattr(module, "__file__", None)
+    if module is None or source is None or not Path(source).is_file():
+        raise ProfileError(
+            f"functions: workers cannot import them from {name}. Put them into a module, such as tools.py, "
+            "and import them from there."
+        )
+    tools = []
+    for function in functions:
+        key = function.__name__
+        try:
+            _require_public(module, key, function)
+            tools.append(_make_function(key, function).tool())
+        except (TypeError, NameError, PydanticUserError) as error:
+            faults.append(f"functions: {key}: {str(error).splitlines()[0]}")
+    if faults:
+        raise ProfileError("\n".join(faults))
+    file = Path(source).resolve()
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Functions(module=_module_for_workers(name, file), sha256=sha256, tools=tuple(tools))
+
+
+def _require_public(module: ModuleType, key: str, function: Callable[..., Any]) -> None:
+    """Raise TypeError if a worker that imports the module does not find the function under its name."""
+    if key.startswith("_") or getattr(module, key, None) is not function:
+        raise TypeError(f"it is not a public function of {module.__name__}, so workers cannot import it")
+    if key not in getattr(module, "__all__", [key]):
+        raise TypeError(f"it is not in {module.__name__}.__all__, so workers do not offer it")
+
+
+def _module_for_workers(name: str, file: Path) -> str:
+    """The module as a worker in this working folder finds it."""
+    if any(file.is_relative_to(Path(sysconfig.get_path(key)).resolve()) for key in ("purelib", "platlib")):
+        return name
+    folder = Path.cwd().resolve()
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
 def allow(module: str) -> str:

@@ -99,12 +99,12 @@ async def collect(
     written = await write_results(store.result_chunks(batch, statuses), plan, fetch_blob)
     if plan.output.files is not None:
         # Next to OUT and STEM.files.
-        _write_profile(await store.batch(batch), plan.output.files.with_suffix(".profile.json"), plan.out)
+        write_profile(await store.batch(batch), plan.output.files.with_suffix(".profile.json"), plan.out)
     return written
 
 
-def _write_profile(batch: Batch, path: Path, out: str) -> None:
-    """Write the batch's settings as of submit, so that the results can be explained without Redis."""
+def write_profile(batch: Batch, path: Path, out: str) -> None:
+    """Write the batch's settings as of submit, so that its results can be explained without Redis."""
     profile = {
         "batch": batch.id,
         "api": batch.api,

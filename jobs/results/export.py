@@ -150,6 +150,14 @@ async def stream_results(chunks: AsyncIterator[Iterable[RowView]], plan: Plan) -
     yield stream.take()
 
 
+def write_rows(views: Iterable[RowView], plan: Plan, stream: BinaryIO) -> None:
+    """Write these rows to a stream in the plan's format, without steps file and generated files."""
+    writer, left = _writer(plan, stream), iter(views)
+    while entries := [entry_of(view) for view in islice(left, AT_ONCE)]:
+        writer.add(entries)
+    writer.close()
+
+
 class _PendingBytes(io.RawIOBase, BinaryIO):
     """A stream that keeps what was written until it is taken."""
 

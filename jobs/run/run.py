@@ -6,13 +6,13 @@ check the file ─▶ Redis (embedded: start) ─▶ already finished? ─yes─
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from askmill.config.settings import Settings
-from askmill.jobs.display.progress import Progress
+from askmill.jobs.display.progress import Display, Progress
 from askmill.jobs.display.status_text import finished_rows
 from askmill.jobs.intake import Intake
 from askmill.jobs.local import (
@@ -63,19 +63,24 @@ class RunOutcome:
 class RunSpec:
     """What one `run` does.
 
-    `confirm` asks the user before money is spent, and raises UsageError if the answer is no. `on_outcome` is
-    called as soon as the outcome is known, because stopping the local services takes a moment.
+    `plan_of` plans the result file before anything is asked. `confirm` asks the user before money is spent,
+    and raises UsageError if the answer is no. `on_outcome` is called as soon as the outcome is known, because
+    stopping the local services takes a moment. `progress` shows the batch; None is the panel on stderr.
+    `deliver` is called at the end of a batch that did not pause: it reads or writes the results and returns
+    their file, if there is one; None writes the planned file.
     """
 
     settings: Settings
     submit: SubmitRequest
     file: str
-    plan_of: Callable[[Intake], Plan]
+    plan_of: Callable[[Intake], Plan | None]
     confirm: Callable[[Intake], None]
     say: Say
     on_outcome: Callable[[RunOutcome], None]
     concurrency: int | None = None
     show_answers: bool = False
+    progress: Callable[[], Display] | None = None
+    deliver: Callable[[Store, str], Awaitable[Path | None]] | None = None
 
 
 def run(spec: RunSpec) -> RunOutcome:
@@ -88,16 +93,16 @@ def run(spec: RunSpec) -> RunOutcome:
         Interrupted: Ctrl-C or SIGTERM.
     """
     with checked(spec.file, spec.submit, spec.settings) as intake:
-        return _Run(spec, intake, spec.plan_of(intake)).run()
+        return Run(spec, intake, spec.plan_of(intake)).run()
 
 
-class _Run:
-    """The state of one `run`: its services, and the batch as soon as there is one."""
+class Run:
+    """The state of one `run`: its services, and `batch`, its id, as soon as there is one."""
 
-    def __init__(self, spec: RunSpec, intake: Intake, plan: Plan) -> None:
+    def __init__(self, spec: RunSpec, intake: Intake, plan: Plan | None = None) -> None:
         self._spec, self._intake, self._plan = spec, intake, plan
         self._request = spec.submit
-        self._batch: str | None = None
+        self.batch: str | None = None
         self._outcome: RunOutcome | None = None
         self._emulator: ServiceLease | None = None
 
@@ -110,9 +115,19 @@ class _Run:
                 self._spec.on_outcome(self._outcome)
         except KeyboardInterrupt:
             if self._outcome is None:
-                raise Interrupted(self._batch) from None
+                raise Interrupted(self.batch) from None
         assert self._outcome is not None
         return self._outcome
+
+    async def run_in_loop(self) -> RunOutcome:
+        """The same on a running event loop that may be blocked, and without signal handlers.
+
+        Cancelling it stops what was started.
+        """
+        with ExitStack() as stack:
+            outcome = await self._work(self._start_services(stack), stack)
+            self._spec.on_outcome(outcome)
+            return outcome
 
     def _start_services(self, stack: ExitStack) -> str:
         """Start Redis and the emulator side by side, where they are needed; returns Redis' address."""
@@ -134,7 +149,7 @@ class _Run:
         async with await Store.open(url, durability=durability) as store:
             identity = identity_of(self._intake, self._request)
             existing = await find_existing(store, identity, self._request, self._spec.say)
-            self._batch = None if existing is None else existing.batch.id
+            self.batch = None if existing is None else existing.batch.id
             if existing is not None and existing.finished:
                 view = await store.status(existing.batch.id)
             else:
@@ -142,21 +157,29 @@ class _Run:
                     self._spec.say(self._request.target.source_line)
                 await check_durability(store, self._spec.say)
                 supervisor = await self._ensure_worker(store, existing, stack)
-                if self._batch is None:
+                if self.batch is None:
                     # Another command may have stored the batch while the user was asked.
-                    self._batch, existing = await find_or_store(
+                    self.batch, existing = await find_or_store(
                         store, self._intake, self._request, identity, self._spec.say
                     )
                     self._check_address(existing)
-                supervisor.serve(self._batch)
-                view = await self._watch(store, url, supervisor, self._batch)
+                supervisor.serve(self.batch)
+                view = await self._watch(store, url, supervisor, self.batch)
             written = None
             if view.batch.state is not BatchState.PAUSED:
-                plan = with_stored_expectation(self._plan, view.batch)
-                written = (await collect(store, view.batch.id, plan)).path
-                judge = plan.columns.additions.judge
-                view = replace(view, accuracy=None if judge is None else judge.accuracy)
+                written, view = await self._deliver(store, view)
             return RunOutcome(view, written, existing, exit_code(view))
+
+    async def _deliver(self, store: Store, view: StatusView) -> tuple[Path | None, StatusView]:
+        """Write the results; return the file's path, and the view with the accuracy of what was written."""
+        if self._spec.deliver is not None:
+            return await self._spec.deliver(store, view.batch.id), view
+        if self._plan is None:
+            return None, view
+        plan = with_stored_expectation(self._plan, view.batch)
+        written = (await collect(store, view.batch.id, plan)).path
+        judge = plan.columns.additions.judge
+        return written, replace(view, accuracy=None if judge is None else judge.accuracy)
 
     async def _ensure_worker(
         self, store: Store, existing: ExistingBatch | None, stack: ExitStack
@@ -209,6 +232,9 @@ class _Run:
             self._spec.settings, request.target, request.profile.functions, self._spec.concurrency
         )
 
+    def _progress(self) -> Display:
+        return Progress(worker_starting=True) if self._spec.progress is None else self._spec.progress()
+
     async def _watch(self, store: Store, url: str, supervisor: WorkerSupervisor, batch: str) -> StatusView:
         """Show progress and keep a worker alive until the batch is over."""
         view = await store.status(batch)
@@ -217,7 +243,7 @@ class _Run:
         answers = None
         if self._spec.show_answers:
             answers = NewAnswers(store, batch, since_start=not finished_rows(view))
-        with Progress(worker_starting=True) as progress:
+        with self._progress() as progress:
             async for current in watch(store, batch, worker_expected=True):
                 # After a kill -9 a worker counts as alive for 12 s; its process is gone at once.
                 alive = tuple(worker for worker in current.workers if not died_here(worker))

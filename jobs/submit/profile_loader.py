@@ -6,7 +6,7 @@ Every fault names the file and the field, and all faults are reported together.
 import dataclasses
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,10 @@ FILE_SEARCH_PROMPT_TOKENS = 20_000
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """The profile options of a command; None and () mean not given. Paths: from the working folder."""
+    """The profile options of a command; None and () mean not given. Paths: from the working folder.
+
+    `functions`: a module, or function objects of one module. `response_schema`: a path, or the schema itself.
+    """
 
     assistant_id: str | None = None
     model: str | None = None
@@ -50,7 +53,7 @@ class ProfileOptions:
     top_p: float | None = None
     reasoning_effort: str | None = None
     tools: tuple[str, ...] = ()
-    functions: str | None = None
+    functions: str | tuple[Callable[..., Any], ...] | None = None
     files: tuple[str, ...] = ()
     max_prompt_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -64,26 +67,35 @@ class ProfileOptions:
 
 
 def build_profile(
-    file: Path | None, options: ProfileOptions, model: str, *, offline: bool, api: Api = "assistants"
+    source: Path | Mapping[str, Any] | None,
+    options: ProfileOptions,
+    model: str,
+    *,
+    offline: bool,
+    api: Api = "assistants",
 ) -> Profile:
-    """Build a batch's profile from `file`, `options` and the defaults, of which `model` is one.
+    """Build a batch's profile from `source`, `options` and the defaults, of which `model` is one.
 
-    Without a file and options it is the mathematics tutor offline, and a model without instructions
+    `source` is a TOML file, or its fields; relative paths in fields start at the working folder. Without it
+    and options it is the mathematics tutor offline, and a model without instructions
     otherwise. Offline the model is always the emulator's. Raises ProfileError naming source, field and
     allowed values.
     """
     faults = list[str]()
-    fields = _with_loaded_schema(_read(file), file.parent, faults) if file is not None else {}
+    if isinstance(source, Path):
+        fields = _with_loaded_schema(_read(source), source.parent, faults)
+    else:
+        fields = _with_loaded_schema(dict(source or {}), Path(), faults)
     fields |= _with_loaded_schema(options.set_fields(), Path(), faults)
     if offline:
         tutor = {**TUTOR, "tools": ()} if api == "chat" else TUTOR
-        fields = (tutor if file is None else {}) | fields | {"model": EMULATOR_MODEL}
+        fields = (tutor if source is None else {}) | fields | {"model": EMULATOR_MODEL}
     if "assistant_id" not in fields:
         fields.setdefault("model", model)
     if isinstance(fields.get("files"), list | tuple):
         fields["files"] = tuple(file for path in fields["files"] for file in _files_in(path))
     _describe_functions(fields, faults)
-    return _validate(fields, str(file) if file is not None else "the profile", faults)
+    return _validate(fields, str(source) if isinstance(source, Path) else "the profile", faults)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -115,16 +127,16 @@ def _files_in(path: Any) -> list[Any]:
 
 def _describe_functions(fields: dict[str, Any], faults: list[str]) -> None:
     """Replace the module in `functions` by the description of its functions; drop it on a fault."""
-    module = fields.pop("functions", None)
-    if module is None:
+    given = fields.pop("functions", None)
+    if given is None:
         return
-    if not isinstance(module, str):
+    if not isinstance(given, str | tuple):
         faults.append("functions: must be the path or name of a Python module.")
         return
-    from askmill.jobs.functions.registry import describe  # noqa: PLC0415 -- few batches have functions
+    from askmill.jobs.functions.registry import describe, describe_objects  # noqa: PLC0415 -- few batches
 
     try:
-        fields["functions"] = describe(module)
+        fields["functions"] = describe(given) if isinstance(given, str) else describe_objects(given)
     except ProfileError as unfit:
         faults += str(unfit).splitlines()
 

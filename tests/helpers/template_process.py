@@ -28,7 +28,7 @@ from tests.helpers.preloaded import LENGTH, STATUS, read_exactly  # noqa: E402
 
 sys.path.remove(ROOT)
 
-ACT_WHEN_IMPORTED = ("__main__", ".celery_app", ".celery.tasks", ".subprocess_main", ".sympy_helper")
+ACT_WHEN_IMPORTED = ("__main__", ".celery_app", ".celery.tasks", ".sympy_helper")
 LIBRARIES = (
     "celery.apps.worker",
     "celery.worker.consumer",
