@@ -61,7 +61,7 @@ def main() -> None:
 
 
 @cache
-def _warm_up() -> None:
+def warm_up() -> None:
     """Fill SymPy's caches and late imports once for all children; arithmetic needs none."""
     for question in _WARM_UP:
         solve(read_question(question))
@@ -101,7 +101,7 @@ class _Helper:
         return bool(data)
 
     def _fork_child(self, question: dict[str, Any]) -> None:
-        _warm_up()
+        warm_up()
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:

@@ -20,6 +20,7 @@ import pytest
 
 from askmill.jobs.cli.root import MODULE_OF, askmill
 from askmill.jobs.local.ports import free_port
+from tests.helpers import preloaded
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -86,7 +87,7 @@ def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str)
     env = {
         **environ,
         "ASKMILL_DATA_DIR": str(tmp_path / "data"),
-        "PATH": f"{Path(sys.executable).parent}:{environ['PATH']}",
+        "PATH": f"{preloaded.shell_folder()}:{Path(sys.executable).parent}:{environ['PATH']}",
     }
 
     with (tmp_path / "output").open("w+") as output:

@@ -7,6 +7,8 @@ working folder, standard streams, signals, process id, exit code.
     test ──arguments, environment, folder, three descriptors──▶ template ──fork──▶ the program
          ◀──process id, later the exit status──────────────────          ──fork──▶ `run`'s own worker
 
+The commands of a shell are forked too if `shell_folder` comes first in its PATH.
+
 A test that depends on how Python starts (its path, its imports, its parent) starts a fresh process by `subprocess`.
 """
 
@@ -14,6 +16,7 @@ import fcntl
 import json
 import os
 import select
+import shlex
 import socket
 import struct
 import subprocess
@@ -24,15 +27,21 @@ from pathlib import Path
 from typing import Any
 
 TEMPLATE_PROCESS = Path(__file__).with_name("template_process.py")
+FORKED_COMMAND = Path(__file__).with_name("forked_command.py")
 DEVNULL = subprocess.DEVNULL
-MODULES = frozenset({"askmill.worker", "askmill.emulator"})
+HELPER = "askmill.emulator.tutor.sympy_helper"
+MODULES = frozenset({"askmill.worker", "askmill.emulator", HELPER})
 SCRIPTS = frozenset({"quick_worker.py", "hasty_worker.py"})
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "TZ")
 """Variables that the interpreter reads when it starts: a program with others than the template's is not forked."""
+HASH_SEED = {"PYTHONHASHSEED": "0"}
+"""The template's; the tutor's helper needs it, the other programs do not depend on it."""
 LENGTH = struct.Struct("!i")
 STATUS = struct.Struct("!id")
 _template: "Template | None" = None
 _started: list["subprocess.Popen[bytes]"] = []
+_forked: dict[int, "Popen"] = {}
+"""By process id, what is awaited by `waitpid`."""
 cpu_s = 0.0
 """CPU seconds of all forked programs that have ended; `resource` counts them as the template's children, not ours."""
 
@@ -64,6 +73,7 @@ class Popen(subprocess.Popen[Any]):
             "folder": os.fspath(folder or Path.cwd()),
             "session": bool(start_new_session),
             "parent": os.getpid(),
+            "ends_with_requester": False,
         }
         descriptors = [
             number if given == -1 else given for number, given in enumerate((stdin, stdout, stderr))
@@ -72,6 +82,7 @@ class Popen(subprocess.Popen[Any]):
             self._status = _template.fork(request, descriptors)
             self.pid = LENGTH.unpack(read_exactly(self._status, LENGTH.size))[0]
             self._child_created = True
+            _forked[self.pid] = self
         finally:
             self._close_pipe_fds(*pipes)
 
@@ -85,6 +96,7 @@ class Popen(subprocess.Popen[Any]):
         status, used_s = STATUS.unpack(read_exactly(self._status, STATUS.size))
         cpu_s += used_s
         self._status.close()
+        del _forked[self.pid]
         return self.pid, status
 
     def _internal_poll(self, *args: Any, **options: Any) -> int | None:
@@ -98,6 +110,15 @@ class Popen(subprocess.Popen[Any]):
             finally:
                 self._waitpid_lock.release()
         return self.returncode
+
+
+def waitpid(pid: int, options: int) -> tuple[int, int]:
+    """`os.waitpid`, by which asyncio awaits its processes, also of one forked from the template."""
+    forked = _forked.get(pid)
+    return _waitpid(pid, options) if forked is None else forked._try_wait(options)
+
+
+_waitpid = os.waitpid
 
 
 def run(
@@ -132,7 +153,8 @@ def is_ours(args: Any) -> bool:
 
 def _starts_alike(environment: Mapping[str, str]) -> bool:
     def relevant(variables: Mapping[str, str]) -> dict[str, str]:
-        return {name: value for name, value in variables.items() if name.startswith(READ_AT_START)}
+        read = {name: value for name, value in variables.items() if name.startswith(READ_AT_START)}
+        return read | HASH_SEED
 
     return relevant(environment) == relevant(os.environ)
 
@@ -164,6 +186,9 @@ class Template:
         connection.sendall(body)
         return connection
 
+    def ensure_started(self) -> None:
+        self._connected().close()
+
     def _connected(self) -> socket.socket:
         with suppress(OSError):
             return _connect(self.address)
@@ -180,6 +205,7 @@ class Template:
             [sys.executable, "-P", str(TEMPLATE_PROCESS), self.address, str(self._owner)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            env={**os.environ, **HASH_SEED},
         )
         assert process.stdout is not None
         with process.stdout as said:
@@ -195,6 +221,22 @@ def _connect(address: str) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def shell_folder() -> Path:
+    """A folder for `PATH` whose `askmill` is forked from the template (forked_command.py), if there is one."""
+    script = Path(sys.executable).with_name("askmill")
+    if _template is None:
+        return script.parent
+    folder = Path(_template.address).parent / "bin"
+    folder.mkdir(exist_ok=True)
+    command = shlex.join([sys.executable, "-IS", str(FORKED_COMMAND), _template.address, str(script)])
+    stub = folder / f"askmill.{os.getpid()}"
+    stub.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    stub.chmod(0o700)
+    stub.rename(folder / "askmill")
+    _template.ensure_started()
+    return folder
 
 
 def use_template(folder: Path, owner: int) -> None:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.helpers import preloaded
 from tests.helpers.requests import StackUser
 from tests.stack import Stack
 
@@ -40,7 +41,10 @@ def printed(user: StackUser, command: str) -> str:
     if not (folder / "examples").exists():
         (folder / "examples").symlink_to(ROOT / "examples")
     line = command.replace(" --offline", "").replace("\\\n", " ")
-    env = {**user.cli.env(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = {
+        **user.cli.env(),
+        "PATH": f"{preloaded.shell_folder()}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     done = subprocess.run(
         ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
     )

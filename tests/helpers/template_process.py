@@ -23,12 +23,13 @@ from typing import Any
 
 ROOT = str(Path(__file__).parents[2])
 sys.path.insert(0, ROOT)
-from tests.helpers import preloaded  # noqa: E402 -- by the path of the line above
+from askmill.emulator.tutor import sympy_helper  # noqa: E402 -- by the path of the line above
+from tests.helpers import preloaded  # noqa: E402
 from tests.helpers.preloaded import LENGTH, STATUS, read_exactly  # noqa: E402
 
 sys.path.remove(ROOT)
 
-ACT_WHEN_IMPORTED = ("__main__", ".celery_app", ".celery.tasks", ".sympy_helper")
+ACT_WHEN_IMPORTED = ("__main__", ".celery_app", ".celery.tasks")
 LIBRARIES = (
     "celery.apps.worker",
     "celery.worker.consumer",
@@ -54,15 +55,21 @@ class TemplateProcess:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the programs
         self.programs: dict[int, tuple[socket.socket, int]] = {}
         """Process id → its requester's connection, and the process that requested it."""
+        self.bound = set[int]()
+        """Process ids of programs that end with their requester."""
         self.children_s = defaultdict[int, float](float)
         """Process id → CPU seconds of ended programs that it requested itself."""
 
     def serve(self) -> None:
         os.write(1, b"ready\n")
         while _is_alive(self.owner):
-            readable, _, _ = select.select([self.listener, self.wake], [], [], OWNER_POLL_S)
+            requesters = {self.programs[pid][0]: pid for pid in self.bound}
+            readable, _, _ = select.select([self.listener, self.wake, *requesters], [], [], OWNER_POLL_S)
             if self.wake in readable:
                 os.read(self.wake, 4096)
+            for requester in requesters.keys() & set(readable):
+                os.kill(requesters[requester], signal.SIGKILL)
+                self.bound.remove(requesters[requester])
             self._report_ended()
             if self.listener in readable and self._fork(self.listener.accept()[0]):
                 return
@@ -73,6 +80,7 @@ class TemplateProcess:
             if pid == 0:
                 return
             connection, parent = self.programs.pop(pid)
+            self.bound.discard(pid)
             used_s = used.ru_utime + used.ru_stime + self.children_s.pop(pid, 0.0)
             if parent in self.programs:
                 self.children_s[parent] += used_s
@@ -81,7 +89,11 @@ class TemplateProcess:
 
     def _fork(self, connection: socket.socket) -> bool:
         """Returns True in the program, when it has ended."""
-        request, descriptors = _receive(connection)
+        try:
+            request, descriptors = _receive(connection)
+        except IndexError:  # closed without a request
+            connection.close()
+            return False
         pid = os.fork()
         if pid == 0:
             connection.close()
@@ -91,6 +103,8 @@ class TemplateProcess:
         for descriptor in descriptors:
             os.close(descriptor)
         self.programs[pid] = (connection, request["parent"])
+        if request["ends_with_requester"]:
+            self.bound.add(pid)
         with suppress(OSError):
             connection.sendall(LENGTH.pack(pid))
         return False
@@ -137,12 +151,15 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     _open_standard_streams()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    subprocess.Popen = preloaded.Popen  # type: ignore[misc] # the worker of `run` is forked too
+    # The worker of `run` and the tutor's helper are forked too.
+    subprocess.Popen, os.waitpid = preloaded.Popen, preloaded.waitpid  # type: ignore[misc]
     program, *words = request["args"]
     if program != sys.executable:
         sys.argv = [program, *words]
         sys.exit(importlib.import_module("askmill.__main__").main())
-    if words[1] == "-m":
+    if words[1:3] == ["-m", preloaded.HELPER]:
+        sympy_helper.main()
+    elif words[1] == "-m":
         sys.argv = words[2:]
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)
     else:
@@ -167,6 +184,7 @@ def _import_all() -> None:
     names = [module.name for module in pkgutil.walk_packages(package.__path__, "askmill.")]
     for name in [*(name for name in names if not name.endswith(ACT_WHEN_IMPORTED)), *LIBRARIES]:
         importlib.import_module(name)
+    sympy_helper.warm_up()
 
 
 if __name__ == "__main__":
