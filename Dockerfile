@@ -15,6 +15,11 @@ WORKDIR /home/askmill
 ENTRYPOINT ["askmill"]
 CMD ["worker"]
 
+FROM worker AS web
+USER root
+RUN pip install --no-cache-dir "fastapi>=0.120" "jinja2>=3.1" "markdown-it-py>=4"
+USER askmill
+
 FROM worker AS flower
 USER root
 RUN pip install --no-cache-dir "flower>=2"

@@ -113,7 +113,12 @@ class Guard:
 
     def _check_origin(self, request: Request) -> None:
         origin, host = request.headers.get("origin"), request.headers.get("host", "")
-        if origin is not None:
+        # Under `no-referrer` a browser sends the origin of a plain form as null, and says in another header,
+        # which no page can set, where the form is from.
+        form_site = request.headers.get("sec-fetch-site", "") if origin == "null" else ""
+        if form_site == "same-origin":
+            same = True
+        elif origin is not None:
             same = urlsplit(origin).netloc.lower() == host.lower()
         elif "authorization" in request.headers:
             same = True  # a program: browsers send Origin with every change

@@ -78,7 +78,7 @@ def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str)
     (tmp_path / "work" / "examples").symlink_to(ROOT / "examples")
     script = "\n".join(["set -euo pipefail", *_blocks(ROOT / page, run=True)])
     ports = {"6379": redis_url.rsplit(":", maxsplit=1)[-1].split("/", maxsplit=1)[0]}
-    for port in ("8080", "5555", "9464", "4318"):
+    for port in ("8080", "5555", "9464", "4318", "8765"):
         ports[port] = str(free_port())
     for port, free in ports.items():
         script = script.replace(f":{port}", f":{free}").replace(f"port {port}", f"port {free}")

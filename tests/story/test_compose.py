@@ -32,6 +32,7 @@ SERVICE_KEYS = {
     "healthcheck",
     "image",
     "ports",
+    "profiles",
     "restart",
     "stop_grace_period",
     "volumes",
@@ -72,12 +73,13 @@ def test_services_are_complete(compose: dict[str, Any]) -> None:
 def test_settings_and_commands_exist(compose: dict[str, Any]) -> None:
     """Every variable is a setting; the worker's command and health check are askmill commands."""
     services = compose["services"]
-    for name in ("worker", "flower"):
+    for name in ("worker", "flower", "web"):
         assert set(services[name]["environment"]) <= SETTINGS
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     assert used <= SETTINGS
 
     _assert_command_exists(services["worker"]["command"])
+    _assert_command_exists(services["web"]["command"])
     kind, program, *check = services["worker"]["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "askmill")
     _assert_command_exists(check)

@@ -200,7 +200,8 @@ if (upload) {
     request.upload.onprogress = event => { show(bar); bar.value = 100 * event.loaded / event.total }
     request.onerror = () => fail('The upload was interrupted: the server went away, or the file is too large for it. Try again.')
     request.onload = () => {
-      if (request.status < 400) return location.assign(request.responseURL)
+      // A file with faults has a page too: there its rows can be skipped, or another column chosen.
+      if (request.status < 400 || request.responseURL !== upload.action) return location.assign(request.responseURL)
       const page = new DOMParser().parseFromString(request.responseText, 'text/html')
       const problem = $('.problem', page)
       if (!problem) return fail('The file was refused.')
