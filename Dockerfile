@@ -16,9 +16,6 @@ ENTRYPOINT ["askmill"]
 CMD ["worker"]
 
 FROM worker AS web
-USER root
-RUN pip install --no-cache-dir "fastapi>=0.120" "jinja2>=3.1" "markdown-it-py>=4"
-USER askmill
 
 FROM worker AS flower
 USER root

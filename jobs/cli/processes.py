@@ -11,13 +11,12 @@ from typing import Any
 import click
 import orjson
 
-from askmill.config.local_address import is_local
 from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import CONCURRENCY
 from askmill.jobs.local.open_store import open_store
-from askmill.jobs.model.api_target import Consent, api_target, storage_environment
+from askmill.jobs.model.api_target import Consent, api_target, has_needed_key, storage_environment
 from askmill.jobs.model.errors import UsageError
 
 
@@ -119,7 +118,7 @@ def web_command(offline: bool, trust_env_file: bool, **values: Any) -> int:
         raise UsageError("`askmill web` needs more packages: pip install 'askmill[web]'")
     environment = dict[str, str]()
     settings = load_settings()
-    if not offline and (settings.openai_api_key is not None or is_local(settings.base_url)):
+    if not offline and has_needed_key(settings):
         target = api_target(settings, consent=consent_of(trust_env_file))
         for line in (target.unencrypted_key_warning, target.source_line):
             if line is not None:

@@ -254,9 +254,14 @@ def _require_storage_consent(settings: Settings, field: str, consent: Consent) -
         raise UsageError(f"{variable} in {file} is not trusted, and nothing was asked.")
 
 
+def has_needed_key(settings: Settings) -> bool:
+    """Whether a key is set, or the server is local and needs none."""
+    return settings.openai_api_key is not None or is_local(settings.base_url)
+
+
 def require_key(settings: Settings) -> None:
     """Raises UsageError if the server needs a key and none is set. The emulator never replaces the server."""
-    if settings.openai_api_key is None and not is_local(settings.base_url):
+    if not has_needed_key(settings):
         raise UsageError(
             f"OPENAI_API_KEY is not set, and {settings.base_url} needs a key. Set it; or set OPENAI_BASE_URL "
             "to a local server, which needs none; or try it without a model: with --offline, the emulator "

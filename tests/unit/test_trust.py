@@ -261,7 +261,7 @@ def test_one_module_decides() -> None:
     names = ("openai_api_key", "openai_org_id", "openai_project_id", ".credentials")
     reading = {
         str(path.relative_to(ROOT))
-        for package in ("askmill", "config", "jobs", "worker")
+        for package in ("askmill", "config", "jobs", "web", "worker")
         for path in (ROOT / package).rglob("*.py")
         if any(name in path.read_text(encoding="utf-8") for name in names)
     }

@@ -78,7 +78,7 @@ class ChatReader:
 
     @property
     def has_started(self) -> bool:
-        """Whether the answer has begun to arrive."""
+        """Whether any part of the answer has arrived."""
         return bool(self._choice or self._completion.get("choices"))
 
     @property

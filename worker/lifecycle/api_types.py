@@ -154,7 +154,7 @@ class ApiError(Exception):
     request: str = ""
     """The request that failed, such as `POST /conversations`."""
     began: bool = False
-    """The answer had begun to arrive (chat completions)."""
+    """Part of the answer had arrived (chat completions)."""
     partial: Answer | None = None
     """What was read of an answer before the request for another part of it failed."""
 
