@@ -42,6 +42,7 @@ class LeakyProxy:
             method, end, status, text = fault
             if request.method == method and re.search(end, request.path):
                 self.faults.remove(fault)
+                text = text.replace("THE RUN", request.path.rsplit("/", 1)[-1])
                 return web.Response(status=status, text=text, content_type="application/json")
         headers = {
             name: request.headers[name]
@@ -77,7 +78,7 @@ INVALID_KEY = json.dumps(
 SERVER_ERROR = json.dumps({"error": {"message": f"upstream said no to Authorization: Bearer {KEY}"}})
 MALFORMED_RUN = json.dumps(
     {
-        "id": "run_1",
+        "id": "THE RUN",
         "status": "requires_action",
         "required_action": {"submit_tool_outputs": {"tool_calls": ["no object"]}},
     }
