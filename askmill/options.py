@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     budget_usd: float
     name: str
     new: bool
+    idempotency_key: str
     reuse_answers: bool
     expected: str
     match: str

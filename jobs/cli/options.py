@@ -151,6 +151,15 @@ PROFILE = (
     option(LIMITS, "--max-prompt-tokens", type=int, metavar="N", help="Maximum input tokens per run."),
     option(LIMITS, "--max-completion-tokens", type=int, metavar="N", help="Maximum output tokens per run."),
 )
+
+
+def _check_idempotency_key(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """An empty key, as from an unset shell variable, would silently be the batch without a key."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty. Give a text such as a date, or leave the option out.")
+    return value
+
+
 LIMIT_OPTIONS = (
     option(
         LIMITS,
@@ -197,7 +206,20 @@ LIMIT_OPTIONS = (
 )
 BATCH = (
     option(RUNNING, "--name", metavar="TEXT", default_text="the file's name", help="Name of the batch."),
-    option(RUNNING, "--new", is_flag=True, help="Create a new batch even if the same one exists."),
+    option(
+        RUNNING,
+        "--new",
+        is_flag=True,
+        help="Create a new batch even if the same one exists; a repeat creates yet another. For recurring "
+        "jobs see --idempotency-key.",
+    ),
+    option(
+        RUNNING,
+        "--idempotency-key",
+        metavar="KEY",
+        callback=_check_idempotency_key,
+        help="For recurring jobs: a new KEY, such as a date, is a new batch; the same KEY resumes its batch.",
+    ),
     option(
         RUNNING,
         "--reuse-answers",

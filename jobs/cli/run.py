@@ -93,6 +93,7 @@ def submit_request(settings: Settings, values: OptionValues, target: Target, say
         limits=changed_limits(values),
         name=values["name"],
         new=values["new"],
+        idempotency_key=values["idempotency_key"],
         reuse_answers=values["reuse_answers"],
         retention_days=settings.retention_days,
         expected=expectation(values),

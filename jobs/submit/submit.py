@@ -61,6 +61,8 @@ class SubmitRequest:
     limits: dict[str, Any] = field(default_factory=dict)
     name: str | None = None
     new: bool = False
+    idempotency_key: str | None = None
+    """Part of the identity: with another key, the same file is another batch."""
     reuse_answers: bool = False
     retention_days: float | None = None
     expected: Expectation | None = None
@@ -116,9 +118,10 @@ def identity_of(intake: Intake, request: SubmitRequest) -> str:
         request.intake.limit,
         intake.rejected,
     ]
-    # Only where one is set, so that all other batches keep their identity.
+    # Only where one is set, so that all other batches keep their identity; likewise the key.
     account = [target.organization, target.project]
     parts += [account] if any(account) else []
+    parts += [{"idempotency_key": request.idempotency_key}] if request.idempotency_key else []
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

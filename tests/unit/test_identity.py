@@ -76,3 +76,15 @@ def test_another_account_changes_the_identity(file: Path) -> None:
             SubmitRequest(IntakeOptions(), Profile(), replace(TARGET, **account)) for account in accounts
         ]
         assert len({identity_of(intake, request) for request in requests}) == 3
+
+
+def test_c3_an_idempotency_key_is_part_of_the_identity(file: Path) -> None:
+    """C3: a nightly job gives a date as its key: each night is a batch, and a repeat finds that night's."""
+    with check(str(file)) as intake:
+        keys = (None, "2026-11-28", "2026-11-29", "2026-11-29")
+        identities = [
+            identity_of(intake, SubmitRequest(IntakeOptions(), Profile(), TARGET, idempotency_key=key))
+            for key in keys
+        ]
+    assert len(set(identities)) == 3
+    assert identities[2] == identities[3]

@@ -48,6 +48,11 @@ async def test_a_file_is_submitted_once(client: httpx2.AsyncClient, store: Store
     assert (again.status_code, again.json()["batch"], again.json()["created"]) == (200, batch, False)
     assert any("is not finished: nothing new was submitted" in note for note in again.json()["notes"])
     assert await submit(client, id_column="id", instructions="Be brief.") != batch
+
+    headers = {"Idempotency-Key": "2026-11-29"}
+    keyed = [await client.post("/api/batches", **upload(id_column="id"), headers=headers) for _ in range(2)]
+    assert [reply.status_code for reply in keyed] == [201, 200]
+    assert keyed[0].json()["batch"] == keyed[1].json()["batch"] != batch
     assert list(web.uploads.iterdir()) == []
 
 
