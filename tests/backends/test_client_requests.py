@@ -144,7 +144,7 @@ async def test_a_404_without_the_id_means_that_the_path_is_not_there(source: str
         with pytest.raises(ApiUnavailable) as raised:
             await probe(client, "responses")
     assert "GET /v1/responses/resp_askmill_doctor: 404" in str(raised.value)
-    assert "This server offers chat completions." in str(raised.value)
+    assert "This server offers chat completions (ASKMILL_API=chat)." in str(raised.value)
 
 
 async def test_responses_without_conversations_are_found_before_a_batch() -> None:
@@ -160,7 +160,10 @@ async def test_responses_without_conversations_are_found_before_a_batch() -> Non
         with pytest.raises(ApiUnavailable) as raised:
             await probe(client, "responses")
     assert "GET /v1/conversations/conv_askmill_doctor: 404" in str(raised.value)
-    assert "offers the Assistants API (ASKMILL_API=assistants) and chat completions." in str(raised.value)
+    assert (
+        "offers the Assistants API (ASKMILL_API=assistants) and chat completions (ASKMILL_API=chat)."
+        in str(raised.value)
+    )
     assert server.body_of("POST /chat/completions") == [], "no server answers a list"
 
 
@@ -174,4 +177,4 @@ async def test_a_refused_create_names_its_request_and_what_the_server_offers() -
         with pytest.raises(ApiError) as raised:
             await backend.create_thread(run_request())
         assert (raised.value.request, raised.value.message) == ("POST /conversations", "Not Found")
-        assert await backend.what_is_offered() == "This server offers chat completions."
+        assert await backend.what_is_offered() == "This server offers chat completions (ASKMILL_API=chat)."

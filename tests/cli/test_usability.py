@@ -34,7 +34,7 @@ def test_an_unknown_extension_is_refused_before_any_request(user: CommandLine) -
     refused = user.askmill("run", "q.csv", "--offline", "-o", "out.xyz")
 
     assert refused.returncode == 2
-    assert ".csv, .jsonl, .parquet" in refused.stderr
+    assert ".csv, .tsv, .jsonl, .parquet, .xlsx" in refused.stderr
     assert "no batch" in user.askmill("list").stderr
     assert user.askmill("run", "q.csv", "--offline", "-o", "out.xyz", "--format", "jsonl").returncode == 0
     assert json.loads((user.folder / "out.xyz").read_text())["answer"] == "6*7 = 42."

@@ -132,9 +132,7 @@ class ModelBatch:
         row.state = state
         row.reserved = row.reserved if reserved is None else reserved
         row.spent = row.spent if spent is None else spent
-        row.run_in_flight = (
-            True if run_created else row.run_in_flight if run_in_flight is None else run_in_flight
-        )
+        row.run_in_flight = run_in_flight if run_in_flight is not None else run_created or row.run_in_flight
         row.crash_mark = row.crash_mark if crash_mark is None else crash_mark
         if new_run:
             self.runs += 1

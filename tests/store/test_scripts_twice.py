@@ -97,6 +97,7 @@ async def play_all_scripts(store: Store, redis_url: str) -> None:
     await store.release_resource(wanted)
     await store.acquire_resource(wanted)
     await store.store_resource(wanted, "file_1")
+    await store.store_image(batch, "cd" * 32, b"data:image/png;base64,")
     rows = [NewRow([f"question {row}"], conversation="one" if row < 3 else None) for row in range(1, 9)]
     await store.add_rows(batch, 1, rows)
     await store.change_limits(batch, {"attempts": 5})
