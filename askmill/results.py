@@ -15,8 +15,8 @@ from askmill.config.settings import load_settings
 from askmill.config.text import count_of, one_line
 from askmill.jobs.local.open_store import open_store
 from askmill.jobs.model.result_fields import FIELDS
-from askmill.jobs.results import Format, ResultOptions, plan_results, write_results
-from askmill.jobs.results.collect import write_profile
+from askmill.jobs.results import Format, ResultOptions, write_results
+from askmill.jobs.results.collect import plan_stored, write_profile
 from askmill.jobs.results.columns import entry_of
 from askmill.jobs.results.export import write_rows
 from askmill.jobs.store.records import Batch, RowView
@@ -99,7 +99,8 @@ class Results(Sequence[Row]):
         Beside it are written the steps (of a CSV), the files that runs generated, and the profile.
 
         Args:
-            path: the extension gives the format: .csv, .jsonl or .parquet.
+            path: the extension gives the format: .csv, .tsv, .jsonl, .parquet or .xlsx; with .gz or .zst
+                behind it, text is compressed.
             columns: the columns to write, in this order; empty means all.
 
         Raises:
@@ -173,11 +174,11 @@ class Results(Sequence[Row]):
 
     def _write(self, stream: BytesIO) -> None:
         # As for a file of that format: `-o -` has no steps file beside it, so steps are a column.
-        plan = plan_results("-", self._batch.spec, ResultOptions(Format.PARQUET))
+        plan = plan_stored(self._batch, "-", ResultOptions(Format.PARQUET), len(self))
         write_rows(self._views, plan, stream)
 
     async def _save(self, path: str, columns: Sequence[str]) -> None:
-        plan = plan_results(path, self._batch.spec, ResultOptions(columns=tuple(columns)))
+        plan = plan_stored(self._batch, path, ResultOptions(columns=tuple(columns)), len(self))
         async with AsyncExitStack() as stack:
             opened: list[Any] = []
 

@@ -1,6 +1,7 @@
 """Makes text safe to show (no secrets, no control characters) and formats numbers with units. Pure."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 SECRET = re.compile(r"(sk-[A-Za-z0-9_\-]{4})[A-Za-z0-9_\-*]+|(?<=://)([^/@\s:]*):[^/@\s]+(?=@)|(Bearer )\S+")
@@ -48,6 +49,14 @@ def format_usd(amount: float | None) -> str:
     if 0 < amount < 0.0001:
         return "under $0.0001"
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` with the name that is closest, empty where none is close."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only for a typo
+
+    close = get_close_matches(word, list(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def count_of(number: int, thing: str) -> str:

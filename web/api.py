@@ -1,19 +1,19 @@
 """The HTTP API under /api. Each route calls the use case of the command with the same name."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Form, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from askmill.jobs.cli.control import parse_retried
 from askmill.jobs.cli.query import parse_statuses
 from askmill.jobs.display.row_history import row_json
 from askmill.jobs.local.open_store import resolve_row
 from askmill.jobs.model.errors import NotFound, UsageError
 from askmill.jobs.results import Format
 from askmill.jobs.submit import control
+from askmill.jobs.submit.cleanup import purge_batch
+from askmill.web import use_cases
 from askmill.web.context import Server
 from askmill.web.downloads import generated_file, results
 from askmill.web.forms import read_form
@@ -28,7 +28,7 @@ from askmill.web.models import (
 )
 from askmill.web.problems import MEDIA_TYPE, Refused
 from askmill.web.rows import MAX_ROWS, row_summary, search_lines, search_page
-from askmill.web.use_cases import submit_form
+from askmill.web.use_cases import newest_batches, submit_form
 
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
 BatchId = Annotated[str, Path(description="Id of a batch, such as `b_7hq2m9`.", max_length=100)]
@@ -121,9 +121,7 @@ async def list_batches(
     limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 50,
 ) -> Response:
     """List the batches of this Redis, the newest first."""
-    stored = await web.store.list_batches()
-    views = [await web.store.status(batch.id) for batch in stored[after : after + limit]]
-    following = after + limit if after + limit < len(stored) else None
+    views, following, _ = await newest_batches(web, after, limit)
     return Json({"batches": [view.to_json() for view in views], "next": following})
 
 
@@ -227,22 +225,8 @@ async def events(web: Server, batch: BatchId) -> Response:
     Each event has the whole progress, so a client that reconnects has missed nothing.
     """
     await web.store.batch(batch)
-
-    async def lines() -> AsyncIterator[bytes]:
-        number = 0
-        yield b"retry: 2000\n\n"
-        try:
-            async for view in web.live.views(batch):
-                if view is None:
-                    yield b": no news\n\n"
-                    continue
-                number += 1
-                yield b"id: %d\nevent: status\ndata: %b\n\n" % (number, orjson.dumps(view.to_json()))
-        except NotFound:
-            pass
-        yield b"event: end\ndata: {}\n\n"
-
-    return StreamingResponse(lines(), media_type=EVENTS)
+    stream = web.live.events(batch, lambda view: orjson.dumps(view.to_json()))
+    return StreamingResponse(stream, media_type=EVENTS)
 
 
 ControlResponses = {**GONE, **CHANGES}
@@ -257,9 +241,7 @@ async def pause(web: Server, batch: BatchId) -> Response:
 @router.post("/batches/{batch}/resume", summary="Resume", response_model=Change, responses=ControlResponses)
 async def resume(web: Server, batch: BatchId) -> Response:
     """Resume a paused batch."""
-    found = await web.store.batch(batch)
-    web.workers.serve(found)
-    return Json((await control.resume(web.store, found, web.url))._asdict())
+    return Json((await use_cases.resume(web, await web.store.batch(batch)))._asdict())
 
 
 @router.post("/batches/{batch}/cancel", summary="Cancel", response_model=Change, responses=ControlResponses)
@@ -277,12 +259,7 @@ async def retry(
     attempts: Annotated[int | None, Form(ge=1, le=1000, description="Additional runs per row.")] = None,
 ) -> Response:
     """Ask the rows again that did not complete."""
-    statuses = parse_retried(status or None)
-    found = await web.store.batch(batch)
-    changed = await control.retry(web.store, found, web.url, statuses, attempts)
-    if changed.changed:
-        web.workers.serve(await web.store.batch(batch))
-    return Json(changed._asdict())
+    return Json((await use_cases.retry(web, await web.store.batch(batch), status, attempts))._asdict())
 
 
 @router.delete(
@@ -293,8 +270,6 @@ async def retry(
 )
 async def purge(web: Server, batch: BatchId) -> Response:
     """Delete the batch, and what it created at the API."""
-    from askmill.jobs.submit.cleanup import purge_batch  # noqa: PLC0415 -- loads the SDK
-
     found = await web.store.batch(batch)
     try:
         message = await purge_batch(web.store, found, web.settings)

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from askmill.config.settings import BadSetting
 from askmill.jobs.model.errors import AskmillError
-from askmill.web import api, api_docs, pages
+from askmill.web import api, api_docs, pages, upload_pages
 from askmill.web.context import Web
 from askmill.web.guard import Guard
 from askmill.web.problems import Refused, problem_of
@@ -60,6 +60,7 @@ def create_app(web: Web) -> ASGIApp:
     app.state.web = web
     app.include_router(api.router)
     app.include_router(pages.router)
+    app.include_router(upload_pages.router)
     for kind in (
         Refused,
         AskmillError,

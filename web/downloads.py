@@ -10,8 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 from askmill.jobs.cli.result_options import result_options
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import JobStatus
-from askmill.jobs.results import Contents, plan_results
-from askmill.jobs.results.collect import additions_of, default_out
+from askmill.jobs.results.collect import default_out, plan_collect
 from askmill.jobs.results.export import stream_results
 from askmill.jobs.results.generated_files import safe_name
 from askmill.jobs.store import Store
@@ -32,7 +31,7 @@ async def results(
 ) -> Response:
     """The results of a batch, or its rows with these statuses. Raises UsageError for a wrong column."""
     chosen = result_options(options)
-    plan = plan_results("-", batch.spec, chosen, None, Contents(additions=additions_of(batch)))
+    plan = await plan_collect(store, batch, "-", chosen, statuses)
     name = Path(default_out(batch.file, statuses)).with_suffix(f".{options['form']}").name
     return StreamingResponse(
         stream_results(store.result_chunks(batch.id, statuses), plan),

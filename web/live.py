@@ -1,11 +1,11 @@
 """Progress for viewers: one reader per batch polls Redis, however many people watch the batch."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from askmill.jobs.model.errors import AskmillError
+from askmill.jobs.model.errors import AskmillError, NotFound
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.run.watch import is_over
 from askmill.jobs.store import Store
@@ -82,6 +82,21 @@ class LiveBatches:
             if not reader.viewers and self._readers.get(batch) is reader:
                 del self._readers[batch]
                 reader.task.cancel()
+
+    async def events(self, batch: str, data_of: Callable[[StatusView], bytes]) -> AsyncIterator[bytes]:
+        """Yield server-sent events: `status` with the data of each view, then `end`. A purge ends it too."""
+        number = 0
+        yield b"retry: 2000\n\n"
+        try:
+            async for view in self.views(batch):
+                if view is None:
+                    yield b": no news\n\n"
+                    continue
+                number += 1
+                yield b"id: %d\nevent: status\ndata: %b\n\n" % (number, data_of(view))
+        except NotFound:
+            pass
+        yield b"event: end\ndata: {}\n\n"
 
     async def _read(self, batch: str, reader: _Reader) -> None:
         """Poll the batch until it is gone or nobody watches it."""

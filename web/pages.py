@@ -8,45 +8,32 @@ from urllib.parse import quote, urlencode
 
 import orjson
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import RedirectResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
-from askmill.config.text import safe_text
-from askmill.jobs.cli.control import parse_retried
 from askmill.jobs.display import status_text
 from askmill.jobs.display.html_report import count_rows, report_sections
 from askmill.jobs.display.row_history import in_progress
 from askmill.jobs.local.open_store import resolve_row
-from askmill.jobs.model.errors import AskmillError, NotFound, UsageError
+from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.model.models import UNSUCCESSFUL, BatchState, JobStatus
 from askmill.jobs.results import Format
 from askmill.jobs.store.records import Batch, RowView, StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.cleanup import purge_batch
+from askmill.web import use_cases
 from askmill.web.context import Server, Web
-from askmill.web.forms import fill_form, form_options, read_form
 from askmill.web.guard import is_https, set_session
 from askmill.web.problems import Problem, Refused, problem_of
 from askmill.web.rows import row_summary, search, search_page
-from askmill.web.text import render, render_text
-from askmill.web.use_cases import check_form, submit_form
+from askmill.web.text import redirect, render, render_text
+from askmill.web.use_cases import newest_batches
 
 BATCHES_PER_PAGE, ROWS_PER_PAGE, SEARCH_ROWS = 50, 50, 200
-MAX_NOTES = 100
+MAX_FRAGMENTS = 100
 SHOWN_CHARACTERS = 400
 """Of a question or answer in the table of rows."""
 
 router = APIRouter(include_in_schema=False)
-
-
-def _redirect(web: Web, path: str, note: str = "") -> Response:
-    """See another page, which shows the note once."""
-    if note:
-        key = secrets.token_urlsafe(9)
-        while len(web.notes) >= MAX_NOTES:
-            web.notes.pop(next(iter(web.notes)))
-        web.notes[key] = safe_text(note)
-        path += f"?note={key}"
-    return RedirectResponse(f"{web.options.prefix}{path}", 303)
 
 
 @router.get("/login")
@@ -63,7 +50,7 @@ async def sign_in(
     if not secrets.compare_digest(token.strip().encode(), web.options.token.encode()):
         wrong = Problem(401, "Wrong token", "That is not the access token of this server.")
         return render(request, "sign_in.html", 401, problem=wrong, next_path=next_path)
-    response = _redirect(web, "/" + next_path.lstrip("/\\"))
+    response = redirect(web, "/" + next_path.lstrip("/\\"))
     set_session(response, web.options, secure=is_https(request))
     return response
 
@@ -73,15 +60,12 @@ async def batches_page(
     request: Request, web: Server, after: Annotated[int, Query(ge=0, le=10**9)] = 0, note: str = ""
 ) -> Response:
     """The batches of this Redis, the newest first."""
-    stored = await web.store.list_batches()
-    shown = stored[after : after + BATCHES_PER_PAGE]
-    views = [await web.store.status(batch.id) for batch in shown]
-    following = after + BATCHES_PER_PAGE if after + BATCHES_PER_PAGE < len(stored) else None
+    views, following, total = await newest_batches(web, after, BATCHES_PER_PAGE)
     return render(
         request,
         "batches.html",
         views=views,
-        total=len(stored),
+        total=total,
         after=after,
         following=following,
         note=web.notes.pop(note, ""),
@@ -92,73 +76,6 @@ async def batches_page(
 
 def _unsuccessful(view: StatusView) -> int:
     return sum(view.counts.by_status[status] for status in UNSUCCESSFUL)
-
-
-@router.get("/new")
-async def new_page(request: Request) -> Response:
-    """Choose a file."""
-    return render(request, "new.html", problem=None)
-
-
-@router.post("/new")
-async def upload(request: Request, web: Server) -> Response:
-    """Keep the upload, and show what is in it."""
-    try:
-        form = await read_form(request, web.uploads)
-    except (AskmillError, Refused) as error:
-        problem = problem_of(error)
-        return render(request, "new.html", problem.status, problem=problem)
-    return _redirect(web, f"/new/{web.drafts.add(form)}")
-
-
-@router.get("/new/{draft}")
-async def draft_page(request: Request, web: Server, draft: str) -> Response:
-    """What is in the file, and what its batch would cost."""
-    return await _draft(request, web, draft)
-
-
-@router.post("/new/{draft}")
-async def submit_draft(request: Request, web: Server, draft: str) -> Response:
-    """Check the file with other options, or submit it."""
-    form = web.drafts.get(draft)
-    await fill_form(form, request)
-    action = form.fields.pop("action", ["check"])[-1]
-    if action != "submit":
-        return await _draft(request, web, draft)
-    try:
-        accepted = await submit_form(web, form)
-    except Exception as error:  # noqa: BLE001 -- the page shows it beside the form
-        return await _draft(request, web, draft, error)
-    web.drafts.discard(draft)
-    notes = [note for note in accepted.notes if not note.startswith("Asks ")]
-    return _redirect(web, f"/batches/{accepted.submitted.batch}", "\n".join(notes))
-
-
-async def _draft(request: Request, web: Web, draft: str, error: Exception | None = None) -> Response:
-    form = web.drafts.get(draft)
-    checked = None
-    if error is None:
-        try:
-            checked = await check_form(web, form)
-        except Exception as fault:  # noqa: BLE001 -- as above
-            error = fault
-    problem = None if error is None else problem_of(error)
-    groups: dict[str, list[Any]] = {}
-    for option in form_options():
-        groups.setdefault(getattr(option, "group", ""), []).append(option)
-    fields = {name: values[-1] for name, values in form.fields.items()}
-    return render(
-        request,
-        "draft.html",
-        200 if problem is None else problem.status,
-        draft=draft,
-        form=form,
-        fields=fields,
-        groups=groups,
-        checked=checked,
-        problem=problem,
-        functions=web.options.functions,
-    )
 
 
 @dataclass(frozen=True)
@@ -203,7 +120,8 @@ async def batch_page(  # noqa: PLR0913, PLR0917 -- query parameters
     found = await web.store.status(batch)
     values: dict[str, Any] = {"query": query, "charts": None, "rows": [], "row": None}
     if view == "charts":
-        values["charts"] = report_sections(found, await count_rows(found, web.store.results(batch)))
+        stats = await count_rows(found, web.store.results(batch), with_answers=False)
+        values["charts"] = report_sections(found, stats)
     else:
         values |= await _rows(web, found.batch, query)
         if row:
@@ -302,20 +220,8 @@ async def row_panel(request: Request, web: Server, batch: str, row: int) -> Resp
 async def live(request: Request, web: Server, batch: str) -> Response:
     """Server-sent events: the part of the page that changes, as markup, rendered once for all viewers."""
     await web.store.batch(batch)
-
-    async def lines() -> AsyncIterator[bytes]:
-        yield b"retry: 2000\n\n"
-        try:
-            async for view in web.live.views(batch):
-                if view is None:
-                    yield b": no news\n\n"
-                    continue
-                yield b"event: status\ndata: %b\n\n" % _fragment(request, web, view)
-        except NotFound:
-            pass
-        yield b"event: end\ndata: {}\n\n"
-
-    return StreamingResponse(lines(), media_type="text/event-stream")
+    stream = web.live.events(batch, lambda view: _fragment(request, web, view))
+    return StreamingResponse(stream, media_type="text/event-stream")
 
 
 def _fragment(request: Request, web: Web, view: StatusView) -> bytes:
@@ -326,7 +232,7 @@ def _fragment(request: Request, web: Web, view: StatusView) -> bytes:
         counts = {status.value: rows for status, rows in view.counts.by_status.items()}
         data = orjson.dumps({"html": html, "state": view.batch.state, "counts": counts})
         web.fragments[view.batch.id] = (view, data)
-        while len(web.fragments) > MAX_NOTES:
+        while len(web.fragments) > MAX_FRAGMENTS:
             web.fragments.pop(next(iter(web.fragments)))
     return data
 
@@ -373,11 +279,11 @@ async def change(
     found = await web.store.batch(batch)
     try:
         if action == "delete" and confirmed:
-            return _redirect(web, "/", await purge_batch(web.store, found, web.settings))
+            return redirect(web, "/", await purge_batch(web.store, found, web.settings))
         note = (await _change(web, found, action, status)).message
     except (AskmillError, Refused) as error:
         note = problem_of(error).detail
-    return _redirect(web, f"/batches/{quote(batch)}", note)
+    return redirect(web, f"/batches/{quote(batch)}", note)
 
 
 async def _change(web: Web, batch: Batch, action: str, status: str) -> control.Changed:
@@ -385,13 +291,10 @@ async def _change(web: Web, batch: Batch, action: str, status: str) -> control.C
         case "pause":
             return await control.pause(web.store, batch)
         case "resume":
-            web.workers.serve(batch)
-            return await control.resume(web.store, batch, web.url)
+            return await use_cases.resume(web, batch)
         case "cancel":
             return await control.cancel(web.store, batch, web.settings)
         case "retry":
-            changed = await control.retry(web.store, batch, web.url, parse_retried(status or None))
-            web.workers.serve(await web.store.batch(batch.id))
-            return changed
+            return await use_cases.retry(web, batch, status)
         case _:
             raise Refused(404, "Not found", "There is no such action.")

@@ -1,6 +1,7 @@
 """Renders templates: numbers, times and texts as people read them, and answers as inert markup."""
 
 import re
+import secrets
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -11,11 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
-from askmill.config.text import format_duration, format_usd, strip_control
-from askmill.web.context import web_of
+from askmill.config.text import format_duration, format_usd, safe_text, strip_control
+from askmill.web.context import Web, web_of
 
+MAX_NOTES = 100
+"""Notes kept for the next page."""
 LONGEST_MARKDOWN = 100_000
 """Characters of an answer that are rendered; a longer one is shown as text."""
 UNKNOWN = "\N{EN DASH}"
@@ -31,7 +34,7 @@ SYMBOLS = {
     "queued": "○",
     "paused": "‖",
 }
-"""A shape for each status: colour alone tells nothing to some people."""
+"""A shape for each status: some people cannot distinguish the colours."""
 
 # Without HTML of its own; images, which would be loaded from elsewhere, stay text.
 _markdown = MarkdownIt("js-default", {"html": False, "linkify": False, "typographer": False})
@@ -147,3 +150,14 @@ def render_text(request: Request, template: str, **values: Any) -> str:
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a rendered template as a response."""
     return HTMLResponse(render_text(request, template, **values), status)
+
+
+def redirect(web: Web, path: str, note: str = "") -> RedirectResponse:
+    """Return a redirect to another page, which shows the note once."""
+    if note:
+        key = secrets.token_urlsafe(9)
+        while len(web.notes) >= MAX_NOTES:
+            web.notes.pop(next(iter(web.notes)))
+        web.notes[key] = safe_text(note)
+        path += f"?note={key}"
+    return RedirectResponse(f"{web.options.prefix}{path}", 303)

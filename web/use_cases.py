@@ -1,4 +1,4 @@
-"""Check, estimate and submit an upload: what the commands `estimate` and `submit` do with a file."""
+"""What the page and the HTTP API do alike: check, estimate and submit an upload; list, resume, retry."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,13 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from askmill.jobs.cli.control import parse_retried
 from askmill.jobs.cli.run import existing_text, question_characters, submit_request
 from askmill.jobs.intake import Intake
 from askmill.jobs.model.api_target import Target, api_target, check_proxy_setting
 from askmill.jobs.model.errors import InputFaults, UsageError
 from askmill.jobs.model.models import as_text
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
-from askmill.jobs.submit.submit import SubmitRequest, Submitted, checked, submit
+from askmill.jobs.store.records import Batch, StatusView
+from askmill.jobs.submit import control
+from askmill.jobs.submit.check import checked
+from askmill.jobs.submit.submit import SubmitRequest, Submitted, submit
 from askmill.web.context import Web
 from askmill.web.forms import Form, option_values
 
@@ -94,6 +98,32 @@ async def check_form(web: Web, form: Form) -> Checked:
     """
     with _names_of_uploads(form):
         return await asyncio.to_thread(_check, web, form)
+
+
+async def newest_batches(web: Web, after: int, limit: int) -> tuple[list[StatusView], int | None, int]:
+    """Batches, the newest first, without the first `after`.
+
+    Returns:
+        At most `limit` of them, the `after` of the next page (None on the last), the number of all.
+    """
+    stored = await web.store.list_batches()
+    views = [await web.store.status(batch.id) for batch in stored[after : after + limit]]
+    following = after + limit if after + limit < len(stored) else None
+    return views, following, len(stored)
+
+
+async def resume(web: Web, batch: Batch) -> control.Changed:
+    """Resume a batch, which has a worker here then."""
+    web.workers.serve(batch)
+    return await control.resume(web.store, batch, web.url)
+
+
+async def retry(web: Web, batch: Batch, status: str | None, attempts: int | None = None) -> control.Changed:
+    """Ask rows again, by status; the batch has a worker here then. Raises click's usage error."""
+    changed = await control.retry(web.store, batch, web.url, parse_retried(status or None), attempts)
+    if changed.changed:
+        web.workers.serve(await web.store.batch(batch.id))
+    return changed
 
 
 def _check(web: Web, form: Form) -> Checked:

@@ -6,12 +6,11 @@ from typing import Any
 
 import orjson
 
-from askmill.config.settings import is_openai
 from askmill.jobs.chat.render import Screen
 from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread, thread_file
 from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.local import data_dir as folders
-from askmill.jobs.openai_client.params import chat_options
+from askmill.jobs.openai_client.params import chat_options, limit_name, opening_messages
 
 THREAD = "chat_"
 """Prefix of the id of a thread, which is also its file's name."""
@@ -22,8 +21,7 @@ class CompletionsChat:
 
     def __init__(self, target: ChatTarget, screen: Screen) -> None:
         self._target, self._screen = target, screen
-        default = "max_completion_tokens" if is_openai(str(target.client.base_url)) else "max_tokens"
-        self._limit_name = target.profile.token_limit_name or default
+        self._limit_field = limit_name(target.profile, str(target.client.base_url))
 
     async def ensure(self, saved: SavedThread) -> SavedThread:
         """As the Protocol."""
@@ -50,9 +48,8 @@ class CompletionsChat:
     async def _complete(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
         """Make one call, show its answer as it arrives, and return its message."""
         profile = self._target.profile
-        system = [{"role": "system", "content": profile.instructions}] if profile.instructions else []
-        opening = [message.model_dump() for message in profile.messages]
-        options: Any = {**chat_options(profile, self._limit_name), "messages": [*system, *opening, *messages]}
+        options: Any = chat_options(profile, self._limit_field)
+        options["messages"] = [*opening_messages(profile), *messages]
         stream: Any = await self._target.client.chat.completions.create(
             **options, stream=True, extra_body=profile.extra_body
         )

@@ -33,14 +33,13 @@ from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
 from askmill.jobs.results.collect import default_out, plan_new
 from askmill.jobs.run.run import RunOutcome, RunSpec, run
 from askmill.jobs.store import Store
+from askmill.jobs.submit.check import checked, refuse_unpriced
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 from askmill.jobs.submit.submit import (
     ExistingBatch,
     Say,
     SubmitRequest,
     Submitted,
-    checked,
-    refuse_unpriced,
     submit,
 )
 

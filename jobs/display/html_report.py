@@ -25,6 +25,8 @@ LONGEST_TEXT = 160
 TOKEN_DETAILS = {"cached_tokens": "of them cached", "reasoning_tokens": "of them reasoning"}
 """Title by the name of the number: the first belongs to the input tokens, the second to the output tokens."""
 
+ANSWER_COLUMNS = ("row", "status", "question", "answer", "correct", "error")
+
 
 @dataclass
 class ReportStats:
@@ -47,9 +49,8 @@ class ReportStats:
     models: dict[str, Counter[str]] = field(default_factory=dict)
     """Runs, tokens and dollars by the model that the replies name."""
     judge: Judge | None = None
-    answers: RowTable = field(
-        default_factory=lambda: RowTable(("row", "status", "question", "answer", "correct", "error"))
-    )
+    answers: RowTable | None = None
+    """The rows themselves, for a page that shows them."""
 
     def add(self, view: RowView, question: str) -> None:
         """Count one row."""
@@ -91,8 +92,8 @@ class ReportStats:
         verdict = self.judge(view.cells, view.status, result) if self.judge else None
         correct = "" if verdict is None else str(verdict).lower()
         flags = [str(view.status), *([] if verdict is None else ["correct" if verdict else "wrong"])]
-        cells = (view.row, view.status, question, result.get("answer"), correct, error)
-        self.answers.add(cells, flags)
+        if self.answers is not None:
+            self.answers.add((view.row, view.status, question, result.get("answer"), correct, error), flags)
 
 
 def _numbers(result: dict[str, Any]) -> tuple[float | None, float | None, float | None, float | None]:
@@ -102,10 +103,18 @@ def _numbers(result: dict[str, Any]) -> tuple[float | None, float | None, float 
 
 
 async def count_rows(
-    view: StatusView, rows: AsyncIterator[RowView], judge: Judge | None = None
+    view: StatusView,
+    rows: AsyncIterator[RowView],
+    judge: Judge | None = None,
+    *,
+    with_answers: bool = True,
 ) -> ReportStats:
-    """Read the rows once, as a stream. `judge` says which answers are the expected ones."""
-    stats, spec = ReportStats(judge=judge), view.batch.spec
+    """Read the rows once, as a stream.
+
+    `judge` says which answers are the expected ones. `with_answers` keeps the rows for the page's table.
+    """
+    answers = RowTable(ANSWER_COLUMNS) if with_answers else None
+    stats, spec = ReportStats(judge=judge, answers=answers), view.batch.spec
     async for row in rows:
         stats.add(row, spec.question(row.cells))
     return stats
@@ -117,7 +126,7 @@ def report_page(view: StatusView, stats: ReportStats) -> str:
     parts = [
         f"<h1>{escape(batch.name)}</h1><p class=sub>{_subtitle(view)}</p>",
         report_sections(view, stats),
-        stats.answers.html("Answers"),
+        stats.answers.html("Answers") if stats.answers else "",
         f"<footer>askmill · <code>askmill show {batch.id} ROW</code> shows one row</footer>",
     ]
     return page(f"{batch.name}: {batch.id}", parts)
@@ -161,11 +170,9 @@ def _cards(view: StatusView, stats: ReportStats) -> str:
             (format_usd(view.counts.cost_usd), "spent" if finished == batch.rows else "spent so far")
         )
     if stats.judge is not None and (share := stats.judge.accuracy.share) is not None:
-        low, high = stats.judge.accuracy.interval
-        interval = (
-            f"accuracy of {stats.judge.accuracy.judged:,} (95 %: {100 * low:.1f} to {100 * high:.1f} %)"
-        )
-        cards.append((f"{100 * share:.1f} %", interval))
+        accuracy = stats.judge.accuracy
+        label = f"accuracy of {accuracy.judged:,} ({accuracy.interval_text()})"
+        cards.append((f"{100 * share:.1f} %", label))
     cached, reasoning = (
         [(f"{stats.details[name]:,}", title)] if name in stats.details else []
         for name, title in TOKEN_DETAILS.items()

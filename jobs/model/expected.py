@@ -77,9 +77,12 @@ class Accuracy:
         """`accuracy 93.1 % (95 %: 91.2 to 94.7 %), 1,200 judged`."""
         if self.share is None:
             return "accuracy unknown: no completed row has an expected answer"
+        return f"accuracy {100 * self.share:.1f} % ({self.interval_text()}), {self.judged:,} judged"
+
+    def interval_text(self) -> str:
+        """`95 %: 91.2 to 94.7 %`."""
         low, high = self.interval
-        numbers = f"{100 * self.share:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f} %)"
-        return f"accuracy {numbers}, {self.judged:,} judged"
+        return f"95 %: {100 * low:.1f} to {100 * high:.1f} %"
 
 
 def is_correct(match: Match, expected: str, answer: str) -> bool | None:

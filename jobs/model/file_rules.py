@@ -58,7 +58,18 @@ def image_fault(path: Path) -> str | None:
     if size > MAX_IMAGE_BYTES:
         return f"has {size / 2**20:.0f} MB; the API takes images up to 20 MB"
     with path.open("rb") as file:
-        head = file.read(12)
-    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")) or (head[:4], head[8:]) == (b"RIFF", b"WEBP"):
-        return None
+        if image_type(file.read(12)) is not None:
+            return None
     return "is not a png, jpg, gif or webp image" if size else "is empty; the API refuses empty files"
+
+
+def image_type(content: bytes) -> str | None:
+    """The media type of an image that the API takes, by its first 12 bytes; None for anything else."""
+    for start, media_type in (
+        (b"\x89PNG", "image/png"),
+        (b"\xff\xd8\xff", "image/jpeg"),
+        (b"GIF8", "image/gif"),
+    ):
+        if content.startswith(start):
+            return media_type
+    return "image/webp" if (content[:4], content[8:12]) == (b"RIFF", b"WEBP") else None

@@ -51,7 +51,7 @@ async def what_is_offered(api_client: AsyncOpenAI, api: Api) -> str:
         offered.append("the Assistants API (ASKMILL_API=assistants)")
     if api != "responses" and await _offers(_probe_responses(api_client)):
         offered.append("the Responses API (ASKMILL_API=responses)")
-    if api != "chat" and await _offers_chat(api_client):
+    if api != "chat" and await _offers(_probe_chat(api_client)):
         offered.append("chat completions (ASKMILL_API=chat)")
     return f"This server offers {' and '.join(offered)}." if offered else ""
 
@@ -62,10 +62,6 @@ async def _offers(requests: Awaitable[None]) -> bool:
     except OpenAIError:
         return False
     return True
-
-
-async def _offers_chat(api_client: AsyncOpenAI) -> bool:
-    return await _offers(_probe_chat(api_client))
 
 
 async def _probe_chat(api_client: AsyncOpenAI) -> None:

@@ -8,8 +8,10 @@ response_schema           response_format.json_schema             text.format   
 truncation                truncation_strategy                     truncation          -
 """
 
+import re
 from typing import Any
 
+from askmill.config.settings import is_openai
 from askmill.jobs.model.profile import Profile, Resources
 
 Params = dict[str, Any]
@@ -19,6 +21,8 @@ INCLUDE_BY_TOOL = {
     "web_search": "web_search_call.action.sources",
 }
 """Output that a response contains only on request (openai-python: types/responses/response_includable.py)."""
+
+AZURE_HOST = re.compile(r"https://[^/]+\.(?:openai|services\.ai|cognitiveservices)\.azure\.com(?:[:/]|$)")
 
 
 def drop_none(**params: Any) -> Params:
@@ -83,10 +87,10 @@ def response_options(profile: Profile, resources: Resources, row_files: tuple[st
     )
 
 
-def chat_options(profile: Profile, limit_name: str) -> Params:
-    """Parameters of each chat completion. `limit_name`: the field that carries the output limit."""
+def chat_options(profile: Profile, limit_field: str) -> Params:
+    """Parameters of each chat completion. `limit_field` carries the output limit (`limit_name`)."""
     functions = [{"type": "function", "function": function} for function in _functions(profile)]
-    limit = {limit_name: profile.max_completion_tokens}
+    limit = {limit_field: profile.max_completion_tokens}
     return drop_none(
         model=profile.model,
         **limit,
@@ -97,6 +101,22 @@ def chat_options(profile: Profile, limit_name: str) -> Params:
         service_tier=profile.service_tier,
         metadata=profile.metadata or None,
     )
+
+
+def limit_name(profile: Profile, base_url: str) -> str:
+    """The field of the output limit: the profile's choice, or the server's usual one.
+
+    OpenAI's reasoning models refuse `max_tokens`. Ollama, TGI and Mistral know only that one, and Ollama
+    ignores the other without a word.
+    """
+    own = is_openai(base_url) or AZURE_HOST.match(base_url) is not None
+    return profile.token_limit_name or ("max_completion_tokens" if own else "max_tokens")
+
+
+def opening_messages(profile: Profile) -> list[Params]:
+    """The messages before the first question of a chat completion: the instructions, the profile's own."""
+    system = [{"role": "system", "content": profile.instructions}] if profile.instructions else []
+    return [*system, *({"role": message.role, "content": message.content} for message in profile.messages)]
 
 
 def include_fields(profile: Profile) -> list[str]:

@@ -57,9 +57,14 @@ async def plan_collect(
     """Plan the results of a stored batch, into `out` or the default file. Raises UsageError."""
     counts = (await store.counts(batch.id)).by_status
     rows = sum(counts[status] for status in statuses or JobStatus)
-    source = batch.file if os.path.exists(batch.file) else None  # noqa: PTH110, ASYNC240 -- one call
+    return plan_stored(batch, out or default_out(batch.file, statuses), options, rows)
+
+
+def plan_stored(batch: Batch, out: str, options: ResultOptions, rows: int) -> Plan:
+    """Plan the results of so many rows of a stored batch. Raises UsageError."""
+    source = batch.file if os.path.exists(batch.file) else None  # noqa: PTH110 -- False for any text
     contents = Contents(rows, 0, additions_of(batch, options.expected))
-    return plan_results(out or default_out(batch.file, statuses), batch.spec, options, source, contents)
+    return plan_results(out, batch.spec, options, source, contents)
 
 
 def additions_of(batch: Batch, expected: Expectation | None = None) -> Additions:

@@ -6,9 +6,8 @@
 `answer.NAME` are the fields of the response schema, `correct` is there with an expected answer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from askmill.config.text import did_you_mean
 from askmill.jobs.model.answer_fields import AnswerFields, Kind
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.expected import Accuracy
@@ -183,7 +183,7 @@ def select_columns(
     """The columns of a batch's results. Raises UsageError if `chosen` has unknown or repeated names."""
     used = set(spec.columns)
     result_names = _result_names(additions, with_steps=with_steps)
-    names = (*spec.columns, *(_unique_name(name, used) for name in result_names))
+    names = (*spec.columns, *(unique_name(name, used) for name in result_names))
     plain = [_KINDS.get(name, ColumnKind.TEXT) for name in (*FIELDS, STEPS)[: len(FIELDS) + with_steps]]
     plain[_BEFORE_ADDED:_BEFORE_ADDED] = additions.kinds
     requested = list(chosen)
@@ -208,13 +208,13 @@ def _result_names(additions: Additions, *, with_steps: bool) -> tuple[str, ...]:
     return (*names, STEPS) if with_steps else names
 
 
-def _unique_name(name: str, used_names: set[str]) -> str:
+def unique_name(name: str, used_names: Collection[str]) -> str:
+    """Return the name of a column, with our prefix until no other column has it."""
     while name in used_names:
         name = PREFIX + name
     return name
 
 
 def _unknown_column_message(name: str, names: tuple[str, ...]) -> str:
-    matches = get_close_matches(name, names, n=1)
-    hint = f"; did you mean {matches[0]!r}?" if matches else ""
+    hint = did_you_mean(name, names)
     return f"--columns: there is no column {name!r}; the results have {', '.join(names)}{hint}"

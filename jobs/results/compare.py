@@ -14,7 +14,7 @@ from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.expected import Accuracy, Expectation
 from askmill.jobs.model.models import JobStatus, as_text
 from askmill.jobs.results.collect import additions_of
-from askmill.jobs.results.columns import PREFIX, ColumnKind, Columns, Entry, Judge, entry_of
+from askmill.jobs.results.columns import ColumnKind, Columns, Entry, Judge, entry_of, unique_name
 from askmill.jobs.results.destination import oserror_to_write_fault, plan_output
 from askmill.jobs.results.export import Contents, Plan, checked_plan, open_output, table_writer
 from askmill.jobs.store import Store
@@ -175,10 +175,7 @@ def _columns(sides: Sequence[Side], *, judged: bool) -> Columns:
     added += [("differs", ColumnKind.BOOLEAN)]
     names = list(spec.columns)
     for name, _ in added:
-        free = name
-        while free in names:
-            free = PREFIX + free
-        names.append(free)
+        names.append(unique_name(name, names))
     kinds = [*[ColumnKind.INPUT] * len(spec.columns), *(kind for _, kind in added)]
     return Columns(tuple(names), tuple(kinds), len(spec.columns), arrow_schema=spec.arrow_schema)
 

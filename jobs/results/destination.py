@@ -147,7 +147,7 @@ def _refuse_name(out: str, path: Path) -> None:
 
 
 def _try_folder(out: str, path: Path) -> None:
-    """Create and delete a file, as `atomic_write` does: permissions do not tell of quotas, for example."""
+    """Create and delete a file, as `atomic_write` does: permissions say nothing about quotas, for example."""
     part_file = _part_file(path)
     try:
         os.close(os.open(part_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

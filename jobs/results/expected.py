@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
+from askmill.config.text import did_you_mean
 from askmill.jobs.functions.registry import load_function
 from askmill.jobs.model.answer_fields import AnswerFields
 from askmill.jobs.model.errors import ProfileError, UsageError
@@ -75,8 +75,7 @@ def check_column(expectation: Expectation, spec: InputSpec) -> None:
     """Raise UsageError if the input has no such column."""
     if expectation.column in spec.columns:
         return
-    close = get_close_matches(expectation.column, spec.columns, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(expectation.column, spec.columns)
     raise UsageError(
         f"--expected: there is no column {expectation.column!r}; the input has "
         f"{', '.join(spec.columns)}{hint}"

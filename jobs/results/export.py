@@ -1,7 +1,7 @@
 """Writes a batch's results: rows come in as a stream, files appear whole."""
 
 import io
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import InputSpec
-from askmill.jobs.results.columns import Additions, Columns, entry_of, select_columns
+from askmill.jobs.results.columns import Additions, Columns, Entry, entry_of, select_columns
 from askmill.jobs.results.destination import (
     SHEETS,
     Format,
@@ -122,12 +122,12 @@ async def write_results(
         writers = _writers(plan, stack)
         folder = plan.output.files if fetch_blob else None
         async for chunk in chunks:
-            views = iter(chunk)
-            while entries := [entry_of(view) for view in islice(views, AT_ONCE)]:
+            for unpacked in _entries(chunk):
+                entries = unpacked
                 if fetch_blob and folder:
                     entries = [
                         await save_files(entry, folder, fetch_blob) if entry.result.get("files") else entry
-                        for entry in entries
+                        for entry in unpacked
                     ]
                 for writer in writers:
                     writer.add(entries)
@@ -142,8 +142,7 @@ async def stream_results(chunks: AsyncIterator[Iterable[RowView]], plan: Plan) -
     stream = _PendingBytes()
     writer = _writer(plan, stream)
     async for chunk in chunks:
-        views = iter(chunk)
-        while entries := [entry_of(view) for view in islice(views, AT_ONCE)]:
+        for entries in _entries(chunk):
             writer.add(entries)
         yield stream.take()
     writer.close()
@@ -152,10 +151,17 @@ async def stream_results(chunks: AsyncIterator[Iterable[RowView]], plan: Plan) -
 
 def write_rows(views: Iterable[RowView], plan: Plan, stream: BinaryIO) -> None:
     """Write these rows to a stream in the plan's format, without steps file and generated files."""
-    writer, left = _writer(plan, stream), iter(views)
-    while entries := [entry_of(view) for view in islice(left, AT_ONCE)]:
+    writer = _writer(plan, stream)
+    for entries in _entries(views):
         writer.add(entries)
     writer.close()
+
+
+def _entries(views: Iterable[RowView]) -> Iterator[list[Entry]]:
+    """The rows unpacked, a few at a time."""
+    left = iter(views)
+    while entries := [entry_of(view) for view in islice(left, AT_ONCE)]:
+        yield entries
 
 
 class _PendingBytes(io.RawIOBase, BinaryIO):

@@ -32,12 +32,12 @@ from askmill.jobs.run.watch import NewAnswers, exit_code, watch
 from askmill.jobs.run.worker_supervisor import WorkerSupervisor, batch_worker
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView, WorkerInfo
+from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.submit import (
     ExistingBatch,
     Say,
     SubmitRequest,
     check_durability,
-    checked,
     dispatch_first_rows,
     find_existing,
     find_or_store,

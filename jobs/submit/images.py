@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.file_rules import image_type
 from askmill.jobs.model.profile import IMAGE, Resources
 from askmill.jobs.store import Store
 
@@ -30,7 +31,7 @@ async def store_images(store: Store, batch: str, images: Mapping[str, Path]) -> 
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror or error}.") from None
         sha256 = hashlib.sha256(content).hexdigest()
-        id_ = f"{media_type(content)};{sha256}"
+        id_ = f"{image_type(content) or 'application/octet-stream'};{sha256}"
         if id_ not in ids.values():
             stored_bytes += len(content)
             if stored_bytes > MAX_IMAGES_BYTES:
@@ -43,12 +44,3 @@ async def store_images(store: Store, batch: str, images: Mapping[str, Path]) -> 
     resources = Resources(row_files=ids)
     await store.set_resources(batch, resources)
     return resources
-
-
-def media_type(content: bytes) -> str:
-    """The type of an image, by its first bytes, which submit has checked."""
-    if content.startswith(b"\x89PNG"):
-        return "image/png"
-    if content.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    return "image/gif" if content.startswith(b"GIF8") else "image/webp"

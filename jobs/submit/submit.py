@@ -22,16 +22,13 @@ from typing import Any
 
 import orjson
 
-from askmill.config.settings import Settings
 from askmill.jobs.display.status_text import stall_reason
-from askmill.jobs.intake import Intake, IntakeOptions, check
+from askmill.jobs.intake import Intake, IntakeOptions
 from askmill.jobs.model.api_target import Target
-from askmill.jobs.model.errors import NotFound, Unavailable, UsageError
+from askmill.jobs.model.errors import NotFound, Unavailable
 from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import BatchState, Limits
-from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS, Profile, Resources
-from askmill.jobs.openai_client.pricing import Prices
-from askmill.jobs.results.expected import check_column
+from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, NewBatch, NewRow
 from askmill.jobs.submit.answer_cache import AnswerCache
@@ -41,7 +38,6 @@ from askmill.jobs.submit.load_lease import under_lease
 Say = Callable[[str], None]
 ROWS_PER_CALL = 4096
 """A multiple of the store's block of 16 rows."""
-PRICE_ADVICE = "Put its price into a file and name that file in ASKMILL_PRICES, or leave --budget out."
 POLL_S = 0.2
 """Interval of checks whether another command has stored its rows."""
 WAITING = "{} is being stored by another command with the same file and profile; waiting for it."
@@ -328,47 +324,3 @@ async def dispatch_first_rows(store: Store, url: str) -> None:
 
         with suppress(Unavailable):
             await asyncio.to_thread(publish, url, dispatched)
-
-
-def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
-    """Raise UsageError for a budget on a model without a known price, in the service tier asked for."""
-    model, tier = request.profile.model, request.profile.service_tier
-    if "budget_usd" in request.limits and not prices.has_price(model, tier):
-        what = f"The price of {model!r} is not known" if model else "A stored assistant's model is not known"
-        if prices.has_price(model):
-            what += f" in the service tier {tier}"
-        raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
-
-
-def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
-    """Validate the file for this request: with a budget, each row's own model needs a known price.
-
-    Raises InputFaults and UsageError.
-    """
-    least = MIN_COMPLETION_TOKENS[request.target.api]
-    options = replace(request.intake, min_completion_tokens=least)
-    return _with_expected(_checked(file, request, settings, options), request.expected)
-
-
-def _with_expected(intake: Intake, expected: Expectation | None) -> Intake:
-    """Return the intake. Raises UsageError if it has no column with the expected answers."""
-    try:
-        if expected is not None:
-            check_column(expected, intake.spec)
-    except UsageError:
-        intake.close()
-        raise
-    return intake
-
-
-def _checked(file: str, request: SubmitRequest, settings: Settings, options: IntakeOptions) -> Intake:
-    if "budget_usd" not in request.limits:
-        return check(file, options)
-    prices = Prices.read(settings.prices)
-
-    def model_fault(model: str) -> str | None:
-        if prices.has_price(model, request.profile.service_tier):
-            return None
-        return f"has no known price, so --budget cannot be kept. {PRICE_ADVICE}"
-
-    return check(file, options, model_fault)

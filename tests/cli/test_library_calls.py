@@ -262,7 +262,8 @@ def results() -> Results:
 
 def _batch(profile: Profile) -> Any:
     spec = InputSpec(columns=("question",), question_column="question")
-    return dataclasses.make_dataclass("Batch", ["id", "spec", "profile"])("b_1", spec, profile)
+    fields = {"id": "b_1", "spec": spec, "profile": profile, "file": "questions.csv", "expected": None}
+    return dataclasses.make_dataclass("Batch", fields)(**fields)
 
 
 def test_results_are_a_sequence_of_rows(results: Results) -> None:
@@ -307,8 +308,8 @@ def test_results_as_tables_have_typed_columns(results: Results) -> None:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_saved_results_are_the_commands_file(configured: Path, name: str) -> None:
-    """`save` writes what `askmill collect -o` writes, sidecars included."""
-    batch = askmill.submit(["1 + 1", "2 + 2"], model="m")
+    """`save` writes what `askmill collect -o` writes, the columns of a schema and the sidecars included."""
+    batch = askmill.submit(["1 + 1", "2 + 2"], model="m", response_schema="score: float")
     rows = askmill.collect(batch)
     (configured / "ours").mkdir()
 

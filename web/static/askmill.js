@@ -132,13 +132,13 @@ $('#status')?.addEventListener('change', () => form.requestSubmit())
 async function search() {
   searching?.abort()
   searching = new AbortController()
-  const query = new URLSearchParams(new FormData(form)), told = $('[data-searched]')
+  const query = new URLSearchParams(new FormData(form)), searched = $('[data-searched]')
   history.replaceState(null, '', `?${query}`)
   const body = $('.rows tbody')
   body.replaceChildren()
   $('[data-none]')?.remove()
   $('#rows .pages')?.replaceChildren()
-  told.textContent = 'Searching …'
+  searched.textContent = 'Searching …'
   try {
     const reply = await fetch(`${form.dataset.search}?${query}`, { signal: searching.signal })
     if (!reply.ok) throw new Error(reply.statusText)
@@ -153,7 +153,7 @@ async function search() {
         step = JSON.parse(part)
         if (step.html) body.insertAdjacentHTML('beforeend', step.html)
         const found = `${step.count.toLocaleString('en')} found`
-        told.textContent = step.full
+        searched.textContent = step.full
           ? `The first ${found}, up to row ${step.searched.toLocaleString('en')}`
           : step.searched < step.of ? `${found}, ${Math.floor(100 * step.searched / step.of)} % searched` : found
       }
@@ -164,7 +164,7 @@ async function search() {
       $('#rows .pages').replaceChildren(more)
     }
   } catch (fault) {
-    if (fault.name !== 'AbortError') told.textContent = 'The search was interrupted. Press Enter to repeat it.'
+    if (fault.name !== 'AbortError') searched.textContent = 'The search was interrupted. Press Enter to repeat it.'
   }
 }
 

@@ -26,7 +26,7 @@ from askmill.jobs.openai_client.params import Params
 from askmill.jobs.openai_client.reply_limits import ReplyTooLarge
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.chat_parse import parse_completion
-from askmill.worker.backends.chat_request import chat_body, default_limit_name, field_to_drop
+from askmill.worker.backends.chat_request import chat_body, field_to_drop
 from askmill.worker.backends.chat_stream import BrokenChunk, ChatReader
 from askmill.worker.backends.errors import bad_reply, error_from_object
 from askmill.worker.backends.http import HttpClient
@@ -69,8 +69,7 @@ class ChatCompletionsBackend:
 
     def __init__(self, client: AsyncOpenAI) -> None:
         self._http = HttpClient(client)
-        base_url = str(client.base_url)
-        self._limit_name = default_limit_name(base_url)
+        self._base_url = base_url = str(client.base_url)
         # Only to a server of one's own, and through nobody: the header names batches.
         self._names_jobs = is_local(base_url) and proxy_for(base_url, proxy_environment()) is None
         self._dropped: dict[str | None, frozenset[str]] = {}
@@ -89,7 +88,7 @@ class ChatCompletionsBackend:
     async def create_run(self, request: RunRequest, thread_id: str) -> Run:  # noqa: ARG002 -- the messages are the thread
         """As in the protocol. The run has ended; it carries its answer and its message."""
         dropped = self._dropped.get(request.profile.model, frozenset())
-        body = chat_body(request, self._limit_name, dropped)
+        body = chat_body(request, self._base_url, dropped)
         try:
             return await self._call(request, body)
         except ApiError as error:
@@ -98,7 +97,7 @@ class ChatCompletionsBackend:
                 raise
             log.warning("chat.field_dropped", field=field, fault=str(error))
             self._dropped[request.profile.model] = dropped | {field}
-        return await self._call(request, chat_body(request, self._limit_name, dropped | {field}))
+        return await self._call(request, chat_body(request, self._base_url, dropped | {field}))
 
     async def recover_run(
         self,

@@ -10,12 +10,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from askmill.config.settings import is_openai
-from askmill.jobs.openai_client.params import Params, chat_options
+from askmill.jobs.openai_client.params import Params, chat_options, limit_name, opening_messages
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.lifecycle.api_types import ApiError
 
-AZURE_HOST = re.compile(r"https://[^/]+\.(?:openai|services\.ai|cognitiveservices)\.azure\.com(?:[:/]|$)")
 LIMITS = ("max_tokens", "max_completion_tokens")
 """A server that refuses one of them is asked with the other."""
 DROPPED = ("stream_options", "stream", "response_format", "parallel_tool_calls", "metadata", *LIMITS)
@@ -30,38 +28,27 @@ REFUSED_FIELD = re.compile(
 """Words about a field as such. Words about its value, such as "too large", are none."""
 
 
-def default_limit_name(base_url: str) -> str:
-    """The field of the output limit: OpenAI's reasoning models refuse `max_tokens`.
-
-    Ollama, TGI and Mistral know only that one, and Ollama ignores the other without a word.
-    """
-    own = is_openai(base_url) or AZURE_HOST.match(base_url) is not None
-    return "max_completion_tokens" if own else "max_tokens"
-
-
-def chat_body(request: RunRequest, limit_name: str, dropped: Collection[str] = ()) -> Params:
-    """The body of the call, without the fields that the server has refused by name."""
+def chat_body(request: RunRequest, base_url: str, dropped: Collection[str] = ()) -> Params:
+    """The body of a call to this server, without the fields that it has refused by name."""
     profile = request.profile
     if request.max_completion_tokens != profile.max_completion_tokens:
         profile = profile.model_copy(update={"max_completion_tokens": request.max_completion_tokens})
-    limit_name = profile.token_limit_name or limit_name
-    if limit_name in dropped:
-        limit_name = LIMITS[1 - LIMITS.index(limit_name)]
-    body: Params = {**chat_options(profile, limit_name), "messages": chat_messages(request)}
+    limit_field = limit_name(profile, base_url)
+    if limit_field in dropped:
+        limit_field = LIMITS[1 - LIMITS.index(limit_field)]
+    body: Params = {**chat_options(profile, limit_field), "messages": chat_messages(request)}
     if profile.stream and "stream" not in dropped:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    body = {name: value for name, value in body.items() if name not in dropped or name == limit_name}
+    body = {name: value for name, value in body.items() if name not in dropped or name == limit_field}
     return {**body, **profile.extra_body}
 
 
 def chat_messages(request: RunRequest) -> list[Params]:
     """All messages of the call, the question's image as an address that the server can read."""
     profile = request.profile
-    system = [{"role": "system", "content": profile.instructions}] if profile.instructions else []
-    opening = [{"role": message.role, "content": message.content} for message in profile.messages]
     own = [question_message(request.question, request.image, profile.image_detail), *request.messages]
     exchange = [*request.earlier_messages, *own]
-    return [*system, *opening, *(with_images(message, request.images) for message in exchange)]
+    return [*opening_messages(profile), *(with_images(message, request.images) for message in exchange)]
 
 
 def question_message(question: str, image: str | None, detail: str) -> Params:

@@ -5,7 +5,7 @@
     {"choices":[{"message":{…}}]}                     a server that does not stream, or was not asked to
     data: {"error":…}                                 an error, in any shape, also in the middle
 
-A stream may end with `[DONE]`, or without. Whether it is whole is told by its `finish_reason` alone.
+A stream may end with `[DONE]`, or without. It is whole if it has a `finish_reason`.
 Fields that askmill does not know are kept: the assistant's message goes back to the server as it came.
 """
 

@@ -49,7 +49,7 @@ class BatchContext:
     """By row: the fence of its claim and its last poll, until the next heartbeat records them."""
     taken_over: TakenOverRuns = field(default_factory=TakenOverRuns)
     accepted: bool = False
-    """This process has told the store that the API accepts calls of the batch (chat completions)."""
+    """The store knows from this process that the API accepts calls of the batch (chat completions)."""
     assistant_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def update(self, update: BatchUpdate, at_ms: int) -> bool:

@@ -1,0 +1,55 @@
+"""Checks a request before anything is stored: its prices, its file, its column of expected answers."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from askmill.config.settings import Settings
+from askmill.jobs.intake import Intake, check
+from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS
+from askmill.jobs.openai_client.pricing import Prices
+from askmill.jobs.results.expected import check_column
+from askmill.jobs.submit.submit import SubmitRequest
+
+PRICE_ADVICE = "Put its price into a file and name that file in ASKMILL_PRICES, or leave --budget out."
+
+
+def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
+    """Raise UsageError for a budget on a model without a known price, in the service tier asked for."""
+    model, tier = request.profile.model, request.profile.service_tier
+    if "budget_usd" in request.limits and not prices.has_price(model, tier):
+        what = f"The price of {model!r} is not known" if model else "A stored assistant's model is not known"
+        if prices.has_price(model):
+            what += f" in the service tier {tier}"
+        raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
+
+
+def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
+    """Validate the file for this request: with a budget, each row's own model needs a known price.
+
+    Raises InputFaults and UsageError.
+    """
+    least = MIN_COMPLETION_TOKENS[request.target.api]
+    options = replace(request.intake, min_completion_tokens=least)
+    intake = check(file, options, _price_check(request, settings))
+    try:
+        if request.expected is not None:
+            check_column(request.expected, intake.spec)
+    except UsageError:
+        intake.close()
+        raise
+    return intake
+
+
+def _price_check(request: SubmitRequest, settings: Settings) -> Callable[[str], str | None] | None:
+    """What is wrong with a row's model under a budget; None without a budget."""
+    if "budget_usd" not in request.limits:
+        return None
+    prices = Prices.read(settings.prices)
+
+    def model_fault(model: str) -> str | None:
+        if prices.has_price(model, request.profile.service_tier):
+            return None
+        return f"has no known price, so --budget cannot be kept. {PRICE_ADVICE}"
+
+    return model_fault
