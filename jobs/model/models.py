@@ -10,7 +10,7 @@ Users see q, p, w and h as `queued`.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
@@ -192,6 +192,19 @@ class Usage:
             _sum_known(self.cache_write_tokens, other.cache_write_tokens),
             _sum_known(self.reasoning_tokens, other.reasoning_tokens),
         )
+
+    def plus_request(self, own: "Usage") -> "Usage":
+        """Return the tokens of a run's requests so far and of its next one.
+
+        Each request is charged by the length of its own prompt, so the longest is kept.
+        """
+        if self == NO_USAGE:
+            return own
+        longest = max(self.longest_prompt_tokens or self.prompt_tokens or 0, own.prompt_tokens or 0)
+        return replace(self.plus(own), longest_prompt_tokens=longest)
+
+
+NO_USAGE = Usage()
 
 
 def _sum_known(left: int | None, right: int | None) -> int | None:

@@ -9,7 +9,6 @@ failed, cancelled         the same
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from askmill.jobs.model.models import Step, Usage
@@ -82,7 +81,7 @@ def parse_run(data: Json, poll_after_s: float | None = None) -> Run:
         created_at=parse_timestamp(data.get("created_at")),
         finished_at=parse_timestamp(data.get("completed_at")),
         model=optional_text(data.get("model")),
-        usage=_add(_spent_before(data), _own_usage(data)),
+        usage=_spent_before(data).plus_request(_own_usage(data)),
         tier=_join_tiers(_spent_parts(data)[-1], parse_tier(data)),
         poll_after_s=poll_after_s,
     )
@@ -106,14 +105,6 @@ def _own_usage(data: Json) -> Usage:
         parse_token_count(details.get("cache_write_tokens")),
         parse_token_count(json_object(usage, "output_tokens_details").get("reasoning_tokens")),
     )
-
-
-def _add(before: Usage, own: Usage) -> Usage:
-    """Tokens of a run of several responses; each is charged by the length of its own prompt."""
-    if before == Usage():
-        return own
-    longest = max(before.longest_prompt_tokens or before.prompt_tokens or 0, own.prompt_tokens or 0)
-    return replace(before.plus(own), longest_prompt_tokens=longest)
 
 
 def _join_tiers(before: str, own: str | None) -> str | None:

@@ -81,7 +81,8 @@ class JobRunner:
     async def run(self) -> None:
         """Follow the row to its end. Stores nothing more once the claim is lost."""
         before_request.set(self.actions.before_request)
-        on_first_chunk.set(accept_once(self))
+        if self.batch.batch.api == "chat":
+            on_first_chunk.set(accept_once(self))
         try:
             await self._follow()
         except ClaimLost:

@@ -12,7 +12,6 @@ from askmill.jobs.model.models import Step
 from askmill.worker.lifecycle.api_types import Answer, Run, ToolCall
 from askmill.worker.lifecycle.decision import CallTools, Decision, PollRun, Reserve
 from askmill.worker.lifecycle.events import Event, ToolsCalled
-from askmill.worker.lifecycle.on_run_ended import with_rounds
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
@@ -60,7 +59,7 @@ def with_calls(state: JobState, run: Run) -> JobState:
     return replace(
         state,
         messages=(*state.messages, *message),
-        rounds_usage=with_rounds(state.rounds_usage, run.usage),
+        rounds_usage=state.rounds_usage.plus_request(run.usage),
         past_steps=(*state.past_steps, *answer.steps),
     )
 

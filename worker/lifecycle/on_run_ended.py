@@ -22,7 +22,7 @@ from askmill.jobs.model.api_errors import (
     money_refused,
     requested_wait_s,
 )
-from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete, Usage
+from askmill.jobs.model.models import Attempt, JobStatus, OnIncomplete
 from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, Answer, Run
 from askmill.worker.lifecycle.decision import (
     Decision,
@@ -298,18 +298,10 @@ def attempt_of(state: JobState, run: Run, error: str | None, event: Event) -> At
         error=error,
         started_at=state.began_at,
         finished_at=event.at,
-        usage=with_rounds(state.rounds_usage, run.usage),
+        usage=state.rounds_usage.plus_request(run.usage),
         model=run.model,
         tier=run.tier,
     )
-
-
-def with_rounds(before: Usage, own: Usage) -> Usage:
-    """The tokens of several calls; each is charged by the length of its own prompt."""
-    if before == Usage():
-        return own
-    longest = max(before.longest_prompt_tokens or before.prompt_tokens or 0, own.prompt_tokens or 0)
-    return replace(before.plus(own), longest_prompt_tokens=longest)
 
 
 def _finish(

@@ -5,11 +5,11 @@ are Unix seconds of a clock that never jumps (`worker.runtime.redis_clock`); in 
 clock.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from askmill.jobs.model.models import Attempt, Step, Usage
+from askmill.jobs.model.models import NO_USAGE, Attempt, Step, Usage
 from askmill.worker.lifecycle.api_types import Answer, Run, ToolCall, ToolOutput
 
 
@@ -98,7 +98,7 @@ class JobState:
     tool_rounds: int = 0
     messages: tuple[dict[str, Any], ...] = ()
     """Chat completions: the messages after the question, verbatim: calls, outputs, parts of the answer."""
-    rounds_usage: Usage = field(default_factory=Usage)
+    rounds_usage: Usage = NO_USAGE
     """Chat completions: the tokens of this attempt's earlier calls, one for each round of functions."""
     create_unconfirmed: bool = False
     """A create without a reply was not found: look once more before the create is repeated."""
