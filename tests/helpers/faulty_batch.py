@@ -46,12 +46,17 @@ RETRIED = {"expired", "server_error", "rate_limit_exceeded"}
 MAX_ATTEMPTS = 3
 
 
-def gsm8k(rows: int | None = None) -> list[str]:
-    """The first `rows` questions of GSM8K's test set, by default all 1,319."""
+def gsm8k_table(rows: int | None = None) -> list[dict[str, str]]:
+    """The first `rows` rows of GSM8K's test set, by default all 1,319: `question` and `answer`."""
     if not GSM8K.exists():
         pytest.skip(f"{GSM8K.name} is missing (it belongs beside the repository, in shared/data)")
     with GSM8K.open(encoding="utf-8", newline="") as file:
-        return [row["question"] for row in csv.DictReader(file)][:rows]
+        return list(csv.DictReader(file))[:rows]
+
+
+def gsm8k(rows: int | None = None) -> list[str]:
+    """The questions of `gsm8k_table`."""
+    return [row["question"] for row in gsm8k_table(rows)]
 
 
 @dataclass(frozen=True)

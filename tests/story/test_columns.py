@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from askmill.jobs.model.expected import Match, is_correct
+from tests.helpers.faulty_batch import gsm8k_table
 from tests.helpers.requests import StackUser
 from tests.helpers.screens import ROOT
 from tests.stack import Stack
@@ -102,10 +103,9 @@ def test_mails_become_columns_with_accuracy_and_two_batches_are_compared(user: S
 @pytest.mark.shared
 def test_gsm8k_is_judged_by_its_last_number(user: StackUser) -> None:
     """GSM8K with `--expected answer --match number`: each verdict is that of its answer and the last number."""
-    with (ROOT.parent / "shared" / "data" / "gsm8k_test.csv").open(newline="", encoding="utf-8") as source:
-        rows = [row for row, _ in zip(csv.reader(source), range(9), strict=False)]
-    rows.append(["What is 6 * 7?", "6 * 7 = <<6*7=42>>42\n#### 42"])
-    file = user.table("gsm8k.csv", rows[0], *rows[1:])
+    rows = [(row["question"], row["answer"]) for row in gsm8k_table(8)]
+    rows.append(("What is 6 * 7?", "6 * 7 = <<6*7=42>>42\n#### 42"))
+    file = user.table("gsm8k.csv", ("question", "answer"), *rows)
     said = ok(
         user.cli.askmill("run", file, "--expected", "answer", "--match", "number", "-o", "gsm8k.out.csv")
     )
