@@ -12,7 +12,7 @@ import orjson
 from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import LIMITS, OUTPUT, GroupedCommand, option
-from askmill.jobs.cli.options import batch_options
+from askmill.jobs.cli.options import FILE, batch_options
 from askmill.jobs.cli.result_options import OptionValues
 from askmill.jobs.cli.run import estimate_request, estimate_text, resolve_target, submit_request
 from askmill.jobs.display.status_text import stall_reason
@@ -26,7 +26,7 @@ from askmill.jobs.submit.submit import SubmitRequest, checked
 
 
 @click.command("estimate", cls=GroupedCommand)
-@click.argument("file", metavar="FILE")
+@FILE
 @option(
     LIMITS,
     "--pilot",

@@ -119,6 +119,7 @@ def identity_of(intake: Intake, request: SubmitRequest) -> str:
     # Only where one is set, so that all other batches keep their identity.
     account = [target.organization, target.project]
     parts += [account] if any(account) else []
+    parts += [intake.chosen_reading] if intake.chosen_reading else []
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
