@@ -6,7 +6,7 @@ check(path) ── first pass: header, every row, ids into a Bloom filter, hash 
 Intake.rows_iter() ── second pass: the same validation, row by row ──▶ NewRow, NewRow, …
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +22,12 @@ from askmill.jobs.model.models import InputSpec, as_text
 from askmill.jobs.store.records import NewRow
 
 
-def check(path: str, options: IntakeOptions | None = None, check_model: ValueCheck | None = None) -> "Intake":
+def check(
+    path: str,
+    options: IntakeOptions | None = None,
+    check_model: ValueCheck | None = None,
+    on_open: Callable[[PassFactory], None] | None = None,
+) -> "Intake":
     """Read and validate the whole input once.
 
     With `skip_bad_rows`, rows with faults become rejected rows with a reason, unless no row is left.
@@ -31,6 +36,7 @@ def check(path: str, options: IntakeOptions | None = None, check_model: ValueChe
         path: the input file; `-` is stdin.
         options: the input options; None for the defaults.
         check_model: says why a model named by a row (`--override model`) is not allowed; None to allow all.
+        on_open: called before the rows are validated, for a preview of an input that may have faults.
 
     Raises:
         InputFaults: all faults of the file.
@@ -40,7 +46,10 @@ def check(path: str, options: IntakeOptions | None = None, check_model: ValueChe
     source = InputSource(path, options.encoding)
     try:
         layout = find_layout(source, options)
-        return _ValidationPass(PassFactory(source, options, layout, check_model)).run()
+        passes = PassFactory(source, options, layout, check_model)
+        if on_open is not None:
+            on_open(passes)
+        return _ValidationPass(passes).run()
     except UnicodeError as error:
         source.close()
         raise UsageError(

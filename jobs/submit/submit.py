@@ -25,6 +25,7 @@ import orjson
 from askmill.config.settings import Settings
 from askmill.jobs.display.status_text import stall_reason
 from askmill.jobs.intake import Intake, IntakeOptions, check
+from askmill.jobs.intake.reader import PassFactory
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import NotFound, Unavailable, UsageError
 from askmill.jobs.model.expected import Expectation
@@ -338,14 +339,19 @@ def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
         raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
 
 
-def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
+def checked(
+    file: str,
+    request: SubmitRequest,
+    settings: Settings,
+    on_open: Callable[[PassFactory], None] | None = None,
+) -> Intake:
     """Validate the file for this request: with a budget, each row's own model needs a known price.
 
-    Raises InputFaults and UsageError.
+    `on_open` is that of `check`. Raises InputFaults and UsageError.
     """
     least = MIN_COMPLETION_TOKENS[request.target.api]
     options = replace(request.intake, min_completion_tokens=least)
-    return _with_expected(_checked(file, request, settings, options), request.expected)
+    return _with_expected(_checked(file, request, settings, options, on_open), request.expected)
 
 
 def _with_expected(intake: Intake, expected: Expectation | None) -> Intake:
@@ -359,9 +365,15 @@ def _with_expected(intake: Intake, expected: Expectation | None) -> Intake:
     return intake
 
 
-def _checked(file: str, request: SubmitRequest, settings: Settings, options: IntakeOptions) -> Intake:
+def _checked(
+    file: str,
+    request: SubmitRequest,
+    settings: Settings,
+    options: IntakeOptions,
+    on_open: Callable[[PassFactory], None] | None,
+) -> Intake:
     if "budget_usd" not in request.limits:
-        return check(file, options)
+        return check(file, options, on_open=on_open)
     prices = Prices.read(settings.prices)
 
     def model_fault(model: str) -> str | None:
@@ -369,4 +381,4 @@ def _checked(file: str, request: SubmitRequest, settings: Settings, options: Int
             return None
         return f"has no known price, so --budget cannot be kept. {PRICE_ADVICE}"
 
-    return check(file, options, model_fault)
+    return check(file, options, model_fault, on_open)
