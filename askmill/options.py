@@ -27,6 +27,8 @@ class Options(TypedDict, total=False):
     overrides: Sequence[str]
     delimiter: str
     encoding: str
+    quoting: Literal["csv", "none", "backslash"]
+    sheet: str
     skip_bad_rows: bool
     limit: int
     profile: str | PathLike[str] | Mapping[str, Any]

@@ -4,11 +4,29 @@ askmill ARGS ─▶ main ─┬ no command, --help: help.txt (a test checks that
                       └ else root.py ─▶ one module of this folder per command family ─▶ one function of jobs
 """
 
+import os
 import sys
+
+
+def open_closed_descriptors() -> None:
+    """Open the null device as stdin, stdout or stderr if it is closed.
+
+    Otherwise the next file or socket would take its descriptor, and Python's own objects for it are None.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor, so this one
+            os.set_inheritable(descriptor, True)
+        if getattr(sys, name) is None:
+            mode = "w" if descriptor else "r"
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- lives as long as the process
 
 
 def main() -> None:
     """Entry point of the console script `askmill`."""
+    open_closed_descriptors()
     if sys.argv[1:] in (["--help"], ["-h"]):
         with open(__file__.removesuffix("__init__.py") + "help.txt", encoding="utf-8") as file:  # noqa: PTH123 -- pathlib costs 10 ms
             sys.stdout.write(file.read())

@@ -12,12 +12,15 @@ import orjson
 from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import LIMITS, OUTPUT, GroupedCommand, option
-from askmill.jobs.cli.options import batch_options
+from askmill.jobs.cli.options import FILE, batch_options
 from askmill.jobs.cli.result_options import OptionValues
 from askmill.jobs.cli.run import estimate_request, estimate_text, resolve_target, submit_request
+from askmill.jobs.display.input_preview import preview_json, preview_text
 from askmill.jobs.display.status_text import stall_reason
+from askmill.jobs.intake.preview import Preview, preview_of
+from askmill.jobs.intake.reader import PassFactory
 from askmill.jobs.model.api_target import api_target
-from askmill.jobs.model.errors import Unavailable
+from askmill.jobs.model.errors import InputFaults, Unavailable
 from askmill.jobs.openai_client.pilot import RowUsage, extrapolate
 from askmill.jobs.openai_client.pricing import Estimate, Prices
 from askmill.jobs.results import Format, ResultOptions, plan_results
@@ -27,7 +30,7 @@ from askmill.jobs.submit.submit import SubmitRequest
 
 
 @click.command("estimate", cls=GroupedCommand)
-@click.argument("file", metavar="FILE")
+@FILE
 @option(
     LIMITS,
     "--pilot",
@@ -38,10 +41,11 @@ from askmill.jobs.submit.submit import SubmitRequest
 @option(OUTPUT, "--json", "as_json", is_flag=True, help="Print one JSON object instead of sentences.")
 @batch_options
 def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any) -> int:
-    """Estimate what the batch would cost, without sending a request.
+    """Show what is read of FILE and estimate the cost, without sending a request.
 
-    Input tokens are estimated from the questions. Output length is unknown in advance, so it is a range. With
-    --pilot a few rows are asked and paid for; `run --reuse-answers` reuses their answers.
+    Prints the format, the columns with their first values, the first questions as they are asked, and all
+    faults. Input tokens are estimated from the questions. Output length is unknown in advance, so it is a
+    range. With --pilot a few rows are asked and paid for; `run --reuse-answers` reuses their answers.
     """
     settings = load_settings()
     if pilot is None:
@@ -49,12 +53,26 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
     else:
         target = resolve_target(settings, trust_env_file=values["trust_env_file"])
     request = submit_request(settings, values, target)
-    with checked(file, request, settings) as intake:
-        rows = intake.rows - intake.rejected
-        estimated = estimate_request(Prices.read(settings.prices), request, intake)
+    previews = list[Preview]()
+
+    def show(passes: PassFactory) -> None:
+        previews.append(preview_of(passes))
+        if not as_json:
+            click.echo(preview_text(previews[0]))
+
+    try:
+        with checked(file, request, settings, show) as intake:
+            rows = intake.rows - intake.rejected
+            estimated = estimate_request(Prices.read(settings.prices), request, intake)
+    except InputFaults as faults:
+        if as_json and previews:
+            reasons = [{"line": fault.line, "reason": fault.reason} for fault in faults.faults]
+            report = {"input": preview_json(previews[0]), "faults": reasons, "fault_count": faults.total}
+            click.echo(orjson.dumps(report).decode())
+        raise
     if pilot is not None:
         estimated = extrapolate(rows, _run_pilot(settings, request, file, min(pilot, rows)))
-    click.echo(_json(estimated, values) if as_json else estimate_text(estimated, request))
+    click.echo(_json(estimated, values, previews[0]) if as_json else estimate_text(estimated, request))
     return 0
 
 
@@ -92,9 +110,10 @@ def _usage(results: Path) -> Iterator[RowUsage]:
             yield RowUsage(prompt, completion, row["cost_usd"])
 
 
-def _json(estimated: Estimate, values: OptionValues) -> str:
+def _json(estimated: Estimate, values: OptionValues, preview: Preview) -> str:
     return orjson.dumps(
         {
+            "input": preview_json(preview),
             "rows": estimated.rows,
             "prompt_tokens": estimated.prompt_tokens,
             "completion_tokens": {"low": estimated.completion_low, "high": estimated.completion_high},

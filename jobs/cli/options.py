@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ def _one_model(_: click.Context, parameter: click.Parameter, values: tuple[str, 
     return values[0] if values else None
 
 
+def _one_file(_: click.Context, __: click.Parameter, files: tuple[str, ...]) -> str:
+    """One FILE is one batch; several are refused with advice."""
+    if len(files) > 1:
+        raise click.UsageError(
+            f"{len(files)} files were given, but a batch has one. Run the command once for each, such as "
+            f'`for file in {shlex.join(files[:2])}{" …" if len(files) > 2 else ""}; do askmill run "$file"; '
+            "done`, or write them into one file."
+        )
+    return files[0]
+
+
+FILE = click.argument("file", metavar="FILE", nargs=-1, required=True, callback=_one_file)
+
 INTAKE = (
     option(
         INPUT,
@@ -46,6 +60,21 @@ INTAKE = (
         "--encoding",
         metavar="NAME",
         help="Encoding of a file that is neither UTF-8 nor UTF-16 with BOM.",
+    ),
+    option(
+        INPUT,
+        "--quoting",
+        type=click.Choice(["csv", "none", "backslash"]),
+        default_text="csv",
+        help='What a quote is: csv quotes a cell and is doubled in it; none is text; backslash writes \\" '
+        "in a cell.",
+    ),
+    option(
+        INPUT,
+        "--sheet",
+        metavar="NAME",
+        default_text="the first",
+        help="Sheet of an .xlsx or .ods workbook.",
     ),
     option(
         INPUT,

@@ -25,7 +25,7 @@ MODULE_OF = {command: module for module, commands in COMMANDS_BY_MODULE.items() 
 SUMMARIES = {
     "run": "Run a batch from start to end: submit, work, show progress, collect.",
     "submit": "Check FILE, store the batch and print its id.",
-    "estimate": "Estimate what the batch would cost, without sending a request.",
+    "estimate": "Show what is read of FILE and estimate the cost, without sending a request.",
     "status": "Show the progress of a batch.",
     "collect": "Write the results, complete or partial, at any time.",
     "show": "Show one row's question, attempts, steps and answer.",

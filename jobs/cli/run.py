@@ -11,7 +11,7 @@ from askmill.config.text import format_usd
 from askmill.jobs.cli.env_file_consent import consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import CONCURRENCY, RUNNING, GroupedCommand, add_options, option
-from askmill.jobs.cli.options import batch_options, changed_limits, intake_options, profile_options
+from askmill.jobs.cli.options import FILE, batch_options, changed_limits, intake_options, profile_options
 from askmill.jobs.cli.result_options import (
     ON_DONE,
     OUT,
@@ -104,7 +104,7 @@ def submit_request(settings: Settings, values: OptionValues, target: Target, say
 
 
 @click.command("run", cls=GroupedCommand)
-@click.argument("file", metavar="FILE")
+@FILE
 @OUT
 @add_options(RESULTS)
 @OFFLINE
@@ -121,8 +121,8 @@ def submit_request(settings: Settings, values: OptionValues, target: Target, say
 def run_command(file: str, out: str | None, offline: bool, concurrency: int | None, **values: Any) -> int:
     """Run a batch from start to end: submit, work, show progress, collect.
 
-    FILE is CSV, JSONL or Parquet; - is stdin. If the command is interrupted or killed, run the same command
-    again to resume: it follows the same runs.
+    FILE is CSV, TSV, JSON, JSONL, text (a question per line), Parquet, .xlsx or .ods; - is stdin. If the
+    command is interrupted or killed, run the same command again to resume: it follows the same runs.
     """
     settings = load_settings()
     target = resolve_target(settings, offline=offline, trust_env_file=values["trust_env_file"])
@@ -185,7 +185,7 @@ def _print_outcome(outcome: RunOutcome, offline: bool, on_done: str | None) -> N
 
 
 @click.command("submit", cls=GroupedCommand)
-@click.argument("file", metavar="FILE")
+@FILE
 @batch_options
 def submit_command(file: str, **values: Any) -> int:
     """Check FILE, store the batch and print its id.

@@ -1,4 +1,4 @@
-"""The protocol of the three file readers (CSV, JSON lines, Parquet): a header and chunks of rows."""
+"""The protocol of the file readers (CSV, text, JSON, Parquet, workbook): a header and chunks of rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ CHUNK_ROWS = 256
 class Chunk:
     """Consecutive rows and what is needed to compute their positions.
 
-    A position is a physical line (CSV, JSON lines) or a row number (Parquet); both count from 1.
+    A position is a physical line (CSV, text, JSON lines) or a row number; both count from 1.
 
     - `first_line`: the line of `records[0]`, or the number of the first row.
     - `records`: a CSV's records, blank lines included; lines are counted from the line feeds in them.
@@ -50,6 +50,18 @@ class Chunk:
 def line_count(record: list[str]) -> int:
     """How many physical lines a CSV record takes."""
     return 1 + sum(cell.count("\n") for cell in record)
+
+
+def width_fault(cells: int, columns: int, delimiter: str | None) -> str:
+    """Why a row with another number of cells than the header is rejected."""
+    cell_count = "1 cell" if cells == 1 else f"{cells} cells"
+    column_count = "1 column" if columns == 1 else f"{columns} columns"
+    advice = (
+        "quote cells that contain the delimiter or a quote"
+        if cells > columns
+        else "quote cells that contain a line break"
+    )
+    return f"{cell_count}, but the header has {column_count} (delimiter {delimiter!r}); {advice}"
 
 
 class TableReader(Protocol):

@@ -4,14 +4,17 @@ import csv
 import re
 from collections.abc import Iterator
 from itertools import islice
+from operator import itemgetter
 
 from askmill.jobs.intake.base import CHUNK_ROWS, Chunk, line_count
+from askmill.jobs.intake.csv_dialect import CsvDialect, trim_quoted_cells
 from askmill.jobs.intake.source import HashingReader, InputSource
 from askmill.jobs.model.errors import Fault, InputFaults
 
 MAX_CELL_CHARACTERS = 10_000_000
 """Limits how much text an unclosed quote can take in."""
 NO_HEADER = "no header: the file is empty; write the column names on its first line, such as `question`"
+FIRST_CELL = itemgetter(0)
 
 
 class CsvReader:
@@ -19,24 +22,37 @@ class CsvReader:
 
     has_line_numbers = True
 
-    def __init__(self, source: InputSource, hashing_reader: HashingReader, delimiter: str) -> None:
+    def __init__(self, source: InputSource, hashing_reader: HashingReader, dialect: CsvDialect) -> None:
         csv.field_size_limit(MAX_CELL_CHARACTERS)
-        self._source, self._bytes, self.delimiter = source, hashing_reader, delimiter
-        self._rows = csv.reader(source.text(hashing_reader), delimiter=delimiter, strict=True)
+        self._source, self._bytes, self._dialect = source, hashing_reader, dialect
+        self.delimiter = dialect.delimiter
+        # In a TSV, quotes are often text; then they merge rows.
+        self._suspects_spanning = dialect.delimiter == "\t" and dialect.quoting is None
+        self._text = source.text(hashing_reader)  # kept: closing it would close the reader
+        if dialect.sep_line:
+            self._text.readline()
+        self._lines_above = int(dialect.sep_line)
+        self._rows = dialect.rows(self._text)
         self.columns, self.header_line = self._read_header()
+
+    @property
+    def _line(self) -> int:
+        """The line that was read last."""
+        line: int = self._rows.line_num
+        return line + self._lines_above
 
     def _read_header(self) -> tuple[list[str], int]:
         while True:
-            line = self._rows.line_num + 1
+            line = self._line + 1
             try:
                 row = next(self._rows)
             except StopIteration:
                 raise InputFaults(self._source.name, [Fault(None, NO_HEADER)]) from None
             except csv.Error as error:
                 raise InputFaults(self._source.name, [self._fault(line, error)]) from error
-            if row and not (len(row) == 1 and not row[0].strip("\ufeff \t\r")):
+            if any(cell.strip("\ufeff \t\r") for cell in row):
                 row[0] = row[0].removeprefix("\ufeff")
-                return row, line
+                return [name.strip(" \t") for name in row] if self._dialect.trims_quoted else row, line
 
     @property
     def must_check_text(self) -> bool:
@@ -44,7 +60,7 @@ class CsvReader:
 
     def chunks(self) -> Iterator[Chunk | Fault]:
         while True:
-            first_line, records = self._rows.line_num + 1, list[list[str]]()
+            first_line, records = self._line + 1, list[list[str]]()
             try:
                 records.extend(islice(self._rows, CHUNK_ROWS))
             except csv.Error as error:
@@ -52,44 +68,81 @@ class CsvReader:
                 yield (chunk := self._chunk(records, first_line))
                 line = first_line + sum(map(line_count, chunk.records or []))
                 yield self._fault(line, error)
-                if self._rows.line_num > line:
+                if self._line > line:
                     return  # where the next row starts is unknown
                 continue
             if not records:
                 return
-            yield self._chunk(records, first_line)
+            chunk = self._chunk(records, first_line)
+            yield chunk
+            if self._suspects_spanning:
+                yield from self._spanning_faults(chunk)
 
     def _chunk(self, records: list[list[str]], first_line: int) -> Chunk:
-        if len(self.columns) > 1 and any(len(row) == 1 for row in records):
-            records = [
-                [] if len(row) == 1 and row[0].isspace() and "\n" not in row[0] else row for row in records
-            ]
-        return Chunk(records if all(records) else [row for row in records if row], first_line, records)
+        rows = records if all(records) else [row for row in records if row]
+        if len(self.columns) > 1 and not all(map(str.strip, map(FIRST_CELL, rows))):
+            # Rows of nothing but delimiters are blank lines; spreadsheets write them below the last row.
+            records = [[] if _is_blank(row) else row for row in records]
+            rows = [row for row in records if row]
+        return Chunk(rows, first_line, records)
+
+    def _spanning_faults(self, chunk: Chunk) -> Iterator[Fault]:
+        """A fault for each record whose lines, without quotes, are rows of the full width."""
+        line, tabs = chunk.first_line, len(self.columns) - 1
+        for record in chunk.records or []:
+            lines = line_count(record)
+            if lines > 1 and all(text.count("\t") == tabs for text in "\t".join(record).split("\n")):
+                yield Fault(
+                    line,
+                    f"the lines {line} to {line + lines - 1} are one row by their quotes, but without "
+                    f"quotes they are {lines} rows; pass --quoting none if quotes are text in this file, or "
+                    "--quoting csv if they are one row",
+                )
+            line += lines
 
     def _fault(self, line: int, error: csv.Error) -> Fault:
         if "new-line character" in str(error):
             return Fault(
                 line, "a carriage return without a line feed; save the file with LF or CRLF line endings"
             )
-        open_line = self._open_quote(line, self._rows.line_num)
+        open_line = self._open_quote(line, self._line)
         if open_line is None:
             return Fault(line, f"a cell has more than {MAX_CELL_CHARACTERS:,} characters; shorten it")
         if "unexpected end" in str(error) or "field limit" in str(error):
             return Fault(
-                open_line, "a quote that opens here is never closed; close it, or double it if it is text"
+                open_line,
+                "a quote that opens here is never closed; close it, or double it if it is text (or pass "
+                "--quoting none if all quotes in this file are text)",
             )
-        names = {"\t": "tab", ",": "comma", ";": "semicolon"}
-        delimiter = names.get(self.delimiter, repr(self.delimiter))
         return Fault(
             open_line,
-            f"the quote that opens here closes on line {self._rows.line_num}, but text follows it instead of "
-            f"a {delimiter}; double the quotes that are text",
+            f"the quote that opens here closes on line {self._line}, but text follows it instead of "
+            f"a {self._dialect.name}; {self._quote_advice(line)}",
         )
+
+    def _quote_advice(self, line: int) -> str:
+        """What to do about text behind a closing quote."""
+        with HashingReader(self._source) as reader:
+            text = "".join(islice(self._source.text(reader), line - 1, self._line))
+        if '\\"' in text and self._dialect.quoting != "backslash":
+            return 'pass --quoting backslash, since the file writes quotes in cells as \\"'
+        return "double the quotes that are text, or pass --quoting none if all quotes in this file are text"
 
     def _open_quote(self, start: int, end: int) -> int | None:
         """The line of the last quote that opens between the lines `start` and `end`."""
-        with HashingReader(self._source.open()) as reader:
-            return open_quote_line(islice(self._source.text(reader), start - 1, end), self.delimiter, start)
+        with HashingReader(self._source) as reader:
+            lines: Iterator[str] = islice(self._source.text(reader), start - 1, end)
+            if self._dialect.quoting == "backslash":
+                lines = (re.sub(r"\\.", "xx", line) for line in lines)
+            if self._dialect.trims_quoted:
+                lines = trim_quoted_cells(lines, self.delimiter)
+            return open_quote_line(lines, self.delimiter, start)
+
+
+def _is_blank(record: list[str]) -> bool:
+    """Whether a record is a blank line: only blank cells, on one line."""
+    text = "".join(record)
+    return not text.strip() and "\n" not in text and record != [""]
 
 
 def open_quote_line(lines: Iterator[str], delimiter: str, start: int) -> int | None:

@@ -1,15 +1,17 @@
 """Reads the header: which columns hold the question, the id, the conversation and the overrides."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from askmill.jobs.intake.encodings import encoding_fault
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.intake.overrides import OVERRIDE_COLUMNS
-from askmill.jobs.intake.source import encoding_fault
 from askmill.jobs.model.models import PLACEHOLDER, InputSpec
 
-QUESTION_COLUMNS = ("question", "prompt", "query", "input")
+QUESTION_COLUMNS = ("question", "questions", "prompt", "query", "input", "text")
+"""The usual names of the question column, the likeliest first."""
 MAX_NAME_LENGTH = 60
 
 
@@ -26,11 +28,14 @@ class Header:
     faults: tuple[str, ...]
 
 
-def read_header(columns: list[str], options: IntakeOptions) -> Header:
+def read_header(
+    columns: list[str], options: IntakeOptions, encoding_proposal: Callable[[], str] = str
+) -> Header:
     """Combine the column names and the options into an InputSpec and the faults of both."""
     reason = encoding_fault("\n".join(columns))
     if reason is not None:
-        return Header(InputSpec(tuple(columns), None), (f"the header has {reason}",), ())
+        fault = f"the header has {reason}. {encoding_proposal()}".removesuffix(". ")
+        return Header(InputSpec(tuple(columns), None), (fault,), ())
     question, missing = _question_column(columns, options)
     faults = [
         *missing,
@@ -68,29 +73,36 @@ def _question_column(columns: list[str], options: IntakeOptions) -> tuple[str | 
         return None, ["--template and --question-column exclude each other; use one of them"] if both else []
     if options.question_column is not None:
         return options.question_column, _unknown_column(columns, "--question-column", options.question_column)
-    by_folded_name = {name.strip().casefold(): name for name in reversed(columns)}
+    by_folded_name = {_folded(name): name for name in reversed(columns)}
     candidates = [by_folded_name[name] for name in QUESTION_COLUMNS if name in by_folded_name]
     if candidates:
         return candidates[0], []
+    return None, [_no_question_column(columns)]
+
+
+def is_usual_name(name: str) -> bool:
+    """Whether a column of this name is taken as the question without an option."""
+    return _folded(name) in QUESTION_COLUMNS
+
+
+def _folded(name: str) -> str:
+    return name.strip("\ufeff \t\r\n").casefold()
+
+
+def _no_question_column(columns: list[str]) -> str:
+    usual = f"none is called {', '.join(QUESTION_COLUMNS[:-1])} or {QUESTION_COLUMNS[-1]}"
     if len(columns) > 1:
-        fault = (
-            f"no question column found: {_describe_columns(columns)}; name one with --question-column, or "
-            "several with --template (if the file has no header line, add one)"
+        return (
+            f"no question column found: {_describe_columns(columns)}, {usual}; name one with "
+            "--question-column, or several with --template (if the file has no header line, add one)"
         )
-        return None, [fault]
-    return columns[0], _missing_header_faults(columns[0])
-
-
-def _missing_header_faults(column: str) -> list[str]:
-    """Refuse a first line that looks like a question: as a header it would not be asked."""
-    name = column.strip()
-    if not name.endswith(("?", "!", ".")) and len(name) <= MAX_NAME_LENGTH and "\n" not in name:
-        return []
-    fault = (
-        f"no header: the first line, {_shorten(name)!r}, reads like a question; add a line `question` above "
-        "it, or, if it is the column's name, pass it with --question-column"
+    # A single column under another name may be a question, or a file that was not meant to be asked.
+    return (
+        f"no question column found: {_describe_columns(columns)}; if that is its name, pass it with "
+        "--question-column; if it is a question already, there is no header: add a line `question` above it, "
+        "or name a file of plain questions .txt; if it is several columns, name what separates them with "
+        "--delimiter"
     )
-    return [fault]
 
 
 def _template_faults(columns: list[str], template: str | None) -> list[str]:

@@ -1,19 +1,39 @@
 """Validates rows: a fast check of the whole chunk first, row by row only where that fails."""
 
+from collections.abc import Callable
 from typing import Any
 
-from askmill.jobs.intake.base import Chunk, TableReader
+from askmill.jobs.intake.base import Chunk, TableReader, width_fault
+from askmill.jobs.intake.encodings import encoding_fault
 from askmill.jobs.intake.overrides import OVERRIDE_COLUMNS, Overrides
 from askmill.jobs.intake.render import MAX_TEXT_CHARACTERS, question_renderer
-from askmill.jobs.intake.source import encoding_fault
 from askmill.jobs.model.models import InputSpec, as_text
 
 
 class RowValidator:
-    """Validates the rows of one pass."""
+    """Validates the rows of one pass.
 
-    def __init__(self, spec: InputSpec, table: TableReader, overrides: Overrides) -> None:
+    `encoding_proposal` gives what an undecodable row's reason adds; `question_was_named` is whether an option
+    names the question column.
+    """
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        table: TableReader,
+        overrides: Overrides,
+        *,
+        question_was_named: bool = False,
+        encoding_proposal: Callable[[], str] = str,
+    ) -> None:
         self._spec, self._width, self._table = spec, len(spec.columns), table
+        self._encoding_proposal = encoding_proposal
+        # A list or an object in a column that nobody named is not meant to be asked.
+        typed_question = table.delimiter is None and spec.question_column in spec.columns
+        chosen_by_name = spec.question_column is not None and not question_was_named
+        self._nested_index = (
+            spec.columns.index(spec.question_column or "") if typed_question and chosen_by_name else None
+        )
         self._render = question_renderer(spec, typed=table.delimiter is None)
         self.overrides = overrides
         self._override_columns = [
@@ -37,12 +57,16 @@ class RowValidator:
             return False
         if set(map(len, chunk.rows)) != {self._width}:
             return not chunk.rows
+        if self._nested_index is not None and any(map(self._is_nested, chunk.rows)):
+            return False
         questions = self._render(chunk.rows)
         return all(map(str.strip, questions)) and max(map(len, questions)) <= MAX_TEXT_CHARACTERS
 
     def _reason(self, row: list[Any]) -> str | None:
         text = "\n".join(cell for cell in row if isinstance(cell, str))
-        if reason := encoding_fault(text) or self._width_fault(row):
+        if reason := encoding_fault(text):
+            return f"{reason}. {self._encoding_proposal()}".removesuffix(". ")
+        if reason := self._width_fault(row):
             return reason
         faults = [
             self._question_fault(row),
@@ -53,18 +77,21 @@ class RowValidator:
     def _width_fault(self, row: list[Any]) -> str | None:
         if len(row) == self._width:
             return None
-        cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
-        columns = "1 column" if self._width == 1 else f"{self._width} columns"
-        advice = (
-            "quote cells that contain the delimiter or a quote"
-            if len(row) > self._width
-            else "quote cells that contain a line break"
-        )
-        return f"{cells}, but the header has {columns} (delimiter {self._table.delimiter!r}); {advice}"
+        return width_fault(len(row), self._width, self._table.delimiter)
+
+    def _is_nested(self, row: list[Any]) -> bool:
+        return self._nested_index is not None and isinstance(row[self._nested_index], list | dict)
 
     def _question_fault(self, row: list[Any]) -> str | None:
         if self._render is None:
             return None
+        if self._is_nested(row):
+            column = self._spec.question_column
+            return (
+                f"the question (column {column!r}) is a list or an object, such as chat messages, not a "
+                f"text; name a column of texts with --question-column, or pass --question-column {column} to "
+                "ask the JSON"
+            )
         [question] = self._render([row])
         if not question.strip():
             column = self._spec.question_column

@@ -6,23 +6,28 @@ check(path) ── first pass: header, every row, ids into a Bloom filter, hash 
 Intake.rows_iter() ── second pass: the same validation, row by row ──▶ NewRow, NewRow, …
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from askmill.jobs.intake.duplicate_ids import BloomPass, ExactPass
+from askmill.jobs.intake.encodings import replace_undecodable
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.intake.overrides import ValueCheck
-from askmill.jobs.intake.reader import InputPass, PassFactory, ValidatedChunk
-from askmill.jobs.intake.sniff import choose_delimiter
-from askmill.jobs.intake.source import InputFormat, InputSource, replace_undecodable
+from askmill.jobs.intake.reader import InputPass, PassFactory, ValidatedChunk, find_layout
+from askmill.jobs.intake.source import InputSource
 from askmill.jobs.model.errors import Fault, InputFaults, UsageError
 from askmill.jobs.model.models import InputSpec, as_text
 from askmill.jobs.store.records import NewRow
 
 
-def check(path: str, options: IntakeOptions | None = None, check_model: ValueCheck | None = None) -> "Intake":
+def check(
+    path: str,
+    options: IntakeOptions | None = None,
+    check_model: ValueCheck | None = None,
+    on_open: Callable[[PassFactory], None] | None = None,
+) -> "Intake":
     """Read and validate the whole input once.
 
     With `skip_bad_rows`, rows with faults become rejected rows with a reason, unless no row is left.
@@ -31,6 +36,7 @@ def check(path: str, options: IntakeOptions | None = None, check_model: ValueChe
         path: the input file; `-` is stdin.
         options: the input options; None for the defaults.
         check_model: says why a model named by a row (`--override model`) is not allowed; None to allow all.
+        on_open: called before the rows are validated, for a preview of an input that may have faults.
 
     Raises:
         InputFaults: all faults of the file.
@@ -39,8 +45,11 @@ def check(path: str, options: IntakeOptions | None = None, check_model: ValueChe
     options = options or IntakeOptions()
     source = InputSource(path, options.encoding)
     try:
-        delimiter = choose_delimiter(source, options.delimiter) if source.format is InputFormat.CSV else None
-        return _ValidationPass(PassFactory(source, options, delimiter, check_model)).run()
+        layout = find_layout(source, options)
+        passes = PassFactory(source, options, layout, check_model)
+        if on_open is not None:
+            on_open(passes)
+        return _ValidationPass(passes).run()
     except UnicodeError as error:
         source.close()
         raise UsageError(
@@ -170,7 +179,18 @@ class Intake:
     @property
     def dialect(self) -> tuple[str | None, str]:
         """The delimiter (None unless CSV) and the encoding that are in use, set or detected."""
-        return self.passes.delimiter, self.passes.source.encoding.removesuffix("-sig")
+        dialect = self.passes.layout.dialect
+        return (
+            None if dialect is None else dialect.delimiter,
+            self.passes.source.encoding.removesuffix("-sig"),
+        )
+
+    @property
+    def chosen_reading(self) -> list[str]:
+        """Further options that decide what is read: quoting other than `csv`, and the sheet."""
+        options = self.passes.options
+        quoting = [] if options.quoting in {None, "csv"} else [f"quoting={options.quoting}"]
+        return quoting + ([] if options.sheet is None else [f"sheet={options.sheet}"])
 
     def rows_iter(self) -> Iterator[NewRow]:
         """Every row in file order. Raises UsageError if the file has changed since it was validated."""

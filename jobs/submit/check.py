@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from askmill.config.settings import Settings
 from askmill.jobs.intake import Intake, check
+from askmill.jobs.intake.reader import PassFactory
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS
 from askmill.jobs.openai_client.pricing import Prices
@@ -24,14 +25,19 @@ def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
         raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
 
 
-def checked(file: str, request: SubmitRequest, settings: Settings) -> Intake:
+def checked(
+    file: str,
+    request: SubmitRequest,
+    settings: Settings,
+    on_open: Callable[[PassFactory], None] | None = None,
+) -> Intake:
     """Validate the file for this request: with a budget, each row's own model needs a known price.
 
-    Raises InputFaults and UsageError.
+    `on_open` is that of `askmill.jobs.intake.check`. Raises InputFaults and UsageError.
     """
     least = MIN_COMPLETION_TOKENS[request.target.api]
     options = replace(request.intake, min_completion_tokens=least)
-    intake = check(file, options, _price_check(request, settings))
+    intake = check(file, options, _price_check(request, settings), on_open)
     try:
         if request.expected is not None:
             check_column(request.expected, intake.spec)

@@ -118,6 +118,7 @@ def identity_of(intake: Intake, request: SubmitRequest) -> str:
     account = [target.organization, target.project]
     parts += [account] if any(account) else []
     parts += [{"idempotency_key": request.idempotency_key}] if request.idempotency_key else []
+    parts += [intake.chosen_reading] if intake.chosen_reading else []
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

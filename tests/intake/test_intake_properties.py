@@ -1,10 +1,12 @@
 """Property tests of intake: any bytes, line numbers, duplicate ids, question rendering."""
 
 import csv
+import gzip
 import tempfile
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -44,12 +46,37 @@ fragments = st.sampled_from(
         b"\\u0000",
         b"[" * 50,
         b"PAR1",
+        b"sep=;\n",
+        b'" ,',
+        b'\\"',
+        b'[{"question":"a"},',
+        b'["a"]',
+        b'{"question":"a","question":"b"}\n',
+        b"\x1f\x8b\x08",
+        b"BZh91AY&SY",
+        b"\xfd7zXZ\x00",
+        b"\x28\xb5\x2f\xfd",
+        b"%PDF-",
+        b"<html>",
         b"PK\x03\x04",
         b" ",
     ]
 )
 files = st.lists(st.one_of(fragments, st.binary(max_size=5)), max_size=30).map(b"".join)
-names = st.sampled_from(["q.csv", "q.tsv", "q.jsonl", "q.parquet", "q", "q.xlsx"])
+names = st.sampled_from(
+    [
+        "q.csv",
+        "q.tsv",
+        "q.jsonl",
+        "q.json",
+        "q.txt",
+        "q.parquet",
+        "q",
+        "q.xlsx",
+        "q.csv.gz",
+        "q.json.zst",
+    ]
+)
 options = st.builds(
     IntakeOptions,
     question_column=st.sampled_from([None, "question", "id"]),
@@ -61,6 +88,8 @@ options = st.builds(
     encoding=st.sampled_from(
         [None, "utf-8", "latin-1", "utf-16", "utf-16-le", "utf-7", "shift_jis", "idna", "undefined"]
     ),
+    quoting=st.sampled_from([None, "csv", "none", "backslash"]),
+    sheet=st.sampled_from([None, None, None, "A"]),
     limit=st.sampled_from([None, 1, 3]),
     skip_bad_rows=st.booleans(),
 )
@@ -81,6 +110,23 @@ options = st.builds(
 )
 def test_any_bytes(content, name, intake_options):
     """Any file gives either rows that can be stored or a UsageError."""
+    _read_or_refuse(content, name, intake_options)
+
+
+@pytest.mark.long
+@given(
+    content=files,
+    name=names,
+    intake_options=options,
+    compress=st.sampled_from([bytes, gzip.compress, zstandard.compress]),
+)
+@settings(max_examples=20_000)
+def test_any_bytes_compressed(content, name, intake_options, compress):
+    """As test_any_bytes, many more, also compressed."""
+    _read_or_refuse(compress(content), name, intake_options)
+
+
+def _read_or_refuse(content, name, intake_options):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
@@ -112,7 +158,7 @@ def test_lines(entries, end):
         if entry is None:
             text += end
             continue
-        if not entry[1].strip():
+        if not entry[1].strip() and entry[0].strip():  # a row of nothing but delimiters is a blank line
             expected.append(text.count("\n") + 1)
         text += ",".join('"' + cell.replace('"', '""') + '"' for cell in entry) + end
     found = []
@@ -123,7 +169,7 @@ def test_lines(entries, end):
             check(str(path)).close()
         except InputFaults as refusal:
             found = [fault.line for fault in refusal.faults]
-    if all(entry is None for entry in entries):
+    if all(entry is None or not "".join(entry).strip() for entry in entries):
         expected = [None]
     assert found == expected[:20]
 

@@ -79,7 +79,7 @@ def test_cells_through_intake_and_results(rows, delimiter):
         given_path = Path(folder) / "in.csv"
         with given_path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, delimiter=delimiter).writerows([["a", "question", "b"], *rows])
-        with check(str(given_path), IntakeOptions(delimiter=delimiter)) as intake:
+        with check(str(given_path), IntakeOptions(delimiter=delimiter, quoting="csv")) as intake:
             taken = [row.cells for row in intake.rows_iter()]
             path = through_results(intake.spec, taken, folder)
         with check(str(path)) as again:
