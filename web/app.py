@@ -19,13 +19,14 @@ from starlette.types import ASGIApp
 
 from askmill.config.settings import BadSetting
 from askmill.jobs.model.errors import AskmillError
-from askmill.web import api, api_docs, pages, upload_pages
+from askmill.web.api import description, routes
 from askmill.web.context import Web
 from askmill.web.guard import Guard
+from askmill.web.pages import batches, new_batch
+from askmill.web.pages.render import render
 from askmill.web.problems import Refused, problem_of
-from askmill.web.text import render
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent / "pages" / "static"
 DESCRIPTION = """The batches of one askmill: submit files of questions, watch them, read the answers.
 
 Send the access token as `Authorization: Bearer TOKEN`. Errors are problem details (RFC 9457)."""
@@ -58,9 +59,9 @@ def create_app(web: Web) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.web = web
-    app.include_router(api.router)
-    app.include_router(pages.router)
-    app.include_router(upload_pages.router)
+    app.include_router(routes.router)
+    app.include_router(batches.router)
+    app.include_router(new_batch.router)
     for kind in (
         Refused,
         AskmillError,
@@ -79,7 +80,7 @@ def create_app(web: Web) -> ASGIApp:
 
     @app.get("/api/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return render(request, "docs.html", **api_docs.context(schema))
+        return render(request, "docs.html", **description.context(schema))
 
     @app.get("/healthz", include_in_schema=False)
     async def health() -> Response:
@@ -117,4 +118,4 @@ def _openapi(app: FastAPI, prefix: str) -> dict[str, object]:
         routes=app.routes,
         servers=[{"url": prefix or "/"}],
     )
-    return api_docs.complete(schema)
+    return description.complete(schema)

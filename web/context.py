@@ -12,9 +12,9 @@ from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
-from askmill.web.drafts import Drafts
-from askmill.web.live import LiveBatches
-from askmill.web.workers import Workers
+from askmill.web.background.live import LiveBatches
+from askmill.web.background.workers import Workers
+from askmill.web.uploads.drafts import Drafts
 
 MAX_UPLOAD_BYTES = 1_000_000_000
 

@@ -24,7 +24,7 @@ from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import Store
 from askmill.web.app import create_app
 from askmill.web.context import MAX_UPLOAD_BYTES, Options, Web
-from askmill.web.drafts import delete_left_behind
+from askmill.web.uploads.drafts import delete_left_behind
 
 BACKLOG = 512
 STOP_S = 2

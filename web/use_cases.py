@@ -18,7 +18,7 @@ from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.submit import SubmitRequest, Submitted, submit
 from askmill.web.context import Web
-from askmill.web.forms import Form, option_values
+from askmill.web.uploads.forms import Form, option_values
 
 SAMPLE_ROWS = 3
 

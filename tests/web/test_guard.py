@@ -154,7 +154,7 @@ async def test_a_full_disk_is_507(
 ) -> None:
     """The disk is full while the upload is stored."""
     web.uploads.chmod(0o700)
-    monkeypatch.setattr("askmill.web.forms._store", _full)
+    monkeypatch.setattr("askmill.web.uploads.forms._store", _full)
     reply = await client.post("/api/batches", files={"file": ("q.csv", b"question\n1\n")})
     assert (reply.status_code, "No space left" in reply.json()["detail"]) == (507, True)
     assert list(web.uploads.iterdir()) == []

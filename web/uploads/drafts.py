@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from askmill.jobs.model.errors import NotFound
-from askmill.web.forms import Form
+from askmill.web.uploads.forms import Form
 
 LIFETIME_S = 7200.0
 MAX_DRAFTS = 50

@@ -23,9 +23,9 @@ from askmill.jobs.submit.cleanup import purge_batch
 from askmill.web import use_cases
 from askmill.web.context import Server, Web
 from askmill.web.guard import is_https, set_session
+from askmill.web.pages.render import redirect, render, render_text
 from askmill.web.problems import Problem, Refused, problem_of
 from askmill.web.rows import row_summary, search, search_page
-from askmill.web.text import redirect, render, render_text
 from askmill.web.use_cases import newest_batches
 
 BATCHES_PER_PAGE, ROWS_PER_PAGE, SEARCH_ROWS = 50, 50, 200

@@ -14,10 +14,7 @@ from askmill.jobs.results import Format
 from askmill.jobs.submit import control
 from askmill.jobs.submit.cleanup import purge_batch
 from askmill.web import use_cases
-from askmill.web.context import Server
-from askmill.web.downloads import generated_file, results
-from askmill.web.forms import read_form
-from askmill.web.models import (
+from askmill.web.api.models import (
     Batches,
     Change,
     ProblemDetails,
@@ -26,8 +23,11 @@ from askmill.web.models import (
     Status,
     SubmittedBatch,
 )
+from askmill.web.context import Server
+from askmill.web.downloads import generated_file, results
 from askmill.web.problems import MEDIA_TYPE, Refused
 from askmill.web.rows import MAX_ROWS, row_summary, search_lines, search_page
+from askmill.web.uploads.forms import read_form
 from askmill.web.use_cases import newest_batches, submit_form
 
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"

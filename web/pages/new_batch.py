@@ -7,9 +7,9 @@ from fastapi.responses import Response
 
 from askmill.jobs.model.errors import AskmillError
 from askmill.web.context import Server, Web
-from askmill.web.forms import fill_form, form_options, read_form
+from askmill.web.pages.render import redirect, render
 from askmill.web.problems import Refused, problem_of
-from askmill.web.text import redirect, render
+from askmill.web.uploads.forms import fill_form, form_options, read_form
 from askmill.web.use_cases import check_form, submit_form
 
 router = APIRouter(include_in_schema=False)
