@@ -8,7 +8,7 @@ import asyncio
 import random
 from dataclasses import dataclass, replace
 
-from askmill.emulator.protocol.chat_errors import context_exceeded, loading, resource_unavailable
+from askmill.emulator.protocol.chat_errors import context_exceeded, loading
 from askmill.emulator.protocol.error_shapes import shaped
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.routing import (
@@ -42,18 +42,12 @@ from askmill.emulator.resources.chat_stream import (
 )
 from askmill.emulator.simulation.chat_manners import ChatManners
 from askmill.emulator.simulation.directives import Outcome
-from askmill.emulator.simulation.engine import AttemptKey, Engine, RunState, error_of, next_outcome
+from askmill.emulator.simulation.engine import AttemptKey, Engine, RunState, next_outcome
 from askmill.emulator.simulation.journal import Store
+from askmill.emulator.simulation.single_calls import Asked, failure_of
 from askmill.emulator.simulation.slots import Slots, Ticket
 
 JOB_HEADER = b"x-askmill-job"
-# The HTTP status of a call that fails with this code; 500 for others, and NUMBER for `failed(NUMBER)`.
-STATUSES = {
-    "content_policy_violation": 400,
-    "insufficient_quota": 429,
-    "invalid_prompt": 400,
-    "rate_limit_exceeded": 429,
-}
 
 
 @dataclass(slots=True)
@@ -107,6 +101,23 @@ class ChatCompletions:
         if call.sign():
             return Stream(whole, APPLICATION_JSON, lazy=True)
         return Reply(b"".join([piece async for piece in whole]))
+
+    def ask_line(self, body: Json, now: float) -> Asked:
+        """What a line of a batch asks; ApiError for what this server refuses."""
+        manners = self._engine.scenario.chat
+        asked = read_chat_request(body, manners)
+        call = Call(new_id("chatcmpl-"), asked, manners, "", int(now))
+
+        async def answer(state: RunState) -> Json:
+            call.state = state
+            if failure := _failure_of(call):
+                raise failure
+            await self._answer(call, state)
+            assert call.done is not None
+            return _completion(call, call.done)
+
+        job = self._engine.job_of(body.get("metadata"))
+        return Asked(asked.prompt, asked.outcomes, job, answer)
 
     async def _pieces(self, call: Call, pieces: Pieces) -> Pieces:
         """What is sent of a call. An error before the first piece is a reply of its own."""
@@ -252,17 +263,7 @@ def _failure_of(call: Call) -> ApiError | None:
     if outcome.name == "incomplete" and outcome.arg == "max_prompt_tokens":
         tokens = call.request.prompt.prompt_tokens
         return context_exceeded(max(1, tokens - 1), tokens)
-    if outcome.name != "failed":
-        return None
-    error = error_of(outcome)
-    code = error["code"]
-    if code == "resource_unavailable":
-        return resource_unavailable()
-    if code.isdecimal():
-        return ApiError(int(code), error["message"], kind="server_error")
-    status = STATUSES.get(code, 500)
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return ApiError(status, error["message"], code=code, kind=kind)
+    return failure_of(outcome)
 
 
 def _chunks(call: Call) -> Chunks:

@@ -1,26 +1,30 @@
 """/files: upload, list, get, content, delete."""
 
 import io
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import python_multipart
 from python_multipart.exceptions import FormParserError
 
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import ApiError, Json, Reply, Request, Route
-from askmill.emulator.protocol.validation import bad_field
+from askmill.emulator.protocol.routing import ApiError, Json, Request, Route, Stream
+from askmill.emulator.protocol.validation import bad_field, out_of_bounds
+from askmill.emulator.simulation.engine import Engine
 from askmill.emulator.simulation.file_library import FileLibrary
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 MAX_BYTES = 512 * 1024 * 1024
 LIST_MOST = 10_000
+LIFE_LEAST_S, LIFE_MOST_S = 3600, 30 * 86_400
 
 
 class Files:
     """Every file, uploaded or generated."""
 
-    def __init__(self, library: FileLibrary) -> None:
+    def __init__(self, library: FileLibrary, engine: Engine) -> None:
         self._library = library
+        self._engine = engine
 
     def routes(self) -> list[Route]:
         one = "/files/{file_id}"
@@ -45,29 +49,49 @@ class Files:
         name, content = uploads["file"]
         if len(content) > MAX_BYTES:
             raise ApiError(413, "Maximum content size limit exceeded.", param="file")
-        file = self._library.add(name, content, purpose, request.now)
-        if (seconds := fields.get("expires_after[seconds]", "")).isdecimal():
-            file |= {"expires_at": file["created_at"] + int(seconds)}
-            self._library.files.put(file["id"], file)
-        return file
+        life_s = self._engine.scenario.batches.files_s if purpose == "batch" else None
+        if (seconds := fields.get("expires_after[seconds]")) is not None:
+            life_s = _life_s(seconds)
+        return self._library.add(name, content, purpose, request.now, life_s)
 
     def list_all(self, request: Request) -> Json:
         purpose = request.argument("purpose")
-        rows = [row for row in self._library.files.rows.values() if purpose in {None, row["purpose"]}]
-        return page(rows, request, most=LIST_MOST, default=LIST_MOST)
+        return page(self._library.all(purpose), request, most=LIST_MOST, default=LIST_MOST)
 
     def retrieve(self, request: Request) -> Json:
         return self._library.get(request.ids[0])
 
-    def content(self, request: Request) -> Reply:
+    def content(self, request: Request) -> Stream:
+        """The bytes, a piece at a time."""
         file = self._library.get(request.ids[0])
         if file["purpose"] == "assistants":
             raise ApiError(400, "Not allowed to download files of purpose: assistants")
-        return Reply(self._library.content(file["id"]), content_type=b"application/octet-stream")
+        return Stream(_sent(self._library.pieces(file["id"])), b"application/octet-stream")
 
     def delete(self, request: Request) -> Json:
         self._library.drop(request.ids[0])
         return {"id": request.ids[0], "object": "file", "deleted": True}
+
+
+async def _sent(pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    empty = True
+    for piece in pieces:
+        empty = False
+        yield piece
+    if empty:
+        yield b""
+
+
+def _life_s(seconds: str) -> int:
+    name = "expires_after[seconds]"
+    if not seconds.isdecimal():
+        message = f"Invalid type for '{name}': expected an integer, but got '{seconds}' instead."
+        raise bad_field(message, name, "invalid_type")
+    if int(seconds) < LIFE_LEAST_S:
+        raise out_of_bounds(name, "integer below minimum", f">= {LIFE_LEAST_S}", int(seconds))
+    if int(seconds) > LIFE_MOST_S:
+        raise out_of_bounds(name, "integer above maximum", f"<= {LIFE_MOST_S}", int(seconds))
+    return int(seconds)
 
 
 def parse_form(request: Request) -> tuple[dict[str, str], dict[str, tuple[str, bytes]]]:

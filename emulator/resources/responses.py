@@ -42,10 +42,12 @@ from askmill.emulator.resources.response_object import (
     initial_fields,
     prompt_of_response,
 )
+from askmill.emulator.simulation.answer import Answer
 from askmill.emulator.simulation.directives import Outcome
-from askmill.emulator.simulation.engine import AttemptKey, Engine, next_outcome
+from askmill.emulator.simulation.engine import AttemptKey, Engine, RunState, next_outcome
 from askmill.emulator.simulation.file_library import FileLibrary
 from askmill.emulator.simulation.journal import Store
+from askmill.emulator.simulation.single_calls import Asked, failure_of
 
 CREATE_BODY: Shape = {
     "model": Rule((str,), required=True, null=False),
@@ -172,6 +174,27 @@ class Responses:
     def input_items(self, request: Request) -> Json:
         return page(self._get(request).input_items, request)
 
+    # --- lines of batches ---
+
+    def ask_line(self, body: Json, now: float) -> Asked:
+        """What a line of a batch asks; ApiError for what the API refuses. Nothing is kept of it."""
+        check(body, CREATE_BODY)
+        check_model(body["model"])
+        self._library.check_stores_exist(body.get("tools") or [])
+        inputs = self._read_input(body, now)
+        fields = initial_fields(body, inputs.conversation_id, now)
+        prompt, directed = prompt_of_response(fields, inputs)
+
+        async def answer(state: RunState) -> Json:
+            if failure := failure_of(state.outcome):
+                raise failure
+            row = Response(fields["id"], inputs.conversation_id, fields, state, inputs.new_items)
+            computed = await self._engine.compute(prompt, state.outcome)
+            self._write_end(row, computed)
+            return row.to_api(now, body.get("include") or [])
+
+        return Asked(prompt, directed, self._engine.job_of(fields["metadata"]), answer)
+
     # --- inside ---
 
     def _get(self, request: Request) -> Response:
@@ -285,20 +308,24 @@ class Responses:
         if answer is None:
             self._engine.prepare(row.id, state)
             return state.status(now)
-        status = state.plan.marks[-1][1]
-        if answer.truncated and status == "completed":
-            status = "incomplete"
-        at = state.plan.marks[-1][0]
-        calls = state.calls if status == "completed" else []
-        container_id = ""
-        if answer.code is not None or answer.linked_file or answer.image or answer.unlinked_file:
-            container_id = row.container_id or self._containers.create_container(at)
-        output = ItemWriter(state.prompt, answer, calls, self._containers, container_id, at).items()
-        row.final_fields = end_fields(row, answer, status, output)
+        status = self._write_end(row, answer)
         if row.conversation_id and status in {"completed", "incomplete"}:
-            self._conversations.append(row.conversation_id, [*row.input_items, *output])
+            self._conversations.append(row.conversation_id, [*row.input_items, *row.final_fields["output"]])
         self._engine.finish(row.id, state, status, row.final_fields["usage"]["total_tokens"])
         self._lock_holders.pop(row.conversation_id, None)
         if row.id in self._rows.rows:
             self._rows.put(row.id, row)
+        return status
+
+    def _write_end(self, row: Response, answer: Answer) -> str:
+        """Write the fields of the end; returns the status."""
+        at, status = row.state.plan.marks[-1]
+        if answer.truncated and status == "completed":
+            status = "incomplete"
+        calls = row.state.calls if status == "completed" else []
+        container_id = ""
+        if answer.code is not None or answer.linked_file or answer.image or answer.unlinked_file:
+            container_id = row.container_id or self._containers.create_container(at)
+        writer = ItemWriter(row.state.prompt, answer, calls, self._containers, container_id, at)
+        row.final_fields = end_fields(row, answer, status, writer.items())
         return status

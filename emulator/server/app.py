@@ -49,6 +49,7 @@ class App:
         self._test_routes = Routes(
             [
                 Route("GET", "/emulator/stats", lambda request: self._registry.stats(request.now)),
+                Route("GET", "/emulator/batches", self._registry.batches.ledger),
                 Route("PUT", "/emulator/scenario", self._change_scenario),
             ]
         )

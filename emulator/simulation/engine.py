@@ -124,13 +124,24 @@ class Engine:
         self._store.add_to_counter("runs_created")
         row = attempt_key.job.partition(":")[2] or str(self._store.counters["runs_created"])
         attempt = attempt_key.attempt
-        rng = random.Random(f"{self._seed}|{row}|{prompt.question}|{attempt}")  # noqa: S311 - a rehearsal
-        outcome = outcomes[min(attempt, len(outcomes) - 1)] if outcomes else self._drawn_outcome(rng)
+        outcome, rng = self.draw(row, prompt, outcomes, attempt)
         run_s = self._run_s(rng) if outcome.after_s is None else outcome.after_s
         if attempt_key.responses:
             outcome = as_response_outcome(outcome)
         expires_s = NEVER_EXPIRES_S if attempt_key.responses else self.scenario.run.expires_s
         return RunState(prompt, outcome, build_plan(outcome, now, run_s, expires_s), _calls(outcome))
+
+    def draw(
+        self, row: str, prompt: Prompt, outcomes: tuple[Outcome, ...], attempt: int
+    ) -> tuple[Outcome, random.Random]:
+        """The outcome of an attempt, directed or drawn, and the generator that draws its time."""
+        rng = random.Random(f"{self._seed}|{row}|{prompt.question}|{attempt}")  # noqa: S311 - a rehearsal
+        outcome = outcomes[min(attempt, len(outcomes) - 1)] if outcomes else self._drawn_outcome(rng)
+        return outcome, rng
+
+    def line_state(self, prompt: Prompt, outcome: Outcome, now: float) -> RunState:
+        """A line of a batch that ends now with this outcome."""
+        return RunState(prompt, outcome, build_plan(outcome, now, 0.0, NEVER_EXPIRES_S), _calls(outcome))
 
     def job_of(self, metadata: Json | None) -> str:
         """`BATCH:ROW` from a run's metadata, empty when it has none."""

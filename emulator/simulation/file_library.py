@@ -1,53 +1,88 @@
 """Files and the vector stores that make them searchable; used by handlers and engine."""
 
+from collections.abc import Iterator
+
+from askmill.emulator.protocol.clock import Clock
 from askmill.emulator.protocol.errors import no_file, no_store, not_found
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.routing import Json
 from askmill.emulator.simulation.file_search import Passage, find_passages, split_passages, unreadable
 from askmill.emulator.simulation.journal import Store
 from askmill.emulator.simulation.prompt import Prompt
+from askmill.emulator.simulation.spool import Spool
+
+# Contents of these files lie in the spool.
+SPOOLED = frozenset({"batch", "batch_output"})
 
 
 class FileLibrary:
     """Uploaded and generated files with their contents."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, spool: Spool) -> None:
         self._store = store
+        self.spool = spool
+        self.clock = Clock()
         self.files = store.table("file", dict)
         self.stores = store.table("vector_store", dict)
         self.store_files = store.table("vector_store_file", dict, lambda row: str(row["vector_store_id"]))
         self._passages: dict[str, list[Passage]] = {}
 
-    def add(self, name: str, content: bytes, purpose: str, now: float) -> Json:
+    def add(self, name: str, content: bytes, purpose: str, now: float, life_s: float | None = None) -> Json:
         """Keep a file; its object as the API shows it."""
+        file_id = new_id("file-")
+        if purpose in SPOOLED:
+            self.spool.write(file_id, content)
+        else:
+            self._store.write_content(file_id, content)
+        return self.show(file_id, name, len(content), purpose, now, life_s)
+
+    def show(
+        self, file_id: str, name: str, size: int, purpose: str, now: float, life_s: float | None
+    ) -> Json:
+        """Keep the object of a file whose content is there; it expires after `life_s`, None: never."""
         file: Json = {
-            "id": new_id("file-"),
+            "id": file_id,
             "object": "file",
-            "bytes": len(content),
+            "bytes": size,
             "created_at": int(now),
             "filename": name,
             "purpose": purpose,
             "status": "processed",
         }
-        self._store.write_content(file["id"], content)
-        self.files.put(file["id"], file)
+        if life_s is not None:
+            file["expires_at"] = int(now + life_s)
+        self.files.put(file_id, file)
+        return file
+
+    def find(self, file_id: str) -> Json | None:
+        """A file that is there; an expired one is not, and is dropped."""
+        file = self.files.get(file_id)
+        if file is not None and file.get("expires_at", float("inf")) <= self.clock.now():
+            self._drop(file_id)
+            return None
         return file
 
     def get(self, file_id: str) -> Json:
-        file = self.files.get(file_id)
+        file = self.find(file_id)
         if file is None:
             raise no_file(file_id)
         return file
 
-    def content(self, file_id: str) -> bytes:
-        self.get(file_id)
-        return self._store.read_content(file_id)
+    def all(self, purpose: str | None) -> list[Json]:
+        """The files that are there, oldest first; None: of any purpose."""
+        there = [file for file_id in list(self.files.rows) if (file := self.find(file_id))]
+        return [file for file in there if purpose in {None, file["purpose"]}]
+
+    def pieces(self, file_id: str) -> Iterator[bytes]:
+        """The content of a file that exists."""
+        if self.get(file_id)["purpose"] in SPOOLED:
+            yield from self.spool.pieces(file_id)
+        else:
+            yield self._store.read_content(file_id)
 
     def drop(self, file_id: str) -> None:
         self.get(file_id)
-        self.files.drop(file_id)
-        self._passages.pop(file_id, None)
-        self._store.delete_content(file_id)
+        self._drop(file_id)
 
     def search(self, prompt: Prompt) -> tuple[Passage, ...]:
         """The passages that fit the question, from the files of its vector stores and its own."""
@@ -158,3 +193,9 @@ class FileLibrary:
         created = [self.create_store(described, now)["id"] for described in search.get("vector_stores") or []]
         named = [self.store(store_id)["id"] for store_id in search.get("vector_store_ids") or []]
         return resources | {"file_search": {"vector_store_ids": named + created}}
+
+    def _drop(self, file_id: str) -> None:
+        self.files.drop(file_id)
+        self._passages.pop(file_id, None)
+        self._store.delete_content(file_id)
+        self.spool.delete(file_id)

@@ -7,6 +7,7 @@
 [clock]    offset_s                        how far the server's clock is ahead, or (negative) behind
 [account]  error = "insufficient_quota"    what is refused to the whole account (see errors.ACCOUNT)
 [chat]     error_shape, usage, …           manners of a server of chat completions (see chat_manners.py)
+[batches]  validate_s, run_s, …            manners of a server of batches (see batch_manners.py)
 """
 
 import tomllib
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from askmill.emulator.protocol.errors import ACCOUNT
+from askmill.emulator.simulation.batch_manners import BatchManners, read_batch_manners
 from askmill.emulator.simulation.chat_manners import ChatManners, read_manners
 from askmill.emulator.simulation.directives import DirectiveError, Outcome, parse_outcome
 from askmill.emulator.simulation.scenario_tables import ScenarioError, check_keys, read_number, read_share
@@ -86,6 +88,7 @@ class Scenario:
     clock: ServerClock = field(default_factory=ServerClock)
     account: Account = field(default_factory=Account)
     chat: ChatManners = field(default_factory=ChatManners)
+    batches: BatchManners = field(default_factory=BatchManners)
 
 
 def read_scenario(text: str) -> Scenario:
@@ -108,6 +111,7 @@ def read_scenario(text: str) -> Scenario:
         clock=ServerClock(**_numbers("clock", ServerClock, tables, least=float("-inf"))),
         account=_account(tables.get("account", {})),
         chat=read_manners(tables.get("chat", {})),
+        batches=read_batch_manners(tables.get("batches", {})),
     )
     _check_shares("http", [(key, getattr(scenario.http, key)) for key in SHARES])
     return scenario
