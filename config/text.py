@@ -51,6 +51,31 @@ def format_usd(amount: float | None) -> str:
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
+def round_estimate(amount: float) -> float:
+    """An estimate to two significant digits: 23,413 is 23,000."""
+    return float(f"{amount:.1e}")
+
+
+def about_usd(amount: float) -> str:
+    """An estimated amount of money to two digits: `about $0.021`, `about $12`, `under $0.0001`."""
+    if amount < 0.0001:
+        return "$0" if amount == 0 else "under $0.0001"
+    rounded = round_estimate(amount)
+    if rounded >= 10:
+        return f"about ${rounded:,.0f}"
+    return f"about ${rounded:.2f}" if rounded >= 0.1 else f"about ${rounded:.2g}"
+
+
+def format_rate(rows_per_s: float) -> str:
+    """`3.2 rows/s`, `120 rows/s`; slower ones in the unit that leaves a whole number: `5 rows/min`."""
+    if rows_per_s >= 1:
+        return f"{rows_per_s:,.0f} rows/s" if rows_per_s >= 10 else f"{rows_per_s:.1f} rows/s"
+    for seconds, unit in ((60, "min"), (3600, "h")):
+        if rows_per_s * seconds >= 1:
+            return f"{count_of(round(rows_per_s * seconds), 'row')}/{unit}"
+    return "under 1 row/h"
+
+
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` with the name that is closest, empty where none is close."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only for a typo
@@ -59,9 +84,9 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def count_of(number: int, thing: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+def count_of(number: int, thing: str, things: str = "") -> str:
+    """`1 run`, `2 runs`; `things` is the plural where it is not made by an s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
 def loggable(raw: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from askmill.config.settings import Durability, Settings, load_settings
-from askmill.config.text import format_usd
+from askmill.config.text import about_usd, count_of, format_usd, round_estimate
 from askmill.jobs.cli.env_file_consent import consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import CONCURRENCY, RUNNING, GroupedCommand, add_options, option
@@ -239,14 +239,22 @@ def question_characters(intake: Intake) -> int:
 def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:
     """The estimate in sentences, compared with the budget if there is one."""
     model = request.profile.model or "the stored assistant's model"
-    output = f"{estimated.completion_low:,} to {estimated.completion_high:,} out"
-    lines = [f"{estimated.rows:,} rows for {model}: about {estimated.prompt_tokens:,} tokens in, {output}."]
+    tokens_in, least, most = (
+        f"{round_estimate(tokens):,.0f}"
+        for tokens in (estimated.prompt_tokens, estimated.completion_low, estimated.completion_high)
+    )
+    output = least if least == most else f"{least} to {most}"
+    lines = [
+        f"{count_of(estimated.rows, 'row')} for {model}: about {tokens_in} tokens in, {output} tokens out."
+    ]
     if estimated.low_usd is None or estimated.high_usd is None:
         lines.append(
             f"The price of {model} is unknown. Put it into a file and set ASKMILL_PRICES to that file."
         )
         return "\n".join(lines)
-    lines.append(f"About {format_usd(estimated.low_usd)} to {format_usd(estimated.high_usd)}.")
+    low, high = about_usd(estimated.low_usd), about_usd(estimated.high_usd)
+    cost = low if low == high else f"{low} to {high.removeprefix('about ')}"
+    lines.append(f"{cost[:1].upper()}{cost[1:]}.")
     budget = request.limits.get("budget_usd")
     if budget is not None:
         verdict = "is enough" if budget >= estimated.high_usd else "may not be enough"

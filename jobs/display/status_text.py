@@ -18,7 +18,15 @@ from datetime import UTC, datetime
 from math import ceil, floor, inf
 from pathlib import Path
 
-from askmill.config.text import count_of, format_duration, format_usd, one_line, strip_control
+from askmill.config.text import (
+    about_usd,
+    count_of,
+    format_duration,
+    format_rate,
+    format_usd,
+    one_line,
+    strip_control,
+)
 from askmill.jobs.display.pause_advice import advice, pause_cause
 from askmill.jobs.model.models import (
     FINISHED,
@@ -87,7 +95,7 @@ def counts_line(view: StatusView) -> str:
 def pace_line(view: StatusView, requests_per_minute: float | None = None) -> str:
     """Rows per second, time left, runs, requests and workers."""
     runs, requests = view.counts.totals.get("runs", 0), view.counts.totals.get("requests", 0)
-    parts = [f"{view.rows_per_s:.1f} rows/s"] if view.rows_per_s else []
+    parts = [format_rate(view.rows_per_s)] if view.rows_per_s else []
     if view.time_left is not None:
         parts.append(format_time_left(view.time_left))
     parts += [count_of(runs, "run"), count_of(requests, "request")]
@@ -117,7 +125,7 @@ def usage_line(view: StatusView) -> str:
     if cost is not None:
         parts.append(format_usd(cost))
         if done and view.counts.unfinished:
-            parts.append(f"about {format_usd(cost / done * view.batch.rows)} in total")
+            parts.append(f"{about_usd(cost / done * view.batch.rows)} in total")
     if view.batch.limits.budget_usd is not None:
         assumed_usd = totals.get("assumed_nano", 0) / NANO
         assumed = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from askmill.config.settings import Settings
+from askmill.config.text import count_of
 from askmill.jobs.display.progress import Display, Progress
 from askmill.jobs.display.status_text import finished_rows
 from askmill.jobs.intake import Intake
@@ -42,6 +43,7 @@ from askmill.jobs.submit.submit import (
     find_existing,
     find_or_store,
     identity_of,
+    name_reusable_answers,
 )
 
 
@@ -156,6 +158,10 @@ class Run:
                 if self._request.target.source_line is not None:
                     self._spec.say(self._request.target.source_line)
                 await check_durability(store, self._spec.say)
+                if existing is None:
+                    await name_reusable_answers(store, self._intake, self._request, self._spec.say)
+                else:
+                    self._spec.say(_resumed(existing))
                 supervisor = await self._ensure_worker(store, existing, stack)
                 if self.batch is None:
                     # Another command may have stored the batch while the user was asked.
@@ -251,3 +257,10 @@ class Run:
                 progress.show(view, await answers.lines() if answers else ())
                 supervisor.check(view)
         return view
+
+
+def _resumed(existing: ExistingBatch) -> str:
+    """What is said of a batch found unfinished, before it goes on."""
+    rows, unfinished = existing.batch.rows, existing.counts.unfinished
+    ended = f"{rows - unfinished:,} of {count_of(rows, 'row')} {'has' if rows == 1 else 'have'} ended"
+    return f"Resuming {existing.batch.id}: {ended}."

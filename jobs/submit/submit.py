@@ -22,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from askmill.config.text import count_of
 from askmill.jobs.display.status_text import stall_reason
 from askmill.jobs.intake import Intake, IntakeOptions
 from askmill.jobs.model.api_target import Target
@@ -31,7 +32,7 @@ from askmill.jobs.model.models import BatchState, Limits
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, NewBatch, NewRow
-from askmill.jobs.submit.answer_cache import AnswerCache
+from askmill.jobs.submit.answer_cache import AnswerCache, equal_batches, reusable_line
 from askmill.jobs.submit.images import store_images
 from askmill.jobs.submit.load_lease import under_lease
 
@@ -196,6 +197,7 @@ async def submit(store: Store, url: str, intake: Intake, request: SubmitRequest,
     if existing is None or not existing.finished:
         await check_durability(store, say)
     if existing is None:
+        await name_reusable_answers(store, intake, request, say)
         batch, existing = await find_or_store(store, intake, request, identity, say)
     else:
         batch = existing.batch.id
@@ -203,6 +205,18 @@ async def submit(store: Store, url: str, intake: Intake, request: SubmitRequest,
     if existing is None or not existing.finished:
         await dispatch_first_rows(store, url)
     return Submitted(batch, existing, stall_reason(await store.status(batch)))
+
+
+async def name_reusable_answers(store: Store, intake: Intake, request: SubmitRequest, say: Say) -> None:
+    """Before a new batch is paid for: say which of its rows have an answer here already.
+
+    Not where a repeat is what the user asks for: --new, or an idempotency key.
+    """
+    if request.reuse_answers or request.new or request.idempotency_key or request.target.offline:
+        return
+    batches = await equal_batches(store, request.target, request.profile, _file_hashes(request))
+    if line := await reusable_line(store, intake, batches):
+        say(line)
 
 
 async def find_or_store(
@@ -232,8 +246,7 @@ async def find_or_store(
 
 
 def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatch:
-    files = [_content_sha256(Path(path)) for path in request.profile.files]
-    options = {"reuse_answers": request.reuse_answers, "files": files}
+    options = {"reuse_answers": request.reuse_answers, "files": _file_hashes(request)}
     options |= {"offline": request.target.offline, "web": request.web}
     return NewBatch(
         name=request.name or Path(intake.name).name,
@@ -254,6 +267,10 @@ def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatc
     )
 
 
+def _file_hashes(request: SubmitRequest) -> list[str]:
+    return [_content_sha256(Path(path)) for path in request.profile.files]
+
+
 async def _load(
     store: Store, loading: BatchToLoad, intake: Intake, request: SubmitRequest, on_progress: Say
 ) -> None:
@@ -264,7 +281,9 @@ async def _load(
     resources = await _prepare_resources(store, batch, intake, request, on_progress)
     existing = None
     if request.reuse_answers or options.get("reuse_answers"):
-        existing = await _collect_answers(store, intake, request, resources, options.get("files", []))
+        batches = await equal_batches(store, request.target, request.profile, options.get("files", []))
+        existing = await AnswerCache.gather(store, intake, resources, batches)
+        on_progress(f"Answers stored here are reused for {count_of(existing.answered, 'question')}.")
     first_row = 1
     for rows in _chunked(intake.rows_iter()):
         await store.add_rows(batch, first_row, rows if existing is None else existing.with_answers(rows))
@@ -295,21 +314,6 @@ async def _prepare_resources(
         resources = await preparation.prepare(request.profile, intake.images, intake.files)
     await store.set_resources(batch, resources)
     return resources
-
-
-async def _collect_answers(
-    store: Store, intake: Intake, request: SubmitRequest, resources: Resources, files: list[str]
-) -> AnswerCache:
-    """Collect answers from batches with the same API, address, profile and file contents."""
-    target, sha256 = request.target, request.profile.sha256()
-    batches = [
-        batch
-        for batch in await store.list_batches()
-        if (batch.api, batch.base_url) == (target.api, target.base_url)
-        and batch.profile.sha256() == sha256
-        and batch.options.get("files", []) == files
-    ]
-    return await AnswerCache.gather(store, intake, resources, batches)
 
 
 def _chunked(rows: Iterator[NewRow]) -> Iterator[list[NewRow]]:

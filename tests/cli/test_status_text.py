@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from askmill.config.text import format_duration, format_usd, one_line, strip_control
+from askmill.config.text import about_usd, format_duration, format_rate, format_usd, one_line, strip_control
 from askmill.jobs.display.progress import panel
 from askmill.jobs.display.status_text import (
     bar,
@@ -221,6 +221,26 @@ def test_durations_and_sums_are_readable() -> None:
     ]
 
 
+def test_estimates_have_two_digits_and_rates_their_own_unit() -> None:
+    """No false precision: an estimate is rounded; a slow batch is `5 rows/min`, not 0.1 rows/s."""
+    assert [about_usd(x) for x in (0, 0.00001, 0.00974, 0.214, 5.555, 1234.5)] == [
+        "$0",
+        "under $0.0001",
+        "about $0.0097",
+        "about $0.21",
+        "about $5.60",
+        "about $1,200",
+    ]
+    assert [format_rate(x) for x in (1234.5, 3.21, 0.09, 1 / 60, 0.0009, 0.00001)] == [
+        "1,234 rows/s",
+        "3.2 rows/s",
+        "5 rows/min",
+        "1 row/min",
+        "3 rows/h",
+        "under 1 row/h",
+    ]
+
+
 def test_the_log_line_and_the_summary_are_one_line_with_the_id() -> None:
     """So that they can be searched for."""
     view = _view({"c": 3, "f": 1}, BatchState.DONE)
@@ -284,7 +304,7 @@ def test_the_panel_has_all_parts() -> None:
     for part in (
         "60 completed · 8 running · 30 queued · 2 failed",
         "1.0 rows/s · 3 to 8 min left · 1,234 runs · 98,765 requests (310/min) · 1 worker",
-        "1,234,567 tokens in, 234,567 out · $1.23 · about $1.99 in total",
+        "1,234,567 tokens in, 234,567 out · $1.23 · about $2.00 in total",
         "rate limited 17 times · retries: expired 3, server_error 12 · 2 unconfirmed creates",
     ):
         assert part in text

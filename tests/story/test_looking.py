@@ -141,6 +141,28 @@ def test_an_edited_row_is_the_only_one_paid_for(paying_user: CommandLine) -> Non
         assert (row["attempts"], float(row["cost_usd"]), row["status"]) == ("0", 0, "completed")
 
 
+def test_answers_that_exist_are_named_before_any_is_paid_again(paying_user: CommandLine) -> None:
+    """B14: after a first try with `--limit 3`, the whole file; then a row more. `run` and `submit` say it."""
+    user = paying_user
+    questions = [f"What is {n} * 7?" for n in range(5)]
+    file = user.write("sums.csv", "question", *questions)
+    first = user.askmill("run", file, "--limit", "3", "-o", "-")
+    batch = re.search(r"b_\w{6}", first.stderr)[0]
+
+    submitted = user.askmill("submit", file)
+    user.askmill("cancel", submitted.stdout.strip())
+    run = user.askmill("run", user.write("more.csv", "question", *questions, "What is 9 * 7?"), "-o", "-")
+
+    line = "3 of these {} rows are already answered in " + batch + ": --reuse-answers takes those answers"
+    assert "already answered" not in first.stderr
+    assert re.search(re.escape(line.format(5)) + r" and saves (about|under) \$0\.\d+\.", submitted.stderr)
+    assert line.format(6) in run.stderr
+    assert run.stderr.index("already answered") < run.stderr.index("6 completed")
+    reused = user.askmill("run", file, "--new", "--reuse-answers", "-o", "-")
+    assert "reused for 5 questions" in reused.stderr
+    assert "already answered" not in user.askmill("run", file, "--new", "-o", "-").stderr
+
+
 def test_the_actual_usage_is_in_a_pilots_range() -> None:
     """Of 200 pilots of 20 rows each, at least 170 ranges contain the usage of all 1,000 rows."""
     rng = random.Random(4)
