@@ -104,10 +104,6 @@ class Store(
         """
         await self._connection.scripts.replicate()
 
-    async def reconnect(self) -> None:
-        """Leave this server: close all connections, and look the master up again at the next use of each."""
-        await self._connection.reconnect()
-
     async def close(self) -> None:
         """Close all connections."""
         await self._connection.close()

@@ -8,7 +8,7 @@ so a worker that was declared dead cannot overwrite what its successor does.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any
@@ -52,9 +52,19 @@ class ClaimMixin:
     _server_id: str
     """The Redis in which this store's writes are known to be; '' before the first heartbeat."""
 
-    def enable_write_recovery(self) -> None:
-        """Redo what Redis loses of this store's writes, when it goes back in time. For workers."""
-        self._connection.scripts.enable_write_recovery()
+    def enable_write_recovery(self, leave_broker: Callable[[], None] = lambda: None) -> None:
+        """Redo what Redis loses of this store's writes, when it goes back in time. For workers.
+
+        Args:
+            leave_broker: closes the broker's connections. It is called with the store's own, when Redis has
+                lost writes or is another server: some of them may lead to a master that was replaced.
+        """
+
+        async def leave_server() -> None:
+            leave_broker()
+            await self._connection.reconnect()
+
+        self._connection.scripts.enable_write_recovery(leave_server)
 
     async def heartbeat(self, card: WorkerInfo, batches: Iterable[str] = ()) -> HeartbeatReply:
         """Keep the worker and all its claims alive for another lifetime; read the state of its batches."""
@@ -67,7 +77,7 @@ class ClaimMixin:
         )
         other_server = bool(alive) and self._server_id not in {"", server.decode()}
         if other_server:
-            await self._connection.scripts.check_writes()
+            await self._connection.scripts.follow_server()
         self._server_id = server.decode() or self._server_id
         triples = zip(fields[::3], fields[1::3], fields[2::3], strict=True)
         # The reply for a worker that was declared dead has no batches.

@@ -1,14 +1,18 @@
 """The recovery of a worker's writes, when Redis has gone back in time: a power loss, a replica's takeover.
 
-    a pipeline finds its number too low ─▶ all pipelines of the worker stop and look ─▶ rows in hand and rows
-    that ended lately are written again ─▶ what the store says we hold and we do not is released ─▶ go on
+    a pipeline finds its number too low, or a heartbeat another server ─▶ all pipelines of the worker stop,
+    connect anew and look ─▶ rows in hand and rows that ended lately are written again ─▶ what the store says
+    we hold and we do not is released ─▶ go on
+
+After a planned failover some connections may still lead to the old master, which may still take writes. So
+all are opened anew before anything is compared or written again.
 
 Meanwhile no worker claims rows (jobs/store/lua/lib/recovery.lua).
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +31,14 @@ _ROWS_PER_SCRIPT, _SCRIPTS_PER_PIPELINE = 100, 50
 
 
 class WriteRecovery:
-    """What the pipelines of one worker share: the log of their writes, and its redoing."""
+    """What the pipelines of one worker share: the log of their writes, and its redoing.
 
-    def __init__(self) -> None:
+    `leave_server`: closes all connections, so that the next use of each looks the master up again.
+    """
+
+    def __init__(self, leave_server: Callable[[], Awaitable[None]]) -> None:
         self.log = WriteLog()
+        self._leave_server = leave_server
         self.pipelines: list[ScriptPipeline] = []
         self._sending = 0
         self._changed = asyncio.Condition()
@@ -58,13 +66,20 @@ class WriteRecovery:
         self._record(pipeline, [(calls[at], replies[at]) for at in refused])
         return replies
 
-    async def check(self) -> None:
+    async def check(self, *, moved: bool = False) -> None:
         """Look in all pipelines whether writes were lost, and redo them.
 
         What fails here is redone with the next pipeline.
+
+        Args:
+            moved: another server has answered than before.
         """
         async with self._alone():
-            await self._poll_numbers()
+            if not moved:
+                await self._poll_numbers()
+            if moved or any(pipeline.lost for pipeline in self.pipelines):
+                await self._leave_server()
+                await self._poll_numbers()
             while lost := {pipeline: pipeline.lost for pipeline in self.pipelines if pipeline.lost}:
                 for pipeline in lost:
                     pipeline.lost = None

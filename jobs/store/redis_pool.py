@@ -103,8 +103,13 @@ class RedisPool(BlockingConnectionPool):
 
     async def reconnect(self) -> None:
         """Close every connection, also those in use: their calls are repeated on a new connection."""
-        every = [*self._available_connections, *self._in_use_connections]
-        await asyncio.gather(*(connection.disconnect(nowait=True) for connection in every))
+        in_use = list(self._in_use_connections)
+        await self.leave_server()
+        for connection in in_use:
+            # Its user meets a connection error. After `disconnect` one that is just being opened would meet
+            # an AttributeError.
+            if (writer := connection._writer) is not None:  # noqa: SLF001 -- redis-py has no call for it
+                writer.transport.abort()
 
 
 class _SentinelPool(SentinelConnectionPool, RedisPool):

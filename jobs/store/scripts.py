@@ -5,6 +5,7 @@ The scripts build the names of their keys themselves (one Redis, no Cluster; doc
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -34,9 +35,9 @@ class Scripts:
         self._url = url
         self._recovery: WriteRecovery | None = None
 
-    def enable_write_recovery(self) -> None:
+    def enable_write_recovery(self, leave_server: Callable[[], Awaitable[None]]) -> None:
         """Redo what Redis loses of the writes from now on. For workers: no command's writes are redone."""
-        self._recovery = WriteRecovery()
+        self._recovery = WriteRecovery(leave_server)
         for pipeline in dict.fromkeys((self._pipeline, self._marks, self._files)):
             pipeline.enable_write_recovery(self._recovery)
 
@@ -47,11 +48,11 @@ class Scripts:
                 worker, time.monotonic(), alive=alive, deleted_batches=deleted_batches
             )
 
-    async def check_writes(self) -> None:
-        """Look whether Redis has lost writes, and redo them."""
+    async def follow_server(self) -> None:
+        """Leave the server for the one that has answered now, and redo the writes that it does not have."""
         if self._recovery is not None:
             with translate_redis_errors(self._url):
-                await self._recovery.check()
+                await self._recovery.check(moved=True)
 
     async def _run(self, name: str, *arguments: Any) -> Any:
         return await self._pipeline.run(name, *arguments)

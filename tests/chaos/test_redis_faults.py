@@ -7,6 +7,8 @@ import psutil
 import pytest
 import redis
 
+from askmill.jobs.store import keys
+from tests.chaos.machines import MachineStack
 from tests.chaos.support import (
     assert_each_paid_once,
     outage,
@@ -17,6 +19,7 @@ from tests.chaos.support import (
 )
 from tests.helpers.tcp_relay import TcpRelay
 from tests.stack import QUICK, Stack
+from tests.support import wait_until
 
 Fault = Callable[[Stack], None]
 
@@ -111,6 +114,32 @@ async def test_claims_with_lost_replies_are_kept(tmp_path: Path) -> None:
         assert relay.was_cut.is_set()
         await assert_each_paid_once(stack, batch, status, 30)
         worker.kill()
+
+
+async def test_a_redis_that_gives_less_durability_gets_no_run(tmp_path: Path) -> None:
+    """`disk`: a Redis that comes back without `appendfsync always` is refused as at the start, until it is set."""
+    always = {"--appendfsync": "always"}
+    with MachineStack(tmp_path, persistence=always) as stack:
+        stack.slots, stack.durability = 5, "disk"
+        stack.start_workers()
+        batch = await stack.submit(questions_lasting(0.5, 40))
+        wait_for_finished(stack, batch, 5)
+        at = stack.redis.command.index("--appendfsync") + 1
+        stack.redis.command[at] = "everysec"
+        stack.lose_power(0)
+        with stack.connect() as client:
+            wait_until(
+                lambda: b"appendfsync always" in (client.hget(keys.batch(batch), "last_fault") or b""),
+                "the batch's last fault says what to set",
+            )
+            wait_until(lambda: not stack.stats()["runs_active"], "the runs have ended")
+            created = stack.stats()["runs_created"]
+            client.config_set("appendfsync", "always")
+        status = await stack.wait_for(batch, timeout_s=60)
+
+        assert created < 40
+        await assert_each_paid_once(stack, batch, status, 40)
+        assert "redis.not_durable" in stack.workers[0].log.read_text()
 
 
 def cpu_s(pid: int) -> float:

@@ -109,19 +109,23 @@ async def test_a_pipeline_is_bounded_in_bytes(redis_url: str, monkeypatch: pytes
     assert len(pipelines) < len(sizes)
 
 
-async def test_reconnect_leaves_every_connection(redis_server: RedisServer) -> None:
-    """As a worker does when the master is an old one: calls in flight are repeated, the next ones connect anew."""
+async def test_a_server_that_was_replaced_is_left_by_every_connection(redis_server: RedisServer) -> None:
+    """Case D5, when a heartbeat meets another server: calls in flight are repeated, the next ones connect anew."""
     with redis.Redis.from_url(redis_server.url) as client:
         others = _connections(client)
         async with await Store.open(redis_server.url) as store:
+            brokers_left = list[bool]()
+            store.enable_write_recovery(lambda: brokers_left.append(True))
             await submit_batch(store, 1)
             await store.heartbeat(worker_info())
             before = _connections(client) - others
+            store._server_id = "the one before"
             waiting = [asyncio.create_task(store.list_batches()) for _ in range(20)]
             await asyncio.sleep(0)
-            await store.reconnect()
+            assert (await store.heartbeat(worker_info())).other_server
             assert all(len(batches) == 1 for batches in await asyncio.gather(*waiting))
-            assert (await store.heartbeat(worker_info())).alive
+            assert not (await store.heartbeat(worker_info())).other_server
+            assert brokers_left == [True]
             assert not before & _connections(client)
 
 

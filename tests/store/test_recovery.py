@@ -1,6 +1,7 @@
 """A Redis that goes back in time under living workers (cases D1, D3, D4): the store's part of the recovery."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import Claim, NewRow, Refusal
 from tests.helpers.batches import claim_row, make_result, new_batch, submit_batch, worker_info
 from tests.helpers.key_leaks import assert_no_leaks
-from tests.support import RedisServer
+from tests.helpers.tcp_relay import TcpRelay
+from tests.support import RedisServer, wait_until
 
 ROWS = 12
 SEEDS = range(8)
@@ -156,6 +158,57 @@ async def test_no_row_is_claimed_before_the_recovery(redis_server: RedisServer) 
         assert await second.dispatch(0) == []
         assert await first.finish(claim, make_result(1))
         assert (await first.counts(batch)).totals["runs"] == 1
+
+
+@pytest.mark.parametrize("noticed_by", ["heartbeat", "write"])
+async def test_an_old_master_that_takes_writes_is_left(
+    redis_server: RedisServer, tmp_path: Path, noticed_by: str
+) -> None:
+    """Case D5: a planned failover cuts no connection, and the old master goes on taking writes.
+
+    As soon as one connection has found the new master, all follow it, and what only the old one has is written again.
+    """
+    successor = RedisServer(tmp_path)
+    successor.start()
+    try:
+        with (
+            TcpRelay(redis_server.url) as name,
+            redis.Redis.from_url(redis_server.url) as old,
+            redis.Redis.from_url(successor.url) as new,
+        ):
+            async with await Store.open(name.url) as store:
+                store.enable_write_recovery()
+                batch = await submit_batch(store, 2)
+                await store.heartbeat(worker_info())
+                first = await claim_row(store, (await store.dispatch(2))[0])
+                await store.save(first, b'{"run": 1}', run_created=True)
+                second = await claim_row(store, (await store.dispatch(2))[0])
+                old.config_set("repl-diskless-sync-delay", 0)
+                new.replicaof(*redis_server.url.removeprefix("redis://").removesuffix("/0").split(":"))
+                wait_until(
+                    lambda: new.info("replication")["master_link_status"] == "up", "it is a replica", 30
+                )
+                new.replicaof("NO", "ONE")
+                name.switch_to(successor.url, cut=False)
+                assert await store.finish(first, make_result(first.row))
+                assert await store.save(second, b'{"run": 1}', run_created=True)
+
+                _, heartbeats, _ = store._connection.pools
+                if noticed_by == "heartbeat":
+                    await heartbeats.reconnect()
+                else:
+                    await store._connection.redis.connection_pool.disconnect()
+                    assert await store.save(second, b'{"run": 2}')
+                assert (await store.heartbeat(worker_info())).other_server
+                assert not (await store.heartbeat(worker_info())).other_server
+                counts = await store.counts(batch)
+                assert counts.totals["runs"] == 2
+                assert counts.by_status[JobStatus.COMPLETED] == 1
+                assert await store.finish(second, make_result(second.row))
+            statuses = new.get(keys.part(batch, "status"))
+            assert (statuses, old.get(keys.part(batch, "status"))) == (b"cc", b"cr")
+    finally:
+        successor.kill()
 
 
 async def test_a_loader_whose_rows_were_lost_does_not_seal(redis_server: RedisServer) -> None:

@@ -10,6 +10,7 @@ import redis
 from askmill.config.settings import Durability
 from askmill.jobs.model.errors import RedisUnavailable, UsageError
 from askmill.jobs.store import Store, script_pipeline
+from askmill.worker.process.durability_check import DurabilityCheck
 from tests.helpers.batches import claim_row, submit_batch, worker_info
 from tests.support import RedisServer
 
@@ -98,6 +99,22 @@ async def test_a_status_without_workers_says_why_redis_takes_no_changes(redis_se
         await store.heartbeat(worker_info())
         with configured(redis_server, maxmemory="1"):
             assert (await store.status(batch)).write_refusal is None
+
+
+async def test_another_redis_is_checked_as_the_first_one(redis_server: RedisServer) -> None:
+    """`disk`, in a worker that has met another server: no run is created, and the batch says why, until it is set."""
+    async with await Store.open(redis_server.url, durability=DISK) as store:
+        batch, check = await submit_batch(store, 1), DurabilityCheck(store)
+        assert await check.allows_creates([batch])
+        check.is_due = True
+        with configured(redis_server, appendonly="yes", appendfsync="everysec"):
+            assert not await check.allows_creates([batch])
+            fault = (await store.batch(batch)).last_fault
+            assert fault is not None
+            assert "Set appendfsync always there" in fault.words
+        with configured(redis_server, appendonly="yes", appendfsync="always"):
+            assert await check.allows_creates([batch])
+        assert await check.allows_creates([batch])
 
 
 async def test_a_mark_without_a_replica_is_no_mark(

@@ -123,6 +123,7 @@ def _start(sender: Any, **_: Any) -> None:
     _worker_process = WorkerProcess(
         settings, settings.redis_url.get_secret_value(), slots, socket.gethostname(), os.getpid(), scope
     )
+    _worker_process.disconnect_consumer = kombu_transport.disconnect_all
     submit(_worker_process.run()).add_done_callback(_end_worker)
 
 

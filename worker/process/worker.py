@@ -8,7 +8,7 @@ answer       the body of a Celery task: claims its row and follows it (worker.ex
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,11 +26,12 @@ from askmill.jobs.model.models import Server
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
-from askmill.jobs.store.broker import names_a_row, publish
+from askmill.jobs.store.broker import disconnect_publisher, names_a_row, publish
 from askmill.jobs.store.claims import new_fence
 from askmill.jobs.store.records import BatchUpdate, Claim, DispatchedRow, Refusal, WorkerInfo
 from askmill.worker.backends.factory import backend_for
 from askmill.worker.execution.job_runner import CRASH_WAIT_S, JobRunner
+from askmill.worker.process.durability_check import DurabilityCheck
 from askmill.worker.runtime.batch_cache import BatchCache
 from askmill.worker.runtime.context import OUTAGE, WorkerContext, elapsed_clock_s, retry_on_outage
 from askmill.worker.runtime.interrupts import Interrupts
@@ -83,6 +84,8 @@ class WorkerProcess:
         self.info = replace(info, batch=scope.batch, functions=scope.functions)
         self.jobs: dict[tuple[str, int], Interrupts] = {}
         self.publisher = ThreadPoolExecutor(1, "askmill-publish")
+        self.disconnect_consumer: Callable[[], None] = lambda: None
+        """Cuts the connections on which Celery receives messages."""
         self.shutting_down = False
         self.context: WorkerContext | None = None
         self.ready, self.idle = asyncio.Event(), asyncio.Event()
@@ -107,9 +110,9 @@ class WorkerProcess:
         store = await retry_on_outage(
             Store.open, self.redis_url, lifetime_s=LIFETIME_S, durability=settings.durability_in_use
         )
-        for weakness in await retry_on_outage(store.check_server):
-            log.warning("redis.may_lose_batches", reason=weakness.sentence)
-        store.enable_write_recovery()
+        self.durability = DurabilityCheck(store)
+        await retry_on_outage(self.durability.check)
+        store.enable_write_recovery(self._leave_broker)
         api_client = make_client(target.key, target.base_url, target.organization, target.project)
         await retry_on_outage(self._begin_limits, store)
         return WorkerContext(
@@ -122,6 +125,12 @@ class WorkerProcess:
             margin_s=MARGIN_S,
             create_failure_patience_s=CREATE_FAILURE_PATIENCE_S,
         )
+
+    def _leave_broker(self) -> None:
+        """Let Celery connect anew, and publish on a new connection: old ones may lead to an old master."""
+        self.disconnect_consumer()
+        with suppress(RuntimeError):  # this process is ending
+            self.publisher.submit(disconnect_publisher, self.redis_url)
 
     async def _begin_limits(self, store: Store) -> None:
         """Set the limits of the settings, unless other workers share limits already."""
@@ -252,25 +261,17 @@ class WorkerProcess:
         if not reply.alive:
             await self._rejoin_with_new_id(context)
             return
-        context.heartbeat_acknowledged_s = sent_s
         if reply.other_server:  # nobody claims rows until every worker has said that its writes are there
+            self.durability.is_due = True
             await self._heartbeat(context)
             return
+        if await self.durability.allows_creates(self.batches.contexts):
+            context.heartbeat_acknowledged_s = sent_s
         await context.limits.refresh()
         for batch, update in reply.batches.items():
             self._on_batch_update(batch, update, reply.now_ms)
-        await self._report(context)
+        await self.batches.report(context.now_s())
         self.batches.drop_ended({batch for batch, _ in self.jobs})
-
-    async def _report(self, context: WorkerContext) -> None:
-        """Report the last polls of running rows, and the faults that no later one has reported."""
-        for batch, cached in list(self.batches.contexts.items()):
-            polls, cached.polls = cached.polls, {}
-            if polls:
-                await context.store.record_polls(batch, polls)
-            fault = cached.faults.report(context.now_s())
-            if fault is not None:
-                await context.store.record_fault(batch, fault)
 
     async def _rejoin_with_new_id(self, context: WorkerContext) -> None:
         """Other workers took this one for dead and hold its rows: drop them and continue under a new id."""

@@ -159,6 +159,16 @@ class BatchCache:
         context.update(claim.update, claim.now_ms)
         return context
 
+    async def report(self, now_s: float) -> None:
+        """Report the last polls of running rows, and the faults that no later one has reported."""
+        for batch, context in list(self.contexts.items()):
+            polls, context.polls = context.polls, {}
+            if polls:
+                await self.store.record_polls(batch, polls)
+            fault = context.faults.report(now_s)
+            if fault is not None:
+                await self.store.record_fault(batch, fault)
+
     def drop_ended(self, batches_in_progress: set[str]) -> None:
         """Forget batches that have ended and have no job here; a retried one is read again."""
         ended = {BatchState.DONE, BatchState.CANCELLED}

@@ -1,0 +1,53 @@
+"""Whether Redis gives the durability of the settings: asked at the start, and of every other server.
+
+at the start                       no: the worker ends with exit code 2
+later, as after a failover         no: it creates no run and says why, until that Redis is set up
+"""
+
+import secrets
+from collections.abc import Iterable
+
+import structlog
+
+from askmill.jobs.model.errors import UsageError
+from askmill.jobs.store import Store
+from askmill.jobs.store.waits import Fault
+
+log = structlog.get_logger()
+
+
+class DurabilityCheck:
+    """Belongs to one worker process."""
+
+    def __init__(self, store: Store) -> None:
+        self.is_due = False
+        """Another server has answered, or the last one did not do."""
+        self._store = store
+        self._refusal = ""
+
+    async def check(self) -> None:
+        """Log how this Redis may lose batches. Raises UsageError where the durability cannot be had."""
+        for weakness in await self._store.check_server():
+            log.warning("redis.may_lose_batches", reason=weakness.sentence)
+        if self._refusal:
+            log.warning("redis.durable_again")
+        self.is_due, self._refusal = False, ""
+
+    async def allows_creates(self, batches: Iterable[str]) -> bool:
+        """Return whether runs may be created; where not, report why as the last fault of these batches."""
+        if not self.is_due:
+            return True
+        try:
+            await self.check()
+        except UsageError as fault:
+            if str(fault) != self._refusal:
+                self._refusal = str(fault)
+                # No traceback: the sentence says what to do.
+                log.error(  # noqa: TRY400
+                    "redis.not_durable", reason=self._refusal
+                )
+            for batch in list(batches):
+                report = Fault("not_durable", f"No run is created: {fault}", "", 1, secrets.token_hex(8))
+                await self._store.record_fault(batch, report)
+            return False
+        return True
