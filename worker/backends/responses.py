@@ -18,7 +18,7 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from askmill.jobs.model.models import BY_ITEMS, Api, Step
+from askmill.jobs.model.models import BY_ITEMS, Api
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.offers import what_is_offered
 from askmill.jobs.openai_client.params import include_fields
@@ -37,7 +37,7 @@ from askmill.worker.backends.responses_parse import (
     function_outputs,
     items_after_question,
     parse_run,
-    parse_step,
+    parse_steps,
     previous_response_id,
     response_items,
     tool_calls,
@@ -144,7 +144,9 @@ class ResponsesBackend:
             since = None if request.follow_up else 0.0
             answer, texts = await self._answer(request, items, since)
             nameless: list[tuple[Json, str | None]] = [(item, None) for item in items]
-            return replace(answer, steps=_steps(nameless, request.attempt, function_outputs(items), texts))
+            return replace(
+                answer, steps=parse_steps(nameless, request.attempt, function_outputs(items), texts)
+            )
         chain = await self._chain(request, run_id)
         items = [item for response in chain for item in response_items(response)]
         since = parse_timestamp(chain[0].get("created_at"))
@@ -156,7 +158,7 @@ class ResponsesBackend:
         owners = [
             (item, identifier(response.get("id"))) for response in chain for item in response_items(response)
         ]
-        return replace(answer, run_id=run_id, steps=_steps(owners, request.attempt, outputs, texts))
+        return replace(answer, run_id=run_id, steps=parse_steps(owners, request.attempt, outputs, texts))
 
     async def _function_outputs(self, request: RunRequest, thread_id: str) -> dict[str, Any]:
         """The outputs of functions, which only the conversation has, because askmill sent them."""
@@ -249,14 +251,6 @@ class ResponsesBackend:
     async def _items(self, thread_id: str, include: tuple[str, ...], after: str | None) -> list[Json]:
         query = [("order", "asc"), *(("include[]", name) for name in include)]
         return await self._http.list_all(url_path("conversations", thread_id, "items"), query, after)
-
-
-def _steps(
-    items: list[tuple[Json, str | None]], attempt: int, outputs: dict[str, Any], texts: dict[str, str]
-) -> tuple[Step, ...]:
-    """The steps of items, each with the id of its response."""
-    steps = (parse_step(item, run_id, attempt, outputs, texts) for item, run_id in items)
-    return tuple(step for step in steps if step is not None)
 
 
 def _idempotency_key(request: RunRequest) -> str:

@@ -245,6 +245,17 @@ def parse_step(
     )
 
 
+def parse_steps(
+    items: Iterable[tuple[Json, str | None]],
+    attempt: int,
+    outputs: Mapping[str, Any],
+    texts: Mapping[str, str],
+) -> tuple[Step, ...]:
+    """The steps of items, each with the id of its response. Arguments as for `parse_step`."""
+    steps = (parse_step(item, run_id, attempt, outputs, texts) for item, run_id in items)
+    return tuple(step for step in steps if step is not None)
+
+
 def _message_details(item: Json, texts: Mapping[str, str]) -> Json:
     message_id = identifier(item.get("id"))
     text = texts.get(str(message_id)) or without_markers("\n".join(_texts(item)))
