@@ -54,7 +54,9 @@ MISTRAL = {
 
 
 def failed(*errors: dict[str, Any], **changes: Any) -> ServerBatch:
-    return read_batch({**OPENAI, "status": "failed", "errors": {"object": "list", "data": list(errors)}, **changes})
+    return read_batch(
+        {**OPENAI, "status": "failed", "errors": {"object": "list", "data": list(errors)}, **changes}
+    )
 
 
 @pytest.mark.parametrize("sent", [OPENAI, TOGETHER, MISTRAL])
