@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import psutil
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -94,12 +95,24 @@ class EmbeddedRedis(RuleBasedStateMachine):
         return int((self._home / "data" / "locks" / "redis.server").read_text())
 
 
-TestEmbeddedRedis = EmbeddedRedis.TestCase
 # A failure is told as it came: making it shorter would take minutes of starting processes.
-TestEmbeddedRedis.settings = settings(
-    max_examples=4,
-    stateful_step_count=12,
+A_FEW = settings(
+    max_examples=2,
+    stateful_step_count=10,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],
 )
+
+
+class TestEmbeddedRedis(EmbeddedRedis.TestCase):  # type: ignore[misc, valid-type]
+    """Two histories, the same ones each time."""
+
+    settings = A_FEW
+
+
+@pytest.mark.long
+class TestEmbeddedRedisLonger(EmbeddedRedis.TestCase):  # type: ignore[misc, valid-type]
+    """Twenty longer histories."""
+
+    settings = settings(A_FEW, max_examples=20, stateful_step_count=15)

@@ -63,6 +63,7 @@ def test_a_job_costs_few_calls(tmp_path: Path) -> None:
     assert 10_000 <= calls <= 16_500
 
 
+@pytest.mark.long
 def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
     """Bytes of Python objects, with the row's connection and without Celery's: 12,400 to 12,800 measured."""
     with Stack(tmp_path, scenario="[latency]\nmedian_s = 3600\nsigma = 0\n") as stack:

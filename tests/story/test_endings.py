@@ -213,7 +213,7 @@ async def test_a_new_attempt_is_polled_by_its_own_age(tmp_path: Path, api: Api) 
     with Stack(tmp_path, api=api) as stack:
         stack.worker()
         batch = await stack.submit(
-            [f"[emulate: failed(server_error) after=12, completed after=0.2] {QUESTION}"]
+            [f"[emulate: failed(server_error) after=6, completed after=0.2] {QUESTION}"]
         )
         await stack.wait_for(batch)
         (row,) = await stack.rows(batch)
