@@ -5,6 +5,7 @@ speed     compared with bare asyncio loops         prefork   Celery with one pro
 workers   1, 2 and 4 worker processes              files     submit and collect of a big file
 shared    compared with tools that answer a CSV    starting  --help, and `run` with nothing started
 durability  what ASKMILL_DURABILITY costs: process, disk and replica
+web       the page with a million rows, and with twenty viewers
 all       all of these with the sizes for a quiet machine: half an hour
 """
 
@@ -13,7 +14,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import durability, files, polling, processes, shared, speed, starting
+from benchmarks import durability, files, polling, processes, shared, speed, starting, web
 from benchmarks.measure import Load
 
 ALL = (
@@ -41,6 +42,7 @@ def main() -> None:
         "memory": processes.main,
         "prefork": processes.prefork,
         "files": lambda: files.main(options.rows, options.rounds),
+        "web": lambda: web.main(options.rows, options.rounds),
     }
     figures = {name: part() for name, part in parts.items() if options.what in {name, "all"}}
     if options.json:
@@ -62,6 +64,7 @@ def _arguments() -> argparse.Namespace:
         "prefork",
         "files",
         "starting",
+        "web",
     )
     parser.add_argument("what", nargs="?", default="all", choices=what)
     parser.add_argument("--jobs", type=int, default=1000)

@@ -23,7 +23,7 @@ from askmill.web.api import description, routes
 from askmill.web.context import Web
 from askmill.web.guard import Guard
 from askmill.web.pages import batches, new_batch
-from askmill.web.pages.render import render
+from askmill.web.pages.render import environment, render
 from askmill.web.problems import Refused, problem_of
 
 STATIC = Path(__file__).parent / "pages" / "static"
@@ -37,6 +37,7 @@ log = structlog.get_logger()
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     web: Web = app.state.web
+    environment()
     workers = asyncio.create_task(web.workers.run(), name="workers")
     try:
         yield

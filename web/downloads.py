@@ -20,10 +20,18 @@ MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"
 IMAGE_TYPES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"RIFF": "image/webp",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
 }
 """By first bytes. Anything else, SVG included, is downloaded as bytes."""
+
+
+def image_type(content: bytes) -> str | None:
+    """Return the media type of a picture that a browser may show; None for anything else."""
+    # RIFF holds sound and video too; the kind is behind the length.
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for head, kind in IMAGE_TYPES.items() if content.startswith(head)), None)
 
 
 async def results(
@@ -47,7 +55,7 @@ async def generated_file(store: Store, batch: Batch, row: int, number: int) -> R
     content = await store.read_file(batch.id, row, number) if record is not None else None
     if record is None or content is None:
         raise NotFound(f"no file {number} of row {row} of batch {batch.id} is stored")
-    media_type = next((kind for head, kind in IMAGE_TYPES.items() if content.startswith(head)), None)
+    media_type = image_type(content)
     name = safe_name(str(record.get("name", "")))
     disposition = attachment(name) if media_type is None else attachment(name).replace("attachment", "inline")
     headers = {"Content-Disposition": disposition, "Content-Security-Policy": "default-src 'none'; sandbox"}

@@ -51,6 +51,8 @@ class ReportStats:
     judge: Judge | None = None
     answers: RowTable | None = None
     """The rows themselves, for a page that shows them."""
+    sampled: int = 0
+    """How many rows were read, if not all; `statuses` are those of all rows then."""
 
     def add(self, view: RowView, question: str) -> None:
         """Count one row."""
@@ -120,6 +122,22 @@ async def count_rows(
     return stats
 
 
+async def sample_rows(
+    view: StatusView, chunks: AsyncIterator[Sequence[RowView]], judge: Judge | None = None
+) -> ReportStats:
+    """Read a sample of the rows, for a page that must come at once; the statuses are those of all rows."""
+    stats, spec = ReportStats(judge=judge), view.batch.spec
+    async for chunk in chunks:
+        for row in chunk:
+            stats.add(row, spec.question(row.cells))
+        stats.sampled += len(chunk)
+    if stats.sampled >= view.batch.rows:
+        stats.sampled = 0
+    else:
+        stats.statuses = Counter(view.counts.by_status)
+    return stats
+
+
 def report_page(view: StatusView, stats: ReportStats) -> str:
     """The whole HTML document."""
     batch = view.batch
@@ -137,6 +155,7 @@ def report_sections(view: StatusView, stats: ReportStats) -> str:
     parts = [
         _cards(view, stats),
         _section("Rows by status", stacked(_shares(stats))),
+        _sample_note(view, stats),
         "<div class=grid>",
         _section("Duration per row, seconds", histogram(stats.durations_s), _times(stats)),
         _section("Rows finished over time", line(stats.ended_at)),
@@ -152,6 +171,15 @@ def report_sections(view: StatusView, stats: ReportStats) -> str:
         _bad_rows(stats),
     ]
     return strip_control("\n".join(part for part in parts if part))
+
+
+def _sample_note(view: StatusView, stats: ReportStats) -> str:
+    if not stats.sampled:
+        return ""
+    return (
+        f"<p class=note>What follows counts {stats.sampled:,} of the {view.batch.rows:,} rows, spread evenly "
+        f"over the batch. <code>askmill report {view.batch.id}</code> counts all.</p>"
+    )
 
 
 def _subtitle(view: StatusView) -> str:
@@ -262,7 +290,9 @@ def _bad_rows(stats: ReportStats) -> str:
     )
     bad = sum(n for status, n in stats.statuses.items() if status in UNSUCCESSFUL)
     more = (
-        f"<p class=note>The first {len(stats.bad_rows)} of {bad:,}.</p>" if bad > len(stats.bad_rows) else ""
+        f"<p class=note>{'' if stats.sampled else 'The first '}{len(stats.bad_rows)} of {bad:,}.</p>"
+        if bad > len(stats.bad_rows)
+        else ""
     )
     head = "<tr><th class=n>row<th>status<th>error<th>question"
     title = f"{count_of(bad, 'row')} did not complete"

@@ -1,4 +1,4 @@
-"""Pages of a batch's rows, by status, and a search through all of them. For the web page.
+"""Pages of a batch's rows, by status, a sample, and a search through all of them. For the web page.
 
 A page is found in the status bytes (one per row) and costs the same anywhere in the batch. A search reads the
 batch once, a thousand rows at a time, and yields its progress after each chunk.
@@ -17,8 +17,9 @@ from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.queries import raise_not_found
 from askmill.jobs.store.records import RowView
 
-_WINDOW_ROWS = 65_536
-"""Status bytes per round trip while rows with a status are looked for."""
+_FIRST_WINDOW_ROWS, _WINDOW_ROWS = 1024, 65_536
+"""Status bytes per round trip while rows with a status are looked for: few at first, then more and more."""
+_BLOCKS_AT_ONCE = 16
 _CHUNK_ROWS = 64 * BLOCK_ROWS
 
 
@@ -46,16 +47,15 @@ class RowPageMixin:
     ) -> RowPage:
         """Return the first `limit` rows behind row `after`, of these statuses."""
         total, found = await self._row_count(batch), dict[int, str]()
-        pattern = _pattern(statuses)
-        first = after
+        pattern, first, size = _pattern(statuses), after, _first_window(statuses, limit)
         while first < total and len(found) <= limit:
-            last = min(first + (limit + 1 if statuses is None else _WINDOW_ROWS), total)
+            last = min(first + size, total)
             window = await self._status_window(batch, first, last)
             for match in pattern.finditer(window):
                 found[first + match.start() + 1] = match[0]
                 if len(found) > limit:
                     break
-            first = last
+            first, size = last, min(2 * size, _WINDOW_ROWS)
         numbers = list(found)[:limit]
         return RowPage(await self._read(batch, {row: found[row] for row in numbers}), len(found) > limit)
 
@@ -64,18 +64,38 @@ class RowPageMixin:
     ) -> RowPage:
         """Return the last `limit` rows in front of row `before`, of these statuses, in file order."""
         total, found = await self._row_count(batch), dict[int, str]()
-        pattern = _pattern(statuses)
-        last = min(before - 1, total)
+        pattern, last, size = _pattern(statuses), min(before - 1, total), _first_window(statuses, limit)
         while last > 0 and len(found) <= limit:
-            first = max(last - (limit + 1 if statuses is None else _WINDOW_ROWS), 0)
+            first = max(last - size, 0)
             window = await self._status_window(batch, first, last)
             for match in reversed(list(pattern.finditer(window))):
                 found[first + match.start() + 1] = match[0]
                 if len(found) > limit:
                     break
-            last = first
+            last, size = first, min(2 * size, _WINDOW_ROWS)
         numbers = sorted(found)[-limit:]
         return RowPage(await self._read(batch, {row: found[row] for row in numbers}), len(found) > limit)
+
+    async def sample(self, batch: str, rows: int) -> AsyncIterator[list[RowView]]:
+        """Yield about so many rows, in blocks spread evenly over the batch; all of a smaller batch."""
+        total = await self._row_count(batch)
+        blocks = block_of(total) + 1
+        chosen = range(min(blocks, -(-rows // BLOCK_ROWS)))
+        for first in range(0, len(chosen), _BLOCKS_AT_ONCE):
+            some = [place * blocks // len(chosen) for place in chosen[first : first + _BLOCKS_AT_ONCE]]
+            starts = [block * BLOCK_ROWS for block in some]
+            windows = await self._connection.pipeline(
+                *(
+                    ("GETRANGE", keys.part(batch, "status"), start, min(start + BLOCK_ROWS, total) - 1)
+                    for start in starts
+                )
+            )
+            status_bytes = {
+                start + place + 1: byte
+                for start, window in zip(starts, windows, strict=True)
+                for place, byte in enumerate(window.decode())
+            }
+            yield await self._read(batch, status_bytes)
 
     async def search(
         self, batch: str, text: str, after: int = 0, statuses: Collection[JobStatus] | None = None
@@ -119,6 +139,10 @@ class RowPageMixin:
             RowView(row, cells[block_of(row)][(row - 1) % BLOCK_ROWS], STATUS_OF_BYTE[byte], packed)
             for (row, byte), packed in zip(status_bytes.items(), results, strict=True)
         ]
+
+
+def _first_window(statuses: Collection[JobStatus] | None, limit: int) -> int:
+    return limit + 1 if statuses is None else _FIRST_WINDOW_ROWS
 
 
 def _pattern(statuses: Collection[JobStatus] | None) -> re.Pattern[str]:

@@ -1,5 +1,7 @@
 """Pages of rows and the search through a batch, with a real Redis."""
 
+import pytest
+
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import Store, row_pages
 from askmill.jobs.store.records import NewRow, RowView
@@ -38,8 +40,9 @@ async def test_pages_by_key_cover_every_row_once_in_both_directions(store: Store
 
 async def test_a_page_of_one_status_skips_all_other_rows(store: Store) -> None:
     """Found in the status bytes, also where they take several windows."""
-    row_pages_window, row_pages._WINDOW_ROWS = row_pages._WINDOW_ROWS, 7
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_pages, "_FIRST_WINDOW_ROWS", 3)
+        patch.setattr(row_pages, "_WINDOW_ROWS", 7)
         batch = await submit_batch(
             store, [NewRow([f"q{n}"], "bad" if n % 10 == 0 else None) for n in range(1, 61)]
         )
@@ -52,8 +55,26 @@ async def test_a_page_of_one_status_skips_all_other_rows(store: Store) -> None:
         page = await store.rows_before(batch, before=50, limit=2, statuses=rejected)
         assert (_numbers(page.rows), page.more) == ([30, 40], True)
         assert (await store.rows_after(batch, statuses={JobStatus.COMPLETED})).rows == []
-    finally:
-        row_pages._WINDOW_ROWS = row_pages_window
+
+
+async def test_a_sample_is_spread_evenly_and_small_batches_are_read_whole(store: Store) -> None:
+    """Whole blocks of 16 rows from start to end, each row once, with its own status and cells."""
+    small = await submit_batch(store, 40)
+    assert [view.row for chunk in [c async for c in store.sample(small, 100)] for view in chunk] == list(
+        range(1, 41)
+    )
+    batch = await submit_batch(
+        store, [NewRow([f"q{n}"], "bad" if n % 7 == 0 else None) for n in range(1, 2001)], identity="1" * 64
+    )
+    views = [view for chunk in [c async for c in store.sample(batch, 320)] for view in chunk]
+    assert len({view.row for view in views}) == len(views) == 320
+    assert all(view.cells == [f"q{view.row}"] for view in views)
+    assert all((view.status is JobStatus.REJECTED) == (view.row % 7 == 0) for view in views)
+    assert all(64 <= sum(view.row in quarter for view in views) <= 96 for quarter in _quarters(2000))
+
+
+def _quarters(rows: int) -> list[range]:
+    return [range(first, first + rows // 4) for first in range(1, rows, rows // 4)]
 
 
 async def test_a_search_finds_text_in_cells_answers_and_errors_in_any_case(store: Store) -> None:

@@ -12,6 +12,7 @@ from askmill.jobs.store import Store
 from askmill.jobs.store.records import NewRow
 from askmill.web.app import create_app
 from askmill.web.context import Web
+from askmill.web.downloads import image_type
 from tests.helpers.batches import claim_row, make_result, submit_batch, worker_info
 from tests.web.conftest import ADDRESS, MAX_UPLOAD, TOKEN, client_of
 
@@ -271,6 +272,37 @@ async def test_a_generated_file_is_a_picture_or_a_download(client: httpx2.AsyncC
     ]
     assert all("sandbox" in reply.headers["content-security-policy"] for reply in replies)
     assert (await client.get(f"/api/batches/{batch}/rows/1/files/9")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("content", "shown_as"),
+    [
+        (b"RIFF\x24\0\0\0WEBPVP8 ", "image/webp"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", None),
+        (b"RIFF\x24\0\0\0AVI LIST", None),
+        (b"RIFFWEBP", None),
+        (b"GIF89a..", "image/gif"),
+        (b"GIF8 is how this text begins", None),
+        (b"", None),
+    ],
+)
+def test_a_picture_is_recognised_by_all_of_its_mark(content: bytes, shown_as: str | None) -> None:
+    """A RIFF file is a picture only where it says WEBP: sound and video begin alike."""
+    assert image_type(content) == shown_as
+
+
+async def test_charts_of_a_big_batch_read_a_sample(
+    client: httpx2.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A click reads no million rows; the page says how many it counts, the statuses are those of all."""
+    batch = await submit_batch(store, [NewRow([f"q{n}"], "bad" if n <= 100 else None) for n in range(1, 201)])
+    whole = await client.get(f"/batches/{batch}?view=charts")
+    assert "evenly over the batch" not in whole.text
+    monkeypatch.setattr("askmill.web.pages.batches.CHARTED_ROWS", 32)
+    monkeypatch.setattr(type(store), "result_chunks", None)
+    sampled = await client.get(f"/batches/{batch}?view=charts")
+    assert "What follows counts 32 of the 200 rows" in sampled.text
+    assert "100 rows did not complete" in sampled.text
 
 
 async def test_under_a_prefix_every_address_has_it(web: Web, store: Store) -> None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from askmill.jobs.display import status_text
-from askmill.jobs.display.html_report import count_rows, report_sections
+from askmill.jobs.display.html_report import report_sections, sample_rows
 from askmill.jobs.display.row_history import in_progress
 from askmill.jobs.local.open_store import resolve_row
 from askmill.jobs.model.errors import AskmillError, UsageError
@@ -30,6 +30,8 @@ from askmill.web.use_cases import newest_batches
 
 BATCHES_PER_PAGE, ROWS_PER_PAGE, SEARCH_ROWS = 50, 50, 200
 MAX_FRAGMENTS = 100
+CHARTED_ROWS = 5000
+"""A larger batch has charts of a sample, because a click may not read a million rows."""
 SHOWN_CHARACTERS = 400
 """Of a question or answer in the table of rows."""
 
@@ -120,7 +122,7 @@ async def batch_page(  # noqa: PLR0913, PLR0917 -- query parameters
     found = await web.store.status(batch)
     values: dict[str, Any] = {"query": query, "charts": None, "rows": [], "row": None}
     if view == "charts":
-        stats = await count_rows(found, web.store.results(batch), with_answers=False)
+        stats = await sample_rows(found, web.store.sample(batch, CHARTED_ROWS))
         values["charts"] = report_sections(found, stats)
     else:
         values |= await _rows(web, found.batch, query)

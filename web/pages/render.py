@@ -137,6 +137,8 @@ def environment() -> Environment:
         "clean": strip_control,
     }
     loaded.globals |= {"SYMBOLS": SYMBOLS}
+    for name in loaded.list_templates():
+        loaded.get_template(name)  # compiled here, not during the first visit
     return loaded
 
 
