@@ -1,18 +1,15 @@
-"""Configures structlog: log lines on stderr, readable on a terminal, else JSON, always without secrets."""
+"""Configures structlog: log lines on stderr, readable on a terminal, else JSON, always without the secrets
+of this process (`config.text.mask_from_now_on`).
+"""
 
 import logging
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
 from askmill.config.text import safe_text
-
-log_secrets: set[str] = set()
-"""Texts that are masked in every log line: this process's API key and Redis password."""
-MIN_SECRET_LENGTH = 8
-"""Shorter values are placeholders such as `any` or `offline`, which occur as words in logs."""
 
 
 def _sanitize(value: Any) -> Any:
@@ -23,25 +20,20 @@ def _sanitize(value: Any) -> Any:
         return {_sanitize(name): _sanitize(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_sanitize(item) for item in value]
-    text = value if isinstance(value, str) else repr(value)
-    for secret in log_secrets:
-        text = text.replace(secret, "***")
-    return safe_text(text)
+    return safe_text(value if isinstance(value, str) else repr(value))
 
 
 def _sanitize_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {name: _sanitize(value) for name, value in event.items()}
 
 
-def set_up_logs(log_format: str | None = None, level: str = "info", secrets: Iterable[str] = ()) -> None:
+def set_up_logs(log_format: str | None = None, level: str = "info") -> None:
     """Send askmill's log events and those of the libraries to stderr in one format.
 
     Args:
         log_format: `console` or `json`; None means console on a terminal, JSON otherwise.
         level: the lowest level to log.
-        secrets: texts to mask in every log line.
     """
-    log_secrets.update(secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH)
     on_terminal = (log_format or ("console" if sys.stderr.isatty() else "json")) == "console"
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

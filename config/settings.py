@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from askmill.config.env_file import EnvFile, EnvironmentReference
 from askmill.config.redis_address import check_redis_url, passwords_of
-from askmill.config.text import redact
+from askmill.config.text import mask_from_now_on, redact
 
 OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-6-luna"
@@ -304,15 +304,20 @@ def variable_of(field: str) -> str:
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment and `.env`. Raises BadSetting with one line per fault."""
+    """Read the settings from the environment and `.env`, and mask their secrets in all texts from now on.
+
+    Raises BadSetting with one line per fault.
+    """
     try:
-        return Settings.read()
+        settings = Settings.read()
     except ValidationError as invalid:
         raise BadSetting("\n".join(_fault_message(dict(error)) for error in invalid.errors())) from None
     except EnvironmentReference as error:
         raise BadSetting(str(error)) from None
     except (OSError, UnicodeDecodeError) as unreadable:
         raise BadSetting(f".env in {Path.cwd()} cannot be read: {unreadable}") from None
+    mask_from_now_on(secrets_of(settings))
+    return settings
 
 
 def _settings_only(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Makes text safe to show (no secrets, no control characters) and formats numbers with units. Pure."""
+"""Makes text safe to show (no secrets, no control characters) and formats numbers with units."""
 
 import re
 from collections.abc import Iterable
@@ -10,8 +10,23 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Characters that move the cursor, change colours or reverse text. Tab and line feed are allowed."""
 
 
+MIN_SECRET_LENGTH = 8
+"""Shorter values are placeholders such as `any` or `offline`, which occur as words."""
+_own_secrets: set[str] = set()
+
+
+def mask_from_now_on(secrets: Iterable[str]) -> None:
+    """Mask these texts in everything that `redact` returns: this process's API key, token and passwords.
+
+    A key need not look like one, and a server may quote it in any place of a reply.
+    """
+    _own_secrets.update(secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH)
+
+
 def redact(text: str) -> str:
     """Mask keys, passwords and tokens."""
+    for secret in _own_secrets:
+        text = text.replace(secret, "***")
     return SECRET.sub(lambda found: f"{found[1] or found[3] or (found[2] or '') + ':'}***", text)
 
 
@@ -23,6 +38,11 @@ def strip_control(text: str) -> str:
 def safe_text(text: str) -> str:
     """Mask secrets and replace control characters."""
     return strip_control(redact(text))
+
+
+def redacted_start(text: str, longest: int) -> str:
+    """The beginning of the text, without secrets; none is cut in two, which would leave its beginning."""
+    return redact(text[: longest + 1000])[:longest]
 
 
 def one_line(text: str, longest: int = 200) -> str:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from askmill.config.logs import set_up_logs
-from askmill.config.settings import BadSetting, load_settings, secrets_of
+from askmill.config.settings import BadSetting, load_settings
 from askmill.config.text import safe_text
 from askmill.jobs.model.errors import AskmillError
 
@@ -22,7 +22,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         settings = load_settings()
-        set_up_logs(settings.log_format, settings.log_level, secrets_of(settings))
+        set_up_logs(settings.log_format, settings.log_level)
         from askmill.web.server import serve  # noqa: PLC0415 -- after the settings: they may be wrong
 
         serve(settings, arguments)

@@ -14,8 +14,8 @@ from types import FrameType
 import uvicorn
 
 from askmill.config.local_address import is_loopback
-from askmill.config.logs import log_secrets
 from askmill.config.settings import Settings
+from askmill.config.text import mask_from_now_on
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.local import EmulatorService, RedisService, ServiceLease, interruptible
 from askmill.jobs.local.data_dir import ensure_private_dir, oserror_to_fault
@@ -74,7 +74,7 @@ def _token(settings: Settings, host: str) -> str:
             "ASKMILL_WEB_TOKEN, for example to the output of `openssl rand -hex 32`."
         )
     token = secrets.token_urlsafe(24)
-    log_secrets.add(token)
+    mask_from_now_on([token])
     return token
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from askmill.config.text import redacted_start
 from askmill.jobs.model.nested_errors import delay_in_details_s, nested_codes
 
 Json = dict[str, Any]
@@ -25,8 +26,15 @@ MAX_BODY_TEXT = 300
 MAX_FAULTS = 5
 """Faults of a validation that are named."""
 MAX_CODES = 8
-_TAGS = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
+MAX_CODE = 500
+"""Characters that are kept of a code, a type and a parameter."""
+_HEAD_END = re.compile(r"</head\b", re.IGNORECASE)
+_TAGS = re.compile(
+    r"<(script|style)\b.*?(?:</\1\b[^<>]*>?|\Z)|<!--.*?(?:-->|\Z)|</?[a-z!?][^<>]*(?:>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Each alternative matches wherever it begins, so that a page of nothing but beginnings is read once."""
+_TITLE = re.compile(r"<title\b[^<>]*>([^<]*)", re.IGNORECASE)
 _MAX_PAGE = 20_000
 """Characters of a page that are read."""
 
@@ -53,13 +61,13 @@ def parse_error_body(body: bytes) -> ErrorBody:
     except orjson.JSONDecodeError:
         text = body[:_MAX_PAGE].decode("utf-8", "replace")
         page = text.lstrip()[:1] == "<"
-        return ErrorBody(_page_text(text) if page else text.strip()[:MAX_BODY_TEXT], page=page)
+        return ErrorBody(_page_text(text) if page else redacted_start(text.strip(), MAX_BODY_TEXT), page=page)
     if isinstance(reply, str):
         return ErrorBody(reply.strip())
     fields = read_error(reply)
     if fields.message:
         return fields
-    return replace(fields, message=body[:MAX_BODY_TEXT].decode("utf-8", "replace"))
+    return replace(fields, message=redacted_start(body[:_MAX_PAGE].decode("utf-8", "replace"), MAX_BODY_TEXT))
 
 
 def read_error(reply: Any) -> ErrorBody:
@@ -112,12 +120,12 @@ def _validation(faults: list[Any]) -> Json:
 
 def _page_text(page: str) -> str:
     """The words of a page: its title and what a person would read."""
-    title = _TITLE.search(page)
-    words = " ".join(_TAGS.sub(" ", page).split())
+    title, head_end = _TITLE.search(page), _HEAD_END.search(page)
+    words = " ".join(_TAGS.sub(" ", page[head_end.start() :] if head_end else page).split())
     heading = " ".join(title[1].split()) if title else ""
     text = words if not heading or words.startswith(heading) else f"{heading}: {words}"
-    return (text or "a page without words")[:MAX_BODY_TEXT]
+    return redacted_start(text or "a page without words", MAX_BODY_TEXT)
 
 
 def _optional_text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else redacted_start(str(value), MAX_CODE)

@@ -21,7 +21,7 @@ from openai import (
 )
 
 from askmill.config.proxies import proxy_environment, proxy_for
-from askmill.config.text import redact
+from askmill.config.text import MIN_SECRET_LENGTH, redact
 from askmill.config.tls import tls_context
 from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refused, next_step
 from askmill.jobs.model.error_body import parse_error_body
@@ -43,8 +43,6 @@ API_NAMES: dict[Api, str] = {
     "responses": "the Responses API",
     "chat": "chat completions",
 }
-MIN_SECRET_LENGTH = 8
-"""Shorter keys are placeholders ("any", "k"), which occur inside words."""
 QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}: ?)\S+", re.IGNORECASE)
 """OpenAI's 401 message quotes the key with only its middle masked."""
 

@@ -6,7 +6,7 @@ Only gzip and deflate are asked for; other encodings are refused. docs/reference
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -19,6 +19,9 @@ MAX_LIST_OBJECTS = 20_000
 """Objects of one list, over all its pages."""
 MAX_LIST_BYTES = 4 * MAX_REPLY_BYTES
 """Bytes of one list, over all its pages."""
+MAX_STREAM_BYTES = 16 * MAX_REPLY_BYTES
+"""Bytes of one streamed reply, after decompression. What is kept of it has the bound MAX_REPLY_BYTES: each
+token comes in 200 bytes or more, of which a few are kept."""
 LARGE_REPLY_BYTES = 2**20
 LARGE_REPLIES_AT_ONCE = 2
 """Larger replies are read and parsed so many at a time: 200 rows may meet the same server."""
@@ -89,23 +92,38 @@ class LargeReplies:
         self._free = asyncio.Semaphore(LARGE_REPLIES_AT_ONCE)
 
     async def bounded(
-        self, chunks: AsyncIterator[bytes], encoding: str, limit: int | None = MAX_REPLY_BYTES
+        self,
+        chunks: AsyncIterator[bytes],
+        encoding: str,
+        limit: int | None = MAX_REPLY_BYTES,
+        kept_bytes: Callable[[], int] | None = None,
     ) -> AsyncGenerator[bytes]:
         """The content of a body in pieces. Close the iterator when the content is no longer needed.
 
+        Args:
+            chunks: The body as it arrives.
+            encoding: Its content encoding.
+            limit: Bytes of the body, and of its content, that are read; None is no limit.
+            kept_bytes: How much the reader keeps of a stream, by default all. Only this takes memory, so
+                it decides whether the reply is a large one and has a bound of its own.
+
         Raises:
-            ReplyTooLarge: The content is larger than `limit`; no more of it is read.
+            ReplyTooLarge: The content is larger than a bound; no more of it is read.
             UnknownEncoding: Its encoding was not asked for.
         """
         decompressor, size, received, waited = Decompressor(encoding), 0, 0, False
+        name = "MAX_REPLY_BYTES" if kept_bytes is None else "MAX_STREAM_BYTES"
         try:
             async for chunk in chunks:
                 received += len(chunk)
-                check_size(received, limit)
+                check_size(received, limit, name)
                 for piece in decompressor.pieces(chunk):
                     size += len(piece)
-                    check_size(size, limit)
-                    if size > LARGE_REPLY_BYTES and not waited:
+                    check_size(size, limit, name)
+                    kept = size
+                    if kept_bytes is not None:
+                        check_size(kept := kept_bytes())
+                    if kept > LARGE_REPLY_BYTES and not waited:
                         await self._free.acquire()
                         waited = True
                     yield piece

@@ -190,9 +190,11 @@ def _unpacked(value: bytes) -> str:
 LOGGING = """
 import asyncio, structlog
 from askmill.config.logs import set_up_logs
+from askmill.config.text import mask_from_now_on
 from askmill.worker.backends.errors import translate_errors
 
-set_up_logs({form!r}, "debug", ["a-password"])
+set_up_logs({form!r}, "debug")
+mask_from_now_on(["a-password"])
 
 async def crash():
     raise RuntimeError("boom \\x1b[2J with a-password")

@@ -14,6 +14,9 @@ from askmill.jobs.local.ports import free_port
 from tests.stack import Stack
 from tests.support import wait_until
 
+KEY = "Zq7.distinctive.KEY.0123456789"
+"""Nothing about it looks like a key; the API quotes it in a run's error."""
+
 
 class _Collector(HTTPServer):
     """Takes OTLP over HTTP, as a collector does."""
@@ -52,21 +55,25 @@ def collector() -> Iterator[_Collector]:
 
 
 async def test_a_worker_exports_metrics_and_traces(tmp_path: Path, collector: _Collector) -> None:
-    """Counters by status at its port; one trace per row, with child spans for attempts and steps, in the API's times."""
+    """Counters by status at its port; one trace per row, with child spans for attempts and steps, in the API's times; none has the key (15.1)."""
     port = free_port()
     settings = {
         "ASKMILL_METRICS_PORT": str(port),
+        "OPENAI_API_KEY": KEY,
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
     with Stack(tmp_path) as stack:
         stack.worker(concurrency=7, **settings)
-        batch = await stack.submit(["What is 6 * 7?", "1 [emulate: failed(content_policy)]"])
+        batch = await stack.submit(["What is 6 * 7?", f'1 [emulate: failed(content_policy, "{KEY}?")]'])
         await stack.wait_for(batch)
 
         metrics = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
         wait_until(lambda: len(collector.spans) >= 6, "the spans have been exported")
 
+    spans = str(collector.spans)
+    assert "content_policy" in spans
+    assert KEY not in spans + metrics
     assert 'askmill_rows_finished_total{status="completed"} 1.0' in metrics
     assert 'askmill_rows_finished_total{status="failed"} 1.0' in metrics
     assert "askmill_attempts_total 2.0" in metrics

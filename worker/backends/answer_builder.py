@@ -1,15 +1,16 @@
 """Assembly of an `Answer` from the messages of a run, the same for both APIs."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
-from askmill.jobs.openai_client.client import redact_api_text
 from askmill.worker.backends.coerce import (
     MAX_ERROR_CHARACTERS,
+    MAX_WORD_CHARACTERS,
     Json,
     cut_text,
     identifier,
@@ -18,9 +19,12 @@ from askmill.worker.backends.coerce import (
     optional_text,
     plain_text,
 )
+from askmill.worker.backends.errors import redacted_cut
 from askmill.worker.backends.footnotes import MARKER, Annotation, Footnotes, Source
-from askmill.worker.lifecycle.api_types import Answer, ApiError
+from askmill.worker.lifecycle.api_types import TOO_LARGE, Answer, ApiError, ToolCall
 
+MAX_TOOL_CALLS = 128
+"""Function calls of one reply."""
 INPUT_ROLES = frozenset({"user", "system", "developer"})
 CITED_MARKER = re.compile(r"[^\w\s]*[\[(【†\ue200-\ue20f].*|.*[\])】†\ue200-\ue20f]", re.DOTALL)
 """What an annotation may name as its marker: text with a bracket or a private character at an end."""
@@ -156,9 +160,24 @@ def parse_arguments(arguments: Any) -> str:
     return (arguments if isinstance(arguments, str) else json_text(arguments or {})) or "{}"
 
 
+def tool_call(id_: str, function: Json) -> ToolCall:
+    """A function call of a reply: `name` and `arguments`."""
+    name = cut_text(plain_text(function.get("name")), MAX_WORD_CHARACTERS)
+    return ToolCall(id_, name, parse_arguments(function.get("arguments")))
+
+
+def bounded_calls(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """The function calls of a reply. Raises ApiError `reply_too_large` for too many: each takes a thread."""
+    found = tuple(islice(calls, MAX_TOOL_CALLS + 1))
+    if len(found) > MAX_TOOL_CALLS:
+        words = f"the reply asks for more than {MAX_TOOL_CALLS} function calls at once (MAX_TOOL_CALLS)"
+        raise ApiError(200, code=TOO_LARGE, message=words)
+    return found
+
+
 def api_text(message: Any) -> str | None:
     """An error message of the API, without keys and cut; None where there is none."""
-    return redact_api_text(cut_text(plain_text(message), MAX_ERROR_CHARACTERS)) or None
+    return redacted_cut(plain_text(message), MAX_ERROR_CHARACTERS) or None
 
 
 def parse_annotations(annotations: Any, draft: Draft, text: str) -> tuple[Annotation, ...]:

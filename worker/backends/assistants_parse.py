@@ -12,10 +12,12 @@ from askmill.worker.backends.answer_builder import (
     Draft,
     TextPart,
     api_text,
+    bounded_calls,
     parse_annotations,
     parse_arguments,
     part_kind,
     text_parts,
+    tool_call,
 )
 from askmill.worker.backends.coerce import (
     Json,
@@ -47,7 +49,7 @@ def parse_run(reply: Reply, run_id: str | None = None) -> Run:
     data = reply.data
     id_, status = identifier(data.get("id")) or run_id, plain_text(data.get("status"))
     if not id_ or not status:
-        raise bad_reply(200, f"no run: {json_text(data)[:200]}")
+        raise bad_reply(200, f"no run: {json_text(data)[:2000]}")
     return _run(data, id_, status, reply.poll_after_s)
 
 
@@ -84,12 +86,8 @@ def _finished_at(data: Json) -> float | None:
 def _tool_calls(data: Json) -> tuple[ToolCall, ...]:
     """The calls of functions; one without an id cannot be answered."""
     calls = json_object(json_object(data, "required_action"), "submit_tool_outputs").get("tool_calls")
-    return tuple(
-        ToolCall(
-            id_,
-            plain_text(json_object(call, "function").get("name")),
-            parse_arguments(json_object(call, "function").get("arguments")),
-        )
+    return bounded_calls(
+        tool_call(id_, json_object(call, "function"))
         for call in json_objects(calls)
         if (id_ := identifier(call.get("id"))) is not None
     )

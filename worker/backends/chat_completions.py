@@ -11,6 +11,7 @@ follows from a reply that is lost).
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -149,7 +150,8 @@ class ChatCompletionsBackend:
         headers = {JOB_HEADER: job} if self._names_jobs else {}
         reader, limits = ChatReader(), CallLimits(request)
         try:
-            async with limits.scope, self._http.post_stream(PATH, body, headers) as (response, pieces):
+            reply = self._http.post_stream(PATH, body, headers, lambda: reader.kept_bytes)
+            async with limits.scope, reply as (response, pieces):
                 await self._read(reader, limits, pieces)
         except TimeoutError:
             if not limits.scope.expired():
@@ -160,7 +162,7 @@ class ChatCompletionsBackend:
             if reader.finish_reason is None or error.code == TOO_LARGE:
                 raise self._lost(reader, request, error) from None
         except (BrokenChunk, ReplyTooLarge) as broken:
-            raise self._lost(reader, request, _broken(broken)) from None
+            raise self._lost(reader, request, _broken(broken, self._http.client.api_key)) from None
         if reader.error is not None:
             fault = error_from_object(reader.error, response.headers, self._http.client.api_key)
             raise self._lost(reader, request, fault)
@@ -187,7 +189,8 @@ class ChatCompletionsBackend:
         error.request = error.request or f"POST /{PATH}"
         error.began = reader.streamed and reader.has_started
         if error.began:
-            error.partial = parse_completion(reader.completion(), request.attempt, streamed=False).answer
+            with suppress(ApiError):
+                error.partial = parse_completion(reader.completion(), request.attempt, streamed=False).answer
         return error
 
 
@@ -230,7 +233,7 @@ class CallLimits:
         return ApiError(None, code="timeout", message=words)
 
 
-def _broken(error: Exception) -> ApiError:
+def _broken(error: Exception, secret: str) -> ApiError:
     if isinstance(error, ReplyTooLarge):
         return ApiError(200, code=TOO_LARGE, message=str(error))
-    return bad_reply(200, str(error))
+    return bad_reply(200, str(error), secret)

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from askmill.jobs.model.models import Step, Usage
-from askmill.worker.backends.answer_builder import parse_arguments
+from askmill.worker.backends.answer_builder import bounded_calls, tool_call
 from askmill.worker.backends.coerce import (
     Json,
     identifier,
@@ -28,6 +28,7 @@ from askmill.worker.backends.coerce import (
     parse_tier,
     parse_token_count,
     plain_text,
+    shallow,
 )
 from askmill.worker.backends.errors import bad_reply
 from askmill.worker.lifecycle.api_types import Answer, Run, RunStatus, ToolCall
@@ -54,9 +55,9 @@ def parse_completion(data: Json, attempt: int, *, streamed: bool) -> Run:
     """
     choice = next(iter(json_objects(data.get("choices"))), None)
     if choice is None:
-        raise bad_reply(200, f"no completion: its fields are {', '.join(sorted(data))[:200]}")
+        raise bad_reply(200, f"no completion: its fields are {', '.join(sorted(data))[:2000]}")
     run_id, reason = identifier(data.get("id")) or "", optional_text(choice.get("finish_reason"))
-    message = with_call_ids(_without_nulls(json_object(choice, "message")))
+    message = with_call_ids(_without_nulls(shallow(json_object(choice, "message"))))
     text, reasoning, refusal = read_message(message)
     calls = tool_calls(message)
     usage = parse_usage(json_object(data, "usage"))
@@ -123,12 +124,8 @@ def with_call_ids(message: Json) -> Json:
 
 def tool_calls(message: Json) -> tuple[ToolCall, ...]:
     """The function calls of a message that has ids for them."""
-    return tuple(
-        ToolCall(
-            identifier(call.get("id")) or "",
-            plain_text(json_object(call, "function").get("name")),
-            parse_arguments(json_object(call, "function").get("arguments")),
-        )
+    return bounded_calls(
+        tool_call(identifier(call.get("id")) or "", json_object(call, "function"))
         for call in json_objects(message.get("tool_calls"))
         if json_object(call, "function")
     )

@@ -12,13 +12,17 @@ Fields that askmill does not know are kept: the assistant's message goes back to
 from dataclasses import dataclass, field
 from typing import Any
 
-from askmill.jobs.openai_client.reply_limits import check_values
-from askmill.worker.backends.coerce import Json, json_object, json_objects
+from askmill.jobs.openai_client.reply_limits import ReplyTooLarge, check_values
+from askmill.worker.backends.coerce import MAX_DEPTH, Json, json_object, json_objects, shallow
 from askmill.worker.backends.reply import parse_json
 
 DONE = b"[DONE]"
 KEPT_ONCE = frozenset({"role", "type", "id", "name", "index"})
 """Fields of a delta that servers may repeat in each chunk; all other texts are continued."""
+OBJECT_BYTES = 50
+"""About what a short text takes."""
+MAX_MERGED_ENTRIES = 1_000
+"""Entries of a list in one message: function calls, parts of the content. Each is compared with the rest."""
 OF_THE_CHUNK = frozenset({"choices", "object", "usage"})
 
 
@@ -34,7 +38,8 @@ class ChatReader:
     """`[DONE]` has come."""
     error: Any = None
     """The chunk that is an error."""
-    _line: bytes = b""
+    _line: list[bytes] = field(default_factory=list)
+    """The pieces of a line that has not ended: joined once, because a line may be as long as a reply."""
     _data: list[bytes] = field(default_factory=list)
     _named_error: bool = False
     _streamed: bool | None = None
@@ -44,6 +49,7 @@ class ChatReader:
     _texts: dict[str, list[str]] = field(default_factory=dict)
     """The texts of the message, in pieces."""
     _choice: Json = field(default_factory=dict)
+    _kept_bytes: int = 0
 
     def feed(self, piece: bytes) -> None:
         """Read the next piece of the body. Raises BrokenChunk."""
@@ -53,23 +59,34 @@ class ChatReader:
             if not piece:
                 return
             self._streamed = piece[:1] not in b'{["<'
+        self._kept_bytes += len(piece)
         if not self._streamed:
             self._body.append(piece)
             return
-        *lines, self._line = (self._line + piece).split(b"\n")
-        for line in lines:
+        first, *others = piece.split(b"\n")
+        self._line.append(first)
+        for start_of_next in others:
+            line = b"".join(self._line)
+            # What is kept of the line is counted where it is kept.
+            self._kept_bytes -= len(line) + 1
             self._read_line(line.rstrip(b"\r"))
+            self._line = [start_of_next]
 
     def end(self) -> None:
         """The body has ended. Raises BrokenChunk."""
         if self._streamed:
-            self._read_line(self._line.rstrip(b"\r"))
-            self._line = b""
+            self._read_line(b"".join(self._line).rstrip(b"\r"))
+            self._line = []
             self._dispatch()
         elif self._body:
             self._completion = self._parse(b"".join(self._body))
             if not isinstance(self._completion, dict) or _is_error(self._completion):
                 self.error, self._completion = self._completion, {}
+
+    @property
+    def kept_bytes(self) -> int:
+        """About how many bytes of memory are taken by what has been read."""
+        return self._kept_bytes
 
     @property
     def streamed(self) -> bool:
@@ -97,7 +114,7 @@ class ChatReader:
         """What has been read, in the form of a completion that was not streamed."""
         if not self._streamed:
             return self._completion
-        message = {"role": "assistant", **self._message}
+        message = {"role": "assistant", **_joined(self._message)}
         for name, texts in self._texts.items():
             message[name] = "".join(texts)
         if isinstance(calls := message.get("tool_calls"), list):
@@ -122,18 +139,23 @@ class ChatReader:
             elif not self._data and data.startswith(b"{") and data.endswith(b"}"):
                 self._read_chunk(data)
             elif data:
-                self._data.append(data)
+                self._keep_data(data)
         elif not line:
             self._dispatch()
         elif line.startswith(b"event:"):
             self._named_error = line[6:].strip() == b"error"
         elif line.startswith(b"{"):
             # An error that was written into the stream without its frame.
-            self._data.append(line)
+            self._keep_data(line)
+
+    def _keep_data(self, data: bytes) -> None:
+        self._kept_bytes += len(data)
+        self._data.append(data)
 
     def _dispatch(self) -> None:
         if self._data:
             data, self._data = b"\n".join(self._data), []
+            self._kept_bytes -= len(data) + 1
             self._read_chunk(data)
         self._named_error = False
 
@@ -168,7 +190,8 @@ class ChatReader:
         delta = choice.get("delta")
         if isinstance(delta, dict):
             self._choice.setdefault("index", 0)
-            self._read_delta(delta)
+            self._kept_bytes += _memory_of(delta)
+            self._read_delta(shallow(delta))
 
     def _read_delta(self, delta: Json) -> None:
         for name, value in delta.items():
@@ -186,7 +209,35 @@ class ChatReader:
         try:
             return parse_json(data)
         except (ValueError, RecursionError):
-            raise BrokenChunk(f"not JSON: {data[:200].decode('utf-8', 'replace')}") from None
+            raise BrokenChunk(f"not JSON: {data[:2000].decode('utf-8', 'replace')}") from None
+
+
+@dataclass(slots=True)
+class GrowingText:
+    """A text inside the message, in pieces: it may come in a hundred thousand of them."""
+
+    pieces: list[str]
+
+
+def _joined(value: Any) -> Any:
+    """The value with its growing texts as texts."""
+    if isinstance(value, GrowingText):
+        return "".join(value.pieces)
+    if isinstance(value, dict):
+        return {name: _joined(inner) for name, inner in value.items()}
+    return [_joined(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _memory_of(value: Any, depth: int = MAX_DEPTH) -> int:
+    """About how many bytes a value of JSON takes."""
+    inner = 0
+    if isinstance(value, str):
+        inner = len(value)
+    elif depth and isinstance(value, dict):
+        inner = sum(len(name) + _memory_of(entry, depth - 1) for name, entry in value.items())
+    elif depth and isinstance(value, list):
+        inner = sum(_memory_of(entry, depth - 1) for entry in value)
+    return OBJECT_BYTES + inner
 
 
 def _is_error(data: Json) -> bool:
@@ -202,8 +253,12 @@ def _merged(before: Any, value: Any, name: str = "") -> Any:
     """A field of the message with what the next delta adds to it."""
     if value is None or before is None:
         return _with_index(value, name) if before is None else before
+    if isinstance(before, GrowingText) and isinstance(value, str):
+        before.pieces.append(value)
+        return before
+    before = _joined(before) if isinstance(before, GrowingText) else before
     if isinstance(before, str) and isinstance(value, str):
-        return (before or value) if name in KEPT_ONCE else before + value
+        return (before or value) if name in KEPT_ONCE else GrowingText([before, value])
     if isinstance(before, dict) and isinstance(value, dict):
         return {**before, **{key: _merged(before.get(key), inner, key) for key, inner in value.items()}}
     if isinstance(before, list) and isinstance(value, list):
@@ -220,6 +275,10 @@ def _with_index(value: Any, name: str) -> Any:
 
 def _merged_list(before: list[Any], added: list[Any], name: str) -> list[Any]:
     """Entries are continued by their index, tool calls also by their id or, without either, the last one."""
+    if len(before) + len(added) > MAX_MERGED_ENTRIES:
+        raise ReplyTooLarge(
+            f"a list of the message has more than {MAX_MERGED_ENTRIES:,} entries (MAX_MERGED_ENTRIES)"
+        )
     merged = list(before)
     for entry in added:
         at = _place_of(entry, merged, name)

@@ -103,6 +103,17 @@ def bounded(value: Any, depth: int = MAX_DEPTH) -> Any:
     return value
 
 
+def shallow(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """The value without its levels below `depth`, which become `…`; its texts are kept whole."""
+    if not isinstance(value, dict | list):
+        return value
+    if not depth:
+        return "…"
+    if isinstance(value, dict):
+        return {name: shallow(inner, depth - 1) for name, inner in value.items()}
+    return [shallow(inner, depth - 1) for inner in value]
+
+
 def parse_tier(data: Json) -> str | None:
     """The service tier that a reply names, in lower case; None for anything but a short word."""
     tier = data.get("service_tier")

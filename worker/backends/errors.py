@@ -26,6 +26,7 @@ import aiohttp
 import httpx2
 import openai
 
+from askmill.config.text import redacted_start
 from askmill.jobs.model.error_body import MAX_BODY_TEXT, ErrorBody, parse_error_body, read_error
 from askmill.jobs.openai_client.client import redact_api_text
 from askmill.jobs.openai_client.connection_errors import (
@@ -39,7 +40,7 @@ from askmill.jobs.openai_client.connection_errors import (
     refused_by_proxy,
 )
 from askmill.jobs.openai_client.reply_limits import ReplyTooLarge, UnknownEncoding, check_values
-from askmill.worker.backends.coerce import MAX_ERROR_CHARACTERS, Json, cut_text, parse_number
+from askmill.worker.backends.coerce import MAX_ERROR_CHARACTERS, Json, parse_number
 from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
 
 T = TypeVar("T")
@@ -57,6 +58,11 @@ NEVER_SENT = (
     aiohttp.ClientHttpProxyError,
 )
 """Raised before the first byte of a request is written."""
+
+
+MAX_BAD_REPLY_CHARACTERS = 300
+MAX_SECRET_CHARACTERS = 1_000
+"""No key is longer."""
 
 
 OUT_OF_BOUNDS = (ReplyTooLarge, UnknownEncoding, zlib.error)
@@ -185,7 +191,7 @@ def error_from_object(reply: Any, headers: Mapping[str, str], secret: str = "") 
     if {fields.code, fields.type} & INVALID_REQUEST:
         status = 400
     if not fields.message:
-        fields = replace(fields, message=str(reply)[:MAX_BODY_TEXT])
+        fields = replace(fields, message=redacted_start(str(reply), MAX_BODY_TEXT))
     return _api_error(status, fields, headers, secret)
 
 
@@ -195,7 +201,7 @@ def _api_error(status: int, fields: ErrorBody, headers: Mapping[str, str], secre
         status=status,
         code=fields.code,
         type=fields.type,
-        message=redact_api_text(cut_text(fields.message, MAX_ERROR_CHARACTERS), secret),
+        message=redacted_cut(fields.message, MAX_ERROR_CHARACTERS, secret),
         param=fields.param,
         retry_after_s=fields.wait_s if wait_s is None else wait_s,
         nested_codes=fields.nested_codes,
@@ -203,9 +209,17 @@ def _api_error(status: int, fields: ErrorBody, headers: Mapping[str, str], secre
     )
 
 
+def redacted_cut(text: str, limit: int, secret: str = "") -> str:
+    """The beginning of a text of the API without keys. Masked before it is cut: half a key is one too."""
+    shown = redact_api_text(text[: limit + MAX_SECRET_CHARACTERS], secret)
+    return shown if len(text) <= limit else f"{shown[:limit]} … ({len(text):,} characters)"
+
+
 def bad_reply(status: int, message: str, secret: str = "") -> ApiError:
     """The error of a reply that cannot be understood although its status is not an error."""
-    return ApiError(status=status, code="bad_reply", message=redact_api_text(message[:300], secret))
+    return ApiError(
+        status=status, code="bad_reply", message=redacted_cut(message, MAX_BAD_REPLY_CHARACTERS, secret)
+    )
 
 
 def retry_after_s(headers: Mapping[str, str], *, rate_limited: bool) -> float | None:

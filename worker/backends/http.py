@@ -31,6 +31,7 @@ from askmill.jobs.openai_client.reply_limits import (
     MAX_LIST_BYTES,
     MAX_LIST_OBJECTS,
     MAX_REPLY_BYTES,
+    MAX_STREAM_BYTES,
     LargeReplies,
 )
 from askmill.worker.backends.coerce import Json, identifier, json_objects
@@ -69,7 +70,6 @@ async def _no_hook() -> None:
 
 before_request: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("before_request", default=_no_hook)
 """Awaited before each request of the current task; its exception ends the request.
-
 One client serves all jobs, and one call of a backend may be several requests (pages, file names, deletions).
 So each job sets this variable in its own task, to count its requests and wait for the rate limit.
 """
@@ -138,11 +138,12 @@ class HttpClient:
 
     @asynccontextmanager
     async def post_stream(
-        self, path: str, body: Json, headers: Mapping[str, str]
+        self, path: str, body: Json, headers: Mapping[str, str], kept_bytes: Callable[[], int]
     ) -> AsyncIterator[tuple[httpx2.Response, AsyncIterator[bytes]]]:
         """POST once, and yield the reply with its decompressed body in pieces; leaving early closes it.
 
-        The caller sets the time limits. Raises ApiError, and NotSent within `checked_before_send`.
+        The caller sets the time limits; `kept_bytes` is what it keeps of the pieces that it has read. Raises
+        ApiError, and NotSent within `checked_before_send`.
         """
         await before_request.get()()
         may_send = _before_send.get()
@@ -164,17 +165,17 @@ class HttpClient:
                 )
                 reply = await translate_errors(call, self.client.api_key, self.client)
                 response = cast("httpx2.Response", reply)  # as `cast_to` says
-                pieces = self._pieces_of(response)
+                pieces = self._pieces_of(response, kept_bytes)
                 try:
                     yield response, pieces
                 finally:
                     await pieces.aclose()
                     await response.aclose()
 
-    async def _pieces_of(self, response: httpx2.Response) -> AsyncGenerator[bytes]:
+    async def _pieces_of(self, response: httpx2.Response, kept: Callable[[], int]) -> AsyncGenerator[bytes]:
         """The pieces of a streamed reply of the SDK. Raises ApiError."""
-        headers = response.headers
-        pieces = self._large_replies.bounded(response.aiter_raw(), headers.get("content-encoding", ""))
+        encoding = response.headers.get("content-encoding", "")
+        pieces = self._large_replies.bounded(response.aiter_raw(), encoding, MAX_STREAM_BYTES, kept)
         try:
             while True:
                 try:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -12,6 +13,8 @@ from askmill.worker.backends.coerce import Json, identifier, parse_number
 from askmill.worker.backends.errors import bad_reply, error_from_reply, error_in_ok_reply
 from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
 
+MAX_INT_DIGITS = 19
+"""Whole numbers with fewer digits fit into 64 bits."""
 MAX_POLL_HINT_MS = 86_400_000.0
 """One day. A longer hint is ignored."""
 
@@ -53,7 +56,7 @@ def parse_reply(status: int, headers: Mapping[str, str], body: bytes, secret: st
     except ReplyTooLarge as error:
         raise ApiError(status, code=TOO_LARGE, message=str(error)) from None
     except (ValueError, RecursionError):
-        raise bad_reply(status, f"not JSON: {body[:200].decode('utf-8', 'replace')}", secret) from None
+        raise bad_reply(status, f"not JSON: {body[:2000].decode('utf-8', 'replace')}", secret) from None
     if not isinstance(data, dict):
         raise bad_reply(status, f"not a JSON object: {type(data).__name__}")
     if (error_in_reply := error_in_ok_reply(data, headers, secret)) is not None:
@@ -62,13 +65,25 @@ def parse_reply(status: int, headers: Mapping[str, str], body: bytes, secret: st
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse JSON; half a surrogate pair becomes U+FFFD.
+    """Parse JSON; half a surrogate pair becomes U+FFFD, and what is no finite number (NaN) null.
 
-    Servers send one when an answer is cut within an emoji. It is not a character, so it could neither be
-    stored nor written to a file.
+    Servers send half a pair when an answer is cut within an emoji. It is not a character, so it could neither
+    be stored nor written to a file. Python servers write NaN and Infinity, for example in logprobs.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        text = json.dumps(json.loads(body.decode("utf-8", "replace")), ensure_ascii=False)
+        text = json.dumps(_lenient_json(body.decode("utf-8", "replace")), ensure_ascii=False)
         return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def _lenient_json(text: str) -> Any:
+    return json.loads(
+        text, parse_constant=lambda _: None, parse_float=_finite_number, parse_int=_finite_number
+    )
+
+
+def _finite_number(digits: str) -> float | None:
+    """A number of JSON that orjson reads; None for one that is too large."""
+    number = int(digits) if len(digits) < MAX_INT_DIGITS and digits.lstrip("-").isdecimal() else float(digits)
+    return number if isfinite(number) else None

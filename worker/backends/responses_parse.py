@@ -17,10 +17,11 @@ from askmill.worker.backends.answer_builder import (
     Draft,
     TextPart,
     api_text,
+    bounded_calls,
     parse_annotations,
-    parse_arguments,
     part_kind,
     text_parts,
+    tool_call,
 )
 from askmill.worker.backends.coerce import (
     Json,
@@ -66,7 +67,7 @@ def parse_run(data: Json, poll_after_s: float | None = None) -> Run:
     """Parse a response as a run. Raises ApiError `bad_reply` for an object that is not a response."""
     run_id, status = identifier(data.get("id")), plain_text(data.get("status"))
     if not run_id or not status:
-        raise bad_reply(200, f"no response: its fields are {', '.join(sorted(data))[:200]}")
+        raise bad_reply(200, f"no response: its fields are {', '.join(sorted(data))[:2000]}")
     error = json_object(data, "error")
     reason, api_reason = _incomplete_reason(data)
     calls = tool_calls(response_items(data)) if status == "completed" else ()
@@ -151,8 +152,8 @@ def tool_calls(items: Iterable[Json]) -> tuple[ToolCall, ...]:
     """The function calls among the items that have no output yet."""
     items = list(items)
     outputs = function_outputs(items)
-    return tuple(
-        ToolCall(call_id, plain_text(item.get("name")), parse_arguments(item.get("arguments")))
+    return bounded_calls(
+        tool_call(call_id, item)
         for item in items
         if item.get("type") == "function_call"
         and (call_id := identifier(item.get("call_id"))) is not None

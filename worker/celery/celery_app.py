@@ -18,7 +18,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from askmill.config.logs import set_up_logs
 from askmill.config.proxies import proxy_environment, proxy_for
-from askmill.config.settings import BadSetting, Settings, load_settings, secrets_of
+from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.store.broker import broker_settings, queue_of
@@ -105,7 +105,7 @@ def add_queue_of(batch: str) -> str:
 
 @setup_logging.connect
 def _set_up_logs(**_: Any) -> None:
-    set_up_logs(settings.log_format, settings.log_level, secrets_of(settings))
+    set_up_logs(settings.log_format, settings.log_level)
 
 
 @worker_ready.connect
