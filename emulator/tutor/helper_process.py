@@ -20,7 +20,7 @@ from typing import Any
 MAX_OPEN_QUESTIONS = min(4, os.cpu_count() or 1)
 START_LIMIT_S = 60.0
 # The child's own limits end it well before; past this the helper itself is stuck.
-ANSWER_LIMIT_S = 10.0
+ANSWER_LIMIT_S = 40.0
 CLOSE_LIMIT_S = 5.0
 MAX_LINE_BYTES = 1 << 20
 

@@ -30,7 +30,7 @@ from askmill.emulator.tutor.solve.to_sympy import UnansweredError
 
 # The processor's time is what a computation costs; the wall's also counts waiting on a busy machine.
 CPU_LIMIT_S = 2
-WALL_LIMIT_S = 4.0
+WALL_LIMIT_S = 20.0
 MEMORY_LIMIT_BYTES = 1 << 30
 # Enough for SymPy's own late imports; nothing is ever written (RLIMIT_FSIZE is 0).
 OPEN_FILES_LIMIT = 32

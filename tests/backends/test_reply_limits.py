@@ -282,6 +282,6 @@ async def test_the_memory_of_a_worker_stays_flat() -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-W", "ignore", "-c", WORKER, url, stdout=subprocess.PIPE
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 120)
+        output, _ = await asyncio.wait_for(process.communicate(), 240)
     assert process.returncode == 0
     assert int(output) < 400, f"{int(output)} MB"

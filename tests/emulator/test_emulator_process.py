@@ -315,7 +315,7 @@ async def test_active_runs_are_counted(tmp_path: Path) -> None:
     with run_emulator() as emulator:
         async with open_client(emulator.url) as client:
             for _ in range(5):
-                await start_run(client, "[emulate: completed after=0.3] x")
+                await start_run(client, "[emulate: completed after=3] x")
             assert emulator.stats()["runs_active"] == 5
         wait_until(lambda: emulator.stats()["runs_active"] == 0, "all runs are over")
         assert emulator.stats()["runs_active_max"] == 5

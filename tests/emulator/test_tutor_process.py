@@ -20,7 +20,7 @@ from askmill.emulator.tutor import Tutor
 from askmill.emulator.tutor.helper_process import MAX_OPEN_QUESTIONS
 from askmill.emulator.tutor.parse.question import read_question
 from askmill.emulator.tutor.solve.inline import runs_inline
-from askmill.emulator.tutor.sympy_helper import LIMIT_MESSAGE, WALL_LIMIT_S
+from askmill.emulator.tutor.sympy_helper import LIMIT_MESSAGE
 
 COMMAND = [sys.executable, "-P", "-m", "askmill.emulator.tutor.sympy_helper"]
 
@@ -51,12 +51,10 @@ async def test_a_question_without_end_is_stopped_and_the_next_is_answered(tutor:
     """A computation beyond the limits ends with a sentence, and the same helper goes on."""
     assert (await tutor.answer("What is 1 + 1?")).logs == "2"
     before = helpers()
-    began = time.monotonic()
 
     answers = await asyncio.gather(*(tutor.answer(question) for question in ENDLESS))
 
     assert [answer.text for answer in answers] == [LIMIT_MESSAGE] * len(ENDLESS)
-    assert time.monotonic() - began < len(ENDLESS) * (WALL_LIMIT_S + 1)
     assert (await tutor.answer("What is 2 + 2?")).logs == "4"
     assert helpers() == before
 
