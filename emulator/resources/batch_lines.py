@@ -23,7 +23,10 @@ NEVER = 315_360_000.0
 
 @dataclass(frozen=True, slots=True)
 class LineEnd:
-    """How a line ended. `held_s`: it ends that long after the batch began, and has not been carried out."""
+    """How a line ended. `job`: whose attempts are counted; empty where every attempt ends alike.
+
+    `held_s`: it ends that long after the batch began, and has not been carried out.
+    """
 
     custom_id: str
     job: str = ""
@@ -47,24 +50,26 @@ class Lines:
     ) -> LineEnd:
         """Carry out a checked line, unless it has to wait and has not `waited`."""
         request = orjson.loads(raw)
-        custom_id, job = request["custom_id"], ""
+        custom_id, job, ran = request["custom_id"], "", False
         try:
             asked = self._asks[request["url"]](request["body"], now)
-            job = asked.job or custom_id
             row = asked.job.partition(":")[2] or custom_id
-            outcome, _ = self._engine.draw(row, asked.prompt, asked.outcomes, attempts_of(job))
+            if len(asked.outcomes) > 1 or self._engine.scenario.outcomes:
+                job = asked.job or custom_id
+            attempt = attempts_of(job) if job else 0
+            outcome, _ = self._engine.draw(row, asked.prompt, asked.outcomes, attempt)
             held_s = NEVER if outcome.name == "stuck" else outcome.after_s or 0.0
             if held_s and not waited:
                 return LineEnd(custom_id, held_s=held_s)
             if outcome.name == "expired":
                 return LineEnd(custom_id, job, unanswered(custom_id, line_expired()), ran=False)
-            body = await asked.answer(
-                self._engine.line_state(asked.prompt, as_response_outcome(outcome), now)
-            )
+            ran = True
+            state = self._engine.line_state(asked.prompt, as_response_outcome(outcome), now)
+            body = await asked.answer(state)
         except ApiError as refusal:
             shape = self._engine.scenario.chat.error_shape
             line = _written(custom_id, refusal.status, shaped(refusal, shape))
-            return LineEnd(custom_id, job, line, ran=bool(job))
+            return LineEnd(custom_id, job, line, ran=ran)
         line = _written(custom_id, 200, body)
         return LineEnd(custom_id, job, line, answered=True, usage=body.get("usage"))
 

@@ -1,6 +1,6 @@
 """A batch as it is kept, and as OpenAI or Together shows it at a moment. Pure."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from askmill.emulator.protocol.routing import Json
@@ -24,15 +24,14 @@ class Progress:
 
     read: int = 0
     held: dict[str, float] = field(default_factory=dict)
+    given_up: int = 0
+    """Lines that were not carried out when time was over."""
     completed: int = 0
     failed: int = 0
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
-
-    def to_json(self) -> Json:
-        return asdict(self)
 
 
 @dataclass(slots=True)

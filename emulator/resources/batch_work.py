@@ -58,6 +58,7 @@ class BatchWork:
     def begin(self, batch: Batch) -> None:
         """Follow a new batch, or one that had not ended when the emulator stopped."""
         self._wakes[batch.id] = asyncio.Event()
+        self._library.in_use[batch.input_file_id] += 1
         task = asyncio.get_running_loop().create_task(self._follow(batch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -103,6 +104,7 @@ class BatchWork:
             await self._until(batch, lambda: batch.began["cancelling"] + self._manners.cancel_s)
             self._end(batch, "cancelled")
         del self._wakes[batch.id]
+        self._library.release(batch.input_file_id)
 
     async def _until(self, batch: Batch, due: Callable[[], float]) -> None:
         """Wait until a time, which a new scenario may change, or for another state."""
@@ -171,7 +173,8 @@ class BatchWork:
             await asyncio.sleep(0)
         await self._run_held(batch)
         if batch.status == "in_progress":
-            if batch.progress.read < batch.total or batch.progress.held:
+            progress = batch.progress
+            if progress.read < batch.total or progress.held or progress.given_up:
                 await self._write_rest(batch, line_expired())
                 self._end(batch, "expired")
             else:
@@ -251,6 +254,7 @@ class BatchWork:
             return
         places = set(progress.held)
         progress.held.clear()
+        progress.given_up += len(places)
         step = Step()
         if places:
             held = [raw for i, raw in enumerate(self._requests(batch)) if str(i) in places]
@@ -259,6 +263,7 @@ class BatchWork:
         async for group in _groups(self._left(batch), GROUP_LINES):
             lines = [_unanswered(raw, error) for _, raw in group]
             progress.read += len(group)
+            progress.given_up += len(group)
             self._commit(batch, Step(files={batch.error_id: lines}))
 
     def _end(self, batch: Batch, status: str) -> None:

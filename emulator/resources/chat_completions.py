@@ -94,6 +94,8 @@ class ChatCompletions:
         asked = read_chat_request(request.json(), manners)
         if request.now < self._loaded_at:
             raise loading(manners.loading_status)
+        tier = self._engine.tiers.serve(asked.service_tier, self._engine.scenario.tiers)
+        asked = replace(asked, service_tier=tier)
         call = Call(new_id("chatcmpl-"), asked, manners, _job_of(request), int(request.now))
         if asked.stream:
             return Stream(self._pieces(call, self._streamed(call)), lazy=True)
@@ -112,7 +114,7 @@ class ChatCompletions:
             call.state = state
             if failure := _failure_of(call):
                 raise failure
-            await self._answer(call, state)
+            await self._answer(call, state, echo=self._engine.scenario.batches.echo)
             assert call.done is not None
             return _completion(call, call.done)
 
@@ -212,12 +214,12 @@ class ChatCompletions:
         self._store.commit()
         return state
 
-    async def _answer(self, call: Call, state: RunState) -> None:
+    async def _answer(self, call: Call, state: RunState, *, echo: bool = False) -> None:
         outcome, prompt = state.outcome, call.request.prompt
         reasoning = reason(outcome, call.manners, prompt.max_tokens)
         limit = None if prompt.max_tokens is None else prompt.max_tokens - reasoning.tokens
         plays = replace(outcome, arg="partial") if outcome.name == "cancelled" else outcome
-        answer = await self._engine.compute(replace(prompt, max_tokens=limit), plays)
+        answer = await self._engine.compute(replace(prompt, max_tokens=limit), plays, echo=echo)
         call.done = generated(answer, outcome, reasoning, limit, forced_tool=call.request.forced_tool)
 
     def _cut(self, manners: ChatManners) -> tuple[str, float]:

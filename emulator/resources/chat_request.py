@@ -44,6 +44,7 @@ from askmill.emulator.simulation.prompt import (
     output_format,
     split_directives,
 )
+from askmill.emulator.simulation.tiers import ASKED_TIERS, served_tier
 
 MESSAGE: Shape = {
     "role": Rule(
@@ -95,7 +96,7 @@ CREATE_BODY: Shape = {
     ),
     "safety_identifier": Rule((str,), high=64),
     "seed": Rule((int,)),
-    "service_tier": Rule((str,), values=("auto", "default", "flex", "scale", "priority", "fast")),
+    "service_tier": Rule((str,), values=ASKED_TIERS),
     "stop": Rule((str, list)),
     "store": FLAG,
     "stream": FLAG,
@@ -168,7 +169,7 @@ def read_chat_request(body: Json, manners: ChatManners) -> ChatRequest:
         question_key=hashlib.sha256(directed.encode()).hexdigest()[:16] if len(outcomes) > 1 else "",
         stream=bool(body.get("stream")),
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
-        service_tier=_served_tier(body.get("service_tier")),
+        service_tier=served_tier(body.get("service_tier")),
         forced_tool=isinstance(body.get("tool_choice"), dict),
         cached_tokens=_cached_tokens(messages),
     )
@@ -318,9 +319,3 @@ def _cached_tokens(messages: list[Json]) -> int:
     answered = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     sent = sum(_tokens(m, text_of(m)) for m in messages[: answered[-1]]) if answered else 0
     return sent // CACHED_STEP * CACHED_STEP if sent >= CACHED_LEAST else 0
-
-
-def _served_tier(requested: str | None) -> str:
-    if requested in {None, "auto"}:
-        return "default"
-    return "priority" if requested == "fast" else str(requested)

@@ -10,6 +10,7 @@ from askmill.emulator.simulation.answer import Answer, count_tokens
 from askmill.emulator.simulation.directives import Outcome
 from askmill.emulator.simulation.engine import RunState, error_of
 from askmill.emulator.simulation.prompt import Prompt, current_question, output_format, split_directives
+from askmill.emulator.simulation.tiers import served_tier
 
 REASONING_TOKENS = 64
 
@@ -76,8 +77,7 @@ def initial_fields(body: Json, conversation_id: str, now: float) -> Json:
         "prompt_cache_key": body.get("prompt_cache_key"),
         "reasoning": {"effort": None, "summary": None} | (body.get("reasoning") or {}),
         "safety_identifier": body.get("safety_identifier"),
-        # OpenAI names the tier that served the request; `auto` is the project's, here the default one.
-        "service_tier": "default" if body.get("service_tier") in {None, "auto"} else body["service_tier"],
+        "service_tier": served_tier(body.get("service_tier")),
         "store": body.get("store") is not False,
         "temperature": _or_default(body.get("temperature"), 1.0),
         "text": {"format": {"type": "text"}} | (body.get("text") or {}),

@@ -48,6 +48,7 @@ from askmill.emulator.simulation.engine import AttemptKey, Engine, RunState, nex
 from askmill.emulator.simulation.file_library import FileLibrary
 from askmill.emulator.simulation.journal import Store
 from askmill.emulator.simulation.single_calls import Asked, failure_of
+from askmill.emulator.simulation.tiers import ASKED_TIERS
 
 CREATE_BODY: Shape = {
     "model": Rule((str,), required=True, null=False),
@@ -71,7 +72,7 @@ CREATE_BODY: Shape = {
     "prompt_cache_retention": Rule((str,)),
     "reasoning": ANY_OBJECT,
     "safety_identifier": Rule((str,), high=64),
-    "service_tier": Rule((str,), values=("auto", "default", "flex", "scale", "priority")),
+    "service_tier": Rule((str,), values=ASKED_TIERS),
     "temperature": TEMPERATURE,
     "text": ANY_OBJECT,
     "tool_choice": Rule((str, dict)),
@@ -138,6 +139,8 @@ class Responses:
         check_model(body["model"])
         self._library.check_stores_exist(body.get("tools") or [])
         inputs = self._read_input(body, request.now)
+        tier = self._engine.tiers.serve(body.get("service_tier"), self._engine.scenario.tiers)
+        body = body | {"service_tier": tier}
         row = self._start(inputs, body, request.now)
         include = body.get("include") or []
         if body.get("stream"):
@@ -189,7 +192,8 @@ class Responses:
             if failure := failure_of(state.outcome):
                 raise failure
             row = Response(fields["id"], inputs.conversation_id, fields, state, inputs.new_items)
-            computed = await self._engine.compute(prompt, state.outcome)
+            echo = self._engine.scenario.batches.echo
+            computed = await self._engine.compute(prompt, state.outcome, echo=echo)
             self._write_end(row, computed)
             return row.to_api(now, body.get("include") or [])
 

@@ -35,6 +35,7 @@ Send = Callable[[Message], Awaitable[None]]
 BETA = b"assistants=v2"
 # Where a server of chat completions alone has its paths.
 CHAT_PATHS = frozenset({"chat", "models"})
+BATCH_PATHS = frozenset({"files", "batches"})
 
 
 class App:
@@ -176,12 +177,16 @@ class App:
                 beta = value
         if not key and self._scenario.chat.needs_key:
             raise no_key()
-        if self._scenario.chat.only and request.path.split("/")[1] not in CHAT_PATHS:
+        if self._scenario.chat.only and not self._serves(request.path.split("/")[1]):
             raise not_served()
         if refusal := account_error(self._scenario.account.error, request.method, f"/v1{request.path}"):
             raise refusal
         if route is not None and route.beta and BETA not in beta:
             raise no_beta_header()
+
+    def _serves(self, root: str) -> bool:
+        """Whether a server of chat completions alone has this path: with batches, if they are set."""
+        return root in CHAT_PATHS or (root in BATCH_PATHS and bool(self._scenario.batches.endpoints))
 
     def _count(self, request: Request) -> None:
         """Count a request that is not executed."""

@@ -34,6 +34,15 @@ class TutorReply(Protocol):
     def logs(self) -> str | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A reply that costs nothing."""
+
+    text: str
+    code: str | None = None
+    logs: str | None = None
+
+
 class Tutor(Protocol):
     """Answers questions; implemented by `emulator.tutor`."""
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from askmill.emulator.protocol.clock import Clock
 from askmill.emulator.protocol.ids import new_id
 from askmill.emulator.protocol.routing import Json
-from askmill.emulator.simulation.answer import Answer, Tutor, compose_answer
+from askmill.emulator.simulation.answer import Answer, Echo, Tutor, compose_answer
 from askmill.emulator.simulation.directives import Outcome
 from askmill.emulator.simulation.file_library import FileLibrary
 from askmill.emulator.simulation.journal import Store
 from askmill.emulator.simulation.plan import CANCELLING_S, Plan, build_plan
 from askmill.emulator.simulation.prompt import Prompt
 from askmill.emulator.simulation.scenario import Scenario
+from askmill.emulator.simulation.tiers import Tiers
 
 EMPTY_ANSWER = Answer(messages=())
 # Responses have no `expires_at`: ten years.
@@ -109,6 +110,7 @@ class Engine:
         self.scenario = Scenario()
         self.clock = Clock()
         self.activity = Activity()
+        self.tiers = Tiers(seed)
         self._store = store
         self._library = library
         self._tutor = tutor
@@ -211,10 +213,10 @@ class Engine:
         if task := self._tasks.get(run_id):
             await asyncio.shield(task)
 
-    async def compute(self, prompt: Prompt, outcome: Outcome) -> Answer:
-        """The answer to a prompt that reaches its end with this outcome."""
+    async def compute(self, prompt: Prompt, outcome: Outcome, *, echo: bool = False) -> Answer:
+        """The answer to a prompt that reaches its end with this outcome; `echo`: it repeats the question."""
         passages = self._library.search(prompt) if "file_search" in prompt.tools else None
-        reply = await self._tutor.answer(prompt.question)
+        reply = Echo(prompt.question) if echo else await self._tutor.answer(prompt.question)
         return compose_answer(prompt, outcome, reply, passages)
 
     async def _compute_answer(self, run_id: str, state: RunState) -> None:

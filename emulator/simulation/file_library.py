@@ -1,5 +1,6 @@
 """Files and the vector stores that make them searchable; used by handlers and engine."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from askmill.emulator.protocol.clock import Clock
@@ -22,6 +23,8 @@ class FileLibrary:
         self._store = store
         self.spool = spool
         self.clock = Clock()
+        self.in_use: Counter[str] = Counter()
+        """Files that batches read: their contents outlive their objects."""
         self.files = store.table("file", dict)
         self.stores = store.table("vector_store", dict)
         self.store_files = store.table("vector_store_file", dict, lambda row: str(row["vector_store_id"]))
@@ -198,4 +201,11 @@ class FileLibrary:
         self.files.drop(file_id)
         self._passages.pop(file_id, None)
         self._store.delete_content(file_id)
-        self.spool.delete(file_id)
+        if not self.in_use[file_id]:
+            self.spool.delete(file_id)
+
+    def release(self, file_id: str) -> None:
+        """A batch has read the file."""
+        self.in_use[file_id] -= 1
+        if not self.in_use[file_id] and file_id not in self.files.rows:
+            self.spool.delete(file_id)

@@ -7,6 +7,7 @@
 [clock]    offset_s                        how far the server's clock is ahead, or (negative) behind
 [account]  error = "insufficient_quota"    what is refused to the whole account (see errors.ACCOUNT)
 [chat]     error_shape, usage, …           manners of a server of chat completions (see chat_manners.py)
+[tiers]    flex_429, served                 capacity and tier of what is asked (see tiers.py)
 [batches]  validate_s, run_s, …            manners of a server of batches (see batch_manners.py)
 """
 
@@ -19,6 +20,7 @@ from askmill.emulator.simulation.batch_manners import BatchManners, read_batch_m
 from askmill.emulator.simulation.chat_manners import ChatManners, read_manners
 from askmill.emulator.simulation.directives import DirectiveError, Outcome, parse_outcome
 from askmill.emulator.simulation.scenario_tables import ScenarioError, check_keys, read_number, read_share
+from askmill.emulator.simulation.tiers import TierManners, read_tier_manners
 
 __all__ = ["SHARES", "Http", "Scenario", "ScenarioError", "read_scenario"]
 
@@ -89,6 +91,7 @@ class Scenario:
     account: Account = field(default_factory=Account)
     chat: ChatManners = field(default_factory=ChatManners)
     batches: BatchManners = field(default_factory=BatchManners)
+    tiers: TierManners = field(default_factory=TierManners)
 
 
 def read_scenario(text: str) -> Scenario:
@@ -112,6 +115,7 @@ def read_scenario(text: str) -> Scenario:
         account=_account(tables.get("account", {})),
         chat=read_manners(tables.get("chat", {})),
         batches=read_batch_manners(tables.get("batches", {})),
+        tiers=read_tier_manners(tables.get("tiers", {})),
     )
     _check_shares("http", [(key, getattr(scenario.http, key)) for key in SHARES])
     return scenario

@@ -39,9 +39,10 @@ async def upload(client: AsyncOpenAI, lines: Iterable[Any]) -> str:
 
 async def create(client: AsyncOpenAI, lines: Iterable[Any], endpoint: str = RESPONSES, **fields: Any) -> Any:
     """A new batch of these lines."""
-    file_id = await upload(client, lines)
-    asked: dict[str, Any] = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": "24h"}
-    return await client.batches.create(**(asked | fields))
+    asked: dict[str, Any] = {"endpoint": endpoint, "completion_window": "24h"} | fields
+    if "input_file_id" not in asked:
+        asked["input_file_id"] = await upload(client, lines)
+    return await client.batches.create(**asked)
 
 
 async def reached(client: AsyncOpenAI, batch_id: str, *states: str) -> Any:
