@@ -1,6 +1,5 @@
 """The README's two commands: the second is what .ci/run runs, the first is a test of its own here."""
 
-import re
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -8,7 +7,6 @@ from click.testing import CliRunner
 from askmill.jobs.cli.root import askmill
 
 ROOT = Path(__file__).parents[2]
-SETTING = re.compile(r"`((?:ASKMILL|OPENAI)_[A-Z_]+)`")
 
 
 def _commands() -> list[str]:
@@ -37,10 +35,6 @@ def test_the_demo_command_installs_and_runs_one_askmill_command() -> None:
     assert shown.exit_code == 0
 
 
-def test_every_setting_is_in_the_readme() -> None:
-    """The README's table and the settings' own list name the same variables."""
-    from askmill.config.settings import Settings, variable_of  # noqa: PLC0415
-
-    written = set(SETTING.findall((ROOT / "README.md").read_text(encoding="utf-8")))
-
-    assert written == {variable_of(name) for name in Settings.model_fields}
+def test_the_readme_fits_a_screen_and_a_half() -> None:
+    """Whatever needs more space is in the documentation, which the README links."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
