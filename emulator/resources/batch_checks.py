@@ -27,7 +27,7 @@ class FileCheck:
     def __init__(self, endpoint: str, max_lines: int) -> None:
         self._endpoint = endpoint
         self._max_lines = max_lines
-        self._seen: set[str] = set()
+        self._custom_ids: set[str] = set()
         self._number = 0
         self.faults: list[Json] = []
         self.model: str | None = None
@@ -67,9 +67,9 @@ class FileCheck:
             if not isinstance(request.get(name), kind) or not request[name]:
                 return missing_parameter(name, self._number)
         custom_id = request["custom_id"]
-        if custom_id in self._seen:
+        if custom_id in self._custom_ids:
             return duplicate_id(custom_id, self._number)
-        self._seen.add(custom_id)
+        self._custom_ids.add(custom_id)
         if request["method"] != "POST":
             return other_method(self._number)
         if request["url"] != self._endpoint:
@@ -93,15 +93,15 @@ class FileCheck:
 
 def tokens_of(body: Json) -> int:
     """Tokens that a request enqueues: those of all its texts."""
-    asked = body.get("input") if "input" in body else body.get("messages")
-    texts = [body.get("instructions"), *_texts(asked)]
+    question = body.get("input") if "input" in body else body.get("messages")
+    texts = [body.get("instructions"), *_texts(question)]
     return sum(count_tokens(text) for text in texts if isinstance(text, str))
 
 
-def _texts(asked: Any) -> list[Any]:
-    if not isinstance(asked, list):
-        return [asked]
-    contents = [item.get("content") for item in asked if isinstance(item, dict)]
+def _texts(question: Any) -> list[Any]:
+    if not isinstance(question, list):
+        return [question]
+    contents = [item.get("content") for item in question if isinstance(item, dict)]
     texts: list[Any] = []
     for content in contents:
         parts = content if isinstance(content, list) else [{"text": content}]

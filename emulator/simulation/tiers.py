@@ -36,15 +36,15 @@ class Tiers:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a rehearsal, not a secret
 
-    def serve(self, asked: str | None, manners: TierManners) -> str:
+    def serve(self, tier: str | None, manners: TierManners) -> str:
         """The tier that serves a request; ApiError 429 without capacity."""
-        if asked == "flex" and manners.flex_429 and self._random.random() < manners.flex_429:
+        if tier == "flex" and manners.flex_429 and self._random.random() < manners.flex_429:
             raise resource_unavailable()
-        return manners.served or served_tier(asked)
+        return manners.served or served_tier(tier)
 
 
-def served_tier(asked: str | None) -> str:
+def served_tier(tier: str | None) -> str:
     """The tier that the reply names: `auto` is the project's, here the default one."""
-    if asked in {None, "auto"}:
+    if tier in {None, "auto"}:
         return "default"
-    return "priority" if asked == "fast" else str(asked)
+    return "priority" if tier == "fast" else str(tier)

@@ -61,7 +61,7 @@ def advance_shard(state: ShardState, event: ShardEvent, policy: ShardPolicy) -> 
         case BatchesListed():
             return _listed(state, event, policy)
         case BatchSeen():
-            return _seen(state, event, policy)
+            return _batch_read(state, event, policy)
         case ResultsRead():
             return _read(state, event, policy)
         case _:
@@ -203,7 +203,7 @@ def _lost_create(state: ShardState, event: BatchesListed, policy: ShardPolicy) -
     return ShardDecision(given_up, DeleteFile(state.file_id or ""), store=True, unknown_create=True)
 
 
-def _seen(state: ShardState, event: BatchSeen, policy: ShardPolicy) -> ShardDecision:
+def _batch_read(state: ShardState, event: BatchSeen, policy: ShardPolicy) -> ShardDecision:
     if event.batch is not None:
         return _follow(state, event.batch, event, policy)
     if state.phase is not ShardPhase.FOLLOWED:
