@@ -100,7 +100,7 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` with the name that is closest, empty where none is close."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only for a typo
 
-    close = get_close_matches(word, list(names), n=1)
+    close = get_close_matches(word, list(map(str, names)), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -7,6 +7,9 @@ askmill ARGS ─▶ main ─┬ no command, --help: help.txt (a test checks that
 import os
 import sys
 
+BROKEN_PIPE = 141
+"""128 plus the number of SIGPIPE, as a shell reports a program whose reader went away."""
+
 
 def open_closed_descriptors() -> None:
     """Open the null device as stdin, stdout or stderr if it is closed.
@@ -24,12 +27,28 @@ def open_closed_descriptors() -> None:
             setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- lives as long as the process
 
 
+def reader_went_away() -> int:
+    """Return the exit code for a reader of our output that closed it (`| head`), as a shell reports SIGPIPE.
+
+    What is still buffered goes to the null device; Python would otherwise report it when it exits.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(null, descriptor)
+    return BROKEN_PIPE
+
+
 def main() -> None:
     """Entry point of the console script `askmill`."""
     open_closed_descriptors()
     if sys.argv[1:] in (["--help"], ["-h"]):
         with open(__file__.removesuffix("__init__.py") + "help.txt", encoding="utf-8") as file:  # noqa: PTH123 -- pathlib costs 10 ms
-            sys.stdout.write(file.read())
+            text = file.read()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            sys.exit(reader_went_away())
         return
     try:
         from askmill.jobs.cli.root import askmill  # noqa: PLC0415 -- the root help needs no click

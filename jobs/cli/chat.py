@@ -1,14 +1,16 @@
 """`chat`: talk to the profile's assistant before paying for a file."""
 
 import asyncio
+import re
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from askmill.config.settings import Settings, load_settings
+from askmill.config.text import did_you_mean, one_line
 from askmill.jobs.cli.env_file_consent import TRUST
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import RUNNING, GroupedCommand, add_options, option
@@ -23,7 +25,12 @@ from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-EXIT_WORDS = frozenset({"exit", "quit"})
+    from askmill.jobs.chat.render import Screen
+    from askmill.jobs.chat.session import ChatTarget, SavedThread
+
+EXIT_WORDS = frozenset({"exit", "quit", "/exit", "/quit"})
+COMMANDS = ("/new", "/show", "/exit")
+HELP = "/new starts another thread, /show shows the settings, Ctrl-C stops an answer, /exit ends."
 ANSWER_TIMEOUT_S = 600.0
 """Maximum silence within a streamed answer: the SDK's own default."""
 
@@ -37,7 +44,7 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **values: Any) 
     """Chat with the profile's assistant in the terminal.
 
     Answers and tool calls appear as they arrive. The assistant and the thread are kept for the next start.
-    Type `exit` to end.
+    Type /new for another thread, /show for the settings, /exit to end; Ctrl-C stops an answer.
     """
     settings = load_settings()
     target = resolve_target(settings, offline=offline, trust_env_file=trust_env_file)
@@ -58,28 +65,74 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **values: Any) 
 def _chat(settings: Settings, target: Target, profile: Profile, runner: asyncio.Runner, *, new: bool) -> None:
     from openai import OpenAIError  # noqa: PLC0415 -- half a second that `--help` does without
 
-    from askmill.jobs.chat.factory import chat_backend  # noqa: PLC0415 -- as above
     from askmill.jobs.chat.render import Screen  # noqa: PLC0415 -- as above
-    from askmill.jobs.chat.session import ChatTarget, Memory, start_or_resume  # noqa: PLC0415 -- as above
+    from askmill.jobs.chat.session import ChatTarget  # noqa: PLC0415 -- as above
     from askmill.jobs.openai_client.client import describe_error  # noqa: PLC0415 -- as above
 
-    client = _client(target, ANSWER_TIMEOUT_S)
+    client, screen = _client(target, ANSWER_TIMEOUT_S), Screen(_write)
     resources = runner.run(_resources(settings, target, profile))
     chat_target = ChatTarget(client, target.api, profile, resources, settings.data_dir)
-    backend = chat_backend(chat_target, Screen(_write))
-    memory = Memory(settings.data_dir, target.address, chat_target)
+    dialogue = _Dialogue(target, chat_target, screen, runner)
     try:
-        thread, resumed = runner.run(start_or_resume(chat_target, backend, memory, new=new))
-        _greet(profile, target, resumed=resumed)
-        for question in iter(_read_question, None):
+        _greet(profile, target, resumed=dialogue.start(new=new))
+        for line in iter(_read_line, None):
             try:
-                runner.run(backend.ask(thread, question))
+                dialogue.reply_to(line)
             except OpenAIError as error:
                 say(f"Error: {describe_error(error, chat_target.client, chat_target.api)}")
+            except KeyboardInterrupt:
+                if not sys.stdin.isatty():
+                    raise
+                screen.line("(stopped)")
     except OpenAIError as error:
         raise ApiUnavailable(describe_error(error, chat_target.client, chat_target.api)) from None
     finally:
         runner.run(client.close())
+
+
+class _Dialogue:
+    """The questions and commands of one start of `chat`. Methods raise OpenAIError."""
+
+    def __init__(
+        self, target: Target, chat_target: "ChatTarget", screen: "Screen", runner: asyncio.Runner
+    ) -> None:
+        from askmill.jobs.chat.factory import chat_backend  # noqa: PLC0415 -- loads the SDK
+        from askmill.jobs.chat.session import Memory, SavedThread  # noqa: PLC0415 -- as above
+
+        self._target, self._chat_target, self._runner = target, chat_target, runner
+        self._backend = chat_backend(chat_target, screen)
+        self._memory = Memory(chat_target.folder, target.address, chat_target)
+        self._thread = SavedThread()
+
+    def start(self, *, new: bool) -> bool:
+        """Find or create the assistant and the thread; returns whether the thread is the last start's."""
+        from askmill.jobs.chat.session import start_or_resume  # noqa: PLC0415 -- as above
+
+        self._thread, resumed = self._runner.run(
+            start_or_resume(self._chat_target, self._backend, self._memory, new=new)
+        )
+        return resumed
+
+    def reply_to(self, line: str) -> None:
+        """Answer a question or carry out a command."""
+        if line == "/new":
+            self.start(new=True)
+            say("A new thread.")
+        elif line == "/show":
+            say(_shown(self._chat_target.profile, self._target, self._thread))
+        elif re.fullmatch(r"/[a-z]+", line):
+            say(f"There is no {line}{did_you_mean(line, COMMANDS) or '.'} {HELP}")
+        else:
+            self._runner.run(self._backend.ask(self._thread, line))
+
+
+def _shown(profile: Profile, target: Target, thread: "SavedThread") -> str:
+    """What `/show` prints: who answers, where the thread is, and the profile's fields that are set."""
+    lines = [f"API: {target.api} at {target.base_url}", f"Thread: {thread.thread_id}"]
+    lines += [f"Assistant: {thread.assistant_id}"] if thread.assistant_id else []
+    fields = profile.model_dump(exclude_defaults=True)
+    lines += [f"{name}: {one_line(str(value), 200)}" for name, value in fields.items()]
+    return "\n".join(lines)
 
 
 def _client(target: Target, timeout_s: float) -> "AsyncOpenAI":
@@ -105,17 +158,29 @@ async def _resources(settings: Settings, target: Target, profile: Profile) -> Re
 def _greet(profile: Profile, target: Target, *, resumed: bool) -> None:
     assistant = profile.name or profile.model or "the assistant"
     api = "the offline emulator" if target.offline else target.base_url
-    thread = "the thread of last time (--new starts another)" if resumed else "a new thread"
-    say(f"{assistant} at {api}, {thread}. Type `exit` to end.")
+    thread = "the thread of last time" if resumed else "a new thread"
+    say(f"{assistant} at {api}, {thread}. {HELP}")
 
 
-def _read_question() -> str | None:
-    """The next question; None for `exit` and at the end of the input."""
+def _read_line() -> str | None:
+    """The next question or command; None for `exit` and at the end of the input.
+
+    On a terminal Ctrl-C drops the line, as in a shell.
+    """
+    terminal = sys.stdin.isatty()
+    if terminal:
+        with suppress(ImportError):
+            import readline  # noqa: F401, PLC0415 -- lets `input` edit lines and recall earlier ones
     while True:
         try:
-            line = input("> " if sys.stdin.isatty() else "").strip()
+            line = input("> " if terminal else "").strip()
         except EOFError:
             return None
+        except KeyboardInterrupt:
+            if not terminal:
+                raise
+            say("\n/exit or Ctrl-D ends the chat.")
+            continue
         if line.lower() in EXIT_WORDS:
             return None
         if line:

@@ -1,16 +1,20 @@
 """`cancel`, `retry`, `pause`, `resume`, `purge`: change the state of a batch."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 
 import click
 
 from askmill.config.settings import load_settings
+from askmill.config.text import count_of, one_line
 from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import LIMITS, RUNNING, option
 from askmill.jobs.cli.query import parse_statuses
+from askmill.jobs.display.status_text import finished_rows
 from askmill.jobs.local.open_store import redis_url, resolve_batch
+from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNFINISHED, JobStatus
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch
@@ -20,17 +24,45 @@ Change = Callable[[Store, Batch, str], Awaitable[str]]
 """Changes a batch; gets the store, the batch and Redis' address, and returns a sentence about the result."""
 
 
-def _apply(batch: str | None, change: Change) -> int:
-    """Apply the change to the batch and print its sentence."""
+def _apply(batch: str | None, change: Change, *, ask: str = "") -> int:
+    """Apply the change to the batch and print its sentence.
+
+    Without a batch it is the newest. With `ask`, what the change does to a batch, a terminal is asked first.
+    """
     settings = load_settings()
 
     async def apply(url: str) -> str:
         async with await Store.open(url) as store:
-            return await change(store, await store.batch(await resolve_batch(store, batch)), url)
+            found = await store.batch(await resolve_batch(store, batch))
+            if batch is None and ask and _is_terminal():
+                await _confirm(store, found, ask)
+            return await change(store, found, url)
 
     with redis_url(settings) as url:
         say(asyncio.run(apply(url)))
     return 0
+
+
+async def _confirm(store: Store, batch: Batch, ask: str) -> None:
+    """Ask about the newest batch. Raises UsageError if the answer is no."""
+    view = await store.status(batch.id)
+    names = f"{batch.id}, {one_line(batch.name, 40)}"
+    ended = f"{finished_rows(view):,} of {count_of(batch.rows, 'row')} ended"
+    if not click.confirm(f"{ask} the newest batch ({names}, {batch.state}, {ended})?", err=True):
+        raise UsageError("Nothing was changed. Name the batch: `askmill list` shows them.")
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _require_batch(context: click.Context, parameter: click.Parameter, batch: str | None) -> str | None:
+    """A script names the batch that it ends; on a terminal the newest is asked about."""
+    if batch is None and not _is_terminal():
+        raise click.MissingParameter(
+            "Name the batch; `askmill list` shows them.", ctx=context, param=parameter
+        )
+    return batch
 
 
 @click.command("pause")
@@ -38,13 +70,13 @@ def _apply(batch: str | None, change: Change) -> int:
 def pause_command(batch: str | None) -> int:
     """Start no more runs; runs in flight finish.
 
-    Without BATCH: the newest batch.
+    Without BATCH: the newest batch; on a terminal you are asked first.
     """
 
     async def pause(store: Store, found: Batch, _: str) -> str:
         return (await control.pause(store, found)).message
 
-    return _apply(batch, pause)
+    return _apply(batch, pause, ask="Pause")
 
 
 @click.command("resume")
@@ -104,28 +136,29 @@ def parse_retried(text: str | None) -> frozenset[JobStatus]:
 
 
 @click.command("cancel")
-@click.argument("batch")
+@click.argument("batch", required=False, callback=_require_batch)
 @TRUST
-def cancel_command(batch: str, trust_env_file: bool) -> int:
+def cancel_command(batch: str | None, trust_env_file: bool) -> int:
     """Cancel the queued and running rows; finished rows stay.
 
     Returns at once. Workers cancel the running runs at the API; if no worker is alive, this command does.
+    Without BATCH, a terminal is asked about the newest batch.
     """
 
     async def cancel(store: Store, found: Batch, _: str) -> str:
         return (await control.cancel(store, found, load_settings(), consent_of(trust_env_file))).message
 
-    return _apply(batch, cancel)
+    return _apply(batch, cancel, ask="Cancel")
 
 
 @click.command("purge")
-@click.argument("batch")
+@click.argument("batch", required=False, callback=_require_batch)
 @TRUST
-def purge_command(batch: str, trust_env_file: bool) -> int:
+def purge_command(batch: str | None, trust_env_file: bool) -> int:
     """Delete a batch from Redis, and what it created from the API.
 
     At the API these are its threads, conversations with their items, files and vector stores, except what
-    another batch uses.
+    another batch uses. Without BATCH, a terminal is asked about the newest batch.
     """
 
     async def purge(store: Store, found: Batch, _: str) -> str:
@@ -133,4 +166,4 @@ def purge_command(batch: str, trust_env_file: bool) -> int:
 
         return await purge_batch(store, found, load_settings(), consent_of(trust_env_file))
 
-    return _apply(batch, purge)
+    return _apply(batch, purge, ask="Delete")

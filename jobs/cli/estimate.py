@@ -10,10 +10,9 @@ import click
 import orjson
 
 from askmill.config.settings import Settings, load_settings
-from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import LIMITS, OUTPUT, GroupedCommand, option
 from askmill.jobs.cli.options import FILE, batch_options
-from askmill.jobs.cli.result_options import OptionValues
+from askmill.jobs.cli.result_options import QUIET, OptionValues, display_of, notes_of
 from askmill.jobs.cli.run import estimate_request, estimate_text, resolve_target, submit_request
 from askmill.jobs.display.input_preview import preview_json, preview_text
 from askmill.jobs.display.status_text import stall_reason
@@ -39,6 +38,7 @@ from askmill.jobs.submit.submit import SubmitRequest
     help="Ask and pay for the first N rows, and estimate from their usage.",
 )
 @option(OUTPUT, "--json", "as_json", is_flag=True, help="Print one JSON object instead of sentences.")
+@QUIET
 @batch_options
 def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any) -> int:
     """Show what is read of FILE and estimate the cost, without sending a request.
@@ -52,7 +52,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
         target = api_target(settings, needs_key=False)
     else:
         target = resolve_target(settings, trust_env_file=values["trust_env_file"])
-    request = submit_request(settings, values, target)
+    request = submit_request(settings, values, target, notes_of(values))
     previews = list[Preview]()
 
     def show(passes: PassFactory) -> None:
@@ -71,12 +71,14 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
             click.echo(orjson.dumps(report).decode())
         raise
     if pilot is not None:
-        estimated = extrapolate(rows, _run_pilot(settings, request, file, min(pilot, rows)))
+        estimated = extrapolate(rows, _run_pilot(settings, request, file, min(pilot, rows), values))
     click.echo(_json(estimated, values, previews[0]) if as_json else estimate_text(estimated, request))
     return 0
 
 
-def _run_pilot(settings: Settings, request: SubmitRequest, file: str, rows: int) -> list[RowUsage]:
+def _run_pilot(
+    settings: Settings, request: SubmitRequest, file: str, rows: int, values: OptionValues
+) -> list[RowUsage]:
     """Ask the first rows as a batch of their own; returns the usage of each row that completed."""
     if file == "-":
         raise click.UsageError(
@@ -92,8 +94,9 @@ def _run_pilot(settings: Settings, request: SubmitRequest, file: str, rows: int)
                 file=file,
                 plan_of=lambda intake: plan_results(out, intake.spec, ResultOptions(Format.JSONL), file),
                 confirm=lambda _: None,
-                say=say,
-                on_outcome=lambda outcome: say(f"The pilot is {outcome.view.batch.id}."),
+                say=notes_of(values),
+                on_outcome=lambda outcome: notes_of(values)(f"The pilot is {outcome.view.batch.id}."),
+                progress=lambda: display_of(values, worker_starting=True),
             )
         )
         if outcome.code == 3:

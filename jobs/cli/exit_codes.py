@@ -14,6 +14,7 @@ from io import StringIO
 import click
 
 from askmill.config.text import safe_text, strip_control
+from askmill.jobs.cli import BROKEN_PIPE
 from askmill.jobs.model.errors import AskmillError, Interrupted
 
 INTERRUPTED = 130
@@ -30,6 +31,8 @@ def exit_code_for(error: BaseException) -> int:
     match error:
         case click.exceptions.Exit():
             return error.exit_code
+        case BrokenPipeError():
+            return BROKEN_PIPE
         case SystemExit(code=int() | None as code):
             return code or 0
         case SystemExit():
@@ -44,8 +47,6 @@ def exit_code_for(error: BaseException) -> int:
             return _print_error(str(error), 2)
         case BaseExceptionGroup():
             return exit_code_for(error.exceptions[0])
-        case BrokenPipeError():
-            return 141
         case _:
             return _print_error(_unexpected(error), 1)
 

@@ -2,34 +2,35 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 import click
 import orjson
 
 from askmill.config.settings import Settings, load_settings
-from askmill.config.text import count_of, one_line
+from askmill.config.text import count_of, did_you_mean
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import add_options
 from askmill.jobs.cli.result_options import (
     EXPECTED,
     ON_DONE,
     OUT,
+    QUIET,
     RESULTS,
     SHOW_ANSWERS,
     OptionValues,
+    display_of,
+    notes_of,
     notify_on_done,
     result_options,
 )
-from askmill.jobs.display.progress import Progress
 from askmill.jobs.display.row_history import row_json, row_text
-from askmill.jobs.display.status_text import stall_reason, status_lines, summary_line
+from askmill.jobs.display.status_text import missing_line, stall_reason, status_lines, summary_line
 from askmill.jobs.local.open_store import open_store, resolve_batch, resolve_row
-from askmill.jobs.model.models import BatchState, JobStatus
+from askmill.jobs.model.models import JobStatus
 from askmill.jobs.results.collect import collect, plan_collect, with_accuracy
-from askmill.jobs.run.watch import NewAnswers, exit_code, watch
-from askmill.jobs.store.records import Batch, StatusView
+from askmill.jobs.run.watch import NewAnswers, exit_code, is_over, watch
+from askmill.jobs.store.records import StatusView
 
 DEFAULT_TERMINAL_SIZE = (80, 24)
 
@@ -48,6 +49,7 @@ def _print_json(value: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch one per refresh.")
 @SHOW_ANSWERS
 @ON_DONE
+@QUIET
 def status_command(batch: str | None, watch: bool, as_json: bool, **values: Any) -> int:
     """Show the progress of a batch.
 
@@ -57,6 +59,8 @@ def status_command(batch: str | None, watch: bool, as_json: bool, **values: Any)
         raise click.UsageError("--on-done requires --watch, which waits for the batch to finish.")
     if values["show_answers"] and (as_json or not watch):
         raise click.UsageError("--show-answers requires --watch, and cannot be combined with --json.")
+    if values["quiet"] and not watch:
+        raise click.UsageError("--quiet requires --watch, which shows progress.")
     if watch:
         return asyncio.run(_watch(load_settings(), batch, as_json, values))
     return asyncio.run(_status(load_settings(), batch, as_json))
@@ -74,14 +78,16 @@ async def _watch(settings: Settings, batch: str | None, as_json: bool, values: O
     async with open_store(settings) as store:
         batch_id = await resolve_batch(store, batch)
         answers = NewAnswers(store, batch_id, since_start=False) if values["show_answers"] else None
-        with Progress() as progress:
+        with display_of(values) as progress:
             async for current in watch(store, batch_id):
                 view = current
+                if as_json and is_over(view):
+                    view = await with_accuracy(store, view)
                 if as_json:
                     _print_json(view.to_json())
                 else:
                     progress.show(view, await answers.lines() if answers else ())
-        if not as_json:
+        if not (as_json or values["quiet"]):
             _print_status(await with_accuracy(store, view), as_json=False)
         notify_on_done(values["on_done"], view)
         return exit_code(view)
@@ -101,6 +107,7 @@ def _print_status(view: StatusView, as_json: bool) -> None:
 @click.option("--status", metavar="S,…", help="Only rows with these statuses, such as failed,expired.")
 @click.option("--wait", is_flag=True, help="Wait first until the batch is done, cancelled or paused.")
 @ON_DONE
+@QUIET
 @add_options((*RESULTS, *EXPECTED))
 def collect_command(batch: str | None, out: str | None, status: str | None, wait: bool, **values: Any) -> int:
     """Write the results, complete or partial, at any time.
@@ -122,8 +129,10 @@ def parse_statuses(text: str | None) -> frozenset[JobStatus] | None:
         return frozenset(JobStatus(name.strip()) for name in text.split(","))
     except ValueError:
         every = ", ".join(JobStatus)
+        unknown = next(name for name in map(str.strip, text.split(",")) if name not in list(JobStatus))
         raise click.BadParameter(
-            f"{text!r} is not a status. Choose from {every}.", param_hint="--status"
+            f"{unknown!r} is not a status{did_you_mean(unknown, JobStatus) or '.'} Choose from {every}.",
+            param_hint="--status",
         ) from None
 
 
@@ -134,25 +143,29 @@ async def _collect(
     values: OptionValues,
 ) -> int:
     out, statuses, wait = selection
+    note = notes_of(values)
     async with open_store(settings) as store:
         found = await store.batch(await resolve_batch(store, batch))
         plan = await plan_collect(store, found, out, result_options(values), statuses)
         code = 0
         if wait:
-            with Progress() as progress:
+            with display_of(values) as progress:
                 async for view in watch(store, found.id):
                     progress.show(view)
             code = exit_code(view)
-            say(summary_line(view))
+            note(summary_line(view))
             if stall := stall_reason(view):
                 say(stall)
         written = await collect(store, found.id, plan, statuses)
+        missing = missing_line(await store.status(found.id)) if statuses is None else ""
     if wait:
         notify_on_done(values["on_done"], view)
     if written.path is not None:
-        say(f"{count_of(written.rows, 'row')} → {written.path}")
+        note(f"{count_of(written.rows, 'row')} → {written.path}")
+    if missing:
+        note(missing)
     if (judge := plan.columns.additions.judge) is not None:
-        say(judge.accuracy.text())
+        note(judge.accuracy.text())
     return code
 
 
@@ -179,59 +192,3 @@ async def _show(settings: Settings, batch: str | None, row: str, as_json: bool) 
     else:
         click.echo(row_text(found, detail))
     return 0
-
-
-@click.command("list")
-@click.option(
-    "--state",
-    "states",
-    type=click.Choice([state.value for state in BatchState]),
-    multiple=True,
-    help="Only batches in this state. Repeatable.",
-)
-@click.option("--name", metavar="TEXT", default="", help="Only batches with TEXT in their name or file name.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N batches.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print what `status --json` prints, one object per line."
-)
-def list_command(states: tuple[str, ...], name: str, limit: int | None, as_json: bool) -> int:
-    """List the batches in this Redis.
-
-    The newest batch comes first.
-    """
-
-    def matches(batch: Batch) -> bool:
-        has_name = name.lower() in f"{batch.name}\n{batch.file}".lower()
-        return has_name and (not states or batch.state in states)
-
-    return asyncio.run(_list(load_settings(), matches, limit, as_json))
-
-
-async def _list(
-    settings: Settings, matches: Callable[[Batch], bool], limit: int | None, as_json: bool
-) -> int:
-    async with open_store(settings) as store:
-        stored = await store.list_batches()
-        chosen = [batch for batch in stored if matches(batch)][:limit]
-        views = [await store.status(batch.id) for batch in chosen]
-    if as_json:
-        for view in views:
-            _print_json(view.to_json())
-        return 0
-    if not stored:
-        say("There is no batch in this Redis yet. Create one with `askmill run FILE`.")
-    elif not views:
-        say(f"No batch matches; {len(stored):,} are stored.")
-    for view in views:
-        click.echo(_list_line(view))
-    return 0
-
-
-def _list_line(view: StatusView) -> str:
-    batch, counts = view.batch, view.counts.by_status
-    done = f"{counts[JobStatus.COMPLETED]:,}/{batch.rows:,}"
-    submitted = str(view.to_json()["submitted_at"])[:16].replace("T", " ")
-    line = f"{batch.id}  {batch.state:<9}  {done:>15} completed  {submitted}  {one_line(batch.name, 60)}"
-    return (
-        line if view.waiting is None else f"{line}  waits until {str(view.waiting.to_json()['until'])[:16]}"
-    )

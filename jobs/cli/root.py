@@ -1,19 +1,21 @@
 """The root command: imports a command's module, suggests commands for typos, sets the exit code."""
 
 import importlib
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 
+from askmill.jobs.cli import BROKEN_PIPE, reader_went_away
 from askmill.jobs.cli.exit_codes import exit_code_for
 
 COMMANDS_BY_MODULE = {
     "run": ("run", "submit"),
     "estimate": ("estimate",),
-    "query": ("status", "collect", "show", "list"),
+    "query": ("status", "collect", "show"),
+    "listing": ("list",),
     "compare": ("compare",),
     "report": ("report",),
     "control": ("cancel", "retry", "pause", "resume", "purge"),
@@ -43,8 +45,6 @@ SUMMARIES = {
     "emulator": "Start the offline API server.",
     "doctor": "Check the settings, Redis, the API and the workers.",
 }
-BROKEN_PIPE = 141
-"""128 plus the number of SIGPIPE, as a shell reports a program whose reader went away."""
 
 
 class Root(click.Group):
@@ -78,6 +78,16 @@ class Root(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(SUMMARIES.items()))
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the command line; `--help` prints here."""
+        with _broken_pipe_code():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command."""
+        with _broken_pipe_code():
+            return super().invoke(ctx)
+
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run the command and exit. A traceback is shown only with ASKMILL_LOG_LEVEL=debug."""
         if hasattr(sys.stdout, "reconfigure"):
@@ -89,8 +99,17 @@ class Root(click.Group):
         except BaseException as error:  # noqa: BLE001 -- every exception has its exit code
             code = exit_code_for(error)
         if code == BROKEN_PIPE:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            reader_went_away()
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _broken_pipe_code() -> Iterator[None]:
+    """Exit with our code where a reader went away: click's `main` would make it 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise SystemExit(BROKEN_PIPE) from None
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, requested: bool) -> None:
@@ -119,8 +138,8 @@ def askmill() -> None:
     """Turn a CSV of questions into a CSV of answers: one assistant run per row.
 
     You can kill it at any time: no row is lost and no run is paid twice. Run the same command again to
-    resume. BATCH is an id such as b_7hq2m9; without it most commands take the newest batch (cancel and purge
-    require it). `-` is stdin or stdout.
+    resume. BATCH is an id such as b_7hq2m9; without it commands take the newest batch (on a terminal, cancel,
+    pause and purge ask first). `-` is stdin or stdout.
     """
 
 

@@ -15,10 +15,13 @@ from askmill.jobs.cli.options import FILE, batch_options, changed_limits, intake
 from askmill.jobs.cli.result_options import (
     ON_DONE,
     OUT,
+    QUIET,
     RESULTS,
     SHOW_ANSWERS,
     OptionValues,
+    display_of,
     expectation,
+    notes_of,
     notify_on_done,
     result_options,
 )
@@ -29,6 +32,7 @@ from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import EMULATOR_MODEL, UNSUCCESSFUL, JobStatus
+from askmill.jobs.openai_client.price import similar_model
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
 from askmill.jobs.results.collect import default_out, plan_new
 from askmill.jobs.run.run import RunOutcome, RunSpec, run
@@ -117,6 +121,7 @@ def submit_request(settings: Settings, values: OptionValues, target: Target, say
 )
 @SHOW_ANSWERS
 @ON_DONE
+@QUIET
 @batch_options
 def run_command(file: str, out: str | None, offline: bool, concurrency: int | None, **values: Any) -> int:
     """Run a batch from start to end: submit, work, show progress, collect.
@@ -126,7 +131,8 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
     """
     settings = load_settings()
     target = resolve_target(settings, offline=offline, trust_env_file=values["trust_env_file"])
-    request = submit_request(settings, values, target)
+    note = notes_of(values)
+    request = submit_request(settings, values, target, note)
     out = out or default_out(file if file != "-" else "stdin")
     results = result_options(values)
     outcome = run(
@@ -136,10 +142,11 @@ def run_command(file: str, out: str | None, offline: bool, concurrency: int | No
             file=file,
             plan_of=lambda intake: plan_new(out, intake, request.profile, results, file),
             confirm=lambda intake: _confirm(settings, request, intake, values["yes"]),
-            say=say,
-            on_outcome=lambda outcome: _print_outcome(outcome, offline, values["on_done"]),
+            say=note,
+            on_outcome=lambda outcome: _print_outcome(outcome, values, note, offline=offline),
             concurrency=concurrency,
             show_answers=values["show_answers"],
+            progress=lambda: display_of(values, worker_starting=True),
         )
     )
     return outcome.code
@@ -155,16 +162,16 @@ def _confirm(settings: Settings, request: SubmitRequest, intake: Intake, confirm
         raise UsageError("Nothing was submitted.")
 
 
-def _print_outcome(outcome: RunOutcome, offline: bool, on_done: str | None) -> None:
+def _print_outcome(outcome: RunOutcome, values: OptionValues, note: Say, *, offline: bool) -> None:
     view = outcome.view
     batch, retry = view.batch.id, retry_command(view.batch, view.counts)
     was_finished = outcome.existing is not None and outcome.existing.finished
     if was_finished:
-        say(
+        note(
             f"{batch} was already {view.batch.state}; no run was started. `{retry}` retries the rows that "
             "did not complete, --new creates a new batch."
         )
-    say(summary_line(view) + (f" → {outcome.written}" if outcome.written else ""))
+    note(summary_line(view) + (f" → {outcome.written}" if outcome.written else ""))
     if outcome.code == 1 and not was_finished:
         counts = view.counts.by_status
         bad = ",".join(status for status in JobStatus if status in UNSUCCESSFUL and counts[status])
@@ -175,10 +182,9 @@ def _print_outcome(outcome: RunOutcome, offline: bool, on_done: str | None) -> N
     if outcome.code == 3:
         say(stall_reason(view))
         say(f"`askmill collect {batch}` writes the results so far.")
-    if not was_finished:
-        notify_on_done(on_done, view)
+    notify_on_done(values["on_done"], view)
     if offline and outcome.code != 3:
-        say(
+        note(
             "The offline emulator answered, not a model. To ask a model, set OPENAI_API_KEY (or "
             "OPENAI_BASE_URL) and omit --offline."
         )
@@ -186,6 +192,7 @@ def _print_outcome(outcome: RunOutcome, offline: bool, on_done: str | None) -> N
 
 @click.command("submit", cls=GroupedCommand)
 @FILE
+@QUIET
 @batch_options
 def submit_command(file: str, **values: Any) -> int:
     """Check FILE, store the batch and print its id.
@@ -194,21 +201,24 @@ def submit_command(file: str, **values: Any) -> int:
     """
     settings = load_settings()
     target = resolve_target(settings, trust_env_file=values["trust_env_file"])
-    request = submit_request(settings, values, target)
+    note = notes_of(values)
+    request = submit_request(settings, values, target, note)
     # However it is interrupted, the identity is free at once.
     with interruptible(), checked(file, request, settings) as intake, redis_url(settings) as url:
-        submitted = asyncio.run(_submit(url, settings.durability_in_use, intake, request))
+        submitted = asyncio.run(_submit(url, settings.durability_in_use, intake, request, note))
     if submitted.existing is not None:
-        say(existing_text(submitted.existing))
+        note(existing_text(submitted.existing))
     if submitted.stall:
-        say(submitted.stall)
+        note(submitted.stall)
     click.echo(submitted.batch)
     return 0
 
 
-async def _submit(url: str, durability: Durability, intake: Intake, request: SubmitRequest) -> Submitted:
+async def _submit(
+    url: str, durability: Durability, intake: Intake, request: SubmitRequest, note: Say
+) -> Submitted:
     async with await Store.open(url, durability=durability) as store:
-        return await submit(store, url, intake, request, say)
+        return await submit(store, url, intake, request, note)
 
 
 def existing_text(existing: ExistingBatch) -> str:
@@ -248,9 +258,12 @@ def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:
         f"{count_of(estimated.rows, 'row')} for {model}: about {tokens_in} tokens in, {output} tokens out."
     ]
     if estimated.low_usd is None or estimated.high_usd is None:
-        lines.append(
-            f"The price of {model} is unknown. Put it into a file and set ASKMILL_PRICES to that file."
-        )
+        similar = similar_model(request.profile.model or "")
+        advice = "put its price into a file and set ASKMILL_PRICES to that file."
+        if similar:
+            lines.append(f"The price of {model} is unknown; did you mean {similar!r}? If not, {advice}")
+        else:
+            lines.append(f"The price of {model} is unknown: {advice}")
         return "\n".join(lines)
     low, high = about_usd(estimated.low_usd), about_usd(estimated.high_usd)
     cost = low if low == high else f"{low} to {high.removeprefix('about ')}"

@@ -2,6 +2,7 @@
 
 from askmill.config.text import one_line
 from askmill.jobs.model.api_errors import key_refused, model_missing, money_refused, report_of_text
+from askmill.jobs.openai_client.price import similar_model
 from askmill.jobs.store.records import Batch
 
 PAUSED_BY_USER = "requested by a user"
@@ -77,7 +78,9 @@ def pause_cause(batch: Batch, reason: str) -> str:
     if money_refused(report):
         return f"the account at the API has no credit or has reached a spend limit ({reason})"
     if model_missing(report):
-        return f"the API does not have the model {one_line(batch.model, 80)} ({reason})"
+        similar = similar_model(batch.model)
+        hint = f"; did you mean {similar!r}?" if similar else ""
+        return f"the API does not have the model {one_line(batch.model, 80)}{hint} ({reason})"
     if key_refused(report):
         return f"the API refuses the key in OPENAI_API_KEY ({reason})"
     return reason

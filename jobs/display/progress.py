@@ -3,6 +3,7 @@
 ███████████▓▓▒▒▒░░░░░░   green: completed · red: otherwise finished · cyan: running · dim: queued
 """
 
+import os
 import shutil
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any, Protocol, Self
 
 from askmill.config import text as plain_text
 from askmill.jobs.display import status_text
+from askmill.jobs.display.idle_slots import idle_line
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.store.records import StatusView
 
@@ -39,6 +41,26 @@ class Display(Protocol):
     def show(self, view: StatusView, answers: Sequence[str] = (), /) -> None: ...
 
 
+def has_live_terminal() -> bool:
+    """Whether stderr is a terminal that redraws lines: not a log of CI (`CI`), and not a dumb terminal."""
+    return sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") not in {"dumb", ""}
+
+
+class Silent:
+    """The display of `--quiet`: shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing was shown, so nothing ends."""
+
+    def show(self, view: StatusView, answers: Sequence[str] = ()) -> None:
+        """Ignore the view."""
+
+
 class Progress:
     """Context manager that shows a batch until the block ends; `show` may be called at any rate.
 
@@ -53,7 +75,7 @@ class Progress:
         self._requests: deque[tuple[float, int]] = deque()
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if has_live_terminal():
             from rich.console import Console  # noqa: PLC0415 -- 100 ms that only a terminal needs
             from rich.live import Live  # noqa: PLC0415
 
@@ -118,7 +140,7 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, worker_star
     bar = Text(status_text.bar(view, status_text.bar_width(view, width - 1)))
     for mark, colour in COLOURS.items():
         bar.highlight_regex(f"{mark}+", colour)
-    bar.append(status_text.share(view))
+    bar.append(status_text.share(view) if bar.plain else status_text.share(view).lstrip())
     lines = [
         Text(
             status_text.header_line(view), style=STYLES[view.batch.state], no_wrap=True, overflow="ellipsis"
@@ -127,9 +149,11 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, worker_star
         Text(status_text.counts_line(view)),
         Text(status_text.pace_line(view, per_minute)),
         Text(status_text.usage_line(view)),
+        Text(status_text.accuracy_line(view)),
         Text(status_text.anomalies_line(view)),
         Text(status_text.fault_line(view)),
         Text(status_text.waiting_line(view)),
+        Text(idle_line(view)),
         Text(stall, style="bold"),
     ]
     return Group(*(line for line in lines if line.plain))

@@ -7,6 +7,8 @@ pace_line      1.1 rows/s · under 3 min left · 9 runs · 148 requests (928/min
 money          410 tokens in, 100 out · $0.01 · about $0.03 in total
 anomalies_line rate limited 3 times · retries: server_error 1
 fault_line     Last fault: POST /threads: http_500: …, 12 times since 2026-11-28 14:00:01 UTC
+accuracy_line  accuracy 93.1 % (95 %: 91.2 to 94.7 %), 1,200 judged
+idle_line      12 of 20 slots are unused: ASKMILL_MAX_RUNS allows 8 runs at a time (idle_slots.py)
 waiting_line   New runs wait since 2026-11-28 14:00:01 UTC until 2026-11-28 14:00:21 UTC: rate_limit …
 stall_reason   Paused: budget. Run the same command with a higher --budget to resume.
 
@@ -27,6 +29,7 @@ from askmill.config.text import (
     one_line,
     strip_control,
 )
+from askmill.jobs.display.idle_slots import idle_line
 from askmill.jobs.display.pause_advice import advice, pause_cause
 from askmill.jobs.model.models import (
     FINISHED,
@@ -76,8 +79,9 @@ def share(view: StatusView) -> str:
 
 
 def bar_width(view: StatusView, width: int) -> int:
-    """The characters that `share` leaves for the bar in a line of `width`: 10 to 100."""
-    return max(10, min(100, width - len(share(view))))
+    """The characters that `share` leaves for the bar in a line of `width`: at most 100, and 0 for below 5."""
+    free = width - len(share(view))
+    return min(100, free) if free >= 5 else 0
 
 
 def finished_rows(view: StatusView) -> int:
@@ -272,7 +276,7 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
     """The whole status, line by line."""
     lines = [
         header_line(view),
-        bar(view, bar_width(view, width)) + share(view),
+        (bar(view, bar_width(view, width)) + share(view)).lstrip(),
         counts_line(view),
         pace_line(view),
         usage_line(view),
@@ -280,6 +284,7 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
         anomalies_line(view),
         fault_line(view),
         waiting_line(view),
+        idle_line(view),
         stall_reason(view),
     ]
     return [text for text in lines if text]
@@ -290,8 +295,8 @@ def log_line(view: StatusView, *, worker_starting: bool = False) -> str:
     stall = stall_or_start(view, worker_starting=worker_starting)
     parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", counts_line(view), pace_line(view)]
     cost = view.counts.cost_usd
-    parts += [format_usd(cost) if cost is not None else "", anomalies_line(view)]
-    parts += [fault_line(view), waiting_line(view), stall]
+    parts += [format_usd(cost) if cost is not None else "", accuracy_line(view), anomalies_line(view)]
+    parts += [fault_line(view), waiting_line(view), idle_line(view), stall]
     return f"{view.batch.id}: " + " · ".join(part for part in parts if part)
 
 
@@ -303,6 +308,24 @@ def summary_line(view: StatusView) -> str:
         parts.append(f"in {format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
     parts += [count_of(totals.get("runs", 0), "run"), usage_line(view), accuracy_line(view)]
     return f"{batch.id} {batch.state}: " + " · ".join(part for part in parts if part)
+
+
+def missing_line(view: StatusView) -> str:
+    """`1,680 of 3,000 rows have ended; the rest is queued.`; empty where every row has ended."""
+    counts, rows = view.counts.by_status, view.batch.rows
+    running, queued = counts[JobStatus.RUNNING], counts[JobStatus.QUEUED]
+    if not (running or queued):
+        return ""
+    if running and queued:
+        rest = f"{running:,} {_are(running)} running, {queued:,} {_are(queued)} queued"
+    else:
+        rest = f"the rest is {JobStatus.RUNNING if running else JobStatus.QUEUED}"
+    have = "has" if rows == 1 else "have"
+    return f"{finished_rows(view):,} of {count_of(rows, 'row')} {have} ended; {rest}."
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def retry_command(batch: Batch, counts: Counts) -> str:

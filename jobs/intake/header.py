@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from askmill.config.text import did_you_mean
 from askmill.jobs.intake.encodings import encoding_fault
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.intake.overrides import OVERRIDE_COLUMNS
@@ -138,7 +139,8 @@ def _unknown_column(columns: list[str], option: str, name: str | None) -> list[s
 
 def _override_faults(columns: list[str], name: str) -> list[str]:
     if name not in OVERRIDE_COLUMNS:
-        return [f"--override {name!r} is not one of {', '.join(OVERRIDE_COLUMNS)}"]
+        hint = did_you_mean(name, OVERRIDE_COLUMNS)
+        return [f"--override {name!r} is not one of {', '.join(OVERRIDE_COLUMNS)}{hint}"]
     return _unknown_column(columns, "--override", name)
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self
 
+from askmill.config.text import did_you_mean
 from askmill.jobs.intake.compression import ERRORS, SUFFIXES, Compression, compression_of, decompressed
 from askmill.jobs.intake.content import (
     ZIP_MAGIC,
@@ -135,7 +136,7 @@ class InputSource:
             raise UsageError(f"{self.name} is {refused}") from refused
         except OSError as error:
             self.close()
-            raise UsageError(f"{self.name}: {_oserror_reason(error)}") from error
+            raise UsageError(f"{self.name}: {_oserror_reason(error, self.name)}") from error
         except UnicodeError as error:
             self.close()
             raise UsageError(f"{self.name} is not text in {encoding}; name its --encoding") from error
@@ -258,9 +259,18 @@ def _copy_to_temporary_file(stream: BinaryIO) -> IO[bytes]:
     return spool
 
 
-def _oserror_reason(error: OSError) -> str:
+def _similar_file(path: Path) -> str:
+    """The file of the same folder that the name was probably meant to be."""
+    try:
+        names = [file.name for file in path.parent.iterdir()]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, names)
+
+
+def _oserror_reason(error: OSError, name: str) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no such file; check the path and the folder you are in"
+        return "no such file" + (_similar_file(Path(name)) or "; check the path and the folder you are in")
     if isinstance(error, PermissionError):
         return "cannot be read (permission denied); change the file's permissions"
     return f"cannot be read: {error.strerror or error}"

@@ -73,11 +73,15 @@ class Accuracy:
         low, high = self.interval
         return {"judged": self.judged, "correct": self.correct, "share": self.share, "low": low, "high": high}
 
+    def share_text(self) -> str:
+        """`93.1 %`; `unknown` where nothing was judged."""
+        return "unknown" if self.share is None else f"{100 * self.share:.1f} %"
+
     def text(self) -> str:
         """`accuracy 93.1 % (95 %: 91.2 to 94.7 %), 1,200 judged`."""
         if self.share is None:
             return "accuracy unknown: no completed row has an expected answer"
-        return f"accuracy {100 * self.share:.1f} % ({self.interval_text()}), {self.judged:,} judged"
+        return f"accuracy {self.share_text()} ({self.interval_text()}), {self.judged:,} judged"
 
     def interval_text(self) -> str:
         """`95 %: 91.2 to 94.7 %`."""

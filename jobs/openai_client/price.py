@@ -96,6 +96,18 @@ def bundled_price(model: str) -> Price | None:
     return _bundled(model, datetime.now(UTC).date())
 
 
+def similar_model(model: str) -> str | None:
+    """The OpenAI model that a name without a price was probably meant to be; None where none is close."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only for a typo
+
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 -- 200 ms
+
+    if not model or bundled_price(model) is not None:
+        return None
+    known = [info.id for owner in get_snapshot().providers if owner.id == "openai" for info in owner.models]
+    return next(iter(get_close_matches(model.lower(), known, n=1, cutoff=0.75)), None)
+
+
 @lru_cache(maxsize=256)
 def _bundled(model: str, today: date) -> Price | None:  # noqa: ARG001 -- prices change with the date
     from genai_prices import Usage as Tokens  # noqa: PLC0415 -- 200 ms

@@ -89,9 +89,10 @@ def compare_of(expectation: Expectation) -> Compare:
     try:
         match = Match(expectation.match)
     except ValueError:
+        hint = did_you_mean(expectation.match, Match)
         raise UsageError(
-            f"--match {expectation.match!r}: choose {', '.join(Match)} or a function of yours, "
-            "MODULE.py:FUNCTION"
+            f"--match: there is no {expectation.match!r}{hint or ';'} choose {', '.join(Match)} or a "
+            "function of yours, MODULE.py:FUNCTION"
         ) from None
     return lambda expected, answer: is_correct(match, expected, answer)
 

@@ -67,7 +67,7 @@ class RunSpec:
 
     `plan_of` plans the result file before anything is asked. `confirm` asks the user before money is spent,
     and raises UsageError if the answer is no. `on_outcome` is called as soon as the outcome is known, because
-    stopping the local services takes a moment. `progress` shows the batch; None is the panel on stderr.
+    stopping the local services takes a moment. `progress` makes the display; None is the panel on stderr.
     `deliver` is called at the end of a batch that did not pause: it reads or writes the results and returns
     their file, if there is one; None writes the planned file.
     """

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from askmill.config.text import one_line
 from askmill.jobs.model.errors import NotFound, Unavailable
 from askmill.jobs.model.models import FINISHED, STATUS_OF_BYTE, BatchState, JobStatus
+from askmill.jobs.run.live_accuracy import LiveAccuracy
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
 
@@ -21,24 +22,31 @@ async def watch(store: Store, batch: str, *, worker_expected: bool = False) -> A
         Unavailable: the batch has vanished meanwhile.
     """
     interval_s = MIN_INTERVAL_S
-    seen = False
-    while True:
-        try:
-            view = await store.status(batch)
-        except NotFound:
-            if not seen:
-                raise
-            raise Unavailable(
-                f"{batch} has vanished from Redis: a command purged it, or Redis has lost or evicted it. "
-                "Give Redis an append-only file and `maxmemory-policy noeviction` (`askmill doctor` checks "
-                "both), then submit the file again"
-            ) from None
-        seen = True
-        yield view
-        if is_over(view, worker_expected=worker_expected):
-            return
-        await asyncio.sleep(interval_s)
-        interval_s = min(MAX_INTERVAL_S, interval_s * 1.1)
+    found_before, accuracy = False, LiveAccuracy(store)
+    try:
+        while True:
+            view = accuracy.added_to(await _status(store, batch, found_before=found_before))
+            found_before = True
+            yield view
+            if is_over(view, worker_expected=worker_expected):
+                return
+            await asyncio.sleep(interval_s)
+            interval_s = min(MAX_INTERVAL_S, interval_s * 1.1)
+    finally:
+        await accuracy.close()
+
+
+async def _status(store: Store, batch: str, *, found_before: bool) -> StatusView:
+    try:
+        return await store.status(batch)
+    except NotFound:
+        if not found_before:
+            raise
+        raise Unavailable(
+            f"{batch} has vanished from Redis: a command purged it, or Redis has lost or evicted it. "
+            "Give Redis an append-only file and `maxmemory-policy noeviction` (`askmill doctor` checks "
+            "both), then submit the file again"
+        ) from None
 
 
 class NewAnswers:

@@ -28,7 +28,7 @@ from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.eta import BUCKET_S, BUCKETS, time_left
 from askmill.jobs.store.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerInfo
-from askmill.jobs.store.waits import Waiting, hold_of, last_fault_of, poll_of
+from askmill.jobs.store.waits import Waiting, hold_of, last_fault_of, poll_of, run_limit_of
 
 _CHUNK_ROWS = 64 * BLOCK_ROWS
 """Rows per round trip: 1,024, about half a megabyte."""
@@ -227,10 +227,11 @@ class QueryMixin:
     async def status(self, batch: str) -> StatusView:
         """Return the batch's progress. Takes the same time for any number of rows."""
         found = await self.batch(batch)
-        stored, throughput, throttle, (now_s, _) = await self._connection.pipeline(
+        stored, throughput, throttle, limits, (now_s, _) = await self._connection.pipeline(
             ("HGETALL", keys.part(batch, "counters")),
             ("HGETALL", keys.part(batch, "throughput")),
             ("HGETALL", keys.THROTTLE),
+            ("HGETALL", keys.LIMITS),
             ("TIME",),
         )
         counts = _counts_of(stored)
@@ -249,6 +250,9 @@ class QueryMixin:
         )
         if counts.unfinished and not own:
             view = replace(view, write_refusal=await self._connection.write_refusal())
+        elif counts.unfinished:
+            claims = await self._connection.pipeline(*(("SCARD", keys.claims(worker.id)) for worker in own))
+            view = replace(view, claimed=sum(claims), run_limit=run_limit_of(limits, throttle, view.now_ms))
         going = found.state in {BatchState.QUEUED, BatchState.RUNNING}
         if not (going and rows_per_s and counts.unfinished and found.started_at_ms):
             return view

@@ -21,7 +21,7 @@ from askmill.jobs.model.models import (
 from askmill.jobs.model.profile import Functions, Profile, Resources
 from askmill.jobs.store.codec import result_of, unpack_result
 from askmill.jobs.store.eta import TimeLeft
-from askmill.jobs.store.waits import LastFault, Poll, Waiting, iso
+from askmill.jobs.store.waits import LastFault, Poll, RunLimit, Waiting, iso
 
 MAX_CRASHES = 3
 """A row that has crashed so many workers, in its functions or its result, ends as `poison_row`."""
@@ -233,6 +233,8 @@ class StatusView:
     waiting: Waiting | None = None
     now_ms: int = 0
     accuracy: Accuracy | None = None  # of a batch with expected answers, where they were judged
+    run_limit: RunLimit | None = None
+    claimed: int = 0  # rows that `workers` hold, those of other batches too
     write_refusal: str | None = None  # why Redis takes no changes, asked while no worker is alive
 
     def to_json(self) -> dict[str, Any]:

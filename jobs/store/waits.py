@@ -11,6 +11,7 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
 
 POLLS_PER_SCRIPT = 500
+GROWTH_PER_S = 1.05
 MAX_WORDS = 300
 """Characters of an API's words that are stored with a fault or a wait."""
 
@@ -66,6 +67,27 @@ class Waiting:
         """Return the fields of `waiting` in `status --json`."""
         times = {"since": iso(self.since_ms), "until": iso(self.until_ms)}
         return {"who": self.who, "for": self.reason, **times}
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimit:
+    """The most runs that may be in flight now. `from_api`: set by 429s, else by ASKMILL_MAX_RUNS."""
+
+    runs: int
+    from_api: bool
+
+
+def run_limit_of(limits: dict[bytes, bytes], throttle: dict[bytes, bytes], now_ms: int) -> RunLimit | None:
+    """The limit in force; None without one. The same rule as in jobs/store/lua/lib/limits.lua."""
+    found = []
+    if b"max_runs" in limits:
+        found.append(RunLimit(int(limits[b"max_runs"]), from_api=False))
+    if b"max_runs" in throttle:
+        passed_s = max(0.0, (now_ms - int(float(throttle.get(b"halved_at", now_ms)))) / 1000)
+        # Past any number of slots, and below the largest float.
+        grown = float(throttle[b"max_runs"]) * GROWTH_PER_S ** min(passed_s, 600)
+        found.append(RunLimit(max(1, int(grown)), from_api=True))
+    return min(found, key=lambda limit: limit.runs, default=None)
 
 
 def iso(at_ms: int | None) -> str | None:

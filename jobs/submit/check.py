@@ -8,6 +8,7 @@ from askmill.jobs.intake import Intake, check
 from askmill.jobs.intake.reader import PassFactory
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS
+from askmill.jobs.openai_client.price import similar_model
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.results.expected import check_column
 from askmill.jobs.submit.submit import SubmitRequest
@@ -22,6 +23,8 @@ def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
         what = f"The price of {model!r} is not known" if model else "A stored assistant's model is not known"
         if prices.has_price(model):
             what += f" in the service tier {tier}"
+        elif model and (similar := similar_model(model)):
+            what += f" (did you mean {similar!r}?)"
         raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from askmill.config.text import did_you_mean
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import ProfileError
 from askmill.jobs.model.file_rules import file_fault, type_fault
@@ -187,7 +188,9 @@ def _without_duplicates(tools: Any) -> Any:
 def _fault(error: dict[str, Any]) -> str:
     field = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{field}: there is no such field. The fields are {', '.join(sorted(Profile.model_fields))}."
+        hint = did_you_mean(str(error["loc"][-1]), Profile.model_fields)
+        fields = ", ".join(sorted(Profile.model_fields))
+        return f"{field}: there is no such field{hint or '.'} The fields are {fields}."
     if error["type"] == "string_pattern_mismatch":  # only `truncation` has one
         return f"{field}: must be auto, disabled or last_messages:N (it is {error['input']!r:.80})."
     return f"{field}: {error['msg'].removeprefix('Value error, ')} (it is {error['input']!r:.80})."

@@ -27,6 +27,7 @@ def _on_terminal(user: CommandLine, columns: int, *arguments: str) -> tuple[int,
     fcntl.ioctl(child_side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     env = {**user.env(), "TERM": "xterm-256color"}
     env.pop("COLUMNS", None)
+    env.pop("CI", None)
     process = subprocess.Popen(
         user.script(*arguments),
         cwd=user.folder,

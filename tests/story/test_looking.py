@@ -72,22 +72,27 @@ def test_list_filters_by_state_name_and_number(user: CommandLine) -> None:
     assert listed("--limit", "1") == ["two.csv"]
     assert listed("--state", "done", "--state", "paused") == ["two.csv", "one.csv"]
     assert listed("--state", "paused") == []
-    assert "No batch matches; 2 are stored" in user.askmill("list", "--state", "paused").stderr
+    assert "No batch matches; 2 batches are stored" in user.askmill("list", "--state", "paused").stderr
 
 
-def test_on_done_runs_once(user: CommandLine) -> None:
-    """The command gets the status as JSON and the batch's id; its failure does not change the exit code."""
+def test_on_done_runs_whenever_the_batch_is_over(user: CommandLine) -> None:
+    """At its end, and for a command that finds it over. It gets the status as JSON and the batch's id.
+
+    Its failure does not change the exit code.
+    """
     file = user.write("sums.csv", "question", "What is 1 + 1?")
 
     done = user.askmill(
-        "run", file, "--offline", "--on-done", "cat >> notified; echo $ASKMILL_BATCH; exit 3", "-o", "-"
+        "run", file, "--offline", "--on-done", "cat > ended.json; echo $ASKMILL_BATCH; exit 3", "-o", "-"
     )
-    again = user.askmill("run", file, "--offline", "--on-done", "cat >> notified", "-o", "-")
+    again = user.askmill("run", file, "--offline", "--on-done", "echo again >> notified", "-o", "-")
+    user.askmill("status", "--watch", "--on-done", "echo watched >> notified")
+    user.askmill("collect", "--wait", "--on-done", "echo $ASKMILL_STATE >> notified", "-o", "-")
 
     assert done.returncode == again.returncode == 0
     assert "the command ended with 3" in done.stderr
-    (line,) = (user.folder / "notified").read_text().splitlines()
-    status = json.loads(line)
+    assert (user.folder / "notified").read_text().split() == ["again", "watched", "done"]
+    status = json.loads((user.folder / "ended.json").read_text())
     assert status["state"] == "done"
     assert status["batch"] in done.stderr
     assert status["batch"] not in done.stdout
