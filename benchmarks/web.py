@@ -15,14 +15,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import redis
 
-from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.model.models import InputSpec, JobStatus
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.codec import pack_result
@@ -30,10 +29,10 @@ from askmill.jobs.store.records import NewRow
 from benchmarks.measure import cpu_of, peak_of, pid_of
 from benchmarks.samples import computed
 from tests.helpers.batches import new_batch
-from tests.stack import Child, Stack
+from tests.helpers.web_server import WebServer, web_server
+from tests.stack import Stack
 from tests.support import wait_until
 
-TOKEN = "a-token-of-the-benchmarks"
 ASKMILL = str(Path(sys.executable).with_name("askmill"))
 DISTINCT = 20_000
 """Results that differ from each other; a bigger batch has each several times."""
@@ -42,51 +41,6 @@ ENDINGS = "ccccccccccccccccccccccccccccccccccccfffexiqq"
 RARE = "the only row with these words"
 VIEWERS, LIVE_ROWS = 20, 3000
 LATENCY = "[latency]\nmedian_s = 5\nsigma = 0.5\n"
-
-
-@dataclass(frozen=True)
-class WebServer:
-    """`askmill web` in a process, and requests to it with its token."""
-
-    child: Child
-    port: int
-
-    def get(self, path: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """Send a request; the caller reads the response and closes the connection."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=120)
-        connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
-        return connection, connection.getresponse()
-
-    def seconds(self, path: str) -> float:
-        """Seconds from the request to the last byte of its response."""
-        start = time.perf_counter()
-        connection, response = self.get(path)
-        assert response.status == 200, (path, response.status, response.read()[:500])
-        response.read()
-        connection.close()
-        return time.perf_counter() - start
-
-
-@contextmanager
-def _server(stack: Stack) -> Iterator[WebServer]:
-    port = free_port()
-    env = {**stack.settings(), "ASKMILL_WEB_TOKEN": TOKEN, "ASKMILL_DATA_DIR": str(stack.folder / "data")}
-    child = Child([ASKMILL, "web", "--port", str(port)], stack.folder / "web.log", env).start()
-    server = WebServer(child, port)
-    try:
-        wait_until(lambda: _answers(server), "the web server answers")
-        yield server
-    finally:
-        child.kill()
-
-
-def _answers(server: WebServer) -> bool:
-    try:
-        connection, response = server.get("/healthz")
-    except OSError:
-        return False
-    connection.close()
-    return response.status == 204
 
 
 def main(rows: int, rounds: int) -> dict[str, float]:
@@ -101,7 +55,7 @@ def big_batch(rows: int, rounds: int) -> dict[str, float]:
         start = time.perf_counter()
         batch = asyncio.run(_fill(stack.redis_url, rows))
         print(f"{rows:,} rows stored in {time.perf_counter() - start:.0f} s; Redis: {_redis_mb(stack)} MB")
-        with _server(stack) as server:
+        with web_server(stack) as server:
             figures: dict[str, float] = {}
             for part in (_pages, _searches, _beside):
                 measured = part(server, batch, rows, rounds)
@@ -191,7 +145,14 @@ def _pages(server: WebServer, batch: str, rows: int, rounds: int) -> dict[str, f
     ):
         pages |= {f"page: {status}, first": f"{base}?status={status}"}
         pages |= {f"page: {status}, last, backwards": f"{base}?status={status}&before={rows + 1}"}
-    return {name: max(server.seconds(path) for _ in range(rounds)) for name, path in pages.items()}
+    return {name: max(_seconds(server, path) for _ in range(rounds)) for name, path in pages.items()}
+
+
+def _seconds(server: WebServer, path: str) -> float:
+    """Seconds from the request to the last byte of its response."""
+    start = time.perf_counter()
+    server.read(path)
+    return time.perf_counter() - start
 
 
 def _searches(server: WebServer, batch: str, _rows: int, rounds: int) -> dict[str, float]:
@@ -214,7 +175,7 @@ def _searches(server: WebServer, batch: str, _rows: int, rounds: int) -> dict[st
 def _search(server: WebServer, batch: str, text: str) -> tuple[float, float]:
     """Seconds to the first line and to the last one."""
     start = time.perf_counter()
-    connection, response = server.get(f"/batches/{batch}/search?search={quote(text)}")
+    connection, response = server.request("GET", f"/batches/{batch}/search?search={quote(text)}")
     assert response.status == 200
     response.readline()
     first = time.perf_counter() - start
@@ -229,7 +190,7 @@ def _beside(server: WebServer, batch: str, _rows: int, _rounds: int) -> dict[str
     """The slowest page while others search, and while the results are downloaded."""
 
     def download() -> None:
-        server.seconds(f"/api/batches/{batch}/results?format=csv")
+        _seconds(server, f"/api/batches/{batch}/results?format=csv")
 
     jobs: dict[str, list[Callable[[], object]]] = {
         "page beside three searches": [lambda: _search(server, batch, "no row has this")] * 3,
@@ -243,7 +204,7 @@ def _beside(server: WebServer, batch: str, _rows: int, _rounds: int) -> dict[str
             thread.start()
         slowest = 0.0
         while any(thread.is_alive() for thread in threads):
-            slowest = max(slowest, server.seconds(f"/batches/{batch}?after=1000"))
+            slowest = max(slowest, _seconds(server, f"/batches/{batch}?after=1000"))
             time.sleep(0.1)
         figures[name] = slowest
         figures[name.replace("page beside", "until the end of")] = time.perf_counter() - start
@@ -293,9 +254,9 @@ def _nobody(_stack: Stack, _batch: str, _until: ExitStack) -> Callable[[], float
 
 
 def _page_viewers(stack: Stack, batch: str, until: ExitStack) -> Callable[[], float]:
-    server = until.enter_context(_server(stack))
+    server = until.enter_context(web_server(stack))
     for _ in range(VIEWERS):
-        connection, response = server.get(f"/batches/{batch}/live")
+        connection, response = server.request("GET", f"/batches/{batch}/live")
         until.callback(connection.close)
         assert response.readline() == b"retry: 2000\n"
         threading.Thread(target=_read_all, args=(response,), daemon=True).start()

@@ -22,7 +22,7 @@ from askmill.jobs.model.errors import AskmillError
 from askmill.web.api import description, routes
 from askmill.web.context import Web
 from askmill.web.guard import Guard
-from askmill.web.pages import batches, new_batch
+from askmill.web.pages import batches, compare, new_batch
 from askmill.web.pages.render import environment, render
 from askmill.web.problems import Refused, problem_of
 
@@ -63,6 +63,7 @@ def create_app(web: Web) -> ASGIApp:
     app.include_router(routes.router)
     app.include_router(batches.router)
     app.include_router(new_batch.router)
+    app.include_router(compare.router)
     for kind in (
         Refused,
         AskmillError,

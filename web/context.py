@@ -12,6 +12,7 @@ from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
+from askmill.web.background.accuracy import Accuracies
 from askmill.web.background.live import LiveBatches
 from askmill.web.background.workers import Workers
 from askmill.web.uploads.drafts import Drafts
@@ -55,12 +56,18 @@ class Web:
     """Sentences that the next page shows, by an id in its address."""
     fragments: dict[str, tuple[StatusView, bytes]] = field(default_factory=dict)
     """The newest rendering of a batch's progress."""
+    accuracies: Accuracies = field(init=False)
     live: LiveBatches = field(init=False)
     workers: Workers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.live = LiveBatches(self.store)
+        self.accuracies = Accuracies(self.store)
+        self.live = LiveBatches(self.status)
         self.workers = Workers(self.settings, self.store, self.target, self.options.functions)
+
+    async def status(self, batch: str) -> StatusView:
+        """Return a batch's progress, with its accuracy where it has expected answers. Raises NotFound."""
+        return await self.accuracies.add(await self.store.status(batch))
 
     def require_target(self) -> Target:
         """Return the API to ask. Raises UsageError if there is none."""

@@ -76,9 +76,12 @@ class RowPageMixin:
         numbers = sorted(found)[-limit:]
         return RowPage(await self._read(batch, {row: found[row] for row in numbers}), len(found) > limit)
 
-    async def sample(self, batch: str, rows: int) -> AsyncIterator[list[RowView]]:
-        """Yield about so many rows, in blocks spread evenly over the batch; all of a smaller batch."""
+    async def sample(
+        self, batch: str, rows: int, first_rows: int | None = None
+    ) -> AsyncIterator[list[RowView]]:
+        """Yield about so many rows, in blocks spread over the batch or its first rows; all of fewer."""
         total = await self._row_count(batch)
+        total = total if first_rows is None else min(total, first_rows)
         blocks = block_of(total) + 1
         chosen = range(min(blocks, -(-rows // BLOCK_ROWS)))
         for first in range(0, len(chosen), _BLOCKS_AT_ONCE):

@@ -128,7 +128,7 @@ async def list_batches(
 @router.get("/batches/{batch}", summary="Progress of a batch", response_model=Status, responses=GONE)
 async def batch_status(web: Server, batch: BatchId) -> Response:
     """Return what `askmill status --json` prints."""
-    return Json((await web.store.status(batch)).to_json())
+    return Json((await web.status(batch)).to_json())
 
 
 @router.get(

@@ -1,14 +1,13 @@
 """Progress for viewers: one reader per batch polls Redis, however many people watch the batch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from askmill.jobs.model.errors import AskmillError, NotFound
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.run.watch import is_over
-from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView
 
 POLL_S, IDLE_POLL_S = 0.5, 2.0
@@ -30,10 +29,10 @@ class _Reader:
 
 
 class LiveBatches:
-    """Readers by batch. A reader starts with its first viewer and ends with its last."""
+    """Readers by batch, which poll with `read`. Each starts with its first viewer and ends with its last."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, read: Callable[[str], Awaitable[StatusView]]) -> None:
+        self._read_status = read
         self._readers: dict[str, _Reader] = {}
         self._closing = False
 
@@ -110,7 +109,7 @@ class LiveBatches:
         before = None
         while True:
             try:
-                view = await self._store.status(batch)
+                view = await self._read_status(batch)
             except AskmillError as fault:
                 reader.fault = fault
                 self._readers.pop(batch, None)

@@ -17,6 +17,7 @@ from askmill.jobs.local.open_store import resolve_row
 from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.model.models import UNSUCCESSFUL, BatchState, JobStatus
 from askmill.jobs.results import Format
+from askmill.jobs.results.collect import additions_of
 from askmill.jobs.store.records import Batch, RowView, StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.cleanup import purge_batch
@@ -59,9 +60,13 @@ async def sign_in(
 
 @router.get("/")
 async def batches_page(
-    request: Request, web: Server, after: Annotated[int, Query(ge=0, le=10**9)] = 0, note: str = ""
+    request: Request,
+    web: Server,
+    after: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    note: str = "",
+    compared: Annotated[str, Query(alias="compare", max_length=100)] = "",
 ) -> Response:
-    """The batches of this Redis, the newest first."""
+    """The batches of this Redis, the newest first. `compare` is the batch to compare another one with."""
     views, following, total = await newest_batches(web, after, BATCHES_PER_PAGE)
     return render(
         request,
@@ -70,6 +75,7 @@ async def batches_page(
         total=total,
         after=after,
         following=following,
+        compared=compared,
         note=web.notes.pop(note, ""),
         finished_rows=status_text.finished_rows,
         failed=_unsuccessful,
@@ -119,10 +125,11 @@ async def batch_page(  # noqa: PLR0913, PLR0917 -- query parameters
 ) -> Response:
     """One batch: its progress, its rows or its charts, and the panel of one row."""
     query = RowQuery(status, search.strip(), after, before)
-    found = await web.store.status(batch)
+    found = await web.status(batch)
     values: dict[str, Any] = {"query": query, "charts": None, "rows": [], "row": None}
     if view == "charts":
-        stats = await sample_rows(found, web.store.sample(batch, CHARTED_ROWS))
+        judge = additions_of(found.batch).judge
+        stats = await sample_rows(found, web.store.sample(batch, CHARTED_ROWS), judge)
         values["charts"] = report_sections(found, stats)
     else:
         values |= await _rows(web, found.batch, query)
@@ -171,6 +178,8 @@ async def _row(web: Web, batch: Batch, row: int) -> dict[str, Any]:
     """The panel of a row."""
     detail = await web.store.row(batch.id, row)
     result, state = detail.view.result, in_progress(detail)
+    judge = additions_of(batch).judge
+    verdict = judge and judge(detail.view.cells, detail.view.status, detail.view.stored or {})
     cells = list(zip(batch.spec.columns, detail.view.cells, strict=False))
     return {
         "number": row,
@@ -178,6 +187,8 @@ async def _row(web: Web, batch: Batch, row: int) -> dict[str, Any]:
         "result": result,
         "question": batch.spec.question(detail.view.cells),
         "cells": cells,
+        "expected": batch.spec.cell(batch.expected.column, detail.view.cells) if batch.expected else "",
+        "verdict": verdict,
         "detail": detail,
         "state": state,
     }

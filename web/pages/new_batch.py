@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from askmill.jobs.model.errors import AskmillError
+from askmill.jobs.model.expected import Match
 from askmill.web.context import Server, Web
 from askmill.web.pages.render import redirect, render
 from askmill.web.problems import Refused, problem_of
@@ -79,4 +80,5 @@ async def _draft(request: Request, web: Web, draft: str, error: Exception | None
         checked=checked,
         problem=problem,
         functions=web.options.functions,
+        matches=list(Match),
     )
