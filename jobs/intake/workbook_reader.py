@@ -1,17 +1,20 @@
 """Reads a sheet of an .xlsx or .ods workbook, held in memory, with python-calamine."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from askmill.jobs.intake.base import CHUNK_ROWS, Chunk
+from askmill.jobs.intake.sheet_size import MAX_CELLS, far_cell
 from askmill.jobs.intake.source import InputSource
 from askmill.jobs.model.errors import Fault, InputFaults, UsageError
 
 MAX_UNPACKED_BYTES = 512 << 20
 """A workbook is held in memory, about as large as its unpacked parts."""
+EXPORT = "export the sheet as CSV, which is read as a stream"
 ADVICE = "save the workbook again, or export the sheet as CSV (in Excel: Save As, 'CSV UTF-8')"
 
 
@@ -65,13 +68,7 @@ def load_sheet(source: InputSource, sheet: str | None) -> Sheet:
     """
     from python_calamine import CalamineError, load_workbook  # noqa: PLC0415 -- only for workbooks
 
-    with zipfile.ZipFile(source.path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > MAX_UNPACKED_BYTES:
-        raise UsageError(
-            f"{source.name} unpacks to {unpacked >> 20:,} MB, but a workbook of at most "
-            f"{MAX_UNPACKED_BYTES >> 20} MB is read; export the sheet as CSV, which is read as a stream"
-        )
+    _check_size(source)
     try:
         workbook = load_workbook(source.path)
         names = workbook.sheet_names
@@ -80,11 +77,38 @@ def load_sheet(source: InputSource, sheet: str | None) -> Sheet:
         if sheet is not None and sheet not in names:
             raise UsageError(f"--sheet: there is no sheet {sheet!r}; {source.name} has {_listed(names)}")
         chosen = names[0] if sheet is None else sheet
-        rows = workbook.get_sheet_by_name(chosen).to_python(skip_empty_area=False)
+        found = workbook.get_sheet_by_name(chosen)
+        if found.total_height * found.total_width > MAX_CELLS:
+            raise _too_many_cells(source, f"{found.total_height:,} rows, {found.total_width:,} columns")
+        rows = found.to_python(skip_empty_area=False)
     except (CalamineError, OSError, ValueError) as error:
         reason = f"the workbook cannot be read ({error}); {ADVICE}"
         raise InputFaults(source.name, [Fault(None, reason)]) from error
     return Sheet(chosen, rows, names)
+
+
+def _check_size(source: InputSource) -> None:
+    """Raises UsageError for a workbook that does not fit into memory, and InputFaults for a damaged one."""
+    try:
+        with zipfile.ZipFile(source.path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > MAX_UNPACKED_BYTES:
+                raise UsageError(
+                    f"{source.name} unpacks to {unpacked >> 20:,} MB, but a workbook of at most "
+                    f"{MAX_UNPACKED_BYTES >> 20} MB is read; {EXPORT}"
+                )
+            if (corner := far_cell(archive)) is not None:
+                raise _too_many_cells(source, f"up to the cell {corner}")
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
+        reason = f"the workbook cannot be read ({error}); {ADVICE}"
+        raise InputFaults(source.name, [Fault(None, reason)]) from error
+
+
+def _too_many_cells(source: InputSource, extent: str) -> UsageError:
+    return UsageError(
+        f"{source.name} has a sheet with more than {MAX_CELLS:,} cells ({extent}), which may not fit into "
+        f"memory; delete what stands far out, or {EXPORT}"
+    )
 
 
 def _listed(names: list[str]) -> str:

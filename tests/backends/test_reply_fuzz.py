@@ -7,7 +7,7 @@ through both backends, to a stored result.
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -192,11 +192,12 @@ async def read(backend: Backend, api: Api, routes: dict[str, Any]) -> None:
 
 
 Reader = Callable[[Api, dict[str, Any]], None]
+RunsCoroutine = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-@pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
-    """Reads routes with the backend of an API, from a server of this process."""
+@contextmanager
+def open_reader(apis: tuple[Api, ...]) -> Iterator[tuple[StubServer, dict[Api, Backend], RunsCoroutine]]:
+    """A server of this process, a backend of it for each API, and what runs a coroutine beside them."""
     server, loop = StubServer(), asyncio.new_event_loop()
 
     def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -204,18 +205,25 @@ def reader() -> Iterator[Reader]:
 
     address = serving(server)
     url = run(address.__aenter__())
-    backends: dict[Api, Any] = {api: backend_at(url, api) for api in ("assistants", "responses")}
+    backends: dict[Api, Any] = {api: backend_at(url, api) for api in apis}
     opened = {api: run(backend.__aenter__()) for api, backend in backends.items()}
-
-    def read_routes(api: Api, routes: dict[str, Any]) -> None:
-        server.routes = {name: _replying(reply) for name, reply in routes.items()}
-        run(read(opened[api], api, routes))
-
     with ExitStack() as stack:
         stack.callback(loop.close)
         stack.callback(lambda: run(address.__aexit__(None, None, None)))
         for backend in backends.values():
             stack.callback(lambda backend=backend: run(backend.__aexit__(None, None, None)))
+        yield server, opened, run
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    """Reads routes with the backend of an API."""
+    with open_reader(("assistants", "responses")) as (server, backends, run):
+
+        def read_routes(api: Api, routes: dict[str, Any]) -> None:
+            server.routes = {name: _replying(reply) for name, reply in routes.items()}
+            run(read(backends[api], api, routes))
+
         yield read_routes
 
 

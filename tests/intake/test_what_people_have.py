@@ -582,3 +582,46 @@ def test_shape_of_a_parquet_set(tmp_path):
     path = tmp_path / "train-00000-of-00001.parquet"
     pq.write_table(pa.table({"question": ["Which?"], "choices": [["a", "b"]], "answer": [1]}), path)
     assert rows(str(path)) == [["Which?", ["a", "b"], 1]]
+
+
+def far_xlsx(cell, content="<is><t>x</t></is>"):
+    """A workbook with a question in A2 and one more cell, far out."""
+    file = io.BytesIO(xlsx(("Q", [["question"], ["a"]])))
+    row = cell.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    cell_of = f'<c r="{cell}" t="inlineStr">{content}</c>' if content else f'<c r="{cell}" s="0"/>'
+    added = f'<row r="{row}">{cell_of}</row>'
+    changed = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as copy:
+        for name in archive.namelist():
+            text = archive.read(name).decode()
+            if name.startswith("xl/worksheets/"):
+                text = text.replace("</sheetData>", f"{added}</sheetData>")
+            copy.writestr(name, text)
+    return changed.getvalue()
+
+
+def test_one_cell_far_out_does_not_fill_the_memory(put):
+    """15.5: a workbook of 2 KB with a cell at XFD1048576 took 400 GB, and the process was aborted."""
+    message = refusal(put("far.xlsx", far_xlsx("XFD1048576")))
+    assert "more than 25,000,000 cells (up to the cell XFD1048576)" in message
+    assert rows(put("empty.xlsx", far_xlsx("XFD1048576", content=""))) == [["a"]]
+    assert rows(put("near.xlsx", far_xlsx("A3"))) == [["a"], ["x"]]
+
+
+def test_a_workbook_that_unpacks_to_more_than_it_says_is_refused(put):
+    """15.5: the sizes of a zip archive are claims."""
+    packed = bytearray(far_xlsx("A3", content="<is><t>" + "x" * 1_000_000 + "</t></is>"))
+    name, at = b"xl/worksheets/sheet1.xml", -1
+    for signature, size_at, name_at in ((b"PK\x01\x02", 24, 46), (b"PK\x03\x04", 22, 30)):
+        while (at := packed.find(signature, at + 1)) >= 0:
+            if packed[at + name_at :].startswith(name):
+                packed[at + size_at : at + size_at + 4] = (500).to_bytes(4, "little")
+    assert "cannot be read" in refusal(put("lie.xlsx", bytes(packed)))
+
+
+def test_a_file_that_is_compressed_a_thousandfold_is_read_in_constant_memory(put):
+    """15.5: 100 MB of one line in 100 KB: the bound on a line is named, and no more is unpacked."""
+    blank = gzip.compress(b"x" * 2**20)
+    message = refusal(put("bomb.csv.gz", gzip.compress(b"question\n") + blank * 100))
+    assert "line" in message
+    assert "64 MB" in message

@@ -37,7 +37,8 @@ from tests.helpers.batches import claim_row, submit_batch, worker_info
 
 QUESTION = "[emulate: incomplete(max_completion_tokens), completed] What is 2 + 2?"
 WHOLE = "2 + 2 = 4."
-APIS: list[Api] = ["assistants", "responses"]
+APIS: list[Api] = ["assistants", "responses", "chat"]
+CREATES = ("/runs", "/responses", "/chat/completions")
 TRANSIENT = ("429", "500", "503", "drop_before", "drop_after")
 POSITIONS = range(16)
 SAMPLE = [
@@ -46,6 +47,8 @@ SAMPLE = [
     ("responses", 2, "503"),
     ("responses", 3, "drop_after"),
     ("responses", 4, "429"),
+    ("chat", 0, "drop_after"),
+    ("chat", 1, "500"),
 ]
 QUICK = {"create_limit_s": 0.3, "base_s": 0.02, "cap_s": 0.2, "attempt_base_s": 0.02, "late_message_s": 0.2}
 
@@ -67,7 +70,7 @@ class FaultyRelay(StubServer):
         """Carry the request out, unless it is the one that fails."""
         name = f"{request.method} {request.path}"
         self.requests.append((name, None))
-        is_create = request.method == "POST" and request.path.endswith(("/runs", "/responses"))
+        is_create = request.method == "POST" and request.path.endswith(CREATES)
         self.creates += is_create
         if is_create and self.creates == self.refuse_create:
             return web.json_response({"error": {"message": "No.", "param": "input"}}, status=400)

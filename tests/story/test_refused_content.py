@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from askmill.jobs.model.models import Api, JobStatus
+from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store
 from tests.helpers.command_line import terminal
-from tests.stack import Stack
+from tests.stack import TUTOR, Stack
 
-BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
+APIS = pytest.mark.parametrize("api", ["assistants", "responses", "chat"])
+CREATES = {"assistants": "/runs)", "responses": "POST /responses", "chat": "POST /chat/completions"}
 SHAPES = ("content_filter", "image_url", "firewall", "too_large", "too_long")
 WORDS = {
     "content_filter": "content_filter: The response was filtered",
@@ -31,7 +33,7 @@ def questions(rows: int, every: int) -> list[str]:
     ]
 
 
-@BOTH
+@APIS
 @pytest.mark.parametrize(
     ("rows", "every"), [(100, 20), pytest.param(1000, 50, marks=pytest.mark.long)], ids=["100", "1000"]
 )
@@ -66,19 +68,20 @@ async def test_refused_rows_fail_alone_in_every_shape(
         assert "batch.paused" not in run.stderr
 
 
-@BOTH
+@APIS
 async def test_a_batch_that_is_refused_as_a_whole_pauses_and_fails_no_row(tmp_path: Path, api: Api) -> None:
     """The same words for every row, and nothing accepted: the pause names rows and the request."""
     with Stack(tmp_path, api=api) as stack:
         stack.worker(20)
-        batch = await stack.submit([f"[emulate: refused(bad_request)] {row}" for row in range(20)])
+        questions = [f"[emulate: refused(bad_request)] {row}" for row in range(20)]
+        batch = await stack.submit(questions, Profile(model="local-7b") if api == "chat" else TUTOR)
         status = await stack.wait_for(batch, ["paused", "done"])
 
         assert status.batch.state == "paused"
         reason = status.batch.paused_reason or ""
         assert "Bad request." in reason
         assert "refused for rows 1, 2, 3, 4 and 5 in the same way" in reason
-        assert ("POST /responses" if api == "responses" else "/runs)") in reason
+        assert CREATES[api] in reason
         assert status.counts.by_status[JobStatus.FAILED] == 0
         fault = status.batch.last_fault
         assert fault is not None
