@@ -9,8 +9,8 @@ COPY jobs jobs
 COPY worker worker
 COPY emulator emulator
 COPY web web
-RUN pip install --no-cache-dir --no-deps . && useradd --create-home askmill
-USER askmill
+RUN pip install --no-cache-dir --no-deps . && useradd --create-home --uid 10001 askmill
+USER 10001
 WORKDIR /home/askmill
 ENTRYPOINT ["askmill"]
 CMD ["worker"]
@@ -18,8 +18,8 @@ CMD ["worker"]
 FROM worker AS web
 
 FROM worker AS flower
-USER root
+USER 0
 RUN pip install --no-cache-dir "flower>=2"
-USER askmill
+USER 10001
 
 FROM worker

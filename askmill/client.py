@@ -82,6 +82,9 @@ def estimate(questions: Questions, **options: Unpack[Options]) -> Estimate:
         questions: as for `run`.
         **options: see `Options`.
 
+    Returns:
+        Rows, tokens and cost in USD, each with its range where the lengths of the answers are not known.
+
     Raises:
         InputFaults: the rows have faults.
         UsageError: an option, a profile or a setting is wrong.
@@ -161,6 +164,9 @@ def retry(
         batch: its id; None is the newest batch.
         statuses: the statuses to retry; empty means failed, expired and incomplete.
         attempts: maximum additional runs per row; None means the batch's own.
+
+    Returns:
+        The batch's progress, with those rows queued.
 
     Raises:
         NotFound: there is no such batch in this Redis.

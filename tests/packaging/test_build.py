@@ -1,6 +1,7 @@
 """What is published: a wheel that installs one package beside any other, and an sdist with everything to build from."""
 
 import csv
+import re
 import subprocess
 import sys
 import tarfile
@@ -128,3 +129,12 @@ def test_the_console_script_is_a_function_that_exists(built: Built) -> None:
 
     assert name == "askmill"
     assert callable(EntryPoint(name, value, "console_scripts").load())
+
+
+def test_the_licence_of_every_pinned_package_is_listed() -> None:
+    """`python docs/licences.py` was run after the last change of requirements.txt."""
+    pinned = re.findall(r"^([A-Za-z0-9_.-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "reference" / "licences.md").read_text(encoding="utf-8")
+
+    assert len(pinned) > 40
+    assert [name for name in pinned if f"| {name} |" not in page] == []
