@@ -1,7 +1,7 @@
 """Finds cells of an .xlsx that are so far out that a rectangle up to them does not fit into memory.
 
-calamine makes that rectangle, and its process is aborted if there is no memory for it: one cell at XFD1048576,
-in a file of 1 KB, takes 400 GB.
+calamine makes that rectangle, and its process is aborted if there is no memory for it: one cell at
+XFD1048576, in a file of 1 KB, takes 400 GB.
 """
 
 import re
