@@ -2,12 +2,13 @@
 
 import json
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from openai import AsyncOpenAI
 
-from tests.emulator.emulator_support import Emulator
+from tests.emulator.emulator_support import Emulator, open_client
 from tests.support import wait_until_async
 
 RESPONSES, CHAT = "/v1/responses", "/v1/chat/completions"
@@ -90,3 +91,16 @@ def ledger(emulator: Emulator) -> dict[str, Any]:
     """What was created and carried out."""
     with urllib.request.urlopen(f"{emulator.url.removesuffix('/v1')}/emulator/batches") as reply:
         return dict(json.load(reply))
+
+
+def lines_of(prefix: str, n: int, endpoint: str = RESPONSES) -> list[dict[str, Any]]:
+    """Lines `PREFIX-1` to `PREFIX-n`; no mathematics, so that they wait for nothing."""
+    return [line_of(f"{prefix}-{i}", f"Who is {i}?", endpoint) for i in range(1, n + 1)]
+
+
+@asynccontextmanager
+async def scene(emulator: Emulator, scenario: str = "") -> AsyncIterator[AsyncOpenAI]:
+    """A client of an emulator with this scenario."""
+    emulator.set_scenario(scenario)
+    async with open_client(emulator.url) as client:
+        yield client

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI, BaseModel, DefaultAsyncHttpxClient
 from openai.types.beta import Assistant
 from openai.types.beta.threads import Run
 
@@ -154,3 +154,14 @@ async def respond_to_end(client: AsyncOpenAI, question: Any, **fields: Any) -> A
         return response if response.status in OVER else None
 
     return await wait_until_async(finished, f"response {created.id} is over")
+
+
+def unknown_fields(model: Any, at: str = "") -> Iterator[str]:
+    """Paths of fields that the SDK's model does not have."""
+    if isinstance(model, list):
+        for one in model:
+            yield from unknown_fields(one, f"{at}[]")
+    elif isinstance(model, BaseModel):
+        yield from (f"{at}.{name}" for name in model.model_extra or {})
+        for name in type(model).model_fields:
+            yield from unknown_fields(getattr(model, name), f"{at}.{name}")

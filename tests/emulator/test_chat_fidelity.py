@@ -5,11 +5,10 @@ from typing import Any
 
 import orjson
 import pytest
-from openai import BaseModel
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tests.emulator.chat_support import FORMAT, QUESTION, USAGE, body_of, post
-from tests.emulator.emulator_support import run_emulator
+from tests.emulator.emulator_support import run_emulator, unknown_fields
 from tests.helpers.openapi import (
     needs_chat_description,
     validate_event,
@@ -59,17 +58,6 @@ def exchanges() -> Iterator[Exchanges]:
         ]
         bodies += [body_of(QUESTION) | fields for fields in REFUSED]
         yield [(body, *post(emulator.url, body)) for body in bodies]
-
-
-def unknown_fields(model: Any, at: str = "") -> Iterator[str]:
-    """Paths of fields that the SDK's model does not have."""
-    if isinstance(model, list):
-        for one in model:
-            yield from unknown_fields(one, f"{at}[]")
-    elif isinstance(model, BaseModel):
-        yield from (f"{at}.{name}" for name in model.model_extra or {})
-        for name in type(model).model_fields:
-            yield from unknown_fields(getattr(model, name), f"{at}.{name}")
 
 
 def test_every_object_is_one_of_the_sdk(exchanges: Exchanges) -> None:

@@ -22,6 +22,8 @@ from referencing.jsonschema import DRAFT202012
 DESCRIPTION = Path(__file__).resolve().parents[3] / "shared" / "data" / "openai-openapi.yaml"
 # The same description, cut to `POST /chat/completions`, which the other one lacks.
 CHAT_DESCRIPTION = DESCRIPTION.with_name("openai-openapi-chat.json")
+# The same, cut to `/batches`.
+BATCH_DESCRIPTION = DESCRIPTION.with_name("openai-openapi-batches.json")
 ADDRESS = "urn:openai"
 
 needs_description = [
@@ -34,6 +36,14 @@ needs_chat_description = [
     pytest.mark.skipif(
         not (DESCRIPTION.exists() and CHAT_DESCRIPTION.exists()),
         reason=f"OpenAI's API description of chat completions is not at {CHAT_DESCRIPTION}",
+    ),
+]
+
+needs_batch_description = [
+    pytest.mark.shared,
+    pytest.mark.skipif(
+        not (DESCRIPTION.exists() and BATCH_DESCRIPTION.exists()),
+        reason=f"OpenAI's API description of batches is not at {BATCH_DESCRIPTION}",
     ),
 ]
 
@@ -90,10 +100,11 @@ def _validate(schema: dict[str, Any], body: Any, what: str) -> None:
 @cache
 def _description() -> dict[str, Any]:
     whole = yaml.load(DESCRIPTION.read_text("utf-8"), Loader=yaml.CSafeLoader)
-    if CHAT_DESCRIPTION.exists():
-        chat = json.loads(CHAT_DESCRIPTION.read_text("utf-8"))
-        whole["paths"] |= chat["paths"]
-        whole["components"]["schemas"] = chat["components"]["schemas"] | whole["components"]["schemas"]
+    for path in (CHAT_DESCRIPTION, BATCH_DESCRIPTION):
+        if path.exists():
+            part = json.loads(path.read_text("utf-8"))
+            whole["paths"] = part["paths"] | whole["paths"]
+            whole["components"]["schemas"] = part["components"]["schemas"] | whole["components"]["schemas"]
     read: dict[str, Any] = _readable(whole)
     return read
 
