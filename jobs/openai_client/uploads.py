@@ -29,6 +29,8 @@ BATCH_FILES = 500
 READY_TIMEOUT_S = 1800.0
 MAX_POLL_INTERVAL_S = 5.0
 CONCURRENT_DELETES = 32
+INTERRUPTED_S = 5.0
+"""How long an interrupted command waits for the reply to a create."""
 
 INPUT_ERROR_STATUSES = frozenset({400, 413, 415, 422})
 
@@ -51,8 +53,9 @@ def upload_key(path: Path, purpose: Purpose) -> str:
 async def upload_file(client: AsyncOpenAI, path: Path, purpose: Purpose) -> str:
     """Upload a file and return its id. Raises UsageError or ApiUnavailable."""
     _check_file(path)
-    create = client.with_options(max_retries=MAX_RETRIES).files.create
-    return (await _translate_errors(create(file=path, purpose=purpose), client, str(path))).id
+    retrying_client = client.with_options(max_retries=MAX_RETRIES)
+    creating = retrying_client.files.create(file=path, purpose=purpose)
+    return await _translate_errors(_id_of_created(creating, retrying_client, "file"), client, str(path))
 
 
 def _check_file(path: Path) -> None:
@@ -106,17 +109,36 @@ async def create_vector_store(
     expiry: Any = (
         {"expires_after": {"anchor": "last_active_at", "days": expires_days}} if expires_days else {}
     )
-    store = await _translate_errors(retrying_client.vector_stores.create(name=name, **expiry), client, name)
+    creating = retrying_client.vector_stores.create(name=name, **expiry)
+    store_id = await _translate_errors(
+        _id_of_created(creating, retrying_client, "vector_store"), client, name
+    )
     try:
-        await _add_files(retrying_client, store.id, list(files))
-        await _translate_errors(_wait_until_ready(retrying_client, store.id), client, name)
-        await _translate_errors(_raise_for_failed_files(retrying_client, store.id, files), client, name)
+        await _add_files(retrying_client, store_id, list(files))
+        await _translate_errors(_wait_until_ready(retrying_client, store_id), client, name)
+        await _translate_errors(_raise_for_failed_files(retrying_client, store_id, files), client, name)
     except BaseException:
         # An unused store would cost storage until it expires.
         with suppress(OpenAIError):
-            await asyncio.shield(_delete(retrying_client, "vector_store", store.id))
+            await asyncio.shield(_delete(retrying_client, "vector_store", store_id))
         raise
-    return store.id
+    return store_id
+
+
+async def _id_of_created(creating: Awaitable[Any], client: AsyncOpenAI, kind: ObjectKind) -> str:
+    """Send a request that creates an object, and return its id.
+
+    If it is cancelled, as by Ctrl-C or the fault of another upload, it may have arrived: its reply is awaited
+    for some seconds, and the object is deleted, for nobody would find it again.
+    """
+    reply = asyncio.ensure_future(creating)
+    try:
+        return str((await asyncio.shield(reply)).id)
+    except asyncio.CancelledError:
+        with suppress(OpenAIError, TimeoutError):
+            async with asyncio.timeout(INTERRUPTED_S):
+                await _delete(client, kind, (await reply).id)
+        raise
 
 
 async def _add_files(client: AsyncOpenAI, store_id: str, file_ids: list[str]) -> None:

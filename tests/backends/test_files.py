@@ -1,5 +1,6 @@
 """Files of questions and answers, and the API requests of `doctor` and `purge`, against the emulator."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.uploads import create_vector_store, purge_objects, upload_file, upload_key
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.backend_session import KEY, TUTOR, BackendSession
+from tests.helpers.tcp_relay import TcpRelay
+from tests.support import wait_until_async
 
 READER = Profile(model="gpt-5-mini", tools=("file_search",))
 
@@ -48,6 +51,37 @@ async def test_answers_cite_the_files_they_were_found_in(
     search = next(step for step in answer.steps if step.type == "file_search")
     assert search.details["results"][0]["file_id"] == file_id
     assert "heron" in search.details["results"][0]["text"]
+
+
+@pytest.mark.parametrize("kind", ["file", "vector_store"])
+async def test_what_an_interrupted_upload_has_created_is_deleted(
+    client: AsyncOpenAI, emulator_url: str, notes: Path, kind: str
+) -> None:
+    """Ctrl-C between the API's side of a create and its reply: nobody would find that object again."""
+    objects = client.files if kind == "file" else client.vector_stores
+
+    async def ids() -> set[str]:
+        return {found.id async for found in objects.list()}
+
+    before = await ids()
+    with TcpRelay(emulator_url) as relay:
+        slow = make_client(KEY, f"http://127.0.0.1:{relay.port}/v1")
+        relay.block("replies")
+        create = (
+            upload_file(slow, notes, "assistants") if kind == "file" else create_vector_store(slow, {}, "x")
+        )
+        creating = asyncio.create_task(create)
+
+        async def is_created() -> bool:
+            return len(await ids()) > len(before)
+
+        await wait_until_async(is_created, "the API has created it")
+        creating.cancel()
+        relay.unblock("replies", deliver=True)
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+        await slow.close()
+    assert await ids() == before
 
 
 async def test_a_generated_file_is_named_and_can_be_downloaded(session: BackendSession) -> None:

@@ -116,6 +116,29 @@ async def test_claims_with_lost_replies_are_kept(tmp_path: Path) -> None:
         worker.kill()
 
 
+def fill(client: "redis.Redis") -> None:
+    for number in range(100):
+        client.set(f"askmill:test:{number}", "x" * 300)
+        outage(0.05)
+
+
+def test_a_redis_whose_disk_was_full_starts_again(tmp_path: Path) -> None:
+    """Case D14, after the step of docs/how-to/own-redis.md: without it the file has NULs, and no server reads it."""
+    with MachineStack(tmp_path) as stack:
+        with stack.connect() as client:
+            client.bgrewriteaof()
+            wait_until(lambda: client.info("persistence")["aof_rewrites"] >= 1, "the file is rewritten")
+            stack.fill_disk()
+            with pytest.raises(redis.ResponseError, match="MISCONF"):
+                fill(client)
+            stack.clear_disk()
+            client.set("askmill:test:after", 1)
+        stack.lose_power(0)
+        with stack.connect() as client:
+            assert client.get("askmill:test:after") == b"1"
+            client.delete(*client.keys("askmill:test:*"))
+
+
 async def test_a_redis_that_gives_less_durability_gets_no_run(tmp_path: Path) -> None:
     """`disk`: a Redis that comes back without `appendfsync always` is refused as at the start, until it is set."""
     always = {"--appendfsync": "always"}

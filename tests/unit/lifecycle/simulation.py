@@ -55,7 +55,7 @@ from askmill.worker.lifecycle.events import (
 from askmill.worker.lifecycle.kept_answer import joined, with_kept_answer
 from askmill.worker.lifecycle.on_batch_state import apply_batch_state
 from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import CancelReason, JobState
+from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance, in_time
 from tests.unit.lifecycle.states import REFUSED_RUNS
 
@@ -103,6 +103,8 @@ class Simulation:
     """One row and its API. `script` names what happens to the next requests; after it all requests succeed.
 
     "kill" kills the worker between storing a decision and acting on it, "kill_unstored" before storing it.
+    "forget_K" kills it as "kill" does, and the store forgets the last K states, as in a power loss: Redis and worker
+    die together. (A worker that lives stores them again: tests/store/test_recovery.py.)
     "held" delays the action by a minute after the state is stored, and loses the reply of a create. "asleep" lets
     an hour pass between a reply and its processing: the machine sleeps.
 
@@ -126,6 +128,10 @@ class Simulation:
     runs: dict[str, dict[str, object]] = field(default_factory=dict)
     attempts_of: dict[str, int] = field(default_factory=dict)
     stored: JobState = field(default_factory=JobState)
+    history: list[JobState] = field(default_factory=list)
+    """All states that the store has had, but for those that it has forgotten."""
+    forgotten_marks: list[int] = field(default_factory=list)
+    """The attempts whose mark before the create was forgotten."""
     finish: Finish | None = None
     recorded: tuple[Attempt, ...] = ()
     """The row's attempts, as its result has them."""
@@ -150,6 +156,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.stored = self.state
+        self.history.append(self.stored)
         if self.state.thread_id is not None:
             self.threads[self.state.thread_id] = Thread(runs=list(self.earlier))
 
@@ -176,6 +183,7 @@ class Simulation:
             self.stored = STATE_JSON.validate_json(
                 STATE_JSON.dump_json(decision.state, exclude_defaults=True)
             )
+            self.history.append(self.stored)
         self.state = decision.state
         for run_id in decision.duplicate_run_ids:
             self.runs[run_id]["ends"] = "cancelled"
@@ -192,9 +200,21 @@ class Simulation:
             )
         if self.batch_state is BatchState.PAUSED and isinstance(action, ReleaseRow | PauseBatch):
             self._rest()
-        if fault == "kill":
+        if fault.startswith("forget_"):
+            self._forget(int(fault.removeprefix("forget_")))
+        if fault == "kill" or fault.startswith("forget_"):
             return self._killed()
         return self._act(action, fault)
+
+    def _forget(self, states: int) -> None:
+        """The store goes back by so many states; its first one was there with the batch."""
+        kept = max(1, len(self.history) - states)
+        forgotten, self.history = self.history[kept:], self.history[:kept]
+        self.stored = self.history[-1]
+        marked = {state.attempt for state in forgotten if state.phase is Phase.CREATE_SENT}
+        if self.stored.phase is not Phase.NEW:
+            marked.discard(self.stored.attempt)
+        self.forgotten_marks += marked
 
     def _rest(self) -> None:
         """A row with an unconfirmed create is dispatched in a pause too; after three rests the batch resumes."""

@@ -19,9 +19,10 @@ from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import JobState
 from tests.unit.execution.rows import batch_of, claim_of
 from tests.unit.lifecycle.simulation import Simulation
-from tests.unit.lifecycle.test_properties import PROMISES
+from tests.unit.lifecycle.test_properties import PROMISES, a_row_is_cancelled_only_by_a_cancel, it_ends
 
 KILLS = ("kill", "kill_unstored")
+LOSSES = ("forget_1", "forget_2", "forget_3")
 OUTCOMES = (
     ("completed",),
     ("failed:server_error", "completed"),
@@ -44,6 +45,8 @@ ODD_TIMES = (("held",), ("404",), ("503", "away", "404"), ("drop_after", "404"),
 """Delayed for a minute; a single 404 of a starting server: alone, after an outage, after a lost create."""
 SAMPLED = 7
 """The default run plays every seventh history."""
+KEPT_PROMISES = tuple(promise for promise in PROMISES if promise is not a_row_is_cancelled_only_by_a_cancel)
+"""Why a worker has cancelled a run may be forgotten."""
 Script = tuple[str, ...]
 
 
@@ -85,6 +88,46 @@ def test_a_kill_between_any_two_effects_breaks_no_promise(
     with capsys.disabled():
         print(f"\n{tried} histories with kills, on_incomplete={on_incomplete}")
     assert tried > 1_000 // every
+
+
+@pytest.mark.parametrize("every", [2 * SAMPLED + 1, pytest.param(1, marks=pytest.mark.long)])
+def test_a_store_that_forgets_costs_a_run_only_where_it_forgets_a_mark(
+    every: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Redis loses its last 1 to 3 states and the worker dies with it, at every point, once and after every error.
+
+    With its mark in the store no run is bought again: what durability `disk` and `replica` promise. Each mark that
+    is forgotten, as with `process`, costs one run at most, and the row ends all the same.
+    """
+    policy, tried, forgetful, twice = POLICIES[OnIncomplete.KEEP], 0, 0, 0
+    for outcomes in OUTCOMES:
+        for script in islice(_forgetful_scripts(_unharmed_steps(outcomes, policy)), 0, None, every):
+            world = Simulation(deque(script), outcomes=outcomes, policy=policy).play()
+            tried += 1
+            if not world.forgotten_marks:
+                for promise in KEPT_PROMISES:
+                    promise(world)
+                continue
+            forgetful += 1
+            it_ends(world)
+            for attempt in set(world.attempts_of.values()):
+                again = world.runs_of_attempt(attempt) - 1
+                assert again <= world.forgotten_marks.count(attempt), world.log
+                twice += again
+    with capsys.disabled():
+        print(f"\n{tried} histories with a loss, {forgetful} of a mark, {twice} runs bought again")
+    assert 0 < twice <= forgetful < tried
+
+
+def _forgetful_scripts(steps: int) -> Iterator[Script]:
+    """One loss; one in the step of an error or in a later one; a second one."""
+    ok = ("ok",)
+    for at, loss in product(range(steps), LOSSES):
+        yield ok * at + (loss,)
+        for more, second in product(range(3), LOSSES):
+            yield ok * at + (loss,) + ok * more + (second,)
+    for at, error, after, loss in product(range(steps), FAULTY, range(3), LOSSES):
+        yield ok * at + (error,) + ok * after + (loss,)
 
 
 def _second_turn() -> JobState:
