@@ -267,8 +267,8 @@ def _read_all(response: http.client.HTTPResponse) -> None:
     try:
         while response.readline():
             pass
-    except (OSError, ValueError):
-        pass  # closed at the end
+    except (OSError, ValueError, AttributeError):
+        pass  # closed at the end, perhaps while it reads
 
 
 def _terminal(stack: Stack, batch: str, until: ExitStack) -> Callable[[], float]:
