@@ -23,7 +23,7 @@ from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, RowView, StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
-from askmill.jobs.submit.submit import SubmitRequest
+from askmill.jobs.submit.request import SubmitRequest
 from askmill.jobs.submit.submit import submit as submit_batch
 from askmill.options import to_argv
 from askmill.questions import ROWS, Questions, is_path, question_file

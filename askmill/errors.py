@@ -8,6 +8,7 @@ AskmillError                exit code
 └── Unavailable             3   a service does not answer or refuses the request
     ├── RedisUnavailable    3   names the address and how to start a server
     ├── ApiUnavailable      3   names the address and quotes the API
+    │   └── KeyRefused      3   the key is missing, wrong or without the right
     ├── LocalFault          3   the embedded Redis, emulator or worker did not start
     └── WriteFault          3   a result file could not be written; the answers stay in Redis
 """
@@ -48,6 +49,10 @@ class RedisUnavailable(Unavailable):
 
 class ApiUnavailable(Unavailable):
     """The API does not answer or refuses the request."""
+
+
+class KeyRefused(ApiUnavailable):
+    """The API refuses the key, or wants one that is not set."""
 
 
 class LocalFault(Unavailable):

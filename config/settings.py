@@ -176,8 +176,8 @@ class Settings(BaseSettings):
     data_dir: File = Field(default_factory=_default_data_dir)
     """Folder of the embedded Redis and the emulator; unset: the platform's user data folder."""
     api: Literal["assistants", "responses", "chat"] | None = None
-    """API to use: `assistants`, `responses` or `chat` (chat completions); unset: `responses` at OpenAI,
-    `assistants` at any other server."""
+    """API to use: `assistants`, `responses` or `chat` (chat completions); unset: `responses` at OpenAI; any
+    other server is asked at submit which one it offers."""
     model: str = DEFAULT_MODEL
     """Model if neither a profile nor an option names one."""
     concurrency: Annotated[int, Field(gt=0, le=100_000)] | None = None
@@ -270,9 +270,12 @@ class Settings(BaseSettings):
         return (self.openai_base_url or OPENAI_URL).rstrip("/")
 
     @cached_property
-    def api_in_use(self) -> Literal["assistants", "responses", "chat"]:
-        """The API to use. OpenAI's own server answers 404 to the Assistants API since 2026-08-26."""
-        return self.api or ("responses" if is_openai(self.base_url) else "assistants")
+    def api_in_use(self) -> Literal["assistants", "responses", "chat"] | None:
+        """The API to use; None if the server is to be asked (jobs/submit/find_api.py).
+
+        OpenAI's own server answers 404 to the Assistants API since 2026-08-26.
+        """
+        return self.api or ("responses" if is_openai(self.base_url) else None)
 
     @property
     def concurrency_in_use(self) -> int:

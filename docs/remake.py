@@ -81,9 +81,10 @@ STATUS_FIELDS = {
     "waiting": "wait asked for by the API: `who` (`batch`, `all batches`), `for`, `since`, `until`; or null",
     "last_fault": "last fault of the API: `words`, `request`, `count`, `since`, `at`; null before one",
     "recovered_writes": "writes that Redis lost, and that workers wrote again",
+    "cut_contexts": "prompts that the server has probably cut without a word (chat completions)",
     "schema_misses": "answers that missed the response schema, by field; `(answer)`: no such object",
     "accuracy": "with `--expected`: `judged`, `correct`, `share`, and `low` and `high` of its 95 % interval",
-    "unknown_creates": "creates whose outcome could not be determined ([the two APIs](../apis.md))",
+    "unknown_creates": "creates whose outcome could not be determined ([the APIs](../apis.md))",
 }
 PROFILE_FIELDS = {
     "batch": "id of the batch",

@@ -145,21 +145,22 @@ class Stack:
 
     def worker(
         self,
-        concurrency: int = 50,
+        concurrency: int | None = 50,
         times: dict[str, float] | None = None,
         functions: Sequence[str] = (),
         **env: str,
     ) -> Child:
         """Start another worker; `times` replaces time constants of worker/process/worker.py, as QUICK does.
 
-        `functions`: modules that it allows.
+        `concurrency`: None is the settings' default. `functions`: modules that it allows.
         """
         settings = {**self.settings(), **env}
         program = ["-m", "askmill.worker"]
         if times is not None:
             program = [str(HELPERS / "workers" / "quick_worker.py")]
             settings["MILL_TIMES"] = json.dumps(times)
-        command = [sys.executable, "-P", *program, "--concurrency", str(concurrency)]
+        command = [sys.executable, "-P", *program]
+        command += [] if concurrency is None else ["--concurrency", str(concurrency)]
         command += [part for module in functions for part in ("--allow-functions", module)]
         child = Child(command, self.folder / f"worker-{len(self.workers)}.log", settings).start()
         self.workers.append(child)

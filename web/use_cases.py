@@ -16,7 +16,8 @@ from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
 from askmill.jobs.store.records import Batch, StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
-from askmill.jobs.submit.submit import SubmitRequest, Submitted, submit
+from askmill.jobs.submit.request import SubmitRequest
+from askmill.jobs.submit.submit import Submitted, submit
 from askmill.web.context import Web
 from askmill.web.uploads.forms import Form, option_values
 

@@ -13,7 +13,7 @@ import threading
 from contextlib import ExitStack, suppress
 from queue import SimpleQueue
 
-from askmill.config.settings import BadSetting, load_settings
+from askmill.config.settings import CHAT_CONCURRENCY, BadSetting, Settings, load_settings
 from askmill.config.text import safe_text
 from askmill.jobs.local import embedded_redis
 from askmill.jobs.model.api_target import api_target
@@ -48,6 +48,7 @@ def main() -> int:
             from askmill.worker.celery import celery_app  # noqa: PLC0415
 
             slots = options.concurrency or celery_app.settings.concurrency_in_use
+            celery_app.scope.chat_slots = _chat_slots(celery_app.settings, options.concurrency)
             telemetry.set_up(celery_app.settings, celery_app.rows_in_progress, slots)
             celery_app.scope.functions = _allow_functions(options.allow_functions)
         except SystemExit as refused:
@@ -94,6 +95,12 @@ def _use_embedded_redis(stack: ExitStack) -> None:
         if settings.redis_url is None:
             os.environ["ASKMILL_DURABILITY"] = settings.durability_in_use
             os.environ["ASKMILL_REDIS_URL"] = stack.enter_context(embedded_redis(settings.data_dir))
+
+
+def _chat_slots(settings: Settings, concurrency: int | None) -> int | None:
+    """Calls of chat completions at a time, for a worker of any API whose number of slots nobody has set."""
+    chosen = settings.api_in_use is not None or settings.concurrency or concurrency
+    return None if chosen else CHAT_CONCURRENCY
 
 
 def _allow_functions(modules: list[str]) -> str:

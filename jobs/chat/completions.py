@@ -1,7 +1,9 @@
 """Chat over chat completions: the thread is a file in the data folder; each question sends it as a whole."""
 
 import secrets
+from base64 import b64encode
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,6 +12,8 @@ from askmill.jobs.chat.render import Screen
 from askmill.jobs.chat.session import ROUNDS, ChatTarget, SavedThread, thread_file
 from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.local import data_dir as folders
+from askmill.jobs.model.errors import UsageError
+from askmill.jobs.model.file_rules import image_type
 from askmill.jobs.openai_client.params import chat_options, limit_name, opening_messages
 
 THREAD = "chat_"
@@ -35,7 +39,8 @@ class CompletionsChat:
         """As the Protocol. Only a question that is answered becomes part of the thread."""
         self._screen.begin()
         thread_id = saved.thread_id or ""
-        messages = [*self._load(thread_id), {"role": "user", "content": question}]
+        earlier = self._load(thread_id)
+        messages = [*earlier, self._question(question, first=not earlier)]
         for _ in range(ROUNDS):
             message = await self._complete(messages)
             messages.append(message)
@@ -44,6 +49,20 @@ class CompletionsChat:
                 break
             messages += await self._outputs(calls)
         self._store(thread_id, messages)
+
+    def _question(self, text: str, *, first: bool) -> dict[str, Any]:
+        """The question as a message; the first one carries the profile's images. Raises UsageError."""
+        if not first or not self._target.profile.files:
+            return {"role": "user", "content": text}
+        parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
+        for path in self._target.profile.files:
+            try:
+                content = Path(path).expanduser().read_bytes()
+            except OSError as error:
+                raise UsageError(f"{path}: {error.strerror or error}.") from None
+            url = f"data:{image_type(content)};base64,{b64encode(content).decode()}"
+            parts.append({"type": "image_url", "image_url": {"url": url}})
+        return {"role": "user", "content": parts}
 
     async def _complete(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
         """Make one call, show its answer as it arrives, and return its message."""

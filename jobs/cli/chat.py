@@ -20,6 +20,7 @@ from askmill.jobs.local import EmulatorService, ServiceLease
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.submit.find_api import ask_for_api, check_local_server
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 
 if TYPE_CHECKING:
@@ -50,14 +51,17 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **values: Any) 
     target = resolve_target(settings, offline=offline, trust_env_file=trust_env_file)
     options = profile_options(without_paid_options(values, say) if offline else values)
     profile = build_profile(values["profile"], options, settings.model, offline=offline, api=target.api)
-    refuse_unsupported(profile, target.api)
-    for warning in warnings(profile, target, batch=False):
-        say(f"Note: {warning}")
     with ExitStack() as stack:
+        runner = stack.enter_context(asyncio.Runner())
+        if target.api is None:
+            target = runner.run(ask_for_api(target, say))
+        refuse_unsupported(profile, target.api)
+        for warning in warnings(profile, target, batch=False):
+            say(f"Note: {warning}")
         if offline:
             emulator = stack.enter_context(ServiceLease(EmulatorService(settings.data_dir)))
             target = replace(target, base_url=emulator.wait_ready())
-        runner = stack.enter_context(asyncio.Runner())
+        runner.run(check_local_server(target))
         _chat(settings, target, profile, runner, new=new)
     return 0
 
@@ -71,7 +75,7 @@ def _chat(settings: Settings, target: Target, profile: Profile, runner: asyncio.
 
     client, screen = _client(target, ANSWER_TIMEOUT_S), Screen(_write)
     resources = runner.run(_resources(settings, target, profile))
-    chat_target = ChatTarget(client, target.api, profile, resources, settings.data_dir)
+    chat_target = ChatTarget(client, target.known_api, profile, resources, settings.data_dir)
     dialogue = _Dialogue(target, chat_target, screen, runner)
     try:
         _greet(profile, target, resumed=dialogue.start(new=new))
@@ -144,14 +148,14 @@ def _client(target: Target, timeout_s: float) -> "AsyncOpenAI":
 
 async def _resources(settings: Settings, target: Target, profile: Profile) -> Resources:
     """The profile's files at the API; each is uploaded at most once, as for a batch."""
-    if not profile.files:
+    if not profile.files or target.api == "chat":
         return Resources()
     from askmill.jobs.local.open_store import open_store  # noqa: PLC0415 -- only files need Redis
     from askmill.jobs.openai_client.client import TIMEOUT_S  # noqa: PLC0415 -- as above
     from askmill.jobs.submit.resources import Preparation  # noqa: PLC0415 -- as above
 
     async with open_store(settings) as store, _client(target, TIMEOUT_S) as client:
-        preparation = Preparation(store, "", client, target.api, say)
+        preparation = Preparation(store, "", client, target.known_api, say)
         return await preparation.prepare(profile, {}, {})
 
 

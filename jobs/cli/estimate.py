@@ -25,7 +25,7 @@ from askmill.jobs.openai_client.pricing import Estimate, Prices
 from askmill.jobs.results import Format, ResultOptions, plan_results
 from askmill.jobs.run.run import RunSpec, run
 from askmill.jobs.submit.check import checked
-from askmill.jobs.submit.submit import SubmitRequest
+from askmill.jobs.submit.request import SubmitRequest
 
 
 @click.command("estimate", cls=GroupedCommand)

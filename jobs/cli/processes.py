@@ -15,6 +15,7 @@ from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import CONCURRENCY
+from askmill.jobs.display.status_text import server_text
 from askmill.jobs.local.open_store import open_store
 from askmill.jobs.model.api_target import Consent, api_target, has_needed_key, storage_environment
 from askmill.jobs.model.errors import UsageError
@@ -66,7 +67,7 @@ async def _check(settings: Settings) -> int:
     local = [worker for worker in workers if worker.host == socket.gethostname()]
     for worker in local:
         scope = f", {worker.batch} only" if worker.batch else ""
-        place = f"{worker.api} at {worker.base_url}{scope}"
+        place = f"{server_text(worker.server)}{scope}"
         say(f"{worker.id}: process {worker.pid}, {worker.slots} slots, {place}")
     if not local:
         say(f"No worker is alive on this machine ({len(workers)} elsewhere).")

@@ -39,13 +39,8 @@ from askmill.jobs.run.run import RunOutcome, RunSpec, run
 from askmill.jobs.store import Store
 from askmill.jobs.submit.check import checked, refuse_unpriced
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
-from askmill.jobs.submit.submit import (
-    ExistingBatch,
-    Say,
-    SubmitRequest,
-    Submitted,
-    submit,
-)
+from askmill.jobs.submit.request import Say, SubmitRequest
+from askmill.jobs.submit.submit import ExistingBatch, Submitted, submit
 
 CONFIRM_ABOVE_ROWS = 100
 OFFLINE = option(

@@ -153,6 +153,8 @@ def anomalies_line(view: StatusView) -> str:
         parts.append("retries: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
     if totals.get("unknown_creates"):
         parts.append(f"{count_of(totals['unknown_creates'], 'unconfirmed create')} (docs/apis.md)")
+    if totals.get("cut_contexts"):
+        parts.append(f"{count_of(totals['cut_contexts'], 'prompt')} probably cut by the server (see steps)")
     if missed := view.counts.schema_misses:
         fields = ", ".join(f"{one_line(name, 40)} {rows:,}" for name, rows in missed.items())
         parts.append(f"schema missed: {fields}")
@@ -174,7 +176,7 @@ def server_text(server: Server) -> str:
         for name, value in (("organization", server.organization), ("project", server.project))
         if value
     ]
-    return f"{server.api} at {server.base_url}" + (f" ({', '.join(account)})" if account else "")
+    return f"{server.api or 'any API'} at {server.base_url}" + (f" ({', '.join(account)})" if account else "")
 
 
 def server_settings(server: Server, other: Server) -> str:
@@ -210,7 +212,7 @@ def stall_reason(view: StatusView) -> str:
     functions = batch.profile.functions
     start = "askmill worker" + (f" --allow-functions {shlex.quote(functions.module)}" if functions else "")
     general = [worker for worker in view.other_workers if not worker.batch]
-    if functions and any(worker.server == batch.server for worker in general):
+    if functions and any(worker.server.serves(batch.server) for worker in general):
         return strip_control(
             f"No living worker may call the functions of {functions.module} as it was submitted. Start one "
             f"with `{start}`."

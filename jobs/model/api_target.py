@@ -65,9 +65,12 @@ NO_CONSENT = Consent()
 
 @dataclass(frozen=True)
 class Target:
-    """An API server and the credentials for it. `base_url` is empty until the emulator is started."""
+    """An API server and the credentials for it. `base_url` is empty until the emulator is started.
 
-    api: Api
+    `api` is None where the server is to be asked which one it offers (jobs/submit/find_api.py).
+    """
+
+    api: Api | None
     base_url: str
     api_key: SecretStr | None
     offline: bool
@@ -92,7 +95,7 @@ class Target:
         A worker does not inherit what is withheld: `permitted_credentials` removed it from the environment.
         """
         return {
-            "ASKMILL_API": self.api,
+            "ASKMILL_API": self.api or "",
             "OPENAI_BASE_URL": self.base_url,
             "OPENAI_API_KEY": self.key or "",
             **({"OPENAI_ORG_ID": self.organization} if self.organization else {}),
@@ -107,7 +110,13 @@ class Target:
     @property
     def server(self) -> Server:
         """The API and account of its batches; nobody is billed by the emulator."""
-        return Server(self.api, self.base_url, self.organization or "", self.project or "")
+        return Server(self.api or "", self.base_url, self.organization or "", self.project or "")
+
+    @property
+    def known_api(self) -> Api:
+        """The API, where it has been found out."""
+        assert self.api is not None
+        return self.api
 
     @property
     def key(self) -> str | None:
@@ -269,7 +278,7 @@ def require_key(settings: Settings) -> None:
         )
 
 
-def refuse_retired_api(api: Api, base_url: str) -> None:
+def refuse_retired_api(api: Api | None, base_url: str) -> None:
     """Raises UsageError for the Assistants API at OpenAI's own address, which no longer offers it."""
     if api == "assistants" and is_openai(base_url):
         raise UsageError(

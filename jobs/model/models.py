@@ -88,12 +88,17 @@ class Server(NamedTuple):
     """The API that a batch or a worker uses, and the account that it bills ('' where none is set).
 
     What one account has created does not exist for another, so workers take only batches of their own.
+    A worker without ASKMILL_API has the API '': it takes batches of any API at its address.
     """
 
-    api: Api
+    api: Api | Literal[""]
     base_url: str
     organization: str = ""
     project: str = ""
+
+    def serves(self, other: "Server") -> bool:
+        """Whether a worker of this server takes batches of the other one (as lua/lib/keys.lua)."""
+        return self == other or self == other._replace(api="")
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,11 @@ IMAGE = "image:"
 """Prefix of an image's path in `Resources.row_files`, since the same file may also be an attachment."""
 
 
+def profile_image(number: int) -> str:
+    """The name of the profile's image on chat completions. It has a NUL, so that no row can name it."""
+    return f"\0{number}"
+
+
 class Resources(Frozen):
     """Ids of the objects created at the API for a batch before its first row."""
 

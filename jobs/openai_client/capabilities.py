@@ -11,17 +11,23 @@ SET_BY_ASKMILL = frozenset({"messages", "n", "stream", "tools"})
 """Fields of a chat completion that `extra_body` must not set: the reply could not be read."""
 
 
+FILE_TOOLS = frozenset({"code_interpreter", "file_search"})
+UNREAD_FILES = "no tool reads them; add --tool code_interpreter or --tool file_search"
+
+
 def unsupported(profile: Profile, api: Api) -> list[str]:
     """Why this API cannot serve the profile: one text per reason; empty if it can."""
     return [reason for holds, reason in CHECKS[api](profile) if holds]
 
 
 def _chat_only(profile: Profile) -> Iterable[Check]:
-    """Fields that describe one call of chat completions."""
+    """Fields that describe one call of chat completions, and images that only a call carries."""
     fields = ("first_byte_s", "idle_s", "token_limit_name", "extra_body")
     for name in fields:
         yield bool(getattr(profile, name)), f"{name} exists on chat completions only"
     yield not profile.stream, "stream exists on chat completions only"
+    unread = profile.files and profile.assistant_id is None and not FILE_TOOLS & set(profile.tools)
+    yield bool(unread), f"files: {UNREAD_FILES}"
 
 
 def _not_on_assistants(profile: Profile) -> Iterable[Check]:
@@ -69,10 +75,6 @@ def _not_on_chat(profile: Profile) -> Iterable[Check]:
     for tool in profile.tools:
         yield True, f"chat completions do not have the tool {tool}; they call Python functions (--functions)"
     yield profile.assistant_id is not None, "stored assistants exist on the Assistants API only"
-    yield (
-        bool(profile.files),
-        "chat completions read no files; an image of each row is named by --override image",
-    )
     yield profile.max_prompt_tokens is not None, "max_prompt_tokens exists on the Assistants API only"
     yield profile.truncation is not None, "truncation exists on the Assistants and Responses APIs only"
     yield profile.completion_window is not None, "completion_window exists on the Responses API only"

@@ -1,6 +1,5 @@
-"""Finds out with free requests which API a server offers: for `doctor`, and after a create's 404."""
+"""Checks with free requests that a server offers the API of the settings: for `doctor`."""
 
-import re
 from collections.abc import Awaitable, Callable
 
 import httpx2
@@ -12,17 +11,20 @@ from askmill.jobs.model.errors import ApiUnavailable
 from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.client import describe_error, to_error_report
 from askmill.jobs.openai_client.connection_errors import is_redirect
+from askmill.jobs.openai_client.find_offer import (
+    BETA,
+    CONVERSATION,
+    RESPONSE,
+    names_missing_object,
+    what_is_offered,
+)
 
-BETA = {"OpenAI-Beta": "assistants=v2"}
 CREATES: dict[Api, tuple[str, ...]] = {
     "assistants": ("/threads", "/threads/thread_askmill_doctor/runs"),
     "responses": ("/conversations", "/responses"),
     "chat": ("/chat/completions",),
 }
 """The paths where a row's free and paid objects are created."""
-CONVERSATION, RESPONSE = "conv_askmill_doctor", "resp_askmill_doctor"
-"""Ids that no server has."""
-NO_ROUTE = re.compile(r"invalid url|unknown request url", re.IGNORECASE)
 ABSENT = frozenset({404, 405, 501})
 """Statuses of a path that a server does not have."""
 
@@ -42,26 +44,6 @@ async def probe(api_client: AsyncOpenAI, api: Api) -> None:
         if isinstance(error, APIStatusError) and error.status_code in ABSENT:
             message = f"{message} {await what_is_offered(api_client, api)}".rstrip()
         raise ApiUnavailable(message) from None
-
-
-async def what_is_offered(api_client: AsyncOpenAI, api: Api) -> str:
-    """A sentence on what the server has in place of `api`; empty where nothing is found."""
-    offered = []
-    if api != "assistants" and await _offers(_probe_assistants(api_client)):
-        offered.append("the Assistants API (ASKMILL_API=assistants)")
-    if api != "responses" and await _offers(_probe_responses(api_client)):
-        offered.append("the Responses API (ASKMILL_API=responses)")
-    if api != "chat" and await _offers(_probe_chat(api_client)):
-        offered.append("chat completions (ASKMILL_API=chat)")
-    return f"This server offers {' and '.join(offered)}." if offered else ""
-
-
-async def _offers(requests: Awaitable[None]) -> bool:
-    try:
-        await requests
-    except OpenAIError:
-        return False
-    return True
 
 
 async def _probe_chat(api_client: AsyncOpenAI) -> None:
@@ -98,20 +80,12 @@ async def _probe_path(api_client: AsyncOpenAI, path: str, object_id: str) -> Non
     try:
         await api_client.get(path, cast_to=httpx2.Response)
     except NotFoundError as absent:
-        if not names_missing_object(absent, object_id):
+        if not names_missing_object(to_error_report(absent), object_id):
             raise
     except APIStatusError as refused:
         # Servers that validate ids answer 400: the endpoint exists.
         if refused.status_code not in {400, 422}:
             raise
-
-
-def names_missing_object(absent: NotFoundError, object_id: str) -> bool:
-    """Whether a 404 is about the object, not about the path: it names the id, or has an error's type."""
-    report = to_error_report(absent)
-    if NO_ROUTE.search(report.message):
-        return False
-    return re.search(rf"(?<![/\w]){object_id}", report.message) is not None or report.type is not None
 
 
 async def _probe_creates(api_client: AsyncOpenAI, api: Api) -> None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from openai import OpenAIError
+
 from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import BadSetting, Settings, load_settings
@@ -14,9 +16,10 @@ from askmill.config.text import count_of, safe_text
 from askmill.jobs.display.status_text import fault_line, server_text, stall_reason, waiting_line
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_target
-from askmill.jobs.model.errors import AskmillError, UsageError
-from askmill.jobs.model.models import BatchState
-from askmill.jobs.openai_client.client import make_client
+from askmill.jobs.model.errors import ApiUnavailable, AskmillError, UsageError
+from askmill.jobs.model.models import BatchState, Server
+from askmill.jobs.openai_client.client import API_NAMES, describe_error, make_client
+from askmill.jobs.openai_client.find_offer import Offer, listed_models, models_text, require_offer
 from askmill.jobs.openai_client.model_ends import end_notice
 from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.pricing import Prices
@@ -62,7 +65,7 @@ async def run_checks(consent: Consent = NO_CONSENT) -> list[Finding]:
             findings.append(Finding("model", end))
         findings.append(_check_proxy(target))
         if findings[-1].code == 0:
-            findings.append(await _check_api(settings, consent))
+            findings += await _check_api(settings, consent)
     return findings
 
 
@@ -109,10 +112,13 @@ async def _check_redis_server(store: Store) -> list[Finding]:
 
 async def _check_workers(store: Store, settings: Settings, target: Target | None) -> Finding:
     alive = await store.workers()
-    matching = [worker for worker in alive if target and worker.server == target.server and not worker.batch]
+    matching = [
+        worker for worker in alive if target and not worker.batch and _may_serve(worker.server, target.server)
+    ]
     if matching:
         slots = sum(worker.slots for worker in matching)
-        return Finding("workers", f"{len(matching)} alive for {matching[0].api}, {count_of(slots, 'slot')}")
+        api = matching[0].api or "any API"
+        return Finding("workers", f"{len(matching)} alive for {api}, {count_of(slots, 'slot')}")
     if alive and all(worker.batch for worker in alive):
         return Finding(
             "workers",
@@ -130,6 +136,11 @@ async def _check_workers(store: Store, settings: Settings, target: Target | None
     return Finding("workers", f"none is alive; {hint}")
 
 
+def _may_serve(worker: Server, settings: Server) -> bool:
+    """Whether the worker takes batches of these settings, whose API may be found out at submit only."""
+    return worker.serves(settings) or worker._replace(api="") == settings
+
+
 async def _check_waits(store: Store) -> list[Finding]:
     """Who waits for what, until when, and what the API last said: as `status` shows it."""
     findings = []
@@ -143,17 +154,39 @@ async def _check_waits(store: Store) -> list[Finding]:
     return findings
 
 
-async def _check_api(settings: Settings, consent: Consent) -> Finding:
+async def _check_api(settings: Settings, consent: Consent) -> list[Finding]:
+    """Whether the API answers; without ASKMILL_API what the server offers; and whether it has the model."""
     try:
         target = api_target(settings, consent=consent)
     except UsageError as fault:
-        return Finding("api", str(fault), SETTING_FAULT)
+        return [Finding("api", str(fault), SETTING_FAULT)]
     key, organization, project = target.key, target.organization, target.project
     async with make_client(
         key, target.base_url, organization, project, PROBE_TIMEOUT_S, target.proxy_environ
     ) as client:
         try:
-            await probe(client, target.api)
+            if target.api is None:
+                offer = await require_offer(client)
+                api, models = offer.apis[0], offer.models
+                answers = _offer_text(target, offer)
+            else:
+                await probe(client, target.api)
+                api, models = target.api, await listed_models(client)
+                answers = f"{target.base_url} answers ({api})"
         except AskmillError as error:
-            return Finding("api", str(error), error.exit_code)
-    return Finding("api", f"{target.base_url} answers ({target.api})")
+            return [Finding("api", str(error), error.exit_code)]
+        except OpenAIError as error:
+            return [Finding("api", describe_error(error, client), ApiUnavailable.exit_code)]
+    findings = [Finding("api", answers)]
+    if api == "chat" and models and settings.model not in models:
+        missing = f"{settings.model} is not among the server's models ({models_text(models)})"
+        advice = "Set ASKMILL_MODEL, or name the model in a profile or with --model."
+        findings.append(Finding("model", f"{missing}. {advice}", warning=True))
+    return findings
+
+
+def _offer_text(target: Target, offer: Offer) -> str:
+    offered = " and ".join(f"{API_NAMES[api]} (ASKMILL_API={api})" for api in offer.apis)
+    models = f"; models: {models_text(offer.models)}" if offer.models else ""
+    first = "; without ASKMILL_API, batches use the first" if len(offer.apis) > 1 else ""
+    return f"{target.base_url} offers {offered}{first}{models}"

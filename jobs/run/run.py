@@ -34,15 +34,14 @@ from askmill.jobs.run.worker_supervisor import WorkerSupervisor, batch_worker
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import StatusView, WorkerInfo
 from askmill.jobs.submit.check import checked
+from askmill.jobs.submit.find_api import check_local_server, with_api
+from askmill.jobs.submit.request import Say, SubmitRequest, identity_of
 from askmill.jobs.submit.submit import (
     ExistingBatch,
-    Say,
-    SubmitRequest,
     check_durability,
     dispatch_first_rows,
     find_existing,
     find_or_store,
-    identity_of,
     name_reusable_answers,
 )
 
@@ -149,14 +148,18 @@ class Run:
     async def _work(self, url: str, stack: ExitStack) -> RunOutcome:
         durability = self._spec.settings.durability_in_use
         async with await Store.open(url, durability=durability) as store:
+            with_known_api = with_api(store, self._intake, self._request, self._spec.say)
+            self._request, was_asked = await with_known_api
             identity = identity_of(self._intake, self._request)
             existing = await find_existing(store, identity, self._request, self._spec.say)
             self.batch = None if existing is None else existing.batch.id
             if existing is not None and existing.finished:
                 view = await store.status(existing.batch.id)
             else:
-                if self._request.target.source_line is not None:
+                if self._request.target.source_line is not None and not was_asked:
                     self._spec.say(self._request.target.source_line)
+                if existing is None:
+                    await check_local_server(self._request.target)
                 await check_durability(store, self._spec.say)
                 if existing is None:
                     await name_reusable_answers(store, self._intake, self._request, self._spec.say)
@@ -221,7 +224,7 @@ class Run:
 
     def _will_serve(self, worker: WorkerInfo) -> bool:
         """Whether the worker will serve the batch, which has no id yet."""
-        same_server = worker.server == self._request.target.server
+        same_server = worker.server.serves(self._request.target.server)
         return same_server and not worker.batch and worker.allows(self._request.profile.functions)
 
     def _check_address(self, existing: ExistingBatch | None) -> None:

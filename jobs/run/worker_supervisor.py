@@ -31,7 +31,7 @@ def batch_worker(
     variables = target.worker_environment | storage_environment(settings)
     if target.offline:
         variables |= no_proxy_variables(target.base_url, proxy_environment())
-    drain_s = settings.drain_s if target.api == "chat" else 0.0
+    drain_s = settings.drain_s if target.api in {"chat", None} else 0.0
     if settings.source_of("drain_s") is SettingSource.DEFAULT:
         # Somebody waits for the command to end.
         drain_s = min(drain_s, DRAIN_S)

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from askmill.jobs.model.expected import Accuracy, Expectation
 from askmill.jobs.model.models import (
@@ -189,15 +189,15 @@ class Counts:
 class WorkerInfo:
     """A worker's description of itself. `slots`: most rows that it works on at a time.
 
-    `batch`: the only batch that it serves; '' for all of its API and address. `functions`: sha256 of the
-    modules whose functions it may call, separated by commas.
+    `api`: '' for any. `batch`: the only batch that it serves; '' for all of its API and address. `functions`:
+    sha256 of the modules whose functions it may call, separated by commas.
     """
 
     id: str
     host: str
     pid: int
     slots: int
-    api: Api
+    api: Api | Literal[""]
     base_url: str
     organization: str = ""
     project: str = ""
@@ -211,7 +211,7 @@ class WorkerInfo:
 
     def serves(self, batch: Batch) -> bool:
         """Whether the worker may claim rows of the batch."""
-        same_server = self.server == batch.server
+        same_server = self.server.serves(batch.server)
         return same_server and self.batch in {"", batch.id} and self.allows(batch.profile.functions)
 
     @property
@@ -262,6 +262,7 @@ class StatusView:
             "waiting": None if self.waiting is None else self.waiting.to_json(),
             "last_fault": None if batch.last_fault is None else batch.last_fault.to_json(),
             "recovered_writes": totals.get("recovered_writes", 0),
+            "cut_contexts": totals.get("cut_contexts", 0),
             "schema_misses": self.counts.schema_misses,
             "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
         }

@@ -11,7 +11,7 @@ from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS
 from askmill.jobs.openai_client.price import similar_model
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.results.expected import check_column
-from askmill.jobs.submit.submit import SubmitRequest
+from askmill.jobs.submit.request import SubmitRequest
 
 PRICE_ADVICE = "Put its price into a file and name that file in ASKMILL_PRICES, or leave --budget out."
 
@@ -38,7 +38,8 @@ def checked(
 
     `on_open` is that of `askmill.jobs.intake.check`. Raises InputFaults and UsageError.
     """
-    least = MIN_COMPLETION_TOKENS[request.target.api]
+    # Where the server is still to be asked for its API, what every API refuses is refused here (find_api.py).
+    least = MIN_COMPLETION_TOKENS[request.target.api or "chat"]
     options = replace(request.intake, min_completion_tokens=least)
     intake = check(file, options, _price_check(request, settings), on_open)
     try:

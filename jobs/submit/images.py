@@ -10,15 +10,21 @@ from pathlib import Path
 
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.file_rules import image_type
-from askmill.jobs.model.profile import IMAGE, Resources
+from askmill.jobs.model.profile import IMAGE, Profile, Resources, profile_image
 from askmill.jobs.store import Store
 
 MAX_IMAGES_BYTES = 500_000_000
 """Of all images of a batch together: Redis holds them in memory."""
 
 
+def profile_images(profile: Profile) -> dict[str, Path]:
+    """The images that every row carries (`--file`), by the name under which a question names them."""
+    paths = (Path(path).expanduser() for path in profile.files)
+    return {profile_image(number): path for number, path in enumerate(paths)}
+
+
 async def store_images(store: Store, batch: str, images: Mapping[str, Path]) -> Resources:
-    """Store the images that rows name; returns their ids, `TYPE;SHA256`, by path as written.
+    """Store images; returns their ids, `TYPE;SHA256`, by name: the path as a row has it, or `profile_image`.
 
     Raises:
         UsageError: they are too large together, or one cannot be read.

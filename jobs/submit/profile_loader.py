@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from askmill.config.text import did_you_mean
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import ProfileError
-from askmill.jobs.model.file_rules import file_fault, type_fault
+from askmill.jobs.model.file_rules import file_fault, image_fault, type_fault
 from askmill.jobs.model.models import EMULATOR_MODEL, Api
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.model.schema_fields import is_short_form, parse_fields
-from askmill.jobs.openai_client.capabilities import unsupported
+from askmill.jobs.openai_client.capabilities import FILE_TOOLS, UNREAD_FILES, unsupported
 from askmill.jobs.openai_client.model_ends import end_notice
 
 TUTOR = {
@@ -73,7 +73,7 @@ def build_profile(
     model: str,
     *,
     offline: bool,
-    api: Api = "assistants",
+    api: Api | None = "assistants",
 ) -> Profile:
     """Build a batch's profile from `source`, `options` and the defaults, of which `model` is one.
 
@@ -96,7 +96,8 @@ def build_profile(
     if isinstance(fields.get("files"), list | tuple):
         fields["files"] = tuple(file for path in fields["files"] for file in _files_in(path))
     _describe_functions(fields, faults)
-    return _validate(fields, str(source) if isinstance(source, Path) else "the profile", faults)
+    place = str(source) if isinstance(source, Path) else "the profile"
+    return _validate(fields, place, [*faults, *_unread_files(fields, api)])
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -209,8 +210,14 @@ def _rule_faults(fields: Mapping[str, Any]) -> Iterator[str]:
     tools = fields.get("tools") or ()
     if fields.get("file_search") and "file_search" not in tools:
         yield "file_search: has options but is not among the tools; add it there."
-    if fields.get("files") and not {"code_interpreter", "file_search"} & set(tools):
-        yield "files: no tool reads them; add --tool code_interpreter or --tool file_search."
+
+
+def _unread_files(fields: Mapping[str, Any], api: Api | None) -> list[str]:
+    """Files that no tool reads: chat completions send images themselves. An unknown API is asked later."""
+    tools = {tool for tool in fields.get("tools") or () if isinstance(tool, str)}
+    if api in {"chat", None} or not fields.get("files") or (tools and fields.get("assistant_id")):
+        return []
+    return [] if FILE_TOOLS & tools else [f"files: {UNREAD_FILES}."]
 
 
 def _file_faults(fields: Mapping[str, Any]) -> Iterator[str]:
@@ -229,13 +236,26 @@ def _schema_faults(schema: dict[str, Any]) -> Iterator[str]:
         yield f"response_schema: is not a JSON schema: {error.message}."
 
 
-def refuse_unsupported(profile: Profile, api: Api, overrides: Sequence[str] = ()) -> None:
-    """Raise ProfileError with each field and override that this API does not support, and the reason."""
+def refuse_unsupported(
+    profile: Profile, api: Api | None, overrides: Sequence[str] = (), found: str = ""
+) -> None:
+    """Raise ProfileError with each field and override that this API does not support, and the reason.
+
+    An API that is not known yet (None) is checked when it is; `found` says then how it was found.
+    """
+    if api is None:
+        return
     reasons = unsupported(profile, api)
     if api == "chat" and "file" in overrides:
         reasons.append("--override file: chat completions read no files, only images (--override image)")
+    if api == "chat":
+        faults = ((path, image_fault(Path(path))) for path in profile.files)
+        reasons += [
+            f"files: {path} {fault}; chat completions read images only" for path, fault in faults if fault
+        ]
     if reasons:
-        raise ProfileError("\n".join(f"profile: {reason} (ASKMILL_API is {api})." for reason in reasons))
+        source = found or f"ASKMILL_API is {api}"
+        raise ProfileError("\n".join(f"profile: {reason} ({source})." for reason in reasons))
 
 
 def warnings(profile: Profile, target: Target, *, batch: bool = True) -> list[str]:

@@ -1,6 +1,6 @@
 """From a file to a stored batch: validate, identify by content, then find the batch or store it row by row.
 
-file ─▶ intake.check ─▶ identity ─▶ exists? ─┬ no, or --new: take, upload, add_rows …, seal ─▶ dispatch
+file ─▶ intake.check ─▶ API ─▶ identity ─▶ exists? ─┬ no, or --new: take, upload, add_rows …, seal ─▶ dispatch
                                              ├ loading by another command: wait until it is sealed
                                              ├ unfinished: change limits if given, resume
                                              └ done, or cancelled and every row ended: unchanged
@@ -10,33 +10,27 @@ batch (jobs/store/ingest.py). A waiting command takes over from one that has die
 """
 
 import asyncio
-import dataclasses
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from askmill.config.text import count_of
 from askmill.jobs.display.status_text import stall_reason
-from askmill.jobs.intake import Intake, IntakeOptions
-from askmill.jobs.model.api_target import Target
+from askmill.jobs.intake import Intake
 from askmill.jobs.model.errors import NotFound, Unavailable
-from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import BatchState, Limits
-from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.model.profile import Resources
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, NewBatch, NewRow
 from askmill.jobs.submit.answer_cache import AnswerCache, equal_batches, reusable_line
-from askmill.jobs.submit.images import store_images
+from askmill.jobs.submit.find_api import with_api
+from askmill.jobs.submit.images import profile_images, store_images
 from askmill.jobs.submit.load_lease import under_lease
+from askmill.jobs.submit.request import Say, SubmitRequest, content_sha256, identity_of
 
-Say = Callable[[str], None]
 ROWS_PER_CALL = 4096
 """A multiple of the store's block of 16 rows."""
 POLL_S = 0.2
@@ -46,26 +40,6 @@ CONTINUED = "The command that was storing {} has stopped; this one stores it."
 REPLACED = "This command was suspended while it stored {}, and another one took over."
 DISPATCH_FLOOR = 20
 """Rows dispatched even if no worker has a free slot, so that the next one finds work at once."""
-
-
-@dataclass(frozen=True)
-class SubmitRequest:
-    """A batch to submit, beside the file's content. `limits` has only those that were given."""
-
-    intake: IntakeOptions
-    profile: Profile
-    target: Target
-    limits: dict[str, Any] = field(default_factory=dict)
-    name: str | None = None
-    new: bool = False
-    idempotency_key: str | None = None
-    """Part of the identity: with another key, the same file is another batch."""
-    reuse_answers: bool = False
-    retention_days: float | None = None
-    expected: Expectation | None = None
-    """No part of the identity."""
-    web: bool = False
-    """Submitted through the web page, whose server keeps a worker alive for the batch."""
 
 
 @dataclass(frozen=True)
@@ -93,42 +67,6 @@ class Submitted:
     batch: str
     existing: ExistingBatch | None
     stall: str
-
-
-def identity_of(intake: Intake, request: SubmitRequest) -> str:
-    """Return a hash of the file contents, what is read of them, the profile and the API.
-
-    Options count by their resolved values, so giving a default explicitly changes nothing.
-    """
-    target = request.target
-    paths = [*map(Path, request.profile.files), *intake.images.values(), *intake.files.values()]
-    files = [_content_sha256(path) for path in paths]
-    parts: list[Any] = [
-        intake.content_sha256,
-        request.profile.sha256(),
-        files,
-        target.api,
-        target.address,
-        # A file's types are in its content. Without them the identity is that of earlier versions.
-        {name: value for name, value in dataclasses.asdict(intake.spec).items() if name != "arrow_schema"},
-        intake.dialect,
-        request.intake.limit,
-        intake.rejected,
-    ]
-    # Only where one is set, so that all other batches keep their identity; likewise the key.
-    account = [target.organization, target.project]
-    parts += [account] if any(account) else []
-    parts += [{"idempotency_key": request.idempotency_key}] if request.idempotency_key else []
-    parts += [intake.chosen_reading] if intake.chosen_reading else []
-    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _content_sha256(path: Path) -> str:
-    """Return the hash of a file for the tools, or '' if it is missing; the upload reports that."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 async def find_existing(
@@ -190,10 +128,12 @@ async def submit(store: Store, url: str, intake: Intake, request: SubmitRequest,
     The batch is then as durable as the mark before a create: its id may be relied on. Raises as
     `find_or_store` and `check_durability` do.
     """
+    request, was_asked = await with_api(store, intake, request, say)
     identity = identity_of(intake, request)
     existing = await find_existing(store, identity, request, say)
-    if request.target.source_line is not None and not (existing is not None and existing.finished):
-        say(request.target.source_line)
+    source_line = None if was_asked else request.target.source_line
+    if source_line is not None and not (existing is not None and existing.finished):
+        say(source_line)
     if existing is None or not existing.finished:
         await check_durability(store, say)
     if existing is None:
@@ -254,7 +194,7 @@ def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatc
         spec=intake.spec,
         profile=request.profile,
         resources=Resources(),
-        api=request.target.api,
+        api=request.target.known_api,
         base_url=request.target.base_url,
         organization=request.target.organization or "",
         project=request.target.project or "",
@@ -268,7 +208,7 @@ def _new_batch(intake: Intake, request: SubmitRequest, identity: str) -> NewBatc
 
 
 def _file_hashes(request: SubmitRequest) -> list[str]:
-    return [_content_sha256(Path(path)) for path in request.profile.files]
+    return [content_sha256(Path(path)) for path in request.profile.files]
 
 
 async def _load(
@@ -298,7 +238,7 @@ async def _prepare_resources(
     if not (request.profile.files or intake.images or intake.files):
         return Resources()
     if request.target.api == "chat":
-        return await store_images(store, batch, intake.images)
+        return await store_images(store, batch, {**profile_images(request.profile), **intake.images})
     # Loading the SDK takes half a second of CPU, much longer on a busy machine: in a thread, so that the
     # lease is renewed meanwhile.
     await asyncio.to_thread(import_module, "askmill.jobs.submit.resources")
@@ -310,7 +250,7 @@ async def _prepare_resources(
     async with make_client(
         key, target.base_url, organization, project, TIMEOUT_S, target.proxy_environ
     ) as api_client:
-        preparation = Preparation(store, batch, api_client, target.api, on_progress)
+        preparation = Preparation(store, batch, api_client, target.known_api, on_progress)
         resources = await preparation.prepare(request.profile, intake.images, intake.files)
     await store.set_resources(batch, resources)
     return resources

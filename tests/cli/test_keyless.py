@@ -186,7 +186,8 @@ def test_a_key_sent_in_plain_text_over_a_network_gives_a_warning(user: CommandLi
     warning, address = "without encryption", "http://192.168.178.20:8000/v1"
 
     def warnings(base_url: str, key: str = "any") -> list[str]:
-        done = user.with_settings(OPENAI_BASE_URL=base_url, OPENAI_API_KEY=key).askmill("submit", "q.csv")
+        settings = {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": key, "ASKMILL_API": "responses"}
+        done = user.with_settings(**settings).askmill("submit", "q.csv")
         assert done.returncode == 0, done.stderr
         return [line for line in done.stderr.splitlines() if warning in line]
 

@@ -45,6 +45,7 @@ STATUS_KEYS = [
     "waiting",
     "last_fault",
     "recovered_writes",
+    "cut_contexts",
     "schema_misses",
     "accuracy",
 ]

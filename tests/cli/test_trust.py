@@ -59,7 +59,9 @@ def user(tmp_path: Path, server: RecordingServer) -> CommandLine:
     (tmp_path / ".netrc").chmod(0o600)
     proxy = dict.fromkeys(("HTTP_PROXY", "http_proxy"), server.url)
     direct = dict.fromkeys(("NO_PROXY", "no_proxy"), HOST)
-    user = terminal(tmp_path).with_settings(**SECRETS, **proxy, **direct, HOME=str(tmp_path))
+    user = terminal(tmp_path).with_settings(
+        **SECRETS, **proxy, **direct, HOME=str(tmp_path), ASKMILL_API="assistants"
+    )
     user.write("q.csv", "question", "What is 1 + 1?")
     user.write("notes.txt", "a file for the tools")
     user.write(".env", f"OPENAI_BASE_URL={PLANTED}")

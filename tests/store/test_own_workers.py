@@ -101,3 +101,30 @@ async def test_rows_in_the_queue_of_a_dead_worker_go_to_the_others(store: Store,
         (3, False),
         (4, False),
     ]
+
+
+async def test_a_worker_without_an_api_serves_all_batches_of_its_address(store: Store) -> None:
+    """16.3: its ASKMILL_API is not set; a worker of one API takes that API's rows only."""
+    chat = await submit_batch(store, 4, api="chat")
+    assistants = await submit_batch(store, 4, api="assistants")
+    elsewhere = await submit_batch(store, 4, api="chat", base_url="http://127.0.0.1:10/v1")
+    await store.heartbeat(worker_info("any", slots=10, api=""))
+    dispatched = await store.dispatch(20)
+    assert {one.batch for one in dispatched} == {chat, assistants}
+    for one in dispatched:
+        await claim_row(store, one, "any")
+    assert [worker.id for worker in (await store.status(chat)).workers] == ["any"]
+    assert (await store.status(elsewhere)).workers == ()
+
+    await store.heartbeat(worker_info("chat only", api="chat"))
+    other = await submit_batch(store, 1, api="responses")
+    (row,) = rows_of(await store.dispatch(20), other)
+    assert await store.claim(other, row, "chat only") is Refusal.MISMATCH
+
+
+async def test_rows_go_to_the_workers_that_have_room(store: Store) -> None:
+    """A worker of the batch's API with few slots does not hold back one for any API with many."""
+    await accepted(store, 50)
+    await store.heartbeat(worker_info("narrow", slots=1))
+    await store.heartbeat(worker_info("wide", slots=20, api=""))
+    assert len(await store.dispatch(2)) == 22

@@ -337,6 +337,7 @@ async def test_status_is_told_in_the_words_of_the_contract(store: Store) -> None
             "waiting",
             "last_fault",
             "recovered_writes",
+            "cut_contexts",
             "schema_misses",
             "accuracy",
         ),

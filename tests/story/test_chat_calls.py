@@ -11,6 +11,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from askmill.jobs.display.status_text import anomalies_line
 from askmill.jobs.model.models import InputSpec, JobStatus, Limits, OnUnknown
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store
@@ -123,6 +124,22 @@ async def test_cancel_closes_the_connections(stack: Stack) -> None:
     wait_until(lambda: in_flight(stack) == 0, "the server works on none")
     view = await stack.status(batch)
     assert view.counts.by_status[JobStatus.CANCELLED] == 5
+
+
+async def test_a_prompt_that_the_server_cuts_in_silence_is_told(stack: Stack) -> None:
+    """Once a batch in `status`, and in the steps of each row: the answer looks whole."""
+    stack.scenario('[chat]\ncontext_tokens = 1024\nignores = ["context_tokens"]\n')
+    try:
+        stack.worker(concurrency=2, times=QUICK)
+        batch = await stack.submit(["What is 1 + 1?", "a word " * 3_000 + "What is 6 * 7?"], PROFILE)
+        view = await stack.wait_for(batch)
+    finally:
+        stack.scenario("")
+    assert view.counts.by_status[JobStatus.COMPLETED] == 2
+    assert view.to_json()["cut_contexts"] == 1
+    assert "1 prompt probably cut by the server" in anomalies_line(view)
+    short, long = [row.result for row in await stack.rows(batch) if row.result]
+    assert ["warning" in step.details for step in (*short.steps, *long.steps)] == [False, True]
 
 
 # ── conversations ──

@@ -23,7 +23,7 @@ from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import NewRow
-from askmill.worker.backends.factory import backend_for
+from askmill.worker.backends.factory import Backends
 from askmill.worker.execution import request_builder
 from askmill.worker.execution.job_runner import JobRunner
 from askmill.worker.lifecycle.retry import RetryPolicy
@@ -120,7 +120,7 @@ async def worker_at(store: Store, api: Api, url: str) -> AsyncIterator[WorkerCon
     client = make_client("sk-emulated-0123456789", url)
     context = WorkerContext(
         store=store,
-        backend=backend_for(api, client),
+        backends=Backends(client),
         limits=SharedLimits(store),
         prices=Prices.read(None),
         worker=worker_info("w1", api=api, base_url=url),
@@ -131,7 +131,7 @@ async def worker_at(store: Store, api: Api, url: str) -> AsyncIterator[WorkerCon
     try:
         yield context
     finally:
-        await context.backend.close()
+        await context.backends.close()
 
 
 async def row_of(store: Store, api: Api, relay: FaultyRelay) -> Any:

@@ -20,7 +20,7 @@ from askmill.jobs.openai_client import client as jobs_api
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import Claim
-from askmill.worker.backends.factory import backend_for
+from askmill.worker.backends.factory import Backends
 from askmill.worker.execution import request_builder
 from askmill.worker.execution.job_runner import JobRunner
 from askmill.worker.lifecycle.retry import RetryPolicy
@@ -83,7 +83,7 @@ class Scene:
         client = jobs_api.make_client("local-key", self.url)
         context = WorkerContext(
             store=self.store,
-            backend=backend_for("assistants", client),
+            backends=Backends(client),
             limits=SharedLimits(self.store),
             prices=Prices.read(None),
             worker=self.worker_info(claim.worker),
@@ -98,7 +98,7 @@ class Scene:
         try:
             yield JobRunner(context, batch, claim, Interrupts())
         finally:
-            await context.backend.close()
+            await context.backends.close()
 
     async def run(self, claim: Claim) -> None:
         async with asyncio.timeout(60), self.runner(claim) as runner:

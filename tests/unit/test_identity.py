@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from askmill.jobs.intake import IntakeOptions, check
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.profile import Profile
-from askmill.jobs.submit.submit import SubmitRequest, identity_of
+from askmill.jobs.submit.request import SubmitRequest, identity_of
 
 TARGET = Target("assistants", "http://api", SecretStr("k"), offline=False)
 

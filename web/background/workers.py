@@ -53,7 +53,7 @@ class Workers:
     def serve(self, batch: Batch) -> bool:
         """Keep a worker alive for the batch. False if this server may not: another API or functions."""
         functions = batch.profile.functions
-        if self._target is None or batch.server != self._target.server:
+        if self._target is None or not self._target.server.serves(batch.server):
             return False
         if functions is not None and functions.module not in self._functions:
             return False
@@ -118,7 +118,8 @@ class Workers:
         if view.workers or resting or own >= MAX_OWN_WORKERS:
             return
         assert self._target is not None
-        target, functions = self._target, view.batch.profile.functions
+        target = replace(self._target, api=view.batch.api)
+        functions = view.batch.profile.functions
         log_file = self._settings.data_dir / "logs" / "worker.log"
         served.supervisor = WorkerSupervisor(
             lambda: batch_worker(self._settings, target, functions), served.stack, log_file

@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 
 from askmill.jobs.model.models import Api, Step
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.offers import what_is_offered
+from askmill.jobs.openai_client.find_offer import what_is_offered
 from askmill.jobs.openai_client.params import assistant_params
 from askmill.worker.backends.answer_builder import build_answer, partial_answer
 from askmill.worker.backends.assistants_parse import (

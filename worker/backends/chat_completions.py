@@ -22,13 +22,14 @@ from askmill.config.local_address import is_local
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.offers import what_is_offered
+from askmill.jobs.openai_client.find_offer import what_is_offered
 from askmill.jobs.openai_client.params import Params
 from askmill.jobs.openai_client.reply_limits import ReplyTooLarge
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.chat_parse import parse_completion
 from askmill.worker.backends.chat_request import chat_body, field_to_drop
 from askmill.worker.backends.chat_stream import BrokenChunk, ChatReader
+from askmill.worker.backends.context_check import with_cut_warning
 from askmill.worker.backends.errors import bad_reply, error_from_object
 from askmill.worker.backends.http import HttpClient
 from askmill.worker.lifecycle.api_types import (
@@ -169,7 +170,8 @@ class ChatCompletionsBackend:
         if reader.streamed and reader.finish_reason is None:
             ended = ApiError(200, code="stream_ended", message="the answer ended before it was whole")
             raise self._lost(reader, request, ended)
-        return parse_completion(reader.completion(), request.attempt, streamed=reader.streamed)
+        run = parse_completion(reader.completion(), request.attempt, streamed=reader.streamed)
+        return with_cut_warning(run, body["messages"])
 
     async def _read(self, reader: ChatReader, limits: "CallLimits", pieces: AsyncIterator[bytes]) -> None:
         """Read the pieces until the answer and its tokens are there; the connection may stay open longer."""

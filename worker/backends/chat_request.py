@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from askmill.jobs.model.profile import profile_image
 from askmill.jobs.openai_client.params import Params, chat_options, limit_name, opening_messages
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.lifecycle.api_types import ApiError
@@ -46,19 +47,31 @@ def chat_body(request: RunRequest, base_url: str, dropped: Collection[str] = ())
 def chat_messages(request: RunRequest) -> list[Params]:
     """All messages of the call, the question's image as an address that the server can read."""
     profile = request.profile
-    own = [question_message(request.question, request.image, profile.image_detail), *request.messages]
+    own = [own_question(request), *request.messages]
     exchange = [*request.earlier_messages, *own]
     return [*opening_messages(profile), *(with_images(message, request.images) for message in exchange)]
 
 
-def question_message(question: str, image: str | None, detail: str) -> Params:
-    """The question as a message, as it is stored: an image of the batch is named, not contained."""
-    if not image:
-        return {"role": "user", "content": question}
+def own_question(request: RunRequest, *, first_turn: bool | None = None) -> Params:
+    """The row's question as a message, as it is stored: images of the batch are named, not contained.
+
+    The first turn of a conversation carries the profile's images (`--file`) for all of them.
+    """
+    profile, first = request.profile, not request.earlier_messages if first_turn is None else first_turn
+    images = [profile_image(number) for number in range(len(profile.files))] if first else []
+    images += [request.image] if request.image else []
+    if not images:
+        return {"role": "user", "content": request.question}
+    parts = [_image_part(image, profile.image_detail) for image in images]
+    return {"role": "user", "content": [{"type": "text", "text": request.question}, *parts]}
+
+
+def _image_part(image: str, detail: str) -> Params:
     url = image if image.startswith(("http://", "https://", "data:")) else f"{IMAGE_REFERENCE}{image}"
-    image_url = {"url": url} if detail == "auto" else {"url": url, "detail": detail}
-    part = {"type": "image_url", "image_url": image_url}
-    return {"role": "user", "content": [{"type": "text", "text": question}, part]}
+    return {
+        "type": "image_url",
+        "image_url": {"url": url} if detail == "auto" else {"url": url, "detail": detail},
+    }
 
 
 def image_paths(messages: Collection[Mapping[str, Any]]) -> list[str]:

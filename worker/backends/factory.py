@@ -20,3 +20,23 @@ BACKENDS: dict[Api, Callable[[AsyncOpenAI], Backend]] = {
 def backend_for(api: Api, client: AsyncOpenAI) -> Backend:
     """Create the backend of an API. The backend owns the client and closes it."""
     return BACKENDS[api](client)
+
+
+class Backends:
+    """The backends of one server's APIs, each created for the first batch that uses it. Owns the client."""
+
+    def __init__(self, client: AsyncOpenAI) -> None:
+        self._client = client
+        self._created: dict[Api, Backend] = {}
+
+    def of(self, api: Api) -> Backend:
+        """The backend of an API."""
+        if api not in self._created:
+            self._created[api] = backend_for(api, self._client)
+        return self._created[api]
+
+    async def close(self) -> None:
+        """Close all backends and the client."""
+        for backend in self._created.values():
+            await backend.close()
+        await self._client.close()

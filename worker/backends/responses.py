@@ -20,7 +20,7 @@ from openai import AsyncOpenAI
 
 from askmill.jobs.model.models import BY_ITEMS, Api
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.openai_client.offers import what_is_offered
+from askmill.jobs.openai_client.find_offer import what_is_offered
 from askmill.jobs.openai_client.params import include_fields
 from askmill.worker.backends.answer_builder import build_answer, partial_answer
 from askmill.worker.backends.base import RunRequest

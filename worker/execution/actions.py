@@ -10,7 +10,7 @@ import structlog
 
 from askmill.jobs.model.models import BatchState, Usage
 from askmill.jobs.store.records import Claim
-from askmill.worker.backends.base import RunRequest
+from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.http import NotSent, checked_before_send
 from askmill.worker.execution.chat_call import create_run, with_exchange
 from askmill.worker.execution.failures import request_failed
@@ -89,6 +89,11 @@ class ActionExecutor:
     create_reserved: bool = False
     """The next request is the create, whose reservation has been waited for."""
 
+    @property
+    def backend(self) -> Backend:
+        """The backend of the batch's API."""
+        return self.context.backends.of(self.batch.batch.api)
+
     def stamp(self) -> tuple[float, float]:
         """The time and the jitter of an event."""
         return self.context.now_s(), random.random()  # noqa: S311 -- jitter
@@ -98,7 +103,7 @@ class ActionExecutor:
         try:
             event = await self._perform(action, state)
         except ApiError as error:
-            failed = await request_failed(error, action, self.batch, self.claim, self.context.backend)
+            failed = await request_failed(error, action, self.batch, self.claim, self.backend)
             if error.status == 404 and failed.request is RequestKind.READ:
                 failed = replace(failed, taken_over=self.batch.taken_over.not_found(state))
             if error.partial is not None:
@@ -162,7 +167,7 @@ class ActionExecutor:
         The wait ends before the last check of the batch's state, so that a pause meanwhile is seen.
         """
         retry, limits = self.context.retry_on_outage, self.context.limits
-        await retry(self.batch.ensure_assistant, self.context.store, self.context.backend)
+        await retry(self.batch.ensure_assistant, self.context.store, self.backend)
         self.reserved_tokens = self.batch.expected_tokens()
         await retry(limits.acquire_tokens, self.reserved_tokens, self._sleep_until_stopped)
         await retry(limits.acquire_request, self._sleep_until_stopped)
@@ -181,7 +186,7 @@ class ActionExecutor:
     # ── create ──
 
     async def _prepare_thread(self, action: CreateThread | DeleteFailedTurn, state: JobState) -> Event:
-        backend, request = self.context.backend, self._request(state)
+        backend, request = self.backend, self._request(state)
         if isinstance(action, CreateThread):
             return ThreadCreated(*self.stamp(), thread_id=await backend.create_thread(request))
         await backend.delete_failed_turn(
@@ -200,7 +205,7 @@ class ActionExecutor:
     async def _send_create(self, state: JobState) -> Event:
         """Send the create, unless the heartbeat or the stored mark is too old: then the claim may be lost."""
         request = self._request(state)
-        if self.context.backend.api == "chat":
+        if self.backend.api == "chat":
             request = await with_exchange(request, self.context, self.claim, self.batch)
         while True:
             while not self.context.lease_is_fresh():
@@ -214,10 +219,10 @@ class ActionExecutor:
 
     async def _created(self, request: RunRequest, state: JobState) -> Event:
         """Create the run. On chat completions it has ended then, and its answer is read."""
-        backend, thread_id = self.context.backend, state.thread_id or ""
+        backend, thread_id = self.backend, state.thread_id or ""
         if backend.api != "chat":
             return RunCreated(*self.stamp(), run=await backend.create_run(request, thread_id))
-        run = await create_run(backend, request, thread_id, self.interrupts, self.batch)
+        run = await create_run(request, thread_id, self)
         if run is None:
             return CancelRequested(*self.stamp())
         await self._settle_tokens(run.usage)
@@ -237,7 +242,7 @@ class ActionExecutor:
         else:
             raise error
         retry, context = self.context.retry_on_outage, self.context
-        await retry(self.batch.ensure_assistant, context.store, context.backend, missing=missing)
+        await retry(self.batch.ensure_assistant, context.store, self.backend, missing=missing)
         await retry(context.limits.acquire_request, self._sleep_until_stopped)
         if self.batch.current.state in STOPPED:
             raise error
@@ -246,9 +251,7 @@ class ActionExecutor:
 
     async def _poll_run(self, action: PollRun, state: JobState) -> Event:
         await self._wait_for_poll(action, state)
-        run = await self.context.backend.poll_run(
-            self._request(state), state.thread_id or "", state.run_id or ""
-        )
+        run = await self.backend.poll_run(self._request(state), state.thread_id or "", state.run_id or "")
         self.poll_hint_s, self.server_status = run.poll_after_s, run.status
         self._record_run_time(run, state)
         return RunPolled(*self.stamp(), run=run)
@@ -297,7 +300,7 @@ class ActionExecutor:
     async def _change_run(self, action: CancelRun | SubmitOutputs, state: JobState) -> Event:
         await self.interrupts.sleep(action.after_s)
         if isinstance(action, CancelRun):
-            run = await self.context.backend.cancel(state.thread_id or "", state.run_id or "")
+            run = await self.backend.cancel(state.thread_id or "", state.run_id or "")
             return CancelAccepted(*self.stamp(), run=run)
         try:
             run = await self._submit_outputs(state)
@@ -310,11 +313,11 @@ class ActionExecutor:
 
     async def _submit_outputs(self, state: JobState) -> Run:
         request, thread_id, run_id = self._request(state), state.thread_id or "", state.run_id or ""
-        return await self.context.backend.submit(request, thread_id, run_id, state.outputs)
+        return await self.backend.submit(request, thread_id, run_id, state.outputs)
 
     async def _recover(self, action: RecoverRun | RecoverSubmit, state: JobState) -> Event:
         """Search for a run whose create, or submit, got no reply."""
-        backend, request, thread_id = self.context.backend, self._request(state), state.thread_id or ""
+        backend, request, thread_id = self.backend, self._request(state), state.thread_id or ""
         await self.interrupts.sleep(action.after_s)
         if isinstance(action, RecoverSubmit):
             lookup = await backend.recover_submit(request, thread_id, state.run_id or "")
@@ -323,9 +326,7 @@ class ActionExecutor:
         return LookupDone(*self.stamp(), lookup=lookup)
 
     async def _read_answer(self, state: JobState) -> Event:
-        part = await self.context.backend.read_answer(
-            self._request(state), state.thread_id or "", state.run_id
-        )
+        part = await self.backend.read_answer(self._request(state), state.thread_id or "", state.run_id)
         if state.ended_run and state.unsettled_since is None:
             await self._settle_tokens(state.ended_run.usage)
         return self._answer_read(state, part)

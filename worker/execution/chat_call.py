@@ -6,6 +6,7 @@ batch or a lost claim closes it, a paused batch and the end of the process let i
 
 import asyncio
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,8 @@ from askmill.jobs.model.models import BatchState
 from askmill.jobs.model.profile import IMAGE
 from askmill.jobs.store.records import Batch, Claim
 from askmill.worker.backends.base import Backend, RunRequest
-from askmill.worker.backends.chat_request import image_paths, question_message
+from askmill.worker.backends.chat_request import image_paths, own_question
+from askmill.worker.backends.context_check import warnings_in
 from askmill.worker.execution.request_builder import build_request
 from askmill.worker.lifecycle.api_types import Run
 from askmill.worker.lifecycle.events import Event, RunCreated
@@ -32,7 +34,7 @@ async def with_exchange(
 ) -> RunRequest:
     """The request with the earlier turns of its conversation and the time limit of the batch."""
     earlier = await _earlier_messages(context, claim)
-    question = question_message(request.question, request.image, request.profile.image_detail)
+    question = own_question(request, first_turn=not earlier)
     images = {}
     for path in dict.fromkeys(image_paths([*earlier, question])):
         media_type, _, sha256 = request.resources.row_files[f"{IMAGE}{path}"].partition(";")
@@ -66,7 +68,7 @@ def exchange_for_next_turn(batch: Batch, claim: Claim, state: JobState) -> dict[
         return None
     request = build_request(batch, claim, state, None)
     final = state.ended_run.message if state.ended_run and state.ended_run.message else None
-    question = question_message(request.question, request.image, request.profile.image_detail)
+    question = own_question(request, first_turn=claim.previous_turn is None)
     turn = orjson.loads(claim.previous_turn) if claim.previous_turn else None
     return {
         "messages": [question, *state.messages, *([final] if final else [])],
@@ -74,15 +76,27 @@ def exchange_for_next_turn(batch: Batch, claim: Claim, state: JobState) -> dict[
     }
 
 
-async def create_run(
-    backend: Backend, request: RunRequest, thread_id: str, interrupts: Interrupts, batch: BatchContext
-) -> Run | None:
+class Caller(Protocol):
+    """What `create_run` needs of an `ActionExecutor`."""
+
+    batch: BatchContext
+    interrupts: Interrupts
+    counters: Counter[str]
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the batch's API."""
+        ...
+
+
+async def create_run(request: RunRequest, thread_id: str, caller: Caller) -> Run | None:
     """Make the call; end it when the claim is lost or the batch is cancelled. None: cancelled.
 
     Raises:
         ApiError: it failed.
         ClaimLost: the claim is lost.
     """
+    interrupts, batch = caller.interrupts, caller.batch
 
     def must_end() -> bool:
         return interrupts.claim_lost or batch.current.state is BatchState.CANCELLED
@@ -92,7 +106,10 @@ async def create_run(
             interrupts.on_wake = lambda: scope.reschedule(0.0) if must_end() else None
             try:
                 interrupts.on_wake()
-                return await backend.create_run(request, thread_id)
+                run = await caller.backend.create_run(request, thread_id)
+                if warnings := warnings_in(run.answer):
+                    caller.counters["cut_contexts"] += warnings
+                return run
             finally:
                 interrupts.on_wake = None
     if interrupts.claim_lost:

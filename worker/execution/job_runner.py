@@ -101,7 +101,7 @@ class JobRunner:
     async def _follow(self) -> None:
         if self.claim.crashes >= MAX_CRASHES:
             if self.state.run_id is not None:
-                await cancel_duplicate(self.context.backend, self.state.thread_id, self.state.run_id)
+                await cancel_duplicate(self.actions.backend, self.state.thread_id, self.state.run_id)
             error = f"poison_row: it killed its worker {self.claim.crashes} times"
             await self._finish(self.state, Finish(JobStatus.FAILED, error=error))
             return
@@ -196,7 +196,7 @@ class JobRunner:
             )
         for run_id in decision.duplicate_run_ids:
             log.warning("run.duplicate", run=run_id)
-            await cancel_duplicate(self.context.backend, self.state.thread_id, run_id)
+            await cancel_duplicate(self.actions.backend, self.state.thread_id, run_id)
             counters.update({"late_runs": 1, "assumed_nano": self._costs.worst_case_nano(state) or 0})
 
     # ── the store ──
@@ -288,9 +288,7 @@ class JobRunner:
         """Store the result and end the row, in one script."""
         state, finish = with_kept_answer(state, finish)
         if state.answer is not None and state.answer.files:
-            answer = await store_generated_files(
-                state.answer, self.context, self.claim, self.interrupts, self.actions.counters
-            )
+            answer = await store_generated_files(state.answer, self.actions)
             state = replace(state, answer=answer)
         attempts = self._costs.priced(attempts_of(state, finish, self.event))
         if self.context.clock.stepped_s:
@@ -331,7 +329,7 @@ class JobRunner:
             counters = {"late_runs": 1, "assumed_nano": self._costs.worst_case_nano(self.state) or 0}
             await self.context.retry_on_outage(self.context.store.incr_counters, self.claim.batch, counters)
         log.warning("run.duplicate", run=run_id)
-        await cancel_duplicate(self.context.backend, self.state.thread_id, run_id)
+        await cancel_duplicate(self.actions.backend, self.state.thread_id, run_id)
 
     async def _after_crash(self, crash: Exception) -> None:
         """An unexpected exception: the row is released, and fails at the third."""

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -29,7 +29,7 @@ from askmill.jobs.store import Store
 from askmill.jobs.store.broker import disconnect_publisher, names_a_row, publish
 from askmill.jobs.store.claims import new_fence
 from askmill.jobs.store.records import BatchUpdate, Claim, DispatchedRow, Refusal, WorkerInfo
-from askmill.worker.backends.factory import backend_for
+from askmill.worker.backends.factory import Backends
 from askmill.worker.execution.job_runner import CRASH_WAIT_S, JobRunner
 from askmill.worker.process.durability_check import DurabilityCheck
 from askmill.worker.runtime.batch_cache import BatchCache
@@ -70,6 +70,7 @@ class WorkerScope:
 
     batch: str = ""
     functions: str = ""
+    chat_slots: int | None = None  # calls of chat completions at a time; None: as many as slots
 
 
 class WorkerProcess:
@@ -79,9 +80,9 @@ class WorkerProcess:
         self, settings: Settings, redis_url: str, slots: int, host: str, pid: int, scope: WorkerScope
     ) -> None:
         self.settings, self.redis_url, self.target = settings, redis_url, api_target(settings)
-        server = _server_of(self.target, settings)
-        info = WorkerInfo(_new_id(host, pid), host, pid, slots, *server)
+        info = WorkerInfo(_new_id(host, pid), host, pid, slots, *_server_of(self.target, settings))
         self.info = replace(info, batch=scope.batch, functions=scope.functions)
+        self.chat_slots = asyncio.Semaphore(scope.chat_slots or slots)
         self.jobs: dict[tuple[str, int], Interrupts] = {}
         self.publisher = ThreadPoolExecutor(1, "askmill-publish")
         self.disconnect_consumer: Callable[[], None] = lambda: None
@@ -117,7 +118,7 @@ class WorkerProcess:
         await retry_on_outage(self._begin_limits, store)
         return WorkerContext(
             store=store,
-            backend=backend_for(settings.api_in_use, api_client),
+            backends=Backends(api_client),
             limits=SharedLimits(store),
             prices=Prices.read(settings.prices),
             worker=self.info,
@@ -158,7 +159,7 @@ class WorkerProcess:
         with suppress(RedisError, *OUTAGE):
             async with asyncio.timeout(1.0):
                 await self.context.store.deregister_worker(self.info.id)
-        await self.context.backend.close()
+        await self.context.backends.close()
         await self.context.store.close()
 
     # ── a task's body ──
@@ -194,7 +195,8 @@ class WorkerProcess:
         self.idle.clear()
         try:
             batch = await context.retry_on_outage(self.batches.get, claim)
-            await JobRunner(context, batch, claim, interrupts).run()
+            async with self.chat_slots if batch.batch.api == "chat" else nullcontext():
+                await JobRunner(context, batch, claim, interrupts).run()
         except NotFound:
             log.info("batch.purged")
         except (Exception, asyncio.CancelledError):
@@ -326,8 +328,8 @@ class WorkerProcess:
         for interrupts in self.jobs.values():
             interrupts.shutting_down = True
             interrupts.wake()
-        drain_s = self.settings.drain_s if self.target.api == "chat" else 0.0
         if self.jobs:
+            drain_s = self.settings.drain_s if self.batches.has_chat({b for b, _ in self.jobs}) else 0.0
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.idle.wait(), max(RELEASE_WITHIN_S, drain_s))
         if self.context is not None:
@@ -340,7 +342,7 @@ class WorkerProcess:
 def _server_of(target: Target, settings: Settings) -> Server:
     """The API and account whose batches it takes. The batches of the emulator name no account."""
     if target.base_url == EmulatorService(settings.data_dir).address():
-        return Server(target.api, target.base_url)
+        return Server(target.api or "", target.base_url)
     return target.server
 
 

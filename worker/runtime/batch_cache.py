@@ -169,6 +169,11 @@ class BatchCache:
             if fault is not None:
                 await self.store.record_fault(batch, fault)
 
+    def has_chat(self, batches: set[str]) -> bool:
+        """Whether one of the batches uses chat completions, whose calls cannot be handed over."""
+        contexts = [self.contexts[batch] for batch in batches if batch in self.contexts]
+        return any(context.batch.api == "chat" for context in contexts)
+
     def drop_ended(self, batches_in_progress: set[str]) -> None:
         """Forget batches that have ended and have no job here; a retried one is read again."""
         ended = {BatchState.DONE, BatchState.CANCELLED}

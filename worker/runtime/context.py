@@ -14,7 +14,7 @@ from askmill.jobs.model.errors import Unavailable
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import WorkerInfo
-from askmill.worker.backends.base import Backend
+from askmill.worker.backends.factory import Backends
 from askmill.worker.runtime.crash_isolation import CrashIsolation
 from askmill.worker.runtime.rate_limiter import SharedLimits
 from askmill.worker.runtime.redis_clock import RedisClock
@@ -67,7 +67,7 @@ class WorkerContext:
     """One per worker process."""
 
     store: Store
-    backend: Backend
+    backends: Backends
     limits: SharedLimits
     prices: Prices
     worker: WorkerInfo

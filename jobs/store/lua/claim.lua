@@ -48,7 +48,7 @@ if is_recovering() then return put_back('recovering', now + 1000) end
 local workers_server = server_of(worker_key(worker))
 if not workers_server then return put_back('stranger', 0) end
 local only_batch, allowed = unpack(redis.call('HMGET', worker_key(worker), 'batch', 'functions'))
-local serves = workers_server == server_of(batch_key(batch))
+local serves = serves_server(workers_server, server_of(batch_key(batch)))
   and (not only_batch or only_batch == '' or only_batch == batch)
   and (not functions or (',' .. (allowed or '') .. ','):find(',' .. functions .. ',', 1, true))
 -- Due in a second: without a pause, workers of two APIs would pass the message to each other without end.

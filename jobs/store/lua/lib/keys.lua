@@ -23,6 +23,11 @@ local function server_of(key)
   local server = redis.call('HMGET', key, 'api', 'base_url', 'organization', 'project')
   return server[1] and table.concat({server[1], server[2], server[3] or '', server[4] or ''}, '\n')
 end
+-- Whether a worker of `server` takes batches of `other`: a worker without ASKMILL_API takes those of any API.
+local function without_api(server) return (server:gsub('^[^\n]*', '', 1)) end
+local function serves_server(server, other)
+  return server == other or server == without_api(other)
+end
 -- "batch:row", as `dispatched` and `claims` name a row, and back.
 local function member(batch, row) return batch .. ':' .. row end
 local function split_member(name) return name:match('^(.*):(%d+)$') end

@@ -1,5 +1,5 @@
--- Which living workers serve which batches. A worker serves all batches of its API and address, or one batch
--- alone. A batch with a living worker of its own is served by that one only, through a queue of its own.
+-- Which living workers serve which batches. A worker serves all batches of its API and address, of any API at
+-- its address, or one batch alone. A batch with a living worker of its own is served by that one only, through a queue of its own.
 -- include: lib/limits.lua
 -- include: lib/kinds.lua
 
@@ -27,14 +27,23 @@ local function read_groups(floor)
   return free, allowed
 end
 
+-- The group with more free slots, of the two whose workers may call the functions; nil when neither may.
+local function roomier_group(group, any_api, functions, free, allowed)
+  local chosen
+  for _, name in ipairs({group, any_api}) do
+    local may = free[name] and (not functions or allowed[name .. ' ' .. functions])
+    if may and (not chosen or free[name] > free[chosen]) then chosen = name end
+  end
+  return chosen
+end
+
 -- The group that serves a batch, and whether it is the batch's own; nil when no living worker may serve it.
 local function group_of_batch(batch, free, allowed)
   local server = is_hash(batch_key(batch)) and server_of(batch_key(batch))
   if not server then return nil end
   local functions = redis.call('HGET', batch_key(batch), 'functions')
-  local group = group_name(batch, server)
-  local own = free[group] ~= nil
-  if not own then group = server end
-  if not free[group] or (functions and not allowed[group .. ' ' .. functions]) then return nil end
-  return group, own
+  local group, any_api = group_name(batch, server), group_name(batch, without_api(server))
+  local own = free[group] ~= nil or free[any_api] ~= nil
+  if not own then group, any_api = server, without_api(server) end
+  return roomier_group(group, any_api, functions, free, allowed), own
 end
