@@ -35,6 +35,7 @@ from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, Ne
 from askmill.jobs.submit.answer_cache import AnswerCache, equal_batches, reusable_line
 from askmill.jobs.submit.images import store_images
 from askmill.jobs.submit.load_lease import under_lease
+from askmill.jobs.submit.tier_rules import refuse_unbuilt_tier
 
 Say = Callable[[str], None]
 ROWS_PER_CALL = 4096
@@ -231,6 +232,7 @@ async def find_or_store(
         existing = await find_existing(store, identity, request, on_progress)
         if existing is not None:
             return existing.batch.id, existing
+        refuse_unbuilt_tier(request)
         new = _new_batch(intake, request, identity)
         taken = await store.take_identity(new, always_new=request.new)
         if isinstance(taken, BatchToLoad):
