@@ -11,11 +11,12 @@ from askmill.config.settings import Settings, load_settings
 from askmill.errors import InputFaults, ProfileError, Unavailable
 from askmill.jobs.cli.control import parse_retried
 from askmill.jobs.cli.query import parse_statuses
-from askmill.jobs.cli.run import estimate_request, existing_text, submit_command, submit_request
+from askmill.jobs.cli.run import estimates_of, existing_text, submit_command, submit_request
 from askmill.jobs.display.status_text import stall_reason, summary_line
 from askmill.jobs.intake import Intake
 from askmill.jobs.local.open_store import open_store, redis_url, resolve_batch
 from askmill.jobs.model.api_target import Consent, api_target
+from askmill.jobs.openai_client import pricing
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.run.run import Run, RunSpec
 from askmill.jobs.run.watch import exit_code, watch
@@ -25,10 +26,11 @@ from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import SubmitRequest
 from askmill.jobs.submit.submit import submit as submit_batch
+from askmill.jobs.submit.tier_estimates import tier_estimates
 from askmill.options import to_argv
 from askmill.questions import ROWS, Questions, is_path, question_file
 from askmill.results import Results
-from askmill.types import Estimate, Status, status_from_json
+from askmill.types import Estimate, Status, TierEstimate, status_from_json
 
 PAUSED = 3
 """The exit code of a batch that has paused itself."""
@@ -96,13 +98,17 @@ async def estimate(call: Call, questions: Questions, options: Mapping[str, Any])
     settings = load_settings()
     request = _request(call, settings, options, needs_key=False)
     with _checked(questions, request, settings) as intake:
-        found = estimate_request(Prices.read(settings.prices), request, intake)
-    known = found.low_usd is not None and found.high_usd is not None
+        estimate_of = estimates_of(Prices.read(settings.prices), intake)
+    found = estimate_of(request.profile)
     return Estimate(
         rows=found.rows,
         prompt_tokens=found.prompt_tokens,
         completion_tokens=(found.completion_low, found.completion_high),
-        cost_usd=(found.low_usd, found.high_usd) if known else None,  # type: ignore[arg-type]  # both are known
+        cost_usd=_cost_usd(found),
+        tiers=tuple(
+            TierEstimate(each.tier, _cost_usd(each.estimate), each.ends, each.ends_within_s, each.refusal)
+            for each in tier_estimates(request, estimate_of)
+        ),
     )
 
 
@@ -145,6 +151,10 @@ async def retry(call: Call, batch: str | None, statuses: Sequence[str], attempts
             found = await store.batch(await resolve_batch(store, batch))
             call.say((await control.retry(store, found, url, chosen, attempts)).message)
             return _status(await store.status(found.id))
+
+
+def _cost_usd(found: pricing.Estimate) -> tuple[float, float] | None:
+    return None if found.low_usd is None or found.high_usd is None else (found.low_usd, found.high_usd)
 
 
 class _Reporter:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Tool = Literal["code_interpreter", "file_search", "web_search"]
+Tier = Literal["standard", "flex", "priority", "batch"]
 
 
 class Options(TypedDict, total=False):
@@ -44,9 +45,11 @@ class Options(TypedDict, total=False):
     max_prompt_tokens: int
     max_completion_tokens: int
     truncation: str
+    tier: Tier
     response_schema: "str | PathLike[str] | Mapping[str, Any] | type[BaseModel]"
     on_incomplete: Literal["keep", "raise-limit", "continue"]
     on_unknown: Literal["again", "stop"]
+    tier_fallback: Literal["standard"]
     attempts: int
     deadline_s: float
     budget_usd: float

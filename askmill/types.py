@@ -31,6 +31,7 @@ class Status:
     runs that may exist although the API never confirmed them (docs/apis.md). `waiting`: a wait that the API
     has asked for: who, for, since, until. `last_fault`: what the API last refused or failed: words, request,
     count, since, at. `recovered_writes` counts changes that Redis had lost and workers wrote again.
+    `tier` is the tier asked for; `tier_fallbacks` counts requests in the standard tier in place of flex.
     `schema_misses` counts answers that missed the response schema, by field.
     `accuracy` has judged, correct, share, low and high, of a batch with expected answers.
     """
@@ -56,6 +57,8 @@ class Status:
     waiting: Mapping[str, Any] | None
     last_fault: Mapping[str, Any] | None
     recovered_writes: int
+    tier: str
+    tier_fallbacks: int
     schema_misses: Mapping[str, int]
     accuracy: Mapping[str, Any] | None
 
@@ -110,16 +113,33 @@ class Row:
 
 
 @dataclass(frozen=True)
+class TierEstimate:
+    """What a batch would cost in one tier: `standard`, `flex`, `2h window`, `8h window`, `priority`, `batch`.
+
+    `cost_usd` is in US dollars; None if the tier has no known price. `ends` says when the batch ends;
+    `ends_within_s` is the time that the API promises, in seconds, where it does. `refusal` says why this
+    batch cannot use the tier; None if it can.
+    """
+
+    tier: str
+    cost_usd: tuple[float, float] | None
+    ends: str
+    ends_within_s: float | None
+    refusal: str | None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a batch would cost. Output length is unknown in advance, so it and the cost are ranges: low, high.
 
-    `cost_usd` is in US dollars; None if the model has no known price.
+    `cost_usd` is in US dollars; None if the model has no known price. `tiers` has the API's tiers.
     """
 
     rows: int
     prompt_tokens: int
     completion_tokens: tuple[int, int]
     cost_usd: tuple[float, float] | None
+    tiers: tuple[TierEstimate, ...] = ()
 
 
 def status_from_json(fields: dict[str, Any]) -> Status:

@@ -82,6 +82,8 @@ STATUS_FIELDS = {
     "last_fault": "last fault of the API: `words`, `request`, `count`, `since`, `at`; null before one",
     "recovered_writes": "writes that Redis lost, and that workers wrote again",
     "cut_contexts": "prompts that the server has probably cut without a word (chat completions)",
+    "tier": "tier selected: `standard`, `flex`, `priority`, `batch`, `2h window`, `8h window`",
+    "tier_fallbacks": "requests sent in the standard tier because flex had no capacity",
     "schema_misses": "answers that missed the response schema, by field; `(answer)`: no such object",
     "accuracy": "with `--expected`: `judged`, `correct`, `share`, and `low` and `high` of its 95 % interval",
     "unknown_creates": "creates whose outcome could not be determined ([the APIs](../apis.md))",

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from askmill.jobs.cli.control import parse_retried
-from askmill.jobs.cli.run import existing_text, question_characters, submit_request
+from askmill.jobs.cli.run import estimates_of, existing_text, submit_request
 from askmill.jobs.intake import Intake
 from askmill.jobs.model.api_target import Target, api_target, check_proxy_setting
 from askmill.jobs.model.errors import InputFaults, UsageError
 from askmill.jobs.model.models import as_text
-from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
+from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store.records import Batch, StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import SubmitRequest
 from askmill.jobs.submit.submit import Submitted, submit
+from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates
 from askmill.web.context import Web
 from askmill.web.uploads.forms import Form, option_values
 
@@ -48,8 +49,7 @@ class Checked:
     dialect: tuple[str | None, str]
     sample: list[tuple[list[str], str]]
     model: str
-    estimates: list[tuple[str, Estimate]]
-    """By service tier."""
+    estimates: list[TierEstimate]
     notes: list[str] = field(default_factory=list)
 
 
@@ -141,7 +141,7 @@ def _check(web: Web, form: Form) -> Checked:
             dialect=intake.dialect,
             sample=list(_sample(intake)),
             model=request.profile.model or "",
-            estimates=list(_estimates(web, request, intake)),
+            estimates=list(tier_estimates(request, estimates_of(Prices.read(web.settings.prices), intake))),
             notes=notes,
         )
 
@@ -150,13 +150,3 @@ def _sample(intake: Intake) -> Iterator[tuple[list[str], str]]:
     good = (row for row in intake.rows_iter() if row.reject is None)
     for row in islice(good, SAMPLE_ROWS):
         yield [as_text(cell) for cell in row.cells], intake.spec.question(row.cells)
-
-
-def _estimates(web: Web, request: SubmitRequest, intake: Intake) -> Iterator[tuple[str, Estimate]]:
-    """The estimate in each tier that has a price, the tier asked for first."""
-    prices, rows = Prices.read(web.settings.prices), intake.rows - intake.rejected
-    asked, characters = request.profile.service_tier or "default", question_characters(intake)
-    for tier in dict.fromkeys((asked, "default", "flex", "priority")):
-        if tier == asked or prices.has_price(request.profile.model, tier):
-            profile = request.profile.model_copy(update={"service_tier": tier})
-            yield tier, estimate(prices, profile, rows, characters)

@@ -18,7 +18,7 @@ from askmill.jobs.cli.options import PROFILE, profile_options
 from askmill.jobs.cli.run import OFFLINE, resolve_target, without_paid_options
 from askmill.jobs.local import EmulatorService, ServiceLease
 from askmill.jobs.model.api_target import Target
-from askmill.jobs.model.errors import ApiUnavailable
+from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.submit.find_api import ask_for_api, check_local_server
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
@@ -51,6 +51,8 @@ def chat_command(offline: bool, new: bool, trust_env_file: bool, **values: Any) 
     target = resolve_target(settings, offline=offline, trust_env_file=trust_env_file)
     options = profile_options(without_paid_options(values, say) if offline else values)
     profile = build_profile(values["profile"], options, settings.model, offline=offline, api=target.api)
+    if profile.service_tier == "batch":
+        raise UsageError("--tier batch answers within 24 hours: use another tier to chat.")
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
         if target.api is None:

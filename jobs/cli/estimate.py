@@ -1,7 +1,7 @@
 """`estimate`: what a file would cost, from its questions or from a pilot that asks a few rows."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,22 @@ from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.help_groups import LIMITS, OUTPUT, GroupedCommand, option
 from askmill.jobs.cli.options import FILE, batch_options
 from askmill.jobs.cli.result_options import QUIET, OptionValues, display_of, notes_of
-from askmill.jobs.cli.run import estimate_request, estimate_text, resolve_target, submit_request
+from askmill.jobs.cli.run import estimate_text, estimates_of, resolve_target, submit_request
 from askmill.jobs.display.input_preview import preview_json, preview_text
 from askmill.jobs.display.status_text import stall_reason
 from askmill.jobs.intake.preview import Preview, preview_of
 from askmill.jobs.intake.reader import PassFactory
 from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import InputFaults, Unavailable
+from askmill.jobs.model.models import Usage
+from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.pilot import RowUsage, extrapolate
 from askmill.jobs.openai_client.pricing import Estimate, Prices
 from askmill.jobs.results import Format, ResultOptions, plan_results
 from askmill.jobs.run.run import RunSpec, run
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import SubmitRequest
+from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates, tier_lines
 
 
 @click.command("estimate", cls=GroupedCommand)
@@ -53,7 +56,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
     else:
         target = resolve_target(settings, trust_env_file=values["trust_env_file"])
     request = submit_request(settings, values, target, notes_of(values))
-    previews = list[Preview]()
+    previews, prices = list[Preview](), Prices.read(settings.prices)
 
     def show(passes: PassFactory) -> None:
         previews.append(preview_of(passes))
@@ -63,7 +66,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
     try:
         with checked(file, request, settings, show) as intake:
             rows = intake.rows - intake.rejected
-            estimated = estimate_request(Prices.read(settings.prices), request, intake)
+            estimate_of = estimates_of(prices, intake)
     except InputFaults as faults:
         if as_json and previews:
             reasons = [{"line": fault.line, "reason": fault.reason} for fault in faults.faults]
@@ -71,9 +74,38 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
             click.echo(orjson.dumps(report).decode())
         raise
     if pilot is not None:
-        estimated = extrapolate(rows, _run_pilot(settings, request, file, min(pilot, rows), values))
-    click.echo(_json(estimated, values, previews[0]) if as_json else estimate_text(estimated, request))
+        usages = _run_pilot(settings, request, file, min(pilot, rows), values)
+        estimate_of = _estimates_of_pilot(prices, rows, usages, request.profile)
+    estimated, tiers = estimate_of(request.profile), list(tier_estimates(request, estimate_of))
+    if as_json:
+        click.echo(_json(estimated, tiers, values, previews[0]))
+        return 0
+    lines = [] if estimated.low_usd is None else tier_lines(tiers)
+    click.echo("\n".join([estimate_text(estimated, request), *lines]))
     return 0
+
+
+def _estimates_of_pilot(
+    prices: Prices, rows: int, usages: list[RowUsage], selected: Profile
+) -> Callable[[Profile], Estimate]:
+    """The estimate with a profile, from the tokens of a pilot that was asked and billed with another."""
+
+    def estimate_of(profile: Profile) -> Estimate:
+        if profile.tier_name == selected.tier_name:
+            return extrapolate(rows, usages)
+        return extrapolate(
+            rows, [usage._replace(cost_usd=_cost_usd(prices, profile, usage)) for usage in usages]
+        )
+
+    return estimate_of
+
+
+def _cost_usd(prices: Prices, profile: Profile, usage: RowUsage) -> float | None:
+    price = prices.price_of(profile.model)
+    if price is None:
+        return None
+    tokens = Usage(usage.prompt, usage.completion)
+    return price.run_usd(tokens, profile.service_tier, profile.completion_window)
 
 
 def _run_pilot(
@@ -113,7 +145,7 @@ def _usage(results: Path) -> Iterator[RowUsage]:
             yield RowUsage(prompt, completion, row["cost_usd"])
 
 
-def _json(estimated: Estimate, values: OptionValues, preview: Preview) -> str:
+def _json(estimated: Estimate, tiers: list[TierEstimate], values: OptionValues, preview: Preview) -> str:
     return orjson.dumps(
         {
             "input": preview_json(preview),
@@ -122,5 +154,6 @@ def _json(estimated: Estimate, values: OptionValues, preview: Preview) -> str:
             "completion_tokens": {"low": estimated.completion_low, "high": estimated.completion_high},
             "cost_usd": {"low": estimated.low_usd, "high": estimated.high_usd},
             "budget_usd": values["budget_usd"],
+            "tiers": [tier.to_json() for tier in tiers],
         }
     ).decode()

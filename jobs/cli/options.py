@@ -14,6 +14,7 @@ from askmill.jobs.cli.result_options import EXPECTED, OptionValues
 from askmill.jobs.intake.header import QUESTION_COLUMNS
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.model.models import Limits, OnIncomplete, OnUnknown
+from askmill.jobs.model.tiers import TIERS
 from askmill.jobs.submit.profile_loader import ProfileOptions
 
 
@@ -177,6 +178,14 @@ PROFILE = (
         help='JSON schema of the answer, or its fields: "tone: good|bad, score: float, topics: [str]". The '
         "results get a column per field.",
     ),
+    option(
+        ASSISTANT,
+        "--tier",
+        type=click.Choice(TIERS),
+        default_text="the profile's service_tier",
+        help="Price and wait: flex and batch cost half, batch answers within 24 hours, priority is faster "
+        "and dearer. `askmill estimate` shows each.",
+    ),
     option(LIMITS, "--max-prompt-tokens", type=int, metavar="N", help="Maximum input tokens per run."),
     option(LIMITS, "--max-completion-tokens", type=int, metavar="N", help="Maximum output tokens per run."),
 )
@@ -205,6 +214,13 @@ LIMIT_OPTIONS = (
         default_text=Limits().on_unknown.value,
         help="What to do after a call whose answer was lost and cannot be looked up (chat completions): ask "
         "again, which may be paid twice, or fail the row.",
+    ),
+    option(
+        LIMITS,
+        "--tier-fallback",
+        type=click.Choice(["standard"]),
+        default_text="wait",
+        help="With --tier flex: ask a row in this tier if flex has no capacity, instead of waiting.",
     ),
     option(
         LIMITS,

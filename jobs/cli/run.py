@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -32,6 +33,7 @@ from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import EMULATOR_MODEL, UNSUCCESSFUL, JobStatus
+from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.price import similar_model
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
 from askmill.jobs.results.collect import default_out, plan_new
@@ -41,6 +43,7 @@ from askmill.jobs.submit.check import checked, refuse_unpriced
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 from askmill.jobs.submit.request import Say, SubmitRequest
 from askmill.jobs.submit.submit import ExistingBatch, Submitted, submit
+from askmill.jobs.submit.tier_rules import refuse_tier
 
 CONFIRM_ABOVE_ROWS = 100
 OFFLINE = option(
@@ -96,6 +99,7 @@ def submit_request(settings: Settings, values: OptionValues, target: Target, say
         retention_days=settings.retention_days,
         expected=expectation(values),
     )
+    refuse_tier(request)
     refuse_unpriced(request, Prices.read(settings.prices))
     for warning in warnings(profile, target):
         say(f"Note: {warning}")
@@ -152,7 +156,7 @@ def _confirm(settings: Settings, request: SubmitRequest, intake: Intake, confirm
     paid = not request.target.offline and intake.rows > CONFIRM_ABOVE_ROWS
     if confirmed or not paid or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    say(estimate_text(estimate_request(Prices.read(settings.prices), request, intake), request))
+    say(estimate_text(estimates_of(Prices.read(settings.prices), intake)(request.profile), request))
     if not click.confirm("Continue?", err=True):
         raise UsageError("Nothing was submitted.")
 
@@ -231,9 +235,10 @@ def existing_text(existing: ExistingBatch) -> str:
     )
 
 
-def estimate_request(prices: Prices, request: SubmitRequest, intake: Intake) -> Estimate:
-    """Cost of the batch, estimated from its questions alone."""
-    return estimate(prices, request.profile, intake.rows - intake.rejected, question_characters(intake))
+def estimates_of(prices: Prices, intake: Intake) -> Callable[[Profile], Estimate]:
+    """The estimate of the batch with a profile, from its questions alone; reads the file once."""
+    rows, characters = intake.rows - intake.rejected, question_characters(intake)
+    return lambda profile: estimate(prices, profile, rows, characters)
 
 
 def question_characters(intake: Intake) -> int:

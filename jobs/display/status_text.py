@@ -49,12 +49,13 @@ SHOWN_FAULT_MS = 600_000
 
 
 def header_line(view: StatusView) -> str:
-    """The batch's id, name and state."""
+    """The batch's id, name, state, and tier unless it is the standard one."""
     batch = view.batch
     names = f"{batch.id}  {one_line(batch.name, 60)}"
     if Path(batch.file).name != batch.name:
         names += f"  ({one_line(batch.file, 60)})"
-    return f"{names}  {batch.state}"
+    tier = batch.profile.tier_name
+    return f"{names}  {batch.state}" + ("" if tier == "standard" else f"  tier {tier}")
 
 
 def bar(view: StatusView, width: int) -> str:
@@ -151,6 +152,8 @@ def anomalies_line(view: StatusView) -> str:
     parts = [f"rate limited {count_of(totals['throttled'], 'time')}"] if totals.get("throttled") else []
     if retries:
         parts.append("retries: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(retries.items())))
+    if totals.get("tier_fallbacks"):
+        parts.append(f"asked in the standard tier {count_of(totals['tier_fallbacks'], 'time')}")
     if totals.get("unknown_creates"):
         parts.append(f"{count_of(totals['unknown_creates'], 'unconfirmed create')} (docs/apis.md)")
     if totals.get("cut_contexts"):

@@ -155,6 +155,8 @@ class Limits:
     budget_usd: float | None = None
     on_incomplete: OnIncomplete = OnIncomplete.KEEP
     on_unknown: OnUnknown = OnUnknown.AGAIN
+    tier_fallback: str | None = None
+    """`standard`: a row for which the flex tier has no capacity is asked in the standard tier."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from askmill.jobs.model.models import Api
+from askmill.jobs.model.tiers import ServiceTier, tier_of
 
 Tool = Literal["code_interpreter", "file_search", "web_search"]
 MIN_COMPLETION_TOKENS: dict[Api, int] = {"assistants": 256, "responses": 16, "chat": 1}
@@ -83,13 +84,20 @@ class Profile(Frozen):
     metadata: dict[str, str] = Field(default_factory=dict)
     messages: tuple[OpeningMessage, ...] = ()
     assistant_id: str | None = None
-    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
+    service_tier: ServiceTier | None = None
     completion_window: Literal["soonest", "2h", "8h"] | None = None
     stream: bool = True
     first_byte_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     idle_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     token_limit_name: Literal["max_tokens", "max_completion_tokens"] | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def tier_name(self) -> str:
+        """The tier asked for, by our name: `standard`, `flex`, `priority`, `batch`, `8h window`."""
+        if self.completion_window in {"2h", "8h"}:
+            return f"{self.completion_window} window"
+        return tier_of(self.service_tier)
 
     def frozen_json(self) -> bytes:
         """The profile as it is stored and hashed: sorted keys, without defaults."""

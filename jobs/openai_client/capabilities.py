@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS, Profile
+from askmill.jobs.model.tiers import STANDARD
 
 Check = tuple[bool, str]
 """Whether a profile has something that the API lacks, and the reason to give."""
@@ -37,7 +38,10 @@ def _not_on_assistants(profile: Profile) -> Iterable[Check]:
         (limit is not None and limit < least, f"max_completion_tokens {limit} is below this API's {least}"),
         ("web_search" in profile.tools, "the tool web_search exists on the Responses API only"),
         (profile.truncation == "disabled", "truncation disabled exists on the Responses API only; use auto"),
-        (profile.service_tier is not None, "service_tier exists on the Responses API only"),
+        (
+            profile.service_tier not in {None, STANDARD},
+            "--tier (service_tier) exists on the Responses API and chat completions only",
+        ),
         (profile.completion_window is not None, "completion_window exists on the Responses API only"),
         (
             profile.functions is not None and len(profile.functions.tools) + len(profile.tools) > 128,
@@ -50,6 +54,7 @@ def _not_on_assistants(profile: Profile) -> Iterable[Check]:
 
 def _not_on_responses(profile: Profile) -> Iterable[Check]:
     least, limit = MIN_COMPLETION_TOKENS["responses"], profile.max_completion_tokens
+    window, tier = profile.completion_window, profile.service_tier
     return (
         *_chat_only(profile),
         (limit is not None and limit < least, f"max_completion_tokens {limit} is below this API's {least}"),
@@ -63,8 +68,8 @@ def _not_on_responses(profile: Profile) -> Iterable[Check]:
             "truncation last_messages exists on the Assistants API only; use auto",
         ),
         (
-            profile.completion_window in {"2h", "8h"} and profile.service_tier not in {None, "default"},
-            "completion_window 2h and 8h need standard processing: remove service_tier",
+            window in {"2h", "8h"} and tier not in {None, STANDARD},
+            f"completion_window {window} is a discount of the standard tier: leave it or --tier {tier} out",
         ),
         (len(profile.messages) > 20, "a conversation starts with at most 20 messages"),
         (len(profile.metadata) > 11, "metadata has room for 11 pairs besides askmill's own"),

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice, TieredPrices
 
 MILLION = 1_000_000
-STANDARD_TIERS = frozenset({"", "auto", "default", "standard"})
-"""Names of the tier that costs the standard price. `auto` is served as the project's settings say."""
+STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "on_demand"})
+"""Names of the tier that costs the standard price. `auto` is served as the project's settings say;
+`on_demand` is Groq's."""
 
 WINDOW_FACTORS = {"2h": 0.7, "8h": 0.6}
 """The share of the standard price that remains by `completion_window` (OpenAI's background guide)."""
@@ -78,13 +79,15 @@ class Price:
         """USD at most for these tokens, asked for in this tier; None if the price of that tier is unknown.
 
         Another tier may be served than was asked for, but at most the standard one: flex and priority fall
-        back to it. A prompt may be written to the cache, and a completion window may be ignored.
+        back to it, a batch job does not. A prompt may be written to the cache, and a completion window may be
+        ignored.
         """
         tier_price = self.in_tier(tier or "")
         if tier_price is None:
             return None
         written = replace(usage, cached_tokens=0, cache_write_tokens=usage.prompt_tokens)
-        return max(price.cost_usd(tokens) for price in (self, tier_price) for tokens in (usage, written))
+        prices = (tier_price,) if tier == "batch" else (self, tier_price)
+        return max(price.cost_usd(tokens) for price in prices for tokens in (usage, written))
 
 
 def _or(price: float | None, default: float) -> float:

@@ -132,7 +132,8 @@ async def open_comparison(
     Args:
         store: where they are.
         batches: their ids.
-        names: what to call them; none: their models, or their ids where models are equal.
+        names: what to call them; none: their models, with the tier where tiers differ, or their ids where
+            these are equal.
         expected: instead of the expectation that one of them was submitted with.
 
     Raises:
@@ -156,6 +157,9 @@ async def open_comparison(
 
 def _names(batches: Sequence[Batch]) -> list[str]:
     models = [batch.effective_profile.model or batch.profile.assistant_id or batch.id for batch in batches]
+    tiers = [batch.profile.tier_name for batch in batches]
+    if len(set(tiers)) > 1:
+        models = [f"{model} {tier}" for model, tier in zip(models, tiers, strict=True)]
     if len(set(models)) == len(models):
         return models
     labels = [batch.name for batch in batches]

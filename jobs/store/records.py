@@ -263,6 +263,8 @@ class StatusView:
             "last_fault": None if batch.last_fault is None else batch.last_fault.to_json(),
             "recovered_writes": totals.get("recovered_writes", 0),
             "cut_contexts": totals.get("cut_contexts", 0),
+            "tier": batch.profile.tier_name,
+            "tier_fallbacks": totals.get("tier_fallbacks", 0),
             "schema_misses": self.counts.schema_misses,
             "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
         }

@@ -21,6 +21,7 @@ from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS
 from askmill.jobs.store import Store
 from askmill.jobs.submit.profile_loader import CHAT_PROMISE, refuse_unsupported
 from askmill.jobs.submit.request import Say, SubmitRequest, identity_of
+from askmill.jobs.submit.tier_rules import refuse_tier
 
 ASK_TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
@@ -50,7 +51,9 @@ async def with_api(
     _check_row_limits(intake, target.known_api, found)
     if target.api == "chat":
         say(f"Note: {CHAT_PROMISE}")
-    return replace(request, target=target), True
+    decided = replace(request, target=target)
+    refuse_tier(decided)
+    return decided, True
 
 
 async def _found_target(store: Store, target: Target, say: Say) -> Target:

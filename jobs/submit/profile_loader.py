@@ -21,6 +21,7 @@ from askmill.jobs.model.file_rules import file_fault, image_fault, type_fault
 from askmill.jobs.model.models import EMULATOR_MODEL, Api
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.model.schema_fields import is_short_form, parse_fields
+from askmill.jobs.model.tiers import service_tier_of
 from askmill.jobs.openai_client.capabilities import FILE_TOOLS, UNREAD_FILES, unsupported
 from askmill.jobs.openai_client.model_ends import end_notice
 
@@ -60,10 +61,13 @@ class ProfileOptions:
     max_completion_tokens: int | None = None
     truncation: str | None = None
     response_schema: str | Path | dict[str, Any] | None = None
+    tier: str | None = None
+    """Becomes `service_tier`, by the API's name."""
 
     def set_fields(self) -> dict[str, Any]:
-        """Return the fields that are set."""
+        """Return the fields of a profile that are set."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["service_tier"] = values.pop("tier")
         return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
@@ -172,6 +176,8 @@ def _loaded_schema(value: str | Path, folder: Path) -> Any:
 def _validate(fields: Mapping[str, Any], place: str, earlier_faults: list[str]) -> Profile:
     """Return the profile. Raises ProfileError with `earlier_faults` and all others."""
     faults = [*earlier_faults, *_rule_faults(fields)]
+    if fields.get("service_tier") == "standard":
+        fields = {**fields, "service_tier": service_tier_of("standard")}
     try:
         profile = Profile.model_validate({**fields, "tools": _without_duplicates(fields.get("tools"))})
     except ValidationError as invalid:
@@ -283,6 +289,8 @@ def profile_schema() -> dict[str, Any]:
         "description": "A JSON schema, the path of one, or its short form: `score: float, tags: [str]`.",
     }
     fields["files"]["description"] = "Paths of files, or of folders with files, relative to this file."
+    fields["service_tier"]["anyOf"][0]["enum"].insert(0, "standard")
+    fields["service_tier"]["description"] = "As --tier; standard is the API's default."
     for unused in ("Functions", "FunctionTool"):
         schema["$defs"].pop(unused, None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "askmill profile"}

@@ -24,11 +24,11 @@ SPEC = InputSpec(("question", "label"), "question")
 QUESTIONS = [["Is it good?", "yes"], ["Is it bad?", "no"], ["Is it <b>odd</b>?", "yes"]]
 
 
-async def stored_batch(store, model, answers, questions=QUESTIONS, expected=None, spec=SPEC):
+async def stored_batch(store, model, answers, questions=QUESTIONS, expected=None, spec=SPEC, **tier):
     """A batch that is done, with these answers."""
     new = NewBatch(
-        name="q.csv", file="q.csv", spec=spec, profile=Profile(model=model), resources=Resources(),
-        api="responses", base_url="http://127.0.0.1:1/v1", model=model, limits=Limits(), identity=f"{model}{len(answers)}",
+        name="q.csv", file="q.csv", spec=spec, profile=Profile(model=model, **tier), resources=Resources(),
+        api="responses", base_url="http://127.0.0.1:1/v1", model=model, limits=Limits(), identity=f"{model}{len(answers)}{tier}",
         expected=expected,
     )  # fmt: skip
     batch = await store.create_batch(new)
@@ -44,6 +44,21 @@ async def stored_batch(store, model, answers, questions=QUESTIONS, expected=None
 
 async def read(store, comparison):
     return [row async for chunk in compared_rows(store, comparison) for row in chunk]
+
+
+async def test_two_tiers_are_named(redis_url: str) -> None:
+    """The same model in three tiers: columns and summary say which is which. Equal tiers are not named."""
+    answers = ["yes", "no", "yes"]
+    async with await Store.open(redis_url) as store:
+        tiers = ({}, {"service_tier": "flex"}, {"completion_window": "8h"})
+        batches = [await stored_batch(store, "large", answers, **tier) for tier in tiers]
+        comparison = await open_comparison(store, batches)
+        other = await stored_batch(store, "small", answers, service_tier="flex")
+        same = await open_comparison(store, [batches[1], other])
+    assert [side.name for side in comparison.sides] == ["large standard", "large flex", "large 8h window"]
+    assert "large flex.cost_usd" in comparison.columns.names
+    assert any(line.startswith("large 8h window") for line in comparison_lines(comparison))
+    assert [side.name for side in same.sides] == ["large", "small"]
 
 
 async def test_two_models_side_by_side(redis_url: str, tmp_path) -> None:

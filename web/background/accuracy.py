@@ -14,7 +14,7 @@ SAMPLED_ROWS = 5000
 """A larger batch is judged by so many of its rows, spread evenly; the interval says how sure that is."""
 EVERY_S = 10.0
 """Interval between two measurements of a batch that runs."""
-MAX_KNOWN = 200
+MAX_BATCHES = 200
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Accuracies:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, _Measured] = {}
+        self._by_batch: dict[str, _Measured] = {}
 
     async def add(self, view: StatusView) -> StatusView:
         """Return the view with the accuracy, where the batch has expected answers that can be judged here."""
         if view.batch.expected is None or (judge := additions_of(view.batch).judge) is None:
             return view
         batch, completed = view.batch.id, view.counts.by_status[JobStatus.COMPLETED]
-        known, now = self._known.get(batch), time.monotonic()
-        if known is None or (completed != known.completed and self._is_due(view, known, now)):
+        measured, now = self._by_batch.get(batch), time.monotonic()
+        if measured is None or (completed != measured.completed and self._is_due(view, measured, now)):
             accuracy = await measure(judge, self._store.sample(batch, SAMPLED_ROWS))
-            known = self._known[batch] = _Measured(completed, now, accuracy)
-            while len(self._known) > MAX_KNOWN:
-                self._known.pop(next(iter(self._known)))
-        return replace(view, accuracy=known.accuracy)
+            measured = self._by_batch[batch] = _Measured(completed, now, accuracy)
+            while len(self._by_batch) > MAX_BATCHES:
+                self._by_batch.pop(next(iter(self._by_batch)))
+        return replace(view, accuracy=measured.accuracy)
 
     @staticmethod
-    def _is_due(view: StatusView, known: _Measured, now: float) -> bool:
-        return view.batch.finished_at_ms is not None or now - known.at_s > EVERY_S
+    def _is_due(view: StatusView, measured: _Measured, now: float) -> bool:
+        return view.batch.finished_at_ms is not None or now - measured.at_s > EVERY_S

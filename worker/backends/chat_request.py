@@ -3,7 +3,8 @@
 messages    instructions · the profile's opening messages · earlier turns · the question · this row's calls
 
 A server that refuses a field by name is asked once without it (`field_to_drop`). Only fields that change
-nothing of what the user asked for are dropped: what askmill reads for itself, and what it checks anyway.
+nothing of what the user asked for are dropped: what askmill reads for itself, what it checks anyway, and the
+standard tier, which a server without tiers has anyway.
 """
 
 import re
@@ -11,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from askmill.jobs.model.profile import profile_image
+from askmill.jobs.model.tiers import STANDARD
 from askmill.jobs.openai_client.params import Params, chat_options, limit_name, opening_messages
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.lifecycle.api_types import ApiError
@@ -116,6 +118,7 @@ def field_to_drop(error: ApiError, body: Params) -> str | None:
     ):
         return None
     named = [name for name in DROPPED if name in body]
+    named += ["service_tier"] if body.get("service_tier") == STANDARD else []
     param = (error.param or "").partition(".")[0]
     if param in named:
         return param

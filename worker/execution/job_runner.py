@@ -183,6 +183,9 @@ class JobRunner:
                 reason=decision.retry_reason,
                 run=self.state.run_id,
             )
+        if decision.tier_fallback:
+            counters["tier_fallbacks"] += 1
+            log.info("tier.fallback", tier=self.batch.batch.profile.service_tier)
         if decision.unknown_create:
             counters.update(self._costs.unknown_create_counters(state))
         if decision.uncancelled_run:

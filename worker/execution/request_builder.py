@@ -4,6 +4,7 @@ from typing import Any
 
 from askmill.jobs.model.models import EMULATOR_MODEL, Limits
 from askmill.jobs.model.profile import Profile
+from askmill.jobs.model.tiers import STANDARD
 from askmill.jobs.store.records import Batch, Claim
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.lifecycle.kept_answer import CONTINUE_PROMPT
@@ -33,11 +34,12 @@ def row_profile(batch: Batch, claim: Claim) -> Profile:
 
 
 def attempt_profile(batch: Batch, claim: Claim, state: JobState) -> Profile:
-    """The row's profile with the token limits doubled that `raise-limit` has doubled."""
+    """The row's profile with doubled token limits (`raise-limit`) and the tier that it fell back to."""
     profile = row_profile(batch, claim)
-    if not state.doubled_limits:
-        return profile
-    return profile.model_copy(update={name: 2 * getattr(profile, name) for name in state.doubled_limits})
+    changed: dict[str, Any] = {name: 2 * getattr(profile, name) for name in state.doubled_limits}
+    if state.tier_fallen_back:
+        changed["service_tier"] = STANDARD
+    return profile.model_copy(update=changed) if changed else profile
 
 
 def row_policy(batch: Batch, limits: Limits, claim: Claim) -> RetryPolicy:
@@ -53,6 +55,8 @@ def row_policy(batch: Batch, limits: Limits, claim: Claim) -> RetryPolicy:
         prompt_limit=profile.max_prompt_tokens,
         row_overrides=frozenset(row_overrides(batch, claim)),
         model=profile.model,
+        tier=profile.service_tier,
+        tier_fallback=limits.tier_fallback is not None,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import ApiError, ToolCall
+from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 
@@ -142,6 +143,8 @@ class Decision:
     """Why a new attempt begins."""
     unknown_create: bool = False
     """A create left no trace and is repeated, or the row ends without it."""
+    tier_fallback: bool = False
+    """The row falls back to the standard tier."""
     uncancelled_run: bool = False
     """The row goes on, or ends, without a run that the server has not cancelled: it may still be paid."""
 
@@ -160,3 +163,8 @@ class Decision:
         Stored first: a worker that finds the run cancelled after a kill must know who cancelled it, and why.
         """
         return cls(replace(state, cancel_reason=reason, cancel_requested_at=at), CancelRun(), store=True)
+
+
+def wait_or_release(wait_s: float, policy: RetryPolicy) -> Wait | ReleaseRow:
+    """Keep the slot for a short wait; release it for a longer one, so that another row can use it."""
+    return ReleaseRow(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)

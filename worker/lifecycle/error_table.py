@@ -139,6 +139,12 @@ TABLE: tuple[Rule, ...] = (
     Rule(
         ErrorClass.THROTTLED,
         FaultSubject.SERVER,
+        "Groq's error guide: 498, the flex tier is at capacity",
+        statuses=_statuses(498),
+    ),
+    Rule(
+        ErrorClass.THROTTLED,
+        FaultSubject.SERVER,
         "llama-stack 400, SGLang 503, Ollama 500: a full queue, a busy server, a model that loads",
         requests=CREATES | {RequestKind.SUBMIT},
         statuses=REFUSED | _statuses(*range(500, 600)),

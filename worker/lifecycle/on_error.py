@@ -21,13 +21,15 @@ from askmill.worker.lifecycle.decision import (
     Reserve,
     SubmitOutputs,
     Wait,
+    wait_or_release,
 )
 from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind, report_of
 from askmill.worker.lifecycle.error_table import CREATES
 from askmill.worker.lifecycle.events import AnswerRead, Event, LookupDone, RequestFailed
 from askmill.worker.lifecycle.on_lost_call import is_busy, on_failed_call
+from askmill.worker.lifecycle.on_no_capacity import on_no_capacity
 from askmill.worker.lifecycle.on_requires_action import outputs_accepted
-from askmill.worker.lifecycle.on_run_ended import on_run_ended, on_run_gone, wait_or_release
+from askmill.worker.lifecycle.on_run_ended import on_run_ended, on_run_gone
 from askmill.worker.lifecycle.retry import LONG_WAIT_S, RetryPolicy, blocking_run, classify, slows_down
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
@@ -106,6 +108,8 @@ def _after_refused_create(state: JobState, event: RequestFailed) -> JobState:
 def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
     """Nothing was carried out: repeat it after the wait that the server asks for, else after a backoff."""
     after = _after_refused_create(state.with_failure(event.at), event)
+    if (elsewhere := on_no_capacity(after, event, policy)) is not None:
+        return elsewhere
     requested_s = requested_wait_s(report_of(event.error))
     if requested_s is not None and requested_s > LONG_WAIT_S:
         return _pause_until(after, event, requested_s)

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from askmill.jobs.model.models import JobStatus, OnUnknown
 from askmill.worker.lifecycle.api_types import Answer, Run, RunStatus
-from askmill.worker.lifecycle.decision import Decision, Finish
+from askmill.worker.lifecycle.decision import Decision, Finish, wait_or_release
 from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind
 from askmill.worker.lifecycle.events import AnswerRead, Event, RequestFailed
 from askmill.worker.lifecycle.kept_answer import better
@@ -24,7 +24,6 @@ from askmill.worker.lifecycle.on_run_ended import (
     attempts_left,
     next_attempt,
     on_run_ended,
-    wait_or_release,
 )
 from askmill.worker.lifecycle.retry import RetryPolicy, slows_down
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase

@@ -30,11 +30,12 @@ from askmill.worker.lifecycle.decision import (
     PauseBatch,
     ReadAnswer,
     RecoverRun,
-    ReleaseRow,
     Wait,
+    wait_or_release,
 )
 from askmill.worker.lifecycle.events import AnswerRead, Event
 from askmill.worker.lifecycle.kept_answer import CONTINUE_PROMPT, better
+from askmill.worker.lifecycle.on_no_capacity import has_no_capacity
 from askmill.worker.lifecycle.retry import LONG_WAIT_S, RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, KeptAnswer, Phase
 
@@ -187,6 +188,8 @@ def _not_completed(state: JobState, run: Run, event: AnswerRead, policy: RetryPo
     report = ErrorReport(run.error_message or "", code=run.error_code)
     if money_refused(report):
         return _pause_batch(state, run, event)
+    if has_no_capacity(report, state, policy):
+        return _served_later(state, run, event, policy)
     refused = content_refused(report)
     if not refused and model_missing(report, policy.model):
         if "model" not in policy.row_overrides:
@@ -206,6 +209,18 @@ def _not_completed(state: JobState, run: Run, event: AnswerRead, policy: RetryPo
         decision = _finish(state, run, event.answer, status, None if expired else error)
     # A wait that a run's error names holds new runs as a 429 does.
     return decision if requested_s is None else replace(decision, throttled_s=requested_s, throttled_by=error)
+
+
+def _served_later(state: JobState, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:
+    """The tier had no capacity for a run that it had accepted: the attempt is kept and does not count."""
+    error, falls_back = _run_error(run), policy.tier_fallback
+    fresh = replace(
+        next_attempt(state, run, error, event),
+        attempts_before_retry=state.attempts_before_retry + 1,
+        tier_fallen_back=falls_back,
+    )
+    wait = wait_or_release(0.0 if falls_back else policy.cap_s, policy)
+    return Decision(fresh, wait, store=True, retry_reason=error.partition(":")[0], tier_fallback=falls_back)
 
 
 def _pause_batch(
@@ -258,11 +273,6 @@ def _another_attempt(
         store=True,
         retry_reason=error.partition(":")[0],
     )
-
-
-def wait_or_release(wait_s: float, policy: RetryPolicy) -> Wait | ReleaseRow:
-    """Keep the slot for a short wait; release it for a longer one, so that another row can use it."""
-    return ReleaseRow(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)
 
 
 def next_attempt(state: JobState, run: Run, error: str, event: Event) -> JobState:

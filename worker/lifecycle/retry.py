@@ -128,6 +128,15 @@ class RetryPolicy:
     """Names of the settings that the row itself overrides (`--override`)."""
     model: str | None = None
     """The model that is asked for."""
+    tier: str | None = None
+    """The service tier that is asked for."""
+    tier_fallback: bool = False
+    """A row for which the flex tier has no capacity is asked in the standard tier (`--tier-fallback`)."""
+    tier_tries: int = 2
+    """How often a row waits alone for capacity before its whole batch waits."""
+    tier_base_s: float = 10.0
+    tier_cap_s: float = 300.0
+    """The batch's first and longest wait for capacity."""
     create_limit_s: float = 60.0
     """Until then, a create without a reply may still be carried out."""
     not_found_grace_s: float = 30.0
@@ -160,6 +169,10 @@ class RetryPolicy:
     def settle_wait_s(self, elapsed_s: float, jitter: float) -> float:
         """Seconds before the next look at what must be passing, or at a run that is to end."""
         return min(self.cap_s, max(2 * self.base_s, elapsed_s / 4)) * (0.5 + 0.5 * jitter)
+
+    def tier_wait_s(self, tries: int, jitter: float) -> float:
+        """Seconds that a batch waits for capacity in its tier, after so many waits of a row."""
+        return _backoff_s(self.tier_base_s, self.tier_cap_s, tries, jitter)
 
     def attempt_wait_s(self, attempt: int, jitter: float) -> float:
         """Seconds before the attempt after `attempt`, counted from 1."""

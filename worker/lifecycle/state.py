@@ -86,6 +86,8 @@ class JobState:
     """Since when another run has locked the thread."""
     doubled_limits: tuple[str, ...] = ()
     """Token limits that `raise-limit` has doubled."""
+    tier_fallen_back: bool = False
+    """The tier asked for had no capacity: this attempt asks for the standard tier."""
     calls: tuple[ToolCall, ...] = ()
     """The calls whose outputs are being made or submitted."""
     outputs: tuple[ToolOutput, ...] = ()

@@ -29,6 +29,7 @@ from askmill.worker.lifecycle.decision import (
     ReleaseRow,
     Reserve,
     SubmitOutputs,
+    wait_or_release,
 )
 from askmill.worker.lifecycle.events import (
     AnswerRead,
@@ -67,7 +68,7 @@ from askmill.worker.lifecycle.on_requires_action import (
     outputs_accepted,
     with_calls,
 )
-from askmill.worker.lifecycle.on_run_ended import on_run_ended, wait_or_release
+from askmill.worker.lifecycle.on_run_ended import on_run_ended
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 

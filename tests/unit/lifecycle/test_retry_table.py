@@ -37,6 +37,7 @@ LONG = "Invalid 'input': string too long. Expected a string with maximum length 
 ERRORS = [
     # ── money, key, model, server: the batch ──
     (ApiError(200, code="reply_too_large", message="MAX_REPLY_BYTES"), RequestKind.READ, ErrorClass.ROW),
+    (ApiError(498), RequestKind.CREATE, ErrorClass.THROTTLED),
     (ApiError(429, code="insufficient_quota", message=QUOTA), RequestKind.CREATE, ErrorClass.BATCH),
     (ApiError(429, type="insufficient_quota", message=QUOTA), RequestKind.READ, ErrorClass.BATCH),
     (ApiError(400, code="billing_hard_limit_reached"), RequestKind.THREAD, ErrorClass.BATCH),
