@@ -19,27 +19,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from askmill import aio
-    from askmill.client import cancel, collect, estimate, retry, run, status, submit
+    from askmill.client import cancel, collect, compare, estimate, retry, run, status, submit
+    from askmill.comparison import Comparison
     from askmill.errors import AskmillError, InputFaults, Interrupted, NotFound, Unavailable, UsageError
     from askmill.options import Options
     from askmill.results import Results
-    from askmill.types import Estimate, Row, Status, Step
+    from askmill.types import ComparedBatch, Estimate, Row, Status, Step
 
     __version__: str
 
 _MODULE_OF = {
-    **dict.fromkeys(("cancel", "collect", "estimate", "retry", "run", "status", "submit"), "client"),
+    **dict.fromkeys(
+        ("cancel", "collect", "compare", "estimate", "retry", "run", "status", "submit"), "client"
+    ),
     **dict.fromkeys(
         ("AskmillError", "InputFaults", "Interrupted", "NotFound", "Unavailable", "UsageError"), "errors"
     ),
+    "Comparison": "comparison",
     "Options": "options",
     "Results": "results",
-    **dict.fromkeys(("Estimate", "Row", "Status", "Step"), "types"),
+    **dict.fromkeys(("ComparedBatch", "Estimate", "Row", "Status", "Step"), "types"),
 }
 """Public name → its module. Imported at first use, because every worker and emulator imports this package."""
 
 __all__ = [
     "AskmillError",
+    "ComparedBatch",
+    "Comparison",
     "Estimate",
     "InputFaults",
     "Interrupted",
@@ -55,6 +61,7 @@ __all__ = [
     "aio",
     "cancel",
     "collect",
+    "compare",
     "estimate",
     "retry",
     "run",

@@ -8,13 +8,14 @@ The running event loop is not blocked. Cancelling the task that awaits one of th
 it has started is stopped; the batch stays, and the same call resumes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Unpack
 
 from pydantic import BaseModel
 
 from askmill import calls
 from askmill.bridge import in_loop
+from askmill.comparison import Comparison
 from askmill.options import Options
 from askmill.questions import Questions
 from askmill.results import Results
@@ -64,6 +65,16 @@ async def collect(
         lambda call: calls.collect(call, batch, tuple(statuses), wait=wait, response_schema=response_schema),
         progress=progress,
     )
+
+
+async def compare(
+    *batches: str | Results,
+    names: Sequence[str] = (),
+    expected: str | None = None,
+    match: str | None = None,
+) -> Comparison:
+    """Return what `askmill.compare` does, which documents the arguments."""
+    return await in_loop(lambda call: calls.compare(call, batches, names, expected, match))
 
 
 async def cancel(batch: str, *, trust_env_file: bool = False) -> Status:

@@ -7,10 +7,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from askmill.bridge import Call
+from askmill.comparison import Comparison
 from askmill.config.settings import Settings, load_settings
 from askmill.errors import InputFaults, ProfileError, Unavailable
 from askmill.jobs.cli.control import parse_retried
 from askmill.jobs.cli.query import parse_statuses
+from askmill.jobs.cli.result_options import expectation as expectation_of
 from askmill.jobs.cli.run import estimates_of, existing_text, submit_command, submit_request
 from askmill.jobs.display.status_text import stall_reason, summary_line
 from askmill.jobs.intake import Intake
@@ -18,6 +20,7 @@ from askmill.jobs.local.open_store import open_store, redis_url, resolve_batch
 from askmill.jobs.model.api_target import Consent, api_target
 from askmill.jobs.openai_client import pricing
 from askmill.jobs.openai_client.pricing import Prices
+from askmill.jobs.results.compare import compared_rows, open_comparison
 from askmill.jobs.run.run import Run, RunSpec
 from askmill.jobs.run.watch import exit_code, watch
 from askmill.jobs.store import Store
@@ -134,6 +137,18 @@ async def collect(
                 call.say(stall)
         views = [view async for view in store.results(found.id, chosen)]
         return Results(await store.batch(found.id), views, _parser(response_schema))
+
+
+async def compare(
+    _: Call, batches: Sequence[str | Results], names: Sequence[str], expected: str | None, match: str | None
+) -> Comparison:
+    """See `askmill.compare`."""
+    ids = [batch.batch if isinstance(batch, Results) else batch for batch in batches]
+    expectation = expectation_of({"expected": expected, "match": match})
+    async with open_store(load_settings()) as store:
+        comparison = await open_comparison(store, ids, names, expectation)
+        rows = [row async for chunk in compared_rows(store, comparison) for row in chunk]
+    return Comparison(comparison, rows)
 
 
 async def cancel(_: Call, batch: str, *, trust_env_file: bool) -> Status:

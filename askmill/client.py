@@ -3,13 +3,14 @@
 Each runs the use case of the command with the same name, in this process (calls.py, bridge.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Unpack
 
 from pydantic import BaseModel
 
 from askmill import calls
 from askmill.bridge import in_thread
+from askmill.comparison import Comparison
 from askmill.options import Options
 from askmill.questions import Questions
 from askmill.results import Results
@@ -133,6 +134,31 @@ def collect(
         lambda call: calls.collect(call, batch, tuple(statuses), wait=wait, response_schema=response_schema),
         progress=progress,
     )
+
+
+def compare(
+    *batches: str | Results,
+    names: Sequence[str] = (),
+    expected: str | None = None,
+    match: str | None = None,
+) -> Comparison:
+    """Compare batches of the same questions side by side: models, prompts or tiers.
+
+    Args:
+        *batches: two or more, as ids or as the results of `run`.
+        names: what to call them, in their order; empty means their models.
+        expected: column with the expected answers; None means that of the batches, if they have one.
+        match: how answers are compared, as `--match`; None means exactly.
+
+    Returns:
+        A row per question, and a summary per batch. The rows are held in memory.
+
+    Raises:
+        NotFound: there is no such batch in this Redis.
+        UsageError: fewer than two batches, batches of other questions, or an unknown column.
+        Unavailable: Redis does not answer.
+    """
+    return in_thread(lambda call: calls.compare(call, batches, names, expected, match))
 
 
 def cancel(batch: str, *, trust_env_file: bool = False) -> Status:

@@ -19,6 +19,7 @@ from askmill.jobs.results import Format, ResultOptions, write_results
 from askmill.jobs.results.collect import plan_stored, write_profile
 from askmill.jobs.results.columns import entry_of
 from askmill.jobs.results.export import write_rows
+from askmill.jobs.results.tables import read_table
 from askmill.jobs.store.records import Batch, RowView
 from askmill.types import Row, Step
 
@@ -66,17 +67,7 @@ class Results(Sequence[Row]):
 
     def to_arrow(self) -> "pa.Table":
         """Return a pyarrow table with the columns of `askmill collect -o answers.parquet`."""
-        import pyarrow as pa  # noqa: PLC0415 -- a quarter second
-        from pyarrow import parquet  # noqa: PLC0415
-
-        pool, stream = pa.default_memory_pool(), BytesIO()
-        try:
-            self._write(stream)
-        finally:
-            # The writer chooses the system's allocator for its process; this one is the caller's.
-            pa.set_memory_pool(pool)
-        stream.seek(0)
-        return parquet.read_table(stream)
+        return read_table(self._write)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a pandas table with the columns of `to_arrow`. Needs pandas."""
@@ -120,7 +111,8 @@ class Results(Sequence[Row]):
         for cells in self._shown(120):
             table.add_row(*map(Text, cells))
         screen = StringIO()
-        console = Console(file=screen, width=100, no_color=True, force_terminal=False, legacy_windows=False)
+        # In a notebook Rich would display the table there instead of writing it to the file.
+        console = Console(file=screen, width=100, no_color=True, force_terminal=False, force_jupyter=False)
         console.print(table)
         return "\n".join(filter(None, (self._headline(), screen.getvalue().rstrip(), self._omitted())))
 

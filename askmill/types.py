@@ -129,6 +129,24 @@ class TierEstimate:
 
 
 @dataclass(frozen=True)
+class ComparedBatch:
+    """One batch of a comparison. Unknown numbers are None, never 0.
+
+    `duration_s` is the time from its first run to its last. `accuracy` has judged, correct, share, low and
+    high, where there are expected answers.
+    """
+
+    name: str
+    batch: str
+    rows: int
+    completed: int
+    cost_usd: float | None
+    tokens: Tokens
+    duration_s: float | None
+    accuracy: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a batch would cost. Output length is unknown in advance, so it and the cost are ranges: low, high.
 

@@ -65,7 +65,7 @@ async def _compare(
             with oserror_to_write_fault(out), atomic_write(written) as file:
                 file.write(html.encode())
         else:
-            written = await write_comparison(store, comparison, out)
+            written = await write_comparison(comparison, compared_rows(store, comparison), out)
     click.echo("\n".join(comparison_lines(comparison)), err=out == "-")
     if written is not None:
         say(f"{count_of(comparison.rows, 'row')} → {written}")

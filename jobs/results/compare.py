@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.expected import Accuracy, Expectation
 from askmill.jobs.model.models import JobStatus, as_text
 from askmill.jobs.results.collect import additions_of
 from askmill.jobs.results.columns import ColumnKind, Columns, Entry, Judge, entry_of, unique_name
-from askmill.jobs.results.destination import oserror_to_write_fault, plan_output
+from askmill.jobs.results.destination import Format, oserror_to_write_fault, plan_output
 from askmill.jobs.results.export import Contents, Plan, checked_plan, open_output, table_writer
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, Counts, RowView
@@ -195,7 +195,9 @@ async def compared_rows(store: Store, comparison: Comparison) -> AsyncIterator[l
         yield [comparison.row(views) for views in zip(*present, strict=False)]
 
 
-async def write_comparison(store: Store, comparison: Comparison, out: str) -> Path | None:
+async def write_comparison(
+    comparison: Comparison, chunks: AsyncIterator[list[list[Any]]], out: str
+) -> Path | None:
     """Write the rows to a file in the format of its name; returns its path, None for stdout.
 
     Raises UsageError where it cannot be written, WriteFault while it is.
@@ -205,7 +207,15 @@ async def write_comparison(store: Store, comparison: Comparison, out: str) -> Pa
     plan = checked_plan(Plan(out, output, comparison.columns), Contents(rows))
     with oserror_to_write_fault(out), ExitStack() as stack:
         writer = table_writer(plan, open_output(output, stack), flat=True)
-        async for chunk in compared_rows(store, comparison):
+        async for chunk in chunks:
             writer.add(chunk)
         writer.close()
     return output.path
+
+
+def to_parquet(comparison: Comparison, rows: Sequence[list[Any]], stream: BinaryIO) -> None:
+    """Write these rows as Parquet."""
+    plan = Plan("-", plan_output("-", Format.PARQUET), comparison.columns)
+    writer = table_writer(plan, stream, flat=True)
+    writer.add(rows)
+    writer.close()

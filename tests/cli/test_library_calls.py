@@ -3,10 +3,12 @@
 import asyncio
 import dataclasses
 import inspect
+import json
 import logging
 import os
 import signal
 import subprocess
+import sys
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -26,12 +28,12 @@ from askmill.jobs.model.models import Result as StoredResult
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store
 from askmill.jobs.store.codec import pack_result
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.records import NewRow, RowView
 from askmill.questions import question_file
 from askmill.results import Results
-from tests.helpers.batches import submit_batch
+from tests.helpers.batches import make_result, submit_batch
 
-CALLS = ("run", "submit", "status", "collect", "cancel", "retry", "estimate")
+CALLS = ("run", "submit", "status", "collect", "compare", "cancel", "retry", "estimate")
 
 
 @pytest.fixture
@@ -41,6 +43,7 @@ def configured(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) 
     for name in [name for name in os.environ if name.startswith(("OPENAI_", "ASKMILL_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ASKMILL_REDIS_URL", redis_url)
+    monkeypatch.setenv("ASKMILL_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     return tmp_path
 
@@ -231,6 +234,91 @@ async def test_objects_as_profile_schema_and_functions(
         )
         == batch
     )
+
+
+def test_function_objects_are_called_by_the_worker_of_run(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """17.7, end to end: the model asks for a function of an importable module; its output is in the steps."""
+    (configured / "our_tools.py").write_text(TOOLS)
+    monkeypatch.syspath_prepend(configured)
+    sys.modules.pop("our_tools", None)
+    import our_tools  # noqa: PLC0415
+
+    (row,) = askmill.run(
+        ['Double 21. [emulate: requires_action(double, {"number": 21}), completed]'],
+        functions=[our_tools.double],
+        offline=True,
+        progress=False,
+    )
+
+    assert (row.status, row.error) == ("completed", None)
+    (call,) = [step for step in row.steps if step.type == "function"]
+    assert "42" in str(call.details)
+
+
+async def test_compare_puts_batches_side_by_side(configured: Path, store: Store) -> None:
+    """17.7: ids or results; rows as mappings and tables, a summary, a file and a page, and its text and HTML."""
+    spec = InputSpec(("question", "wanted"), "question")
+
+    def rows(*answers: str) -> list[NewRow]:
+        return [
+            NewRow([f"q{row}", "1"], reused_result=pack_result(make_result(row, answer=answer)))
+            for row, answer in enumerate(answers, 1)
+        ]
+
+    first = await submit_batch(store, rows("1", "2"), spec=spec, profile=Profile(model="a"))
+    second = await submit_batch(
+        store, rows("1", "1"), spec=spec, profile=Profile(model="b"), identity="1" * 64
+    )
+    results = await askmill.aio.collect(second)
+
+    both = await askmill.aio.compare(first, results, names=["old", "new"], expected="wanted")
+
+    assert (len(both), both.differing) == (2, 1)
+    assert both[1]["old.answer"] == "2"
+    assert [row["differs"] for row in both[1:]] == [True]
+    assert [(side.name, side.batch, side.completed) for side in both.summary] == [
+        ("old", first, 2),
+        ("new", second, 2),
+    ]
+    assert [side.accuracy["correct"] for side in both.summary if side.accuracy] == [1, 2]
+    assert list(both.to_pandas()["new.correct"]) == [True, True]
+    assert both.to_polars()["old.answer"].to_list() == ["1", "2"]
+    both.save("both.csv")
+    assert "old.answer" in (configured / "both.csv").read_text(encoding="utf-8").splitlines()[0]
+    both.save("both.html")
+    assert "Answers side by side" in (configured / "both.html").read_text(encoding="utf-8")
+    assert "1 of 2 rows differ" in repr(both)
+    assert "<table>" in both._repr_html_()
+    with pytest.raises(askmill.UsageError, match="two batches or more"):
+        await askmill.aio.compare(first)
+
+
+@pytest.mark.long
+def test_the_notebook_runs(configured: Path) -> None:
+    """17.7: every cell of examples/notebook.ipynb, with a kernel; results are tables of the notebook."""
+    example = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
+    notebook = configured / "notebook.ipynb"  # cells write where the notebook is
+    notebook.write_bytes(example.read_bytes())
+    command = "from nbclient.cli import main; main()"
+    subprocess.run(
+        [sys.executable, "-c", command, f"--output={configured / 'out.ipynb'}", notebook],
+        cwd=configured,
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    cells = json.loads((configured / "out.ipynb").read_bytes())["cells"]
+    shown = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    outputs = [{kind: "".join(text) for kind, text in data.items()} for data in shown]
+    assert len(outputs) == len([cell for cell in cells if cell["cell_type"] == "code"]), (
+        "one each, none on stderr"
+    )
+    assert "3 rows of b_" in outputs[0]["text/html"]
+    assert "12*(3 + 4) = 84." in outputs[0]["text/plain"], "Rich does not display it by itself"
+    assert "Review(tone=" in outputs[2]["text/plain"]
+    assert "rows differ" in outputs[3]["text/html"]
 
 
 def test_functions_that_workers_cannot_import_are_refused(configured: Path) -> None:

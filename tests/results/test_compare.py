@@ -68,11 +68,11 @@ async def test_two_models_side_by_side(redis_url: str, tmp_path) -> None:
         small = await stored_batch(store, "small", ["yes", "yes", " yes"])
         comparison = await open_comparison(store, [large, small])
         out = tmp_path / "both.csv"
-        assert await write_comparison(store, comparison, str(out)) == out
+        assert await write_comparison(comparison, compared_rows(store, comparison), str(out)) == out
         lines = comparison_lines(comparison)
         again = await open_comparison(store, [large, small], ["A", "B"])
         parquet = tmp_path / "both.parquet"
-        await write_comparison(store, again, str(parquet))
+        await write_comparison(again, compared_rows(store, again), str(parquet))
 
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

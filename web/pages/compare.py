@@ -13,7 +13,7 @@ from starlette.background import BackgroundTask
 
 from askmill.jobs.display.compare_view import summary_rows
 from askmill.jobs.results import Format
-from askmill.jobs.results.compare import Comparison, open_comparison, write_comparison
+from askmill.jobs.results.compare import Comparison, compared_rows, open_comparison, write_comparison
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import RowView
 from askmill.web.context import Server
@@ -116,7 +116,8 @@ async def comparison_file(
     folder = Path(tempfile.mkdtemp(dir=web.uploads))
     try:
         comparison = await open_comparison(web.store, batches)
-        path = await write_comparison(web.store, comparison, str(folder / f"comparison.{result_format}"))
+        rows = compared_rows(web.store, comparison)
+        path = await write_comparison(comparison, rows, str(folder / f"comparison.{result_format}"))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
