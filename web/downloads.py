@@ -16,7 +16,13 @@ from askmill.jobs.results.generated_files import safe_name
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch
 
-MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+MEDIA_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "tsv": "text/tab-separated-values; charset=utf-8",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 IMAGE_TYPES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -43,7 +49,7 @@ async def results(
     name = Path(default_out(batch.file, statuses)).with_suffix(f".{options['form']}").name
     return StreamingResponse(
         stream_results(store.result_chunks(batch.id, statuses), plan),
-        media_type=MEDIA_TYPES.get(options["form"], "application/octet-stream"),
+        media_type=MEDIA_TYPES[options["form"]],
         headers={"Content-Disposition": attachment(name)},
     )
 

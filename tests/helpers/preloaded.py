@@ -39,7 +39,6 @@ HASH_SEED = {"PYTHONHASHSEED": "0"}
 LENGTH = struct.Struct("!i")
 STATUS = struct.Struct("!id")
 _template: "Template | None" = None
-_started: list["subprocess.Popen[bytes]"] = []
 _forked: dict[int, "Popen"] = {}
 """By process id, what is awaited by `waitpid`."""
 cpu_s = 0.0
@@ -210,7 +209,7 @@ class Template:
         assert process.stdout is not None
         with process.stdout as said:
             assert said.readline() == b"ready\n", "the template process cannot be started"
-        _started.append(process)  # referred to, or Python would warn that it still runs
+        process.returncode = 0  # nobody waits for it, since it outlives this process; else Python would warn
 
 
 def _connect(address: str) -> socket.socket:

@@ -24,12 +24,18 @@ from askmill.web.api.models import (
     SubmittedBatch,
 )
 from askmill.web.context import Server
-from askmill.web.downloads import generated_file, results
-from askmill.web.problems import MEDIA_TYPE, Refused
+from askmill.web.downloads import IMAGE_TYPES, MEDIA_TYPES, generated_file, results
+from askmill.web.problems import MEDIA_TYPE as PROBLEM_TYPE
+from askmill.web.problems import Refused
 from askmill.web.rows import MAX_ROWS, row_summary, search_lines, search_page
 from askmill.web.uploads.forms import read_form
 from askmill.web.use_cases import newest_batches, submit_form
 
+BYTES = {"schema": {"type": "string", "format": "binary"}}
+RESULT_TYPES = {kind.partition(";")[0]: BYTES for kind in MEDIA_TYPES.values()}
+FILE_TYPES = dict.fromkeys(
+    (*sorted(set(IMAGE_TYPES.values())), "image/webp", "application/octet-stream"), BYTES
+)
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
 BatchId = Annotated[str, Path(description="Id of a batch, such as `b_7hq2m9`.", max_length=100)]
 RowId = Annotated[str, Path(description="Number of the row, or its own id.", max_length=1000)]
@@ -41,7 +47,7 @@ After = Annotated[int, Query(ge=0, le=10**12, description="Only rows behind this
 
 def problem(description: str) -> dict[str, Any]:
     """A response with problem details, for OpenAPI."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {"description": description, "model": ProblemDetails, "content": content}
 
 
@@ -180,7 +186,7 @@ async def one_row(web: Server, batch: BatchId, row: RowId) -> Response:
     "/batches/{batch}/rows/{row}/files/{number}",
     summary="A file that a run generated",
     response_class=Response,
-    responses={**GONE, 200: {"description": "The file.", "content": {"application/octet-stream": {}}}},
+    responses={**GONE, 200: {"description": "The file.", "content": FILE_TYPES}},
 )
 async def row_file(
     web: Server, batch: BatchId, row: RowId, number: Annotated[int, Path(ge=0, le=10**6)]
@@ -194,7 +200,7 @@ async def row_file(
     "/batches/{batch}/results",
     summary="Download the results",
     response_class=StreamingResponse,
-    responses={**GONE, 200: {"description": "The results.", "content": {"text/csv": {}}}},
+    responses={**GONE, 200: {"description": "The results.", "content": RESULT_TYPES}},
 )
 async def download_results(
     web: Server,
