@@ -38,13 +38,14 @@ CALLS = ("run", "submit", "status", "collect", "compare", "cancel", "retry", "es
 
 @pytest.fixture
 def configured(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, a Redis and the address of a server that nobody asks."""
+    """An empty working folder, a Redis and the address of a server that nobody asks, not even for its API."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("OPENAI_", "ASKMILL_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ASKMILL_REDIS_URL", redis_url)
     monkeypatch.setenv("ASKMILL_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("ASKMILL_API", "assistants")
     return tmp_path
 
 

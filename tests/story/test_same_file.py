@@ -31,6 +31,7 @@ def user(tmp_path: Path, redis_server: RedisServer) -> CommandLine:
         "ASKMILL_REDIS_URL": redis_server.url,
         "ASKMILL_DATA_DIR": str(tmp_path / "data"),
         "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+        "ASKMILL_API": "assistants",
         "OPENAI_API_KEY": "offline",
     }
     (tmp_path / "work").mkdir()
