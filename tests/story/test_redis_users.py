@@ -16,6 +16,7 @@ from tests.helpers.tcp_relay import PlainOrTls, over_tls
 from tests.stack import QUICK, Child, Stack
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to/own-redis.md"
+RECIPES = HOW_TO.with_name("recipes.md")
 RULES = re.compile(r"ACL SETUSER mill on (.+)")
 PASSWORD = "w0rd-of-mill"
 STEPS = (
@@ -89,6 +90,26 @@ def test_a_user_with_the_rights_in_the_guide_can_do_everything(user: CommandLine
     # Without the right to read the configuration, INFO says whether this Redis forgets.
     assert {entry["object"] for entry in _denied(stack)} == {"config|get"}
     assert batch not in user.askmill("list").stdout
+
+
+def test_teams_of_one_valkey_cannot_read_each_other(user: CommandLine, stack: Stack) -> None:
+    """The users of docs/how-to/recipes.md, a database each: everything in one's own, nothing in the other's."""
+    rules = re.findall(r"ACL SETUSER (red|blue) on (.+)", RECIPES.read_text())
+    assert [name for name, _ in rules] == ["red", "blue"]
+    with redis.Redis.from_url(stack.redis_url) as client:
+        for name, rule in rules:
+            rights = rule.replace(">PASSWORD", f">{PASSWORD}").split()
+            client.execute_command("ACL", "SETUSER", name, "reset", "on", *rights)
+    base = stack.redis_url.rsplit("/", 1)[0]
+    red, blue = (base.replace("://", f"://{name}:{PASSWORD}@") for name, _ in rules)
+
+    _answer_by(user.with_settings(ASKMILL_REDIS_URL=f"{red}/1"), stack, f"{red}/1")
+
+    assert user.with_settings(ASKMILL_REDIS_URL=f"{blue}/2").askmill("list").stdout == ""
+    refused = user.with_settings(ASKMILL_REDIS_URL=f"{blue}/1").askmill("list")
+    assert refused.returncode == 3
+    assert "does not let this user" in refused.stderr
+    stack.workers[0].leave()
 
 
 def test_missing_rights_are_named(user: CommandLine, stack: Stack) -> None:
