@@ -6,6 +6,7 @@ workers   1, 2 and 4 worker processes              files     submit and collect 
 shared    compared with tools that answer a CSV    starting  --help, and `run` with nothing started
 durability  what ASKMILL_DURABILITY costs: process, disk and replica
 web       the page with a million rows, and with twenty viewers
+chat      chat completions: a worker and bare aiohttp on one mock server
 all       all of these with the sizes for a quiet machine: half an hour
 """
 
@@ -14,7 +15,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import durability, files, polling, processes, shared, speed, starting, web
+from benchmarks import chat, durability, files, polling, processes, shared, speed, starting, web
 from benchmarks.measure import Load
 
 ALL = (
@@ -43,6 +44,7 @@ def main() -> None:
         "prefork": processes.prefork,
         "files": lambda: files.main(options.rows, options.rounds),
         "web": lambda: web.main(options.rows, options.rounds),
+        "chat": lambda: chat.main(load, options.rounds),
     }
     figures = {name: part() for name, part in parts.items() if options.what in {name, "all"}}
     if options.json:
@@ -65,6 +67,7 @@ def _arguments() -> argparse.Namespace:
         "files",
         "starting",
         "web",
+        "chat",
     )
     parser.add_argument("what", nargs="?", default="all", choices=what)
     parser.add_argument("--jobs", type=int, default=1000)

@@ -1,38 +1,23 @@
 """A CSV of questions, answered by public tools and by askmill: CPU per question and questions per second.
 
-The tools request chat completions, one request per question, held open until its answer (`peers/chat.py`).
-askmill creates a thread and a run, polls it, reads messages and steps, and stores everything (the emulator).
-So the tools do less work per question.
+All of them send the same chat completions, one per question and unstreamed, to one mock server
+(`peers/chat.py`). askmill stores every row in Redis besides.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import speed
+from benchmarks.chat import askmill, chat_server
 from benchmarks.measure import Load, Run, cpu_of, table
 from benchmarks.peers.environments import python_of
+from tests.stack import Stack
 
 PEERS = ("curator", "async_batch_llm", "inspect_ai")
-
-
-@contextmanager
-def _chat_server(run_s: float) -> Iterator[tuple[str, int]]:
-    """URL and process id of a server of chat completions."""
-    command = [sys.executable, "-m", "benchmarks.peers.chat", str(run_s)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().strip(), server.pid
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
 
 
 def _peer(name: str, load: Load, url: str, server: int) -> Run | None:
@@ -51,12 +36,20 @@ def _peer(name: str, load: Load, url: str, server: int) -> Run | None:
 
 def main(load: Load, rounds: int) -> list[dict[str, object]]:
     """Measure all of them in turn; print the table and return its rows."""
-    runs = speed.measured(load, rounds, {"askmill": speed.askmill})
-    with _chat_server(load.run_s) as (url, server):
-        for name in PEERS * rounds:
-            run = _peer(name, load, url, server)
-            if run is not None:
-                runs.append(run)
-                print(run, file=sys.stderr)
-    table(runs, "askmill")
+    runs = list[Run]()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stack(Path(folder), api="chat") as stack,
+        chat_server(load.run_s) as (url, server),
+    ):
+        stack.base_url = url
+        for _ in range(rounds):
+            measured = [
+                askmill("whole", load, stack, server),
+                *(_peer(name, load, url, server) for name in PEERS),
+            ]
+            runs += [run for run in measured if run is not None]
+    for run in runs:
+        print(run, file=sys.stderr)
+    table(runs, "askmill whole")
     return [asdict(run) for run in runs]

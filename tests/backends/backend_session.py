@@ -47,6 +47,8 @@ class BackendSession:
     backend: Backend
     batch: str = field(default_factory=lambda: f"b_{secrets.token_hex(3)}")
     rows: int = 0
+    calls: dict[str, Run] = field(default_factory=dict)
+    """The last run of each thread, as its create returned it: on chat completions it has ended."""
 
     def set_scenario(self, toml: str) -> None:
         """Replace the emulator's scenario; "" ends all faults."""
@@ -77,12 +79,15 @@ class BackendSession:
     async def start(self, request: RunRequest) -> tuple[str, Run]:
         """Create the thread and the run."""
         thread_id = await self.backend.create_thread(request)
-        return thread_id, await self.backend.create_run(request, thread_id)
+        run = self.calls[thread_id] = await self.backend.create_run(request, thread_id)
+        return thread_id, run
 
     async def wait(
         self, request: RunRequest, thread_id: str, run_id: str, until: Callable[[Run], bool] | None = None
     ) -> Run:
         """Poll the run until it has ended or waits for outputs, or until `until` holds."""
+        if self.backend.api == "chat":
+            return self.calls[thread_id]
 
         async def poll() -> Run | None:
             run = await self.backend.poll_run(request, thread_id, run_id)
@@ -102,7 +107,7 @@ class BackendSession:
         """Run a question to its end. Returns the run and its answer."""
         request = await self.new_request(question, profile, **fields)
         thread_id, run = await self.start_and_wait(request)
-        return run, await self.backend.read_answer(request, thread_id, run.id)
+        return run, run.answer or await self.backend.read_answer(request, thread_id, run.id)
 
     async def until_found(self, look_up: Callable[[], Awaitable[RunLookup]]) -> RunLookup:
         """Repeat a lookup until it finds something."""

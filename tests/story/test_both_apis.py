@@ -61,11 +61,12 @@ def _without_steps(result: Result) -> tuple[object, ...]:
 
 
 @pytest.mark.shared
+@pytest.mark.parametrize("rows", [60, pytest.param(None, marks=pytest.mark.long)])
 async def test_gsm8k_and_every_common_outcome_have_the_same_results(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, rows: int | None
 ) -> None:
     """Status, answer, error, attempts, model, citations, files and steps of every row are the same."""
-    questions = [*COMMON, *gsm8k(30)]
+    questions = [*COMMON, *gsm8k(rows)]
     assistants = await answer_all(tmp_path_factory.mktemp("stack"), "assistants", questions)
     responses = await answer_all(tmp_path_factory.mktemp("stack"), "responses", questions)
 

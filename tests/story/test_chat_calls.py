@@ -126,6 +126,19 @@ async def test_cancel_closes_the_connections(stack: Stack) -> None:
     assert view.counts.by_status[JobStatus.CANCELLED] == 5
 
 
+async def test_two_hundred_rows_pass_through_one_slot(stack: Stack) -> None:
+    """llama.cpp's default: the other calls wait at the server, and no wait is taken for a lost call."""
+    stack.scenario("[chat]\nslots = 1\n")
+    try:
+        stack.worker(concurrency=None, times=QUICK)
+        batch = await stack.submit([f"What is {number} + 1?" for number in range(200)], PROFILE)
+        view = await stack.wait_for(batch)
+    finally:
+        stack.scenario("")
+    assert (view.counts.by_status[JobStatus.COMPLETED], unknown_creates(view)) == (200, 0)
+    assert calls_of(stack, batch) == 200
+
+
 async def test_a_prompt_that_the_server_cuts_in_silence_is_told(stack: Stack) -> None:
     """Once a batch in `status`, and in the steps of each row: the answer looks whole."""
     stack.scenario('[chat]\ncontext_tokens = 1024\nignores = ["context_tokens"]\n')

@@ -22,6 +22,7 @@ from tests.helpers.command_line import CommandLine
 from tests.stack import QUICK, TUTOR, Stack
 from tests.support import wait_until, wait_until_async
 
+ACCOUNT_ERRORS = ("invalid_api_key", "insufficient_quota")
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
 POISON = '''
 import os, time
@@ -92,8 +93,13 @@ async def test_a_worker_killed_while_polling_makes_no_poison_row(tmp_path: Path)
         await assert_each_paid_once(stack, batch, status, 5)
 
 
-@BOTH
-@pytest.mark.parametrize("error", ["invalid_api_key", "insufficient_quota"])
+@pytest.mark.parametrize(
+    ("api", "error"),
+    [
+        *((api, error) for api in ("assistants", "responses") for error in ACCOUNT_ERRORS),
+        ("chat", ACCOUNT_ERRORS[1]),
+    ],
+)
 async def test_an_error_of_the_account_costs_a_handful_of_requests(
     tmp_path: Path, api: Api, error: str
 ) -> None:
@@ -141,7 +147,7 @@ async def test_a_key_revoked_during_a_batch_causes_no_request_storm(tmp_path: Pa
         await assert_each_paid_once(stack, batch, status, 100)
 
 
-@BOTH
+@pytest.mark.parametrize("api", ["assistants", "responses", "chat"])
 async def test_an_unknown_model_pauses_the_batch(tmp_path: Path, api: Api) -> None:
     """The profile names an unknown model, so every row would fail alike. The refused create leaves no run."""
     with Stack(tmp_path, api=api) as stack:

@@ -14,6 +14,8 @@ from askmill.worker.lifecycle.state import JobState
 
 def row_overrides(batch: Batch, claim: Claim) -> dict[str, str]:
     """The settings that the row overrides (`--override`): the named columns that are not blank."""
+    if not batch.spec.overrides:
+        return {}
     cells = {name: batch.spec.cell(name, claim.cells).strip() for name in batch.spec.overrides}
     return {name: text for name, text in cells.items() if text}
 
