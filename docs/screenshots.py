@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 WIDTHS = {"phone": (390, 760), "desk": (1280, 800), "wide": (1680, 900)}
 FILES = ("questions.csv", "lessons.csv", "made.csv")
+SUMS = "question,result\nWhat is 12*(3+4)?,84\nWhat is 15% of 80?,12\nWhat is 2^10 - 24?,1001\n"
 FAULTS = "question\nWhat is 2+2?\n \n[emulate: failed(server_error)] Why?\n[emulate: expired] When?\n"
 
 
@@ -49,7 +50,11 @@ def submit(page: Page, file: Path, **options: str) -> None:
             page.click("text=Check again")
         else:
             page.locator("details", has=page.locator(f"[name={name}]")).first.evaluate("d => d.open = true")
-            page.fill(f"[name={name}]", value)
+            field = page.locator(f"[name={name}]")
+            if field.evaluate("field => field.tagName") == "SELECT":
+                field.select_option(value)
+            else:
+                field.fill(value)
     page.click("button[value=submit]")
     page.wait_for_url("**/batches/*")
     page.wait_for_selector("#live .s-done", timeout=60_000)
@@ -75,6 +80,12 @@ def screens(page: Page, folder: Path) -> Iterator[str]:
     yield "row"
     page.goto(page.url.split("?")[0] + "?view=charts")
     yield "charts"
+    page.goto("/")
+    for place in (3, 4):
+        page.locator("[name=batch]").nth(place).check()
+    page.click("text=Compare the chosen")
+    page.wait_for_selector("table.compare")
+    yield "compare"
 
 
 def take(out: Path) -> None:
@@ -88,6 +99,10 @@ def take(out: Path) -> None:
             page = browser.new_page(base_url=base)
             page.goto(f"{base}?{token}")
             submit(page, folder / "faults.csv", skip_bad_rows="true")
+            (folder / "sums.csv").write_text(SUMS)
+            for instructions in ("Answer with a number.", "Think step by step."):
+                judged = {"expected": "result", "match": "contains", "instructions": instructions}
+                submit(page, folder / "sums.csv", **judged, name=instructions)
             for file in reversed(FILES):
                 submit(page, ROOT / "examples" / file)
             state = page.context.storage_state()

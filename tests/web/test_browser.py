@@ -89,6 +89,17 @@ def drop(page: Any, name: str, text: str) -> None:
     page.wait_for_url("**/new/*")
 
 
+def downloaded_csv(page: Any, folder: Path, name: str = "slow.answers.csv") -> list[dict[str, str]]:
+    """The rows of the file that the first link of Download gives."""
+    page.click("summary:has-text('Download')")
+    with page.expect_download() as started:
+        page.click(".popover a:has-text('CSV') >> nth=0")
+    assert started.value.suggested_filename == name
+    started.value.save_as(folder / name)
+    with (folder / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def test_from_a_dropped_file_to_the_downloaded_answers(page: Any, tmp_path: Path) -> None:
     """Drop, see columns and price, submit, watch its end live, search, open a row with code, download."""
     page.goto("/new")
@@ -125,13 +136,7 @@ def test_from_a_dropped_file_to_the_downloaded_answers(page: Any, tmp_path: Path
     assert page.locator("#help").is_visible()
     page.keyboard.press("Escape")
 
-    page.click("summary:has-text('Download')")
-    with page.expect_download() as started:
-        page.click(".popover a:has-text('CSV') >> nth=0")
-    assert started.value.suggested_filename == "questions.answers.csv"
-    started.value.save_as(tmp_path / "answers.csv")
-    with (tmp_path / "answers.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = downloaded_csv(page, tmp_path, "questions.answers.csv")
     assert (len(rows), rows[0]["status"], rows[0]["model"]) == (21, "completed", "askmill-emulator")
     assert "84" in rows[0]["answer"]
     page.goto("/")
@@ -144,8 +149,7 @@ def test_a_file_of_faults_is_shown_line_by_line_and_can_be_submitted_without_the
     assert page.locator(".problem tbody td.n").all_inner_texts() == ["3", "5"]
     assert "the question is empty" in page.inner_text(".problem")
     assert page.is_disabled("button[value=submit]")
-    page.check("[name=skip_bad_rows]")
-    page.click("button:has-text('Check again')")
+    page.click("button:has-text('Skip the bad rows')")
     page.wait_for_selector("button[value=submit]:not([disabled])")
     assert "2 bad rows are skipped" in page.inner_text("#in-it + p")
     page.click("button[value=submit]")
@@ -160,21 +164,131 @@ def test_a_file_of_faults_is_shown_line_by_line_and_can_be_submitted_without_the
     assert "1 row of" in page.inner_text("[role=status].note")
 
 
-def test_a_batch_is_paused_resumed_and_cancelled(page: Any) -> None:
-    """Each button answers with the command's sentence; what cannot be undone asks first."""
-    drop(page, "slow.csv", "question\n" + "[emulate: completed after=600]\n" * 3)
+def test_a_batch_is_paused_resumed_and_cancelled(page: Any, tmp_path: Path) -> None:
+    """Each button answers with the command's sentence; what cannot be undone asks first.
+
+    A paused batch is filtered, read and downloaded like any other.
+    """
+    drop(page, "slow.csv", "question\n" + "[emulate: completed after=600]\n" * 2 + "What is 5*5?\n")
     page.click("button[value=submit]")
-    page.wait_for_selector("#live .s-running")
+    page.wait_for_selector("tr[data-row='3'] .s-completed")  # without a reload
     page.click("button:has-text('Pause')")
     page.wait_for_selector("#live .s-paused")
     assert "is paused; runs in flight finish" in page.inner_text("[role=status].note")
+    page.select_option("#status", "completed")
+    page.wait_for_url("**status=completed**")
+    page.click(".rows tbody [data-open='3']")
+    page.wait_for_selector(".panel .answer:has-text('25')")
+    page.keyboard.press("Escape")
+    page.select_option("#status", "")
+    page.wait_for_selector("tr[data-row='1'] .s-running")
+    rows = downloaded_csv(page, tmp_path)
+    assert [row["status"] for row in rows] == ["running", "running", "completed"]
     assert_accessible(page)
     page.click("button:has-text('Resume')")
     page.wait_for_selector("#live .s-running")
     page.click("summary:has-text('Cancel')")
     page.click("button:has-text('Cancel the batch')")
     page.wait_for_selector("#live .s-cancelled")
-    page.wait_for_selector("tr[data-row='3'] .s-cancelled")
+    page.wait_for_selector("tr[data-row='2'] .s-cancelled")
+
+
+def finished(page: Any, file: str, text: str, **options: str) -> str:
+    """Submit a file with options of the form; returns the path of its batch, which has ended."""
+    drop(page, file, text)
+    for option, value in options.items():
+        field = page.locator(f"[name={option}]")
+        page.locator("details", has=field).first.evaluate("details => details.open = true")
+        if field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(value)
+        else:
+            field.fill(value)
+    page.click("button[value=submit]")
+    page.wait_for_url("**/batches/*")
+    page.wait_for_selector("#live .s-done")
+    return "/" + page.url.partition("?")[0].split("/", 3)[3]
+
+
+SUMS = "question,result\nWhat is 6*7?,42\nWhat is 2+2?,5\n"
+
+
+def test_batches_are_compared_and_their_accuracy_is_shown(page: Any) -> None:
+    """From two batches with expected answers to their rows side by side, by the keyboard and by clicks."""
+    first = finished(page, "sums.csv", SUMS, expected="result", match="contains", name="first")
+    assert "50.0 % (95 %" in page.inner_text("#live")
+    page.goto(f"{first}?row=2")
+    assert "Expected: 5 ✕ not as expected" in page.inner_text(".panel")
+    second = finished(page, "sums.csv", SUMS, expected="result", instructions="Be brief.", name="second")
+    page.click("a:has-text('Compare')")
+    assert page.is_checked(f"[value='{second.rpartition('/')[2]}']")
+    page.check(f"[value='{first.rpartition('/')[2]}']")
+    page.click("button:has-text('Compare the chosen')")
+    page.wait_for_url("**/compare?**")
+    assert page.locator("#summary + .scroll tbody tr").count() == 2
+    assert page.locator(".compare tbody tr").count() == 2
+    page.click(".compare .answer-link >> nth=0")
+    page.wait_for_selector("#row-title")
+    page.keyboard.press("b")
+    page.wait_for_selector("h1:has-text('Batches')")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#live")
+    page.keyboard.press("n")
+    page.wait_for_selector("h1:has-text('New batch')")
+
+
+@pytest.mark.parametrize(("theme", "width", "height"), [("light", 1280, 800), ("dark", 390, 760)])
+def test_every_screen_is_accessible_in_each_theme_and_width(
+    theme: str, width: int, height: int, page: Any, browser: Any, address: str
+) -> None:
+    """axe finds nothing, and nothing is wider than the screen: a phone's, too."""
+    batch = finished(
+        page, f"{theme}.csv", "question\nWhat is 12*7? Use code.\n[emulate: failed(server_error)] No?\n"
+    )
+    other = finished(
+        page,
+        f"{theme}.csv",
+        "question\nWhat is 12*7? Use code.\n[emulate: failed(server_error)] No?\n",
+        instructions="Be brief.",
+    )
+    ids = [path.rpartition("/")[2] for path in (batch, other)]
+    drop(page, "faults.csv", "question\n \nWhat is 1+1?\n")
+    faults = page.url
+    drop(page, "good.csv", "question,note\nWhat is 1+1?,n\n")
+    screens = [
+        "/",
+        "/new",
+        page.url,
+        faults,
+        batch,
+        f"{batch}?row=1",
+        f"{batch}?row=2",
+        f"{batch}?view=charts",
+    ]
+    screens += [
+        f"{batch}?search=nowhere",
+        f"{batch}?status=expired",
+        f"/compare?batch={ids[0]}&batch={ids[1]}",
+    ]
+    screens += ["/api/docs", "/batches/b_nosuch"]
+    context = browser.new_context(
+        base_url=address.partition("?")[0],
+        storage_state=page.context.storage_state(),
+        color_scheme=theme,
+        viewport={"width": width, "height": height},
+    )
+    looking = context.new_page()
+    for screen in screens:
+        looking.goto(screen)
+        assert_accessible(looking)
+        assert looking.evaluate("document.documentElement.scrollWidth <= innerWidth"), screen
+    looking.keyboard.press("?")
+    assert_accessible(looking)
+    context.clear_cookies()
+    looking.goto("/")
+    assert looking.inner_text("h1") == "Sign in"
+    assert_accessible(looking)
+    context.close()
 
 
 def test_the_page_works_without_scripts(browser: Any, address: str) -> None:

@@ -13,6 +13,9 @@ from askmill.web.problems import Refused, problem_of
 from askmill.web.uploads.forms import fill_form, form_options, read_form
 from askmill.web.use_cases import check_form, submit_form
 
+GROUPS = ("Questions", "Assistant", "Limits and money", "Output", "Input", "Running")
+"""In the order of the form; others come behind them."""
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -65,7 +68,7 @@ async def _draft(request: Request, web: Web, draft: str, error: Exception | None
         except Exception as fault:  # noqa: BLE001 -- as above
             error = fault
     problem = None if error is None else problem_of(error)
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, list[Any]] = {group: [] for group in GROUPS}
     for option in form_options():
         groups.setdefault(getattr(option, "group", ""), []).append(option)
     fields = {name: values[-1] for name, values in form.fields.items()}
@@ -76,7 +79,7 @@ async def _draft(request: Request, web: Web, draft: str, error: Exception | None
         draft=draft,
         form=form,
         fields=fields,
-        groups=groups,
+        groups={group: options for group, options in groups.items() if options},
         checked=checked,
         problem=problem,
         functions=web.options.functions,

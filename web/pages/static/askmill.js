@@ -106,7 +106,7 @@ function close() {
 
 document.addEventListener('click', event => {
   const link = event.target.closest?.('[data-open]')
-  const line = event.target.closest?.('.rows tbody tr')
+  const line = event.target.closest?.('#rows tbody tr')
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return
   if (link || (line && !getSelection().toString())) {
     event.preventDefault()
@@ -119,6 +119,14 @@ document.addEventListener('click', event => {
   }
 })
 mark(new URL(location).searchParams.get('row'))
+
+// --- batches to compare: two or more -------------------------------------------------------------------------
+const compare = $('[data-compare]')
+if (compare) {
+  const fit = () => { compare.disabled = document.querySelectorAll('[name=batch]:checked').length < 2 }
+  document.addEventListener('change', fit)
+  addEventListener('pageshow', fit)  // also after Back, when the browser has filled in the boxes
+}
 
 // --- search as it goes ---------------------------------------------------------------------------------------
 const form = $('[data-search]')
