@@ -41,6 +41,7 @@ GOOD_EXAMPLES = {
     "ASKMILL_DATA_DIR": "/home/me/askmill-data",
     "ASKMILL_CONCURRENCY": "200",
     "ASKMILL_DRAIN_S": "60",
+    "ASKMILL_BATCH_LIST_S": "60",
     "ASKMILL_REQUESTS_PER_MINUTE": "500",
     "ASKMILL_TOKENS_PER_MINUTE": "200000",
     "ASKMILL_MAX_RUNS": "1000",
@@ -185,6 +186,8 @@ class Settings(BaseSettings):
     slots."""
     drain_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 60.0
     """Seconds for which a worker of chat completions lets its calls end after SIGTERM."""
+    batch_list_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 60.0
+    """Seconds between two lists of the Batch API's jobs (`--tier batch`)."""
     requests_per_minute: Positive | None = None
     """Maximum requests per minute of all workers together; unset: only the API's own limit."""
     tokens_per_minute: Positive | None = None

@@ -216,6 +216,10 @@ class Stack:
         """The emulator's counters."""
         return dict(self._client.get(self.emulator_url.replace("/v1", "/emulator/stats")).json())
 
+    def ledger(self) -> dict[str, Any]:
+        """What the emulator's Batch API has carried out: creates and lines."""
+        return dict(self._client.get(self.emulator_url.replace("/v1", "/emulator/batches")).json())
+
     def scenario(self, toml: str) -> None:
         """Replace the emulator's scenario; "" is the one without faults."""
         self._client.put(

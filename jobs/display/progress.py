@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 from askmill.config import text as plain_text
 from askmill.jobs.display import status_text
 from askmill.jobs.display.idle_slots import idle_line
+from askmill.jobs.display.shards_text import shards_line
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.store.records import StatusView
 
@@ -151,6 +152,7 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, worker_star
         Text(status_text.usage_line(view)),
         Text(status_text.accuracy_line(view)),
         Text(status_text.anomalies_line(view)),
+        Text(shards_line(view)),
         Text(status_text.fault_line(view)),
         Text(status_text.waiting_line(view)),
         Text(idle_line(view)),

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from askmill.config.text import count_of, format_duration, format_usd, strip_control
+from askmill.jobs.display.shards_text import row_lines
 from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step, Usage
 from askmill.jobs.model.result_fields import runs_of
 from askmill.jobs.results.collect import additions_of
@@ -28,6 +29,18 @@ def row_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
         fields |= {name: state[name] for name in ("thread_id", "run_id") if state.get(name)}
         fields["server_status"] = poll.status if poll else None
         fields["next_poll"] = iso(poll.next_ms) if poll else None
+    if batch.in_shards:
+        fields["shards"] = [
+            {
+                "shard": shard.number,
+                "line": line,
+                "file_id": shard.file_id,
+                "batch_id": shard.api_batch,
+                "status": shard.api_status,
+                "phase": shard.phase,
+            }
+            for shard, line in detail.shards
+        ]
     return {**fields, "runs": runs_of(entry.result)}
 
 
@@ -38,6 +51,8 @@ def row_text(batch: Batch, detail: RowDetail) -> str:
     parts += ["Question", _indent(batch.spec.question(view.cells)), ""]
     if view.status in UNFINISHED:
         parts += [*_waiting_lines(detail), ""]
+    if detail.shards:
+        parts += [*row_lines(detail), ""]
     if result is not None:
         parts += [*_attempts_lines(result), "Answer", _indent(result.answer or "(none)")]
         if result.error:
@@ -61,7 +76,7 @@ def _waiting_lines(detail: RowDetail) -> Iterator[str]:
         yield from _run_lines(detail)
     elif detail.due_ms:
         yield f"The next attempt starts at {_clock(detail.due_ms / 1000)} UTC."
-    else:
+    elif not detail.shards:
         yield "It is waiting for a free slot."
     if detail.crashes:
         workers = count_of(detail.crashes, "worker")

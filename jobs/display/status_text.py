@@ -31,6 +31,7 @@ from askmill.config.text import (
 )
 from askmill.jobs.display.idle_slots import idle_line
 from askmill.jobs.display.pause_advice import advice, pause_cause
+from askmill.jobs.display.shards_text import shards_line
 from askmill.jobs.model.models import (
     FINISHED,
     RETRIED_BY_DEFAULT,
@@ -287,6 +288,7 @@ def status_lines(view: StatusView, width: int = 80) -> list[str]:
         usage_line(view),
         accuracy_line(view),
         anomalies_line(view),
+        shards_line(view),
         fault_line(view),
         waiting_line(view),
         idle_line(view),
@@ -301,7 +303,7 @@ def log_line(view: StatusView, *, worker_starting: bool = False) -> str:
     parts = [f"{finished_rows(view):,} of {view.batch.rows:,}", counts_line(view), pace_line(view)]
     cost = view.counts.cost_usd
     parts += [format_usd(cost) if cost is not None else "", accuracy_line(view), anomalies_line(view)]
-    parts += [fault_line(view), waiting_line(view), idle_line(view), stall]
+    parts += [shards_line(view), fault_line(view), waiting_line(view), idle_line(view), stall]
     return f"{view.batch.id}: " + " · ".join(part for part in parts if part)
 
 

@@ -16,6 +16,8 @@
                                                 save, finish, release, abandon_claim, store_file,
                                                 pause_from_worker, incr_counters, record_create_failure,
                                                 record_refusal
+    ShardMixin      shards.py       workers     claim_shard, save_shard, shard_rows, end_rows, end_shard,
+                                                adopt_shard, release_shard, shards_of_files; list_shards
     SchedulerMixin  scheduler.py    workers     dispatch, requeue_lost, reap_dead_workers
     RateLimitMixin  rate_limits.py  workers     set_limits, apply_worker_limits, read_limits, reserve_rate,
                                                 throttle
@@ -41,6 +43,7 @@ from askmill.jobs.store.redis_errors import translate_redis_errors
 from askmill.jobs.store.row_pages import RowPageMixin
 from askmill.jobs.store.scheduler import SchedulerMixin
 from askmill.jobs.store.server_check import Weakness, read_server, unmet, weaknesses
+from askmill.jobs.store.shards import ShardMixin
 from askmill.jobs.store.waits import FaultMixin
 
 
@@ -50,6 +53,7 @@ class Store(
     RowPageMixin,
     ControlMixin,
     ClaimMixin,
+    ShardMixin,
     SchedulerMixin,
     RateLimitMixin,
     FaultMixin,

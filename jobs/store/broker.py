@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 QUEUE = "askmill"
 TASK = "askmill.answer"
+SHARD_TASK = "askmill.follow_shard"
 _MESSAGES_PER_PIPELINE = 500
 """4,500 tasks/s against 2,800 one by one (measured)."""
 _publishing = threading.Lock()
@@ -161,10 +162,12 @@ def _send(url: str, rows: Sequence[DispatchedRow]) -> None:
     app, producer = client_app(url), _producer(url)
     with producer.batch(_MESSAGES_PER_PIPELINE):  # type: ignore[no-untyped-call]
         for row in rows:
+            number = row.row if row.shard is None else row.shard
+            name = row.row if row.shard is None else keys.shard(row.shard)
             app.send_task(
-                TASK,
-                args=(row.batch, row.row),
-                task_id=f"{row.batch}:{row.row}:{row.delivery}",
+                TASK if row.shard is None else SHARD_TASK,
+                args=(row.batch, number),
+                task_id=f"{row.batch}:{name}:{row.delivery}",
                 queue=queue_of(row.batch) if row.own_queue else QUEUE,
                 producer=producer,
                 ignore_result=True,

@@ -22,7 +22,16 @@ from askmill.jobs.model.profile import Resources
 from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_json, pack, pack_result
 from askmill.jobs.store.connection import Connection
-from askmill.jobs.store.records import NANO, BatchToLoad, FoundBatch, LeaseLost, NewBatch, NewRow, ResourceKey
+from askmill.jobs.store.records import (
+    BATCH_TIER,
+    NANO,
+    BatchToLoad,
+    FoundBatch,
+    LeaseLost,
+    NewBatch,
+    NewRow,
+    ResourceKey,
+)
 
 LEASE_MS = 10_000
 """A loader that is silent for so long may be replaced."""
@@ -118,6 +127,8 @@ class IngestMixin:
             *("api", new.api, "base_url", new.base_url, "model", new.model),
             *("organization", new.organization, "project", new.project),
         ]
+        if new.profile.service_tier == BATCH_TIER:
+            overwritten += ["tier", BATCH_TIER]
         if new.profile.functions is not None:
             overwritten += ["functions", new.profile.functions.sha256]
         fence, outcome = secrets.token_hex(8), b"taken"

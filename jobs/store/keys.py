@@ -53,7 +53,12 @@
     askmill:batch:{b}:files          HASH    as the batch         "row:number" → generated file; store_file
     askmill:batch:{b}:images         HASH    as the batch         sha → image that rows name; store_image
     askmill:batch:{b}:queue          LIST    as the batch         messages for its own workers; publish
-    askmill:batch:{b}:live:{row}     HASH    claim to finish      a row in progress, see below
+    askmill:batch:{b}:shards         HASH    as the batch         number → state of an ended shard;
+                                                                  `next`: its next number; `file:{id}` → shard
+                                                                  of an input file; `duplicate:{id}`: counted
+    askmill:batch:{b}:shard_rows     HASH    as the batch         row → shard that it is in; dispatch
+    askmill:batch:{b}:shard_lines    HASH    as the batch         shard → rows of its file, as "1-2000,2005"
+    askmill:batch:{b}:live:{row}     HASH    claim to finish      a row or "shard:{n}" in progress, see below
 
 Fields of `askmill:batch:{b}` beside what `NewBatch` has: `state`, `paused_reason`, `rows`, `submitted_at`,
 `started_at`, `finished_at` (ms); `paused_at`, `paused_until` (ms): when a pause began, and when it ends by
@@ -63,6 +68,8 @@ row; `generation`: counts retries; `functions`: sha256 of the module that its wo
 1 once the API has accepted a run, else one row is dispatched alone: `probe_row`, at `probe_at`;
 `creates_failing_since`: ms. While loading: `loader_fence`; `lease_from`, `lease_until` (ms); `replaces`: the
 batch that a `--new` takes the place of. `expected`: column of expected answers, and how they are compared.
+`tier`: `batch` where rows travel in shards; `cuts_held_until` (ms): no shard is cut before; `shard_size`,
+`shard_total`: rows that a shard, and all shards together, may have within the API's limit of tokens.
 
 Fields of `live:{row}`: `worker` and `fence` of its claim; `state` in the lifecycle's JSON; `last_save`: hash
 of the last save's content; `run_in_flight`: a run may exist at the API; `run_counted`: it is in the counters;
@@ -71,6 +78,10 @@ of the last save's content; `run_in_flight`: a run may exist at the API; `run_co
 `reserved_nano`, `spent_nano`: nano-dollars; `refused_at_run`: the batch's runs when the row was last refused
 without a reason, under the fence `refused_with`, `accepted_since` an earlier such refusal; `server_status` at
 the last poll of a run of some seconds, `next_poll` (ms).
+
+Tier batch: a shard stands in the place of a row as "shard:{n}" in `dispatched`, `claims`, `due_running` and
+`live`. Fields of its `live` hash beside those: `rows` that are still in it; `sent`: the API may have them;
+`cut_at` (ms).
 
 A batch that is not sealed expires after an hour; with retention set, a finished batch's keys expire.
 `purge` deletes at the API what a batch created and no other uses: it goes by `resources` and by the rows.
@@ -116,6 +127,9 @@ PARTS = (
     "files",
     "images",
     "queue",
+    "shards",
+    "shard_rows",
+    "shard_lines",
 )
 """The keys of a batch beside its own hash and its live rows."""
 
@@ -165,14 +179,25 @@ def part(batch_id: str, name: str) -> str:
     return f"askmill:batch:{batch_id}:{name}"
 
 
-def live(batch_id: str, row: int) -> str:
-    """Return the key of a row in progress."""
+def live(batch_id: str, row: int | str) -> str:
+    """Return the key of a row, or of "shard:{n}", in progress."""
     return f"askmill:batch:{batch_id}:live:{row}"
 
 
-def member(batch_id: str, row: int) -> str:
-    """Return a row's name in `askmill:dispatched` and `askmill:claims`."""
+def member(batch_id: str, row: int | str) -> str:
+    """Return the name of a row, or of "shard:{n}", in `askmill:dispatched` and `askmill:claims`."""
     return f"{batch_id}:{row}"
+
+
+def shard(number: int) -> str:
+    """Return the name of a shard where the name of a row may stand."""
+    return f"shard:{number}"
+
+
+def shard_number(name: str) -> int | None:
+    """Return the number of a shard by its name; None for a row."""
+    number = name.removeprefix("shard:")
+    return int(number) if number != name and number.isdigit() else None
 
 
 _TYPES = (
@@ -191,7 +216,8 @@ _TYPES = (
     (r"askmill:batch:[a-z0-9_]+:(due|due_running)", "zset"),
     (r"askmill:batch:[a-z0-9_]+:(counters|input|results|resources|throughput|files|images)", "hash"),
     (r"askmill:batch:[a-z0-9_]+:queue", "list"),
-    (r"askmill:batch:[a-z0-9_]+:(next_turn|previous_turn|last_turns|live:[1-9]\d*)", "hash"),
+    (r"askmill:batch:[a-z0-9_]+:(next_turn|previous_turn|last_turns|live:(shard:)?[1-9]\d*)", "hash"),
+    (r"askmill:batch:[a-z0-9_]+:(shards|shard_rows|shard_lines)", "hash"),
 )
 
 

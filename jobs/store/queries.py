@@ -28,6 +28,7 @@ from askmill.jobs.store.codec import BLOCK_ROWS, block_of, limits_of, unpack
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.eta import BUCKET_S, BUCKETS, time_left
 from askmill.jobs.store.records import Batch, Counts, RowDetail, RowView, StatusView, WorkerInfo
+from askmill.jobs.store.shard_queries import shards_of_row, summarize_shards
 from askmill.jobs.store.waits import Waiting, hold_of, last_fault_of, poll_of, run_limit_of
 
 _CHUNK_ROWS = 64 * BLOCK_ROWS
@@ -248,6 +249,8 @@ class QueryMixin:
             waiting=_waiting(found, throttle, int(now_s) * 1000),
             now_ms=int(now_s) * 1000,
         )
+        if found.in_shards:
+            view = replace(view, shards=await summarize_shards(self._connection, batch))
         if counts.unfinished and not own:
             view = replace(view, write_refusal=await self._connection.write_refusal())
         elif counts.unfinished:
@@ -297,9 +300,9 @@ class QueryMixin:
         Raises:
             NotFound: no such batch, or a row number outside it.
         """
-        rows = (await self.batch(batch)).rows
-        if not 1 <= row <= rows:
-            raise NotFound(f"no row {row} in batch {batch}: it has the rows 1 to {rows}")
+        found = await self.batch(batch)
+        if not 1 <= row <= found.rows:
+            raise NotFound(f"no row {row} in batch {batch}: it has the rows 1 to {found.rows}")
         status, block, packed, live, due, due_running = await self._connection.pipeline(
             ("GETRANGE", keys.part(batch, "status"), row - 1, row - 1),
             ("HGET", keys.part(batch, "input"), block_of(row)),
@@ -317,6 +320,7 @@ class QueryMixin:
             due_ms=None if waits_until is None else int(waits_until),
             crashes=int(live.get(b"crashes", 0)),
             poll=poll_of(live) if worker else None,
+            shards=tuple(await shards_of_row(self._connection, batch, row)) if found.in_shards else (),
         )
 
     async def find_row_by_id(self, batch: str, own_id: str) -> int:

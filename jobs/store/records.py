@@ -21,12 +21,17 @@ from askmill.jobs.model.models import (
 from askmill.jobs.model.profile import Functions, Profile, Resources
 from askmill.jobs.store.codec import result_of, unpack_result
 from askmill.jobs.store.eta import TimeLeft
+from askmill.jobs.store.shard_views import ShardSummary, ShardView
 from askmill.jobs.store.waits import LastFault, Poll, RunLimit, Waiting, iso
 
 MAX_CRASHES = 3
 """A row that has crashed so many workers, in its functions or its result, ends as `poison_row`."""
 NANO = 1_000_000_000
 """Nano-dollars per dollar. Lua's numbers are exact up to 2^53 nano-dollars: 9 million dollars."""
+
+
+BATCH_TIER = "batch"
+"""The service tier whose rows travel in shards (OpenAI's Batch API)."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,11 @@ class Batch:
     def server(self) -> Server:
         return Server(self.api, self.base_url, self.organization, self.project)
 
+    @property
+    def in_shards(self) -> bool:
+        """Whether rows travel in jobs of the Batch API (`--tier batch`)."""
+        return self.profile.service_tier == BATCH_TIER
+
     @cached_property
     def effective_profile(self) -> Profile:
         """The profile with the model resolved at submit; a stored assistant has its own model."""
@@ -235,6 +245,7 @@ class StatusView:
     accuracy: Accuracy | None = None  # of a batch with expected answers, where they were judged
     run_limit: RunLimit | None = None
     claimed: int = 0  # rows that `workers` hold, those of other batches too
+    shards: ShardSummary | None = None  # of a batch with tier `batch`
     write_refusal: str | None = None  # why Redis takes no changes, asked while no worker is alive
 
     def to_json(self) -> dict[str, Any]:
@@ -266,6 +277,7 @@ class StatusView:
             "tier": batch.profile.tier_name,
             "tier_fallbacks": totals.get("tier_fallbacks", 0),
             "schema_misses": self.counts.schema_misses,
+            "shards": None if self.shards is None else self.shards.to_json(),
             "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
         }
 
@@ -300,6 +312,8 @@ class RowDetail:
     due_ms: int | None
     crashes: int
     poll: Poll | None = None
+    shards: tuple[tuple[ShardView, int], ...] = ()
+    """Tier batch: the shards that have had the row, and its line in the file of each."""
 
 
 class DispatchedRow(NamedTuple):
@@ -310,6 +324,8 @@ class DispatchedRow(NamedTuple):
     delivery: int
     own_queue: bool = False
     """Into the queue of the batch's own workers, else into that of the workers for all batches."""
+    shard: int | None = None
+    """Tier batch: the number of the shard that is published in place of a row."""
 
 
 class Refusal(StrEnum):

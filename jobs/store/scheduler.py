@@ -22,8 +22,17 @@ def _rows_in(flat: list[Any], width: int) -> Iterator[tuple[Any, ...]]:
     return zip(*(flat[field::width] for field in range(width)), strict=True)
 
 
+def _dispatched(batch: bytes, name: bytes, delivery: int, *, own: bool) -> DispatchedRow:
+    shard = keys.shard_number(name.decode())
+    row = 0 if shard is not None else int(name)
+    return DispatchedRow(batch.decode(), row, delivery, own, shard)
+
+
 def _row_named_in(message: bytes) -> str:
-    """Return "batch:row" of a message's task id (batch:row:delivery); '' for an unreadable message."""
+    """Return "batch:row" or "batch:shard:number" of a message's task id (batch:row:delivery).
+
+    '' for an unreadable message.
+    """
     try:
         return str(orjson.loads(message)["headers"]["id"]).rpartition(":")[0]
     except (ValueError, LookupError, TypeError):
@@ -41,8 +50,8 @@ class SchedulerMixin:
         """Choose the rows to publish now: as many as the living workers have free slots, and `floor` more."""
         flat = await self._connection.scripts.dispatch(floor, self._connection.lifetime_ms)
         return [
-            DispatchedRow(batch.decode(), row, delivery, bool(own))
-            for batch, row, delivery, own in _rows_in(flat, 4)
+            _dispatched(batch, name, delivery, own=bool(own))
+            for batch, name, delivery, own in _rows_in(flat, 4)
         ]
 
     async def requeue_lost(self, older_than_s: float = 10.0) -> list[DispatchedRow]:
@@ -71,8 +80,10 @@ class SchedulerMixin:
         if not names_and_times:
             return []
         flat = await self._connection.scripts.requeue(names_and_times)
-        rows = [(batch.decode(), row, delivery) for batch, row, delivery in _rows_in(flat, 3)]
-        return [DispatchedRow(batch, row, delivery, batch in own) for batch, row, delivery in rows]
+        return [
+            _dispatched(batch, name, delivery, own=batch.decode() in own)
+            for batch, name, delivery in _rows_in(flat, 3)
+        ]
 
     async def _batches_with_own_workers(self) -> set[str]:
         """Return the batches that have living workers of their own."""
@@ -103,7 +114,7 @@ class SchedulerMixin:
             name, at_ms = member.decode(errors="replace"), float(at)
             if not 0 <= at_ms < _LATEST_MS:  # not written by askmill
                 continue
-            batch = name.rpartition(":")[0]
+            batch = name.partition(":")[0]
             if name in named[keys.part(batch, "queue") if batch in own else QUEUE]:
                 continue
             if batch in own and name in named[QUEUE]:

@@ -150,6 +150,38 @@ class Scripts:
         """`claimed`: batch, row, worker, fence. `values`: state, due_ms, run_in_flight, spent nano."""
         return cast("int", await self._run("release_row", *claimed, *values, *counters))
 
+    async def claim_shard(self, batch: str, name: str, worker: str, fence: str) -> list[Any]:
+        return cast("list[Any]", await self._run("claim_shard", batch, name, worker, fence))
+
+    async def save_shard(
+        self, claimed: tuple[str, int, str], values: tuple[Any, ...], counters: list[Any]
+    ) -> list[Any]:
+        """`claimed`: batch, number, fence. `values`: state, step, file, rows, lines, reserved nano, files."""
+        pipeline = self._marks if values[1] == "send" else self._pipeline
+        return cast("list[Any]", await pipeline.run("save_shard", *claimed, *values, *counters))
+
+    async def end_rows(self, claimed: tuple[str, int, str], counters: list[Any], rows: list[Any]) -> int:
+        """`claimed`: batch, number, fence. `rows`: row, byte, result or state, spent nano, due_ms, …"""
+        arguments = (*claimed, len(counters), *counters, *rows)
+        return cast("int", await self._run("end_rows", *arguments))
+
+    async def end_shard(
+        self,
+        claimed: tuple[str, int, str, str],
+        values: tuple[Any, ...],
+        files: list[str],
+        counters: list[Any],
+    ) -> int:
+        """`claimed`: batch, number, worker, fence. `values`: state, hold_ms, rows a shard, rows in all."""
+        arguments = (*claimed, *values, len(files), *files, *counters)
+        return cast("int", await self._run("end_shard", *arguments))
+
+    async def adopt_shard(
+        self, names: tuple[str, str, str], state: bytes, nano: int, rows: list[int]
+    ) -> list[int]:
+        """`names`: batch, the API's batch, its input file. `nano`: assumed cost where no row is free."""
+        return cast("list[int]", await self._run("adopt_shard", *names, state, nano, *rows))
+
     async def store_file(
         self, claimed: tuple[str, int, str], number: int, content: bytes, limit_bytes: int
     ) -> int:

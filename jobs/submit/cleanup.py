@@ -77,7 +77,7 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
     the key may not be sent to the API.
     """
     runs = [run async for run in _active_runs(store, batch)]
-    if not runs or batch.api == "chat":  # its calls end with the connections of their workers
+    if not runs:
         return
     async with _open_api_to_cancel(batch, len(runs), settings, consent) as api_client:
         if api_client is None:
@@ -89,10 +89,7 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
         async def cancel_run(thread_id: str, run_id: str) -> None:
             async with gate:
                 try:
-                    if batch.api == "assistants":
-                        await api_client.beta.threads.runs.cancel(run_id, thread_id=thread_id)
-                    else:
-                        await api_client.responses.cancel(run_id)
+                    await _cancel_run(api_client, batch, thread_id, run_id)
                 except APIStatusError as refused:
                     # A run that has ended or is gone need not be cancelled.
                     if refused.status_code not in ALREADY_ENDED:
@@ -105,6 +102,15 @@ async def end_runs(store: Store, batch: Batch, settings: Settings, consent: Cons
                 group.create_task(cancel_run(thread_id, run_id), name=f"cancel {run_id}")
         if faults:
             raise _still_running(batch, len(faults), describe_error(faults[0], api_client).rstrip("."))
+
+
+async def _cancel_run(api_client: AsyncOpenAI, batch: Batch, thread_id: str, run_id: str) -> None:
+    if batch.in_shards:
+        await api_client.batches.cancel(run_id)
+    elif batch.api == "assistants":
+        await api_client.beta.threads.runs.cancel(run_id, thread_id=thread_id)
+    else:
+        await api_client.responses.cancel(run_id)
 
 
 @asynccontextmanager
@@ -131,6 +137,14 @@ def _still_running_message(batch: Batch, runs: int, fault: str) -> str:
 
 
 async def _active_runs(store: Store, batch: Batch) -> AsyncIterator[tuple[str, str]]:
+    """Yield thread and run of each row in progress; with tier batch, the API's batches, without a thread."""
+    if batch.in_shards:
+        for shard in await store.list_shards(batch.id):
+            if shard.phase != "done" and shard.api_batch:
+                yield "", shard.api_batch
+        return
+    if batch.api == "chat":  # its calls end with the connections of their workers
+        return
     async for _, state in store.unfinished_states(batch.id):
         stored = orjson.loads(state)
         if stored.get("thread_id") and stored.get("run_id"):
@@ -217,9 +231,9 @@ async def _purge_objects(batch: Batch, api_client: AsyncOpenAI, objects: list[Ap
 async def _objects_of_rows(store: Store, batch: Batch) -> AsyncIterator[ApiObject]:
     """Yield threads, responses and generated files; an Assistants run is deleted with its thread.
 
-    Servers of chat completions keep nothing.
+    Servers of chat completions keep nothing. The files of shards are in the batch's ledger.
     """
-    if batch.api == "chat":
+    if batch.api == "chat" or batch.in_shards:
         return
     thread: ObjectKind = "thread" if batch.api == "assistants" else "conversation"
     uploads, last = {id_ for _, id_ in await store.list_resources(batch.id)}, None

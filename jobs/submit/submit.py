@@ -30,7 +30,6 @@ from askmill.jobs.submit.find_api import with_api
 from askmill.jobs.submit.images import profile_images, store_images
 from askmill.jobs.submit.load_lease import under_lease
 from askmill.jobs.submit.request import Say, SubmitRequest, content_sha256, identity_of
-from askmill.jobs.submit.tier_rules import refuse_unbuilt_tier
 
 ROWS_PER_CALL = 4096
 """A multiple of the store's block of 16 rows."""
@@ -172,7 +171,6 @@ async def find_or_store(
         existing = await find_existing(store, identity, request, on_progress)
         if existing is not None:
             return existing.batch.id, existing
-        refuse_unbuilt_tier(request)
         new = _new_batch(intake, request, identity)
         taken = await store.take_identity(new, always_new=request.new)
         if isinstance(taken, BatchToLoad):

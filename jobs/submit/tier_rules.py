@@ -9,11 +9,6 @@ if TYPE_CHECKING:
     from askmill.jobs.submit.request import SubmitRequest
 
 FLEX_INSTEAD = "or use --tier flex, which costs the same."
-BATCH_TIER_UNBUILT = (
-    "--tier batch cannot be submitted yet; `askmill estimate` shows its price. Use --tier flex, which costs "
-    "the same."
-)
-"""The one place that refuses the tier until its engine exists."""
 
 
 def refuse_tier(request: "SubmitRequest") -> None:
@@ -23,12 +18,6 @@ def refuse_tier(request: "SubmitRequest") -> None:
         faults += batch_faults(request)
     if faults:
         raise UsageError("\n".join(faults))
-
-
-def refuse_unbuilt_tier(request: "SubmitRequest") -> None:
-    """Raise UsageError for a tier that cannot be submitted."""
-    if request.profile.service_tier == "batch":
-        raise UsageError(BATCH_TIER_UNBUILT)
 
 
 def _fallback_faults(request: "SubmitRequest") -> Iterator[str]:

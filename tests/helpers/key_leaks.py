@@ -7,6 +7,9 @@ w      `due` or `due_running`, not both  perhaps              perhaps an earlier
 r      `claims` of one worker            with its fence       perhaps an earlier one
 c i e f j                                no                   yes
 x                                        no                   perhaps
+
+With tier batch a row p or r is in one shard, and the shard in the place of the row: each open shard is in
+`dispatched`, `due_running` or `claims`, and has a live hash.
 """
 
 from collections import Counter
@@ -87,13 +90,14 @@ def _check_batch(
     counted = {byte: counters.get(byte, 0) for byte in STATUS_OF_BYTE}
     if counted != {byte: Counter(status)[byte] for byte in STATUS_OF_BYTE}:
         yield f"{batch} counts {counted}, its bytes are {Counter(status)}"
-    unfinished = sum(status.count(byte) for byte in _OPEN_BYTES)
+    unfinished = sum(status.count(byte) for byte in _OPEN_BYTES) + counters.get("open_shards", 0)
     over = "finished_at" in stored and stored["state"] in {"done", "cancelled"}
     if over != (unfinished == 0) or (stored["state"] == "done" and unfinished):
         yield f"{batch} is {stored['state']} with {unfinished} unfinished rows: {stored}"
     if (client.zscore(keys.OPEN, batch) is None) != (unfinished == 0):
         yield f"{batch} has {unfinished} unfinished rows; in open: {client.zscore(keys.OPEN, batch)}"
     yield from _check_rows(client, batch, status, dispatched, claimed)
+    yield from _check_shards(client, batch, status, dispatched, claimed)
     yield from _check_turns(client, batch, status)
 
 
@@ -107,18 +111,20 @@ def _check_rows(
         for row in range(1, len(status) + 1):
             pipe.hgetall(keys.live(batch, row))
         live_hashes = pipe.execute()
-    money = Counter[str]()
+    in_shards = client.hget(keys.batch(batch), "tier") == b"batch"
+    money = _money_of_shards(client, batch)
     for row, byte in enumerate(status, 1):
         name = keys.member(batch, row)
         live = {field.decode(): value.decode() for field, value in live_hashes[row - 1].items()}
         money.update({field: int(live.get(field, 0)) for field in ("reserved_nano", "spent_nano")})
         waiting = (str(row) in due) + (str(row) in due_running)
-        places = {"p": name in dispatched, "w": waiting, "r": name in claimed}
+        places = {"w": waiting} | ({} if in_shards else {"p": name in dispatched, "r": name in claimed})
         if any(found != (place == byte) for place, found in places.items()):
             yield f"{name} is {byte}, but found in {places} (dispatched, due and due_running, claims)"
         if live and byte not in "pwr":
             yield f"{name} is {byte} and has a live hash {live}"
-        if byte == "r" and (live.get("worker") != claimed.get(name) or "fence" not in live):
+        held_by = (live.get("worker"), "fence" in live)
+        if byte == "r" and not in_shards and held_by != (claimed.get(name), True):
             yield f"{name} is claimed by {claimed.get(name)}, its live hash is {live}"
         if byte != "r" and "fence" in live:
             yield f"{name} is {byte} and has a fence"
@@ -127,6 +133,52 @@ def _check_rows(
     for field in ("reserved_nano", "spent_nano"):
         if money[field] != int(client.hget(keys.part(batch, "counters"), field) or 0):
             yield f"{batch}'s rows sum to a {field} of {money[field]}, but it counts otherwise"
+
+
+def _open_shards(client: redis.Redis, batch: str) -> dict[str, dict[str, str]]:
+    """Name of each open shard → its live hash."""
+    last = int(client.hget(keys.part(batch, "shards"), "next") or 1)
+    names = [keys.shard(number) for number in range(1, last)]
+    hashes = {name: client.hgetall(keys.live(batch, name)) for name in names}
+    return {
+        name: {field.decode(): value.decode() for field, value in live.items()}
+        for name, live in hashes.items()
+        if live
+    }
+
+
+def _money_of_shards(client: redis.Redis, batch: str) -> Counter[str]:
+    money = Counter[str]()
+    for live in _open_shards(client, batch).values():
+        money["reserved_nano"] += int(live.get("reserved_nano", 0))
+    return money
+
+
+def _check_shards(
+    client: redis.Redis, batch: str, status: str, dispatched: set[str], claimed: dict[str, str]
+) -> Iterator[str]:
+    shards = _open_shards(client, batch)
+    counted = int(client.hget(keys.part(batch, "counters"), "open_shards") or 0)
+    if counted != len(shards):
+        yield f"{batch} counts {counted} open shards, and has {sorted(shards)}"
+    due = set(_decode(client.zrange(keys.part(batch, "due_running"), 0, -1)))
+    holders = {
+        int(row): shard.decode() for row, shard in client.hgetall(keys.part(batch, "shard_rows")).items()
+    }
+    for name, live in shards.items():
+        member = keys.member(batch, name)
+        places = (member in dispatched) + (member in claimed) + (name in due)
+        inside = sum(keys.shard(int(shard)) == name for shard in holders.values())
+        if places != 1 or ("fence" in live) != (member in claimed):
+            yield f"{batch} has {name} in {places} places: {live}"
+        if inside != int(live["rows"]):
+            yield f"{batch} has {inside} rows in {name}, which counts {live['rows']}"
+    ended = {row for row, shard in holders.items() if keys.shard(int(shard)) not in shards}
+    if ended:
+        yield f"{batch} has rows in ended shards: {sorted(ended)}"
+    for row, byte in enumerate(status, 1):
+        if byte in "qwcief" and row in holders:
+            yield f"{batch}:{row} is {byte} and in shard {holders[row]}"
 
 
 def _check_turns(client: redis.Redis, batch: str, status: str) -> Iterator[str]:

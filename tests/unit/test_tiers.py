@@ -26,7 +26,7 @@ from askmill.jobs.submit.profile_loader import (
 )
 from askmill.jobs.submit.request import SubmitRequest
 from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates, tier_lines
-from askmill.jobs.submit.tier_rules import refuse_tier, refuse_unbuilt_tier
+from askmill.jobs.submit.tier_rules import refuse_tier
 
 BUNDLED = Prices.read(None)
 OPENAI = "https://api.openai.com/v1"
@@ -90,13 +90,6 @@ def test_all_faults_are_told_together() -> None:
     with pytest.raises(UsageError) as refusal:
         refuse_tier(request(service_tier="batch", tools=("web_search",), limits={"deadline_s": 1.0}))
     assert str(refusal.value).count("\n") == 1
-
-
-def test_batch_is_refused_in_one_place_until_it_exists() -> None:
-    """The other tiers are not."""
-    with pytest.raises(UsageError, match="--tier flex"):
-        refuse_unbuilt_tier(request(service_tier="batch"))
-    refuse_unbuilt_tier(request(service_tier="flex"))
 
 
 def test_the_fallback_needs_flex() -> None:

@@ -13,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 from askmill.jobs.display import status_text
 from askmill.jobs.display.html_report import report_sections, sample_rows
 from askmill.jobs.display.row_history import in_progress
+from askmill.jobs.display.shards_text import shards_line
 from askmill.jobs.local.open_store import resolve_row
 from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.model.models import UNSUCCESSFUL, BatchState, JobStatus
@@ -214,6 +215,7 @@ def _live_values(web: Web, view: StatusView) -> dict[str, Any]:
             line
             for line in (
                 status_text.anomalies_line(view),
+                shards_line(view),
                 status_text.fault_line(view),
                 status_text.waiting_line(view),
             )

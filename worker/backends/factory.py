@@ -7,6 +7,7 @@ from openai import AsyncOpenAI
 from askmill.jobs.model.models import Api
 from askmill.worker.backends.assistants import AssistantsBackend
 from askmill.worker.backends.base import Backend
+from askmill.worker.backends.batch_jobs import BatchJobs
 from askmill.worker.backends.chat_completions import ChatCompletionsBackend
 from askmill.worker.backends.responses import ResponsesBackend
 
@@ -28,6 +29,7 @@ class Backends:
     def __init__(self, client: AsyncOpenAI) -> None:
         self._client = client
         self._created: dict[Api, Backend] = {}
+        self._batch_jobs: BatchJobs | None = None
 
     def of(self, api: Api) -> Backend:
         """The backend of an API."""
@@ -35,8 +37,17 @@ class Backends:
             self._created[api] = backend_for(api, self._client)
         return self._created[api]
 
+    @property
+    def batch_jobs(self) -> BatchJobs:
+        """The server's Batch API, for the batches of `--tier batch`."""
+        if self._batch_jobs is None:
+            self._batch_jobs = BatchJobs(self._client)
+        return self._batch_jobs
+
     async def close(self) -> None:
         """Close all backends and the client."""
+        if self._batch_jobs is not None:
+            await self._batch_jobs.close()
         for backend in self._created.values():
             await backend.close()
         await self._client.close()

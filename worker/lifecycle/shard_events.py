@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.lifecycle.batch_types import LineRefusal, ServerBatch
 from askmill.worker.lifecycle.error_rule import RequestKind
-from askmill.worker.lifecycle.shard_state import ApiBatch, LineFault, ShardState
+from askmill.worker.lifecycle.shard_state import ShardState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class BatchesListed(ShardEvent):
     batch that no stored shard has: Redis has lost their shards. `asked_at`: when the list was asked for.
     """
 
-    own: tuple[ApiBatch, ...] = ()
-    unknown: tuple[ApiBatch, ...] = ()
+    own: tuple[ServerBatch, ...] = ()
+    unknown: tuple[ServerBatch, ...] = ()
     asked_at: float = 0.0
 
 
@@ -57,7 +58,7 @@ class BatchesListed(ShardEvent):
 class BatchSeen(ShardEvent):
     """The reply to a create, a read or a cancel of the shard's batch; None: the API does not have it."""
 
-    batch: ApiBatch | None = None
+    batch: ServerBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class CancelDuplicate(ShardAction):
 class AdoptUnknown(ShardAction):
     """Give unknown batches a shard with those of their rows that wait, or cancel them."""
 
-    batches: tuple[ApiBatch, ...] = ()
+    batches: tuple[ServerBatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ class EndShard(ShardAction):
     """
 
     rest: Rest = Rest.RETURN
-    refused: tuple[LineFault, ...] = ()
+    refused: tuple[LineRefusal, ...] = ()
     pause: str | None = None
     hold_cuts: bool = False
     token_limit: int | None = None
@@ -214,7 +215,7 @@ class ShardDecision:
     """`state` must be stored before the action."""
     unknown_create: bool = False
     """A create left no trace, and is repeated or given up."""
-    duplicate: ApiBatch | None = None
+    duplicate: ServerBatch | None = None
     """A duplicate that the action cancels; counted once."""
     create_failed: bool = False
     """Counts towards pausing the batch."""

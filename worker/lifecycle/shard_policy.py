@@ -9,6 +9,8 @@ class ShardPolicy:
 
     paused: bool = False
     cancelled: bool = False
+    row_overrides: frozenset[str] = frozenset()
+    """Names of the settings that rows override (`--override`)."""
     list_interval_s: float = 60.0
     """Between two lists of the API's batches."""
     create_limit_s: float = 60.0

@@ -3,7 +3,7 @@
 `ShardState` is stored as JSON before each effect that costs money. Data only.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -28,43 +28,6 @@ BUYING = frozenset({ShardPhase.SENT, ShardPhase.FOLLOWED, ShardPhase.READING})
 """Phases in which the API may have the shard's batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class LineFault:
-    """A fault that the API's validation found in a file. `line` counts from 1; None: it names none."""
-
-    code: str
-    message: str
-    line: int | None = None
-    param: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.message}" if self.message else self.code
-
-
-@dataclass(frozen=True, slots=True)
-class ApiBatch:
-    """A job of the Batch API as the API shows it.
-
-    `status` is in lower case, and may be a word of a server's own. `completed` and `failed` count its lines;
-    None where the server does not say. `expires_at` follows the API's clock.
-    """
-
-    id: str
-    status: str
-    input_file_id: str | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-    total: int | None = None
-    completed: int | None = None
-    failed: int | None = None
-    faults: tuple[LineFault, ...] = ()
-    created_at: float | None = None
-    expires_at: float | None = None
-
-
-ACTIVE_STATUSES = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
-ENDED_STATUSES = frozenset({"completed", "expired", "cancelled", "failed"})
 PROGRESS = {
     "failed": 0,
     "cancelled": 1,

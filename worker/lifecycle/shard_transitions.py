@@ -14,6 +14,7 @@ failed validations in `shard_on_failed`. Pure: no clock, randomness or I/O.
 
 from dataclasses import replace
 
+from askmill.worker.lifecycle.batch_types import ENDED_BATCH, ServerBatch
 from askmill.worker.lifecycle.shard_events import (
     AdoptUnknown,
     BatchesListed,
@@ -44,7 +45,7 @@ from askmill.worker.lifecycle.shard_events import (
 from askmill.worker.lifecycle.shard_on_error import on_shard_error
 from askmill.worker.lifecycle.shard_on_failed import on_validation_failed
 from askmill.worker.lifecycle.shard_policy import ShardPolicy
-from askmill.worker.lifecycle.shard_state import ENDED_STATUSES, PROGRESS, ApiBatch, ShardPhase, ShardState
+from askmill.worker.lifecycle.shard_state import PROGRESS, ShardPhase, ShardState
 
 PAUSED_WAIT_S = 30.0
 """How often a shard of a paused batch is looked at; `resume` wakes it at once."""
@@ -159,20 +160,20 @@ def _listed(state: ShardState, event: BatchesListed, policy: ShardPolicy) -> Sha
         key=lambda batch: (PROGRESS.get(batch.status, PROGRESS["validating"]), _is_current(state, batch)),
     )
     for batch in candidates:
-        running = batch.status not in ENDED_STATUSES and batch.status != "cancelling"
+        running = batch.status not in ENDED_BATCH and batch.status != "cancelling"
         if batch.id != chosen.id and running and batch.id not in state.cancelled_duplicates:
             noted = replace(state, cancelled_duplicates=(*state.cancelled_duplicates, batch.id))
             return ShardDecision(noted, CancelDuplicate(batch.id), store=True, duplicate=batch)
     return _follow(state, chosen, event, policy)
 
 
-def may_have_run(batch: ApiBatch) -> bool:
+def may_have_run(batch: ServerBatch) -> bool:
     """Whether lines of the batch run or have run. A failed validation has run none."""
     ended_unrun = batch.status == "failed" or (batch.status == "cancelled" and not batch.completed)
     return not ended_unrun
 
 
-def _is_current(state: ShardState, batch: ApiBatch) -> bool:
+def _is_current(state: ShardState, batch: ServerBatch) -> bool:
     return batch.id == state.batch_id if state.batch_id is not None else batch.input_file_id == state.file_id
 
 
@@ -214,7 +215,7 @@ def _batch_read(state: ShardState, event: BatchSeen, policy: ShardPolicy) -> Sha
     return ShardDecision(state, EndShard(Rest.MISSING))
 
 
-def _follow(state: ShardState, batch: ApiBatch, event: ShardEvent, policy: ShardPolicy) -> ShardDecision:
+def _follow(state: ShardState, batch: ServerBatch, event: ShardEvent, policy: ShardPolicy) -> ShardDecision:
     """The shard's batch is known: follow it, or read it when it has ended."""
     began = state.phase not in {ShardPhase.FOLLOWED, ShardPhase.READING}
     followed = replace(
@@ -238,15 +239,15 @@ def _follow(state: ShardState, batch: ApiBatch, event: ShardEvent, policy: Shard
         batch.failed,
     )
     if batch.status == "failed":
-        return replace(on_validation_failed(followed, batch), store=changed)
-    if batch.status in ENDED_STATUSES:
+        return replace(on_validation_failed(followed, batch, policy), store=changed)
+    if batch.status in ENDED_BATCH:
         return _ended(followed, event, policy)
     if policy.cancelled and not state.cancel_sent and batch.status != "cancelling":
         return ShardDecision(replace(followed, cancel_sent=True), CancelBatch(), store=True)
     return ShardDecision(followed, ListBatches(policy.list_interval_s), store=changed)
 
 
-def _expiry(state: ShardState, batch: ApiBatch, event: ShardEvent, *, began: bool) -> float | None:
+def _expiry(state: ShardState, batch: ServerBatch, event: ShardEvent, *, began: bool) -> float | None:
     """When the batch expires, by the jobs' clock: only differences of the API's own times are used."""
     if not began:
         return state.expires_at
@@ -260,8 +261,8 @@ def _expiry(state: ShardState, batch: ApiBatch, event: ShardEvent, *, began: boo
 
 def _ended(state: ShardState, event: ShardEvent, policy: ShardPolicy) -> ShardDecision:
     """The results are read once they are all there: a file's id may be missing for a while."""
-    missing = (state.completed and not state.output_file_id) or (state.failed and not state.error_file_id)
-    if missing and not _waited(state, event, policy):
+    no_output = state.completed and not state.output_file_id
+    if (no_output or (state.failed and not state.error_file_id)) and not _waited(state, event, policy):
         waiting = replace(state, unsettled_since=_unsettled_since(state, event))
         return ShardDecision(waiting, RetrieveBatch(policy.reread_s), store=True)
     reading = replace(state, phase=ShardPhase.READING)

@@ -32,6 +32,7 @@ from askmill.jobs.store.records import BatchUpdate, Claim, DispatchedRow, Refusa
 from askmill.worker.backends.factory import Backends
 from askmill.worker.execution.job_runner import CRASH_WAIT_S, JobRunner
 from askmill.worker.process.durability_check import DurabilityCheck
+from askmill.worker.process.shards import ShardTasks
 from askmill.worker.runtime.batch_cache import BatchCache
 from askmill.worker.runtime.context import OUTAGE, WorkerContext, elapsed_clock_s, retry_on_outage
 from askmill.worker.runtime.interrupts import Interrupts
@@ -83,7 +84,8 @@ class WorkerProcess:
         info = WorkerInfo(_new_id(host, pid), host, pid, slots, *_server_of(self.target, settings))
         self.info = replace(info, batch=scope.batch, functions=scope.functions)
         self.chat_slots = asyncio.Semaphore(scope.chat_slots or slots)
-        self.jobs: dict[tuple[str, int], Interrupts] = {}
+        self.jobs: dict[tuple[str, int | str], Interrupts] = {}
+        self.shards = ShardTasks(self)
         self.publisher = ThreadPoolExecutor(1, "askmill-publish")
         self.disconnect_consumer: Callable[[], None] = lambda: None
         """Cuts the connections on which Celery receives messages."""

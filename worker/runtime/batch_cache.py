@@ -14,6 +14,7 @@ from askmill.jobs.openai_client.pricing import estimate_tokens
 from askmill.jobs.openai_client.uploads import vector_store_key, vector_store_name
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch, BatchUpdate, Claim, ResourceKey
+from askmill.jobs.store.shard_records import ShardClaim
 from askmill.jobs.store.single_flight import single_flight
 from askmill.jobs.store.waits import Poll
 from askmill.worker.backends.base import Backend
@@ -148,8 +149,8 @@ class BatchCache:
     contexts: dict[str, BatchContext] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def get(self, claim: Claim) -> BatchContext:
-        """The claimed row's batch. Raises NotFound when it was purged meanwhile."""
+    async def get(self, claim: Claim | ShardClaim) -> BatchContext:
+        """The batch of a claimed row or shard. Raises NotFound when it was purged meanwhile."""
         if claim.batch not in self.contexts:
             async with self.lock:
                 if claim.batch not in self.contexts:

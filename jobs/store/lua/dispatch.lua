@@ -1,12 +1,14 @@
 -- Chooses the rows to publish now: as many as the living workers have free slots, and `floor` more.
 -- Open batches get equal shares, the least recently served batch first.
 -- ARGV: request, floor, lifetime_ms
--- Reply: {batch, row, delivery, whether into the batch's own queue (0|1), …} of the rows to publish
+-- Reply: {batch, row or "shard:number", delivery, whether into the batch's own queue (0|1), …} of what to
+--        publish
 -- include: lib/workers.lua
 -- include: lib/resume.lua
 -- include: lib/kinds.lua
 -- include: lib/once.lua
 -- include: lib/recovery.lua
+-- include: lib/shard.lua
 local request, floor, lifetime_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now, dispatched = now_ms(), {}
 
@@ -45,12 +47,12 @@ local function count_messages(batch, row)
 end
 
 local function dispatch_row(batch, row, from)
-  local deliveries = from == 'w' and count_messages(batch, row) or 0
+  local deliveries = from ~= 'q' and count_messages(batch, row) or 0
   set_status(batch.id, row, from, 'p')
   redis.call('ZADD', DISPATCHED, now, member(batch.id, row))
   batch.last_dispatched = row
   dispatched[#dispatched + 1] = batch.id
-  dispatched[#dispatched + 1] = tonumber(row)
+  dispatched[#dispatched + 1] = tostring(row)
   -- Celery never runs a task id again that was revoked once. So a retry's ids begin at the next thousand.
   dispatched[#dispatched + 1] = batch.generation * 1000 + deliveries + 1
   dispatched[#dispatched + 1] = batch.own and 1 or 0
@@ -67,16 +69,16 @@ local function dispatch_due(batch, zset, count)
   return #rows
 end
 
--- Dispatches at most `count` queued rows from the cursor on, searching the status bytes in growing chunks;
+-- Gives `take` at most `count` queued rows from the cursor on, searching the status bytes in growing chunks;
 -- returns how many.
-local function dispatch_queued(batch, count)
+local function dispatch_queued(batch, count, take)
   local taken, at, size = 0, batch.cursor, 256
   while taken < count and at < batch.rows do
     local chunk, from = redis.call('GETRANGE', part_key(batch.id, 'status'), at, at + size - 1), 1
     while taken < count and from do
       local place = chunk:find('q', from, true)
       if place then
-        dispatch_row(batch, at + place, 'q')
+        take(batch, at + place, 'q')
         taken = taken + 1
       end
       from = place and place + 1
@@ -104,13 +106,47 @@ end
 -- Rows with a run in flight, or of a cancelled batch: they start no run.
 local function dispatch_running(batch, count) return dispatch_due(batch, 'due_running', count) end
 
+-- Takes the rows of a new shard from those that wait and are due, and from the queued ones. Returns whether
+-- there were any.
+local function cut_shard(batch)
+  local size = shard_room(batch.id, now)
+  if size <= 0 then return false end
+  local rows = {}
+  local function take(_, row, from)
+    set_status(batch.id, row, from, 'p')
+    rows[#rows + 1] = tonumber(row)
+  end
+  for _, row in ipairs(redis.call('ZRANGEBYSCORE', part_key(batch.id, 'due'), '-inf', now, 'LIMIT', 0, size)) do
+    redis.call('ZREM', part_key(batch.id, 'due'), row)
+    take(batch, row, 'w')
+  end
+  dispatch_queued(batch, size - #rows, take)
+  if #rows == 0 then return false end
+  local number = new_shard(batch.id, rows, '{}')
+  dispatch_row(batch, shard_name(number), 's')
+  return true
+end
+
+-- Tier batch: each message is a shard. The probe is a shard here.
+local function dispatch_shards(batch, count)
+  local probe = batch.probe_row and live_key(batch.id, batch.probe_row)
+  local probing = probe and redis.call('EXISTS', probe) == 1 and now - batch.probe_at < PROBE_MS
+  local limit, taken = batch.accepted and count or probing and 0 or math.min(count, 1), 0
+  while taken < limit and cut_shard(batch) do taken = taken + 1 end
+  if taken > 0 and not batch.accepted then
+    redis.call('HSET', batch_key(batch.id), 'probe_row', batch.last_dispatched, 'probe_at', now)
+  end
+  return taken
+end
+
 local function dispatch_new(batch, count)
   if batch.state ~= 'queued' and batch.state ~= 'running' then return 0 end
+  if batch.tier == 'batch' then return dispatch_shards(batch, count) end
   local limit, taken = limit_to_probe(batch, count), 0
   -- The probe is a row that was not refused yet, where there is one: a row that the API refuses for its content
   -- must not be asked first for ever.
   if batch.accepted then taken = dispatch_due(batch, 'due', limit) end
-  taken = taken + dispatch_queued(batch, limit - taken)
+  taken = taken + dispatch_queued(batch, limit - taken, dispatch_row)
   if not batch.accepted then taken = taken + dispatch_due(batch, 'due', limit - taken) end
   if taken > 0 and not batch.accepted then
     batch.probe_row, batch.probe_at = batch.last_dispatched, now
@@ -121,15 +157,15 @@ end
 
 local function read_batch(id)
   local key = batch_key(id)
-  local state, rows, cursor, accepted, probe_row, probe_at, generation, paused_until =
+  local state, rows, cursor, accepted, probe_row, probe_at, generation, paused_until, tier =
     unpack(redis.call('HMGET', key, 'state', 'rows', 'cursor', 'accepted', 'probe_row', 'probe_at', 'generation',
-      'paused_until'))
+      'paused_until', 'tier'))
   -- A pause for a wait that the API asked for ends by itself.
   if state == 'paused' and paused_until and now >= tonumber(paused_until) then state = resume_batch(id) end
   local group, own = group_of_batch(id, free, allowed)
   return {id = id, group = group, own = own, state = state, rows = tonumber(rows), cursor = tonumber(cursor),
     accepted = accepted == '1', probe_row = probe_row, probe_at = tonumber(probe_at) or 0,
-    generation = tonumber(generation)}
+    generation = tonumber(generation), tier = tier}
 end
 
 -- Gives the batches equal shares of the slots, again as long as some batch takes its whole share. Returns the

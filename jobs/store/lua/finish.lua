@@ -7,15 +7,6 @@
 local batch, row, worker, fence, byte = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local result, turn_state, run_created = ARGV[6], ARGV[7], ARGV[8] == '1'
 
--- Counts the row in its 10 s bucket; the last 5 minutes of buckets stay (jobs/store/eta.py).
-local function count_throughput()
-  local bucket = math.floor(now_ms() / 10000)
-  if redis.call('HINCRBY', part_key(batch, 'throughput'), bucket, 1) > 1 then return end
-  for _, old in ipairs(redis.call('HKEYS', part_key(batch, 'throughput'))) do
-    if tonumber(old) < bucket - 30 then redis.call('HDEL', part_key(batch, 'throughput'), old) end
-  end
-end
-
 -- Later turns are not asked. An earlier result of a turn stays behind the mark, because its runs were paid
 -- for.
 local function fail_rest(turn)
@@ -52,7 +43,7 @@ redis.call('HSET', part_key(batch, 'results'), row, result)
 set_status(batch, row, 'r', byte)
 redis.call('SREM', claims_key(worker), member(batch, row))
 redis.call('DEL', live_key(batch, row))
-count_throughput()
+count_throughput(batch, 1)
 local turn = redis.call('HGET', part_key(batch, 'next_turn'), row)
 if turn and byte == 'c' then release_turn(turn) elseif turn then fail_rest(turn) end
 close_if_done(batch)

@@ -21,6 +21,9 @@ for at = 0, redis.call('STRLEN', status) - 1, 65536 do
     if place then delete_row(at + place) end
   until not place
 end
+for number = 1, tonumber(redis.call('HGET', part_key(batch, 'shards'), 'next') or 1) - 1 do
+  delete_row(shard_name(number))
+end
 if redis.call('GET', identity_key(identity)) == batch then redis.call('DEL', identity_key(identity)) end
 for _, name in ipairs(PARTS) do redis.call('UNLINK', part_key(batch, name)) end
 redis.call('DEL', batch_key(batch))

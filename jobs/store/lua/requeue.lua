@@ -1,6 +1,6 @@
 -- Dispatches rows again whose message is lost, unless they were claimed or dispatched again meanwhile.
 -- ARGV: request, "batch:row", ms of its dispatch, …
--- Reply: {batch, row, delivery, …} of the rows to publish
+-- Reply: {batch, row or "shard:number", delivery, …} of what to publish
 -- include: lib/row.lua
 -- include: lib/kinds.lua
 -- include: lib/once.lua
@@ -18,7 +18,7 @@ for i = 2, #ARGV, 2 do
     local deliveries = requeues + (redis.call('HGET', live_key(batch, row), 'deliveries') or 0)
     local generation = redis.call('HGET', batch_key(batch), 'generation')
     rows[#rows + 1] = batch
-    rows[#rows + 1] = tonumber(row)
+    rows[#rows + 1] = row
     rows[#rows + 1] = generation * 1000 + deliveries + 1
   end
 end

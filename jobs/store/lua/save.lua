@@ -4,7 +4,7 @@
 --       (''|0|1), reserved_nano (''|nano), spent_nano (''|nano), counter, amount, …
 -- Reply: {held, first run of the batch, affordable, may start, affordable once the runs in flight have
 --        ended}, each 0|1; after a save also whether it has counted a run
--- include: lib/row.lua
+-- include: lib/budget.lua
 local batch, row, fence, content_hash, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local run_created, run_in_flight, crash_mark = ARGV[6] == '1', ARGV[7], ARGV[8]
 local reserve_nano, spent_nano = tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -16,27 +16,13 @@ if claimed_with ~= fence then return {0, 0, 1, 1, 1} end
 -- A repeated call: the client got no reply to the first. Nothing is counted twice.
 if last_save == content_hash then return {1, 0, 1, 1, 1} end
 
--- Whether the budget covers this run: now, and if all other runs in flight should cost nothing.
-local function affordable()
-  local budget = tonumber(redis.call('HGET', batch_key(batch), 'budget_nano'))
-  local own = tonumber(reserved_nano) or 0
-  if not budget or reserve_nano <= own then return true, true end
-  local sums = redis.call('HMGET', part_key(batch, 'counters'),
-    'cost_nano', 'assumed_nano', 'spent_nano', 'reserved_nano')
-  for i = 1, 4 do sums[i] = tonumber(sums[i]) or 0 end
-  -- Ended rows (known and assumed cost) and ended attempts of open rows; then what other runs in flight may
-  -- cost.
-  local spent, others = sums[1] + sums[2] + sums[3], sums[4] - own
-  return spent + others + reserve_nano <= budget, others > 0 and spent + reserve_nano <= budget
-end
-
 -- The last check before a create: a paused or cancelled batch spends nothing more.
 if run_in_flight == '1' and not run_created then
   local batch_state = redis.call('HGET', batch_key(batch), 'state')
   if batch_state == 'paused' or batch_state == 'cancelled' then return {1, 0, 1, 0, 1} end
 end
 if reserve_nano then
-  local now, later = affordable()
+  local now, later = affordable(batch, reserve_nano, tonumber(reserved_nano) or 0)
   if not now then return {1, 0, 0, 1, later and 1 or 0} end
 end
 redis.call('HSET', live, 'state', state, 'last_save', content_hash)

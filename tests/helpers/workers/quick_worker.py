@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from askmill.worker import __main__ as worker
-from askmill.worker.execution import request_builder
+from askmill.worker.execution import request_builder, shard_runner
 from askmill.worker.lifecycle.retry import RetryPolicy
+from askmill.worker.lifecycle.shard_policy import ShardPolicy
 from askmill.worker.process import worker as process
 from askmill.worker.runtime.context import WorkerContext
 
@@ -37,6 +38,9 @@ if switch := os.environ.get("MILL_NO_DNS"):
 times = json.loads(os.environ["MILL_TIMES"])
 if limit_s := times.pop("CREATE_LIMIT_S", None):
     request_builder.RetryPolicy = functools.partial(RetryPolicy, create_limit_s=limit_s)  # type: ignore[misc,assignment]
+    shard_runner.ShardPolicy = functools.partial(  # type: ignore[misc,assignment]
+        ShardPolicy, create_limit_s=limit_s, unsettled_s=limit_s, reread_s=limit_s / 10
+    )
 if limit_s := times.pop("FUNCTION_LIMIT_S", None):
     process.WorkerContext = functools.partial(WorkerContext, function_limit_s=limit_s)  # type: ignore[misc,assignment]
 for name, seconds in times.items():

@@ -5,12 +5,14 @@ store. What the worker does with a decision is what `worker.execution.shard_runn
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 
 from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.lifecycle.batch_types import BatchFailure, FailureKind, LineRefusal, ServerBatch
 from askmill.worker.lifecycle.error_rule import RequestKind
+from askmill.worker.lifecycle.retry import fault_of
 from askmill.worker.lifecycle.shard_events import (
     AdoptUnknown,
     BatchesListed,
@@ -39,12 +41,21 @@ from askmill.worker.lifecycle.shard_events import (
     WaitShard,
 )
 from askmill.worker.lifecycle.shard_policy import ShardPolicy
-from askmill.worker.lifecycle.shard_state import ApiBatch, LineFault, ShardPhase, ShardState
+from askmill.worker.lifecycle.shard_state import ShardPhase, ShardState
 from askmill.worker.lifecycle.shard_transitions import advance_shard, may_have_run
 
 VALIDATED_S, RAN_S = 20.0, 300.0
 Line = tuple[int, int]
 """Row and attempt: what a custom id names."""
+
+
+def failure(kind: FailureKind, lines: Sequence[int] = (), token_limit: int | None = None) -> BatchFailure:
+    """Why a validation failed."""
+    error = ApiError(400, code="invalid_value", message="bad")
+    fault = fault_of(error, RequestKind.CREATE)
+    return BatchFailure(
+        kind, error, fault, tuple(LineRefusal(line, error, fault) for line in lines), token_limit
+    )
 
 
 class Killed(Exception):
@@ -117,27 +128,20 @@ class World:
             return "cancelled"
         if age < VALIDATED_S:
             return "validating"
-        if self._fault_of(batch, lines):
+        if self._failure_of(batch, lines):
             return "failed"
         if age < RAN_S:
             return "in_progress"
         return self.ending if lines[0][1] == 1 else "completed"
 
-    def _fault_of(self, batch: SimBatch, lines: tuple[Line, ...]) -> tuple[LineFault, ...]:
-        deleted_at = self.deleted.get(batch.file_id)
+    def _failure_of(self, batch: SimBatch, lines: tuple[Line, ...]) -> BatchFailure | None:
+        deleted_at = self._deleted.get(batch.file_id)
         if self.deletes_files and deleted_at is not None and deleted_at < batch.created_at:
-            return (LineFault("file_not_found", "no such file"),)
+            return failure(FailureKind.OTHER)
         if self.token_limit is not None and len(lines) > self.token_limit:
-            return (LineFault("token_limit_exceeded", f"Limit: {self.token_limit} enqueued tokens"),)
-        return tuple(
-            LineFault("invalid_value", "bad", line)
-            for line, (row, _) in enumerate(lines, 1)
-            if row in self.bad_rows
-        )
-
-    @property
-    def deleted(self) -> dict[str, float]:
-        return self._deleted
+            return failure(FailureKind.TOKEN_LIMIT, token_limit=self.token_limit)
+        bad = [line for line, (row, _) in enumerate(lines, 1) if row in self.bad_rows]
+        return failure(FailureKind.LINES, bad) if bad else None
 
     _deleted: dict[str, float] = field(default_factory=dict)
 
@@ -154,12 +158,12 @@ class World:
     def bought(self) -> Counter[Line]:
         return Counter(line for batch in self.batches for line in self.answered(batch))
 
-    def show(self, batch: SimBatch) -> ApiBatch:
+    def show(self, batch: SimBatch) -> ServerBatch:
         status, lines = self._status(batch), self.file_lines[batch.file_id]
         ended = status in {"completed", "expired", "cancelled"}
         completed = len(self.answered(batch)) if ended else None
         late = ended and self.now - batch.created_at < RAN_S + self.null_output_s
-        return ApiBatch(
+        return ServerBatch(
             batch.id,
             status,
             batch.file_id,
@@ -167,7 +171,7 @@ class World:
             metadata={"sha256": batch.sha256},
             completed=completed,
             failed=0 if ended else None,
-            faults=self._fault_of(batch, lines) if status == "failed" else (),
+            failure=self._failure_of(batch, lines) if status == "failed" else None,
         )
 
     def _carry_out_late(self) -> None:
@@ -394,7 +398,7 @@ class World:
             asked_at=self.now,
         )
 
-    def _cancel(self, batch_id: str) -> ApiBatch:
+    def _cancel(self, batch_id: str) -> ServerBatch:
         fault = self._fault("cancel")
         batch = next(batch for batch in self.batches if batch.id == batch_id)
         if batch.cancelled_at is None:
@@ -402,7 +406,7 @@ class World:
         self._after(fault)
         return self.show(batch)
 
-    def _adopt(self, number: int, batches: tuple[ApiBatch, ...]) -> ShardEvent:
+    def _adopt(self, number: int, batches: tuple[ServerBatch, ...]) -> ShardEvent:
         """As `Store.adopt_shard`: rows that wait, or are in a shard that is not sent, go to the batch's shard."""
         rows_taken = False
         for batch in batches:
@@ -454,10 +458,10 @@ class World:
 
     def _end(self, number: int, action: EndShard) -> ShardEvent:
         assert action.pause is None, action.pause
-        refused = {fault.line for fault in action.refused}
+        refused = {refusal.line for refusal in action.refused}
         file_id = self.store.shards[number].file_id
         order = self.file_lines.get(file_id or "", self.lines(number))
-        bad = {order[line - 1][0] for line in refused if line is not None}
+        bad = {order[line - 1][0] for line in refused}
         for row, attempt in self.lines(number):
             del self.store.shard_of[row]
             if row in bad:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.lifecycle.batch_types import BatchFailure, FailureKind, ServerBatch
 from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.shard_events import (
     BatchesListed,
@@ -34,8 +35,9 @@ from askmill.worker.lifecycle.shard_events import (
     WaitShard,
 )
 from askmill.worker.lifecycle.shard_policy import ShardPolicy
-from askmill.worker.lifecycle.shard_state import ApiBatch, LineFault, ShardPhase, ShardState
+from askmill.worker.lifecycle.shard_state import ShardPhase, ShardState
 from askmill.worker.lifecycle.shard_transitions import advance_shard
+from tests.unit.lifecycle.shard_world import failure
 
 POLICY = ShardPolicy()
 STATUSES = (
@@ -51,22 +53,18 @@ STATUSES = (
 FOLLOWED = ShardState(
     ShardPhase.FOLLOWED, file_id="file-1", batch_id="batch-1", lines=3, status="in_progress"
 )
+LINE_2 = failure(FailureKind.LINES, [2])
 SENT = ShardState(ShardPhase.SENT, file_id="file-1", lines=3, sent_at=100.0)
 
 batches = st.builds(
-    ApiBatch,
+    ServerBatch,
     id=st.sampled_from(["batch-1", "batch-2"]),
     status=st.sampled_from([*STATUSES, "queued_by_vendor"]),
     input_file_id=st.sampled_from([None, "file-1", "file-0"]),
     output_file_id=st.sampled_from([None, "file-out"]),
     completed=st.sampled_from([None, 0, 2]),
     failed=st.sampled_from([None, 0, 1]),
-    faults=st.lists(
-        st.builds(
-            LineFault, code=st.just("invalid"), message=st.just("no"), line=st.sampled_from([None, 1, 9])
-        ),
-        max_size=2,
-    ).map(tuple),
+    failure=st.sampled_from([None, *(failure(kind, [1]) for kind in FailureKind)]),
 )
 errors = st.builds(
     ApiError,
@@ -148,43 +146,41 @@ def test_a_list_asked_for_before_the_time_limit_does_not_repeat_a_create() -> No
 def test_of_two_batches_the_further_one_is_followed_and_the_other_cancelled_once() -> None:
     """Two creates were carried out: the validating one is cancelled and counted, the running one is kept."""
     state = replace(FOLLOWED, file_id="file-2", earlier_files=("file-1",), batch_id="batch-2")
-    running = ApiBatch("batch-1", "in_progress", "file-1")
-    validating = ApiBatch("batch-2", "validating", "file-2")
+    running = ServerBatch("batch-1", "in_progress", "file-1")
+    validating = ServerBatch("batch-2", "validating", "file-2")
     decision = advance_shard(state, BatchesListed(200.0, own=(running, validating)), POLICY)
     assert (decision.action, decision.duplicate) == (CancelDuplicate("batch-2"), validating)
     again = advance_shard(decision.state, BatchesListed(260.0, own=(running, validating)), POLICY)
     assert (again.state.batch_id, again.duplicate) == ("batch-1", None)
 
 
+PAUSES = EndShard(Rest.RETURN, pause="batch_failed: invalid_value: bad")
+
+
 @pytest.mark.parametrize(
-    ("faults", "expected"),
+    ("why", "expected"),
     [
+        (LINE_2, EndShard(Rest.RETURN, refused=LINE_2.lines)),
         (
-            [LineFault("invalid_value", "bad", 2)],
-            EndShard(Rest.RETURN, (LineFault("invalid_value", "bad", 2),)),
-        ),
-        (
-            [LineFault("token_limit_exceeded", "Limit: 2,000,000 enqueued tokens.")],
+            failure(FailureKind.TOKEN_LIMIT, token_limit=2_000_000),
             EndShard(Rest.RETURN, hold_cuts=True, token_limit=2_000_000),
         ),
-        (
-            [LineFault("x", "bad", line) for line in (1, 2, 3)],
-            EndShard(Rest.RETURN, pause="batch_failed: x: bad"),
-        ),
-        ([LineFault("x", "bad", 99)], EndShard(Rest.RETURN, pause="batch_failed: x: bad")),
-        ([], EndShard(Rest.RETURN, pause="batch_failed: the API gives no reason")),
+        (failure(FailureKind.LINES, [1, 2, 3]), PAUSES),
+        (failure(FailureKind.LINES, [99]), PAUSES),
+        (failure(FailureKind.OTHER), PAUSES),
+        (None, EndShard(Rest.RETURN, pause="batch_failed: the API gives no reason")),
     ],
-    ids=["a named line", "token limit", "every line", "no such line", "no reason"],
+    ids=["a named line", "token limit", "every line", "no such line", "other", "no reason"],
 )
-def test_a_failed_validation_is_sorted_by_what_it_names(faults: list[LineFault], expected: EndShard) -> None:
+def test_a_failed_validation_is_sorted_by_what_it_names(why: BatchFailure | None, expected: EndShard) -> None:
     """The row fails, the shard waits for a running one, or the batch pauses."""
-    failed = ApiBatch("batch-1", "failed", "file-1", faults=tuple(faults))
+    failed = ServerBatch("batch-1", "failed", "file-1", failure=why)
     assert advance_shard(FOLLOWED, BatchesListed(200.0, own=(failed,)), POLICY).action == expected
 
 
 def test_a_cancelled_batch_is_cancelled_at_the_api_once() -> None:
     """The cancel is stored first; a batch that is cancelling is followed to its end."""
-    policy, running = ShardPolicy(cancelled=True), ApiBatch("batch-1", "in_progress", "file-1")
+    policy, running = ShardPolicy(cancelled=True), ServerBatch("batch-1", "in_progress", "file-1")
     first = advance_shard(FOLLOWED, BatchesListed(200.0, own=(running,)), policy)
     assert (first.action, first.store) == (CancelBatch(), True)
     second = advance_shard(first.state, BatchSeen(201.0, batch=replace(running, status="cancelling")), policy)

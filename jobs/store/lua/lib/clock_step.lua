@@ -28,6 +28,7 @@ local function correct_clock_step(now)
     move_field(batch_key(batch), 'probe_at', now, by_ms)
     move_field(batch_key(batch), 'creates_failing_since', now, by_ms)
     move_field(batch_key(batch), 'paused_until', now, by_ms)
+    move_field(batch_key(batch), 'cuts_held_until', now, by_ms)
   end
   for _, field in ipairs({'hold_until', 'refusals_since', 'halved_at'}) do
     move_field(THROTTLE, field, now, by_ms)

@@ -6,7 +6,7 @@ local LIMITS, THROTTLE = 'askmill:limits', 'askmill:throttle'
 local CLOCK_STEPS = 'askmill:clock_steps'
 local SERVER, RECOVERY = 'askmill:server', 'askmill:recovery'
 local PARTS = {'counters', 'status', 'input', 'results', 'due', 'due_running', 'next_turn', 'previous_turn',
-  'last_turns', 'resources', 'throughput', 'files', 'images', 'queue'}
+  'last_turns', 'resources', 'throughput', 'files', 'images', 'queue', 'shards', 'shard_rows', 'shard_lines'}
 
 local function worker_key(worker) return 'askmill:worker:' .. worker end
 local function claims_key(worker) return 'askmill:claims:' .. worker end
@@ -28,6 +28,13 @@ local function without_api(server) return (server:gsub('^[^\n]*', '', 1)) end
 local function serves_server(server, other)
   return server == other or server == without_api(other)
 end
--- "batch:row", as `dispatched` and `claims` name a row, and back.
+-- "batch:row" or "batch:shard:number", as `dispatched` and `claims` name a row or a shard, and back to the batch
+-- and "row" or "shard:number". A shard stands in the place of a row wherever rows wait, travel and are held.
 local function member(batch, row) return batch .. ':' .. row end
-local function split_member(name) return name:match('^(.*):(%d+)$') end
+local function split_member(name)
+  local batch, row = name:match('^([^:]+):(.+)$')
+  if row and (row:find('^%d+$') or row:find('^shard:%d+$')) then return batch, row end
+end
+local function shard_name(number) return 'shard:' .. number end
+-- The number of a shard; nil for a row.
+local function shard_number(row) return tonumber(tostring(row):match('^shard:(%d+)$')) end

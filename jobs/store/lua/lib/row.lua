@@ -11,8 +11,9 @@ local function status_byte(batch, row)
   return redis.call('GETRANGE', part_key(batch, 'status'), row - 1, row - 1)
 end
 
--- Changes the row's byte, and the counters of both bytes.
+-- Changes the row's byte, and the counters of both bytes. A shard has none.
 local function set_status(batch, row, from, to)
+  if shard_number(row) then return end
   redis.call('SETRANGE', part_key(batch, 'status'), row - 1, to)
   redis.call('HINCRBY', part_key(batch, 'counters'), from, -1)
   redis.call('HINCRBY', part_key(batch, 'counters'), to, 1)

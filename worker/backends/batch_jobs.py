@@ -1,0 +1,184 @@
+"""Jobs of the Batch API at the server: files, creates, lists, cancels. Each call makes its request once.
+
+POST /files            multipart, streamed from disk        GET /files/{id}/content   streamed to disk
+POST /batches          the request that costs money         GET /batches              newest first
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from openai import AsyncOpenAI
+
+from askmill.jobs.model.models import Api
+from askmill.worker.backends.batch_lines import ENDPOINTS
+from askmill.worker.backends.batch_objects import read_batch, read_batch_list
+from askmill.worker.backends.coerce import identifier
+from askmill.worker.backends.errors import bad_reply, error_from_reply, named_errors, translate_errors
+from askmill.worker.backends.http import HttpClient, Query, before_request, url_path
+from askmill.worker.backends.reply import parse_json
+from askmill.worker.lifecycle.api_types import ApiError
+from askmill.worker.lifecycle.batch_types import ServerBatch
+
+PAGE_SIZE, MOST_PAGES = 100, 50
+"""Of a list; a batch older than 5,000 others is asked for by its id."""
+WINDOW = "24h"
+UPLOAD_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchList:
+    """The newest batches of the account. `server_time`: Unix seconds by the API's clock, where it says so."""
+
+    batches: tuple[ServerBatch, ...]
+    server_time: float | None = None
+
+
+class _BatchHttp(HttpClient):
+    """Uploads from disk and downloads to disk, and lists that may be bare (Together)."""
+
+    async def upload(self, path: Path, name: str) -> Any:
+        await before_request.get()()
+        with path.open("rb") as content, named_errors("POST /files"):
+            call = self.client.with_options(timeout=UPLOAD_TIMEOUT_S).files.create(
+                file=(name, content, "application/jsonl"), purpose="batch"
+            )
+            return await translate_errors(call, self.client.api_key, self.client)
+
+    async def get_json(self, path: str, query: Query) -> tuple[Any, Mapping[str, str]]:
+        """GET any JSON value, also a bare list."""
+        await before_request.get()()
+        with named_errors(f"GET /{path}"):
+            return await translate_errors(self._get_json(path, query), self.client.api_key, self.client)
+
+    async def _get_json(self, path: str, query: Query) -> tuple[Any, Mapping[str, str]]:
+        timeout = aiohttp.ClientTimeout(total=self._timeout_s())
+        async with self._response(path, query, timeout) as response, self._content(response) as pieces:
+            body = b"".join([piece async for piece in pieces])
+            if response.status >= 400:
+                raise error_from_reply(response.status, response.headers, body, self.client.api_key)
+            try:
+                return parse_json(body), response.headers
+            except (ValueError, RecursionError):
+                raise bad_reply(response.status, "not JSON", self.client.api_key) from None
+
+    async def download_to(self, path: str, target: Path) -> None:
+        """GET a file's bytes into `target`, in flat memory. Raises ApiError."""
+        await before_request.get()()
+        with named_errors(f"GET /{path}"):
+            await translate_errors(self._download_to(path, target), self.client.api_key, self.client)
+
+    async def _download_to(self, path: str, target: Path) -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
+        async with self._response(path, (), timeout) as response:
+            if response.status >= 400:
+                async with self._content(response) as pieces:
+                    body = b"".join([piece async for piece in pieces])
+                raise error_from_reply(response.status, response.headers, body, self.client.api_key)
+            with target.open("wb") as file:
+                async with self._content(response, None) as pieces:
+                    async for piece in pieces:
+                        file.write(piece)
+
+    async def close_session(self) -> None:
+        """Close the connections, and leave the SDK's client to its owner."""
+        if self._session is not None:
+            await self._session.close()
+
+
+class BatchJobs:
+    """The Batch API of one server. Use one per process and event loop."""
+
+    def __init__(self, client: AsyncOpenAI) -> None:
+        self._http = _BatchHttp(client)
+
+    async def upload(self, path: Path, name: str) -> str:
+        """Upload the file of a shard. Returns its id. Raises ApiError."""
+        file_id = identifier((await self._http.upload(path, name)).id)
+        if file_id is None:
+            raise bad_reply(200, "the uploaded file has no id")
+        return file_id
+
+    async def delete_file(self, file_id: str) -> None:
+        """Delete a file. Raises ApiError."""
+        await self._http.delete(url_path("files", file_id))
+
+    async def create(self, file_id: str, api: Api, metadata: Mapping[str, str]) -> ServerBatch:
+        """Create the batch of a file: the request that costs money. Raises ApiError, NotSent."""
+        body = {
+            "input_file_id": file_id,
+            "endpoint": ENDPOINTS[api],
+            "completion_window": WINDOW,
+            "metadata": dict(metadata),
+        }
+        return read_batch((await self._http.post("batches", body)).data)
+
+    async def list_batches(self, horizon_s: float) -> BatchList:
+        """List the batches of the last `horizon_s` seconds by the API's own clock. Raises ApiError."""
+        batches: list[ServerBatch] = []
+        server_time: float | None = None
+        after: str | None = None
+        for _ in range(MOST_PAGES):
+            query = [("limit", str(PAGE_SIZE)), *([("after", after)] if after else [])]
+            reply, headers = await self._http.get_json("batches", query)
+            server_time = server_time or _date(headers)
+            page = read_batch_list(reply)
+            batches += page
+            if not page or not isinstance(reply, dict) or not reply.get("has_more") or page[-1].id == after:
+                break
+            after, oldest = page[-1].id, page[-1].created_at
+            if server_time is not None and oldest is not None and oldest < server_time - horizon_s:
+                break
+        return BatchList(tuple(batches), server_time)
+
+    async def retrieve(self, batch_id: str) -> ServerBatch | None:
+        """Read one batch; None when the server does not have it. Raises ApiError."""
+        try:
+            return read_batch((await self._http.get(url_path("batches", batch_id))).data)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def cancel(self, batch_id: str) -> ServerBatch:
+        """Cancel a batch; lines that run may still end. Raises ApiError."""
+        return read_batch((await self._http.post(url_path("batches", batch_id, "cancel"), {})).data)
+
+    async def download(self, file_id: str, target: Path) -> None:
+        """Download a file to disk. Raises ApiError."""
+        await self._http.download_to(url_path("files", file_id, "content"), target)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close_session()
+
+
+def _date(headers: Mapping[str, str]) -> float | None:
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
+def custom_id(batch: str, row: int, attempt: int) -> str:
+    """The id of a line: which attempt of which row it is."""
+    return f"{batch}-{row}-{attempt}"
+
+
+def row_and_attempt(batch: str, line_id: str) -> tuple[int, int] | None:
+    """The row and the attempt of a line; None for a line of something else."""
+    name, _, rest = line_id.partition("-")
+    row, _, attempt = rest.partition("-")
+    if name != batch or not (row.isdigit() and attempt.isdigit()):
+        return None
+    return int(row), int(attempt)
+
+
+def custom_ids_in(path: Path) -> list[str]:
+    """The ids of the lines of an input file, in their order."""
+    with path.open("rb") as lines:
+        return [str(orjson.loads(line).get("custom_id")) for line in lines if line.strip()]

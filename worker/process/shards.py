@@ -1,0 +1,79 @@
+"""Tasks of `--tier batch`: a worker process follows shards as it follows rows."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from askmill.config.text import loggable
+from askmill.jobs.model.errors import NotFound
+from askmill.jobs.store import keys
+from askmill.jobs.store.broker import names_a_row
+from askmill.jobs.store.claims import new_fence
+from askmill.jobs.store.records import Refusal
+from askmill.jobs.store.shard_records import ShardClaim
+from askmill.worker.execution.shard_runner import ShardRunner
+from askmill.worker.runtime.batch_lister import BatchLister
+from askmill.worker.runtime.context import WorkerContext
+from askmill.worker.runtime.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from askmill.worker.process.worker import WorkerProcess
+
+log = structlog.get_logger()
+
+
+class ShardTasks:
+    """Claims and follows shards for one worker process."""
+
+    def __init__(self, process: "WorkerProcess") -> None:
+        self._process = process
+        self._lister: BatchLister | None = None
+
+    async def follow(self, batch: str, number: int) -> None:
+        """Claim the shard and follow it to its end. One that cannot be claimed is left to its holder."""
+        if not names_a_row(batch, number):
+            log.warning("message.dropped", reason="it names no shard", message=loggable((batch, number)))
+            return
+        await self._process.ready.wait()
+        context = self._process.context
+        if context is None:  # Redis was unreachable from the start of this process to its end
+            return
+        structlog.contextvars.bind_contextvars(batch=batch, shard=number)
+        claim = await self._claim(context, batch, number)
+        if isinstance(claim, Refusal):
+            log.debug("shard.refused", reason=claim.value)
+            return
+        await self._run(context, claim)
+
+    async def _claim(self, context: WorkerContext, batch: str, number: int) -> ShardClaim | Refusal:
+        """Claim under one fence, however often the call is repeated; release it when interrupted."""
+        worker, fence, retry = context.worker.id, new_fence(), context.retry_on_outage
+        try:
+            return await retry(context.store.claim_shard, batch, number, worker, fence)
+        except (Exception, asyncio.CancelledError):
+            await retry(context.store.abandon_shard, batch, number, worker, fence)
+            raise
+
+    async def _run(self, context: WorkerContext, claim: ShardClaim) -> None:
+        process, name = self._process, keys.shard(claim.number)
+        interrupts = Interrupts(shutting_down=process.shutting_down, task=asyncio.current_task())
+        process.jobs[claim.batch, name] = interrupts
+        process.idle.clear()
+        try:
+            batch = await context.retry_on_outage(process.batches.get, claim)
+            await ShardRunner(context, batch, claim, interrupts, self._lister_of(context)).run()
+        except NotFound:
+            log.info("batch.purged")
+        finally:
+            if process.jobs.get((claim.batch, name)) is interrupts:
+                del process.jobs[claim.batch, name]
+            if not process.jobs:
+                process.idle.set()
+            context.dispatch_needed.set()
+
+    def _lister_of(self, context: WorkerContext) -> BatchLister:
+        if self._lister is None:
+            interval_s = self._process.settings.batch_list_s
+            self._lister = BatchLister(context.backends.batch_jobs, context.now_s, interval_s)
+        return self._lister
