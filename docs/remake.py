@@ -83,6 +83,8 @@ STATUS_FIELDS = {
     "recovered_writes": "writes that Redis lost, and that workers wrote again",
     "cut_contexts": "prompts that the server has probably cut without a word (chat completions)",
     "tier": "tier selected: `standard`, `flex`, `priority`, `batch`, `2h window`, `8h window`",
+    "shards": "with `--tier batch`: shards by phase (`phases`) and by the API's status (`api`), `oldest_at`, "
+    "`expires_at`; or null",
     "tier_fallbacks": "requests sent in the standard tier because flex had no capacity",
     "schema_misses": "answers that missed the response schema, by field; `(answer)`: no such object",
     "accuracy": "with `--expected`: `judged`, `correct`, `share`, and `low` and `high` of its 95 % interval",
