@@ -93,7 +93,8 @@ def build_profile(
         fields = _with_loaded_schema(dict(source or {}), Path(), faults)
     fields |= _with_loaded_schema(options.set_fields(), Path(), faults)
     if offline:
-        tutor = {**TUTOR, "tools": ()} if api == "chat" else TUTOR
+        without_tools = api == "chat" or fields.get("service_tier") == "batch"
+        tutor = {**TUTOR, "tools": ()} if without_tools else TUTOR
         fields = (tutor if source is None else {}) | fields | {"model": EMULATOR_MODEL}
     if "assistant_id" not in fields:
         fields.setdefault("model", model)
