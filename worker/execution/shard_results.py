@@ -59,7 +59,7 @@ class ShardResults:
             ApiError: a file cannot be read.
             ClaimLost: the shard is another worker's.
         """
-        seen = set[int]()
+        lines_read = set[int]()
         with TemporaryDirectory(prefix="askmill-shard-") as folder:
             for number, file_id in enumerate((state.output_file_id, state.error_file_id)):
                 if file_id is None:
@@ -67,28 +67,28 @@ class ShardResults:
                 path = Path(folder) / f"{number}.jsonl"
                 await self.jobs.download(file_id, path)
                 for lines in _chunks(_lines_of(path)):
-                    await self._read_lines(state, lines, seen)
+                    await self._read_lines(state, lines, lines_read)
                 path.unlink()
         left = 0
         for rows in _chunks(self.claim.lines):
             left += len(await self._open_rows(rows))
-        return len(seen), left
+        return len(lines_read), left
 
     async def _open_rows(self, rows: Sequence[int]) -> list[Claim]:
         return await self.context.retry_on_outage(self.context.store.shard_rows, self.claim, rows)
 
-    async def _read_lines(self, state: ShardState, lines: Sequence[bytes], seen: set[int]) -> None:
+    async def _read_lines(self, state: ShardState, lines: Sequence[bytes], lines_read: set[int]) -> None:
         """End the rows of these lines, in one call."""
         named = [(line, self._name_of(line)) for line in lines]
         fresh: dict[int, tuple[bytes, int]] = {}
         for line, name in named:
             if name is None:
                 self.counters["stray_lines"] += 1
-            elif name[0] in seen or name[0] in fresh:
+            elif name[0] in lines_read or name[0] in fresh:
                 self.counters["repeated_lines"] += 1
             else:
                 fresh[name[0]] = (line, name[1])
-        seen.update(fresh)
+        lines_read.update(fresh)
         ends = self.rows(state)
         for claim in await self._open_rows(list(fresh)):
             line, attempt = fresh[claim.row]
