@@ -4,6 +4,7 @@ answered with 200 ─▶ output file · refused or failed ─▶ error file, wit
 """
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,19 +18,21 @@ from askmill.emulator.resources.chat_completions import ChatCompletions
 from askmill.emulator.resources.responses import Responses
 from askmill.emulator.simulation.engine import Engine, as_response_outcome
 
+_JOB = re.compile(r"(.+)-(\d+)-\d+")
 # A line that does not end by itself, in seconds; JSON has no infinity.
 NEVER = 315_360_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class LineEnd:
-    """How a line ended. `job`: whose attempts are counted; empty where every attempt ends alike.
+    """How a line ended. `counts`: it was an attempt of a job whose attempts may end differently.
 
     `held_s`: it ends that long after the batch began, and has not been carried out.
     """
 
     custom_id: str
     job: str = ""
+    counts: bool = False
     line: bytes = b""
     answered: bool = False
     ran: bool = True
@@ -50,28 +53,28 @@ class Lines:
     ) -> LineEnd:
         """Carry out a checked line, unless it has to wait and has not `waited`."""
         request = orjson.loads(raw)
-        custom_id, job, ran = request["custom_id"], "", False
+        custom_id, counts, ran = request["custom_id"], False, False
+        job = job_of_line(custom_id)
         try:
             asked = self._asks[request["url"]](request["body"], now)
-            row = asked.job.partition(":")[2] or custom_id
-            if len(asked.outcomes) > 1 or self._engine.scenario.outcomes:
-                job = asked.job or custom_id
-            attempt = attempts_of(job) if job else 0
-            outcome, _ = self._engine.draw(row, asked.prompt, asked.outcomes, attempt)
+            job = asked.job or job
+            counts = len(asked.outcomes) > 1 or bool(self._engine.scenario.outcomes)
+            attempt = attempts_of(job) if counts else 0
+            outcome, _ = self._engine.draw(job.rpartition(":")[2], asked.prompt, asked.outcomes, attempt)
             held_s = NEVER if outcome.name == "stuck" else outcome.after_s or 0.0
             if held_s and not waited:
                 return LineEnd(custom_id, held_s=held_s)
             if outcome.name == "expired":
-                return LineEnd(custom_id, job, unanswered(custom_id, line_expired()), ran=False)
+                return LineEnd(custom_id, job, counts, unanswered(custom_id, line_expired()), ran=False)
             ran = True
             state = self._engine.line_state(asked.prompt, as_response_outcome(outcome), now)
             body = await asked.answer(state)
         except ApiError as refusal:
             shape = self._engine.scenario.chat.error_shape
             line = _written(custom_id, refusal.status, shaped(refusal, shape))
-            return LineEnd(custom_id, job, line, ran=ran)
+            return LineEnd(custom_id, job, counts, line, ran=ran)
         line = _written(custom_id, 200, body)
-        return LineEnd(custom_id, job, line, answered=True, usage=body.get("usage"))
+        return LineEnd(custom_id, job, counts, line, answered=True, usage=body.get("usage"))
 
     def copies(self, custom_id: str, runs_of: Callable[[str], int]) -> int:
         """How often the line of an answer is written: 1, unless the server loses or repeats lines."""
@@ -82,6 +85,12 @@ class Lines:
         if at < manners.missing_lines:
             return 0
         return 2 if at > 1 - manners.repeated_lines else 1
+
+
+def job_of_line(custom_id: str) -> str:
+    """`BATCH:ROW` of a custom_id `BATCH-ROW-ATTEMPT`; any other id is a job of its own."""
+    named = _JOB.fullmatch(custom_id)
+    return f"{named[1]}:{named[2]}" if named else custom_id
 
 
 def unanswered(custom_id: str, error: Json) -> bytes:

@@ -230,8 +230,8 @@ class BatchWork:
         """Put a line that was carried out into the step."""
         progress = batch.progress
         if end.ran:
-            step.ran.append((end.custom_id, end.answered))
-        if end.job:
+            step.ran.append((end.custom_id, end.job, end.answered))
+        if end.counts:
             step.attempts[end.job] += 1
         if not end.answered:
             progress.failed += 1

@@ -119,19 +119,26 @@ class Batches:
         """The body of GET /emulator/batches: creates and lines that were carried out."""
         ids, ran, bought = self._spool.totals()
         again = dict(self._spool.bought_again(BOUGHT_AGAIN_SHOWN))
+        jobs = dict(self._spool.jobs_bought_again(BOUGHT_AGAIN_SHOWN))
         creates: dict[str, int] = {}
         for batch in self._rows.rows.values():
             creates[batch.input_file_id] = creates.get(batch.input_file_id, 0) + 1
         return {
             "creates": len(self._rows.rows),
             "creates_by_file": creates,
-            "lines": {"ids": ids, "ran": ran, "bought": bought, "bought_again": again},
+            "lines": {
+                "ids": ids,
+                "ran": ran,
+                "bought": bought,
+                "bought_again": again,
+                "jobs_bought_again": jobs,
+            },
             "batches": [_entry(batch) for batch in self._rows.rows.values()],
         }
 
-    def runs_by_id(self) -> dict[str, int]:
-        """custom_id → how often it was carried out."""
-        return dict(self._spool.runs_by_id())
+    def runs_by_job(self) -> dict[str, int]:
+        """Job → how often a line of it was carried out."""
+        return dict(self._spool.runs_by_job())
 
 
 def _entry(batch: Batch) -> Json:

@@ -86,7 +86,7 @@ class Registry:
         """Return the body of GET /emulator/stats: requests by route, runs, tokens."""
         self.engine.refresh_all(now)
         counters = self.store.counters
-        lines = self.batches.runs_by_id()
+        lines = self.batches.runs_by_job()
         return {
             "requests": self._counted("requests "),
             "runs_created": counters["runs_created"] + sum(lines.values()),

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from askmill.emulator.simulation.journal import StateError
+
 PIECE_BYTES = 1 << 16
 _TABLES = """
     CREATE TABLE IF NOT EXISTS piece (file TEXT, place INTEGER, content BLOB, PRIMARY KEY (file, place));
-    CREATE TABLE IF NOT EXISTS line (id TEXT PRIMARY KEY, ran INTEGER, bought INTEGER) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS line
+        (id TEXT PRIMARY KEY, job TEXT, ran INTEGER, bought INTEGER) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS attempt (job TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS progress (batch TEXT PRIMARY KEY, state BLOB) WITHOUT ROWID;
 """
@@ -23,13 +26,13 @@ _TABLES = """
 
 @dataclass(slots=True)
 class Step:
-    """Some lines of a batch. `files`: id → lines to add · `ran`: (custom_id, whether it was paid for).
+    """Some lines of a batch. `files`: id → lines to add · `ran`: (custom_id, job, whether it was paid for).
 
     `attempts`: jobs whose next attempt is another one.
     """
 
     files: dict[str, list[bytes]] = field(default_factory=dict)
-    ran: list[tuple[str, bool]] = field(default_factory=list)
+    ran: list[tuple[str, str, bool]] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
 
 
@@ -41,7 +44,13 @@ class Spool:
         self._places = random.SystemRandom()
 
     def open(self) -> None:
-        """Open the database; OSError or sqlite3.Error if it cannot be used."""
+        """Open the database; StateError if it cannot be used."""
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            raise StateError(f"{self._path} cannot be used: {error}; name an empty folder") from None
+
+    def _open(self) -> None:
         self._db = sqlite3.connect(self._path, isolation_level=None)
         # Written data survives a kill of the process without fsync; the journal undoes a torn transaction.
         self._db.executescript(
@@ -98,7 +107,7 @@ class Spool:
                     self._places.shuffle(lines)
                     self._add(file_id, b"".join(lines))
             self._db.executemany(
-                "INSERT INTO line VALUES (?, 1, ?) ON CONFLICT (id) DO UPDATE "
+                "INSERT INTO line VALUES (?, ?, 1, ?) ON CONFLICT (id) DO UPDATE "
                 "SET ran = ran + 1, bought = bought + excluded.bought",
                 step.ran,
             )
@@ -113,9 +122,9 @@ class Spool:
         row = self._db.execute("SELECT state FROM progress WHERE batch = ?", (batch_id,)).fetchone()
         return row[0] if row else None
 
-    def runs_by_id(self) -> Iterable[tuple[str, int]]:
-        """Each custom_id and how often it was carried out."""
-        return self._db.execute("SELECT id, ran FROM line")
+    def runs_by_job(self) -> Iterable[tuple[str, int]]:
+        """Each job, and how often a line of it was carried out."""
+        return self._db.execute("SELECT job, SUM(ran) FROM line GROUP BY job")
 
     def totals(self) -> tuple[int, int, int]:
         """(different custom_ids, lines carried out, lines paid for)."""
@@ -125,6 +134,11 @@ class Spool:
     def bought_again(self, most: int) -> list[tuple[str, int]]:
         """The custom_ids that were paid for more than once, and how often."""
         query = "SELECT id, bought FROM line WHERE bought > 1 LIMIT ?"
+        return self._db.execute(query, (most,)).fetchall()
+
+    def jobs_bought_again(self, most: int) -> list[tuple[str, int]]:
+        """The jobs of which more than one line was paid for, and how many."""
+        query = "SELECT job, SUM(bought) FROM line GROUP BY job HAVING SUM(bought) > 1 LIMIT ?"
         return self._db.execute(query, (most,)).fetchall()
 
     def _add(self, file_id: str, content: bytes) -> None:

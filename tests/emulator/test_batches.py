@@ -96,6 +96,36 @@ def test_a_line_is_counted_by_its_custom_id(emulator: Emulator) -> None:
     assert ledger(emulator)["lines"]["bought_again"] == {"count-2": 2}
 
 
+@BOTH
+def test_attempts_of_a_row_are_counted_by_its_job(emulator: Emulator, endpoint: str) -> None:
+    """`BATCH-ROW-ATTEMPT` is an attempt of `BATCH:ROW`: it takes the next directed outcome, and an answer bought
+    under two ids shows as a job that was bought twice."""
+    name = endpoint[-4:]
+
+    async def go() -> list[Any]:
+        async with open_client(emulator.url) as client:
+            question = "[emulate: failed(server_error), expired, completed] Who?"
+            ended = []
+            for attempt in range(1, 5):
+                line = line_of(f"{name}-7-{attempt}", question, endpoint)
+                _, answered, failed = await run_batch(client, [line], endpoint)
+                ended.append(
+                    (list(answered), [one["error"] and one["error"]["code"] for one in failed.values()])
+                )
+            return ended
+
+    assert asyncio.run(go()) == [
+        ([], [None]),
+        ([], ["batch_expired"]),
+        ([f"{name}-7-3"], []),
+        ([f"{name}-7-4"], []),
+    ]
+    lines = ledger(emulator)["lines"]
+    assert lines["jobs_bought_again"][f"{name}:7"] == 2
+    assert not [one for one in lines["bought_again"] if one.startswith(f"{name}-7-")]
+    assert emulator.stats()["runs_by_job"][f"{name}:7"] == 3
+
+
 def test_results_are_in_no_order_and_complete(emulator: Emulator) -> None:
     """Each of 500 lines comes back once, not in the order of the file."""
     wanted = ids("order", 500)

@@ -78,6 +78,12 @@ def test_a_state_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     end = run_expecting_failure("--state", str(tmp_path / "file"))
     assert end.returncode == 3
     assert "state folder" in end.stderr
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "batches.sqlite").write_bytes(b"no database" * 100)
+    end = run_expecting_failure("--state", str(tmp_path / "other"))
+    assert end.returncode == 3
+    assert "batches.sqlite cannot be used: file is not a database" in end.stderr
+    assert "Traceback" not in end.stderr
     with run_emulator("--state", str(tmp_path / "state")):
         second = run_expecting_failure("--state", str(tmp_path / "state"))
     assert second.returncode == 3
