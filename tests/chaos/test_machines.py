@@ -1,4 +1,4 @@
-"""What machines do, one accident each: no row is lost, none hangs, none is paid twice."""
+"""What machines do, one accident each: no row is lost, none hangs, none is paid twice (cases D1 to D6, D8, D14)."""
 
 from random import Random
 

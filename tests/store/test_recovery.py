@@ -14,10 +14,11 @@ from askmill.jobs.store.records import Claim, NewRow, Refusal
 from tests.helpers.batches import claim_row, make_result, new_batch, submit_batch, worker_info
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.helpers.tcp_relay import TcpRelay
-from tests.support import RedisServer, wait_until
+from tests.support import RedisServer, wait_until, wait_until_async
 
 ROWS = 12
 SEEDS = range(8)
+HOUR_MS = 3_600_000
 
 
 class TwoWorkers:
@@ -158,6 +159,28 @@ async def test_no_row_is_claimed_before_the_recovery(redis_server: RedisServer) 
         assert await second.dispatch(0) == []
         assert await first.finish(claim, make_result(1))
         assert (await first.counts(batch)).totals["runs"] == 1
+
+
+async def test_a_clock_set_back_does_not_prolong_the_recovery(redis_server: RedisServer) -> None:
+    """By an hour, while Redis comes back from a power loss: rows would be claimed again after that hour only."""
+    async with await Store.open(redis_server.url, lifetime_s=2) as store:
+        store.enable_write_recovery()
+        batch = await submit_batch(store, 1)
+        await store.heartbeat(worker_info())
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.save()
+            redis_server.restart()
+            assert (await store.heartbeat(worker_info())).other_server
+            not_before_ms, rest = client.get(keys.RECOVERY).split(maxsplit=1)
+            client.set(keys.RECOVERY, b"%d %s" % (int(not_before_ms) + HOUR_MS, rest), px=HOUR_MS)
+            assert await store.dispatch(0) == []
+            assert not (await store.heartbeat(worker_info())).other_server
+
+        async def dispatched() -> bool:
+            return bool(await store.dispatch(0))
+
+        await wait_until_async(dispatched, "the recovery is over", 10)
+        assert (await store.counts(batch)).by_status[JobStatus.QUEUED] == 1
 
 
 @pytest.mark.parametrize("noticed_by", ["heartbeat", "write"])

@@ -289,6 +289,17 @@ async def test_the_ledger_names_every_thread_and_run(store: Store) -> None:
     assert len(ledger) == 6, "nothing twice, nothing of an answer taken from another batch"
 
 
+async def test_the_ledger_of_many_rows_takes_few_round_trips(store: Store, redis_url: str) -> None:
+    """Case C9: `purge` reads the states of unfinished rows together; each of them was a round trip once."""
+    rows = 20_000
+    batch = await submit_batch(store, rows)
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.info("stats")["total_reads_processed"]
+        assert [created async for created in store.created_objects(batch)] == []
+        await store.purge(batch)
+        assert client.info("stats")["total_reads_processed"] - before < rows / 50
+
+
 async def test_results_can_be_limited_to_some_statuses(store: Store) -> None:
     """Across blocks and chunks, in file order."""
     batch = await submit_batch(store, 2500)

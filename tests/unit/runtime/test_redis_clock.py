@@ -23,7 +23,7 @@ def reply(
 
 
 def test_a_slow_reply_does_not_change_the_estimate() -> None:
-    """8 s on the way back, whose middle is 4 s wrong: the bounds of quick replies stay."""
+    """Case C7: 8 s on the way back, whose middle is 4 s wrong: the bounds of quick replies stay."""
     clock = RedisClock()
     reply(clock, 100, UNIX)
     before_s = clock.ahead_s
