@@ -68,7 +68,7 @@ async def run_checks(consent: Consent = NO_CONSENT) -> list[Finding]:
     findings += [finding async for finding in _check_redis(settings, target)]
     if target is not None:
         if (end := end_notice(settings.model, target.base_url)) is not None:
-            findings.append(Finding("model", end))
+            findings.append(Finding("model", end, warning=True))
         findings.append(_check_proxy(target))
         if findings[-1].code == 0:
             findings += await _check_api(settings, consent)

@@ -56,6 +56,23 @@ async def test_no_request_follows_a_redirect_to_another_host(api: Api, status: i
     assert {classify(redirected, kind) for kind in RequestKind} == {ErrorClass.BATCH}
 
 
+@pytest.mark.parametrize("status", STATUSES)
+async def test_no_call_of_chat_completions_follows_a_redirect(status: int) -> None:
+    """A streamed call: the other host gets neither the key nor the question."""
+    async with stub_server({}) as (other, other_url):
+        moved = other_url.replace("/v1", "/moved/v1")
+        async with (
+            redirecting(lambda request: moved + request.path_qs.removeprefix("/v1"), status) as (server, url),
+            backend_at(url, "chat") as backend,
+        ):
+            with pytest.raises(ApiError) as error:
+                await backend.create_run(run_request(), "t_1")
+    assert (other.requests, len(server.requests)) == ([], 1)
+    assert (error.value.status, error.value.code, error.value.began) == (status, "redirected", False)
+    assert f"is redirected ({status}) to {moved}/" in error.value.message
+    assert classify(error.value, RequestKind.CREATE) is ErrorClass.BATCH
+
+
 @both_apis
 @pytest.mark.parametrize("name", [*CREATES, *READS])
 async def test_no_request_follows_a_redirect_to_another_path(api: Api, name: str) -> None:
