@@ -1,4 +1,4 @@
-"""All requests use the same proxy, and no proxy gets the key."""
+"""All requests use the same proxy (case A2), and no proxy gets the key (case A1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Redirects are reported and never followed: by no create, read, download, upload or deletion."""
+"""Redirects are reported (case A17) and never followed (case D12): by no create, read, download, upload or deletion."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
