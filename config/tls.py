@@ -4,12 +4,16 @@ import os
 import ssl
 from pathlib import Path
 
-import httpx2
-
+from askmill.config.proxies import Proxy
 from askmill.config.settings import BadSetting
 
 VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 """Read by httpx and OpenSSL, in this order. Those of Python's `requests` are not read."""
+
+
+def uses_tls(base_url: str, proxy: Proxy | None) -> bool:
+    """Whether requests to the address, or the way to its proxy, are encrypted."""
+    return base_url.lower().startswith("https:") or (proxy is not None and proxy.url.startswith("https:"))
 
 
 def tls_context() -> ssl.SSLContext:
@@ -18,6 +22,8 @@ def tls_context() -> ssl.SSLContext:
     Raises:
         BadSetting: A variable names no readable certificates.
     """
+    import httpx2  # noqa: PLC0415 -- a tenth of a second, which `check_certificates` does not need
+
     check_certificates()
     try:
         return httpx2.create_ssl_context()

@@ -9,7 +9,7 @@ from itertools import islice
 from askmill.jobs.cli.control import parse_retried
 from askmill.jobs.cli.run import estimates_of, existing_text, submit_request
 from askmill.jobs.intake import Intake
-from askmill.jobs.model.api_target import Target, api_target, check_proxy_setting
+from askmill.jobs.model.api_target import Target, api_target, check_connection_settings
 from askmill.jobs.model.errors import InputFaults, UsageError
 from askmill.jobs.model.models import as_text
 from askmill.jobs.openai_client.pricing import Prices
@@ -79,7 +79,7 @@ async def submit_form(web: Web, form: Form) -> Accepted:
         Unavailable: Redis or the API.
     """
     target, notes = web.require_target(), list[str]()
-    check_proxy_setting(target)
+    check_connection_settings(target)
     with _names_of_uploads(form):
         request = await asyncio.to_thread(_request, web, form, target, notes)
         intake = await asyncio.to_thread(checked, str(form.path), request, web.settings)

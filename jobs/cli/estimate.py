@@ -15,6 +15,7 @@ from askmill.jobs.cli.options import FILE, batch_options
 from askmill.jobs.cli.result_options import QUIET, OptionValues, display_of, notes_of
 from askmill.jobs.cli.run import estimate_text, estimates_of, resolve_target, submit_request
 from askmill.jobs.display.input_preview import preview_json, preview_text
+from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.status_text import stall_reason
 from askmill.jobs.intake.preview import Preview, preview_of
 from askmill.jobs.intake.reader import PassFactory
@@ -71,7 +72,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
         if as_json and previews:
             reasons = [{"line": fault.line, "reason": fault.reason} for fault in faults.faults]
             report = {"input": preview_json(previews[0]), "faults": reasons, "fault_count": faults.total}
-            click.echo(orjson.dumps(report).decode())
+            click.echo(json_line(report))
         raise
     if pilot is not None:
         usages = _run_pilot(settings, request, file, min(pilot, rows), values)
@@ -146,7 +147,7 @@ def _usage(results: Path) -> Iterator[RowUsage]:
 
 
 def _json(estimated: Estimate, tiers: list[TierEstimate], values: OptionValues, preview: Preview) -> str:
-    return orjson.dumps(
+    return json_line(
         {
             "input": preview_json(preview),
             "rows": estimated.rows,
@@ -156,4 +157,4 @@ def _json(estimated: Estimate, tiers: list[TierEstimate], values: OptionValues, 
             "budget_usd": values["budget_usd"],
             "tiers": [tier.to_json() for tier in tiers],
         }
-    ).decode()
+    )

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 import click
-import orjson
 
 from askmill.config.settings import Settings, load_settings
 from askmill.config.text import count_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.display.batch_table import batch_table
+from askmill.jobs.display.json_line import json_line
 from askmill.jobs.local.open_store import open_store
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results.collect import with_accuracy
@@ -58,7 +58,7 @@ async def _list(
         views = await _with_accuracy(store, [await store.status(batch.id) for batch in chosen])
     if as_json:
         for view in views:
-            click.echo(orjson.dumps(view.to_json()))
+            click.echo(json_line(view.to_json()))
         return 0
     if not stored:
         say("There is no batch in this Redis yet. Create one with `askmill run FILE`.")

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from typing import Any
 
 import click
-import orjson
 
 from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.env_file_consent import TRUST, consent_of
 from askmill.jobs.cli.exit_codes import say
 from askmill.jobs.cli.help_groups import CONCURRENCY
+from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.status_text import server_text
 from askmill.jobs.local.open_store import open_store
 from askmill.jobs.model.api_target import Consent, api_target, has_needed_key, storage_environment
@@ -178,5 +178,5 @@ def doctor_command(as_json: bool, trust_env_file: bool) -> int:
 
     findings = asyncio.run(run_checks(Consent(granted=trust_env_file)))
     for finding in findings:
-        click.echo(orjson.dumps(finding) if as_json else str(finding))
+        click.echo(json_line(finding) if as_json else str(finding))
     return max(finding.code for finding in findings)

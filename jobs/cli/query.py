@@ -5,7 +5,6 @@ import shutil
 from typing import Any
 
 import click
-import orjson
 
 from askmill.config.settings import Settings, load_settings
 from askmill.config.text import count_of, did_you_mean
@@ -24,6 +23,7 @@ from askmill.jobs.cli.result_options import (
     notify_on_done,
     result_options,
 )
+from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.row_history import row_json, row_text
 from askmill.jobs.display.status_text import missing_line, stall_reason, status_lines, summary_line
 from askmill.jobs.local.open_store import open_store, resolve_batch, resolve_row
@@ -36,7 +36,7 @@ DEFAULT_TERMINAL_SIZE = (80, 24)
 
 
 def _print_json(value: Any) -> None:
-    click.echo(orjson.dumps(value))
+    click.echo(json_line(value))
 
 
 @click.command("status")

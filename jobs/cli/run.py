@@ -272,4 +272,7 @@ def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:
     if budget is not None:
         verdict = "is enough" if budget >= estimated.high_usd else "may not be enough"
         lines.append(f"The budget of {format_usd(budget)} {verdict}.")
+    if request.profile.tools:
+        tools = " and ".join(request.profile.tools)
+        lines.append(f"Fees of the API for calls of {tools} are not included.")
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from askmill.config.text import format_usd, one_line
 from askmill.jobs.display.progress import STYLES
-from askmill.jobs.model.models import UNSUCCESSFUL
+from askmill.jobs.model.models import UNSUCCESSFUL, BatchState
 from askmill.jobs.store.records import StatusView
 
 MIN_NAME, MAX_NAME, GAP = 12, 40, 2
@@ -114,8 +114,11 @@ def _cells(view: StatusView) -> dict[Column, str]:
 def _state(view: StatusView) -> str:
     if view.waiting is None:
         return view.batch.state.value
-    until = datetime.fromtimestamp(view.waiting.until_ms / 1000, UTC)
-    return f"{view.batch.state} until {until:%H:%M} UTC"
+    until, now = (datetime.fromtimestamp(at_ms / 1000, UTC) for at_ms in (view.waiting.until_ms, view.now_ms))
+    time = f"{until:%H:%M} UTC" if until.date() == now.date() else f"{until:%Y-%m-%d %H:%M} UTC"
+    if view.batch.state is BatchState.PAUSED:
+        return f"paused until {time}"
+    return f"{view.batch.state}, waits until {time}"
 
 
 def format_age(seconds: float) -> str:

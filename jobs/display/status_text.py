@@ -213,14 +213,10 @@ def stall_reason(view: StatusView) -> str:
         return ""
     if view.write_refusal is not None:
         return strip_control(f"{view.write_refusal}. Workers wait, and continue by themselves when it does.")
-    functions = batch.profile.functions
-    start = "askmill worker" + (f" --allow-functions {shlex.quote(functions.module)}" if functions else "")
+    if (reason := functions_reason(view)) != "":
+        return reason
+    start = _worker_command(batch)
     general = [worker for worker in view.other_workers if not worker.batch]
-    if functions and any(worker.server.serves(batch.server) for worker in general):
-        return strip_control(
-            f"No living worker may call the functions of {functions.module} as it was submitted. Start one "
-            f"with `{start}`."
-        )
     if general:
         other = general[0]
         return strip_control(
@@ -233,6 +229,21 @@ def stall_reason(view: StatusView) -> str:
     if batch.options.get("offline"):
         return f"{fact}: run the same `askmill run` again to resume."
     return f"{fact}: start one with `{start}`, or use `askmill run` with the same file."
+
+
+def functions_reason(view: StatusView) -> str:
+    """Which functions no living worker may call, and what to do; empty where that is no reason to wait."""
+    batch, functions = view.batch, view.batch.profile.functions
+    alike = any(not worker.batch and worker.server.serves(batch.server) for worker in view.other_workers)
+    if functions is None or view.workers or not alike or not view.counts.unfinished:
+        return ""
+    fact = f"No living worker may call the functions of {functions.module} as it was submitted"
+    return strip_control(f"{fact}. Start one with `{_worker_command(batch)}`.")
+
+
+def _worker_command(batch: Batch) -> str:
+    functions = batch.profile.functions
+    return "askmill worker" + (f" --allow-functions {shlex.quote(functions.module)}" if functions else "")
 
 
 def _pause_line(batch: Batch) -> str:

@@ -19,6 +19,8 @@ from askmill.jobs.model.errors import LocalFault, UsageError
 LOG_LIMIT_BYTES = 5_000_000
 """A log larger than this is emptied when its process is next started."""
 
+_CRITICAL = ('"level": "critical"', "[critical ")
+"""What marks a critical event in a log of each format."""
 _REMEDIES = {
     errno.ENOSPC: "Free some space on that disk, or set ASKMILL_DATA_DIR to a folder on another.",
     errno.EDQUOT: "Free some of your quota on that disk, or set ASKMILL_DATA_DIR to a folder on another.",
@@ -83,12 +85,17 @@ def open_log(data_dir: Path, name: str) -> tuple[int, Path, int]:
 
 
 def last_log_line(path: Path, since_bytes: int) -> str:
-    """Return the last non-blank line of a log, of the part written after the offset `since_bytes`."""
+    """Return what a log says last, of the part written after the offset `since_bytes`.
+
+    That is its last critical event, if there is one: shutting down after it is logged too.
+    """
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(min(since_bytes, end), end - 4096))
         lines = file.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
+    shown = [line.strip() for line in lines if line.strip()]
+    critical = [line for line in shown if any(mark in line for mark in _CRITICAL)]
+    return next(reversed(critical or shown), "its log is empty")
 
 
 def require_posix(service: str, instead: str) -> None:

@@ -28,6 +28,7 @@ from askmill.config.local_address import is_local, is_loopback
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import Credentials, Settings, SettingSource, is_openai, variable_of
+from askmill.config.tls import check_certificates, uses_tls
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.models import Api, Server
 
@@ -141,10 +142,12 @@ class Target:
         return {} if self.offline else None
 
 
-def check_proxy_setting(target: Target) -> None:
-    """Raises BadSetting if the variable that names the proxy to the API has an invalid value."""
-    if not target.offline:
-        proxy_for(target.base_url, proxy_environment())
+def check_connection_settings(target: Target) -> None:
+    """Raises BadSetting if a variable names an invalid proxy to the API, or certificates that are missing."""
+    if target.offline:
+        return
+    if uses_tls(target.base_url, proxy_for(target.base_url, proxy_environment())):
+        check_certificates()
 
 
 def api_target(

@@ -22,7 +22,7 @@ from openai import (
 
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.text import MIN_SECRET_LENGTH, redact
-from askmill.config.tls import tls_context
+from askmill.config.tls import tls_context, uses_tls
 from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refused, next_step
 from askmill.jobs.model.error_body import parse_error_body
 from askmill.jobs.model.models import Api
@@ -91,7 +91,7 @@ def make_client(
                 "response": [LargeReplies().bound_response],
             },
             limits=httpx2.Limits(max_connections=connection_limit(), keepalive_expiry=KEEP_ALIVE_S),
-            verify=tls_context(),
+            verify=tls_context() if uses_tls(base_url, proxy) else False,
             trust_env=False,
             proxy=None
             if proxy is None

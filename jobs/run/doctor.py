@@ -13,7 +13,13 @@ from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.config.text import count_of, safe_text
-from askmill.jobs.display.status_text import fault_line, server_text, stall_reason, waiting_line
+from askmill.jobs.display.status_text import (
+    fault_line,
+    functions_reason,
+    server_text,
+    stall_reason,
+    waiting_line,
+)
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_target
 from askmill.jobs.model.errors import ApiUnavailable, AskmillError, UsageError
@@ -62,7 +68,7 @@ async def run_checks(consent: Consent = NO_CONSENT) -> list[Finding]:
     findings += [finding async for finding in _check_redis(settings, target)]
     if target is not None:
         if (end := end_notice(settings.model, target.base_url)) is not None:
-            findings.append(Finding("model", end))
+            findings.append(Finding("model", end, warning=True))
         findings.append(_check_proxy(target))
         if findings[-1].code == 0:
             findings += await _check_api(settings, consent)
@@ -149,6 +155,8 @@ async def _check_waits(store: Store) -> list[Finding]:
         view = await store.status(batch.id)
         lines = (waiting_line(view), fault_line(view), stall_reason(view) if view.waiting else "")
         findings += [Finding("waits", f"{batch.id}: {line}") for line in lines if line]
+        if reason := functions_reason(view):
+            findings.append(Finding("functions", f"{batch.id}: {reason}", warning=True))
         if len(findings) >= MOST_WAITS:
             break
     return findings
@@ -161,9 +169,13 @@ async def _check_api(settings: Settings, consent: Consent) -> list[Finding]:
     except UsageError as fault:
         return [Finding("api", str(fault), SETTING_FAULT)]
     key, organization, project = target.key, target.organization, target.project
-    async with make_client(
-        key, target.base_url, organization, project, PROBE_TIMEOUT_S, target.proxy_environ
-    ) as client:
+    try:
+        client = make_client(
+            key, target.base_url, organization, project, PROBE_TIMEOUT_S, target.proxy_environ
+        )
+    except BadSetting as fault:
+        return [Finding("api", str(fault), SETTING_FAULT)]
+    async with client:
         try:
             if target.api is None:
                 offer = await require_offer(client)

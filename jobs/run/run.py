@@ -24,7 +24,7 @@ from askmill.jobs.local import (
     died_here,
     interruptible,
 )
-from askmill.jobs.model.api_target import check_proxy_setting
+from askmill.jobs.model.api_target import check_connection_settings
 from askmill.jobs.model.errors import Interrupted, LocalFault
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results import Plan
@@ -205,7 +205,7 @@ class Run:
             for worker in workers
         )
         if needs_worker:
-            check_proxy_setting(target)
+            check_connection_settings(target)
         if existing is None:
             self._spec.confirm(self._intake)
         supervisor = WorkerSupervisor(

@@ -21,7 +21,7 @@ from askmill.worker.backends.answer_builder import MAX_TOOL_CALLS
 from askmill.worker.backends.chat_stream import MAX_MERGED_ENTRIES, ChatReader
 from askmill.worker.backends.coerce import MAX_DEPTH
 from askmill.worker.backends.reply import parse_json
-from askmill.worker.lifecycle.api_types import Run
+from askmill.worker.lifecycle.api_types import ApiError, Run
 from tests.backends.stub_server import KEY, backend_at, run_request, stub_backend
 from tests.backends.test_chat_backend import (
     DONE,
@@ -237,6 +237,28 @@ async def test_long_words_of_a_reply_are_cut() -> None:
     run = await call(whole({"tool_calls": [asked]}, finish="tool_calls"))
     assert run.tool_calls[0].id == "call_1"
     assert len(run.tool_calls[0].name) < 1000
+
+
+async def test_an_earlier_part_that_cannot_be_read_loses_no_later_one() -> None:
+    """15.6, found by the fuzzer: a response that continues one which is gone; the error carries its own text."""
+    response = {
+        "id": "resp_2",
+        "status": "completed",
+        "metadata": {"askmill_previous": "resp_1"},
+        "output": [
+            {
+                "id": "m",
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "42"}],
+            }
+        ],
+    }
+    async with stub_backend({"GET /responses/resp_2": response}, "responses") as (backend, _):
+        with pytest.raises(ApiError) as error:
+            await backend.read_answer(run_request(), "t", "resp_2")
+    assert error.value.partial is not None
+    assert error.value.partial.text == "42"
 
 
 # ── errors ──

@@ -1,4 +1,4 @@
-"""All requests use the same proxy, and no proxy gets the key."""
+"""All requests use the same proxy (case A2), and no proxy gets the key (case A1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,10 @@ from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.uploads import object_exists, purge_objects, upload_file
+from askmill.worker.backends.factory import backend_for
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.backend_session import KEY, open_session
+from tests.backends.stub_server import run_request
 from tests.helpers.recording_server import RecordingServer, basic_auth
 from tests.helpers.tcp_relay import over_tls
 
@@ -113,6 +115,26 @@ async def test_a_proxy_gets_its_own_credentials_and_no_others(
         await send_every_request(upstream.url(scheme), api, tmp_path)
     assert proxy.headers("proxy-authorization") == {basic_auth(CREDENTIALS)}
     assert all("proxy-authorization" in head.lower() for head in proxy.heads)
+    assert_no_key(proxy)
+
+
+@both_schemes
+async def test_calls_of_chat_completions_use_the_proxy(
+    upstream: Upstream, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamed calls too: with the proxy's credentials and without the key."""
+    with RecordingServer(credentials=CREDENTIALS) as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("://", f"://{QUOTED}@"))
+        url = upstream.url(scheme)
+        backend = backend_for("chat", make_client(KEY, url))
+        try:
+            run = await backend.create_run(run_request(question="What is 1 + 1?"), "t_1")
+        finally:
+            await backend.close()
+        async with make_client(KEY, url) as client:
+            await probe(client, "chat")
+    assert run.status == "completed"
+    assert proxy.headers("proxy-authorization") == {basic_auth(CREDENTIALS)}
     assert_no_key(proxy)
 
 

@@ -1,4 +1,4 @@
-"""Redirects are reported and never followed: by no create, read, download, upload or deletion."""
+"""Redirects are reported (case A17) and never followed (case D12): by no create, read, download, upload or deletion."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -54,6 +54,23 @@ async def test_no_request_follows_a_redirect_to_another_host(api: Api, status: i
     assert f"is redirected ({status}) to {moved}/" in redirected.message
     assert redirected.message.endswith(f"which is not followed; set OPENAI_BASE_URL to {moved}")
     assert {classify(redirected, kind) for kind in RequestKind} == {ErrorClass.BATCH}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_no_call_of_chat_completions_follows_a_redirect(status: int) -> None:
+    """A streamed call: the other host gets neither the key nor the question."""
+    async with stub_server({}) as (other, other_url):
+        moved = other_url.replace("/v1", "/moved/v1")
+        async with (
+            redirecting(lambda request: moved + request.path_qs.removeprefix("/v1"), status) as (server, url),
+            backend_at(url, "chat") as backend,
+        ):
+            with pytest.raises(ApiError) as error:
+                await backend.create_run(run_request(), "t_1")
+    assert (other.requests, len(server.requests)) == ([], 1)
+    assert (error.value.status, error.value.code, error.value.began) == (status, "redirected", False)
+    assert f"is redirected ({status}) to {moved}/" in error.value.message
+    assert classify(error.value, RequestKind.CREATE) is ErrorClass.BATCH
 
 
 @both_apis

@@ -4,6 +4,7 @@ As test_reply_fuzz.py, which has the other two APIs. OpenAI's description there 
 replies are written here: with the fields of OpenAI, vLLM, Mistral and DeepSeek, then mutated.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,7 +143,7 @@ def reader() -> Iterator[Reader]:
                 server.routes = {PATH: lambda _: (200, reply)}
                 run(read_body(backends["chat"], reply))
                 return
-            body = b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks)
+            body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
             server.routes = {PATH: lambda _: web.Response(body=body, content_type="text/event-stream")}
             run(read_stream(backends["chat"], arrived))
 

@@ -62,7 +62,7 @@ async def test_a_workers_clock_may_be_set_during_a_run(tmp_path: Path, api: Api,
 @pytest.mark.parametrize("ahead_s", [-17 * 60, 17 * 60])
 @pytest.mark.parametrize("api", ["assistants", "responses"])
 async def test_the_servers_clock_may_be_wrong(tmp_path: Path, api: Api, ahead_s: float) -> None:
-    """17 minutes behind, every `expires_at` is in the past: each row completes with one run."""
+    """Case A3: 17 minutes behind, every `expires_at` is in the past: each row completes with one run."""
     started_s = time.monotonic()
     with Stack(tmp_path, api=api, scenario=f"[clock]\noffset_s = {ahead_s}") as stack:
         stack.worker(20)

@@ -1,4 +1,4 @@
-"""A key of the environment never goes to an address that a planted `.env` names, unless the user agrees.
+"""Case D9: a key of the environment never goes to an address that a planted `.env` names, unless the user agrees.
 
 Beyond loopback the address is `http://planted.example`, reached through a proxy that records every request.
 """

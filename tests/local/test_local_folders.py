@@ -98,6 +98,11 @@ def test_a_log_is_emptied_when_it_has_grown_too_long(tmp_path: Path) -> None:
         (b"a\n  b \xff\n", 0, "b \ufffd"),
         (b"short", 99, "its log is empty"),
         (b"x\n" * 9000 + b"end", 0, "end"),
+        (
+            b'{"reason": "why", "level": "critical"}\nhanding over\n',
+            0,
+            '{"reason": "why", "level": "critical"}',
+        ),
     ],
 )
 def test_the_last_line_of_a_log_is_of_this_start(tmp_path: Path, log: bytes, since: int, line: str) -> None:

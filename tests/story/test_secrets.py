@@ -111,6 +111,10 @@ async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, for
             commands.append(await _run(proxied, "doctor"))
             done = await _run(proxied, "run", "q.csv")
             commands += [done, await _run(proxied, "status"), await _run(proxied, "show", _newest(done), "1")]
+            commands += [await _run(proxied, "report", "-o", "r.html"), await _run(proxied, "list", "--json")]
+            if form == "json":
+                server.faults.append(("POST", "/threads$", 401, INVALID_KEY))
+                commands.append(await asyncio.to_thread(_library_exception, proxied))
             assert done.returncode == 0, done.stderr
             assert server.faults == []
 
@@ -125,6 +129,30 @@ async def test_after_a_run_with_faults_no_secret_is_anywhere(tmp_path: Path, for
 
 async def _run(user: CommandLine, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return await asyncio.to_thread(user.askmill, *arguments)
+
+
+LIBRARY = """
+import askmill, traceback
+try:
+    askmill.run("q.csv", new=True)
+except askmill.AskmillError as error:
+    print("raised", type(error).__name__, error, repr(error), vars(error), traceback.format_exc())
+"""
+
+
+def _library_exception(user: CommandLine) -> "subprocess.CompletedProcess[str]":
+    """All of what a program can print of an exception of the library, after a 401 that quotes the key."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY],
+        cwd=user.folder,
+        env=user.env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "raised" in done.stdout, done.stderr
+    assert "Incorrect API key provided" in done.stdout
+    return done
 
 
 def _stored(data: Path) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Waits that the API asks for: long ones stop one batch and end by themselves, short ones hold new runs; both are shown."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ async def test_a_long_wait_stops_one_batch_which_resumes_by_itself(tmp_path: Pat
         assert "It resumes by itself" in shown
         doctor = user.askmill("doctor").stdout
         assert f"waits: {waiting}: Paused until" in doctor
-        assert "waits until" in user.askmill("list").stdout
+        until = datetime.fromtimestamp(status.waiting.until_ms / 1000, UTC)
+        assert f"paused until {until:%Y-%m-%d %H:%M} UTC" in user.askmill("list").stdout
 
         with redis.Redis.from_url(stack.redis_url) as client:
             client.hset(keys.batch(waiting), "paused_until", 1)

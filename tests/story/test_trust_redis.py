@@ -123,8 +123,36 @@ def test_d10_a_worker_calls_functions_of_allowed_modules_only(tmp_path: Path, us
         told = " ".join(user.askmill("status", with_functions).stdout.split())
         assert "No living worker may call the functions of evil.py" in told
         assert "askmill worker --allow-functions evil.py" in told
+        assert (
+            f"WARN  functions: {with_functions}: {told[told.index('No living') :]}"
+            in user.askmill("doctor").stdout
+        )
         assert not (user.folder / "imported").exists()
 
         with worker_of(user, "--allow-functions", "evil.py"):
             asyncio.run(stack.wait_for(with_functions))
         assert (user.folder / "imported").exists()
+
+
+CHANGES_ITSELF = '''
+from pathlib import Path
+
+with Path("tools.py").open("a") as file:
+    file.write("# changed by somebody\\n")
+
+def weather(town: str) -> str:
+    """The weather."""
+    return "rain"
+'''
+
+
+def test_run_pauses_when_the_file_of_its_functions_has_changed(user: CommandLine) -> None:
+    """15.3: the worker reads another file than was submitted: no row is asked, and the pause says what to do."""
+    user.write("tools.py", CHANGES_ITSELF)
+    user.write("profile.toml", 'functions = "tools.py"')
+    run = user.askmill("run", "q.csv", "--profile", "profile.toml", "--offline")
+    told = " ".join(run.stderr.split())
+    assert run.returncode == 3, told
+    assert "functions_changed: tools.py has changed since the batch was submitted" in told
+    assert "Restore the file and run `askmill resume b_" in told
+    assert "submit again with --new" in told

@@ -50,3 +50,11 @@ def test_submit_names_the_end(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "the model gpt-5-mini off on 2026-12-11" in done.stderr
     assert done.stdout.strip().startswith("b_")
+
+
+def test_doctor_names_the_end(tmp_path: Path) -> None:
+    """Beside the other checks; the API is not reached, because the proxy does not answer."""
+    user = terminal(tmp_path).with_settings(
+        OPENAI_API_KEY="any", ASKMILL_MODEL="gpt-5-mini", HTTPS_PROXY="http://127.0.0.1:1"
+    )
+    assert "the model gpt-5-mini off on 2026-12-11" in user.askmill("doctor").stdout

@@ -1,4 +1,4 @@
-"""The proxy for a URL by the variables: the rule of the SDK's client, completed as in curl and Go."""
+"""The proxy for a URL by the variables (case A2): the rule of the SDK's client, completed as in curl and Go."""
 
 import base64
 

@@ -7,6 +7,7 @@ import pytest
 from askmill.config.settings import BadSetting
 from askmill.config.tls import tls_context
 from askmill.jobs.openai_client.client import make_client
+from tests.helpers.command_line import terminal
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"])
@@ -33,3 +34,20 @@ def test_good_values_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("SSL_CERT_FILE", "")
     monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}:{tmp_path}")
     assert tls_context().check_hostname
+
+
+def test_every_command_that_asks_an_api_names_the_variable(tmp_path: Path) -> None:
+    """Case A18: before anything is stored or claimed, with exit code 2; without TLS nothing is read."""
+    user = terminal(tmp_path).with_settings(
+        OPENAI_API_KEY="any", OPENAI_BASE_URL="https://127.0.0.1:9/v1", SSL_CERT_FILE="/gone/ca.pem"
+    )
+    user.write("q.csv", "question", "What is 1 + 1?")
+    for command in (("run", "q.csv"), ("doctor",), ("chat",), ("worker",)):
+        done = user.askmill(*command, stdin="")
+        words = done.stdout + done.stderr
+        assert done.returncode == 2, (command, words)
+        assert "SSL_CERT_FILE names no file: /gone/ca.pem. Unset SSL_CERT_FILE" in words, command
+        assert "Traceback" not in words
+    assert "b_" not in user.askmill("list").stdout
+    done = user.askmill("run", "q.csv", "--offline")
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Which credentials may be sent where: decision table, sources of settings, the only module that decides."""
+"""Which credentials may be sent where (case D9): decision table, sources of settings, the only module that decides."""
 
 import os
 from pathlib import Path

@@ -23,6 +23,10 @@ from askmill.worker.backends.errors import redacted_cut
 from askmill.worker.backends.footnotes import MARKER, Annotation, Footnotes, Source
 from askmill.worker.lifecycle.api_types import TOO_LARGE, Answer, ApiError, ToolCall
 
+MAX_ANNOTATIONS, LEAST_ANNOTATIONS, MAX_SEARCHED_CHARACTERS = 1_000, 20, 100_000_000
+"""Annotations of one text that are read: fewer where the text is long, because each is looked for in it."""
+MAX_UNKNOWN_KINDS = 20
+"""Kinds of content that are named where they are left out."""
 MAX_TOOL_CALLS = 128
 """Function calls of one reply."""
 INPUT_ROLES = frozenset({"user", "system", "developer"})
@@ -131,7 +135,8 @@ def _note(draft: Draft, text: str) -> str | None:
     if draft.messages and not text:
         notes.append(f"files only: {len(draft.files)}" if draft.files else "the messages hold no text")
     if draft.unknown:
-        notes.append(f"left out content of unknown kind: {', '.join(dict.fromkeys(draft.unknown))}")
+        kinds = islice(dict.fromkeys(draft.unknown), MAX_UNKNOWN_KINDS)
+        notes.append(f"left out content of unknown kind: {', '.join(kinds)}")
     return "; ".join(notes) or None
 
 
@@ -187,7 +192,11 @@ def parse_annotations(annotations: Any, draft: Draft, text: str) -> tuple[Annota
     `file_citation` with a position, `url_citation` and `container_file_citation` with a span, and `file_path`
     with neither.
     """
-    parsed = (_parse_annotation(data, draft, text) for data in json_objects(annotations))
+    found = json_objects(annotations)
+    most = min(MAX_ANNOTATIONS, max(LEAST_ANNOTATIONS, MAX_SEARCHED_CHARACTERS // (len(text) + 1)))
+    if len(found) > most:
+        draft.unknown.append(f"{len(found) - most:,} more annotations (MAX_ANNOTATIONS)")
+    parsed = (_parse_annotation(data, draft, text) for data in found[:most])
     return tuple(annotation for annotation in parsed if annotation is not None)
 
 

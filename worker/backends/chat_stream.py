@@ -265,7 +265,10 @@ def _merged(before: Any, value: Any, name: str = "") -> Any:
         return _merged_list(before, value, name)
     if isinstance(before, str) and isinstance(value, list):
         return [*([{"type": "text", "text": before}] if before else []), *value]
-    return value
+    if isinstance(before, list) and isinstance(value, str):
+        return [*before, {"type": "text", "text": value}]
+    # A value of another kind does not replace what has been written.
+    return before if isinstance(before, str | list) and before else value
 
 
 def _with_index(value: Any, name: str) -> Any:

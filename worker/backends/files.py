@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,6 +18,8 @@ MAX_CACHED_NAMES = 10_000
 """A batch cites the same few knowledge files in every row."""
 NOT_LISTED = frozenset({400, 403, 404, 405, 410, 501})
 """Statuses of a container that has expired, and of a server without this list."""
+MAX_NAMED_FILES = 200
+"""Files of one answer whose names are looked up, a request each; the others are shown by their ids."""
 NO_NAME = frozenset({400, 403, 404})
 """Statuses of a file that was deleted or may not be read."""
 
@@ -29,8 +32,11 @@ class ApiFiles:
         self._names: OrderedDict[str, str] = OrderedDict()
 
     async def names(self, file_ids: Iterable[str]) -> dict[str, str]:
-        """Look up the name of each file; its id where it has none. Raises ApiError for other failures."""
-        return {file_id: await self._name(file_id) for file_id in file_ids}
+        """Look up the names of the first MAX_NAMED_FILES; a file's id where it has none.
+
+        Raises ApiError for other failures.
+        """
+        return {file_id: await self._name(file_id) for file_id in islice(file_ids, MAX_NAMED_FILES)}
 
     async def download(self, file: dict[str, Any], limit_bytes: int | None) -> bytes:
         """Download a file of `Answer.files`. A container's files expire 20 minutes after its last use."""

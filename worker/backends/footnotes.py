@@ -11,6 +11,7 @@ annotated text is there; otherwise the nearest occurrence of that text is used.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 MARKER = re.compile(r"[ ]?(?:【[^【】\n]{0,40}†[^【】\n]{0,300}】|\ue200[^\ue200\ue201\n]{0,500}\ue201)")
@@ -18,6 +19,11 @@ MARKER = re.compile(r"[ ]?(?:【[^【】\n]{0,40}†[^【】\n]{0,300}】|\ue200
 characters. Some arrive without an annotation and are removed."""
 CUT_MARKER = re.compile(r"[ ]?(?:【[\d:]*†[^【】\n]{0,300}|\ue200[\w\ue202,.:-]{0,300})\Z|[\ue200-\ue206]")
 """What is left of a marker at the end of a truncated answer."""
+
+MARKER_CHARACTERS = 600
+"""No marker is longer."""
+MAX_OCCURRENCES = 1_000
+"""Places of one annotated text that are considered."""
 
 Span = tuple[int, int]
 
@@ -58,6 +64,7 @@ class Footnotes:
 
     shown: bool = True
     sources: list[Source] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
 
     def insert(self, text: str, annotations: Sequence[Annotation]) -> str:
         """Replace every annotation in the text. One that cannot be located is only listed at the end."""
@@ -66,9 +73,11 @@ class Footnotes:
             replacement = self._replacement(annotation)
             if span is not None:
                 _add_replacement(replacements, span, replacement)
-        for start, end, parts in reversed(replacements):
-            text = text[:start] + "".join(dict.fromkeys(parts)) + text[end:]
-        return without_markers(text)
+        pieces, at = [], 0
+        for start, end, parts in replacements:
+            pieces += [text[at:start], *dict.fromkeys(parts)]
+            at = end
+        return without_markers("".join([*pieces, text[at:]]))
 
     def listing(self) -> str:
         """The list of footnotes, one a line; empty when nothing is cited or shown."""
@@ -86,11 +95,10 @@ class Footnotes:
         return f"[{number}]" if self.shown else ""
 
     def _number(self, source: Source) -> int:
-        for number, earlier in enumerate(self.sources, 1):
-            if earlier.key == source.key:
-                return number
-        self.sources.append(source)
-        return len(self.sources)
+        if source.key not in self._numbers:
+            self.sources.append(source)
+            self._numbers[source.key] = len(self.sources)
+        return self._numbers[source.key]
 
 
 def without_markers(text: str) -> str:
@@ -143,14 +151,15 @@ def _locate(text: str, annotation: Annotation, taken: set[Span]) -> Span | None:
 def _around_marker(text: str, start: int, end: int) -> Span:
     """The span, or the marker that a position points into or at the end of."""
     if start == end:
-        for match in MARKER.finditer(text):
+        for match in MARKER.finditer(text, max(0, start - MARKER_CHARACTERS), start + MARKER_CHARACTERS):
             if match.start() <= start <= match.end():
                 return match.span()
     return start, end
 
 
 def _occurrences(text: str, part: str) -> list[Span]:
-    return [(match.start(), match.end()) for match in re.finditer(re.escape(part), text)]
+    found = islice(re.finditer(re.escape(part), text), MAX_OCCURRENCES)
+    return [(match.start(), match.end()) for match in found]
 
 
 def _add_replacement(replacements: list[tuple[int, int, list[str]]], span: Span, replacement: str) -> None:

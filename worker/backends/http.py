@@ -24,7 +24,7 @@ from openai._types import RequestOptions
 from yarl import URL
 
 from askmill.config.proxies import proxy_environment, proxy_for
-from askmill.config.tls import tls_context
+from askmill.config.tls import tls_context, uses_tls
 from askmill.jobs.openai_client.client import connection_limit, has_key
 from askmill.jobs.openai_client.reply_limits import (
     ACCEPT_ENCODING,
@@ -319,7 +319,7 @@ class HttpClient:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._read_headers = self._copied_headers()
-            tls = self._over_tls or (self._proxy is not None and self._proxy.url.startswith("https"))
+            tls = uses_tls(self._base_url, self._proxy)
             context: ssl.SSLContext | bool = tls_context() if tls else True
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(

@@ -13,6 +13,7 @@ only the items are known has the id `items:CONVERSATION`.
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -147,12 +148,16 @@ class ResponsesBackend:
             return replace(
                 answer, steps=parse_steps(nameless, request.attempt, function_outputs(items), texts)
             )
-        chain = await self._chain(request, run_id)
-        items = [item for response in chain for item in response_items(response)]
-        since = parse_timestamp(chain[0].get("created_at"))
+        chain = [await self._read_response(request, run_id)]
         footnotes = request.profile.response_schema is None
-        draft = draft_from_items(items)
-        with partial_answer(lambda: replace(build_answer(draft, {}, footnotes=footnotes)[0], run_id=run_id)):
+
+        def answer_so_far() -> Answer:
+            answer, _ = build_answer(draft_from_items(_items_of(chain)), {}, footnotes=footnotes)
+            return replace(answer, run_id=run_id)
+
+        with partial_answer(answer_so_far):
+            await self._read_continued(request, run_id, chain)
+            items, since = _items_of(chain), parse_timestamp(chain[0].get("created_at"))
             outputs = await self._function_outputs(request, thread_id) if tool_calls(items) else {}
             answer, texts = await self._answer(request, items, since)
         owners = [
@@ -205,17 +210,16 @@ class ResponsesBackend:
             if len(self._ended) > MAX_CACHED_RESPONSES:
                 self._ended.popitem(last=False)
 
-    async def _chain(self, request: RunRequest, run_id: str) -> list[Json]:
-        """The response and those that it continues, oldest first."""
-        chain: list[Json] = []
-        next_id: str | None = run_id
-        read: set[str] = set()
+    async def _read_response(self, request: RunRequest, run_id: str) -> Json:
+        return self._ended.pop(run_id, None) or (await self._retrieve(request, run_id)).data
+
+    async def _read_continued(self, request: RunRequest, run_id: str, chain: list[Json]) -> None:
+        """Put the responses that the last one continues before it, oldest first."""
+        next_id, read = previous_response_id(chain[0]), {run_id}
         while next_id and not next_id.startswith(BY_ITEMS) and next_id not in read:
             read.add(next_id)
-            response = self._ended.pop(next_id, None) or (await self._retrieve(request, next_id)).data
-            chain.insert(0, response)
-            next_id = previous_response_id(response)
-        return chain
+            chain.insert(0, await self._read_response(request, next_id))
+            next_id = previous_response_id(chain[0])
 
     async def _answer(
         self, request: RunRequest, items: list[Json], since: float | None
@@ -255,6 +259,11 @@ class ResponsesBackend:
 
 def _idempotency_key(request: RunRequest) -> str:
     return f"{request.batch}-{request.row}-{request.attempt}"
+
+
+def _items_of(chain: Iterable[Json]) -> list[Json]:
+    """The items of responses, oldest first."""
+    return [item for response in chain for item in response_items(response)]
 
 
 def _lookup(items: list[Json], thread_id: str) -> RunLookup:

@@ -19,6 +19,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from askmill.config.logs import set_up_logs
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.settings import BadSetting, Settings, load_settings
+from askmill.config.tls import tls_context, uses_tls
 from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.store.broker import broker_settings, queue_of
@@ -31,7 +32,8 @@ def _settings() -> Settings:
     """Load the settings; exit with a message if a worker cannot run with them."""
     try:
         settings = load_settings()
-        proxy_for(settings.base_url, proxy_environment())
+        if uses_tls(settings.base_url, proxy_for(settings.base_url, proxy_environment())):
+            tls_context()
         settings.durability_in_use  # noqa: B018 -- raises BadSetting
     except BadSetting as error:
         raise SystemExit(f"Error: {error}") from None

@@ -109,7 +109,7 @@ def test_a_continued_attempt_records_why_it_was_cut() -> None:
 
 
 def test_a_refusal_for_money_costs_no_attempt_and_pauses_with_the_apis_message() -> None:
-    """The attempt is recorded and does not count against the limit; the reason is the API's message."""
+    """Case A9: the attempt is recorded, against no limit; the reason is the API's message."""
     broke = Run("run_1", "failed", error_code="insufficient_quota", error_message="pay: now")
     decision = advance(replace(READING, ended_run=broke), AnswerRead(NOW), P)
 

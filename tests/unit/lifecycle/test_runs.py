@@ -173,7 +173,7 @@ def test_an_implausible_lifetime_is_ignored(created_at, expires_at) -> None:
 
 @pytest.mark.parametrize("servers_now", [0.0, NOW - 1020, NOW, NOW + 1020, 2e9])
 def test_the_servers_clock_is_never_compared_with_ours(servers_now: float) -> None:
-    """A run that lives ten minutes by its clock has eleven minutes from when it was first seen."""
+    """Case A3: a run that lives ten minutes by its clock has eleven minutes from when it was first seen."""
     run = Run("run_1", "in_progress", created_at=servers_now, expires_at=servers_now + 600)
     assert advance(SENT, RunCreated(NOW, run=run), P).action == PollRun(by=NOW + 660)
 
