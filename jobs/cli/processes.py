@@ -45,8 +45,8 @@ def worker_command(
 ) -> int:
     """Start a Celery worker.
 
-    The worker serves the batches in its Redis whose API and address match its settings, until it is stopped.
-    Batches with functions need a worker that allows their module.
+    The worker serves the batches in its Redis whose address matches its settings, of the API in ASKMILL_API
+    or of any, until it is stopped. Batches with functions need a worker that allows their module.
     """
     settings = load_settings()
     if check:

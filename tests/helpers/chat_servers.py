@@ -82,6 +82,9 @@ CHAT_SERVERS = {
         {"GET /models": MODELS},
     ),
     "Together": Manners("not found", {"GET /models": [{"id": "a/b", "object": "model"}]}),
+    "a gateway that repeats the path": Manners(
+        (404, {"error": "no route for PATH"}), {"GET /models": MODELS}
+    ),
     "a FastAPI server without a list of models": Manners(
         FASTAPI, {"GET /chat/completions": (405, {"detail": "Method Not Allowed"})}
     ),
