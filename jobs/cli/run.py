@@ -39,7 +39,7 @@ from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
 from askmill.jobs.results.collect import default_out, plan_new
 from askmill.jobs.run.run import RunOutcome, RunSpec, run
 from askmill.jobs.store import Store
-from askmill.jobs.submit.check import checked, refuse_unpriced
+from askmill.jobs.submit.check import checked, refuse_unpriced, unpriced_tier_note
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 from askmill.jobs.submit.request import Say, SubmitRequest
 from askmill.jobs.submit.submit import ExistingBatch, Submitted, submit
@@ -100,8 +100,10 @@ def submit_request(settings: Settings, values: OptionValues, target: Target, say
         expected=expectation(values),
     )
     refuse_tier(request)
-    refuse_unpriced(request, Prices.read(settings.prices))
-    for warning in warnings(profile, target):
+    prices = Prices.read(settings.prices)
+    refuse_unpriced(request, prices)
+    unpriced = unpriced_tier_note(request, prices)
+    for warning in [*warnings(profile, target), *([unpriced] if unpriced else [])]:
         say(f"Note: {warning}")
     return request
 

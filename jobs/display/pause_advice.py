@@ -35,8 +35,13 @@ OTHER_MODEL = (
     "Run again with another --model or ASKMILL_MODEL, or make the model available to your account and run "
     "`askmill resume BATCH`."
 )
+OTHER_TIER = (
+    "Submit the file again with another --tier, such as `--tier standard`; `askmill purge BATCH` deletes "
+    "this batch."
+)
 ADVICE = (
     (PAUSED_BY_USER, "Run `askmill resume BATCH` to resume."),
+    *((word, OTHER_TIER) for word in ("service_tier", "service tier")),
     ("redirected", MOVED),
     ("proxy_refused", f"Fix the proxy setting, then {RERUN}"),
     ("price", "Start the workers with an ASKMILL_PRICES that has it, then run `askmill resume BATCH`."),

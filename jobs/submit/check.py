@@ -28,6 +28,17 @@ def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
         raise UsageError(f"{what}, so --budget cannot be kept. {PRICE_ADVICE}")
 
 
+def unpriced_tier_note(request: SubmitRequest, prices: Prices) -> str | None:
+    """A warning about a tier without a known price for a model that has one; None without reason."""
+    model, tier = request.profile.model, request.profile.service_tier
+    if not prices.has_price(model) or prices.has_price(model, tier):
+        return None
+    return (
+        f"{model} has no known price in the tier {tier}: the API may refuse it, and the cost stays unknown. "
+        "`askmill estimate` shows the tiers with a price."
+    )
+
+
 def checked(
     file: str,
     request: SubmitRequest,

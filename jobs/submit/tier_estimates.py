@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from askmill.config.settings import is_openai
-from askmill.config.text import format_usd
+from askmill.config.text import about_usd
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.params import AZURE_HOST
@@ -114,5 +114,5 @@ def cost_text(estimated: Estimate) -> str:
     """The cost as a range; one number where both ends are the same."""
     if estimated.low_usd is None or estimated.high_usd is None:
         return "price unknown"
-    low, high = format_usd(estimated.low_usd), format_usd(estimated.high_usd)
+    low, high = (about_usd(usd).removeprefix("about ") for usd in (estimated.low_usd, estimated.high_usd))
     return low if low == high else f"{low} to {high}"

@@ -11,6 +11,7 @@ from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 
 import askmill
+from askmill.jobs.display.pause_advice import advice
 from askmill.jobs.intake import IntakeOptions
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import ProfileError, UsageError
@@ -18,6 +19,7 @@ from askmill.jobs.model.models import Api, Usage
 from askmill.jobs.model.profile import Functions, Profile, Resources
 from askmill.jobs.openai_client.params import chat_options, response_options
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
+from askmill.jobs.submit.check import unpriced_tier_note
 from askmill.jobs.submit.profile_loader import (
     ProfileOptions,
     build_profile,
@@ -202,6 +204,25 @@ def test_a_budget_reserves_at_the_tiers_worst() -> None:
     assert worst["flex"] == worst[None]
     assert worst["batch"] == pytest.approx(worst[None] / 2)
     assert worst["priority"] == pytest.approx(1.8 * worst[None])
+
+
+def test_a_tier_without_a_price_is_noted_at_submit() -> None:
+    """Mostly the API does not have it; a model that has no price at all is another matter."""
+    note = unpriced_tier_note(request(model="gpt-4o", service_tier="flex"), BUNDLED)
+    assert note is not None
+    assert "gpt-4o has no known price in the tier flex" in note
+    for fine in (request(service_tier="flex"), request(model="mine", service_tier="flex"), request()):
+        assert unpriced_tier_note(fine, BUNDLED) is None
+
+
+@pytest.mark.parametrize("reason", [
+    "unsupported_value: Unsupported value: 'service_tier' does not support 'flex' with this model.",
+    "invalid_request_error: Invalid service tier argument",
+])  # fmt: skip
+def test_a_refused_tier_pauses_with_advice(reason: str) -> None:
+    """The profile is part of the batch, so another tier is another batch."""
+    assert "--tier standard" in advice("b_1", reason)
+    assert "askmill purge b_1" in advice("b_1", reason)
 
 
 def test_groqs_name_of_the_standard_tier_has_the_standard_price() -> None:
