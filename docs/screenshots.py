@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 WIDTHS = {"phone": (390, 760), "desk": (1280, 800), "wide": (1680, 900)}
 FILES = ("questions.csv", "lessons.csv", "made.csv")
+COMPARED = ("Answer with a number.", "Think step by step.")
 SUMS = "question,result\nWhat is 12*(3+4)?,84\nWhat is 15% of 80?,12\nWhat is 2^10 - 24?,1001\n"
 FAULTS = "question\nWhat is 2+2?\n \n[emulate: failed(server_error)] Why?\n[emulate: expired] When?\n"
 
@@ -46,7 +47,7 @@ def submit(page: Page, file: Path, **options: str) -> None:
     for name, value in options.items():
         if value == "true":
             page.locator("details", has=page.locator(f"[name={name}]")).first.evaluate("d => d.open = true")
-            page.check(f"[name={name}]")
+            page.check(f"input[name={name}]")
             page.click("text=Check again")
         else:
             page.locator("details", has=page.locator(f"[name={name}]")).first.evaluate("d => d.open = true")
@@ -81,8 +82,8 @@ def screens(page: Page, folder: Path) -> Iterator[str]:
     page.goto(page.url.split("?")[0] + "?view=charts")
     yield "charts"
     page.goto("/")
-    for place in (3, 4):
-        page.locator("[name=batch]").nth(place).check()
+    for name in COMPARED:
+        page.get_by_role("row").filter(has_text=name).get_by_role("checkbox").check()
     page.click("text=Compare the chosen")
     page.wait_for_selector("table.compare")
     yield "compare"
@@ -100,7 +101,7 @@ def take(out: Path) -> None:
             page.goto(f"{base}?{token}")
             submit(page, folder / "faults.csv", skip_bad_rows="true")
             (folder / "sums.csv").write_text(SUMS)
-            for instructions in ("Answer with a number.", "Think step by step."):
+            for instructions in COMPARED:
                 judged = {"expected": "result", "match": "contains", "instructions": instructions}
                 submit(page, folder / "sums.csv", **judged, name=instructions)
             for file in reversed(FILES):
@@ -122,6 +123,12 @@ def take(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
-    target.mkdir(parents=True, exist_ok=True)
-    take(target)
+    if len(sys.argv) > 1:
+        target = Path(sys.argv[1])
+        target.mkdir(parents=True, exist_ok=True)
+        take(target)
+    else:
+        with tempfile.TemporaryDirectory() as every:
+            take(Path(every))
+            for picture in (ROOT / "docs" / "images").glob("web-*.png"):
+                shutil.copyfile(Path(every) / picture.name, picture)

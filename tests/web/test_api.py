@@ -315,3 +315,30 @@ async def test_openapi_describes_the_form_by_the_options_of_submit(client: httpx
     page = await client.get("/api/docs")
     assert page.status_code == 200
     assert "question_column" in page.text
+
+
+async def test_two_people_at_once(client: httpx2.AsyncClient, store: Store, web: Web) -> None:
+    """The same file at once is one batch; files of one name do not mix; of two changes both are answered."""
+    both = await asyncio.gather(*(client.post("/api/batches", **upload()) for _ in range(2)))
+    assert sorted(reply.status_code for reply in both) in ([200, 201], [201, 422])
+    batch = next(reply.json()["batch"] for reply in both if reply.status_code == 201)
+    assert [stored.id for stored in await store.list_batches()] == [batch]
+
+    contents = [b"question\nWhat is %d+%d?\n" % (n, n) for n in range(4)]
+    pages = await asyncio.gather(
+        *(client.post("/new", files={"file": ("questions.csv", content)}) for content in contents)
+    )
+    drafts = [reply.headers["location"] for reply in pages]
+    assert len(set(drafts)) == 4
+    shown = await asyncio.gather(*(client.get(draft) for draft in drafts))
+    assert [f"What is {n}+{n}?" in page.text for n, page in enumerate(shown)] == [True] * 4
+    submitted = await asyncio.gather(*(client.post(draft, data={"action": "submit"}) for draft in drafts))
+    assert len({reply.headers["location"].partition("?")[0] for reply in submitted}) == 4
+    assert list(web.uploads.iterdir()) == []
+
+    changes = await asyncio.gather(
+        *(client.post(f"/api/batches/{batch}/{action}") for action in ("pause", "cancel", "pause", "cancel"))
+    )
+    assert [reply.status_code for reply in changes] == [200] * 4
+    assert [reply.json()["changed"] for reply in changes].count(True) in {1, 2}
+    assert (await store.status(batch)).counts.by_status[JobStatus.CANCELLED] == 2

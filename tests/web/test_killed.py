@@ -25,7 +25,7 @@ QUESTIONS = b"question\n" + b"".join(
 def test_after_a_kill_the_batch_continues_and_nothing_is_asked_twice(
     with_worker: bool, tmp_path: Path
 ) -> None:
-    """`kill -9`, the same command again: each row completes, and each has one run at the API."""
+    """`kill -9`, the same command again: each row completes, and each has one run at the API; viewers go on."""
     with Stack(tmp_path) as stack, web_server(stack) as server:
         batch = server.submit(QUESTIONS)
         wait_until(lambda: stack.stats()["runs_created"] >= ROWS // 2, "half of the runs are in flight", 60)
@@ -36,6 +36,7 @@ def test_after_a_kill_the_batch_continues_and_nothing_is_asked_twice(
                 with suppress(ProcessLookupError):
                     os.kill(worker, signal.SIGKILL)
         server.start()
+        assert b"event: status" in events_again(server, batch)
         assert counts(server, batch)["completed"] < ROWS  # the kill was in time
         wait_until(lambda: counts(server, batch)["completed"] == ROWS, "the batch is done", 90)
         assert stack.stats()["runs_created"] == ROWS
@@ -44,6 +45,15 @@ def test_after_a_kill_the_batch_continues_and_nothing_is_asked_twice(
         wait_until(
             lambda: not any(map(psutil.pid_exists, workers)), "the first server's workers are gone", 60
         )
+
+
+def events_again(server: WebServer, batch: str) -> bytes:
+    """What a viewer gets at once whose connection has dropped."""
+    connection, response = server.request("GET", f"/api/batches/{batch}/events", **{"Last-Event-ID": "7"})
+    lines = b"".join(response.readline() for _ in range(5))
+    response.close()
+    connection.close()
+    return lines
 
 
 def children(server: WebServer) -> list[int]:
