@@ -47,7 +47,9 @@ def test_an_unknown_extension_is_refused_before_any_request(user: CommandLine) -
 def test_purge_of_a_batch_without_runs_needs_no_key(user: CommandLine) -> None:
     """The batch created nothing at the API, so `cancel` and `purge` send no request."""
     user.write("q.csv", "question", "What is 6 * 7?")
-    configured = user.with_settings(OPENAI_API_KEY="any", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    configured = user.with_settings(
+        OPENAI_API_KEY="any", OPENAI_BASE_URL="http://127.0.0.1:9/v1", ASKMILL_API="responses"
+    )
     batch = configured.askmill("submit", "q.csv").stdout.strip()
     cancelled = user.with_settings(PYTHONPROFILEIMPORTTIME="1").askmill("cancel", batch).stderr
     assert re.search(r"\| *redis\b", cancelled)
