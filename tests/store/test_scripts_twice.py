@@ -10,10 +10,11 @@ import redis
 
 from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import JobStatus
-from askmill.jobs.model.profile import Resources
+from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import BatchToLoad, NewRow, ResourceKey
 from askmill.jobs.store.script_pipeline import ScriptPipeline
+from askmill.jobs.store.shard_records import CutLimits, RowEnd, ShardClaim, ShardStep
 from tests.helpers.batches import claim_row, expire_worker, make_result, new_batch, submit_batch, worker_info
 from tests.helpers.tcp_relay import TcpRelay
 
@@ -23,11 +24,14 @@ SCRIPTS = sorted(
     if path.name.endswith(".lua")
 )
 OTHER_SECOND_REPLY = {
+    "adopt_shard": "a shard has the batch by then",
     "cancel": "the state before",
     "claim": "the time",
+    "claim_shard": "the time",
     "create_failed": "only the first call pauses",
     "deregister_worker": "how many rows were released, for the log",
     "drop_batch": "the batch is gone",
+    "end_rows": "the rows are no longer in the shard",
     "heartbeat": "the time",
     "reap_workers": "how many rows were released, for the log",
     "record_clock_step": "a step is recorded once",
@@ -38,6 +42,7 @@ OTHER_SECOND_REPLY = {
 }
 VOLATILE = {
     *("lease_from", "lease_until", "hold_until", "refusals_since", "finished_at", "heartbeats_since"),
+    "cuts_held_until",
 }
 """Fields that hold the time of the last call."""
 
@@ -149,6 +154,25 @@ async def play_all_scripts(store: Store, redis_url: str) -> None:
     await store.purge(batch)
 
 
+async def play_shard_scripts(store: Store) -> None:
+    """The same for the scripts of tier batch."""
+    batch = await submit_batch(store, 4, profile=Profile(service_tier="batch"))
+    await store.heartbeat(worker_info("w3", slots=0))
+    (published,) = await store.dispatch(1)
+    assert published.shard is not None
+    claim = await store.claim_shard(batch, published.shard, "w3")
+    assert isinstance(claim, ShardClaim)
+    await store.adopt_shard(batch, "batch-1", "file-1", b"{}", [4], 5)
+    sent = (1, 2, 3)
+    await store.save_shard(
+        claim, b"{}", ShardStep.SEND, file_id="file-2", lines=sent, reserve_nano=5, counters={"requests": 1}
+    )
+    ends = [RowEnd(1, make_result(1)), RowEnd(2, state=b"{}", spent_nano=3), RowEnd(3)]
+    await store.end_rows(claim, ends, counters={"runs": 1})
+    await store.end_shard(claim, b"{}", limits=CutLimits(5, 2, 3), counters={"requests": 1})
+    await store.purge(batch)
+
+
 async def reclaim(store: Store, batch: str, row: int) -> None:
     """Claim a row again, with a lost run and counters."""
     entry = {
@@ -170,6 +194,7 @@ async def test_each_script_sent_twice_is_done_once(
     store: Store, redis_url: str, twice: dict[str, list[Any]]
 ) -> None:
     """State and reply after the second call are those after the first, for every script there is."""
+    await play_shard_scripts(store)
     await play_all_scripts(store, redis_url)
     assert sorted(twice) == SCRIPTS, "each script has its place in `play_all_scripts`"
     faults = dict[str, Any]()

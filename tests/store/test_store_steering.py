@@ -350,6 +350,9 @@ async def test_status_is_told_in_the_words_of_the_contract(store: Store) -> None
             "recovered_writes",
             "cut_contexts",
             "schema_misses",
+            "shards",
+            "tier",
+            "tier_fallbacks",
             "accuracy",
         ),
     }

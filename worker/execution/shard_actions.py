@@ -81,7 +81,6 @@ class ShardActions:
     """The file that was uploaded here."""
     listed_at: float = float("-inf")
     """When the list was asked for that this shard has seen last."""
-    mean_prompt_tokens: float = 0.0
 
     def __post_init__(self) -> None:
         self.jobs = self.lister.jobs
@@ -122,7 +121,7 @@ class ShardActions:
             case ListBatches(after_s=after_s):
                 return await self._list(after_s, state)
             case AdoptUnknown(batches=batches):
-                return await self._adopt(batches)
+                return await self._adopt(batches, state.worst_nano or 0)
             case ReadResults(after_s=after_s):
                 await self.interrupts.sleep(after_s)
                 lines, open_rows = await self.results.read(state)
@@ -163,10 +162,16 @@ class ShardActions:
             self.built = built
             if not built.rows:
                 return NothingToSend(*self.stamp())
-            self.mean_prompt_tokens = built.prompt_tokens / len(built.rows)
             name = f"askmill-{claim.batch}-{claim.number}-{state.tries}.jsonl"
             file_id = await self.jobs.upload(path, name)
-        return FileUploaded(*self.stamp(), file_id=file_id, sha256=built.sha256, lines=len(built.rows))
+        return FileUploaded(
+            *self.stamp(),
+            file_id=file_id,
+            sha256=built.sha256,
+            lines=len(built.rows),
+            prompt_tokens=built.prompt_tokens,
+            worst_nano=built.worst_nano,
+        )
 
     async def _budget_room(self) -> int | None:
         """What the batch may still spend, in nano-dollars; None without a budget."""
@@ -247,12 +252,12 @@ class ShardActions:
                 unknown.append(batch)
         return tuple(own), tuple(unknown)
 
-    async def _adopt(self, batches: tuple[ServerBatch, ...]) -> ShardEvent:
+    async def _adopt(self, batches: tuple[ServerBatch, ...], worst_nano: int) -> ShardEvent:
         """Give each unknown batch a shard with those of its rows that wait; without any it is a duplicate."""
         robbed = set[int]()
         for batch in batches:
             rows = await self._rows_of(batch)
-            state = ShardState(
+            adopted_state = ShardState(
                 ShardPhase.FOLLOWED,
                 file_id=batch.input_file_id,
                 lines=len(rows),
@@ -261,9 +266,9 @@ class ShardActions:
                 sent_at=self.context.now_s(),
                 followed_since=self.context.now_s(),
             )
-            stored = shard_to_json(state, self.context.clock)
+            stored = shard_to_json(adopted_state, self.context.clock)
             file_id = batch.input_file_id or batch.id
-            assumed_nano = 0 if batch.status == "validating" else self._assumed_nano()
+            assumed_nano = 0 if batch.status == "validating" else worst_nano
             adopted = await self.context.retry_on_outage(
                 self.context.store.adopt_shard,
                 self.claim.batch,
@@ -281,9 +286,6 @@ class ShardActions:
         if self.claim.number in robbed:
             return RowsChanged(*self.stamp())
         return ShardClaimed(*self.stamp())
-
-    def _assumed_nano(self) -> int:
-        return (self.built.worst_nano or 0) if self.built else 0
 
     async def _rows_of(self, batch: ServerBatch) -> list[int]:
         """The rows of a batch's input file, by its custom ids."""

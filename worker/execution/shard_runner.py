@@ -117,8 +117,7 @@ class ShardRunner:
             self.actions.counters["unknown_creates"] += 1
         if decision.duplicate is not None:
             # In `validating` nothing has run yet.
-            worst = self.actions.built.worst_nano if self.actions.built else None
-            assumed = 0 if decision.duplicate.status == "validating" else worst or 0
+            assumed = 0 if decision.duplicate.status == "validating" else decision.state.worst_nano or 0
             self.actions.counters.update({"late_runs": 1, "assumed_nano": assumed})
         if decision.create_failed:
             await retry(
@@ -134,7 +133,7 @@ class ShardRunner:
 
         Returns False when the store refuses the create; the next event says why.
         """
-        built, state = self.actions.built, decision.state
+        state = decision.state
         step = self._step_of(decision)
         counters = self._take_counters()
         verdict = await self.context.retry_on_outage(
@@ -144,7 +143,7 @@ class ShardRunner:
             step,
             file_id=state.file_id,
             lines=self._lines(state),
-            reserve_nano=built.worst_nano if built is not None and step is ShardStep.SEND else None,
+            reserve_nano=state.worst_nano if step is ShardStep.SEND else None,
             result_files=[name for name in (state.output_file_id, state.error_file_id) if name],
             counters=counters,
         )
@@ -256,8 +255,7 @@ class ShardRunner:
     def _sizes(self, state: ShardState, token_limit: int | None) -> tuple[int, int | None]:
         """Rows of a shard, and of all together, within the limit of tokens; half as many if unknown."""
         half = max(1, state.lines // 2)
-        mean = self.actions.mean_prompt_tokens
-        if token_limit is None or not mean:
+        if token_limit is None or not state.prompt_tokens:
             return half, None
-        in_all = max(1, int(token_limit / mean))
+        in_all = max(1, token_limit * state.lines // state.prompt_tokens)
         return max(1, min(half, in_all // SHARE_OF_LIMIT)), in_all

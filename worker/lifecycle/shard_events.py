@@ -24,11 +24,13 @@ class ShardClaimed(ShardEvent):
 
 @dataclass(frozen=True, slots=True)
 class FileUploaded(ShardEvent):
-    """The file is at the API. `sha256`, `lines`: of its content."""
+    """The file is at the API. The other fields are of its content, as in `ShardState`."""
 
     file_id: str = ""
     sha256: str = ""
     lines: int = 0
+    prompt_tokens: int = 0
+    worst_nano: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,10 @@ class ShardState:
     sha256: str | None = None
     """Of the file's content, also in the metadata of the API's batch."""
     lines: int = 0
+    prompt_tokens: int = 0
+    """Estimated, of all lines: what counts towards the API's limit of enqueued tokens."""
+    worst_nano: int | None = None
+    """What the lines may cost at most, in nano-dollars; None where a price is unknown."""
     file_id: str | None = None
     """The identity of the create: an API batch of this file is this shard's."""
     earlier_files: tuple[str, ...] = ()

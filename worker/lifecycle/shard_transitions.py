@@ -127,6 +127,8 @@ def _uploaded(state: ShardState, event: FileUploaded) -> ShardDecision:
         file_id=event.file_id,
         sha256=event.sha256,
         lines=event.lines,
+        prompt_tokens=event.prompt_tokens,
+        worst_nano=event.worst_nano,
     )
     return ShardDecision(uploaded, ListBatches(), store=True)
 
