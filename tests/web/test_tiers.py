@@ -58,6 +58,6 @@ async def test_the_page_shows_every_tier_and_offers_the_choice(
     assert "<option selected>flex" in select[0]
     rows = re.findall(r'<th scope="row">(.*?)</th>.*?<td>(.*?)</td></tr>', text)
     assert [tier for tier, _ in rows] == [
-        "standard", "flex (selected)", "2h window", "8h window", "priority", "batch",
+        "standard", 'flex <span class="badge">selected</span>', "2h window", "8h window", "priority", "batch",
     ]  # fmt: skip
     assert rows[-1][1] == "within 24 hours"
