@@ -31,7 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-TIERS = {"chaos": "chaos", **dict.fromkeys(("cli", "local", "packaging", "story"), "story")}
+TIERS = {"chaos": "chaos", **dict.fromkeys(("cli", "local", "packaging", "real", "story"), "story")}
 """Folder → marker; a test of any other folder is a `unit` test. `long` is marked by hand, beside the tier."""
 TEMPLATE = "TESTS_TEMPLATE_PROCESS"
 

@@ -29,7 +29,9 @@ class CommandLine:
         bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTING_PREFIXES)}
         return {**bare, **self.settings}
 
-    def askmill(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+    def askmill(
+        self, *arguments: str, stdin: str | None = None, timeout_s: float = LIMIT_S
+    ) -> "subprocess.CompletedProcess[str]":
         """Run the command to its end; `stdin` is its standard input."""
         return preloaded.run(
             self.script(*arguments),
@@ -37,7 +39,7 @@ class CommandLine:
             env=self.env(),
             input=stdin,
             text=True,
-            timeout=LIMIT_S,
+            timeout=timeout_s,
             fresh=self.fresh,
         )
 
