@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from pydantic import ValidationError
@@ -261,8 +261,11 @@ def refuse_unsupported(
             f"files: {path} {fault}; chat completions read images only" for path, fault in faults if fault
         ]
     if reasons:
-        source = found or f"ASKMILL_API is {api}"
-        raise ProfileError("\n".join(f"profile: {reason} ({source})." for reason in reasons))
+        source, advice = found or f"the API is {api}", ""
+        able = [other for other in get_args(Api) if not unsupported(profile, other)]
+        if able and not found:
+            advice = f"\nAn API that can: set ASKMILL_API={able[0]}."
+        raise ProfileError("\n".join(f"profile: {reason} ({source})." for reason in reasons) + advice)
 
 
 def warnings(profile: Profile, target: Target, *, batch: bool = True) -> list[str]:
