@@ -320,7 +320,7 @@ async def test_openapi_describes_the_form_by_the_options_of_submit(client: httpx
 async def test_two_people_at_once(client: httpx2.AsyncClient, store: Store, web: Web) -> None:
     """The same file at once is one batch; files of one name do not mix; of two changes both are answered."""
     both = await asyncio.gather(*(client.post("/api/batches", **upload()) for _ in range(2)))
-    assert sorted(reply.status_code for reply in both) in ([200, 201], [201, 422])
+    assert sorted(reply.status_code for reply in both) == [200, 201]
     batch = next(reply.json()["batch"] for reply in both if reply.status_code == 201)
     assert [stored.id for stored in await store.list_batches()] == [batch]
 
@@ -340,5 +340,5 @@ async def test_two_people_at_once(client: httpx2.AsyncClient, store: Store, web:
         *(client.post(f"/api/batches/{batch}/{action}") for action in ("pause", "cancel", "pause", "cancel"))
     )
     assert [reply.status_code for reply in changes] == [200] * 4
-    assert [reply.json()["changed"] for reply in changes].count(True) in {1, 2}
+    assert any(reply.json()["changed"] for reply in changes)
     assert (await store.status(batch)).counts.by_status[JobStatus.CANCELLED] == 2
