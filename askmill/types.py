@@ -32,7 +32,8 @@ class Status:
     has asked for: who, for, since, until. `last_fault`: what the API last refused or failed: words, request,
     count, since, at. `recovered_writes` counts changes that Redis had lost and workers wrote again.
     `tier` is the tier asked for; `tier_fallbacks` counts requests in the standard tier in place of flex.
-    `schema_misses` counts answers that missed the response schema, by field.
+    `schema_misses` counts answers that missed the response schema, by field. `shards`: of a batch with tier
+    `batch`, how many are in which phase and status, when the oldest was cut, when the first expires.
     `accuracy` has judged, correct, share, low and high, of a batch with expected answers.
     """
 
@@ -60,6 +61,7 @@ class Status:
     tier: str
     tier_fallbacks: int
     schema_misses: Mapping[str, int]
+    shards: Mapping[str, Any] | None
     accuracy: Mapping[str, Any] | None
 
 

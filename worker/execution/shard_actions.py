@@ -19,6 +19,7 @@ from askmill.worker.execution.shard_state_json import shard_to_json
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.batch_types import ENDED_BATCH, ServerBatch
 from askmill.worker.lifecycle.error_rule import RequestKind
+from askmill.worker.lifecycle.retry import fault_of
 from askmill.worker.lifecycle.shard_events import (
     AdoptUnknown,
     BatchesListed,
@@ -106,8 +107,15 @@ class ShardActions:
             return await self._perform(action, state)
         except ApiError as error:
             request = REQUEST_KINDS.get(type(action), RequestKind.READ)
-            log.info("request.failed", on=request.value, request=error.request, fault=str(error))
+            await self._report_fault(error, request)
             return ShardRequestFailed(*self.stamp(), error=error, request=request)
+
+    async def _report_fault(self, error: ApiError, request: RequestKind) -> None:
+        """Log the failed request; report it as the batch's last fault where it is one."""
+        log.info("request.failed", on=request.value, request=error.request, fault=str(error))
+        report = self.batch.faults.add(error, fault_of(error, request), self.context.now_s())
+        if report is not None:
+            await self.context.retry_on_outage(self.context.store.record_fault, self.claim.batch, report)
 
     async def _perform(self, action: ShardAction, state: ShardState) -> ShardEvent:
         match action:
@@ -288,9 +296,14 @@ class ShardActions:
         return ShardClaimed(*self.stamp())
 
     async def _rows_of(self, batch: ServerBatch) -> list[int]:
-        """The rows of a batch's input file, by its custom ids."""
+        """The rows of a batch's input file, by its custom ids; none where the file is deleted."""
         with TemporaryDirectory(prefix="askmill-shard-") as folder:
             path = Path(folder) / "input.jsonl"
-            await self.jobs.download(batch.input_file_id or "", path)
+            try:
+                await self.jobs.download(batch.input_file_id or "", path)
+            except ApiError as error:
+                if error.status == 404:
+                    return []
+                raise
             names = [row_and_attempt(self.claim.batch, line_id) for line_id in custom_ids_in(path)]
         return [name[0] for name in names if name is not None]

@@ -48,12 +48,15 @@ def on_shard_error(state: ShardState, event: ShardRequestFailed, policy: ShardPo
         return _create_failed(failed, event, error_class, wait_s)
     if event.request is RequestKind.SETUP and error_class in REFUSED:
         return _pause(failed, event)
-    if error_class is ErrorClass.BATCH:
+    # Without a list of batches nothing can be created: the server has no Batch API.
+    no_list = error_class is ErrorClass.GONE and state.phase is ShardPhase.UPLOADED
+    if error_class is ErrorClass.BATCH or no_list:
         return _pause(failed, event)
     if state.phase is ShardPhase.READING and event.at - since > policy.unreadable_s:
         return ShardDecision(failed, EndShard(Rest.MISSING))
     decision = ShardDecision(failed, WaitShard(wait_s))
-    return replace(decision, create_failed=event.request is RequestKind.SETUP)
+    before_create = event.request is RequestKind.SETUP or state.phase is ShardPhase.UPLOADED
+    return replace(decision, create_failed=before_create)
 
 
 def _not_deleted(state: ShardState, error_class: ErrorClass, wait_s: float) -> ShardDecision:

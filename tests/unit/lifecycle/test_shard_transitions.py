@@ -203,3 +203,19 @@ def test_a_followed_batch_that_is_not_listed_is_asked_for_by_its_id() -> None:
     assert isinstance(decision.action, ListBatches)
     gone = advance_shard(replace(FOLLOWED, missing_since=100.0), BatchSeen(2000.0), POLICY)
     assert gone.action == EndShard(Rest.MISSING)
+
+
+def test_a_server_without_a_list_of_batches_pauses_the_batch() -> None:
+    """Nothing can be created safely there; while a batch is followed the same reply is waited out."""
+    error = ApiError(404, message="Not Found")
+    failed = ShardRequestFailed(100.0, error=error, request=RequestKind.READ)
+    uploaded = replace(SENT, phase=ShardPhase.UPLOADED)
+    assert isinstance(advance_shard(uploaded, failed, POLICY).action, ReleaseShard)
+    assert isinstance(advance_shard(FOLLOWED, failed, POLICY).action, WaitShard)
+
+
+def test_an_unreachable_api_counts_as_failed_creates_before_the_create() -> None:
+    """Lists that fail for minutes before a create pause the batch, as creates do."""
+    failed = ShardRequestFailed(100.0, error=ApiError(None), request=RequestKind.READ)
+    assert advance_shard(replace(SENT, phase=ShardPhase.UPLOADED), failed, POLICY).create_failed
+    assert not advance_shard(FOLLOWED, failed, POLICY).create_failed

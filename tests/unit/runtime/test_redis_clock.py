@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from askmill.worker.execution.shard_state_json import TIME_FIELDS as SHARD_TIME_FIELDS
+from askmill.worker.execution.shard_state_json import shard_from_json, shard_to_json
 from askmill.worker.execution.stored_state import TIME_FIELDS, from_store, to_store
+from askmill.worker.lifecycle.shard_state import ShardState
 from askmill.worker.lifecycle.state import JobState
 from askmill.worker.runtime.redis_clock import RedisClock
 from tests.unit.lifecycle.states import NOW, POLLING
@@ -152,3 +155,15 @@ def test_every_time_of_a_state_is_converted() -> None:
         field.name for field in fields(JobState) if field.name.endswith("_at") or field.name.endswith("since")
     }
     assert set(TIME_FIELDS) == named
+
+
+def test_every_time_of_a_shard_s_state_is_converted() -> None:
+    """The same of ShardState; `expires_at` lies ahead, and is converted apart."""
+    named = {
+        field.name
+        for field in fields(ShardState)
+        if field.name.endswith("_at") or field.name.endswith("since")
+    }
+    assert {*SHARD_TIME_FIELDS, "expires_at"} == named
+    clock, state = RedisClock(), ShardState(sent_at=UNIX, expires_at=UNIX + 86_400)
+    assert shard_from_json(shard_to_json(state, clock), clock, UNIX + 5) == state
