@@ -164,21 +164,22 @@ async def _collect(
         note(f"{count_of(written.rows, 'row')} → {written.path}")
     if missing:
         note(missing)
-    if (judge := plan.columns.additions.judge) is not None:
+    judge = plan.columns.additions.judge
+    if judge is not None and (statuses is None or judge.accuracy.judged):
         note(judge.accuracy.text())
     return code
 
 
 @click.command("show")
-@click.argument("batch_and_row", nargs=-1, required=True, metavar="[BATCH] ROW")
+@click.argument("batch_and_row", nargs=-1, metavar="[BATCH] ROW")
 @click.option("--json", "as_json", is_flag=True, help="Print the row as `collect --format jsonl` writes it.")
 def show_command(batch_and_row: tuple[str, ...], as_json: bool) -> int:
     """Show one row's question, attempts, steps and answer.
 
     ROW is a number, or the row's own id if the batch has an id column. Without BATCH: the newest batch.
     """
-    if len(batch_and_row) > 2:
-        raise click.UsageError("Name a batch and a row: askmill show b_7hq2m9 12")
+    if not 1 <= len(batch_and_row) <= 2:
+        raise click.UsageError("Name a row, or a batch and a row: askmill show 12, askmill show b_7hq2m9 12")
     batch = batch_and_row[0] if len(batch_and_row) == 2 else None
     return asyncio.run(_show(load_settings(), batch, batch_and_row[-1], as_json))
 

@@ -26,7 +26,7 @@ COLUMNS = (
     Column("id"),
     NAME,
     Column("state"),
-    Column("done", right=True),
+    Column("rows", right=True),
     Column("failed", 1, right=True),
     Column("model", 5),
     Column("cost", 2, right=True),

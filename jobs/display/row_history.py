@@ -117,7 +117,7 @@ def _attempts_lines(result: Result) -> Iterator[str]:
 def _attempt(attempt: Attempt) -> str:
     parts = [f"Attempt {attempt.number}: {attempt.status}"]
     if attempt.error and attempt.error != attempt.status:
-        parts.append(attempt.error)
+        parts.append(attempt.error.rstrip("."))
     if attempt.started_at is not None:
         parts.append(f"at {_clock(attempt.started_at)} UTC")
         if attempt.finished_at is not None:

@@ -142,8 +142,14 @@ def usage_line(view: StatusView) -> str:
 
 
 def accuracy_line(view: StatusView) -> str:
-    """The share of answers that are the expected ones, with its 95 % interval; empty without expectation."""
-    return view.accuracy.text() if view.accuracy is not None else ""
+    """The share of answers that are the expected ones, with its 95 % interval; empty without expectation.
+
+    Also empty as long as nothing could be judged because no row has ended.
+    """
+    accuracy = view.accuracy
+    if accuracy is None or (accuracy.share is None and view.counts.unfinished):
+        return ""
+    return accuracy.text()
 
 
 def anomalies_line(view: StatusView) -> str:

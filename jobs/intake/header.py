@@ -1,5 +1,6 @@
 """Reads the header: which columns hold the question, the id, the conversation and the overrides."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from askmill.jobs.model.models import PLACEHOLDER, InputSpec
 
 QUESTION_COLUMNS = ("question", "questions", "prompt", "query", "input", "text")
 """The usual names of the question column, the likeliest first."""
+INSTRUCTION_COLUMNS = ("instruction", "instructions")
+DATA_COLUMNS = ("query", "input", "text")
+"""Usual names of the question column that, beside an instruction, hold what it is about (Alpaca's format)."""
+LIKELY_COLUMNS = (*INSTRUCTION_COLUMNS, "goal", "problem", "task", "title", "content", "message", "sentence")
+"""Not taken without being named, but proposed."""
 MAX_NAME_LENGTH = 60
 
 
@@ -76,9 +82,23 @@ def _question_column(columns: list[str], options: IntakeOptions) -> tuple[str | 
         return options.question_column, _unknown_column(columns, "--question-column", options.question_column)
     by_folded_name = {_folded(name): name for name in reversed(columns)}
     candidates = [by_folded_name[name] for name in QUESTION_COLUMNS if name in by_folded_name]
+    if candidates and (fault := _half_of_an_instruction(columns, candidates[0])):
+        return None, [fault]
     if candidates:
         return candidates[0], []
     return None, [_no_question_column(columns)]
+
+
+def _half_of_an_instruction(columns: list[str], candidate: str) -> str | None:
+    """The fault of a file in Alpaca's format, whose `input` is only what its `instruction` is about."""
+    instruction = next((name for name in columns if _folded(name) in INSTRUCTION_COLUMNS), None)
+    if instruction is None or _folded(candidate) not in DATA_COLUMNS:
+        return None
+    template = "{%s} {%s}" % (instruction, candidate)  # noqa: UP031 -- braces of the template itself
+    return (
+        f"{candidate!r} stands beside {instruction!r}, as in instruction sets, and would be half of the "
+        f'question; pass --template "{template}", or --question-column {shlex.quote(candidate)} if it is all'
+    )
 
 
 def is_usual_name(name: str) -> bool:
@@ -92,10 +112,13 @@ def _folded(name: str) -> str:
 
 def _no_question_column(columns: list[str]) -> str:
     usual = f"none is called {', '.join(QUESTION_COLUMNS[:-1])} or {QUESTION_COLUMNS[-1]}"
+    likely = next((name for name in columns if _folded(name) in LIKELY_COLUMNS), None)
+    example = "" if likely is None else f" (such as --question-column {shlex.quote(likely)})"
     if len(columns) > 1:
         return (
             f"no question column found: {_describe_columns(columns)}, {usual}; name one with "
-            "--question-column, or several with --template (if the file has no header line, add one)"
+            f"--question-column{example}, or several with --template (if the file has no header line, add "
+            "one)"
         )
     # A single column under another name may be a question, or a file that was not meant to be asked.
     return (

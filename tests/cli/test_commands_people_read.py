@@ -61,7 +61,7 @@ def test_the_list_is_a_table() -> None:
     """17.6: headed and aligned: id, name, state, rows done of rows, failed, model, cost, accuracy, age."""
     header, first, second = _table(_views(), None)
 
-    assert header.split() == ["id", "name", "state", "done", "failed", "model", "cost", "accuracy", "age"]
+    assert header.split() == ["id", "name", "state", "rows", "failed", "model", "cost", "accuracy", "age"]
     assert re.split(r" {2,}", first) == [
         "b_000001",
         "sums",

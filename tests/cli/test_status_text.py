@@ -288,7 +288,7 @@ def _panel(width: int, numbers: dict[str, int]) -> list[str]:
     return captured.get().splitlines()
 
 
-@given(COUNTS, st.sampled_from([80, 200]))
+@given(COUNTS, st.sampled_from([40, 80, 200]))
 def test_the_panel_fits_its_terminal(numbers: list[int], width: int) -> None:
     """For all counts: no line is wider than the terminal, and the bar is one line."""
     lines = _panel(width, dict(zip(BYTES, numbers, strict=True)))

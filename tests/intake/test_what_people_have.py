@@ -190,6 +190,19 @@ def test_b1_archives_and_documents(put):
     assert "a tar archive" in refusal(put("q.tar.gz", gzip.compress(tar)))
 
 
+def test_the_input_of_an_instruction_set_is_not_asked_alone(put):
+    """17, found in Alpaca's and Code Alpaca's files: `input` without its `instruction` was asked, and paid for."""
+    file = put("alpaca.json", '[{"instruction": "Add them.", "input": "1, 2", "output": "3"}]')
+
+    with pytest.raises(InputFaults, match=r'--template "\{instruction\} \{input\}"'):
+        rows(file)
+    with check(str(file), IntakeOptions(template="{instruction} {input}")) as intake:
+        assert [intake.spec.question(row.cells) for row in intake.rows_iter()] == ["Add them. 1, 2"]
+    goal = put("piqa.jsonl", '{"goal": "How?", "sol1": "a"}')
+    with pytest.raises(InputFaults, match="such as --question-column goal"):
+        rows(goal)
+
+
 @pytest.mark.parametrize("header", ["question", "Questions", "prompt", "QUERY", "input", "text"])
 def test_b1_single_column_with_a_usual_name(put, header):
     """Case B1: a single column is read under a usual name, or under any with --question-column."""
