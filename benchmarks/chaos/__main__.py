@@ -10,14 +10,15 @@ Processes:
   fair      50 rows behind a batch of 100,000, compared with the same 50 alone; then two big batches
   soak      full concurrency for some minutes: the worker's memory and the keys of Redis at both ends
 
-Machines (`machines` is all of them, on both APIs); each prints rows lost, hung and paid twice:
+Machines (`machines`: all of them, on both APIs; `cuts`: ten power losses in a batch of 2,000 rows on each);
+each prints rows lost, hung and paid twice:
 """
 
 import argparse
 import asyncio
 import os
 
-from benchmarks.chaos.machines import machines, one
+from benchmarks.chaos.machines import cuts, machines, one
 from benchmarks.chaos.scenes import SCENES, print_json
 from tests.chaos.accidents import ACCIDENTS
 
@@ -32,7 +33,7 @@ def main() -> None:
     if options.what in ACCIDENTS:
         scene = one(options.what, ACCIDENTS[options.what], options)
     else:
-        scene = {**SCENES, "machines": machines}[options.what](options)
+        scene = {**SCENES, "machines": machines, "cuts": cuts}[options.what](options)
     print_json({"what": options.what, "seed": options.seed, "total": asyncio.run(scene)})
 
 
@@ -43,7 +44,7 @@ def _arguments() -> argparse.Namespace:
         description=(__doc__ or "") + "\n".join(accidents),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = [*SCENES, "machines", *ACCIDENTS]
+    what = [*SCENES, "machines", "cuts", *ACCIDENTS]
     parser.add_argument("what", nargs="?", default="rounds", choices=what, metavar="WHAT")
     parser.add_argument("--rounds", type=int, help="default: 200 of `rounds`, 1 of an accident")
     parser.add_argument("--seed", type=int, default=1)
@@ -54,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--accidents", type=int, default=8, help="of each of `rounds`")
     parser.add_argument("--minutes", type=float, help="default: 60 soak, 3 outages")
-    parser.add_argument("--api", default="assistants", choices=["assistants", "responses"])
+    parser.add_argument("--api", default="assistants", choices=["assistants", "responses", "chat"])
     parser.add_argument(
         "--stall-s",
         type=float,

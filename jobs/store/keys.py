@@ -35,8 +35,9 @@
                                                                   dispatch, requeue, retry, throttle, …
     askmill:writes:{session}         STRING  a day                number of a worker's last pipeline
     askmill:server                   STRING  permanent            ids of the Redis that runs; heartbeat
-    askmill:recovery                 STRING  claim lifetime       when it may end, ms: Redis has gone back in
-                                                                  time, and workers redo what was lost
+    askmill:recovery                 STRING  claim lifetime       when it may end, and the lifetime, ms: Redis
+                                                                  has gone back in time, and workers redo what
+                                                                  was lost
     askmill:batch:{b}                HASH    purge or retention   the batch itself, see below
     askmill:batch:{b}:counters       HASH    as the batch         rows per status byte; runs, tokens, money, …
     askmill:batch:{b}:status         STRING  as the batch         a byte per row (jobs/model/models.py)
