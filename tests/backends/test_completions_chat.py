@@ -63,3 +63,20 @@ async def test_a_thread_is_kept_between_starts_and_functions_are_called(
     assert outputs == ["2", "noon"]
     assert "42" in "".join(shown)
     assert sum(name.startswith("chat_") for name in await asyncio.to_thread(os.listdir, tmp_path)) == 2
+
+
+async def test_the_first_question_carries_the_profiles_images(tmp_path: Path) -> None:
+    """`--file photo.png`: sent once a thread, which goes back as a whole with each later question."""
+    picture = Path(__file__).parents[2] / "examples" / "red.png"
+    profile = Profile(model="m", files=(str(picture),))
+    route = {"POST /chat/completions": stream(answer("red") + DONE)}
+    async with stub_server(route) as (server, url), make_client("key", url) as client:
+        target = ChatTarget(client, "chat", profile, Resources(), tmp_path)
+        chat, memory = CompletionsChat(target, Screen(lambda _: None)), Memory(tmp_path, url, target)
+        saved, _ = await start_or_resume(target, chat, memory, new=True)
+        for question in ("Which colour?", "Sure?"):
+            await chat.ask(saved, question)
+    first, _, second = server.requests[1][1]["messages"]
+    assert [part["type"] for part in first["content"]] == ["text", "image_url"]
+    assert first["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert second == {"role": "user", "content": "Sure?"}
