@@ -8,6 +8,7 @@ from askmill.jobs.intake import Intake, check
 from askmill.jobs.intake.reader import PassFactory
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.profile import MIN_COMPLETION_TOKENS
+from askmill.jobs.model.tiers import STANDARD
 from askmill.jobs.openai_client.price import similar_model
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.results.expected import check_column
@@ -31,7 +32,8 @@ def refuse_unpriced(request: SubmitRequest, prices: Prices) -> None:
 def unpriced_tier_note(request: SubmitRequest, prices: Prices) -> str | None:
     """A warning about a tier without a known price for a model that has one; None without reason."""
     model, tier = request.profile.model, request.profile.service_tier
-    if not prices.has_price(model) or prices.has_price(model, tier):
+    # Loading the prices takes 200 ms, which the standard tier does without.
+    if tier in {None, "auto", STANDARD} or not prices.has_price(model) or prices.has_price(model, tier):
         return None
     return (
         f"{model} has no known price in the tier {tier}: the API may refuse it, and the cost stays unknown. "
