@@ -43,7 +43,7 @@ COMMANDS = (
     ("run questions.csv --offline --instructions Briefly. --name brief", 80),
     ("compare $(askmill list --json | head -2 | cut -d'\"' -f4)", 120),
     ("submit slow.csv", 80),
-    ("pause", 80),
+    ("pause $(askmill list --json | head -1 | cut -d'\"' -f4)", 80),
     ("status", 80),
     ("resume", 80),
     ("cancel $(askmill list --json | head -1 | cut -d'\"' -f4)", 80),
@@ -72,6 +72,7 @@ class Screen:
         self._env["OPENAI_BASE_URL"] = (
             "http://localhost:8080/v1"  # local: `submit` needs no key, nobody listens
         )
+        self._env["ASKMILL_API"] = "responses"  # nobody is asked
         self._env["PATH"] = f"{Path(sys.executable).parent}:{bare['PATH']}"
         shell = "bash --norc --noprofile"
         self._tmux(
