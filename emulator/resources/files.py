@@ -8,14 +8,15 @@ import python_multipart
 from python_multipart.exceptions import FormParserError
 
 from askmill.emulator.protocol.pagination import page
-from askmill.emulator.protocol.routing import ApiError, Json, Request, Route, Stream
+from askmill.emulator.protocol.routing import ApiError, Json, Reply, Request, Route, Stream
 from askmill.emulator.protocol.validation import bad_field, out_of_bounds
 from askmill.emulator.simulation.engine import Engine
-from askmill.emulator.simulation.file_library import FileLibrary
+from askmill.emulator.simulation.file_library import SPOOLED, FileLibrary
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 MAX_BYTES = 512 * 1024 * 1024
 LIST_MOST = 10_000
+BINARY = b"application/octet-stream"
 LIFE_LEAST_S, LIFE_MOST_S = 3600, 30 * 86_400
 
 
@@ -61,12 +62,15 @@ class Files:
     def retrieve(self, request: Request) -> Json:
         return self._library.get(request.ids[0])
 
-    def content(self, request: Request) -> Stream:
-        """The bytes, a piece at a time."""
+    def content(self, request: Request) -> Reply | Stream:
+        """The bytes; those of a batch's files a piece at a time."""
         file = self._library.get(request.ids[0])
         if file["purpose"] == "assistants":
             raise ApiError(400, "Not allowed to download files of purpose: assistants")
-        return Stream(_sent(self._library.pieces(file["id"])), b"application/octet-stream")
+        pieces = self._library.pieces(file["id"])
+        if file["purpose"] in SPOOLED:
+            return Stream(_sent(pieces), BINARY)
+        return Reply(b"".join(pieces), content_type=BINARY)
 
     def delete(self, request: Request) -> Json:
         self._library.drop(request.ids[0])

@@ -7,8 +7,7 @@ askmill ARGS ─▶ main ─┬ no command, --help: help.txt (a test checks that
 import os
 import sys
 
-BROKEN_PIPE = 141
-"""128 plus the number of SIGPIPE, as a shell reports a program whose reader went away."""
+from askmill.jobs.cli.broken_pipe import reader_went_away
 
 
 def open_closed_descriptors() -> None:
@@ -25,17 +24,6 @@ def open_closed_descriptors() -> None:
         if getattr(sys, name) is None:
             mode = "w" if descriptor else "r"
             setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- lives as long as the process
-
-
-def reader_went_away() -> int:
-    """Return the exit code for a reader of our output that closed it (`| head`), as a shell reports SIGPIPE.
-
-    What is still buffered goes to the null device; Python would otherwise report it when it exits.
-    """
-    null = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(null, descriptor)
-    return BROKEN_PIPE
 
 
 def main() -> None:

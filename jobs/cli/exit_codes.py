@@ -14,7 +14,7 @@ from io import StringIO
 import click
 
 from askmill.config.text import safe_text, strip_control
-from askmill.jobs.cli import BROKEN_PIPE
+from askmill.jobs.cli.broken_pipe import BROKEN_PIPE
 from askmill.jobs.model.errors import AskmillError, Interrupted
 
 INTERRUPTED = 130

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from askmill.jobs.cli import BROKEN_PIPE, reader_went_away
+from askmill.jobs.cli.broken_pipe import BROKEN_PIPE, reader_went_away
 from askmill.jobs.cli.exit_codes import exit_code_for
 
 COMMANDS_BY_MODULE = {

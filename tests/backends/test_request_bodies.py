@@ -149,7 +149,6 @@ class TestValidity:
         ("assistants", {"stream": False}, "stream"),
         ("chat", {"tools": ("code_interpreter",)}, "code_interpreter"),
         ("chat", {"assistant_id": "asst_1"}, "stored assistants"),
-        ("chat", {"files": ("a.pdf",)}, "no files"),
         ("chat", {"max_prompt_tokens": 300}, "max_prompt_tokens"),
         ("chat", {"truncation": "auto"}, "truncation"),
         ("chat", {"completion_window": "2h"}, "completion_window"),

@@ -227,7 +227,7 @@ def test_files_and_functions_are_used_by_the_run(user: CommandLine) -> None:
     assert json.loads(row["citations"])[0]["filename"] == "notes.txt"
     again = user.askmill("run", file, "-o", "-", "--new", *tools)
     assert "Uploading" not in again.stderr, "it is found by its content"
-    first, second = (line.split()[0] for line in user.askmill("list").stdout.splitlines())
+    first, second = user.batches()
     assert "1 object" in user.askmill("purge", first).stderr, "its thread; the other batch uses the rest"
     assert "4 objects" in user.askmill("purge", second).stderr, "also the file, vector store and assistant"
 

@@ -46,7 +46,10 @@ STATUS_KEYS = [
     "last_fault",
     "recovered_writes",
     "cut_contexts",
+    "tier",
+    "tier_fallbacks",
     "schema_misses",
+    "shards",
     "accuracy",
 ]
 

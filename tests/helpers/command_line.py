@@ -1,5 +1,6 @@
 """Runs the real command as a process, in a folder of its own and without other settings than those given."""
 
+import json
 import os
 import subprocess
 import sys
@@ -56,6 +57,11 @@ class CommandLine:
             text=True,
             fresh=self.fresh,
         )
+
+    def batches(self) -> list[str]:
+        """The ids of the batches, the newest first."""
+        lines = self.askmill("list", "--json").stdout.splitlines()
+        return [json.loads(line)["batch"] for line in lines]
 
     def script(self, *arguments: str) -> list[str]:
         """The command line as a list of arguments."""

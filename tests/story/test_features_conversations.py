@@ -88,7 +88,7 @@ def test_a_failed_turn_fails_the_later_ones_and_retry_repeats_both(user: StackUs
     assert rows[2]["attempts"] == 0
     assert _statuses(rows)[3] == ("completed", None)
 
-    batch = user.cli.askmill("list").stdout.split()[0]
+    batch = user.cli.batches()[0]
     assert user.cli.askmill("retry", batch).returncode == 0
     collected = user.cli.askmill("collect", batch, "--wait", "-o", "again.jsonl")
     assert collected.returncode == 0, collected.stderr

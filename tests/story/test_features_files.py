@@ -70,7 +70,7 @@ def test_a_deleted_vector_store_is_created_again(user: StackUser) -> None:
     (first,) = user.rows(
         user.table("one.csv", ("question",), cells), "--tool", "file_search", "--file", "one.txt"
     )
-    batch = user.cli.askmill("list").stdout.split()[0]
+    batch = user.cli.batches()[0]
     assert user.cli.askmill("purge", batch).returncode == 0
 
     (second,) = user.rows(
@@ -220,7 +220,7 @@ def test_all_unusable_files_are_named_before_any_upload(user: StackUser) -> None
     user.cli.write("fine.txt", "Fine.")
     (user.cli.folder / "empty.txt").touch()
     user.cli.write("song.mp3", "la")
-    before, batches = user.requests(UPLOAD), user.cli.askmill("list").stdout
+    before, batches = user.requests(UPLOAD), user.cli.batches()
     files = [word for name in ("fine.txt", "empty.txt", "song.mp3", "gone.txt") for word in ("--file", name)]
     question = user.table("bad.csv", ("question",), ("What?",))
 
@@ -239,7 +239,7 @@ def test_all_unusable_files_are_named_before_any_upload(user: StackUser) -> None
     for line in ("line 2", "line 3", "line 4"):
         assert line in refused.stderr
     assert user.requests(UPLOAD) == before
-    assert user.cli.askmill("list").stdout == batches
+    assert user.cli.batches() == batches
 
 
 def test_more_than_twenty_files_of_the_code_interpreter_are_refused(user: StackUser) -> None:

@@ -104,7 +104,7 @@ def test_files_that_cannot_be_searched_are_named_with_the_reason(user: StackUser
     (user.cli.folder / "garbled.txt").write_bytes(b"\xff\x00\xfe\xfd\x80")
     (user.cli.folder / "paper.pdf").write_bytes(b"this is no PDF")
     file = user.table("q.csv", ("question",), ("What colour is the gate?",))
-    batches, stores = user.cli.askmill("list").stdout, len(user.get("vector_stores")["data"])
+    batches, stores = user.cli.batches(), len(user.get("vector_stores")["data"])
     options = [word for name in ("fine.txt", "garbled.txt", "paper.pdf") for word in ("--file", name)]
 
     refused = user.cli.askmill("submit", file, "--tool", "file_search", *options)
@@ -117,7 +117,7 @@ def test_files_that_cannot_be_searched_are_named_with_the_reason(user: StackUser
             f"{name}: invalid_file: The file could not be parsed because it is not valid." in refused.stderr
         )
     assert "fine.txt: " not in refused.stderr
-    assert user.cli.askmill("list").stdout == batches
+    assert user.cli.batches() == batches
     assert len(user.get("vector_stores")["data"]) == stores
     (row,) = user.rows(file, "--tool", "file_search", "--file", "fine.txt")
     assert "green" in row["answer"]

@@ -59,7 +59,7 @@ def test_purge_deletes_all_resources_that_only_this_batch_uses(user: StackUser) 
         f"{kind}/{one['id']}" for kind in ("files", "vector_stores") for one in user.get(kind)["data"]
     ]
     assert all(_exists(user, path) for path in resources)
-    batch = user.cli.askmill("list").stdout.split()[0]
+    batch = user.cli.batches()[0]
 
     purged = user.cli.askmill("purge", batch)
 
@@ -71,7 +71,7 @@ async def test_purge_keeps_the_files_of_a_batch_that_is_still_loading(user: Stac
     """A submit that reuses an upload of an older batch may load for minutes: `purge` keeps that file."""
     user.cli.write("notes.txt", NOTES)
     await asyncio.to_thread(user.rows, user.table("a.csv", ("question",), ("Does it rain?",)), *FILE_SEARCH)
-    older = user.cli.askmill("list").stdout.split()[0]
+    older = user.cli.batches()[0]
     profile = Profile(tools=("file_search",), files=(str(user.cli.folder / "notes.txt"),))
     async with (
         await Store.open(user.stack.redis_url) as store,
@@ -131,7 +131,7 @@ def test_nothing_is_deleted_while_runs_use_it(user: StackUser) -> None:
     """Running or paused: `purge` says to cancel first; then it waits until workers have cancelled every run."""
     questions = [(f"What is {n} + 1? [emulate: completed after=60]",) for n in range(4)]
     user.cli.askmill("submit", user.table("in.csv", ("question",), *questions))
-    batch = user.cli.askmill("list").stdout.split()[0]
+    batch = user.cli.batches()[0]
     wait_until(lambda: user.stack.stats()["runs_active"] == 4, "all rows are running")
     for state in ("running", "paused"):
         refused = user.cli.askmill("purge", batch)
