@@ -1,6 +1,8 @@
 """`compare`: batches of the same questions side by side."""
 
 import asyncio
+import shutil
+import sys
 from typing import Any
 
 import click
@@ -66,7 +68,11 @@ async def _compare(
                 file.write(html.encode())
         else:
             written = await write_comparison(comparison, compared_rows(store, comparison), out)
-    click.echo("\n".join(comparison_lines(comparison)), err=out == "-")
+    click.echo("\n".join(comparison_lines(comparison, _terminal_width())), err=out == "-")
     if written is not None:
         say(f"{count_of(comparison.rows, 'row')} → {written}")
     return 0
+
+
+def _terminal_width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -42,14 +42,25 @@ def differing_line(comparison: Comparison) -> str:
     return line
 
 
-def comparison_lines(comparison: Comparison) -> list[str]:
-    """The summary as aligned text, the rows that differ, and a confusion matrix for few classes."""
-    lines = [*_aligned(summary_rows(comparison)), "", differing_line(comparison)]
+def comparison_lines(comparison: Comparison, width: int | None = None) -> list[str]:
+    """The summary as aligned text, the rows that differ, and a confusion matrix for few classes.
+
+    `width` is the terminal's in characters; None is as wide as needed.
+    """
+    lines = [*fitting_lines(summary_rows(comparison), width), "", differing_line(comparison)]
     for side in comparison.sides:
         if matrix := side.matrix():
             lines += ["", f"{one_line(side.name, 40)}: expected answers down, given answers across"]
             lines += _aligned(matrix)
     return lines
+
+
+def fitting_lines(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """The rows as aligned lines; on a narrower terminal a line per column, the batches side by side."""
+    lines = _aligned(rows)
+    if width is None or max(map(len, lines)) <= width:
+        return lines
+    return _aligned(list(zip(*rows, strict=True)))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

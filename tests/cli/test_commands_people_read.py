@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from askmill.jobs.display.batch_table import batch_table, format_age
+from askmill.jobs.display.compare_view import fitting_lines
 from askmill.jobs.display.idle_slots import idle_line
 from askmill.jobs.display.progress import has_live_terminal, panel
 from askmill.jobs.display.status_text import log_line, missing_line, status_lines
@@ -294,3 +295,17 @@ def test_b10_a_reader_that_went_away(waiting_user: CommandLine, arguments: list[
             check=False,
         )
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_comparison_fits_a_narrow_terminal() -> None:
+    """A line per figure where a line per batch would be wider than the terminal."""
+    rows = [
+        ("batch", "", "completed", "cost"),
+        ("large", "b_aaaaaa", "3 of 4", "$0.01"),
+        ("small", "b_bbbbbb", "4 of 4", "$0.02"),
+    ]
+
+    assert len(fitting_lines(rows, None)) == len(fitting_lines(rows, 80)) == 3
+    narrow = fitting_lines(rows, 32)
+    assert narrow[2].split() == ["completed", "3", "of", "4", "4", "of", "4"]
+    assert max(map(len, narrow)) <= 32
