@@ -133,6 +133,17 @@ class Stack:
         wait_until(self._redis_answers, "Redis answers")
         wait_until(self._emulator_answers, "the emulator answers")
 
+    def crash(self) -> None:
+        """SIGKILL to every process at once; then Redis and the emulator start again with their files."""
+        children = [child for child in (*self.workers, self.emulator, self.redis) if child.alive]
+        for child in children:
+            child.signal(signal.SIGKILL)
+        for child in children:
+            child.kill()
+        self.redis.start()
+        self.emulator.start()
+        self.wait_for_servers()
+
     def settings(self) -> dict[str, str]:
         """The environment variables of a process that uses this Redis and this emulator."""
         return {

@@ -65,16 +65,10 @@ async def test_everything_killed_at_half(tmp_path: Path, api: Api) -> None:
     """Worker, emulator and Redis are killed together and come back: as many runs as rows."""
     rows = 60
     with Stack(tmp_path, api=api) as stack:
-        worker = stack.worker(20, QUICK)
+        stack.worker(20, QUICK)
         batch = await stack.submit(questions_lasting(1, rows))
         wait_for_finished(stack, batch, rows // 2)
-        for child in (worker, stack.emulator, stack.redis):
-            child.process.kill()
-        for child in (worker, stack.emulator, stack.redis):
-            child.kill()
-        stack.redis.start()
-        stack.emulator.start()
-        stack.wait_for_servers()
+        stack.crash()
         stack.worker(20, QUICK)
         status = await stack.wait_for(batch, timeout_s=80)
 

@@ -1,5 +1,6 @@
 """Shards in the store: rows that travel in one job of the Batch API are cut, held, ended and adopted."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from askmill.jobs.model.models import BatchState, JobStatus, Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import NANO, DispatchedRow, Refusal
+from askmill.jobs.store.records import NANO, DispatchedRow, Refusal, RowView
 from askmill.jobs.store.shard_ranges import ranges_of, rows_in
 from askmill.jobs.store.shard_records import (
     CutLimits,
@@ -44,6 +45,10 @@ async def send(store: Store, shard: ShardClaim, **changed: Any) -> ShardVerdict 
     return await store.save_shard(
         shard, SENT, ShardStep.SEND, file_id=f"file-{shard.number}", lines=shard.lines, **changed
     )
+
+
+async def rows_of(store: Store, batch: str) -> list[RowView]:
+    return [row async for row in store.results(batch)]
 
 
 async def finish(store: Store, shard: ShardClaim) -> None:
@@ -180,6 +185,41 @@ async def test_a_cancelled_batch_ends_rows_that_are_not_sent_and_leaves_the_othe
     await store.end_shard(again, b"{}")
     await finish(store, first)
     assert (await store.batch(batch)).finished_at_ms is not None
+
+
+async def test_a_cancelled_row_keeps_its_earlier_attempts(store: Store) -> None:
+    """Cancelled while it is in its second shard: its result has what it cost, which is counted once."""
+    batch = await batch_of(store, 3)
+    shard = await claim_one(store)
+    await send(store, shard)
+    ends = [RowEnd(row, state=b'{"attempt":2}', spent_nano=5) for row in (1, 2)]
+    await store.end_rows(shard, [*ends, RowEnd(3)])
+    await store.end_shard(shard, b"{}")
+    again = await claim_one(store)
+    assert again.lines == (1, 2, 3)
+    await store.cancel(batch)
+    cancelled = [RowEnd(row, replace(make_result(row), status=JobStatus.CANCELLED)) for row in (1, 3)]
+    await store.end_rows(again, [cancelled[0], RowEnd(2), cancelled[1]])
+    await store.end_shard(again, b"{}")
+    counts = await store.counts(batch)
+    assert (counts.by_status[JobStatus.CANCELLED], counts.totals["spent_nano"]) == (2, 5)
+    assert [row.result is not None for row in await rows_of(store, batch)] == [True, False, False]
+    # Put back with its attempts: a worker ends it, as any row of a cancelled batch that has begun.
+    assert [(each.row, each.shard) for each in await store.dispatch(5)] == [(2, None)]
+
+
+async def test_a_row_to_be_asked_again_in_a_cancelled_batch_is_ended_by_a_worker(store: Store) -> None:
+    """Its attempt is paid: it waits with its state until a worker has stored the attempt and its cost."""
+    batch = await batch_of(store, 2)
+    shard = await claim_one(store)
+    await send(store, shard)
+    await store.cancel(batch)
+    await store.end_rows(shard, [RowEnd(1, state=b'{"attempt":2}', spent_nano=5), RowEnd(2)])
+    await store.end_shard(shard, b"{}")
+    counts = await store.counts(batch)
+    assert (counts.by_status[JobStatus.CANCELLED], counts.totals["spent_nano"]) == (1, 5)
+    assert (await store.batch(batch)).finished_at_ms is None
+    assert [(each.row, each.shard) for each in await store.dispatch(5)] == [(1, None)]
 
 
 async def test_a_batch_of_lost_writes_gets_its_rows_back(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from askmill.jobs.model.models import Api, JobStatus
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store
 from tests.stack import QUICK, Child, Stack
-from tests.support import wait_until_async
+from tests.support import wait_until, wait_until_async
 
 PROFILE = Profile(model="gpt-5-mini", service_tier="batch")
 QUESTIONS = [f"What is {n} + {n}?" for n in range(1, 41)]
@@ -182,6 +183,27 @@ async def test_cancel_ends_the_batch_at_the_api(stack: Stack) -> None:
 
 
 @pytest.mark.chaos
+async def test_cancel_keeps_an_attempt_that_would_be_repeated(stack: Stack) -> None:
+    """A line that ended with a server's error before the cancel: its row is cancelled, with its attempt."""
+    stack.scenario("[batches]\nrun_s = 20.0\n")
+    worker(stack)
+    batch = await stack.submit(["[emulate: failed(server_error), completed] a", *QUESTIONS], PROFILE)
+    wait_until(lambda: stack.ledger()["lines"]["ran"] >= 3, "the first lines have run", 20)
+    async with await Store.open(stack.redis_url) as store:
+        await store.cancel(batch)
+
+    async def ended() -> bool:
+        return (await stack.status(batch)).batch.finished_at_ms is not None
+
+    await wait_until_async(ended, "the batch has ended", 20)
+    rows = [row.result for row in await stack.rows(batch)]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert (rows[0].status, rows[0].attempt_count) == (JobStatus.CANCELLED, 1)
+    assert rows[1].status is JobStatus.COMPLETED
+
+
+@pytest.mark.chaos
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_kills_at_random_moments_buy_nothing_twice(stack: Stack, seed: int) -> None:
     """kill -9 of the worker, again and again: every row is answered, and every line bought once."""
@@ -204,3 +226,53 @@ async def test_kills_at_random_moments_buy_nothing_twice(stack: Stack, seed: int
     view = await stack.wait_for(batch)
     assert view.counts.by_status[JobStatus.COMPLETED] == 200
     assert bought_once(stack, 200)
+
+
+SMALL_SHARDS = """
+[http]
+slow_s = 0.05
+[batches]
+enqueued_limit = 700
+validate_s = 0.3
+run_s = 2.0
+list_late_s = 0.5
+"""
+STEPS = ["POST /files", "POST /batches", "GET /batches", "GET /files/{file_id}/content"]
+"""Requests on a shard's way: upload, create, list, results."""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_everything_killed_at_five_random_moments(tmp_path: Path, seed: int) -> None:
+    """kill -9 of worker, Redis and emulator at once, five times in one batch: every row once, none is lost.
+
+    A moment is the next, or next but one, request of a random step (or the twelfth list, where that step comes no
+    more), so each kill meets shards on their way.
+    """
+    chance = random.Random(seed)
+    with Stack(tmp_path, "responses", SMALL_SHARDS) as stack:
+        batch = await stack.submit([f"What is {n} + {n}?" for n in range(1, 401)], PROFILE)
+        for kill in range(1, 6):
+            worker(stack)
+            step = chance.choice(STEPS)
+            due = {step: _requests(stack, step) + chance.randint(1, 2)}
+            due.setdefault("GET /batches", _requests(stack, "GET /batches") + 12)
+            wait_until(partial(_has_come, stack, due), f"kill {kill} is due at {step}", 30)
+            assert (await stack.status(batch)).batch.state != "done", f"kill {kill} came after the batch"
+            stack.crash()
+        worker(stack)
+        view = await stack.wait_for(batch, timeout_s=80)
+        ledger = stack.ledger()
+        assert view.counts.by_status[JobStatus.COMPLETED] == 400
+        assert (ledger["lines"]["bought"], ledger["lines"]["bought_again"]) == (400, {})
+        assert ledger["lines"]["jobs_bought_again"] == {}
+        assert len([one for one in ledger["batches"] if one["status"] == "completed"]) > 5
+
+
+def _has_come(stack: Stack, due: dict[str, int]) -> bool:
+    return any(_requests(stack, step) >= requests for step, requests in due.items())
+
+
+def _requests(stack: Stack, step: str) -> int:
+    """How many requests of this kind the emulator has served, in all its lives."""
+    return int(stack.stats()["requests"].get(step, 0))

@@ -8,8 +8,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from askmill.jobs.openai_client.pricing import estimate_tokens
-from askmill.jobs.store.records import Claim
+from askmill.jobs.openai_client.pricing import Prices, estimate_tokens
+from askmill.jobs.store.records import Batch, Claim
 from askmill.jobs.store.shard_records import ShardClaim
 from askmill.jobs.store.shards import ROWS_PER_CALL
 from askmill.worker.backends.batch_jobs import custom_id
@@ -55,7 +55,7 @@ async def build_file(
             chunk = claim.lines[at : at + ROWS_PER_CALL]
             for row in await context.retry_on_outage(context.store.shard_rows, claim, chunk):
                 line = await _line_of(context, batch, row)
-                if _take(built, context, batch, row, len(line), budget_nano):
+                if take_row(built, batch.batch, context.prices, row, len(line), budget_nano):
                     digest.update(line)
                     target.write(line)
     built.sha256 = digest.hexdigest()
@@ -71,32 +71,28 @@ async def _line_of(context: WorkerContext, batch: BatchContext, row: Claim) -> b
     return request_line(line_id, request, batch.batch.api, batch.batch.base_url)
 
 
-def _take(
-    built: ShardFile,
-    context: WorkerContext,
-    batch: BatchContext,
-    row: Claim,
-    line_bytes: int,
-    budget_nano: int | None,
+def take_row(
+    built: ShardFile, batch: Batch, prices: Prices, row: Claim, line_bytes: int, budget_nano: int | None
 ) -> bool:
     """Whether the row has room in the file; notes it in either case."""
     if line_bytes > MAX_FILE_BYTES:
         built.too_large.append(row)
         return False
-    profile = row_profile(batch.batch, row)
+    profile = row_profile(batch, row)
     built.model = built.model or profile.model
-    worst = RowCosts(batch.batch, row, context.prices).worst_case_nano(initial_state(row, batch.batch))
-    total = None if worst is None or built.worst_nano is None else built.worst_nano + worst
-    over_budget = budget_nano is not None and (total is None or total > budget_nano)
-    built.full = built.full or over_budget or built.size + line_bytes > MAX_FILE_BYTES
+    # A row of another model says nothing about the room that this file has.
     if built.full or profile.model != built.model:
-        built.over_budget = built.over_budget or over_budget
+        built.returned.append(row)
+        return False
+    worst = RowCosts(batch, row, prices).worst_case_nano(initial_state(row, batch))
+    total = None if worst is None or built.worst_nano is None else built.worst_nano + worst
+    built.over_budget = budget_nano is not None and (total is None or total > budget_nano)
+    built.full = built.over_budget or built.size + line_bytes > MAX_FILE_BYTES
+    if built.full:
         built.returned.append(row)
         return False
     built.rows.append(row.row)
     built.size += line_bytes
     built.worst_nano = total
-    built.prompt_tokens += estimate_tokens(
-        batch.batch.spec.question(row.cells) + (profile.instructions or "")
-    )
+    built.prompt_tokens += estimate_tokens(batch.spec.question(row.cells) + (profile.instructions or ""))
     return True

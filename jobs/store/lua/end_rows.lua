@@ -9,17 +9,19 @@
 local batch, number, fence, counters = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local name, changed, ended = shard_name(number), 0, 0
 
+local cancelled = redis.call('HGET', batch_key(batch), 'state') == 'cancelled'
+
+-- In a cancelled batch a row with earlier attempts goes to a worker, which stores them with its end; any other ends.
 local function wait(row, byte, state, spent_nano, due_ms)
   local live = live_key(batch, row)
   if state ~= '' then redis.call('HSET', live, 'state', state) end
   if spent_nano then set_money(batch, row, 'spent_nano', spent_nano) end
-  if redis.call('HGET', batch_key(batch), 'state') == 'cancelled' then
-    set_money(batch, row, 'spent_nano', 0)
+  if cancelled and redis.call('HEXISTS', live, 'state') == 0 then
     redis.call('DEL', live)
     set_status(batch, row, byte, 'x')
     return
   end
-  redis.call('ZADD', part_key(batch, 'due'), due_ms, row)
+  redis.call('ZADD', part_key(batch, cancelled and 'due_running' or 'due'), cancelled and 0 or due_ms, row)
   set_status(batch, row, byte, 'w')
 end
 
@@ -37,8 +39,9 @@ for i = 5 + counters, #ARGV, 5 do
   if take_from_shard(batch, row, number) then
     changed = changed + 1
     local byte = status_byte(batch, row)
-    -- A cancelled batch has ended the rows that were not sent.
-    if byte == 'p' or byte == 'r' then
+    -- A cancelled batch has ended the rows that were not sent; those with earlier attempts still have to store them.
+    local begun = byte == 'x' and redis.call('HEXISTS', live_key(batch, row), 'state') == 1
+    if byte == 'p' or byte == 'r' or begun then
       if new_byte == 'w' then wait(row, byte, ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4])
       else finish(row, byte, new_byte, ARGV[i + 2]) end
     end
