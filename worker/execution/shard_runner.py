@@ -250,12 +250,20 @@ class ShardRunner:
         hold_ms = int((self.policy.list_interval_s if alone else HOLD_S) * 1000)
         if state.status != "failed":
             return CutLimits(hold_ms)
-        return CutLimits(hold_ms, *self._sizes(state, action.token_limit))
+        return CutLimits(hold_ms, *_sizes(state, action.token_limit, alone=alone))
 
-    def _sizes(self, state: ShardState, token_limit: int | None) -> tuple[int, int | None]:
-        """Rows of a shard, and of all together, within the limit of tokens; half as many if unknown."""
-        half = max(1, state.lines // 2)
-        if token_limit is None or not state.prompt_tokens:
-            return half, None
-        in_all = max(1, token_limit * state.lines // state.prompt_tokens)
-        return max(1, min(half, in_all // SHARE_OF_LIMIT)), in_all
+
+def _sizes(state: ShardState, token_limit: int | None, *, alone: bool) -> tuple[int, int | None]:
+    """Rows of a shard, and of all together, within the limit of tokens; half as many if it is unknown.
+
+    A shard within its share was refused for what else is enqueued: the next one is as large. If nothing else
+    of the batch is, its tokens are more than estimated.
+    """
+    half = max(1, state.lines // 2)
+    if token_limit is None or not state.prompt_tokens:
+        return half, None
+    in_all = max(1, token_limit * state.lines // state.prompt_tokens)
+    share = max(1, in_all // SHARE_OF_LIMIT)
+    if state.lines > share:
+        return share, in_all
+    return (half if alone else state.lines), in_all
