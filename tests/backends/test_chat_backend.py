@@ -340,6 +340,9 @@ async def test_functions_are_sent_and_streaming_can_be_switched_off() -> None:
 REFUSALS = [
     ("stream_options", {"error": {"message": "Unknown field: stream_options", "code": 400}}),
     ("response_format", {"detail": [{"loc": ["body", "response_format"], "msg": "Extra inputs are not permitted"}]}),
+    # llama.cpp's Python server, with status 500.
+    ("response_format", {"error": {"message": "1 validation error: {'type': 'literal_error', 'loc': ('body', 'response_format', "
+                                   "'type'), 'msg': \"Input should be 'text' or 'json_object'\"}", "type": "internal_server_error"}}),
     ("max_tokens", {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
                               "'max_completion_tokens' instead.", "code": "unsupported_parameter", "param": "max_tokens"}}),
 ]  # fmt: skip

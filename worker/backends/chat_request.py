@@ -25,10 +25,14 @@ IMAGE_REFERENCE = "askmill-image:"
 REFUSED_FIELD = re.compile(
     r"unsupported|not (?:yet )?support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra "
     r"(?:fields|inputs)|additional propert|does not (?:accept|take)|invalid (?:parameter|argument|field)"
-    r"|only allowed|unavailable|not available|no longer",
+    r"|only allowed|unavailable|not available|no longer|literal error",
     re.IGNORECASE,
 )
-"""Words about a field as such. Words about its value, such as "too large", are none."""
+"""Words about a field as such. Words about its value, such as "too large", are none.
+
+`literal_error` is pydantic's for a kind that the server does not have: llama.cpp's Python server
+has no `json_schema`.
+"""
 
 
 def chat_body(request: RunRequest, base_url: str, dropped: Collection[str] = ()) -> Params:
