@@ -13,15 +13,14 @@ from askmill.jobs.model.models import JobStatus
 from askmill.jobs.results import compare as compared
 from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault, plan_page
 from askmill.jobs.results.tables import read_table
+from askmill.tables import ArrowTable
 from askmill.types import ComparedBatch, Tokens
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
 
-class Comparison(Sequence[Mapping[str, Any]]):
+class Comparison(ArrowTable, Sequence[Mapping[str, Any]]):
     """A row for each question: the input columns, then `NAME.answer`, `NAME.status`, … of each batch.
 
     `summary` has a `ComparedBatch` for each batch; `differing` counts the rows whose answers differ.
@@ -55,21 +54,6 @@ class Comparison(Sequence[Mapping[str, Any]]):
     def to_arrow(self) -> "pa.Table":
         """Return a pyarrow table with the columns of `askmill compare -o both.parquet`."""
         return read_table(self._to_parquet)
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """Return a pandas table with the columns of `to_arrow`. Needs pandas."""
-        import pandas  # noqa: F401, ICN001, PLC0415 -- an optional package: says so if it is missing
-
-        frame: pd.DataFrame = self.to_arrow().to_pandas()
-        return frame
-
-    def to_polars(self) -> "pl.DataFrame":
-        """Return a polars table with the columns of `to_arrow`. Needs polars."""
-        import polars  # noqa: ICN001, PLC0415 -- an optional package
-
-        frame = polars.from_arrow(self.to_arrow())
-        assert isinstance(frame, polars.DataFrame)
-        return frame
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the rows to a file, or a page with filter and search, as `askmill compare -o PATH` does.

@@ -21,11 +21,10 @@ from askmill.jobs.results.columns import entry_of
 from askmill.jobs.results.export import write_rows
 from askmill.jobs.results.tables import read_table
 from askmill.jobs.store.records import Batch, RowView
+from askmill.tables import ArrowTable
 from askmill.types import Row, Step
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
 SHOWN_ROWS = 10
@@ -34,7 +33,7 @@ HEADINGS = ("row", "status", "question", "answer")
 CELL_STYLE = "text-align:left;vertical-align:top;max-width:30em;overflow-wrap:anywhere"
 
 
-class Results(Sequence[Row]):
+class Results(ArrowTable, Sequence[Row]):
     """The rows of a batch in input order. Indexing gives a `Row`, a slice gives `Results`.
 
     The rows are kept compressed, as Redis stores them, and are unpacked one by one.
@@ -68,21 +67,6 @@ class Results(Sequence[Row]):
     def to_arrow(self) -> "pa.Table":
         """Return a pyarrow table with the columns of `askmill collect -o answers.parquet`."""
         return read_table(self._write)
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """Return a pandas table with the columns of `to_arrow`. Needs pandas."""
-        import pandas  # noqa: F401, ICN001, PLC0415 -- an optional package: says so if it is missing
-
-        frame: pd.DataFrame = self.to_arrow().to_pandas()
-        return frame
-
-    def to_polars(self) -> "pl.DataFrame":
-        """Return a polars table with the columns of `to_arrow`. Needs polars."""
-        import polars  # noqa: ICN001, PLC0415 -- an optional package
-
-        frame = polars.from_arrow(self.to_arrow())
-        assert isinstance(frame, polars.DataFrame)
-        return frame
 
     def save(self, path: str | PathLike[str], *, columns: Sequence[str] = ()) -> None:
         """Write the rows to a file, complete or not at all, as `askmill collect -o PATH` does.

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from types import FunctionType
 from typing import Any
 
 import pytest
@@ -18,8 +17,8 @@ def _public() -> Iterator[tuple[str, Callable[..., Any]]]:
         yield f"askmill.{name}", getattr(askmill, name)
         yield f"askmill.aio.{name}", getattr(aio, name)
     for owner in (askmill.Results, askmill.Row):
-        for name, member in vars(owner).items():
-            if isinstance(member, FunctionType) and not name.startswith("_"):
+        for name, member in inspect.getmembers(owner, inspect.isfunction):
+            if member.__module__.startswith("askmill") and not name.startswith("_"):
                 yield f"askmill.{owner.__name__}.{name}", member
 
 

@@ -1,7 +1,6 @@
 """The tables `[batches]` and `[tiers]`, and the check of a batch's create and of its file."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,21 +23,7 @@ from tests.emulator.batch_support import (
     scene,
     upload,
 )
-from tests.emulator.emulator_support import Emulator, run_emulator
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
-
-
-@pytest.fixture
-def emulator(shared_emulator: Emulator) -> Iterator[Emulator]:
-    """An emulator that the tests of this module share; each test leaves it without a scenario."""
-    yield shared_emulator
-    shared_emulator.set_scenario("")
-
+from tests.emulator.emulator_support import Emulator
 
 # --- the scenario ---
 

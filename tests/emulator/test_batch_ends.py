@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from openai import (
@@ -21,22 +20,9 @@ from tests.emulator.batch_support import (
     scene,
     upload,
 )
-from tests.emulator.emulator_support import Emulator, run_emulator
+from tests.emulator.emulator_support import Emulator
 
 STUCK = "[emulate: stuck] 1 + 1"
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
-
-
-@pytest.fixture
-def emulator(shared_emulator: Emulator) -> Iterator[Emulator]:
-    """An emulator that the tests of this module share; each test leaves it without a scenario."""
-    yield shared_emulator
-    shared_emulator.set_scenario("")
 
 
 # --- limits and ends ---

@@ -1,7 +1,6 @@
 """Accidents of batches on the wire and by kill -9, the manners of other servers, and the tiers."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +29,6 @@ from tests.emulator.batch_support import (
 )
 from tests.emulator.emulator_support import JSON_HEADERS, Emulator, run_emulator
 from tests.support import wait_until_async
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
-
-
-@pytest.fixture
-def emulator(shared_emulator: Emulator) -> Iterator[Emulator]:
-    """An emulator that the tests of this module share; each test leaves it without a scenario."""
-    yield shared_emulator
-    shared_emulator.set_scenario("")
-
 
 # --- the wire ---
 

@@ -1,7 +1,6 @@
 """Batches: files, lines of both APIs, result files, states, lists, cancel and the check of a file."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,22 +16,9 @@ from tests.emulator.batch_support import (
     run_batch,
     text_of,
 )
-from tests.emulator.emulator_support import Emulator, open_client, run_emulator
+from tests.emulator.emulator_support import Emulator, open_client
 
 BOTH = pytest.mark.parametrize("endpoint", [RESPONSES, CHAT])
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
-
-
-@pytest.fixture
-def emulator(shared_emulator: Emulator) -> Iterator[Emulator]:
-    """An emulator that the tests of this module share; each test leaves it without a scenario."""
-    yield shared_emulator
-    shared_emulator.set_scenario("")
 
 
 def ids(prefix: str, n: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,23 +24,9 @@ from tests.emulator.chat_support import (
     text_of,
     user,
 )
-from tests.emulator.emulator_support import Emulator, run_emulator
+from tests.emulator.emulator_support import Emulator
 from tests.helpers.sse import chunks
 from tests.support import wait_until
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
-
-
-@pytest.fixture
-def emulator(shared_emulator: Emulator) -> Iterator[Emulator]:
-    """An emulator that the tests of this module share; each test leaves it without a scenario."""
-    yield shared_emulator
-    shared_emulator.set_scenario("")
-
 
 CALL = '[emulate: requires_action(double, {"n": 21}, triple, {"n": 14})] Compute it.'
 

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -40,19 +39,6 @@ from tests.support import wait_until, wait_until_async
 STUCK = f"[emulate: stuck] {QUESTION}"
 FAILING = f"[emulate: failed(server_error)] {QUESTION}"
 CALL = '[emulate: requires_action(double, {"n": 21})] Compute it.'
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
-
-
-@pytest.fixture
-def emulator(shared_emulator: Emulator) -> Iterator[Emulator]:
-    """An emulator that the tests of this module share; each test leaves it without a scenario."""
-    yield shared_emulator
-    shared_emulator.set_scenario("")
 
 
 @pytest.mark.parametrize(

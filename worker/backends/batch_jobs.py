@@ -73,16 +73,10 @@ class _BatchHttp(HttpClient):
             await translate_errors(self._download_to(path, target), self.client.api_key, self.client)
 
     async def _download_to(self, path: str, target: Path) -> None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
-        async with self._response(path, (), timeout) as response:
-            if response.status >= 400:
-                async with self._content(response) as pieces:
-                    body = b"".join([piece async for piece in pieces])
-                raise error_from_reply(response.status, response.headers, body, self.client.api_key)
+        async with self._file(path) as (pieces, _):
             with target.open("wb") as file:
-                async with self._content(response, None) as pieces:
-                    async for piece in pieces:
-                        file.write(piece)
+                async for piece in pieces:
+                    file.write(piece)
 
     async def close_session(self) -> None:
         """Close the connections, and leave the SDK's client to its owner."""

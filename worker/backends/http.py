@@ -258,22 +258,28 @@ class HttpClient:
             return parse_reply(response.status, response.headers, body, self.client.api_key)
 
     async def _download(self, path: str, limit_bytes: int | None) -> bytes:
+        async with self._file(path) as (pieces, length):
+            content = bytearray()
+            async for piece in pieces:
+                content += piece
+                if limit_bytes is not None and max(len(content), length or 0) > limit_bytes:
+                    size = f"{length:,}" if length else f"over {limit_bytes:,}"
+                    raise ApiError(
+                        200, code="too_large", message=f"{size} bytes, of which {limit_bytes:,} fit"
+                    )
+            return bytes(content)
+
+    @asynccontextmanager
+    async def _file(self, path: str) -> AsyncIterator[tuple[AsyncIterator[bytes], int | None]]:
+        """The pieces of a file of any size, and its length if the server names it. Raises ApiError."""
         timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s())
         async with self._response(path, (), timeout) as response:
             if response.status >= 400:
                 async with self._content(response) as pieces:
                     body = b"".join([piece async for piece in pieces])
                 raise error_from_reply(response.status, response.headers, body, self.client.api_key)
-            content, length = bytearray(), response.content_length
             async with self._content(response, None) as pieces:
-                async for piece in pieces:
-                    content += piece
-                    if limit_bytes is not None and max(len(content), length or 0) > limit_bytes:
-                        size = f"{length:,}" if length else f"over {limit_bytes:,}"
-                        raise ApiError(
-                            200, code="too_large", message=f"{size} bytes, of which {limit_bytes:,} fit"
-                        )
-            return bytes(content)
+                yield pieces, response.content_length
 
     @asynccontextmanager
     async def _content(

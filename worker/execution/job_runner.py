@@ -51,15 +51,13 @@ from askmill.worker.lifecycle.state import JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from askmill.worker.runtime import telemetry
 from askmill.worker.runtime.batch_cache import BatchContext
-from askmill.worker.runtime.context import WorkerContext
+from askmill.worker.runtime.context import CRASH_WAIT_S, WorkerContext
 from askmill.worker.runtime.interrupts import ClaimLost, Interrupts, ShuttingDown
 
 log = structlog.get_logger()
 
 BEHIND_OTHERS_S = 0.001
 """A row that paused its batch is due after those that wait for nothing."""
-CRASH_WAIT_S = 10.0
-"""How long a row waits after an unexpected exception."""
 NO_PRICE = "budget: a worker does not know the model's price"
 
 

@@ -29,13 +29,11 @@ from askmill.worker.lifecycle.shard_state import ShardPhase, ShardState
 from askmill.worker.lifecycle.shard_transitions import advance_shard
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.batch_lister import BatchLister
-from askmill.worker.runtime.context import WorkerContext
+from askmill.worker.runtime.context import CRASH_WAIT_S, WorkerContext
 from askmill.worker.runtime.interrupts import ClaimLost, Interrupts, ShuttingDown
 
 log = structlog.get_logger()
 
-CRASH_WAIT_S = 10.0
-"""How long a shard waits after an unexpected exception."""
 HOLD_S = 600.0
 """How long no shard is cut after the token limit, unless a running one ends before."""
 SHARE_OF_LIMIT = 3
@@ -188,8 +186,9 @@ class ShardRunner:
         return counters
 
     async def _pause(self, reason: str, resume_after_s: float | None = None) -> None:
-        store, told = self.context.store, () if resume_after_s is None else (resume_after_s,)
-        changed = await self.context.retry_on_outage(store.pause_from_worker, self.claim.batch, reason, *told)
+        changed = await self.context.retry_on_outage(
+            self.context.store.pause_from_worker, self.claim.batch, reason, resume_after_s
+        )
         if self.batch.current.state in {BatchState.QUEUED, BatchState.RUNNING}:
             self.batch.current = replace(self.batch.current, state=BatchState.PAUSED)
         if changed:

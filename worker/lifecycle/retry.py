@@ -164,7 +164,7 @@ class RetryPolicy:
 
     def wait_s(self, tries: int, jitter: float) -> float:
         """Seconds before repeating a request: base · 2^tries up to the cap, times 0.5 to 1 by `jitter`."""
-        return _backoff_s(self.base_s, self.cap_s, tries, jitter)
+        return backoff_s(self.base_s, self.cap_s, tries, jitter)
 
     def settle_wait_s(self, elapsed_s: float, jitter: float) -> float:
         """Seconds before the next look at what must be passing, or at a run that is to end."""
@@ -172,12 +172,13 @@ class RetryPolicy:
 
     def tier_wait_s(self, tries: int, jitter: float) -> float:
         """Seconds that a batch waits for capacity in its tier, after so many waits of a row."""
-        return _backoff_s(self.tier_base_s, self.tier_cap_s, tries, jitter)
+        return backoff_s(self.tier_base_s, self.tier_cap_s, tries, jitter)
 
     def attempt_wait_s(self, attempt: int, jitter: float) -> float:
         """Seconds before the attempt after `attempt`, counted from 1."""
-        return _backoff_s(self.attempt_base_s, self.attempt_cap_s, attempt - 1, jitter)
+        return backoff_s(self.attempt_base_s, self.attempt_cap_s, attempt - 1, jitter)
 
 
-def _backoff_s(base_s: float, cap_s: float, tries: int, jitter: float) -> float:
+def backoff_s(base_s: float, cap_s: float, tries: int, jitter: float) -> float:
+    """Seconds: base · 2^tries up to the cap, times 0.5 to 1 by `jitter`."""
     return min(cap_s, base_s * 2.0 ** min(tries, 16)) * (0.5 + 0.5 * jitter)

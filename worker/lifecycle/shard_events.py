@@ -6,15 +6,13 @@ from enum import StrEnum
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.batch_types import LineRefusal, ServerBatch
 from askmill.worker.lifecycle.error_rule import RequestKind
+from askmill.worker.lifecycle.events import Event
 from askmill.worker.lifecycle.shard_state import ShardState
 
 
 @dataclass(frozen=True, slots=True)
-class ShardEvent:
-    """Something observed at a time, with a random number in [0, 1) for jitter."""
-
-    at: float
-    jitter: float = 0.5
+class ShardEvent(Event):
+    """Something observed of a shard."""
 
 
 @dataclass(frozen=True, slots=True)

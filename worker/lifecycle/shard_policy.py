@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from askmill.worker.lifecycle.retry import backoff_s
+
 
 @dataclass(frozen=True, slots=True)
 class ShardPolicy:
@@ -28,4 +30,4 @@ class ShardPolicy:
 
     def wait_s(self, tries: int, jitter: float) -> float:
         """Seconds before a request is repeated: base · 2^tries up to the cap, times 0.5 to 1 by `jitter`."""
-        return min(self.cap_s, self.base_s * 2.0 ** min(tries, 16)) * (0.5 + 0.5 * jitter)
+        return backoff_s(self.base_s, self.cap_s, tries, jitter)

@@ -1,21 +1,18 @@
 """Tasks of `--tier batch`: a worker process follows shards as it follows rows."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
 
 from askmill.config.text import loggable
-from askmill.jobs.model.errors import NotFound
 from askmill.jobs.store import keys
 from askmill.jobs.store.broker import names_a_row
-from askmill.jobs.store.claims import new_fence
 from askmill.jobs.store.records import Refusal
 from askmill.jobs.store.shard_records import ShardClaim
 from askmill.worker.execution.shard_runner import ShardRunner
+from askmill.worker.process.following import claim_once, followed
 from askmill.worker.runtime.batch_lister import BatchLister
 from askmill.worker.runtime.context import WorkerContext
-from askmill.worker.runtime.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from askmill.worker.process.worker import WorkerProcess
@@ -40,37 +37,23 @@ class ShardTasks:
         if context is None:  # Redis was unreachable from the start of this process to its end
             return
         structlog.contextvars.bind_contextvars(batch=batch, shard=number)
-        claim = await self._claim(context, batch, number)
+        store = context.store
+        claim = await claim_once(context, store.claim_shard, store.abandon_shard, batch, number)
         if isinstance(claim, Refusal):
             log.debug("shard.refused", reason=claim.value)
             return
         await self._run(context, claim)
 
-    async def _claim(self, context: WorkerContext, batch: str, number: int) -> ShardClaim | Refusal:
-        """Claim under one fence, however often the call is repeated; release it when interrupted."""
-        worker, fence, retry = context.worker.id, new_fence(), context.retry_on_outage
-        try:
-            return await retry(context.store.claim_shard, batch, number, worker, fence)
-        except (Exception, asyncio.CancelledError):
-            await retry(context.store.abandon_shard, batch, number, worker, fence)
-            raise
-
     async def _run(self, context: WorkerContext, claim: ShardClaim) -> None:
-        process, name = self._process, keys.shard(claim.number)
-        interrupts = Interrupts(shutting_down=process.shutting_down, task=asyncio.current_task())
-        process.jobs[claim.batch, name] = interrupts
-        process.idle.clear()
-        try:
-            batch = await context.retry_on_outage(process.batches.get, claim)
+        key = (claim.batch, keys.shard(claim.number))
+        async with followed(
+            self._process,
+            context,
+            key,
+            lambda due_ms: context.store.release_shard(claim, b"", due_ms=due_ms),
+        ) as interrupts:
+            batch = await context.retry_on_outage(self._process.batches.get, claim)
             await ShardRunner(context, batch, claim, interrupts, self._lister_of(context)).run()
-        except NotFound:
-            log.info("batch.purged")
-        finally:
-            if process.jobs.get((claim.batch, name)) is interrupts:
-                del process.jobs[claim.batch, name]
-            if not process.jobs:
-                process.idle.set()
-            context.dispatch_needed.set()
 
     def _lister_of(self, context: WorkerContext) -> BatchLister:
         if self._lister is None:

@@ -21,17 +21,16 @@ from askmill.config.settings import Settings
 from askmill.config.text import loggable
 from askmill.jobs.local import EmulatorService
 from askmill.jobs.model.api_target import Target, api_target
-from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import Server
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.broker import disconnect_publisher, names_a_row, publish
-from askmill.jobs.store.claims import new_fence
 from askmill.jobs.store.records import BatchUpdate, Claim, DispatchedRow, Refusal, WorkerInfo
 from askmill.worker.backends.factory import Backends
-from askmill.worker.execution.job_runner import CRASH_WAIT_S, JobRunner
+from askmill.worker.execution.job_runner import JobRunner
 from askmill.worker.process.durability_check import DurabilityCheck
+from askmill.worker.process.following import claim_once, followed
 from askmill.worker.process.shards import ShardTasks
 from askmill.worker.runtime.batch_cache import BatchCache
 from askmill.worker.runtime.context import OUTAGE, WorkerContext, elapsed_clock_s, retry_on_outage
@@ -176,42 +175,22 @@ class WorkerProcess:
         if context is None:  # Redis was unreachable from the start of this process to its end
             return
         structlog.contextvars.bind_contextvars(batch=batch, row=row)
-        claim = await self._claim(context, batch, row)
+        claim = await claim_once(context, context.store.claim, context.store.abandon_claim, batch, row)
         if isinstance(claim, Refusal):
             log.debug("job.refused", reason=claim.value)
             return
         await self._follow(context, claim)
 
-    async def _claim(self, context: WorkerContext, batch: str, row: int) -> Claim | Refusal:
-        """Claim under one fence, however often the call is repeated; release the row when interrupted."""
-        worker, fence, retry = context.worker.id, new_fence(), context.retry_on_outage
-        try:
-            return await retry(context.store.claim, batch, row, worker, fence)
-        except (Exception, asyncio.CancelledError):
-            await retry(context.store.abandon_claim, batch, row, worker, fence)
-            raise
-
     async def _follow(self, context: WorkerContext, claim: Claim) -> None:
-        interrupts = Interrupts(shutting_down=self.shutting_down, task=asyncio.current_task())
-        self.jobs[claim.batch, claim.row] = interrupts
-        self.idle.clear()
-        try:
+        async with followed(
+            self,
+            context,
+            (claim.batch, claim.row),
+            lambda due_ms: context.store.release(claim, due_ms=due_ms),
+        ) as interrupts:
             batch = await context.retry_on_outage(self.batches.get, claim)
             async with self.chat_slots if batch.batch.api == "chat" else nullcontext():
                 await JobRunner(context, batch, claim, interrupts).run()
-        except NotFound:
-            log.info("batch.purged")
-        except (Exception, asyncio.CancelledError):
-            # Nobody follows the row any more, and no other worker releases the rows of a living one.
-            log.exception("job.crashed")
-            due_ms = context.due_ms(CRASH_WAIT_S)
-            await context.retry_on_outage(context.store.release, claim, due_ms=due_ms)
-        finally:
-            if self.jobs.get((claim.batch, claim.row)) is interrupts:
-                del self.jobs[claim.batch, claim.row]
-            if not self.jobs:
-                self.idle.set()
-            context.dispatch_needed.set()
 
     # ── the three loops ──
 

@@ -35,6 +35,10 @@ def elapsed_clock_s() -> float:
     return time.clock_gettime(BOOTTIME)
 
 
+CRASH_WAIT_S = 10.0
+"""How long a row or a shard waits after an unexpected exception."""
+
+
 @dataclass
 class OutageRetry:
     """Repeats a call for as long as Redis is unreachable, full or loading. Every script may be sent twice."""
