@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,9 +152,10 @@ async def test_the_accuracy_is_measured_while_a_batch_is_watched(store: Store) -
     spec = InputSpec(("question", "wanted"), "question")
     batch = await submit_batch(store, [*rows, NewRow(["?", "1"])], spec=spec, expected=Expectation("wanted"))
 
-    async for view in watch(store, batch):
-        if view.accuracy is not None:
-            break
+    async with aclosing(watch(store, batch)) as views:
+        async for view in views:
+            if view.accuracy is not None:
+                break
 
     assert view.accuracy == Accuracy(8, 6)
     assert "accuracy 75.0 %" in "".join(status_lines(view))
