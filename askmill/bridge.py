@@ -22,7 +22,7 @@ from askmill.config.settings import BadSetting
 from askmill.config.text import safe_text
 from askmill.errors import AskmillError, Interrupted, UsageError
 from askmill.jobs.model.api_target import CREDENTIAL_VARIABLES
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 from askmill.progress import Display
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from askmill.jobs.cli.control import parse_retried
 from askmill.jobs.cli.query import parse_statuses
 from askmill.jobs.cli.result_options import expectation as expectation_of
 from askmill.jobs.cli.run import estimates_of, existing_text, submit_command, submit_request
-from askmill.jobs.display.status_text import stall_reason, summary_line
+from askmill.jobs.display.stall_text import stall_reason
+from askmill.jobs.display.status_text import summary_line
 from askmill.jobs.intake import Intake
 from askmill.jobs.local.open_store import open_store, redis_url, resolve_batch
 from askmill.jobs.model.api_target import Consent, api_target
@@ -24,7 +25,8 @@ from askmill.jobs.results.compare import compared_rows, open_comparison
 from askmill.jobs.run.run import Run, RunSpec
 from askmill.jobs.run.watch import exit_code, watch
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, RowView, StatusView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import RowView, StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import SubmitRequest

@@ -13,7 +13,8 @@ from typing import Any, Self
 from askmill.config.text import safe_text
 from askmill.jobs.display import status_text
 from askmill.jobs.display.progress import Progress
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.display.stall_text import stall_or_start
+from askmill.jobs.store.views import StatusView
 
 log = logging.getLogger("askmill")
 log.addHandler(logging.NullHandler())
@@ -116,7 +117,7 @@ def bar_html(view: StatusView, *, worker_starting: bool = False) -> str:
         status_text.usage_line(view),
         status_text.fault_line(view),
         status_text.waiting_line(view),
-        status_text.stall_or_start(view, worker_starting=worker_starting),
+        stall_or_start(view, worker_starting=worker_starting),
     ]
     text = "<br>".join(html.escape(line) for line in lines if line)
     return (

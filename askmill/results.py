@@ -20,7 +20,8 @@ from askmill.jobs.results.collect import plan_stored, write_profile
 from askmill.jobs.results.columns import entry_of
 from askmill.jobs.results.export import write_rows
 from askmill.jobs.results.tables import read_table
-from askmill.jobs.store.records import Batch, RowView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import RowView
 from askmill.tables import ArrowTable
 from askmill.types import Row, Step
 

@@ -21,7 +21,8 @@ from askmill.jobs.model.models import Api, InputSpec, Limits, OnIncomplete
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store
 from askmill.jobs.store.broker import publish
-from askmill.jobs.store.records import NewBatch, NewRow, RowView, StatusView
+from askmill.jobs.store.records import NewBatch, NewRow
+from askmill.jobs.store.views import RowView, StatusView
 from tests.helpers import preloaded
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.support import wait_until, wait_until_async

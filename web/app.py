@@ -21,10 +21,10 @@ from askmill.config.settings import BadSetting
 from askmill.jobs.model.errors import AskmillError
 from askmill.web.api import description, routes
 from askmill.web.context import Web
-from askmill.web.guard import Guard
+from askmill.web.http.guard import Guard
+from askmill.web.http.problems import Refused, problem_of
 from askmill.web.pages import batches, compare, new_batch
 from askmill.web.pages.render import environment, render
-from askmill.web.problems import Refused, problem_of
 
 STATIC = Path(__file__).parent / "pages" / "static"
 DESCRIPTION = """The batches of one askmill: submit files of questions, watch them, read the answers.

@@ -1,6 +1,5 @@
-"""What all requests share: settings, store, target, limits."""
+"""What all requests share: settings, store, target, background work."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -11,30 +10,12 @@ from askmill.config.settings import Settings
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 from askmill.web.background.accuracy import Accuracies
 from askmill.web.background.live import LiveBatches
 from askmill.web.background.workers import Workers
+from askmill.web.http.options import Options
 from askmill.web.uploads.drafts import Drafts
-
-MAX_UPLOAD_BYTES = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the server was started.
-
-    `hosts` are names that requests may have in `Host`, beside loopback and addresses. `prefix` is the path
-    that a reverse proxy serves it under, without a slash at its end. `functions` are the modules that batches
-    may name.
-    """
-
-    token: str
-    port: int
-    hosts: frozenset[str] = frozenset()
-    prefix: str = ""
-    max_upload: int = MAX_UPLOAD_BYTES
-    functions: Sequence[str] = ()
 
 
 @dataclass

@@ -23,7 +23,8 @@ from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import UsageError
 from askmill.jobs.store import Store
 from askmill.web.app import create_app
-from askmill.web.context import MAX_UPLOAD_BYTES, Options, Web
+from askmill.web.context import Web
+from askmill.web.http.options import MAX_UPLOAD_BYTES, Options
 from askmill.web.uploads.drafts import delete_left_behind
 
 BACKLOG = 512

@@ -15,7 +15,7 @@ import redis
 
 from askmill.jobs.model.models import STATUS_OF_BYTE, Api
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 from benchmarks.measure import cpu_of, pid_of
 from tests.chaos.driver import Totals
 from tests.chaos.embedded import kill_everything, stats, stats_after_end

@@ -16,7 +16,7 @@ from askmill.jobs.cli.result_options import QUIET, OptionValues, display_of, not
 from askmill.jobs.cli.run import estimate_text, estimates_of, resolve_target, submit_request
 from askmill.jobs.display.input_preview import preview_json, preview_text
 from askmill.jobs.display.json_line import json_line
-from askmill.jobs.display.status_text import stall_reason
+from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.intake.preview import Preview, preview_of
 from askmill.jobs.intake.reader import PassFactory
 from askmill.jobs.model.api_target import api_target

@@ -16,7 +16,8 @@ from askmill.jobs.local.open_store import open_store
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results.collect import with_accuracy
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, StatusView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import StatusView
 
 JUDGED_ROWS = 20_000
 """Accuracy is measured from the rows themselves, so only for so many rows in all: half a second."""

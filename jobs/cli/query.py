@@ -25,12 +25,13 @@ from askmill.jobs.cli.result_options import (
 )
 from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.row_history import row_json, row_text
-from askmill.jobs.display.status_text import missing_line, stall_reason, status_lines, summary_line
+from askmill.jobs.display.stall_text import stall_reason
+from askmill.jobs.display.status_text import missing_line, status_lines, summary_line
 from askmill.jobs.local.open_store import open_store, resolve_batch, resolve_row
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.results.collect import collect, plan_collect, with_accuracy
 from askmill.jobs.run.watch import NewAnswers, exit_code, is_over, watch
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 DEFAULT_TERMINAL_SIZE = (80, 24)
 

@@ -12,7 +12,7 @@ from askmill.jobs.model.expected import Expectation
 from askmill.jobs.results import Format, ResultOptions
 from askmill.jobs.results.expected import compare_of
 from askmill.jobs.run.notify import notify
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 OptionValues = Mapping[str, Any]
 """What click parsed, by parameter name; None and () mean that the option is absent."""

@@ -26,7 +26,8 @@ from askmill.jobs.cli.result_options import (
     notify_on_done,
     result_options,
 )
-from askmill.jobs.display.status_text import retry_command, stall_reason, summary_line
+from askmill.jobs.display.stall_text import stall_reason
+from askmill.jobs.display.status_text import retry_command, summary_line
 from askmill.jobs.intake import Intake
 from askmill.jobs.local import interruptible
 from askmill.jobs.local.open_store import redis_url

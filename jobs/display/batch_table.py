@@ -7,7 +7,7 @@ from typing import NamedTuple
 from askmill.config.text import format_usd, one_line
 from askmill.jobs.display.progress import STYLES
 from askmill.jobs.model.models import UNSUCCESSFUL, BatchState
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 MIN_NAME, MAX_NAME, GAP = 12, 40, 2
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))

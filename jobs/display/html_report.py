@@ -17,7 +17,7 @@ from askmill.jobs.display.svg_charts import COLOURS, bars, histogram, line, stac
 from askmill.jobs.model.models import UNFINISHED, UNSUCCESSFUL, JobStatus
 from askmill.jobs.model.result_fields import result_values, runs_of
 from askmill.jobs.results.columns import Judge
-from askmill.jobs.store.records import RowView, StatusView
+from askmill.jobs.store.views import RowView, StatusView
 from askmill.jobs.store.waits import iso
 
 SHOWN_ROWS = 20

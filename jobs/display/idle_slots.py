@@ -6,7 +6,7 @@ Pure: from a StatusView to text.
 
 from askmill.config.text import count_of
 from askmill.jobs.model.models import BatchState, JobStatus
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 TO_DISPATCH, DISPATCHED, NEXT_ATTEMPT, EARLIER_TURN = "q", "p", "w", "h"
 """Status bytes of queued rows (jobs/model/models.py)."""

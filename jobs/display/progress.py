@@ -16,8 +16,9 @@ from askmill.config import text as plain_text
 from askmill.jobs.display import status_text
 from askmill.jobs.display.idle_slots import idle_line
 from askmill.jobs.display.shards_text import shards_line
+from askmill.jobs.display.stall_text import stall_or_start
 from askmill.jobs.model.models import BatchState
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 LINE_INTERVAL_S = 10.0
 REQUEST_RATE_WINDOW_S = 60.0
@@ -137,7 +138,7 @@ def panel(view: StatusView, width: int, per_minute: float | None, *, worker_star
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    stall = status_text.stall_or_start(view, worker_starting=worker_starting)
+    stall = stall_or_start(view, worker_starting=worker_starting)
     bar = Text(status_text.bar(view, status_text.bar_width(view, width - 1)))
     for mark, colour in COLOURS.items():
         bar.highlight_regex(f"{mark}+", colour)

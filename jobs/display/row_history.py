@@ -13,7 +13,8 @@ from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step, Usage
 from askmill.jobs.model.result_fields import runs_of
 from askmill.jobs.results.collect import additions_of
 from askmill.jobs.results.columns import entry_of, select_columns
-from askmill.jobs.store.records import Batch, RowDetail
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import RowDetail
 from askmill.jobs.store.waits import iso
 
 INDENT = "  "

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from askmill.config.text import format_duration, one_line
-from askmill.jobs.store.records import RowDetail, StatusView
 from askmill.jobs.store.shard_views import PHASES, ShardSummary
+from askmill.jobs.store.views import RowDetail, StatusView
 
 
 def shards_line(view: StatusView) -> str:

@@ -10,13 +10,11 @@ fault_line     Last fault: POST /threads: http_500: …, 12 times since 2026-11-
 accuracy_line  accuracy 93.1 % (95 %: 91.2 to 94.7 %), 1,200 judged
 idle_line      12 of 20 slots are unused: ASKMILL_MAX_RUNS allows 8 runs at a time (idle_slots.py)
 waiting_line   New runs wait since 2026-11-28 14:00:01 UTC until 2026-11-28 14:00:21 UTC: rate_limit …
-stall_reason   Paused: budget. Run the same command with a higher --budget to resume.
+stall_reason   Paused: budget. Run the same command with a higher --budget to resume. (stall_text.py)
 
 Pure: from a StatusView to text. Control codes are removed from whatever comes from a file or the API.
 """
 
-import shlex
-from datetime import UTC, datetime
 from math import ceil, floor, inf
 from pathlib import Path
 
@@ -25,23 +23,23 @@ from askmill.config.text import (
     count_of,
     format_duration,
     format_rate,
+    format_time,
     format_usd,
     one_line,
-    strip_control,
 )
 from askmill.jobs.display.idle_slots import idle_line
-from askmill.jobs.display.pause_advice import advice, pause_cause
 from askmill.jobs.display.shards_text import shards_line
+from askmill.jobs.display.stall_text import stall_or_start, stall_reason
 from askmill.jobs.model.models import (
     FINISHED,
     RETRIED_BY_DEFAULT,
     UNSUCCESSFUL,
     BatchState,
     JobStatus,
-    Server,
 )
 from askmill.jobs.store.eta import TimeLeft
-from askmill.jobs.store.records import NANO, Batch, Counts, StatusView
+from askmill.jobs.store.records import NANO, Batch
+from askmill.jobs.store.views import Counts, StatusView
 
 COMPLETED_MARK, OTHER_MARK, RUNNING_MARK, QUEUED_MARK = "█", "▓", "▒", "░"
 SHOWN_FIRST = (JobStatus.COMPLETED, JobStatus.RUNNING, JobStatus.QUEUED)
@@ -179,97 +177,14 @@ def anomalies_line(view: StatusView) -> str:
     return " · ".join(parts)
 
 
-def server_text(server: Server) -> str:
-    """The API and its address, and the account where one is set."""
-    account = [
-        f"{name} {value}"
-        for name, value in (("organization", server.organization), ("project", server.project))
-        if value
-    ]
-    return f"{server.api or 'any API'} at {server.base_url}" + (f" ({', '.join(account)})" if account else "")
-
-
-def server_settings(server: Server, other: Server) -> str:
-    """The settings of a worker for `server`, as far as the account differs from that of the other one."""
-    settings = [f"ASKMILL_API={server.api}", f"OPENAI_BASE_URL={server.base_url}"]
-    for variable, value, others in (
-        ("OPENAI_ORG_ID", server.organization, other.organization),
-        ("OPENAI_PROJECT_ID", server.project, other.project),
-    ):
-        if value:
-            settings.append(f"{variable}={value}")
-        elif others:
-            settings.append(f"without {variable}")
-    return ", ".join(settings[:-1]) + f" and {settings[-1]}"
-
-
-def needs_worker(view: StatusView) -> bool:
-    """Whether rows could be processed if a worker were alive."""
-    return view.batch.state in {BatchState.QUEUED, BatchState.RUNNING} and not view.workers
-
-
-def stall_reason(view: StatusView) -> str:
-    """Why the batch makes no progress and what to do; empty while it does."""
-    batch = view.batch
-    if batch.state is BatchState.PAUSED:
-        return _pause_line(batch)
-    if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
-        return ""
-    if view.workers:
-        return ""
-    if view.write_refusal is not None:
-        return strip_control(f"{view.write_refusal}. Workers wait, and continue by themselves when it does.")
-    if (reason := functions_reason(view)) != "":
-        return reason
-    start = _worker_command(batch)
-    general = [worker for worker in view.other_workers if not worker.batch]
-    if general:
-        other = general[0]
-        return strip_control(
-            f"No worker uses {server_text(batch.server)}; one on {other.host} uses "
-            f"{server_text(other.server)}. Start one with {server_settings(batch.server, other.server)}."
-        )
-    fact = "No worker is alive"
-    if batch.state is BatchState.CANCELLED:
-        fact += f" to record how {count_of(view.counts.unfinished, 'row')} ended"
-    if batch.options.get("offline"):
-        return f"{fact}: run the same `askmill run` again to resume."
-    return f"{fact}: start one with `{start}`, or use `askmill run` with the same file."
-
-
-def functions_reason(view: StatusView) -> str:
-    """Which functions no living worker may call, and what to do; empty where that is no reason to wait."""
-    batch, functions = view.batch, view.batch.profile.functions
-    alike = any(not worker.batch and worker.server.serves(batch.server) for worker in view.other_workers)
-    if functions is None or view.workers or not alike or not view.counts.unfinished:
-        return ""
-    fact = f"No living worker may call the functions of {functions.module} as it was submitted"
-    return strip_control(f"{fact}. Start one with `{_worker_command(batch)}`.")
-
-
-def _worker_command(batch: Batch) -> str:
-    functions = batch.profile.functions
-    return "askmill worker" + (f" --allow-functions {shlex.quote(functions.module)}" if functions else "")
-
-
-def _pause_line(batch: Batch) -> str:
-    reason = one_line(batch.paused_reason or "no reason given", 400)
-    cause = pause_cause(batch, reason.rstrip("."))
-    if batch.paused_until_ms is None:
-        return f"Paused: {cause}. {advice(batch.id, batch.paused_reason)}"
-    return (
-        f"Paused until {_time(batch.paused_until_ms)}: {cause}. It resumes by itself then, if a worker is "
-        f"alive; `askmill resume {batch.id}` tries at once."
-    )
-
-
 def waiting_line(view: StatusView) -> str:
     """A wait that the API has asked of all batches: since when, until when, with its words."""
     wait = view.waiting
     if wait is None or view.batch.state is BatchState.PAUSED:
         return ""
-    since = f" since {_time(wait.since_ms)}" if wait.since_ms is not None else ""
-    return f"New runs wait{since} until {_time(wait.until_ms)}: {one_line(wait.reason, 200).rstrip('.')}"
+    since = f" since {format_time(wait.since_ms)}" if wait.since_ms is not None else ""
+    until, reason = format_time(wait.until_ms), one_line(wait.reason, 200).rstrip(".")
+    return f"New runs wait{since} until {until}: {reason}"
 
 
 def fault_line(view: StatusView) -> str:
@@ -279,20 +194,7 @@ def fault_line(view: StatusView) -> str:
         return ""
     request = f"{fault.request}: " if fault.request else ""
     words = one_line(f"{request}{fault.words}", 300).rstrip(".")
-    return f"Last fault: {words}, {count_of(fault.count, 'time')} since {_time(fault.since_ms)}"
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def stall_or_start(view: StatusView, *, worker_starting: bool) -> str:
-    """`stall_reason` for a command that starts a worker itself: it does not ask the user to start one."""
-    if not worker_starting or not needs_worker(view) or view.write_refusal is not None:
-        return stall_reason(view)
-    held = view.counts.by_status[JobStatus.RUNNING]
-    left = f" It continues {count_of(held, 'row')} that a worker which has died left running." if held else ""
-    return f"Starting a worker …{left}"
+    return f"Last fault: {words}, {count_of(fault.count, 'time')} since {format_time(fault.since_ms)}"
 
 
 def status_lines(view: StatusView, width: int = 80) -> list[str]:

@@ -12,7 +12,7 @@ from types import FrameType
 
 from askmill.jobs.local import data_dir as folders
 from askmill.jobs.model.errors import LocalFault
-from askmill.jobs.store.records import WorkerInfo
+from askmill.jobs.store.views import WorkerInfo
 
 _GRACE_S = 20.0
 """Longest time that a worker may take to release its rows."""

@@ -25,7 +25,8 @@ from askmill.jobs.results.export import (
     write_results,
 )
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, StatusView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import StatusView
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 

@@ -22,7 +22,7 @@ from askmill.jobs.model.expected import Accuracy
 from askmill.jobs.model.models import InputSpec
 from askmill.jobs.model.result_fields import FIELDS, result_values
 from askmill.jobs.store.codec import unpack_fields
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 
 PREFIX = "askmill_"
 STEPS = "steps"

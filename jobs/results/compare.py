@@ -18,7 +18,8 @@ from askmill.jobs.results.columns import ColumnKind, Columns, Entry, Judge, entr
 from askmill.jobs.results.destination import Format, oserror_to_write_fault, plan_output
 from askmill.jobs.results.export import Contents, Plan, checked_plan, open_output, table_writer
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, Counts, RowView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import Counts, RowView
 
 MAX_CLASSES = 12
 """A confusion matrix is shown for at most so many expected answers."""

@@ -12,7 +12,7 @@ from askmill.jobs.model.errors import ProfileError, UsageError
 from askmill.jobs.model.expected import Accuracy, Expectation, Match, is_correct
 from askmill.jobs.model.models import InputSpec, JobStatus, as_text
 from askmill.jobs.results.columns import Judge, entry_of
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 
 Compare = Callable[[str, str], bool | None]
 """From the expected text and the answer."""

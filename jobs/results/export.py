@@ -31,7 +31,7 @@ from askmill.jobs.results.writers import (
     StepsWriter,
     TableWriter,
 )
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 
 AT_ONCE = 16
 """Rows handed to a writer: a call for each takes a sixth of the time, a thousand large ones much memory."""

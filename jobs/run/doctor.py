@@ -13,13 +13,8 @@ from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.config.text import count_of, safe_text
-from askmill.jobs.display.status_text import (
-    fault_line,
-    functions_reason,
-    server_text,
-    stall_reason,
-    waiting_line,
-)
+from askmill.jobs.display.stall_text import functions_reason, server_text, stall_reason
+from askmill.jobs.display.status_text import fault_line, waiting_line
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_target
 from askmill.jobs.model.errors import ApiUnavailable, AskmillError, UsageError

@@ -8,7 +8,7 @@ from dataclasses import replace
 from askmill.jobs.model.expected import Accuracy
 from askmill.jobs.results.collect import with_accuracy
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 REST = 20.0
 """Rest after a pass over the rows, in times of its duration: judging takes 5 % of the time at most."""

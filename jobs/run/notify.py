@@ -12,7 +12,7 @@ import orjson
 
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.text import one_line, redact
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 TIMEOUT_S = 30.0
 

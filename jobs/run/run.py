@@ -32,7 +32,7 @@ from askmill.jobs.results.collect import collect, with_stored_expectation
 from askmill.jobs.run.watch import NewAnswers, exit_code, watch
 from askmill.jobs.run.worker_supervisor import WorkerSupervisor, batch_worker
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import StatusView, WorkerInfo
+from askmill.jobs.store.views import StatusView, WorkerInfo
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.find_api import check_local_server, with_api
 from askmill.jobs.submit.request import Say, SubmitRequest, identity_of

@@ -9,7 +9,7 @@ from askmill.jobs.model.errors import NotFound, Unavailable
 from askmill.jobs.model.models import FINISHED, STATUS_OF_BYTE, BatchState, JobStatus
 from askmill.jobs.run.live_accuracy import LiveAccuracy
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 1.0
 

@@ -11,7 +11,7 @@ from askmill.jobs.local import Child, worker_process
 from askmill.jobs.model.api_target import Target, storage_environment
 from askmill.jobs.model.errors import LocalFault
 from askmill.jobs.model.profile import Functions
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 NO_WORKER_S = 30.0
 """How long no other worker may be alive before `run` starts one of its own."""

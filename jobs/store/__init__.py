@@ -6,9 +6,9 @@
                                                 drop_batch, add_rows, seal_batch, set_resources;
                                                 acquire_resource, store_resource, release_resource,
                                                 list_resources, unlink_unused
-    QueryMixin      queries.py      anybody     newest_batch, batch, list_batches, counts, status,
-                                                status_bytes, workers, results, result_chunks, row,
-                                                find_row_by_id, created_objects, read_file
+    QueryMixin      queries.py      anybody     newest_batch, batch, list_batches, counts, status, workers
+    RowQueryMixin   row_queries.py  anybody     status_bytes, results, result_chunks, row, find_row_by_id,
+                                                created_objects, unfinished_states, read_file
     RowPageMixin    row_pages.py    web page    rows_after, rows_before, search
     ControlMixin    batch_control   commands    pause, resume, cancel, retry, update_limits, change_limits,
                                                 update_retention, purge
@@ -41,6 +41,7 @@ from askmill.jobs.store.queries import QueryMixin
 from askmill.jobs.store.rate_limits import RateLimitMixin
 from askmill.jobs.store.redis_errors import translate_redis_errors
 from askmill.jobs.store.row_pages import RowPageMixin
+from askmill.jobs.store.row_queries import RowQueryMixin
 from askmill.jobs.store.scheduler import SchedulerMixin
 from askmill.jobs.store.server_check import Weakness, read_server, unmet, weaknesses
 from askmill.jobs.store.shards import ShardMixin
@@ -50,6 +51,7 @@ from askmill.jobs.store.waits import FaultMixin
 class Store(
     IngestMixin,
     QueryMixin,
+    RowQueryMixin,
     RowPageMixin,
     ControlMixin,
     ClaimMixin,

@@ -13,7 +13,7 @@ from askmill.jobs.store.codec import limits_json, limits_of
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.ingest import budget_nano, retention_ms
 from askmill.jobs.store.queries import count_rows, raise_not_found
-from askmill.jobs.store.records import Counts
+from askmill.jobs.store.views import Counts
 
 
 class ControlMixin:

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from askmill.config.redis_address import is_sentinel, sentinel_address
 from askmill.jobs.model.errors import RedisUnavailable
 from askmill.jobs.store import keys
-from askmill.jobs.store.records import DispatchedRow
+from askmill.jobs.store.claim_records import DispatchedRow
 from askmill.jobs.store.redis_pool import sentinel_options, tls_options
 
 if TYPE_CHECKING:

@@ -16,10 +16,12 @@ from typing import Any
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState, Refusals, Result
 from askmill.jobs.store import keys
+from askmill.jobs.store.claim_records import Claim, HeartbeatReply, Refusal, SaveReply
 from askmill.jobs.store.codec import BLOCK_ROWS, limits_of, pack_result, result_of, unpack, unpack_result
 from askmill.jobs.store.connection import Connection
-from askmill.jobs.store.records import BatchUpdate, Claim, HeartbeatReply, Refusal, SaveReply, WorkerInfo
+from askmill.jobs.store.records import BatchUpdate
 from askmill.jobs.store.scripts import new_request
+from askmill.jobs.store.views import WorkerInfo
 
 
 def _flag(value: bool | None) -> str:

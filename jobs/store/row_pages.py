@@ -15,7 +15,7 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.codec import BLOCK_ROWS, block_of, raw_input, raw_result, unpack, unpack_fields
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.queries import raise_not_found
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 
 _FIRST_WINDOW_ROWS, _WINDOW_ROWS = 1024, 65_536
 """Status bytes per round trip while rows with a status are looked for: few at first, then more and more."""

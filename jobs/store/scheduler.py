@@ -7,9 +7,9 @@ import orjson
 
 from askmill.jobs.store import keys
 from askmill.jobs.store.broker import QUEUE
+from askmill.jobs.store.claim_records import DispatchedRow, ReapResult
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.queries import living_workers
-from askmill.jobs.store.records import DispatchedRow, ReapResult
 
 _ROWS_PER_REAP = 1000
 """Rows per script: a few milliseconds, in which Redis does nothing else."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState
 from askmill.jobs.store import keys
+from askmill.jobs.store.claim_records import Claim, Refusal
 from askmill.jobs.store.claims import new_fence
 from askmill.jobs.store.codec import (
     BLOCK_ROWS,
@@ -23,7 +24,7 @@ from askmill.jobs.store.codec import (
     unpack_result,
 )
 from askmill.jobs.store.connection import Connection
-from askmill.jobs.store.records import BatchUpdate, Claim, Refusal
+from askmill.jobs.store.records import BatchUpdate
 from askmill.jobs.store.shard_queries import list_shards
 from askmill.jobs.store.shard_ranges import ranges_of, rows_in
 from askmill.jobs.store.shard_records import (

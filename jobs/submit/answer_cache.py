@@ -20,7 +20,8 @@ from askmill.jobs.model.models import EMULATOR_MODEL, InputSpec, JobStatus, Resu
 from askmill.jobs.model.profile import IMAGE, Profile, Resources
 from askmill.jobs.store import Store
 from askmill.jobs.store.codec import pack_result
-from askmill.jobs.store.records import Batch, NewRow, RowView
+from askmill.jobs.store.records import Batch, NewRow
+from askmill.jobs.store.views import RowView
 
 MAX_LOOKED_UP = 100_000
 """Stored answers that `reusable_line` compares: 10 MB and about 2 s of CPU."""

@@ -15,7 +15,7 @@ from openai import APIStatusError, AsyncOpenAI, OpenAIError
 from askmill.config.local_address import is_local
 from askmill.config.settings import Credentials, Settings
 from askmill.config.text import count_of
-from askmill.jobs.display.status_text import server_settings
+from askmill.jobs.display.stall_text import server_settings
 from askmill.jobs.local import EmulatorService, ServiceLease
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, permitted_credentials
 from askmill.jobs.model.errors import Unavailable, UsageError
@@ -23,7 +23,8 @@ from askmill.jobs.model.models import Api, BatchState, JobStatus, Server
 from askmill.jobs.openai_client.client import describe_error, make_client
 from askmill.jobs.openai_client.uploads import ObjectKind, purge_objects
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, StatusView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import StatusView
 
 CANCELS_AT_ONCE = 32
 CANCEL_TIMEOUT_S = 60.0

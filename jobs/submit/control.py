@@ -10,7 +10,8 @@ from typing import NamedTuple
 from askmill.config.settings import Settings
 from askmill.config.text import count_of
 from askmill.jobs.display.pause_advice import PAUSED_BY_USER
-from askmill.jobs.display.status_text import stall_reason, summary_line
+from askmill.jobs.display.stall_text import stall_reason
+from askmill.jobs.display.status_text import summary_line
 from askmill.jobs.model.api_target import NO_CONSENT, Consent
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import Store

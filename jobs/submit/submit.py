@@ -18,13 +18,14 @@ from itertools import islice
 from pathlib import Path
 
 from askmill.config.text import count_of
-from askmill.jobs.display.status_text import stall_reason
+from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.intake import Intake
 from askmill.jobs.model.errors import NotFound, Unavailable
 from askmill.jobs.model.models import BatchState, Limits
 from askmill.jobs.model.profile import Resources
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, BatchToLoad, Counts, LeaseLost, NewBatch, NewRow
+from askmill.jobs.store.records import Batch, BatchToLoad, LeaseLost, NewBatch, NewRow
+from askmill.jobs.store.views import Counts
 from askmill.jobs.submit.answer_cache import AnswerCache, equal_batches, reusable_line
 from askmill.jobs.submit.find_api import with_api
 from askmill.jobs.submit.images import profile_images, store_images

@@ -7,7 +7,7 @@ import redis
 
 from askmill.jobs.model.models import STATUS_OF_BYTE, JobStatus
 from askmill.jobs.store import keys
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 from tests.stack import Stack
 from tests.support import wait_until
 

@@ -11,7 +11,7 @@ import redis
 from askmill.jobs.model.models import Attempt, JobStatus, Usage
 from askmill.jobs.store import keys
 from askmill.jobs.store.broker import QUEUE, TASK
-from askmill.jobs.store.records import MAX_CRASHES
+from askmill.jobs.store.claim_records import MAX_CRASHES
 from askmill.worker.execution.stored_state import STATE_JSON
 from askmill.worker.lifecycle.state import JobState
 from tests.chaos.support import assert_each_paid_once, questions_lasting, wait_for_runs, wait_for_workers

@@ -19,7 +19,8 @@ from askmill.jobs.model.models import BatchState, InputSpec
 from askmill.jobs.run.watch import watch
 from askmill.jobs.store import Store
 from askmill.jobs.store.codec import pack_result
-from askmill.jobs.store.records import Counts, NewRow, StatusView, WorkerInfo
+from askmill.jobs.store.records import NewRow
+from askmill.jobs.store.views import Counts, StatusView, WorkerInfo
 from askmill.jobs.store.waits import RunLimit, run_limit_of
 from tests.helpers.batches import make_result, submit_batch
 from tests.helpers.command_line import CommandLine, terminal

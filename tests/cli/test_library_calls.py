@@ -28,7 +28,8 @@ from askmill.jobs.model.models import Result as StoredResult
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store
 from askmill.jobs.store.codec import pack_result
-from askmill.jobs.store.records import NewRow, RowView
+from askmill.jobs.store.records import NewRow
+from askmill.jobs.store.views import RowView
 from askmill.questions import question_file
 from askmill.results import Results
 from tests.helpers.batches import make_result, submit_batch

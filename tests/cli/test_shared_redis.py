@@ -17,7 +17,7 @@ import redis
 import askmill
 from askmill.jobs.local import died_here
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import WorkerInfo
+from askmill.jobs.store.views import WorkerInfo
 from tests.chaos.support import wait_for_workers
 from tests.helpers.command_line import CommandLine, terminal
 from tests.stack import Stack

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from askmill.config.text import about_usd, format_duration, format_rate, format_usd, one_line, strip_control
 from askmill.jobs.display.progress import panel
+from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.display.status_text import (
     bar,
     format_time_left,
     log_line,
     retry_command,
-    stall_reason,
     status_lines,
     summary_line,
 )
@@ -22,7 +22,8 @@ from askmill.jobs.model.models import Api, BatchState, InputSpec, Limits
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.run.watch import exit_code, is_over
 from askmill.jobs.store.eta import TimeLeft
-from askmill.jobs.store.records import Batch, Counts, StatusView, WorkerInfo
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import Counts, StatusView, WorkerInfo
 from askmill.jobs.store.waits import LastFault, Waiting
 
 BYTES = "qpwhrciefxj"

@@ -8,7 +8,9 @@ import redis
 from askmill.jobs.model.models import Attempt, InputSpec, JobStatus, Limits, Result
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Claim, DispatchedRow, NewBatch, NewRow, WorkerInfo
+from askmill.jobs.store.claim_records import Claim, DispatchedRow
+from askmill.jobs.store.records import NewBatch, NewRow
+from askmill.jobs.store.views import WorkerInfo
 
 BASE_URL = "http://127.0.0.1:9/v1"
 

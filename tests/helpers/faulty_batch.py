@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from askmill.jobs.model.models import Api, Attempt, JobStatus, Result
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 from tests.stack import Child, Stack
 from tests.support import wait_until
 

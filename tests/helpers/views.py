@@ -2,7 +2,8 @@
 
 from askmill.jobs.model.models import BatchState, InputSpec, Limits
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.store.records import Batch, Counts, StatusView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import Counts, StatusView
 
 
 def status_view(

@@ -27,7 +27,7 @@ from askmill.jobs.results import parquet_writer as parquet_module
 from askmill.jobs.results.columns import Additions
 from askmill.jobs.results.xlsx_writer import MAX_CHARACTERS, MAX_ROWS, cell_text
 from askmill.jobs.store.codec import pack_result
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 from tests.results.test_results import SPEC, read_csv, view, write
 
 MOODS = Additions(fields_of(parse_fields("mood: good|bad, score: float, sure: bool, n: int, topics: [str]")))

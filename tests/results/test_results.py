@@ -19,7 +19,7 @@ from askmill.jobs.model.models import Attempt, InputSpec, JobStatus, Result, Ste
 from askmill.jobs.results import FIELDS, Format, ResultOptions, plan_results, write_results
 from askmill.jobs.results.destination import atomic_write
 from askmill.jobs.store.codec import pack_result
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 
 SPEC = InputSpec(columns=("id", "question"), question_column="question")
 DONE = Result(

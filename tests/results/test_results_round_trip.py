@@ -16,7 +16,7 @@ from askmill.jobs.results import FIELDS, ResultOptions, plan_results, write_resu
 from askmill.jobs.results.columns import Entry, select_columns
 from askmill.jobs.results.generated_files import MAX_NAME_BYTES, safe_name
 from askmill.jobs.results.writers import CsvWriter
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 
 # Text as any CSV cell may hold it: quotes, delimiters, line ends of each kind, no NUL.
 pieces = st.sampled_from(

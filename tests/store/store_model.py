@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from askmill.jobs.model.models import BYTE_OF_FINISHED, JobStatus
-from askmill.jobs.store.records import Refusal
+from askmill.jobs.store.claim_records import Refusal
 
 OPEN = set("qpwhr")
 

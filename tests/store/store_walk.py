@@ -9,7 +9,7 @@ import redis
 
 from askmill.jobs.model.models import BYTE_OF_FINISHED, JobStatus
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Claim, DispatchedRow, Refusal
+from askmill.jobs.store.claim_records import Claim, DispatchedRow, Refusal
 from tests.helpers.batches import claim_row, make_result, worker_info
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.store.loading_walk import LoadingWalk

@@ -14,7 +14,7 @@ from askmill.jobs.local.redis_service import server_binary
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.broker import QUEUE, TASK, broker_settings, broker_url, names_a_row, publish
-from askmill.jobs.store.records import DispatchedRow, Refusal
+from askmill.jobs.store.claim_records import DispatchedRow, Refusal
 from tests.helpers.batches import claim_row, make_result, submit_batch, worker_info
 from tests.support import wait_until
 

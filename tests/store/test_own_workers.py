@@ -5,7 +5,7 @@ import redis
 from askmill.jobs.model.profile import Functions, FunctionTool, Profile
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.broker import QUEUE, publish
-from askmill.jobs.store.records import Refusal
+from askmill.jobs.store.claim_records import Refusal
 from tests.helpers.batches import claim_row, expire_worker, submit_batch, worker_info
 from tests.store.test_feed import batches_with_accepted_runs, rows_of
 

@@ -10,7 +10,8 @@ import redis
 from askmill.jobs.model.errors import Unavailable
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Claim, NewRow, Refusal
+from askmill.jobs.store.claim_records import Claim, Refusal
+from askmill.jobs.store.records import NewRow
 from tests.helpers.batches import claim_row, make_result, new_batch, submit_batch, worker_info
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.helpers.tcp_relay import TcpRelay

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from askmill.jobs.model.models import BatchState, JobStatus, Refusals
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Claim
+from askmill.jobs.store.claim_records import Claim
 from askmill.jobs.store.waits import Fault
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.decision import Decision, Finish, PauseBatch, RecordRefusal

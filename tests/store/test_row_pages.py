@@ -4,7 +4,8 @@ import pytest
 
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import Store, row_pages
-from askmill.jobs.store.records import NewRow, RowView
+from askmill.jobs.store.records import NewRow
+from askmill.jobs.store.views import RowView
 from tests.helpers.batches import claim_row, finish_all_rows, make_result, submit_batch, worker_info
 
 

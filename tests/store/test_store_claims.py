@@ -7,7 +7,7 @@ import redis
 
 from askmill.jobs.model.models import BatchState, JobStatus
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import MAX_CRASHES, Claim, Refusal
+from askmill.jobs.store.claim_records import MAX_CRASHES, Claim, Refusal
 from tests.helpers.batches import claim_row, expire_worker, make_result, submit_batch, worker_info
 
 

@@ -8,7 +8,8 @@ import pytest
 from askmill.jobs.model.models import BatchState, JobStatus, Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import NANO, DispatchedRow, Refusal, RowView
+from askmill.jobs.store.claim_records import DispatchedRow, Refusal
+from askmill.jobs.store.records import NANO
 from askmill.jobs.store.shard_ranges import ranges_of, rows_in
 from askmill.jobs.store.shard_records import (
     CutLimits,
@@ -17,6 +18,7 @@ from askmill.jobs.store.shard_records import (
     ShardStep,
     ShardVerdict,
 )
+from askmill.jobs.store.views import RowView
 from tests.helpers.batches import expire_worker, make_result, submit_batch, worker_info
 
 SENT = b'{"phase":"sent"}'

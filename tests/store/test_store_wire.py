@@ -7,7 +7,7 @@ import redis
 
 from askmill.jobs.model.errors import RedisUnavailable
 from askmill.jobs.store import Store, connection
-from askmill.jobs.store.records import Claim
+from askmill.jobs.store.claim_records import Claim
 from askmill.worker.runtime.context import retry_on_outage
 from tests.helpers.batches import claim_row, make_result, submit_batch, worker_info
 from tests.support import RedisServer

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from askmill.jobs.display.status_text import stall_reason, usage_line
+from askmill.jobs.display.stall_text import stall_reason
+from askmill.jobs.display.status_text import usage_line
 from askmill.jobs.model.models import Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store, keys

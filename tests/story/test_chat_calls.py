@@ -16,7 +16,8 @@ from askmill.jobs.model.models import InputSpec, JobStatus, Limits, OnUnknown
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store
 from askmill.jobs.store.broker import publish
-from askmill.jobs.store.records import NewBatch, NewRow, StatusView
+from askmill.jobs.store.records import NewBatch, NewRow
+from askmill.jobs.store.views import StatusView
 from askmill.jobs.submit.images import store_images
 from tests.backends.stub_server import StubServer, stub_server
 from tests.stack import QUICK, Stack

@@ -15,7 +15,8 @@ from askmill.jobs.model.models import BatchState, JobStatus
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import DispatchedRow, StatusView
+from askmill.jobs.store.claim_records import DispatchedRow
+from askmill.jobs.store.views import StatusView
 from askmill.worker.backends.factory import Backends
 from askmill.worker.execution.job_runner import JobRunner
 from askmill.worker.runtime.batch_cache import BatchCache

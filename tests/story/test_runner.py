@@ -19,7 +19,7 @@ from askmill.jobs.model.models import JobStatus
 from askmill.jobs.openai_client import client as jobs_api
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import Claim
+from askmill.jobs.store.claim_records import Claim
 from askmill.worker.backends.factory import Backends
 from askmill.worker.execution import request_builder
 from askmill.worker.execution.job_runner import JobRunner

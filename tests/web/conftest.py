@@ -11,7 +11,8 @@ from askmill.config.settings import Settings
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.store import Store
 from askmill.web.app import create_app
-from askmill.web.context import Options, Web
+from askmill.web.context import Web
+from askmill.web.http.options import Options
 
 TOKEN = "token-of-the-tests-0123456789"
 ADDRESS = "http://127.0.0.1:8765"

@@ -12,7 +12,7 @@ from askmill.jobs.store import Store
 from askmill.jobs.store.records import NewRow
 from askmill.web.app import create_app
 from askmill.web.context import Web
-from askmill.web.downloads import image_type
+from askmill.web.services.downloads import image_type
 from tests.helpers.batches import claim_row, make_result, submit_batch, worker_info
 from tests.web.conftest import ADDRESS, MAX_UPLOAD, TOKEN, client_of
 

@@ -21,7 +21,8 @@ from askmill.jobs.model.api_target import Target
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import NewRow
 from askmill.web.app import create_app
-from askmill.web.context import Options, Web
+from askmill.web.context import Web
+from askmill.web.http.options import Options
 from tests.helpers.batches import finish_all_rows, submit_batch, worker_info
 from tests.web.conftest import ADDRESS, TOKEN
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from askmill.web.problems import MEDIA_TYPE
+from askmill.web.http.problems import MEDIA_TYPE
 from askmill.web.uploads.forms import ATTACHMENTS, FILE, FILES, UPLOADED_OPTIONS, field_name, form_options
 
 UPLOAD = {"type": "string", "format": "binary"}

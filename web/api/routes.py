@@ -13,7 +13,6 @@ from askmill.jobs.model.errors import NotFound, UsageError
 from askmill.jobs.results import Format
 from askmill.jobs.submit import control
 from askmill.jobs.submit.cleanup import purge_batch
-from askmill.web import use_cases
 from askmill.web.api.models import (
     Batches,
     Change,
@@ -24,12 +23,13 @@ from askmill.web.api.models import (
     SubmittedBatch,
 )
 from askmill.web.context import Server
-from askmill.web.downloads import IMAGE_TYPES, MEDIA_TYPES, generated_file, results
-from askmill.web.problems import MEDIA_TYPE as PROBLEM_TYPE
-from askmill.web.problems import Refused
-from askmill.web.rows import MAX_ROWS, row_summary, search_lines, search_page
+from askmill.web.http.problems import MEDIA_TYPE as PROBLEM_TYPE
+from askmill.web.http.problems import Refused
+from askmill.web.services import batches
+from askmill.web.services.batches import newest_batches, submit_form
+from askmill.web.services.downloads import IMAGE_TYPES, MEDIA_TYPES, generated_file, results
+from askmill.web.services.rows import MAX_ROWS, row_summary, search_lines, search_page
 from askmill.web.uploads.forms import read_form
-from askmill.web.use_cases import newest_batches, submit_form
 
 BYTES = {"schema": {"type": "string", "format": "binary"}}
 RESULT_TYPES = {kind.partition(";")[0]: BYTES for kind in MEDIA_TYPES.values()}
@@ -247,7 +247,7 @@ async def pause(web: Server, batch: BatchId) -> Response:
 @router.post("/batches/{batch}/resume", summary="Resume", response_model=Change, responses=ControlResponses)
 async def resume(web: Server, batch: BatchId) -> Response:
     """Resume a paused batch."""
-    return Json((await use_cases.resume(web, await web.store.batch(batch)))._asdict())
+    return Json((await batches.resume(web, await web.store.batch(batch)))._asdict())
 
 
 @router.post("/batches/{batch}/cancel", summary="Cancel", response_model=Change, responses=ControlResponses)
@@ -265,7 +265,7 @@ async def retry(
     attempts: Annotated[int | None, Form(ge=1, le=1000, description="Additional runs per row.")] = None,
 ) -> Response:
     """Ask the rows again that did not complete."""
-    return Json((await use_cases.retry(web, await web.store.batch(batch), status, attempts))._asdict())
+    return Json((await batches.retry(web, await web.store.batch(batch), status, attempts))._asdict())
 
 
 @router.delete(

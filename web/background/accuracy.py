@@ -8,7 +8,7 @@ from askmill.jobs.model.models import JobStatus
 from askmill.jobs.results.collect import additions_of
 from askmill.jobs.results.expected import measure
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 SAMPLED_ROWS = 5000
 """A larger batch is judged by so many of its rows, spread evenly; the interval says how sure that is."""

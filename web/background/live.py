@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from askmill.jobs.model.errors import AskmillError, NotFound
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.run.watch import is_over
-from askmill.jobs.store.records import StatusView
+from askmill.jobs.store.views import StatusView
 
 POLL_S, IDLE_POLL_S = 0.5, 2.0
 """Interval between two reads of a batch that runs, and of one that is paused or cancelled."""

@@ -18,7 +18,8 @@ from askmill.jobs.model.errors import AskmillError, NotFound
 from askmill.jobs.run.watch import is_over
 from askmill.jobs.run.worker_supervisor import WorkerSupervisor, batch_worker
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, StatusView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import StatusView
 
 CHECK_S = 1.0
 MAX_OWN_WORKERS = 4

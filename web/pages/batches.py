@@ -14,21 +14,23 @@ from askmill.jobs.display import status_text
 from askmill.jobs.display.html_report import report_sections, sample_rows
 from askmill.jobs.display.row_history import in_progress
 from askmill.jobs.display.shards_text import shards_line
+from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.local.open_store import resolve_row
 from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.model.models import UNSUCCESSFUL, BatchState, JobStatus
 from askmill.jobs.results import Format
 from askmill.jobs.results.collect import additions_of
-from askmill.jobs.store.records import Batch, RowView, StatusView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import RowView, StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.cleanup import purge_batch
-from askmill.web import use_cases
 from askmill.web.context import Server, Web
-from askmill.web.guard import is_https, set_session
+from askmill.web.http.guard import is_https, set_session
+from askmill.web.http.problems import Problem, Refused, problem_of
 from askmill.web.pages.render import redirect, render, render_text
-from askmill.web.problems import Problem, Refused, problem_of
-from askmill.web.rows import row_summary, search, search_page
-from askmill.web.use_cases import newest_batches
+from askmill.web.services import batches
+from askmill.web.services.batches import newest_batches
+from askmill.web.services.rows import row_summary, search, search_page
 
 BATCHES_PER_PAGE, ROWS_PER_PAGE, SEARCH_ROWS = 50, 50, 200
 MAX_FRAGMENTS = 100
@@ -201,7 +203,7 @@ def _live_values(web: Web, view: StatusView) -> dict[str, Any]:
     going = batch.state in {BatchState.QUEUED, BatchState.RUNNING}
     own_worker = going and not view.workers and web.workers.serves(batch.id)
     fault = web.workers.faults.get(batch.id, "")
-    stall = "" if own_worker and not view.write_refusal else status_text.stall_reason(view)
+    stall = "" if own_worker and not view.write_refusal else stall_reason(view)
     return {
         "batch": batch,
         "view": view,
@@ -306,10 +308,10 @@ async def _change(web: Web, batch: Batch, action: str, status: str) -> control.C
         case "pause":
             return await control.pause(web.store, batch)
         case "resume":
-            return await use_cases.resume(web, batch)
+            return await batches.resume(web, batch)
         case "cancel":
             return await control.cancel(web.store, batch, web.settings)
         case "retry":
-            return await use_cases.retry(web, batch, status)
+            return await batches.retry(web, batch, status)
         case _:
             raise Refused(404, "Not found", "There is no such action.")

@@ -15,10 +15,10 @@ from askmill.jobs.display.compare_view import summary_rows
 from askmill.jobs.results import Format
 from askmill.jobs.results.compare import Comparison, compared_rows, open_comparison, write_comparison
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 from askmill.web.context import Server
-from askmill.web.downloads import attachment
 from askmill.web.pages.render import redirect, render
+from askmill.web.services.downloads import attachment
 
 MAX_SIDES = 6
 ROWS_PER_PAGE, READ_AT_ONCE = 50, 200

@@ -8,10 +8,10 @@ from fastapi.responses import Response
 from askmill.jobs.model.errors import AskmillError
 from askmill.jobs.model.expected import Match
 from askmill.web.context import Server, Web
+from askmill.web.http.problems import Refused, problem_of
 from askmill.web.pages.render import redirect, render
-from askmill.web.problems import Refused, problem_of
+from askmill.web.services.batches import check_form, submit_form
 from askmill.web.uploads.forms import fill_form, form_options, read_form
-from askmill.web.use_cases import check_form, submit_form
 
 GROUPS = ("Questions", "Assistant", "Limits and money", "Output", "Input", "Running")
 """In the order of the form; others come behind them."""

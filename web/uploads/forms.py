@@ -25,7 +25,7 @@ from askmill.jobs.local.data_dir import ensure_private_dir
 from askmill.jobs.model.errors import ProfileError, UsageError
 from askmill.jobs.model.schema_fields import is_short_form
 from askmill.jobs.results.generated_files import safe_name
-from askmill.web.problems import Refused
+from askmill.web.http.problems import Refused
 
 FILE, FILES, ATTACHMENTS = "file", "files", "attachments"
 """Fields with uploads: the input, files for the tools, files that rows name."""

@@ -10,7 +10,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 from openai import AsyncOpenAI
 
@@ -19,7 +18,8 @@ from askmill.worker.backends.batch_lines import ENDPOINTS
 from askmill.worker.backends.batch_objects import read_batch, read_batch_list
 from askmill.worker.backends.coerce import identifier
 from askmill.worker.backends.errors import bad_reply, error_from_reply, named_errors, translate_errors
-from askmill.worker.backends.http import HttpClient, Query, before_request, url_path
+from askmill.worker.backends.http import HttpClient, before_request, url_path
+from askmill.worker.backends.read_session import Query
 from askmill.worker.backends.reply import parse_json
 from askmill.worker.lifecycle.api_types import ApiError
 from askmill.worker.lifecycle.batch_types import ServerBatch
@@ -56,15 +56,13 @@ class _BatchHttp(HttpClient):
             return await translate_errors(self._get_json(path, query), self.client.api_key, self.client)
 
     async def _get_json(self, path: str, query: Query) -> tuple[Any, Mapping[str, str]]:
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s())
-        async with self._response(path, query, timeout) as response, self._content(response) as pieces:
-            body = b"".join([piece async for piece in pieces])
-            if response.status >= 400:
-                raise error_from_reply(response.status, response.headers, body, self.client.api_key)
-            try:
-                return parse_json(body), response.headers
-            except (ValueError, RecursionError):
-                raise bad_reply(response.status, "not JSON", self.client.api_key) from None
+        status, headers, body = await self._reads.body(path, query)
+        if status >= 400:
+            raise error_from_reply(status, headers, body, self.client.api_key)
+        try:
+            return parse_json(body), headers
+        except (ValueError, RecursionError):
+            raise bad_reply(status, "not JSON", self.client.api_key) from None
 
     async def download_to(self, path: str, target: Path) -> None:
         """GET a file's bytes into `target`, in flat memory. Raises ApiError."""
@@ -73,15 +71,14 @@ class _BatchHttp(HttpClient):
             await translate_errors(self._download_to(path, target), self.client.api_key, self.client)
 
     async def _download_to(self, path: str, target: Path) -> None:
-        async with self._file(path) as (pieces, _):
+        async with self._reads.file(path) as (pieces, _):
             with target.open("wb") as file:
                 async for piece in pieces:
                     file.write(piece)
 
     async def close_session(self) -> None:
         """Close the connections, and leave the SDK's client to its owner."""
-        if self._session is not None:
-            await self._session.close()
+        await self._reads.close()
 
 
 class BatchJobs:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from askmill.jobs.model.models import BatchState, Usage
-from askmill.jobs.store.records import Claim
+from askmill.jobs.store.claim_records import Claim
 from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.http import NotSent, checked_before_send
 from askmill.worker.execution.chat_call import create_run, with_exchange

@@ -16,7 +16,8 @@ import orjson
 
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.model.profile import IMAGE
-from askmill.jobs.store.records import Batch, Claim
+from askmill.jobs.store.claim_records import Claim
+from askmill.jobs.store.records import Batch
 from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.chat_request import image_paths, own_question
 from askmill.worker.backends.context_check import warnings_in

@@ -9,7 +9,8 @@ from askmill.jobs.model.models import Attempt, JobStatus, Result, Usage
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.price import STANDARD_TIERS
 from askmill.jobs.openai_client.pricing import Prices, estimate_tokens
-from askmill.jobs.store.records import NANO, Batch, Claim
+from askmill.jobs.store.claim_records import Claim
+from askmill.jobs.store.records import NANO, Batch
 from askmill.worker.execution.request_builder import attempt_profile, row_profile
 from askmill.worker.lifecycle.state import JobState
 

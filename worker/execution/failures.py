@@ -2,7 +2,7 @@
 
 import structlog
 
-from askmill.jobs.store.records import Claim
+from askmill.jobs.store.claim_records import Claim
 from askmill.worker.backends.base import Backend
 from askmill.worker.execution.request_builder import row_overrides, row_profile
 from askmill.worker.lifecycle.api_types import ApiError

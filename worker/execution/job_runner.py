@@ -12,13 +12,13 @@ from dataclasses import replace
 import structlog
 
 from askmill.config.text import format_usd
-from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import BatchState, JobStatus, Result
-from askmill.jobs.store.records import MAX_CRASHES, NANO, Claim, SaveReply
+from askmill.jobs.store.claim_records import MAX_CRASHES, Claim, SaveReply
+from askmill.jobs.store.records import NANO
 from askmill.worker.backends.chat_completions import on_first_chunk
 from askmill.worker.backends.http import before_request
 from askmill.worker.execution.actions import ActionExecutor
-from askmill.worker.execution.cancel_duplicate import cancel_duplicate
+from askmill.worker.execution.cancel_duplicate import cancel_duplicate, cancel_late_run
 from askmill.worker.execution.chat_call import accept_once, exchange_for_next_turn, is_uncounted_run
 from askmill.worker.execution.costs import RowCosts
 from askmill.worker.execution.failures import report_fault
@@ -27,7 +27,6 @@ from askmill.worker.execution.request_builder import row_policy
 from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields, missed_counters
 from askmill.worker.execution.stored_state import (
     STATE_JSON,
-    belongs_to,
     convert_attempts,
     from_store,
     initial_state,
@@ -86,7 +85,7 @@ class JobRunner:
         except ClaimLost:
             self.interrupts.claim_lost = True
             with suppress(asyncio.CancelledError):
-                await self._cancel_late_run()
+                await cancel_late_run(self.context, self.claim, self.state, self.actions.backend, self._costs)
             log.info("job.lost", phase=self.state.phase.value)
         except (ShuttingDown, asyncio.CancelledError):
             if not self.interrupts.claim_lost:
@@ -313,24 +312,6 @@ class JobRunner:
             raise ClaimLost
         log.info("job.finished", **log_fields(result))
         telemetry.row_finished(self.claim.batch, result)
-
-    # ── endings that the lifecycle does not decide ──
-
-    async def _cancel_late_run(self) -> None:
-        """The create was answered after the claim was lost: cancel its run unless the row follows it."""
-        run_id = self.state.run_id
-        if run_id is None:
-            return
-        with suppress(NotFound):
-            detail = await self.context.retry_on_outage(
-                self.context.store.row, self.claim.batch, self.claim.row
-            )
-            if belongs_to(detail, run_id, self.state.attempt):
-                return
-            counters = {"late_runs": 1, "assumed_nano": self._costs.worst_case_nano(self.state) or 0}
-            await self.context.retry_on_outage(self.context.store.incr_counters, self.claim.batch, counters)
-        log.warning("run.duplicate", run=run_id)
-        await cancel_duplicate(self.actions.backend, self.state.thread_id, run_id)
 
     async def _after_crash(self, crash: Exception) -> None:
         """An unexpected exception: the row is released, and fails at the third."""

@@ -5,7 +5,8 @@ from typing import Any
 from askmill.jobs.model.models import EMULATOR_MODEL, Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.model.tiers import STANDARD
-from askmill.jobs.store.records import Batch, Claim
+from askmill.jobs.store.claim_records import Claim
+from askmill.jobs.store.records import Batch
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.lifecycle.kept_answer import CONTINUE_PROMPT
 from askmill.worker.lifecycle.retry import RetryPolicy

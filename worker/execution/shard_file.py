@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from askmill.jobs.openai_client.pricing import Prices, estimate_tokens
-from askmill.jobs.store.records import Batch, Claim
+from askmill.jobs.store.claim_records import Claim
+from askmill.jobs.store.records import Batch
 from askmill.jobs.store.shard_records import ShardClaim
 from askmill.jobs.store.shards import ROWS_PER_CALL
 from askmill.worker.backends.batch_jobs import custom_id

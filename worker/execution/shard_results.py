@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import structlog
 
-from askmill.jobs.store.records import Claim
+from askmill.jobs.store.claim_records import Claim
 from askmill.jobs.store.shard_records import RowEnd, ShardClaim
 from askmill.jobs.store.shards import ROWS_PER_CALL
 from askmill.worker.backends.batch_jobs import BatchJobs, row_and_attempt

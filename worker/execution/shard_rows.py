@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from askmill.jobs.model.api_errors import reason_of
 from askmill.jobs.model.models import JobStatus, OnIncomplete, Usage
 from askmill.jobs.openai_client.pricing import Prices
-from askmill.jobs.store.records import Claim
+from askmill.jobs.store.claim_records import Claim
 from askmill.jobs.store.shard_records import RowEnd
 from askmill.worker.backends.batch_lines import TIER, Again, Answered, LineContext, Outcome, Refused
 from askmill.worker.execution.costs import RowCosts

@@ -11,7 +11,9 @@ import orjson
 from pydantic import TypeAdapter
 
 from askmill.jobs.model.models import Attempt, JobStatus, Result
-from askmill.jobs.store.records import Batch, Claim, RowDetail
+from askmill.jobs.store.claim_records import Claim
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import RowDetail
 from askmill.worker.lifecycle.api_types import Answer
 from askmill.worker.lifecycle.kept_answer import better
 from askmill.worker.lifecycle.state import JobState, KeptAnswer

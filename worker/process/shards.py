@@ -7,7 +7,7 @@ import structlog
 from askmill.config.text import loggable
 from askmill.jobs.store import keys
 from askmill.jobs.store.broker import names_a_row
-from askmill.jobs.store.records import Refusal
+from askmill.jobs.store.claim_records import Refusal
 from askmill.jobs.store.shard_records import ShardClaim
 from askmill.worker.execution.shard_runner import ShardRunner
 from askmill.worker.process.following import claim_once, followed

@@ -26,7 +26,9 @@ from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.broker import disconnect_publisher, names_a_row, publish
-from askmill.jobs.store.records import BatchUpdate, Claim, DispatchedRow, Refusal, WorkerInfo
+from askmill.jobs.store.claim_records import Claim, DispatchedRow, Refusal
+from askmill.jobs.store.records import BatchUpdate
+from askmill.jobs.store.views import WorkerInfo
 from askmill.worker.backends.factory import Backends
 from askmill.worker.execution.job_runner import JobRunner
 from askmill.worker.process.durability_check import DurabilityCheck

@@ -13,7 +13,8 @@ from askmill.jobs.model.models import BatchState
 from askmill.jobs.openai_client.pricing import estimate_tokens
 from askmill.jobs.openai_client.uploads import vector_store_key, vector_store_name
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, BatchUpdate, Claim, ResourceKey
+from askmill.jobs.store.claim_records import Claim
+from askmill.jobs.store.records import Batch, BatchUpdate, ResourceKey
 from askmill.jobs.store.shard_records import ShardClaim
 from askmill.jobs.store.single_flight import single_flight
 from askmill.jobs.store.waits import Poll

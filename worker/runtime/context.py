@@ -13,7 +13,7 @@ import structlog
 from askmill.jobs.model.errors import Unavailable
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import WorkerInfo
+from askmill.jobs.store.views import WorkerInfo
 from askmill.worker.backends.factory import Backends
 from askmill.worker.runtime.crash_isolation import CrashIsolation
 from askmill.worker.runtime.rate_limiter import SharedLimits

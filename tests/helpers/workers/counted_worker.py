@@ -22,7 +22,7 @@ import redis
 from askmill.config.logs import set_up_logs
 from askmill.config.settings import load_settings
 from askmill.jobs.store.broker import QUEUE
-from askmill.jobs.store.records import DispatchedRow
+from askmill.jobs.store.claim_records import DispatchedRow
 from askmill.worker.process import worker as process
 from tests.support import wait_until_async
 

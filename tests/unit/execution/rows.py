@@ -4,7 +4,8 @@ from typing import Any
 
 from askmill.jobs.model.models import Attempt, BatchState, InputSpec, JobStatus, Limits, Result, Step
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.store.records import Batch, BatchUpdate, Claim
+from askmill.jobs.store.claim_records import Claim
+from askmill.jobs.store.records import Batch, BatchUpdate
 
 COLUMNS = (
     "question",

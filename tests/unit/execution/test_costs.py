@@ -8,7 +8,7 @@ from askmill.jobs.model.models import Usage
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.price import Price
 from askmill.jobs.openai_client.pricing import Prices
-from askmill.jobs.store.records import Claim
+from askmill.jobs.store.claim_records import Claim
 from askmill.worker.execution.costs import RowCosts, to_nano
 from askmill.worker.lifecycle.state import JobState
 from tests.unit.execution.rows import EARLIER_RESULT, FAILED_ATTEMPT, batch_of, claim_of

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askmill.jobs.model.models import JobStatus, Result
-from askmill.jobs.store.records import RowDetail, RowView
+from askmill.jobs.store.views import RowDetail, RowView
 from askmill.worker.execution.stored_state import (
     RUNS_KEPT,
     STATE_JSON,

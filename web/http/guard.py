@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from askmill.web.context import Options
-from askmill.web.problems import Refused
+from askmill.web.http.options import Options
+from askmill.web.http.problems import Refused
 
 LOOPBACK_NAMES = frozenset({"localhost"})
 OPEN_PATHS = frozenset({"/login", "/healthz"})

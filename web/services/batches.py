@@ -13,7 +13,8 @@ from askmill.jobs.model.api_target import Target, api_target, check_connection_s
 from askmill.jobs.model.errors import InputFaults, UsageError
 from askmill.jobs.model.models import as_text
 from askmill.jobs.openai_client.pricing import Prices
-from askmill.jobs.store.records import Batch, StatusView
+from askmill.jobs.store.records import Batch
+from askmill.jobs.store.views import StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import SubmitRequest

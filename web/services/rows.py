@@ -10,8 +10,9 @@ from askmill.jobs.model.models import JobStatus
 from askmill.jobs.model.result_fields import FIELDS
 from askmill.jobs.results.columns import entry_of
 from askmill.jobs.store import Store
-from askmill.jobs.store.records import Batch, RowView
+from askmill.jobs.store.records import Batch
 from askmill.jobs.store.row_pages import SearchStep
+from askmill.jobs.store.views import RowView
 
 MAX_ROWS = 500
 """Rows on a page."""

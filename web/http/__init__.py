@@ -1,0 +1,1 @@
+"""Requests and responses: who may send a request, errors as problem details."""
