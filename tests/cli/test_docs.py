@@ -1,8 +1,8 @@
 """The documentation is correct: every command and program is run, every option is documented, no link is dead.
 
 The blocks of a page run one after the other in one shell, in a fresh folder with `examples/` in it; Python blocks are
-separate programs, SQL blocks run in DuckDB. A block after `<!-- only checked: WHY -->` is not run; its syntax and its
-askmill options are checked.
+separate programs, SQL blocks run in DuckDB. docs/outputs.py has the marks before blocks: which output is compared,
+which command is interrupted, and which block is not run. Of that the syntax and the askmill options are checked.
 """
 
 import os
@@ -20,16 +20,11 @@ import pytest
 
 from askmill.jobs.cli.root import MODULE_OF, askmill
 from askmill.jobs.local.ports import free_port
+from docs import outputs
 from tests.helpers import preloaded
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-BLOCK = re.compile(r"(<!-- only checked: [^>]+ -->\n)?```(sh|python|sql)\n(.*?)```", re.DOTALL)
-IN_SHELL = {
-    "sh": "{}",
-    "python": "python - <<'PROGRAM'\n{}PROGRAM",
-    "sql": """python -c 'import duckdb, sys; duckdb.sql(sys.stdin.read()).show()' <<'QUERY'\n{}QUERY""",
-}
 PROGRAM = re.compile(r"<<'PROGRAM'\n(.*?)PROGRAM$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 CHECKED_ONLY = {"README.md", "CONTRIBUTING.md"}
@@ -41,13 +36,9 @@ def _name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def _blocks(page: Path, *, run: bool) -> list[str]:
-    found = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [
-        IN_SHELL[language].format(text)
-        for mark, language, text in found
-        if (not mark and page.name not in CHECKED_ONLY) == run
-    ]
+def _blocks(page: Path, *, run: bool) -> list[outputs.Block]:
+    blocks = [block for block in outputs.blocks(page.read_text(encoding="utf-8")) if block.language != "text"]
+    return [block for block in blocks if (block.runs and page.name not in CHECKED_ONLY) == run]
 
 
 def _with(run: bool) -> list[str]:
@@ -73,10 +64,11 @@ def _parse(words: list[str]) -> None:
 @pytest.mark.timeout(LIMIT_S + 30)
 @pytest.mark.parametrize("page", _with(run=True))
 def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str) -> None:
-    """Exactly as written except for the ports, so that it works for a reader who types it."""
+    """Exactly as written except for the ports, so that it works for a reader who types it; outputs are as shown."""
+    shown = outputs.blocks((ROOT / page).read_text(encoding="utf-8"))
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "examples").symlink_to(ROOT / "examples")
-    script = "\n".join(["set -euo pipefail", *_blocks(ROOT / page, run=True)])
+    script = outputs.script(shown)
     ports = {"6379": redis_url.rsplit(":", maxsplit=1)[-1].split("/", maxsplit=1)[0]}
     for port in ("8080", "5555", "9464", "4318", "8765"):
         ports[port] = str(free_port())
@@ -87,6 +79,7 @@ def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str)
     env = {
         **environ,
         "ASKMILL_DATA_DIR": str(tmp_path / "data"),
+        "COLUMNS": "100",
         "PATH": f"{preloaded.shell_folder()}:{Path(sys.executable).parent}:{environ['PATH']}",
     }
 
@@ -107,13 +100,17 @@ def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str)
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)
         output.seek(0)
-        assert code == 0, output.read()[-3000:]
+        printed = output.read().replace(str(tmp_path / "work"), "/home/me")
+    assert code == 0, printed[-3000:]
+    for number, text in outputs.outputs(shown, printed).items():
+        assert outputs.normalized(text) == outputs.normalized(shown[number].text), "python docs/outputs.py"
 
 
 @pytest.mark.parametrize("page", _with(run=False))
 def test_commands_that_cannot_run_here_have_valid_syntax_and_options(page: str) -> None:
     """Those that need a key, containers or an installation: the shell parses them, commands and options exist."""
-    for script in _blocks(ROOT / page, run=False):
+    for block in _blocks(ROOT / page, run=False):
+        script = outputs.IN_SHELL[block.language].format(block.text)
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
         for program in PROGRAM.findall(script):
             compile(program, page, "exec")
