@@ -99,16 +99,23 @@ class Store(
             server = await read_server(connection.redis)
         if (fault := unmet(server, place, connection.durability)) is not None:
             raise UsageError(fault)
+        if self.may_forget:
+            await connection.pools[0].confirm_disk()
         by_sentinel = is_sentinel(connection.url)
         return list(weaknesses(server, place, connection.durability, by_sentinel=by_sentinel))
+
+    @property
+    def may_forget(self) -> bool:
+        """Whether a server without durability `disk` has answered since the last good check."""
+        return self._connection.pools[0].may_forget
 
     async def ensure_durable(self) -> None:
         """Return once all that was stored before is as durable as a mark before a create.
 
         Raises:
-            RedisUnavailable: no replica acknowledges it.
+            RedisUnavailable: no replica acknowledges it, or the server does not write it through.
         """
-        await self._connection.scripts.replicate()
+        await self._connection.scripts.ensure_durable()
 
     async def close(self) -> None:
         """Close all connections."""

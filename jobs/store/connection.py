@@ -93,6 +93,7 @@ async def connect(url: str, lifetime_s: float, durability: Durability) -> Connec
     except ValueError as fault:
         example = GOOD_EXAMPLES["ASKMILL_REDIS_URL"]
         raise UsageError(f"ASKMILL_REDIS_URL: {fault}; a good one: {example}") from None
+    pools[0].needs_disk = durability is Durability.DISK
     lifetime_ms = int(lifetime_s * 1000)
     redis, heartbeats, files = (Redis(connection_pool=pool) for pool in pools)
     connection = Connection(

@@ -25,6 +25,7 @@ from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.records import (
     BATCH_TIER,
     NANO,
+    Acquired,
     BatchToLoad,
     FoundBatch,
     LeaseLost,
@@ -36,7 +37,8 @@ from askmill.jobs.store.records import (
 LEASE_MS = 10_000
 """A loader that is silent for so long may be replaced."""
 _UNSEALED_MS = 3_600_000
-_CREATING_MS = 60_000
+_LOCK_MS = 86_400_000
+"""A dead creator's note is kept so long; its lock is taken over within seconds."""
 _UNUSED_MS = 90 * 86_400_000
 _DAY_MS = 86_400_000
 _LEASE = (LEASE_MS, _UNSEALED_MS)
@@ -242,30 +244,40 @@ class IngestMixin:
         self._rows_added.pop(batch, None)
 
     async def acquire_resource(
-        self, resource: ResourceKey, deleted_ids: Collection[str] = ()
-    ) -> tuple[bool, str | None]:
+        self,
+        resource: ResourceKey,
+        deleted_ids: Collection[str] = (),
+        *,
+        renewal: int = 0,
+        note: str = "",
+        silent_lock: bytes = b"",
+    ) -> Acquired:
         """Find an API object by its content, or take the lock to create it.
 
         The holder of the lock calls `store_resource`, or `release_resource` when the create failed. It calls
-        `acquire_resource` again to renew the lock, which expires after a minute.
+        `acquire_resource` again to renew the lock: others take a lock over that does not change.
 
         Args:
             resource: the object, and who would create it.
             deleted_ids: ids that the API no longer has.
-
-        Returns:
-            Whether the caller is to create it, and its id; (False, None) while another creates it.
+            renewal: a number that rises with each renewal.
+            note: what the successor needs if this creator dies; without blanks. It is kept once it is set.
+            silent_lock: another's lock that has not changed for so long that its creator is dead.
 
         Raises:
             LeaseLost: another command loads the batch by now; the lock is lost with it.
         """
-        lifetimes_ms, fence = (_CREATING_MS, _UNUSED_MS, _UNSEALED_MS), self._fence(resource.batch)
-        reply = await self._connection.scripts.resource_acquire(
-            self._script_key(resource), lifetimes_ms, fence, list(deleted_ids)
+        lifetimes_ms, fence = (_LOCK_MS, _UNUSED_MS, _UNSEALED_MS), self._fence(resource.batch)
+        outcome, *value = await self._connection.scripts.resource_acquire(
+            self._script_key(resource), (renewal, note, silent_lock), lifetimes_ms, fence, list(deleted_ids)
         )
-        if reply == -1:
+        if outcome == b"lost":
             raise LeaseLost
-        return (False, reply.decode()) if isinstance(reply, bytes) else (bool(reply), None)
+        if outcome == b"create":
+            return Acquired(is_creator=True, note=value[0].decode())
+        if outcome == b"wait":
+            return Acquired(is_creator=False, lock=value[0])
+        return Acquired(is_creator=False, object_id=value[0].decode())
 
     def _script_key(self, resource: ResourceKey) -> tuple[str, str, str, str]:
         """Return batch, kind, sha and creator; a loader's creator is batch/fence/nonce."""

@@ -18,8 +18,8 @@
     askmill:claims:{w}               SET     until released       "batch:row" of its rows; claim, finish, reap
     askmill:identity:{sha}           STRING  as its newest batch  batch of this file, profile and address, a
                                                                   loading one too; take_identity, seal
-    askmill:assistant:{sha}          STRING  90 days unused       id of an assistant by its content; or, for a
-                                                                  minute, "?" and who is creating it;
+    askmill:assistant:{sha}          STRING  90 days unused       an assistant's id by its content; or "?" and
+                                                                  who is creating it, renewal, note (a day);
                                                                   resource_acquire, resource_store
     askmill:file:{sha}               STRING  90 days unused       the same of an uploaded file
     askmill:vector_store:{sha}       STRING  90 days unused       the same, by the ids of its files

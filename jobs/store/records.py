@@ -74,6 +74,18 @@ class ResourceKey:
     creator: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
+class Acquired(NamedTuple):
+    """What `acquire_resource` has found."""
+
+    is_creator: bool
+    """Whether the caller is to create the object."""
+    object_id: str | None = None
+    lock: bytes = b""
+    """Of another one that creates it. A living creator changes it every few seconds."""
+    note: str = ""
+    """Of a dead creator whose place the caller has taken, or the caller's own; '' for none."""
+
+
 class NewRow(NamedTuple):
     """A row to store. `reject`: why it is never asked. `conversation`: name of the thread it shares, if any.
 

@@ -25,8 +25,29 @@ _TEMPORARY_CLASSES = (faults.ReadOnlyError, faults.TryAgainError, faults.Cluster
 """Temporary faults whose code redis-py cuts from the text."""
 
 
-class NotReplicated(faults.RedisError):
+class NotDurable(faults.RedisError):
+    """A write may be lost that a create waits for."""
+
+    sentence = ""
+    """With `{server}` for its name."""
+
+
+class NotReplicated(NotDurable):
     """No replica has acknowledged a write in time."""
+
+    sentence = (
+        "no replica of {server} acknowledges writes, which ASKMILL_DURABILITY=replica needs before a run is "
+        "created; check its replicas with `redis-cli info replication`"
+    )
+
+
+class NotOnDisk(NotDurable):
+    """A server has answered that does not write through what it confirms."""
+
+    sentence = (
+        "{server} does not write through what it confirms, which ASKMILL_DURABILITY=disk needs before a run "
+        "is created; `askmill doctor` says what to set there"
+    )
 
 
 def _server(url: str) -> str:
@@ -60,12 +81,8 @@ def translate_redis_errors(url: str) -> Iterator[None]:
         if isinstance(fault, _TEMPORARY_CLASSES) or _TEMPORARY.search(str(fault)):
             raise RedisUnavailable(f"{_server(url)} takes no changes just now ({fault})") from None
         raise
-    except NotReplicated:
-        raise RedisUnavailable(
-            f"no replica of {_server(url)} acknowledges writes, which ASKMILL_DURABILITY=replica needs "
-            "before a "
-            "run is created; check its replicas with `redis-cli info replication`"
-        ) from None
+    except NotDurable as fault:
+        raise RedisUnavailable(fault.sentence.format(server=_server(url))) from None
     except NotWritable as fault:
         raise RedisUnavailable(f"{_server(url)} takes no changes just now ({fault})") from None
     except MasterNotFoundError:

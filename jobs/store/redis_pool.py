@@ -3,6 +3,9 @@
 READONLY, LOADING, MASTERDOWN or NOREPLICAS in a reply ─▶ this server is no master that takes writes: every
 connection of the pool is closed and opened anew before its next use. A new connection resolves the host's
 name, or asks a Sentinel, again. Otherwise connections to a demoted master would meet READONLY for ever.
+
+A new connection may lead to another server than the last. Where durability `disk` is needed, each asks its
+own server, before its first command, whether that writes through what it confirms.
 """
 
 import asyncio
@@ -24,6 +27,7 @@ from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, R
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from askmill.config.redis_address import SentinelAddress, is_sentinel, sentinel_address
+from askmill.jobs.store.server_check import writes_through
 
 _LONGEST_WAIT_S = 1.0
 _SENTINEL_TIMEOUT_S = 1.0
@@ -52,6 +56,17 @@ class _FollowsMaster:
         if "connection_pool" in kwargs:
             self.connection_pool = kwargs.pop("connection_pool")
         super().__init__(**kwargs)
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """As redis-py's, and find out about the server if the pool needs durability `disk`."""
+        connection = cast("Connection", super())
+        await connection.on_connect_check_health(check_health=check_health)
+        if self.connection_pool.needs_disk and not await writes_through(self._ask):
+            self.connection_pool.may_forget = True
+
+    async def _ask(self, *command: str) -> Any:
+        await cast("Connection", self).send_command(*command, check_health=False)
+        return await self.read_response()
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """As redis-py's. Raises NotWritable instead of READONLY, LOADING and MASTERDOWN."""
@@ -93,6 +108,16 @@ _FOLLOWING = {Connection: _Tcp, SSLConnection: _Tls, UnixDomainSocketConnection:
 
 class RedisPool(BlockingConnectionPool):
     """A pool that waits for a free connection, and whose connections can all be opened anew."""
+
+    needs_disk = False
+    """Whether durability `disk` is needed."""
+    may_forget = False
+    """Whether a server that does not write through has answered since `confirm_disk`."""
+
+    async def confirm_disk(self) -> None:
+        """Forget that a server did not write through, and let new connections find out again."""
+        self.may_forget = False
+        await self.reconnect()
 
     async def leave_server(self) -> None:
         """Open each connection anew before its next use; calls in flight may end on the old one."""

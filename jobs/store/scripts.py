@@ -11,7 +11,8 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from askmill.jobs.store.recovery import WriteRecovery
-from askmill.jobs.store.redis_errors import translate_redis_errors
+from askmill.jobs.store.redis_errors import NotOnDisk, translate_redis_errors
+from askmill.jobs.store.redis_pool import RedisPool
 from askmill.jobs.store.script_pipeline import ScriptPipeline
 
 
@@ -32,6 +33,7 @@ class Scripts:
             ScriptPipeline(redis, url, lifetime_ms, replicated=True) if replicated else self._pipeline
         )
         self._files = ScriptPipeline(files, url, lifetime_ms)
+        self._pool = cast("RedisPool", redis.connection_pool)
         self._url = url
         self._recovery: WriteRecovery | None = None
 
@@ -57,9 +59,17 @@ class Scripts:
     async def _run(self, name: str, *arguments: Any) -> Any:
         return await self._pipeline.run(name, *arguments)
 
-    async def replicate(self) -> None:
+    async def _run_mark(self, name: str, *arguments: Any) -> Any:
+        """Run what a create waits for. Raises RedisUnavailable where it may not last."""
+        reply = await self._marks.run(name, *arguments)
+        if self._pool.may_forget:
+            with translate_redis_errors(self._url):
+                raise NotOnDisk
+        return reply
+
+    async def ensure_durable(self) -> None:
         """Return once all writes before this call are as durable as a mark before a create."""
-        await self._marks.run("nothing")
+        await self._run_mark("nothing")
 
     async def take_identity(
         self,
@@ -107,13 +117,17 @@ class Scripts:
     async def resource_acquire(
         self,
         key: tuple[str, str, str, str],
+        lock: tuple[int, str, bytes],
         lifetimes_ms: tuple[int, int, int],
         fence: str,
         deleted_ids: list[str],
-    ) -> bytes | int:
-        """`key`: batch, kind, sha, creator. `lifetimes_ms`: creator's lock, unused id, unsealed batch."""
-        arguments = (*key, *lifetimes_ms, fence, *deleted_ids)
-        return cast("bytes | int", await self._run("resource_acquire", *arguments))
+    ) -> list[bytes]:
+        """`key`: batch, kind, sha, creator. `lock`: renewal, note, lock to take over.
+
+        `lifetimes_ms`: creator's lock, unused id, unsealed batch.
+        """
+        arguments = (*key, *lock, *lifetimes_ms, fence, *deleted_ids)
+        return cast("list[bytes]", await self._run("resource_acquire", *arguments))
 
     async def resource_store(self, key: tuple[str, str, str, str], id_: str, unused_ms: int) -> int:
         return cast("int", await self._run("resource_store", *key, id_, unused_ms))
@@ -135,8 +149,8 @@ class Scripts:
         `values`: hash of the content, state, run_created, run_in_flight, crash_mark, reserved, spent nano.
         """
         is_mark = values[3] == "1" and not values[2]
-        pipeline = self._marks if is_mark else self._pipeline
-        return cast("list[int]", await pipeline.run("save", *claimed, *values, *counters))
+        run = self._run_mark if is_mark else self._run
+        return cast("list[int]", await run("save", *claimed, *values, *counters))
 
     async def finish(
         self, claimed: tuple[str, int, str, str], values: tuple[Any, ...], counters: list[Any]
@@ -157,8 +171,8 @@ class Scripts:
         self, claimed: tuple[str, int, str], values: tuple[Any, ...], counters: list[Any]
     ) -> list[Any]:
         """`claimed`: batch, number, fence. `values`: state, step, file, rows, lines, reserved nano, files."""
-        pipeline = self._marks if values[1] == "send" else self._pipeline
-        return cast("list[Any]", await pipeline.run("save_shard", *claimed, *values, *counters))
+        run = self._run_mark if values[1] == "send" else self._run
+        return cast("list[Any]", await run("save_shard", *claimed, *values, *counters))
 
     async def end_rows(self, claimed: tuple[str, int, str], counters: list[Any], rows: list[Any]) -> int:
         """`claimed`: batch, number, fence. `rows`: row, byte, result or state, spent nano, due_ms, …"""

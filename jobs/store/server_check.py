@@ -4,11 +4,12 @@ INFO says most of it, also where CONFIG is forbidden, as on managed Redis. What 
 unknown. Sources: redis.io/docs/latest/operate/oss_and_stack/management/persistence, …/management/replication.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from askmill.config.settings import Durability
 
@@ -63,6 +64,21 @@ def _value(name: str, reply: Any) -> tuple[str, str | None]:
         return name, None
     value = reply.get(name, reply.get(name.encode()))
     return name, value.decode() if isinstance(value, bytes) else value
+
+
+async def writes_through(ask: Callable[..., Awaitable[Any]]) -> bool:
+    """Whether what the server confirms is on its disk. Where it does not say, it counts as not.
+
+    Args:
+        ask: sends a command on one connection and returns the raw reply.
+    """
+    try:
+        info = await ask("INFO", "persistence")
+        config = [_value(name, await ask("CONFIG", "GET", name))[1] for name in _CONFIG[:2]]
+    except ResponseError:
+        return False
+    has_aof = b"aof_enabled:1" in (info if isinstance(info, bytes) else str(info).encode())
+    return has_aof and config == ["always", "no"]
 
 
 class Weakness(NamedTuple):

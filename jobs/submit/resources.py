@@ -1,6 +1,7 @@
 """What a batch needs at the API before its first row: uploaded files and a vector store.
 
     files of profile and rows ─▶ check all ─▶ stored id for this content? ─┬ still at the API: use it
+                                                                           ├ a dead command's: find it
                                                                            └ else: upload once
     files for file_search ─▶ stored id of a vector store of these? ─┬ still at the API: use it
                                                                     └ else: create, fill, wait
@@ -22,6 +23,7 @@ from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.file_rules import tools_for_file, type_fault
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import IMAGE, Profile, Resources
+from askmill.jobs.openai_client.lost_uploads import find_lost_upload, newest_file
 from askmill.jobs.openai_client.uploads import (
     Purpose,
     create_vector_store,
@@ -33,7 +35,7 @@ from askmill.jobs.openai_client.uploads import (
 )
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import LeaseLost, ResourceKey
-from askmill.jobs.store.single_flight import single_flight
+from askmill.jobs.store.single_flight import DeadCreator, single_flight
 
 TOOLS = {"code_interpreter": 20, "file_search": 10_000}
 """Tools that read files, and how many at most (OpenAPI: AssistantToolResources; file search guide)."""
@@ -65,6 +67,8 @@ class Preparation:
         account = (client.organization, client.project)
         self._account = "\n" + "\n".join(name or "" for name in account) if any(account) else ""
         self._gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._newest = dict[Purpose, str]()
+        """The newest file at the API before the first upload, by purpose."""
         self._started = 0
         self._lease_lost = False
 
@@ -142,10 +146,32 @@ class Preparation:
                 return await upload_file(self._client, upload.path, upload.purpose)
 
             try:
-                return await self._find_or_create("file", upload.key, create)
+                return await self._find_or_create("file", upload.key, create, self._dead_creator(upload))
             except LeaseLost:
                 self._lease_lost = True
                 return ""
+
+    def _dead_creator(self, upload: _Upload) -> DeadCreator:
+        """How to find this upload of a command that was killed before it stored the id."""
+
+        async def note() -> str:
+            if upload.purpose not in self._newest:
+                newest = await newest_file(self._client, upload.purpose)
+                # The first of several that look at a time: no upload has begun before it.
+                self._newest.setdefault(upload.purpose, newest)
+            return self._newest[upload.purpose]
+
+        async def find(newest: str) -> str | None:
+            lost = await find_lost_upload(self._client, upload.path, upload.purpose, newest)
+            if lost.file_id is None and lost.unreadable:
+                self._on_progress(
+                    f"A killed command may have left {upload.path.name} at the API as "
+                    f"{', '.join(lost.unreadable)}, which the API does not let be read: it is uploaded "
+                    "again. Delete the other one there unless another program uses it."
+                )
+            return lost.file_id
+
+        return DeadCreator(note, find)
 
     async def _vector_store(self, files: Mapping[str, str], profile: Profile) -> str:
         """Return the id of a vector store of exactly these files."""
@@ -159,7 +185,11 @@ class Preparation:
         )
 
     async def _find_or_create(
-        self, kind: Literal["file", "vector_store"], key: str, create: Callable[[], Awaitable[str]]
+        self,
+        kind: Literal["file", "vector_store"],
+        key: str,
+        create: Callable[[], Awaitable[str]],
+        dead_creator: DeadCreator | None = None,
     ) -> str:
         """Return the stored id if the API still has it; else create it, once for concurrent commands."""
         resource, created, deleted_ids = ResourceKey(self._batch, kind, key), set[str](), set[str]()
@@ -169,7 +199,7 @@ class Preparation:
             return object_id
 
         while True:
-            found = await single_flight(self._store, resource, create_here, deleted_ids)
+            found = await single_flight(self._store, resource, create_here, deleted_ids, dead_creator)
             if found in created or await object_exists(self._client, kind, found):
                 return found
             deleted_ids.add(found)

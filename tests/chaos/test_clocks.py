@@ -1,5 +1,6 @@
 """Wrong clocks, and clocks set during a run: no row is lost, no run is created twice, durations stay right."""
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 import redis
 
 from askmill.jobs.model.models import Api
+from askmill.jobs.store import Store, single_flight
+from askmill.jobs.store.records import ResourceKey
 from tests.chaos.driver import CREATES
 from tests.chaos.support import (
     assert_each_paid_once,
@@ -173,3 +176,26 @@ def set_redis_clock(stack: Stack, clock: WallClock, ahead_s: float) -> None:
     clock.set(ahead_s)
     with redis.Redis.from_url(stack.redis_url) as client:
         wait_until(lambda: abs(client.time()[0] - time.time() - ahead_s) < 60, "Redis' clock is set")
+
+
+@pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
+async def test_the_lock_of_a_dead_creator_is_taken_over_whatever_redis_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    """Two commands need one upload; the one that uploads dies, and Redis' clock is set: the other goes on at once."""
+    faketime()
+    monkeypatch.setattr(single_flight, "POLL_S", 0.01)
+    clock = WallClock(tmp_path)
+    stack = Stack(tmp_path)
+    stack.redis.env = clock.redis_env()
+    with stack:
+        async with await Store.open(stack.redis_url) as store:
+            dead, living = (ResourceKey("", "file", "ab" * 32, name) for name in ("dead", "living"))
+            assert (await store.acquire_resource(dead)).is_creator
+            set_redis_clock(stack, clock, ahead_s)
+
+            async def create() -> str:
+                return "file-1"
+
+            async with asyncio.timeout(30):
+                assert await single_flight.single_flight(store, living, create) == "file-1"

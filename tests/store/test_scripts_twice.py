@@ -12,6 +12,7 @@ from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store, keys
+from askmill.jobs.store.lua_source import source
 from askmill.jobs.store.records import BatchToLoad, NewRow, ResourceKey
 from askmill.jobs.store.script_pipeline import ScriptPipeline
 from askmill.jobs.store.shard_records import CutLimits, RowEnd, ShardClaim, ShardStep
@@ -209,6 +210,29 @@ async def test_each_script_sent_twice_is_done_once(
             elif first != second and name not in OTHER_SECOND_REPLY:
                 faults[name] = (first, second)
     assert faults == {}
+
+
+async def test_every_script_is_sent_again_when_its_reply_is_cut_off(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wire is cut at the reply of each call of every script there is: each goes on as if nothing had happened."""
+    run_once, names = ScriptPipeline.run, list[str]()
+
+    async def run(pipeline: ScriptPipeline, name: str, *arguments: Any) -> Any:
+        relay.cut_next_reply()
+        names.append(name)
+        return await run_once(pipeline, name, *arguments)
+
+    with TcpRelay(redis_url) as relay, redis.Redis.from_url(redis_url) as client:
+        for name in SCRIPTS:  # so that the reply that is cut off is the script's
+            client.script_load(source(name))
+        async with await Store.open(relay.url) as store:
+            with monkeypatch.context() as patch:
+                patch.setattr(ScriptPipeline, "run", run)
+                await play_shard_scripts(store)
+                await play_all_scripts(store, redis_url)
+    assert sorted(set(names)) == SCRIPTS
+    assert relay.replies_cut == len(names)
 
 
 async def test_a_reply_that_is_cut_off_changes_nothing(redis_url: str) -> None:

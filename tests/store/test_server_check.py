@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
@@ -12,7 +13,8 @@ from askmill.jobs.model.errors import RedisUnavailable, UsageError
 from askmill.jobs.store import Store, script_pipeline
 from askmill.worker.process.durability_check import DurabilityCheck
 from tests.helpers.batches import claim_row, submit_batch, worker_info
-from tests.support import RedisServer
+from tests.helpers.tcp_relay import TcpRelay
+from tests.support import RedisServer, wait_until
 
 DISK, PROCESS, REPLICA = Durability.DISK, Durability.PROCESS, Durability.REPLICA
 ALWAYS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
@@ -103,10 +105,12 @@ async def test_a_status_without_workers_says_why_redis_takes_no_changes(redis_se
 
 async def test_another_redis_is_checked_as_the_first_one(redis_server: RedisServer) -> None:
     """`disk`, in a worker that has met another server: no run is created, and the batch says why, until it is set."""
-    async with await Store.open(redis_server.url, durability=DISK) as store:
+    with configured(redis_server, **ALWAYS):
+        store = await Store.open(redis_server.url, durability=DISK)
         batch, check = await submit_batch(store, 1), DurabilityCheck(store)
         assert await check.allows_creates([batch])
         check.is_due = True
+    async with store:
         with configured(redis_server, appendonly="yes", appendfsync="everysec"):
             assert not await check.allows_creates([batch])
             fault = (await store.batch(batch)).last_fault
@@ -115,6 +119,40 @@ async def test_another_redis_is_checked_as_the_first_one(redis_server: RedisServ
         with configured(redis_server, appendonly="yes", appendfsync="always"):
             assert await check.allows_creates([batch])
         assert await check.allows_creates([batch])
+
+
+async def test_a_mark_on_a_redis_that_gives_less_is_no_mark(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """`disk`: after a failover no mark counts, before any heartbeat has noticed it, until that Redis is set up."""
+    successor = RedisServer(tmp_path)
+    successor.start()
+    try:
+        with configured(redis_server, **ALWAYS), TcpRelay(redis_server.url) as name:
+            async with await Store.open(name.url, durability=DISK) as store:
+                batch, check = await submit_batch(store, 1), DurabilityCheck(store)
+                await store.heartbeat(worker_info())
+                claim = await claim_row(store, (await store.dispatch(1))[0])
+                with redis.Redis.from_url(successor.url) as new:
+                    new.config_set("repl-diskless-sync-delay", 0)
+                    new.replicaof(*redis_server.url.removeprefix("redis://").removesuffix("/0").split(":"))
+                    wait_until(
+                        lambda: new.info("replication")["master_link_status"] == "up", "it is a replica", 30
+                    )
+                    new.replicaof("NO", "ONE")
+                name.switch_to(successor.url, cut=True)
+
+                with pytest.raises(RedisUnavailable, match="does not write through what it confirms"):
+                    await store.save(claim, b'{"mark":1}', run_in_flight=True)
+                with pytest.raises(RedisUnavailable, match="does not write through what it confirms"):
+                    await store.ensure_durable()
+                assert await store.save(claim, b'{"run":1}', run_created=True)
+                assert not await check.allows_creates([batch])
+                with configured(successor, **ALWAYS):
+                    assert await check.allows_creates([batch])
+                    await store.ensure_durable()
+    finally:
+        successor.kill()
 
 
 async def test_a_mark_without_a_replica_is_no_mark(

@@ -12,7 +12,7 @@ from askmill.jobs.model.models import Limits
 from askmill.jobs.model.profile import Resources
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.codec import limits_json
-from askmill.jobs.store.records import BatchToLoad, FoundBatch, LeaseLost, NewRow, ResourceKey
+from askmill.jobs.store.records import Acquired, BatchToLoad, FoundBatch, LeaseLost, NewRow, ResourceKey
 from askmill.jobs.submit.load_lease import under_lease
 from tests.helpers.batches import new_batch, submit_batch
 from tests.store.loading_walk import SentTwice
@@ -49,7 +49,7 @@ async def test_each_script_of_a_load_may_be_sent_twice(store: Store, redis_url: 
     assert isinstance(loading, BatchToLoad)
     batch = loading.batch
     resource = ResourceKey(batch, "file", "ab" * 32)
-    assert await twice.acquire_resource(resource) == (True, None)
+    assert await twice.acquire_resource(resource) == Acquired(is_creator=True)
     await twice.store_resource(resource, "file-1")
     await twice.set_resources(batch, Resources(code_interpreter_files=("file-1",)))
     await twice.renew_lease(batch)
@@ -71,22 +71,24 @@ async def test_a_successor_uses_the_uploads_of_a_dead_loader(store: Store, clien
     first, second = _other_command(store), _other_command(store)
     batch = (await first.take_identity(new_batch())).batch
     known, slow = ResourceKey(batch, "file", "ab" * 32), ResourceKey(batch, "file", "cd" * 32)
-    assert await first.acquire_resource(known) == (True, None)
+    assert await first.acquire_resource(known) == Acquired(is_creator=True)
     await first.store_resource(known, "file-1")
-    assert await first.acquire_resource(slow) == (True, None)
+    assert await first.acquire_resource(slow) == Acquired(is_creator=True)
     assert await second.take_identity(new_batch()) == FoundBatch(batch, loading=True)
     _expire_lease(client, batch)
     assert await second.take_identity(new_batch()) == BatchToLoad(batch, continued=True, options={})
-    assert await second.acquire_resource(ResourceKey(batch, "file", "ab" * 32)) == (False, "file-1")
+    assert await second.acquire_resource(ResourceKey(batch, "file", "ab" * 32)) == Acquired(
+        is_creator=False, object_id="file-1"
+    )
     mine = ResourceKey(batch, "file", "cd" * 32)
-    assert await second.acquire_resource(mine) == (True, None)
+    assert await second.acquire_resource(mine) == Acquired(is_creator=True)
     await first.store_resource(slow, "file-late")
     with pytest.raises(LeaseLost):
         await first.acquire_resource(ResourceKey(batch, "file", "ef" * 32))
     with pytest.raises(LeaseLost):
         await first.set_resources(batch, Resources())
     await second.store_resource(mine, "file-2")
-    assert await second.acquire_resource(mine) == (False, "file-2")
+    assert await second.acquire_resource(mine) == Acquired(is_creator=False, object_id="file-2")
     assert sorted(await store.list_resources(batch)) == [
         ("file", "file-1"),
         ("file", "file-2"),

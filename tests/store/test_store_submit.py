@@ -1,14 +1,18 @@
 """How a batch comes into the store, and when it may be seen."""
 
+import asyncio
+from typing import Any
+
 import pytest
 import redis
 
 from askmill.jobs.model.errors import NotFound, RedisUnavailable, UsageError
 from askmill.jobs.model.models import BatchState, InputSpec, JobStatus, Limits, OnIncomplete
 from askmill.jobs.model.profile import Profile, Resources
-from askmill.jobs.store import Store, keys
-from askmill.jobs.store.records import FoundBatch, NewRow, ResourceKey
+from askmill.jobs.store import Store, keys, single_flight
+from askmill.jobs.store.records import Acquired, FoundBatch, NewRow, ResourceKey
 from tests.helpers.batches import new_batch, submit_batch
+from tests.support import wait_until_async
 
 
 async def test_nobody_sees_a_batch_before_it_is_sealed(store: Store) -> None:
@@ -118,7 +122,7 @@ async def test_api_objects_are_found_by_content(store: Store, redis_url: str) ->
     key = keys.resource("file", "ab" * 32)
     with redis.Redis.from_url(redis_url) as client:
         client.expire(key, 5)
-        assert await store.acquire_resource(resource) == (False, "file-1")
+        assert await store.acquire_resource(resource) == Acquired(is_creator=False, object_id="file-1")
         assert client.ttl(key) > 89 * 86400
 
 
@@ -231,32 +235,81 @@ async def test_one_creator_at_a_time(store: Store) -> None:
     one, two, three = (
         ResourceKey("", "assistant", "cd" * 32, creator) for creator in ("one", "two", "three")
     )
-    assert await store.acquire_resource(one) == (True, None)
-    assert await store.acquire_resource(one) == (True, None)
-    assert await store.acquire_resource(two) == (False, None)
+    assert await store.acquire_resource(one) == Acquired(is_creator=True)
+    assert await store.acquire_resource(one) == Acquired(is_creator=True)
+    assert (await store.acquire_resource(two))[:2] == (False, None)
     await store.store_resource(one, "asst_1")
-    assert await store.acquire_resource(two) == (False, "asst_1")
+    assert await store.acquire_resource(two) == Acquired(is_creator=False, object_id="asst_1")
 
-    assert await store.acquire_resource(two, {"asst_1"}) == (True, None)
+    assert await store.acquire_resource(two, {"asst_1"}) == Acquired(is_creator=True)
     await store.release_resource(one)
-    assert await store.acquire_resource(three) == (False, None), "a turn is given up by who has it"
+    assert (await store.acquire_resource(three))[:2] == (False, None), "a turn is given up by who has it"
     await store.release_resource(two)
-    assert await store.acquire_resource(three) == (True, None)
+    assert await store.acquire_resource(three) == Acquired(is_creator=True)
 
 
 async def test_a_creator_whose_lock_expired_does_not_disturb_the_next(store: Store, redis_url: str) -> None:
     """The next one's lock, and later its id, stay whatever the first does."""
     slow, next_ = (ResourceKey("", "file", "ef" * 32, creator) for creator in ("slow", "next"))
-    assert await store.acquire_resource(slow) == (True, None)
+    assert await store.acquire_resource(slow) == Acquired(is_creator=True)
     with redis.Redis.from_url(redis_url) as client:
         client.delete(keys.resource("file", "ef" * 32))
-    assert await store.acquire_resource(next_) == (True, None)
+    assert await store.acquire_resource(next_) == Acquired(is_creator=True)
     await store.store_resource(slow, "file-slow")
-    assert await store.acquire_resource(next_) == (True, None)
+    assert await store.acquire_resource(next_) == Acquired(is_creator=True)
     await store.store_resource(next_, "file-next")
     await store.release_resource(slow)
     await store.store_resource(slow, "file-slow")
-    assert await store.acquire_resource(slow) == (False, "file-next")
+    assert await store.acquire_resource(slow) == Acquired(is_creator=False, object_id="file-next")
+
+
+async def test_a_lock_is_taken_over_when_it_no_longer_changes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creator that lives keeps it however long it takes. A dead one's is taken over once, with its note."""
+    for name, value in (("POLL_S", 0.001), ("RENEW_S", 0.01), ("SILENT_POLLS", 30)):
+        monkeypatch.setattr(single_flight, name, value)
+    polls, living_done = 0, asyncio.Event()
+    created, notes = list[str](), list[str]()
+    acquire = Store.acquire_resource
+
+    async def count_polls(store: Store, resource: ResourceKey, *rest: Any, **options: Any) -> Acquired:
+        nonlocal polls
+        polls += resource.creator.startswith("waiter")
+        if polls > 300:
+            living_done.set()
+        return await acquire(store, resource, *rest, **options)
+
+    monkeypatch.setattr(Store, "acquire_resource", count_polls)
+
+    async def get(sha: str, creator: str) -> str:
+        async def create() -> str:
+            created.append(creator)
+            if creator == "living":
+                await living_done.wait()
+            return f"file-{creator}"
+
+        async def note() -> str:
+            return f"1:{creator}"
+
+        async def find(note: str) -> None:
+            notes.append(note)
+
+        resource = ResourceKey("", "file", sha, creator)
+        dead_creator = single_flight.DeadCreator(note, find)
+        return await single_flight.single_flight(store, resource, create, (), dead_creator)
+
+    slow = asyncio.create_task(get("ab" * 32, "living"))
+    await wait_until_async(lambda: asyncio.sleep(0, created), "it creates")
+    assert await get("ab" * 32, "waiter") == await slow == "file-living"
+
+    dead = ResourceKey("", "file", "cd" * 32, "dead")
+    assert (await store.acquire_resource(dead)).is_creator
+    assert (await store.acquire_resource(dead, note="1:dead")).note == "1:dead"
+    waiters = [get("cd" * 32, f"waiter-{number}") for number in range(3)]
+    (object_id,) = set(await asyncio.gather(*waiters))
+    assert object_id.removeprefix("file-") in created
+    assert (len(created), notes) == (2, ["1:dead"])
 
 
 async def test_objects_that_another_batch_uses_are_not_unlinked(store: Store) -> None:
@@ -266,12 +319,14 @@ async def test_objects_that_another_batch_uses_are_not_unlinked(store: Store) ->
     await store.store_resource(uploaded, "file-1")
     await store.store_resource(other, "file-2")
     newer = await store.create_batch(new_batch())
-    assert await store.acquire_resource(ResourceKey(newer, "file", "ab" * 32)) == (False, "file-1")
+    assert await store.acquire_resource(ResourceKey(newer, "file", "ab" * 32)) == Acquired(
+        is_creator=False, object_id="file-1"
+    )
 
     created = [("file", "file-1"), ("file", "file-2")]
     assert sorted(await store.list_resources(older)) == created
     assert await store.unlink_unused(older, created) == [("file", "file-2")]
-    assert await store.acquire_resource(ResourceKey(newer, "file", "cd" * 32)) == (True, None)
+    assert await store.acquire_resource(ResourceKey(newer, "file", "cd" * 32)) == Acquired(is_creator=True)
 
     await store.add_rows(newer, 1, [NewRow(["why?"])])
     await store.seal_batch(newer)
@@ -284,12 +339,12 @@ async def test_an_abandoned_load_keeps_no_objects_in_use(store: Store, redis_url
     """Its keys expire within the hour, its ledger with them; then a reap removes it from the list."""
     batch = await store.create_batch(new_batch())
     resource = ResourceKey(batch, "file", "ab" * 32)
-    assert await store.acquire_resource(resource) == (True, None)
+    assert await store.acquire_resource(resource) == Acquired(is_creator=True)
     await store.store_resource(resource, "file-1")
     with redis.Redis.from_url(redis_url) as client:
         assert 0 < client.ttl(keys.part(batch, "resources")) <= 3600
         client.expire(keys.batch(batch), 5)
-        assert await store.acquire_resource(resource, ["file-1"]) == (True, None)
+        assert await store.acquire_resource(resource, ["file-1"]) == Acquired(is_creator=True)
         assert client.ttl(keys.batch(batch)) > 3500, "an upload may take longer"
         expire(client, batch)
         await store.reap_dead_workers("reaper")

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 import redis
 
@@ -229,3 +230,30 @@ def test_uploads_of_a_killed_loader_are_used_and_purged(tmp_path: Path) -> None:
         purged = stack_user.cli.askmill("purge", batch)
         assert purged.returncode == 0, purged.stderr
         assert stack_user.get("files")["data"] == []
+
+
+def test_an_upload_whose_command_was_killed_is_found_again(tmp_path: Path) -> None:
+    """kill -9 between the API's side of an upload and its reply: the next command uses that file and uploads no second,
+    and `purge` deletes it. A file of another program with the same name and size is left alone."""
+    with Stack(tmp_path, api="responses") as stack:
+        stack_user = StackUser.of(stack, tmp_path / "work")
+        stack_user.cli.write("notes.txt", "In Bergen it rains on 230 days of the year.")
+        file = stack_user.table("in.csv", ("question", "file"), ("Does it rain?", "notes.txt"))
+        stack.scenario('[http]\nslow_s = 300.0\nonly = ["POST /files"]')
+        first = stack_user.cli.start("submit", file, "--override", "file")
+        wait_until(lambda: stack_user.requests("POST /files"), "the API has the file", timeout_s=60)
+        first.kill()
+        first.communicate()
+        stack.scenario("")
+        size = (stack_user.cli.folder / "notes.txt").stat().st_size
+        with openai.OpenAI(api_key="offline", base_url=stack.base_url) as api:
+            foreign = api.files.create(file=("notes.txt", b"x" * size), purpose="user_data").id
+        with redis.Redis.from_url(stack.redis_url, decode_responses=True) as client:
+            (batch,) = client.smembers(keys.LOADING)
+            _end_lease(client, str(batch))
+        batch, _ = _ended(stack_user.cli.start("submit", file, "--override", "file"))
+        assert len(stack_user.get("files")["data"]) == 2
+        stack_user.cli.askmill("cancel", batch)
+        purged = stack_user.cli.askmill("purge", batch)
+        assert purged.returncode == 0, purged.stderr
+        assert [found["id"] for found in stack_user.get("files")["data"]] == [foreign]

@@ -2,6 +2,9 @@
 
 at the start                       no: the worker ends with exit code 2
 later, as after a failover         no: it creates no run and says why, until that Redis is set up
+
+Each new connection asks as well (jobs/store/redis_pool.py): the mark before a create is refused at once, and
+the next heartbeat reports why.
 """
 
 import secrets
@@ -35,7 +38,7 @@ class DurabilityCheck:
 
     async def allows_creates(self, batches: Iterable[str]) -> bool:
         """Return whether runs may be created; where not, report why as the last fault of these batches."""
-        if not self.is_due:
+        if not (self.is_due or self._store.may_forget):
             return True
         try:
             await self.check()
