@@ -2,6 +2,7 @@
 
 click's commands ─▶ reference/commands.md      JobStatus, BatchState ─▶ reference/statuses.md
 Settings         ─▶ reference/settings.md      FIELDS, to_json       ─▶ reference/columns.md
+Profile          ─▶ reference/profile.md       Scenario              ─▶ reference/scenario.md
 """
 
 import inspect
@@ -10,7 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
+from markdown_table import table
+from profile_page import profile_lines
 from pydantic_core import PydanticUndefined
+from scenario_page import scenario_lines
 
 from askmill.config.settings import GOOD_EXAMPLES, Settings, variable_of
 from askmill.jobs.cli.help_groups import GROUPS, RUNNING, GroupedCommand
@@ -137,19 +141,13 @@ def pages() -> dict[str, str]:
         "settings.md": _page("Settings", _settings()),
         "statuses.md": _page("Statuses", _statuses()),
         "columns.md": _page("Columns and fields", _columns()),
+        "profile.md": _page("Profile", profile_lines()),
+        "scenario.md": _page("Scenario of the emulator", scenario_lines()),
     }
 
 
 def _page(title: str, lines: Iterable[str]) -> str:
     return "\n".join([f"# {title}", "", NOTE, "", *lines]).rstrip() + "\n"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-    yield ""
 
 
 def _commands() -> Iterator[str]:
@@ -178,7 +176,7 @@ def _command(name: str, command: click.Command, context: click.Context) -> Itera
         groups.setdefault(group, []).append(option)
     for group in ("option", *GROUPS):
         if rows := [(_spelled(option), _meaning(option, context)) for option in groups.get(group, ())]:
-            yield from _table((group, "meaning"), rows)
+            yield from table((group, "meaning"), rows)
 
 
 def _spelled(option: click.Option) -> str:
@@ -204,17 +202,17 @@ def _settings() -> Iterator[str]:
         default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
         example = GOOD_EXAMPLES.get(variable, "")
         rows.append((f"`{variable}`", field.description or "", default, example))
-    yield from _table(("variable", "meaning", "default", "example"), rows)
+    yield from table(("variable", "meaning", "default", "example"), rows)
     yield from TRUST.splitlines()
 
 
 def _statuses() -> Iterator[str]:
     yield "## Of a row"
     yield ""
-    yield from _table(("status", "meaning"), ((f"`{status}`", STATUSES[status]) for status in JobStatus))
+    yield from table(("status", "meaning"), ((f"`{status}`", STATUSES[status]) for status in JobStatus))
     yield "## Of a batch"
     yield ""
-    yield from _table(("state", "meaning"), ((f"`{state}`", STATES[state]) for state in BatchState))
+    yield from table(("state", "meaning"), ((f"`{state}`", STATES[state]) for state in BatchState))
     yield "## Exit codes"
     yield ""
     codes = (
@@ -224,7 +222,7 @@ def _statuses() -> Iterator[str]:
         ("3", "Redis or the API cannot be reached or refuses the request, or the batch has paused itself"),
         ("130", "interrupted; the command to resume is printed"),
     )
-    yield from _table(("code", "when"), codes)
+    yield from table(("code", "when"), codes)
 
 
 def _columns() -> Iterator[str]:
@@ -233,7 +231,7 @@ def _columns() -> Iterator[str]:
     yield "Results have every column of the input, unchanged, followed by these. If the input already has a"
     yield "column of that name, ours gets the prefix `askmill_`. Unknown values are empty, never 0."
     yield ""
-    yield from _table(("column", "meaning"), ((f"`{name}`", COLUMNS[name]) for name in FIELDS))
+    yield from table(("column", "meaning"), ((f"`{name}`", COLUMNS[name]) for name in FIELDS))
     yield "With a response schema, each top-level field of it is a column `answer.NAME` behind `answer`:"
     yield "text, numbers and booleans plain, lists and objects as JSON. It is empty where the answer"
     yield "misses the schema. With `--expected` a column `correct` stands behind them: `true`, `false`, or"
@@ -242,7 +240,7 @@ def _columns() -> Iterator[str]:
     yield "## Fields of `status --json` and `list --json`"
     yield ""
     names = [name for name in STATUS_FIELDS if f'"{name}"' in inspect.getsource(StatusView.to_json)]
-    yield from _table(("field", "meaning"), ((f"`{name}`", STATUS_FIELDS[name]) for name in names))
+    yield from table(("field", "meaning"), ((f"`{name}`", STATUS_FIELDS[name]) for name in names))
     yield "## Fields of a step"
     yield ""
     yield "`OUT.steps.jsonl` has one line per row: `row`, `steps` and `runs`. Each step has `run_id`,"
@@ -262,7 +260,7 @@ def _columns() -> Iterator[str]:
     yield "Written beside each result file: the profile as it was stored at submit, so that results can be"
     yield "explained without Redis. It contains no secret."
     yield ""
-    yield from _table(("field", "meaning"), ((f"`{name}`", text) for name, text in PROFILE_FIELDS.items()))
+    yield from table(("field", "meaning"), ((f"`{name}`", text) for name, text in PROFILE_FIELDS.items()))
 
 
 def main() -> int:

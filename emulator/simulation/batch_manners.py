@@ -1,6 +1,6 @@
 """The `[batches]` table of a scenario: how a server of batches behaves.
 
-docs/decisions/emulator.md has the meaning of each key.
+The text under each field is its line in docs/reference/scenario.md (`python docs/remake.py`).
 """
 
 from collections.abc import Callable
@@ -27,31 +27,43 @@ class BatchManners:
     """The default: OpenAI's batches, without waiting and without limits of enqueued tokens."""
 
     validate_s: float = 0.0
+    """How long a batch is `validating`, in seconds."""
     run_s: float = 0.0
+    """How long a batch is `in_progress`; its lines end evenly over that time."""
     finalize_s: float = 0.0
+    """How long a batch is `finalizing`."""
     cancel_s: float = 0.0
+    """How long a batch is `cancelling`."""
     expires_s: float = DAY_S
-    """From creation to `expires_at`."""
+    """Time from creation to `expires_at`; what has not run by then is `batch_expired`."""
     files_s: float = 30 * DAY_S
-    """Life of input and result files for which nothing else is asked."""
+    """Life of input and result files for which the client asks for nothing else."""
     enqueued_limit: int = 0
-    """Most enqueued tokens of a model; 0: any number."""
+    """Most enqueued tokens of a model; above it a batch fails at its check. 0: any number."""
     release_s: float = 0.0
-    """How long an ended batch goes on counting towards the limit."""
+    """How long an ended batch goes on counting towards that limit."""
     max_lines: int = 50_000
+    """Most lines of an input file."""
     max_bytes: int = 200_000_000
+    """Most bytes of an input file."""
     missing_lines: float = 0.0
-    """Share of lines that were carried out, and stand in no file."""
+    """Share of lines that are carried out and stand in no file."""
     repeated_lines: float = 0.0
+    """Share of lines that stand in the output file twice."""
     null_output_s: float = 0.0
-    """How long a completed batch shows no files."""
+    """How long a completed batch shows no file ids."""
     list_late_s: float = 0.0
     """How long a new batch is missing from the list."""
     style: str = "openai"
+    """`"together"`: `{"job", "warning"}` on create, a bare list, upper-case states, times as text, no
+    metadata.
+    """
     endpoints: tuple[str, ...] = ()
-    """Endpoints that are served; empty: both."""
+    """Endpoints that are served, others are 404; empty: both. Files and batches are served with `[chat]
+    only` too.
+    """
     echo: bool = False
-    """Answers repeat the question, without the tutor."""
+    """Whether answers repeat the question, without the tutor: for many lines."""
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {

@@ -1,6 +1,7 @@
 """The `[chat]` table of a scenario: how a server of chat completions behaves.
 
-docs/decisions/emulator.md has the meaning of each key and the servers that behave so.
+The text under each field is its line in docs/reference/scenario.md (`python docs/remake.py`).
+docs/decisions/emulator.md has the servers that behave so.
 """
 
 from collections.abc import Callable
@@ -46,30 +47,58 @@ class ChatManners:
     """The default: OpenAI's chat completions, without limits of slots or context."""
 
     error_shape: str = "openai"
+    """Shape of error bodies; only `openai` refuses unknown fields. `detail`: bad requests are 422.
+    `ok_with_error`: a failed call is HTTP 200 with the error as body or only event. `mid_stream`: it
+    fails behind its first chunk.
+    """
     usage: str = "asked"
+    """When a reply has usage. `asked`: unstreamed, and streamed with `stream_options`. `no_details`:
+    three numbers.
+    """
     reasoning: str = "none"
+    """Where visible reasoning stands: in a field of that name, in a block of the content (`think`), or
+    in content as a list (`chunks`).
+    """
     keep_alive: str = "none"
+    """What is sent until the first chunk. `none`: nothing, not even the head. `comments`: in streams.
+    `blank_lines`: before JSON too.
+    """
     keep_alive_s: float = 1.0
+    """Seconds between two of them."""
     cut_stream: float = 0.0
+    """Share of streams that end without a `finish_reason`."""
     cut_as: tuple[str, ...] = CUTS
+    """How they end, one drawn for each: a clean end, `[DONE]`, half a line, a dead connection."""
     slots: int = 0
-    """Calls at once; 0: any number."""
+    """Calls at once; the others wait. 0: any number."""
     queue_max: int | None = None
-    """Calls that wait for a slot; None: any number."""
+    """Calls that may wait for a slot; the others get 503 without `Retry-After`. Unset: any number."""
     context_tokens: int = 0
-    """Most tokens of a prompt; 0: any number."""
+    """Most tokens of a prompt; longer ones are 400 `context_length_exceeded`. 0: any number."""
     ignores: tuple[str, ...] = ()
+    """Fields that are ignored without a word. `context_tokens`: too long a prompt loses its oldest
+    messages, then its beginning.
+    """
     refuses: tuple[str, ...] = ()
+    """Fields that are refused with 400 by name."""
     echo: str = "none"
+    """What the client has to send back, else 400: `reasoning_content` (needs `reasoning` of that name;
+    empty passes, null does not), or the `thought_signature` of the first tool call.
+    """
     on_disconnect: str = "abort"
+    """What a call does when its client goes."""
     loading_s: float = 0.0
+    """How long calls are refused after the scenario is set, because the model loads."""
     loading_status: int = 503
+    """Status of that refusal."""
     models: tuple[str, ...] = ()
-    """Models that are there; empty: any whose name does not begin with `no-such`."""
+    """Models that there are; empty: any whose name does not begin with `no-such`."""
     no_model_status: int = 404
+    """Status for a model that there is not."""
     needs_key: bool = True
+    """Whether a request without a key is refused."""
     only: bool = False
-    """Chat completions and models are all that is served."""
+    """Whether chat completions and models are all that is served."""
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {

@@ -1,14 +1,16 @@
 """The scenario file: run times, outcomes, faults and the account's state, read from TOML and checked.
 
-[latency]  median_s, sigma                 how long runs take (lognormal; sigma 0: always the median)
+[latency]  median_s, sigma                 how long runs take
 [outcomes] "failed(server_error)" = 0.1    shares of undirected runs; the rest complete
 [http]     shares of requests that go wrong on the wire, and how (see `Http`)
-[run]      expires_s                       a run's state (default 600, as the API's)
-[clock]    offset_s                        how far the server's clock is ahead, or (negative) behind
+[run]      expires_s                       what every run has
+[clock]    offset_s                        the server's clock
 [account]  error = "insufficient_quota"    what is refused to the whole account (see errors.ACCOUNT)
 [chat]     error_shape, usage, …           manners of a server of chat completions (see chat_manners.py)
 [tiers]    flex_429, served                 capacity and tier of what is asked (see tiers.py)
 [batches]  validate_s, run_s, …            manners of a server of batches (see batch_manners.py)
+
+The text under each field is its line in docs/reference/scenario.md (`python docs/remake.py`).
 """
 
 import tomllib
@@ -30,29 +32,39 @@ class Latency:
     """Time from a run's creation to its end, lognormal."""
 
     median_s: float = 0.002
+    """Median time from a run's creation to its end, in seconds; the times are lognormal."""
     sigma: float = 0.0
+    """Spread of these times; 0: every run takes the median."""
 
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """Faults on `/v1`. Shares are of all requests that `only` names (globs such as `POST /threads/*/runs`).
-
-    rate_full: llama-stack's refusal of a full queue, under status 400 ·
-    drop_before: the connection is closed, nothing was done · drop_after: done, the connection is closed
-    without a reply; with late_s it is done that long after the closing. late_s alone drops every request.
-    slow_s delays every reply.
-    """
+    """Faults on `/v1`. Shares are of the requests that `only` names, and add up to 1 at most."""
 
     rate_429: float = 0.0
+    """Share of requests that are refused with 429 and not carried out."""
     rate_500: float = 0.0
+    """Share of requests that fail with 500 and are not carried out."""
     rate_503: float = 0.0
+    """Share of requests that are refused with 503 and not carried out."""
     rate_full: float = 0.0
+    """Share of requests that are refused with llama-stack's 400 for a full queue."""
     drop_before: float = 0.0
+    """Share of requests whose connection is closed before anything is carried out."""
     drop_after: float = 0.0
+    """Share of requests that are carried out and whose connection is closed without a reply."""
     retry_after_s: float = 0.0
+    """Wait that a 429 asks for, by `Retry-After`, `Retry-After-Ms` and `x-ratelimit-reset-requests`; 0:
+    without.
+    """
     late_s: float = 0.0
+    """How long after the closing a dropped request is carried out; above 0 without `drop_after`, every
+    request is dropped.
+    """
     slow_s: float = 0.0
+    """How long every reply waits; the request is carried out at once."""
     only: tuple[str, ...] = ()
+    """Requests that this table applies to: globs such as `"POST /threads/*/runs"`; empty: all of `/v1`."""
 
 
 SHARES = ("rate_429", "rate_500", "rate_503", "rate_full", "drop_before", "drop_after")
@@ -60,23 +72,28 @@ SHARES = ("rate_429", "rate_500", "rate_503", "rate_full", "drop_before", "drop_
 
 @dataclass(frozen=True, slots=True)
 class RunRules:
-    """Settings of every run."""
+    """What every run has."""
 
     expires_s: float = 600.0
+    """Time from a run's creation to its `expires_at`, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerClock:
-    """Seconds that the server's clock is ahead of this machine's; read once, when the emulator starts."""
+    """The server's clock."""
 
     offset_s: float = 0.0
+    """Seconds that the server's clock is ahead of this machine's, or behind if negative; read at the
+    start.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`error`: a key of `errors.ACCOUNT`, empty for an account in order."""
+    """The state of the account."""
 
     error: str = ""
+    """What the account is refused, see below; empty: an account in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,11 @@ class TierManners:
     """The default: every request is served at once, by the tier that it asks for."""
 
     flex_429: float = 0.0
-    """Share of requests for the flex tier that are refused for want of capacity."""
+    """Share of creates with `service_tier` flex that are refused with 429 `resource_unavailable`, not
+    carried out.
+    """
     served: str = ""
-    """The tier that serves every request; empty: the one that it asks for."""
+    """Tier that every reply names; empty: the one asked for (`auto`: `default`, `fast`: `priority`)."""
 
 
 def read_tier_manners(table: dict[str, Any]) -> TierManners:

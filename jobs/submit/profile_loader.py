@@ -284,17 +284,9 @@ def profile_schema() -> dict[str, Any]:
     """Return the JSON schema of a profile *file*, for editors: paths where the stored profile has content."""
     schema = Profile.model_json_schema()
     fields = schema["properties"]
-    fields["functions"] = {
-        "type": "string",
-        "description": "Path or name of the Python module with the functions.",
-    }
-    fields["response_schema"] = {
-        "type": ["string", "object"],
-        "description": "A JSON schema, the path of one, or its short form: `score: float, tags: [str]`.",
-    }
-    fields["files"]["description"] = "Paths of files, or of folders with files, relative to this file."
+    for name, types in (("functions", "string"), ("response_schema", ["string", "object"])):
+        fields[name] = {"type": types, "description": Profile.model_fields[name].description}
     fields["service_tier"]["anyOf"][0]["enum"].insert(0, "standard")
-    fields["service_tier"]["description"] = "As --tier; standard is the API's default."
     for unused in ("Functions", "FunctionTool"):
         schema["$defs"].pop(unused, None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "askmill profile"}
