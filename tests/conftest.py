@@ -32,7 +32,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 TIERS = {"chaos": "chaos", **dict.fromkeys(("cli", "local", "packaging", "real", "story"), "story")}
-"""Folder → marker; a test of any other folder is a `unit` test. `long` is marked by hand, beside the tier."""
+"""Folder → marker; a test of any other folder is a `unit` test. Other markers are set by hand, beside it."""
 TEMPLATE = "TESTS_TEMPLATE_PROCESS"
 
 

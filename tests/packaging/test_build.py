@@ -61,6 +61,7 @@ def namesake(tmp_path: Path) -> Path:
     return wheel
 
 
+@pytest.mark.checks
 def test_the_wheel_has_one_top_level_package(built: Built) -> None:
     """Nothing but `askmill` and its metadata; the data files are in it, the tests are not."""
     with zipfile.ZipFile(built.wheel) as wheel:
@@ -83,6 +84,7 @@ def _modules() -> Iterator[Path]:
         yield from (ROOT / package).rglob("*.py")
 
 
+@pytest.mark.checks
 def test_the_sdist_has_what_a_packager_needs(built: Built) -> None:
     """Examples, docs, tests and the change log."""
     with tarfile.open(built.sdist) as sdist:
@@ -97,6 +99,7 @@ def test_the_sdist_has_what_a_packager_needs(built: Built) -> None:
         assert [name for name in tracked if name not in members] == []
 
 
+@pytest.mark.checks
 @pytest.mark.parametrize("ours_first", [True, False], ids=["askmill first", "config first"])
 def test_another_distributions_package_config_stays_whole(
     built: Built, namesake: Path, tmp_path: Path, ours_first: bool
@@ -118,6 +121,7 @@ def test_another_distributions_package_config_stays_whole(
     assert not list((site / "askmill").rglob("*.py"))
 
 
+@pytest.mark.checks
 def test_the_console_script_is_a_function_that_exists(built: Built) -> None:
     """`askmill` starts what the entry point names."""
     from importlib.metadata import EntryPoint  # noqa: PLC0415
