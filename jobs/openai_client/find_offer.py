@@ -6,6 +6,9 @@ Assistants   `GET /assistants` returns a list of assistants
 Responses    `GET /responses/ID` and `GET /conversations/ID` both answer 404 and name the made-up id
 chat         `GET /models` returns a list, or `GET /chat/completions` is refused for its method
 
+A server that shows none of them is in doubt, and chat completions are assumed: gateways and small servers
+often have that one path only. A redirect, an error, a web page and an API below /v1 are no doubt.
+
 vLLM without its store answers `GET /responses/ID` with a 404 that names the id, and has no conversations;
 Ollama, llama.cpp and FastAPI answer paths that they do not have with a 404, LM Studio with a 200.
 """
@@ -13,7 +16,7 @@ Ollama, llama.cpp and FastAPI answer paths that they do not have with a 404, LM 
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,12 +54,16 @@ class Offer:
     """What a server offers. `apis` is in the order in which askmill prefers them.
 
     `replies` has each request with what came. `refusal` is the first reply that is no 404, such as a 401.
+    `web_page`: a path of the API answered with something else than JSON. `assumed`: no API has shown itself,
+    and `apis` is what `require_offer` assumes.
     """
 
     apis: tuple[Api, ...]
     models: tuple[str, ...]
     replies: tuple[str, ...]
     refusal: APIStatusError | None
+    web_page: bool = False
+    assumed: bool = False
 
 
 async def find_offer(api_client: AsyncOpenAI, *, first: bool = False) -> Offer:
@@ -72,13 +79,13 @@ async def find_offer(api_client: AsyncOpenAI, *, first: bool = False) -> Offer:
         apis.append("responses")
     if not (first and apis) and await survey.shows_chat():
         apis.append("chat")
-    return Offer(tuple(apis), survey.models, tuple(survey.replies), survey.refusal)
+    return Offer(tuple(apis), survey.models, tuple(survey.replies), survey.refusal, survey.web_page)
 
 
 async def require_offer(api_client: AsyncOpenAI, *, first: bool = False) -> Offer:
-    """`find_offer`, with at least one API.
+    """`find_offer`, with at least one API: in doubt, chat completions.
 
-    Raises ApiUnavailable: the server cannot be reached, or offers no API that askmill uses; KeyRefused.
+    Raises ApiUnavailable: the server cannot be reached, or is certainly no API at this address; KeyRefused.
     """
     try:
         offer = await find_offer(api_client, first=first)
@@ -87,7 +94,9 @@ async def require_offer(api_client: AsyncOpenAI, *, first: bool = False) -> Offe
         if offer.refusal is not None:
             kind = KeyRefused if offer.refusal.status_code in {401, 403} else ApiUnavailable
             raise kind(describe_error(offer.refusal, api_client))
-        raise ApiUnavailable(f"{_nothing_found(offer, api_client)} {await _advice(api_client)}")
+        if (advice := await _address_advice(offer, api_client)) is not None:
+            raise ApiUnavailable(f"{nothing_found(offer, api_client)} {advice}")
+        return replace(offer, apis=("chat",), assumed=True)
     except OpenAIError as error:
         raise ApiUnavailable(describe_error(error, api_client)) from None
 
@@ -131,6 +140,7 @@ class _Survey:
         self.models: tuple[str, ...] = ()
         self.replies: list[str] = []
         self.refusal: APIStatusError | None = None
+        self.web_page = False
 
     async def shows_assistants(self) -> bool:
         reply = await self._get("/assistants", {"limit": 1}, BETA)
@@ -185,6 +195,7 @@ class _Survey:
                     self.refusal = refused
                 return refused
             data = _json(reply.content)
+            self.web_page |= data is None
             text = redact_api_text(reply.text, self._client.api_key)
             self.replies.append(f"{request}: {reply.status_code} {one_line(text, 60)}")
             return data
@@ -214,7 +225,8 @@ def _models_in(reply: Any) -> tuple[str, ...] | None:
     return tuple(one["id"] for one in reply)
 
 
-def _nothing_found(offer: Offer, api_client: AsyncOpenAI) -> str:
+def nothing_found(offer: Offer, api_client: AsyncOpenAI) -> str:
+    """What was asked of a server that shows no API, and what came."""
     base_url = str(api_client.base_url).rstrip("/")
     return (
         f"The server at {base_url} shows none of the APIs that askmill uses. Asked and answered: "
@@ -222,11 +234,13 @@ def _nothing_found(offer: Offer, api_client: AsyncOpenAI) -> str:
     )
 
 
-async def _advice(api_client: AsyncOpenAI) -> str:
-    """What to set: the address with /v1, if the server answers there."""
+async def _address_advice(offer: Offer, api_client: AsyncOpenAI) -> str | None:
+    """What to set where the address is certainly wrong; None in doubt."""
     base_url = str(api_client.base_url).rstrip("/")
     if not base_url.endswith("/v1"):
         there = api_client.with_options(base_url=f"{base_url}/v1")
         if await _Survey(there).shows_chat():
             return f"It answers below /v1: set OPENAI_BASE_URL={base_url}/v1."
-    return "Check OPENAI_BASE_URL, which often ends in /v1; or set ASKMILL_API if you know the API."
+    if offer.web_page:
+        return "Check OPENAI_BASE_URL, which often ends in /v1; or set ASKMILL_API if you know the API."
+    return None

@@ -20,7 +20,13 @@ from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_targe
 from askmill.jobs.model.errors import ApiUnavailable, AskmillError, UsageError
 from askmill.jobs.model.models import BatchState, Server
 from askmill.jobs.openai_client.client import API_NAMES, describe_error, make_client
-from askmill.jobs.openai_client.find_offer import Offer, listed_models, models_text, require_offer
+from askmill.jobs.openai_client.find_offer import (
+    Offer,
+    listed_models,
+    models_text,
+    nothing_found,
+    require_offer,
+)
 from askmill.jobs.openai_client.model_ends import end_notice
 from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.pricing import Prices
@@ -176,6 +182,9 @@ async def _check_api(settings: Settings, consent: Consent) -> list[Finding]:
                 offer = await require_offer(client)
                 api, models = offer.apis[0], offer.models
                 answers = _offer_text(target, offer)
+                if offer.assumed:
+                    used = f"Without ASKMILL_API, batches use {API_NAMES[api]}."
+                    return [Finding("api", f"{nothing_found(offer, client)} {used}", warning=True)]
             else:
                 await probe(client, target.api)
                 api, models = target.api, await listed_models(client)

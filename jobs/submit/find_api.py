@@ -35,7 +35,7 @@ async def with_api(
     The second value says whether the server was asked. Before that its address is said, with its source.
 
     Raises:
-        ApiUnavailable: the server cannot be reached, refuses the key, or offers no API that askmill uses.
+        ApiUnavailable: the server cannot be reached, refuses the key, or is certainly no API.
         UsageError: the API does not support the profile, or a row's limit.
     """
     if request.target.api is not None:
@@ -87,8 +87,13 @@ async def ask_for_api(target: Target, say: Say) -> Target:
     async with make_client(
         key, target.base_url, organization, project, ASK_TIMEOUT_S, target.proxy_environ
     ) as api_client:
-        api = (await require_offer(api_client, first=True)).apis[0]
-    say(f"{target.base_url} offers {API_NAMES[api]}. ASKMILL_API={api} saves the requests that found this.")
+        offer = await require_offer(api_client, first=True)
+    api = offer.apis[0]
+    if offer.assumed:
+        found = f"does not show which API it has; {API_NAMES[api]} are tried. Set ASKMILL_API for another."
+    else:
+        found = f"offers {API_NAMES[api]}. ASKMILL_API={api} saves the requests that found this."
+    say(f"{target.base_url} {found}")
     return replace(target, api=api)
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from askmill import aio
+from askmill.config.settings import load_settings
 from askmill.jobs.local.ports import HOST, free_port
+from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import ApiUnavailable, ProfileError, UsageError
 from askmill.jobs.store import Store
+from askmill.jobs.submit.find_api import ask_for_api
 from tests.backends.stub_server import serving
-from tests.helpers.chat_servers import CHAT_SERVERS, FASTAPI, ChatServer
+from tests.helpers.chat_servers import CHAT_SERVERS, FASTAPI, WEB_PAGE, ChatServer
 
 OLLAMA = CHAT_SERVERS["Ollama"]
 QUESTIONS = ["What is 6 * 7?", "What is 1 + 1?"]
@@ -62,17 +65,31 @@ async def test_commands_at_the_same_moment_are_one_batch(
     assert len(await store.list_batches()) == 1
 
 
-async def test_nothing_is_stored_without_an_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unreachable server and one without any API: at once, with the address."""
+async def test_nothing_is_stored_without_an_api(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unreachable server and a web site: at once, with the address."""
     dead = f"http://{HOST}:{free_port()}/v1"
     monkeypatch.setenv("OPENAI_BASE_URL", dead)
     with pytest.raises(ApiUnavailable, match=dead):
         await aio.submit(QUESTIONS, model="m")
-    async with serving(ChatServer(default=FASTAPI)) as url:
+    async with serving(ChatServer(default=WEB_PAGE)) as url:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with pytest.raises(ApiUnavailable, match="shows none of the APIs"):
             await aio.submit(QUESTIONS, model="m")
     assert await store.list_batches() == []
+
+
+async def test_in_doubt_the_batch_is_one_of_chat_completions(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that answers every read with 404 may have that one path; one line says what is tried."""
+    lines = list[str]()
+    async with serving(ChatServer(default=FASTAPI)) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        assert (await ask_for_api(api_target(load_settings()), lines.append)).api == "chat"
+        batch = await aio.submit(QUESTIONS, model="m")
+    (line,) = lines
+    assert line.startswith(f"{url} does not show which API it has; chat completions are tried.")
+    assert (await store.batch(batch)).api == "chat"
 
 
 async def test_what_the_found_api_lacks_is_refused_before_anything_is_stored(

@@ -15,6 +15,7 @@ from tests.helpers.chat_servers import (
     MODELS,
     NO_STORE,
     RESPONSE_PATH,
+    WEB_PAGE,
     ChatServer,
 )
 
@@ -73,17 +74,26 @@ async def test_a_busy_moment_does_not_choose_another_api() -> None:
     assert (await offer_of(server, first=True)).apis == ("assistants",)
 
 
-async def test_a_server_without_any_api_is_refused_with_what_was_asked_and_what_came() -> None:
+async def test_a_web_page_is_refused_with_what_was_asked_and_what_came() -> None:
     """The sentence has each request and reply, and what to set."""
-    async with serving(ChatServer(default=FASTAPI)) as url, make_client("k", url) as client:
+    async with serving(ChatServer(default=WEB_PAGE)) as url, make_client("k", url) as client:
         with pytest.raises(ApiUnavailable) as raised:
             await require_offer(client)
     message = str(raised.value)
     for path in ("/assistants", RESPONSE_PATH, "/models", "/chat/completions"):
-        assert f"GET /v1{path}: 404 Not Found" in message
+        assert f"GET /v1{path}: 200 <!DOCTYPE html>" in message
     assert url in message
     assert "OPENAI_BASE_URL" in message
     assert "ASKMILL_API" in message
+
+
+@pytest.mark.parametrize("default", [FASTAPI, "404 page not found", (200, {"error": "Unexpected endpoint"})])
+async def test_assumed_chat_completions_are_assumed(default: object) -> None:
+    """A gateway may have the one path that is not asked for; nothing but reads is sent."""
+    async with serving(server := ChatServer(default=default)) as url, make_client("k", url) as client:
+        offer = await require_offer(client)
+    assert (offer.apis, offer.assumed) == (("chat",), True)
+    assert {name.split()[0] for name in server.request_names} == {"GET"}
 
 
 async def test_an_address_without_v1_is_completed() -> None:

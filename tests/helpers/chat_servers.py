@@ -13,6 +13,7 @@ from tests.backends.stub_server import StubServer
 MODELS = {"object": "list", "data": [{"id": "llama3.2:latest", "object": "model", "owned_by": "library"}]}
 RESPONSE_PATH, CONVERSATION_PATH = "/responses/resp_askmill_doctor", "/conversations/conv_askmill_doctor"
 FASTAPI = (404, {"detail": "Not Found"})
+WEB_PAGE = (200, b"<!DOCTYPE html><title>Welcome</title>")
 LOADING = (503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}})
 
 
@@ -30,6 +31,8 @@ class ChatServer(StubServer):
         if isinstance(self.default, str):
             return web.Response(status=404, text=self.default)
         status, data = self.default
+        if isinstance(data, bytes):
+            return web.Response(status=status, body=data, content_type="text/html")
         words = str(request.path)
         if isinstance(data, dict) and "PATH" in str(data.get("error")):
             data = {"error": data["error"].replace("PATH", f"{request.method} {words}")}

@@ -2,20 +2,21 @@
 
 post, delete   the SDK's own `client.post`, without its models: AsyncOpenAI itself sends what costs money
                (docs/decisions/sdk.md)
+post_stream    the HTTP client of AsyncOpenAI, with the SDK's headers and errors (sdk_post.py)
 get            aiohttp, without the SDK (read_session.py)
 
-Both use the proxy that `config.proxies` selects, and follow no redirect.
+All use the proxy that `config.proxies` selects, and follow no redirect.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
-from openai import AsyncOpenAI, AsyncStream
+from openai import AsyncOpenAI
 from openai._types import RequestOptions
 
 from askmill.jobs.openai_client.client import connection_limit
@@ -34,10 +35,13 @@ from askmill.worker.backends.errors import (
 )
 from askmill.worker.backends.read_session import Query, ReadSession, read_timeout_s
 from askmill.worker.backends.reply import Reply, parse_reply
+from askmill.worker.backends.sdk_post import SdkPost
 from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
 
 CREATE_CONNECT_S = 4.0
 """How long a create may take to connect after its last check: less than `worker.process.worker.MARGIN_S`."""
+STREAM_TIMEOUT = httpx2.Timeout(None, connect=CREATE_CONNECT_S, pool=CREATE_CONNECT_S)
+"""Of a request whose caller sets the other limits."""
 PAGE_SIZE = 100
 """The maximum of every list (OpenAPI: `limit`)."""
 TOTAL_TIMEOUTS = 2
@@ -99,6 +103,8 @@ class HttpClient:
         self._slots = asyncio.Semaphore(connection_limit())
         self._large_replies = LargeReplies()
         self._reads = ReadSession(client, self._extra_headers, self._large_replies)
+        self._posts = dict[str, SdkPost]()
+        """By path; made at the first request."""
 
     async def post(self, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Reply:
         """POST one object, exactly once. Raises ApiError, and NotSent within `checked_before_send`."""
@@ -130,21 +136,12 @@ class HttpClient:
         async with self._slots:
             if may_send is not None and not may_send():
                 raise NotSent
-            options: RequestOptions = {
-                "headers": {**self._extra_headers, **headers},
-                "timeout": httpx2.Timeout(None, connect=CREATE_CONNECT_S, pool=CREATE_CONNECT_S),
-            }
             with named_errors(f"POST /{path}"):
-                call = self.client.post(
-                    f"/{path}",
-                    cast_to=httpx2.Response,
-                    body=body,
-                    options=options,
-                    stream=True,
-                    stream_cls=AsyncStream[Any],
-                )
-                reply = await translate_errors(call, self.client.api_key, self.client)
-                response = cast("httpx2.Response", reply)  # as `cast_to` says
+                if (post := self._posts.get(path)) is None:
+                    post = SdkPost(self.client, self._reads.url(path), self._extra_headers, STREAM_TIMEOUT)
+                    self._posts[path] = post
+                call = post(body, headers)
+                response = await translate_errors(call, self.client.api_key, self.client)
                 pieces = self._pieces_of(response, kept_bytes)
                 try:
                     yield response, pieces

@@ -22,6 +22,7 @@ from askmill.jobs.openai_client.client import connection_limit, has_key
 from askmill.jobs.openai_client.reply_limits import ACCEPT_ENCODING, MAX_REPLY_BYTES, LargeReplies
 from askmill.worker.backends.errors import error_from_reply, redirect_or_proxy_error
 from askmill.worker.backends.reply import Reply, parse_reply
+from askmill.worker.backends.sdk_post import sdk_headers
 from askmill.worker.lifecycle.api_types import ApiError
 
 KEEP_ALIVE_S = 60.0
@@ -105,7 +106,7 @@ class ReadSession:
         self, path: str, query: Query, client_timeout: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET with this request's own credentials. Raises ApiError for a redirect and a proxy's refusal."""
-        session, url, proxy = self._open_session(), self._url(path, query), self._proxy
+        session, url, proxy = self._open_session(), URL(self.url(path, query), encoded=True), self._proxy
         async with session.get(
             url,
             headers=self._headers,
@@ -120,10 +121,11 @@ class ReadSession:
                 raise error
             yield response
 
-    def _url(self, path: str, query: Query) -> URL:
+    def url(self, path: str, query: Query = ()) -> str:
+        """The address of a path with the query of the SDK's client and this one."""
         full_query = "&".join(part for part in (self._query, urlencode(query)) if part)
         url = f"{self._base_url}/{path}"
-        return URL(f"{url}?{full_query}" if full_query else url, encoded=True)
+        return f"{url}?{full_query}" if full_query else url
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -145,15 +147,10 @@ class ReadSession:
         return self._base_url.startswith("https")
 
     def _copied_headers(self) -> dict[str, str]:
-        """The SDK's headers and, without a tunnel, the proxy's. The SDK's omitted headers are not text."""
+        """The SDK's headers and, without a tunnel, the proxy's."""
         for_proxy = {} if self._proxy is None or self._over_tls else self._proxy.headers
-        sdk_headers = {**self._client.default_headers, **self._client.auth_headers}
         encodings = {"Accept-Encoding": ACCEPT_ENCODING}
-        headers = {**sdk_headers, **self._extra_headers, **for_proxy}
+        headers = {**sdk_headers(self._client), **self._extra_headers, **for_proxy}
         left_out = NOT_COPIED if has_key(self._client) else NOT_COPIED | {"authorization"}
-        copied = {
-            name: value
-            for name, value in headers.items()
-            if isinstance(value, str) and name.lower() not in left_out
-        }
+        copied = {name: value for name, value in headers.items() if name not in left_out}
         return {**copied, **encodings}
