@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from askmill.jobs.model.models import STATUS_OF_BYTE, UNFINISHED, Api
+from tests.chaos.endings import CHAT_ATTEMPTS
 from tests.chaos.machines import RDB_ONLY, MachineStack
 from tests.chaos.support import counter, outage, status_bytes, wait_for_finished
 from tests.helpers.clocks import WallClock, faketime_library
@@ -171,6 +172,8 @@ class Accident:
     """Whether durability `process` promises that nothing is paid twice."""
     may_be_late: bool = False
     """Whether a run of a lost claim, cancelled and counted, is within the promise: the worker could not know."""
+    begins_at: tuple[float, float] = (0.1, 0.5)
+    """When it happens: after a share of the rows between these."""
     case: str = ""
     """The numbers in the list of cases."""
 
@@ -272,17 +275,25 @@ async def measure(
     ]
     if accident.replica:
         stack.start_replica()
-    batch, began_s = await stack.submit(questions), time.monotonic()
+    limits = {"attempts": CHAT_ATTEMPTS} if stack.api == "chat" else {}
+    batch, began_s = await stack.submit(questions, **limits), time.monotonic()
+    stack.batch = batch
     if accident.options == RDB_ONLY:
         _wait_for_snapshot(stack)
     accident.start_workers(stack)
-    wait_for_finished(stack, batch, int(rows * random.uniform(0.1, 0.5)), timeout_s=120)
+    wait_for_finished(stack, batch, int(rows * random.uniform(*accident.begins_at)), timeout_s=120)
     # No accident takes the submit itself away: what a client has stored is not what is measured here.
     outage(max(0.0, began_s + MAX_LOST_S + 0.2 - time.monotonic()))
     assert _unfinished(stack, batch), "the batch has ended before the accident: give it more rows"
     accident.act(stack, random)
     hung = _wait_for_end(stack, batch, stall_s)
     return await _outcome(stack, batch, rows, hung, time.monotonic() - began_s)
+
+
+def rows_ended(stack: MachineStack) -> int:
+    """How many rows of the measured batch have ended."""
+    bytes_ = status_bytes(stack, stack.batch)
+    return sum(rows for byte, rows in bytes_.items() if STATUS_OF_BYTE[byte] not in UNFINISHED)
 
 
 def _wait_for_snapshot(stack: MachineStack) -> None:

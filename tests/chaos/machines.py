@@ -52,6 +52,8 @@ class MachineStack(Stack):
         super().__init__(folder, api, scenario)
         self.times, self.clock = times, clock
         self.slots, self.durability = 50, "process"
+        self.batch = ""
+        """The batch that is measured."""
         self._persistence = persistence or {}
         self._resources = ExitStack()
         self._servers = [self.redis]
