@@ -13,8 +13,8 @@ Processes:
 Machines; each prints rows lost, hung and paid twice:
   machines  all of those below, on each of `--apis`
   cuts      ten power losses of Redis in one batch of 2,000 rows, on each of `--apis`; the workers live
-  cuts_and_workers, cuts_and_workers_on_disk
-            the same, and all workers die with Redis each time: durability `process`, and `disk`
+  cuts_and_workers
+            the same, and all workers die with Redis each time
   sentinels a failover by Sentinels, planned and of a killed master, with and without min-replicas-to-write
 """
 
@@ -87,6 +87,7 @@ def _arguments() -> argparse.Namespace:
         help="of rounds, machines, cuts and sentinels [assistants,responses,chat]",
         type=_apis,
     )
+    parser.add_argument("--durability", choices=["process", "disk", "replica"], help="default: process")
     parser.add_argument(
         "--stall-s",
         type=float,

@@ -14,8 +14,8 @@ from askmill.jobs.model.errors import RedisUnavailable
 from askmill.jobs.model.models import Api
 from askmill.jobs.store import Store
 from benchmarks.chaos.scenes import print_json
-from tests.chaos.accidents import Outcome
 from tests.chaos.endings import CHAT_ATTEMPTS
+from tests.chaos.measurement import Outcome
 from tests.helpers.sentinels import Sentinels
 from tests.stack import QUICK, Stack
 
