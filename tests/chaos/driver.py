@@ -20,7 +20,7 @@ import redis
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import keys
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 from tests.chaos.endings import CHAT_ATTEMPTS, UNBOUNDED, Ending, endings_of, run_cost
 from tests.chaos.support import counter
 from tests.helpers.key_leaks import assert_no_leaks

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from askmill.jobs.model.models import Api, JobStatus
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 
 Ending = tuple[str, JobStatus, int]
 """The emulator's directive, the row's final status, and its number of runs."""

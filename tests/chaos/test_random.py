@@ -7,7 +7,7 @@ import pytest
 
 from askmill.jobs.model.models import Api, JobStatus
 from askmill.jobs.store.codec import pack_result
-from askmill.jobs.store.records import RowView
+from askmill.jobs.store.views import RowView
 from tests.chaos.driver import Chaos
 from tests.chaos.endings import Cost, Ending, run_cost
 from tests.helpers.batches import make_result
