@@ -1,7 +1,7 @@
 """`python -m benchmarks.chaos WHAT` prints totals as JSON.
 
 Processes:
-  rounds    random accidents on both APIs; every tenth stack has workers with their real heartbeats
+  rounds    random accidents on each of `--apis` in turn; every tenth stack has real heartbeats
   crash     5,000 rows at concurrency 50: everything killed half-way, then started again
   embedded  the same with `askmill run --offline`: its embedded Redis and emulator are killed too
   drops     2,000 rows; the replies of 5 % of the creates are lost
@@ -10,20 +10,38 @@ Processes:
   fair      50 rows behind a batch of 100,000, compared with the same 50 alone; then two big batches
   soak      full concurrency for some minutes: the worker's memory and the keys of Redis at both ends
 
-Machines (`machines`: all of them, on both APIs; `cuts`: ten power losses in a batch of 2,000 rows on each);
-each prints rows lost, hung and paid twice:
+Machines; each prints rows lost, hung and paid twice:
+  machines  all of those below, on each of `--apis`
+  cuts      ten power losses of Redis in one batch of 2,000 rows, on each of `--apis`; the workers live
+  cuts_and_workers
+            the same, and all workers die with Redis each time
+  sentinels a failover by Sentinels, planned and of a killed master, with and without min-replicas-to-write
 """
 
 import argparse
 import asyncio
 import os
 
-from benchmarks.chaos.machines import cuts, machines, one
+from askmill.jobs.model.models import Api
+from benchmarks.chaos.failovers import sentinels
+from benchmarks.chaos.machines import CUTS, cuts, machines, one
 from benchmarks.chaos.scenes import SCENES, print_json
 from tests.chaos.accidents import ACCIDENTS
 
-ROWS = {"rounds": 60, "crash": 5000, "embedded": 5000, "fair": 100_000, **dict.fromkeys(ACCIDENTS, 300)}
+ROWS = {
+    "rounds": 60,
+    "crash": 5000,
+    "embedded": 5000,
+    "fair": 100_000,
+    "machines": 300,
+    "sentinels": 200,
+    **dict.fromkeys(ACCIDENTS, 300),
+}
 ROUNDS = {"rounds": 200}
+APIS: tuple[Api, ...] = ("assistants", "responses", "chat")
+
+
+_SCENES = {**SCENES, "machines": machines, "sentinels": sentinels, **dict.fromkeys(CUTS, cuts)}
 
 
 def main() -> None:
@@ -33,8 +51,15 @@ def main() -> None:
     if options.what in ACCIDENTS:
         scene = one(options.what, ACCIDENTS[options.what], options)
     else:
-        scene = {**SCENES, "machines": machines, "cuts": cuts}[options.what](options)
+        scene = _SCENES[options.what](options)
     print_json({"what": options.what, "seed": options.seed, "total": asyncio.run(scene)})
+
+
+def _apis(text: str) -> list[Api]:
+    apis: list[Api] = [api for api in APIS if api in text.split(",")]
+    if len(apis) != len(text.split(",")):
+        raise argparse.ArgumentTypeError(f"choose of {','.join(APIS)}")
+    return apis
 
 
 def _arguments() -> argparse.Namespace:
@@ -44,18 +69,25 @@ def _arguments() -> argparse.Namespace:
         description=(__doc__ or "") + "\n".join(accidents),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = [*SCENES, "machines", "cuts", *ACCIDENTS]
+    what = [*_SCENES, *ACCIDENTS]
     parser.add_argument("what", nargs="?", default="rounds", choices=what, metavar="WHAT")
     parser.add_argument("--rounds", type=int, help="default: 200 of `rounds`, 1 of an accident")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--rows",
         type=int,
-        help="default: 60 a round, 300 an accident, 5000 crash and embedded, 100000 fair, 2000 others",
+        help="default: 60 a round, 300 an accident, 200 sentinels, 5000 crash, 100000 fair, else 2000",
     )
     parser.add_argument("--accidents", type=int, default=8, help="of each of `rounds`")
     parser.add_argument("--minutes", type=float, help="default: 60 soak, 3 outages")
-    parser.add_argument("--api", default="assistants", choices=["assistants", "responses", "chat"])
+    parser.add_argument("--api", default=APIS[0], choices=APIS)
+    parser.add_argument(
+        "--apis",
+        default=",".join(APIS),
+        help="of rounds, machines, cuts and sentinels [assistants,responses,chat]",
+        type=_apis,
+    )
+    parser.add_argument("--durability", choices=["process", "disk", "replica"], help="default: process")
     parser.add_argument(
         "--stall-s",
         type=float,
@@ -66,7 +98,7 @@ def _arguments() -> argparse.Namespace:
         "--real-times", action="store_true", help="heartbeats of 3 s, as in production, instead of 0.5 s"
     )
     options = parser.parse_args()
-    options.rows = options.rows or ROWS.get(options.what, 300 if options.what == "machines" else 2000)
+    options.rows = options.rows or ROWS.get(options.what, 2000)
     options.rounds = options.rounds or ROUNDS.get(options.what, 1)
     options.minutes = options.minutes or {"outages": 3}.get(options.what, 60)
     return options

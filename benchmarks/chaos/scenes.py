@@ -29,11 +29,11 @@ ROUNDS_A_STACK = 10
 
 
 async def rounds(options: argparse.Namespace) -> dict[str, Any]:
-    """Many rounds; a new stack every ten, the APIs in turn."""
+    """Many rounds; a new stack every ten, the APIs of `--apis` in turn."""
     total = Totals()
     for at in range(0, options.rounds, ROUNDS_A_STACK):
         number = at // ROUNDS_A_STACK
-        api: Api = "responses" if number % 2 else "assistants"
+        api: Api = options.apis[number % len(options.apis)]
         quick = number % 10 != 9
         with tempfile.TemporaryDirectory() as folder, machine_stack(Path(folder), api, quick=quick) as stack:
             chaos = MachineChaos(stack, options.seed + number, quick=quick)

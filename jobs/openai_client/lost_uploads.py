@@ -1,4 +1,4 @@
-"""Finds the upload of a command that died before it could store the file's id.
+"""Finds what a command created at the API and could not record, because it died.
 
     before an upload: the newest file at the API ─▶ note
     killed ─▶ its successor lists the files since the note ─▶ the one with the same content
@@ -6,9 +6,12 @@
 The API keeps no key of ours with a file, so name, size and purpose say only which files may be it. The
 content decides. OpenAI lets no file with the purpose `assistants` be read: such a file is neither used nor
 deleted, for it may be another program's.
+
+A vector store has our key in its metadata. One that a dead command left, half filled perhaps, is deleted.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,11 @@ from typing import Any
 from openai import AsyncOpenAI, OpenAIError
 
 from askmill.jobs.openai_client.paging import all_objects
-from askmill.jobs.openai_client.uploads import MAX_RETRIES, Purpose
+from askmill.jobs.openai_client.uploads import KEY_NAME, MAX_RETRIES, Purpose, purge_objects
 
 _PAGE = 100
-_MOST_FILES = 10_000
-"""Files since the note; a server that has more is not searched further."""
+_MOST_FILES, _MOST_VECTOR_STORES = 10_000, 1_000
+"""Newest objects that are searched."""
 
 
 @dataclass
@@ -63,7 +66,8 @@ async def find_lost_upload(client: AsyncOpenAI, path: Path, purpose: Purpose, no
         sha256, size = hashlib.file_digest(content, "sha256").hexdigest(), content.tell()
     try:
         expected = path.name, size, purpose
-        for candidate in await _candidates(retrying_client, expected, note):
+        # The oldest first: the upload began right after the note.
+        for candidate in reversed(await _candidates(retrying_client, expected, note)):
             try:
                 found_sha256 = await _sha256_of(retrying_client, candidate)
             except OpenAIError:
@@ -75,6 +79,19 @@ async def find_lost_upload(client: AsyncOpenAI, path: Path, purpose: Purpose, no
     except OpenAIError:
         pass
     return lost
+
+
+async def delete_lost_vector_stores(client: AsyncOpenAI, key: str) -> None:
+    """Delete the vector stores of exactly these files (`vector_store_key`). What fails deletes nothing."""
+    retrying_client = client.with_options(max_retries=MAX_RETRIES)
+    found = list[str]()
+    with suppress(OpenAIError):
+        first = await retrying_client.vector_stores.list(order="desc", limit=_PAGE)
+        async for store in all_objects(first, _MOST_VECTOR_STORES):
+            metadata = getattr(store, "metadata", None)
+            if isinstance(metadata, dict) and metadata.get(KEY_NAME) == key:
+                found.append(store.id)
+    await purge_objects(client, [("vector_store", store_id) for store_id in found])
 
 
 async def _candidates(client: AsyncOpenAI, expected: tuple[str, int, Purpose], note: str) -> list[str]:

@@ -32,6 +32,9 @@ CONCURRENT_DELETES = 32
 INTERRUPTED_S = 5.0
 """How long an interrupted command waits for the reply to a create."""
 
+KEY_NAME = "askmill_files"
+"""In the metadata of a vector store: the key of its files."""
+
 INPUT_ERROR_STATUSES = frozenset({400, 413, 415, 422})
 
 T = TypeVar("T")
@@ -109,7 +112,8 @@ async def create_vector_store(
     expiry: Any = (
         {"expires_after": {"anchor": "last_active_at", "days": expires_days}} if expires_days else {}
     )
-    creating = retrying_client.vector_stores.create(name=name, **expiry)
+    key = vector_store_key(str(client.base_url), files)
+    creating = retrying_client.vector_stores.create(name=name, metadata={KEY_NAME: key}, **expiry)
     store_id = await _translate_errors(
         _id_of_created(creating, retrying_client, "vector_store"), client, name
     )

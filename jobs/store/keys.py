@@ -29,6 +29,7 @@
                                                                   `refusals` since `refusals_since`; throttle
     askmill:clock_steps              LIST    permanent            "ms step_ms" of the last steps of Redis'
                                                                   clock; record_clock_step
+    askmill:last_heartbeat           STRING  permanent            ms of any worker's last heartbeat
     askmill:rate_limit:{kind}        STRING  a minute past due    theoretical arrival time of the next request
                                                                   (GCRA), ms; reserve_rate
     askmill:reply:{request}          STRING  seconds to an hour   reply to a request, for its repetition:
@@ -110,6 +111,7 @@ WORKERS = "askmill:workers"
 LIMITS = "askmill:limits"
 THROTTLE = "askmill:throttle"
 CLOCK_STEPS = "askmill:clock_steps"
+LAST_HEARTBEAT = "askmill:last_heartbeat"
 SERVER = "askmill:server"
 RECOVERY = "askmill:recovery"
 
@@ -202,7 +204,7 @@ def shard_number(name: str) -> int | None:
 
 
 _TYPES = (
-    (r"askmill:(schema|replicated|dispatch_round|server|recovery)", "string"),
+    (r"askmill:(schema|replicated|dispatch_round|server|recovery|last_heartbeat)", "string"),
     (r"askmill:(batches|open|dispatched|workers)", "zset"),
     (r"askmill:loading", "set"),
     (r"askmill:worker:[^:]+", "hash"),

@@ -23,7 +23,11 @@ from askmill.jobs.model.errors import UsageError
 from askmill.jobs.model.file_rules import tools_for_file, type_fault
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import IMAGE, Profile, Resources
-from askmill.jobs.openai_client.lost_uploads import find_lost_upload, newest_file
+from askmill.jobs.openai_client.lost_uploads import (
+    delete_lost_vector_stores,
+    find_lost_upload,
+    newest_file,
+)
 from askmill.jobs.openai_client.uploads import (
     Purpose,
     create_vector_store,
@@ -180,9 +184,15 @@ class Preparation:
             self._on_progress(f"Indexing {len(files)} files …")
             return await create_vector_store(self._client, files, vector_store_name(profile))
 
-        return await self._find_or_create(
-            "vector_store", vector_store_key(str(self._client.base_url), files), create
-        )
+        key = vector_store_key(str(self._client.base_url), files)
+
+        async def note() -> str:
+            return key
+
+        async def find(_: str) -> None:
+            await delete_lost_vector_stores(self._client, key)
+
+        return await self._find_or_create("vector_store", key, create, DeadCreator(note, find))
 
     async def _find_or_create(
         self,

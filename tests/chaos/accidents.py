@@ -6,20 +6,18 @@ rounds (driver.py) take some of them, at random moments and together with other 
 
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
-from askmill.jobs.model.models import STATUS_OF_BYTE, UNFINISHED, Api
+from askmill.jobs.model.models import Api
 from tests.chaos.machines import RDB_ONLY, MachineStack
-from tests.chaos.support import counter, outage, status_bytes, wait_for_finished
+from tests.chaos.support import outage
 from tests.helpers.clocks import WallClock, faketime_library
 from tests.helpers.tcp_relay import Direction
 from tests.stack import QUICK, Child
-from tests.support import wait_until
 
 HOUR_S = 3600
 LIFETIME_S = QUICK["LIFETIME_S"]
@@ -47,18 +45,31 @@ def power_and_workers(stack: MachineStack, random: Random) -> None:
     stack.lose_power(random.uniform(0.1, MAX_LOST_S), workers=True)
 
 
-def power_and_workers_on_disk(stack: MachineStack, _: Random) -> None:
-    """The same with `ASKMILL_DURABILITY=disk`: what Redis has answered is on its disk, so its file is whole."""
-    stack.lose_power(0, workers=True)
-
-
 def lag(stack: MachineStack, random: Random) -> None:
     """The master dies, and a replica 0.1 to 2 s behind it is promoted."""
     replica, link = stack.take_replica()
     link.block("replies")
     outage(random.uniform(0.1, MAX_LOST_S))
     stack.redis.kill()
+    _take_over(stack, replica)
+
+
+def lag_and_workers(stack: MachineStack, random: Random) -> None:
+    """The same, and the workers die with the master."""
+    replica, link = stack.take_replica()
+    link.block("replies")
+    outage(random.uniform(0.1, MAX_LOST_S))
+    dying = [worker for worker in stack.workers if worker.alive]
+    stack.kill_together(*dying, stack.redis)
+    _take_over(stack, replica)
+    stack.start_workers(len(dying))
+
+
+def _take_over(stack: MachineStack, replica: Child) -> None:
+    """Promote it; durability `replica` needs another replica then."""
     stack.promote(replica)
+    if stack.durability == "replica":
+        stack.start_replica()
 
 
 def failover(stack: MachineStack, _: Random) -> None:
@@ -171,8 +182,16 @@ class Accident:
     """Whether durability `process` promises that nothing is paid twice."""
     may_be_late: bool = False
     """Whether a run of a lost claim, cancelled and counted, is within the promise: the worker could not know."""
+    begins_at: tuple[float, float] = (0.1, 0.5)
+    """When it happens: after a share of the rows between these."""
     case: str = ""
     """The numbers in the list of cases."""
+
+    def with_durability(self, durability: str) -> "Accident":
+        """The same accident at this `ASKMILL_DURABILITY`, on a Redis that gives it."""
+        options = {**self.options, **({"--appendfsync": "always"} if durability == "disk" else {})}
+        replica = self.replica or durability == "replica"
+        return replace(self, durability=durability, options=options, replica=replica)
 
     @property
     def missing(self) -> str:
@@ -205,11 +224,10 @@ class Accident:
 ACCIDENTS: dict[str, Accident] = {
     "power": Accident(power, case="D1"),
     "power_and_workers": Accident(power_and_workers, promised=False, case="D2"),
-    "power_and_workers_on_disk": Accident(
-        power_and_workers_on_disk, options={"--appendfsync": "always"}, durability="disk", case="D2"
-    ),
+    "power_and_workers_on_disk": Accident(power_and_workers, case="D2").with_durability("disk"),
     "rdb": Accident(rdb, options=RDB_ONLY, case="D3"),
     "lag": Accident(lag, replica=True, case="D4"),
+    "lag_and_workers": Accident(lag_and_workers, replica=True, promised=False, case="D2, D4"),
     "failover": Accident(failover, replica=True, case="D6"),
     "failover_uncut": Accident(failover_uncut, replica=True, case="D5, D6"),
     "redis_clock_step": Accident(redis_clock_step, workers=2, redis_clock=True),
@@ -226,107 +244,3 @@ ACCIDENTS: dict[str, Accident] = {
     "partition_api_replies_lost": Accident(_partition("replies", deliver=False, api=True)),
     "disk": Accident(disk, case="D14"),
 }
-
-
-# ── the measurement ──
-
-
-@dataclass
-class Outcome:
-    """What accidents cost. All numbers are counts of rows, but for `accidents`, `late` and `seconds`."""
-
-    accidents: int = 0
-    rows: int = 0
-    lost: int = 0
-    """Rows of a batch that is gone, or that ended without a result."""
-    hung: int = 0
-    """Rows that had not ended when none had ended for `stall_s`."""
-    paid_twice: int = 0
-    """Rows with more than one run at the emulator, the late ones included."""
-    late: int = 0
-    """Runs of claims that were lost, found, cancelled and counted by the batch."""
-    unknown: int = 0
-    recovered_writes: int = 0
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, other: "Outcome") -> None:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
-
-async def measure(
-    accident: Accident, stack: MachineStack, random: Random, rows: int, stall_s: float = 60.0
-) -> Outcome:
-    """One batch, the accident in its midst, and what it has cost when all rows have ended or none ends any more.
-
-    Args:
-        accident: what happens.
-        stack: of this accident, just started.
-        random: decides when it happens, how much is lost, and how long runs take (0.3 to 3 s).
-        rows: of the batch.
-        stall_s: after how long without the end of a row the others have hung.
-    """
-    questions = [
-        f"[emulate: completed after={random.uniform(0.3, 3):.2f}] What is {row} + 1?" for row in range(rows)
-    ]
-    if accident.replica:
-        stack.start_replica()
-    batch, began_s = await stack.submit(questions), time.monotonic()
-    if accident.options == RDB_ONLY:
-        _wait_for_snapshot(stack)
-    accident.start_workers(stack)
-    wait_for_finished(stack, batch, int(rows * random.uniform(0.1, 0.5)), timeout_s=120)
-    # No accident takes the submit itself away: what a client has stored is not what is measured here.
-    outage(max(0.0, began_s + MAX_LOST_S + 0.2 - time.monotonic()))
-    assert _unfinished(stack, batch), "the batch has ended before the accident: give it more rows"
-    accident.act(stack, random)
-    hung = _wait_for_end(stack, batch, stall_s)
-    return await _outcome(stack, batch, rows, hung, time.monotonic() - began_s)
-
-
-def _wait_for_snapshot(stack: MachineStack) -> None:
-    """Until a snapshot has the whole batch."""
-    with stack.connect() as client:
-        since = client.lastsave()
-        wait_until(lambda: client.lastsave() > since, "a snapshot is written", 30)
-
-
-def _wait_for_end(stack: MachineStack, batch: str, stall_s: float) -> int:
-    """Wait until all rows have ended, or none has for `stall_s`; return how many have not."""
-    last, changed_s = -1, time.monotonic()
-
-    def is_over() -> bool:
-        nonlocal last, changed_s
-        unfinished = _unfinished(stack, batch)
-        if unfinished != last:
-            last, changed_s = unfinished, time.monotonic()
-        return last == 0 or time.monotonic() - changed_s > stall_s
-
-    wait_until(is_over, "the batch ends or stalls", 3600)
-    return last
-
-
-def _unfinished(stack: MachineStack, batch: str) -> int:
-    bytes_ = status_bytes(stack, batch)
-    return sum(rows for byte, rows in bytes_.items() if STATUS_OF_BYTE[byte] in UNFINISHED)
-
-
-async def _outcome(stack: MachineStack, batch: str, rows: int, hung: int, seconds: float) -> Outcome:
-    results = [row.result for row in await stack.rows(batch)]
-    runs = stack.stats()["runs_by_job"]
-    twice = sum(count > 1 for name, count in runs.items() if name.startswith(f"{batch}:"))
-    counted = {
-        name: counter(stack, batch, name) for name in ("late_runs", "unknown_creates", "recovered_writes")
-    }
-    return Outcome(
-        accidents=1,
-        rows=rows,
-        lost=rows - hung - sum(result is not None for result in results),
-        hung=hung,
-        paid_twice=twice,
-        late=counted["late_runs"],
-        unknown=counted["unknown_creates"],
-        recovered_writes=counted["recovered_writes"],
-        seconds=round(seconds, 1),
-    )

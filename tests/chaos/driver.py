@@ -2,7 +2,7 @@
 
 round       submit a batch, cause accidents one after the other, end them all, wait for the batch, check
 invariants  every row ends as its question says; runs at the emulator equal the recorded attempts, apart from
-            those counted as late (and with Responses as unknown); Redis passes tests/helpers/key_leaks.py
+            those counted (`endings.run_cost`); Redis passes tests/helpers/key_leaks.py
 """
 
 import random
@@ -18,23 +18,16 @@ import httpx2
 import redis
 
 from askmill.jobs.model.models import JobStatus
+from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import keys
+from askmill.jobs.store.views import RowView
+from tests.chaos.endings import CHAT_ATTEMPTS, UNBOUNDED, Ending, endings_of, run_cost
 from tests.chaos.support import counter
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until
 
-CREATES = '["POST /threads/*/runs", "POST /responses"]'
-ENDINGS: tuple[tuple[str, JobStatus, int], ...] = (
-    ("completed", JobStatus.COMPLETED, 1),
-    ("completed", JobStatus.COMPLETED, 1),
-    ("completed(two_messages)", JobStatus.COMPLETED, 1),
-    ("failed(server_error), completed", JobStatus.COMPLETED, 2),
-    ("failed(server_error)", JobStatus.FAILED, 3),
-    ("failed(invalid_prompt)", JobStatus.FAILED, 1),
-    ("incomplete(max_completion_tokens)", JobStatus.INCOMPLETE, 1),
-)
-"""The emulator's directive, the row's final status, and its number of runs."""
+CREATES = '["POST /threads/*/runs", "POST /responses", "POST /chat/completions"]'
 FAULTS = (
     "rate_429 = 0.1\nretry_after_s = 0.3",
     "rate_500 = 0.1\nrate_503 = 0.1",
@@ -60,6 +53,8 @@ class Totals:
     paid_twice: int = 0
     late: int = 0
     unknown: int = 0
+    resent: int = 0
+    """Chat: calls made again, each counted as unknown before."""
     recoveries_s: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -84,21 +79,26 @@ class Chaos:
         self.workers: list[Child] = []
         self.frozen: list[tuple[Child, float]] = []
         self.killed: list[tuple[str, float]] = []
+        self.fault = ""
         self.faults_end: float | None = None
         self.ending: list[Child] = []
         """Workers that hand over their rows."""
+        self.at_risk = 0.0
+        """Calls that were in flight in what this round has killed, frozen or cut off."""
         self.unsafe_until_s = 0.0
         """Who has written before this moment may be gone, and cannot write again what a Redis loses."""
 
     async def round(self, rows: int, accidents: int) -> None:
         """Submit, cause accidents, end them, wait and check."""
         self._start_missing_workers()
-        endings = [self.random.choice(ENDINGS) for _ in range(rows)]
+        endings = [self.random.choice(endings_of(self.stack.api)) for _ in range(rows)]
         questions = [
             f"[emulate: {directive}, after={self.random.uniform(0.05, 2):.2f}] What is {row} + 1?"
             for row, (directive, *_) in enumerate(endings)
         ]
-        batch = await self.stack.submit(questions)
+        chat = {"profile": Profile(model="local-7b"), "attempts": CHAT_ATTEMPTS}
+        batch = await self.stack.submit(questions, **(chat if self.stack.api == "chat" else {}))
+        self.at_risk = 0.0
         self.unsafe_until_s = time.monotonic()
         for _ in range(accidents):
             self._wait(self.random.uniform(0.1, 1.0))
@@ -129,7 +129,13 @@ class Chaos:
         accidents = self._accidents()
         accident = self.random.choices(list(accidents), list(accidents.values()))[0]
         accident()
+        self._add_risk(accident.__name__)
         self.totals.accidents[accident.__name__.removeprefix("_")] += 1
+
+    def _add_risk(self, accident: str) -> None:
+        """Each worker may have all its slots in flight, and everything that stops something may lose them."""
+        drops = accident == "_http_faults" and "drop" in self.fault
+        self.at_risk += UNBOUNDED if drops else WORKERS * self.slots
 
     def _any_worker(self) -> Child | None:
         frozen = [child for child, _ in self.frozen]
@@ -184,7 +190,8 @@ class Chaos:
         self.stack.emulator.thaw()
 
     def _http_faults(self) -> None:
-        self.stack.scenario("[http]\n" + self.random.choice(FAULTS) + "\n")
+        self.fault = self.random.choice(FAULTS)
+        self.stack.scenario(f"[http]\n{self.fault}\n")
         self.faults_end = time.monotonic() + self.random.choice([0.5, 2.0])
 
     def _redeliver(self) -> None:
@@ -282,25 +289,26 @@ class Chaos:
 
     # ── invariants ──
 
-    async def _check(self, batch: str, endings: list[tuple[str, JobStatus, int]]) -> None:
+    async def _check(self, batch: str, endings: list[Ending]) -> None:
         stats, rows = self.stack.stats()["runs_by_job"], await self.stack.rows(batch)
         late, unknown = counter(self.stack, batch, "late_runs"), counter(self.stack, batch, "unknown_creates")
-        extra_runs = 0
-        for row, (directive, status, attempts) in zip(rows, endings, strict=True):
+        runs = list[tuple[RowView, Ending, int]]()
+        for row, ending in zip(rows, endings, strict=True):
+            directive, status, attempts = ending
             if row.result is None or row.status in {JobStatus.QUEUED, JobStatus.RUNNING}:
                 self._add_fault("lost", f"{batch}:{row.row} [{directive}] is {row.status}")
                 continue
-            created = stats.get(f"{batch}:{row.row}", 0)
-            extra_runs += abs(created - row.result.attempt_count)
-            self.totals.runs += created
-            if row.status is not status or (row.result.attempt_count != attempts and not unknown):
+            runs.append((row, ending, stats.get(f"{batch}:{row.row}", 0)))
+            # A call that the server answers with a 500 is another attempt; a run is not.
+            same_attempts = row.result.attempt_count == attempts or unknown or self.stack.api == "chat"
+            if row.status is not status or not same_attempts:
                 outcome = f"{row.status} {row.result.error} after {row.result.attempt_count}"
                 self._add_fault("wrong", f"{batch}:{row.row} [{directive}] ended {outcome}")
-        paid_twice = max(0, extra_runs - late - (unknown if self.stack.api == "responses" else 0))
-        if paid_twice:
-            self._add_fault(
-                "paid_twice", f"{batch}: {extra_runs} runs more than attempts, {late} late", paid_twice
-            )
+        cost = run_cost(self.stack.api, runs, late, unknown, self.at_risk)
+        self.totals.runs += cost.runs
+        self.totals.paid_twice += cost.paid_twice
+        self.totals.resent += cost.resent
+        self.totals.faults += [f"{batch}: {fault}" for fault in cost.faults]
         self.totals.late, self.totals.unknown = self.totals.late + late, self.totals.unknown + unknown
         self.totals.rows, self.totals.rounds = self.totals.rows + len(endings), self.totals.rounds + 1
         try:
@@ -308,8 +316,8 @@ class Chaos:
         except AssertionError:
             assert_no_leaks(self.stack.redis_url)
 
-    def _add_fault(self, kind: str, message: str, count: int = 1) -> None:
-        setattr(self.totals, kind, getattr(self.totals, kind) + count)
+    def _add_fault(self, kind: str, message: str) -> None:
+        setattr(self.totals, kind, getattr(self.totals, kind) + 1)
         self.totals.faults.append(message)
 
     def _has_no_leaks(self) -> bool:

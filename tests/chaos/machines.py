@@ -52,6 +52,8 @@ class MachineStack(Stack):
         super().__init__(folder, api, scenario)
         self.times, self.clock = times, clock
         self.slots, self.durability = 50, "process"
+        self.batch = ""
+        """The batch that is measured."""
         self._persistence = persistence or {}
         self._resources = ExitStack()
         self._servers = [self.redis]
@@ -98,20 +100,26 @@ class MachineStack(Stack):
     def lose_power(self, lost_s: float, *, workers: bool = False) -> int:
         """kill -9 of Redis, whose file loses its last `lost_s`; it starts again. Returns the bytes lost.
 
-        `workers`: all workers die at the same moment, and as many new ones start.
+        `workers`: all workers die at the same moment, and as many new ones start. With durability `disk` the
+        file is whole: what Redis has confirmed is on its disk.
         """
         dying = [worker for worker in self.workers if worker.alive] if workers else []
-        for child in (*dying, self.redis):
-            assert child.process is not None
-            child.process.kill()
-        killed_s = time.monotonic()
-        for child in (*dying, self.redis):
-            child.kill()
-        lost = self.history.cut(self.data, killed_s, lost_s) if lost_s else 0
+        killed_s = self.kill_together(*dying, self.redis)
+        lost = self.history.cut(self.data, killed_s, lost_s) if lost_s and self.durability != "disk" else 0
         self.redis.start()
         self.wait_for_servers()
         self.start_workers(len(dying))
         return lost
+
+    def kill_together(self, *children: Child) -> float:
+        """kill -9 of all of them at one moment, which is returned (monotonic clock)."""
+        for child in children:
+            assert child.process is not None
+            child.process.kill()
+        killed_s = time.monotonic()
+        for child in children:
+            child.kill()
+        return killed_s
 
     # ── replicas ──
 

@@ -5,7 +5,8 @@ from random import Random
 import pytest
 
 from askmill.jobs.model.models import Api
-from tests.chaos.accidents import ACCIDENTS, measure
+from tests.chaos.accidents import ACCIDENTS
+from tests.chaos.measurement import measure
 
 ROWS, SLOTS, SEED = 90, 30, 19
 STALL_S = 30.0

@@ -8,7 +8,7 @@ from askmill.jobs.store import keys
 from askmill.jobs.store.lua_source import source
 
 RETURN_ALL_NAMES = """
-local names = {BATCHES, LOADING, OPEN, DISPATCH_ROUND, DISPATCHED, WORKERS, LIMITS, THROTTLE, CLOCK_STEPS,
+local names = {BATCHES, LOADING, OPEN, DISPATCH_ROUND, DISPATCHED, WORKERS, LIMITS, THROTTLE, CLOCK_STEPS, LAST_HEARTBEAT,
   rate_limit_key('x'), worker_key('w1'), claims_key('w1'), identity_key('5a'), resource_key('file', '5a'),
   batch_key('b_1')}
 for _, name in ipairs(PARTS) do names[#names + 1] = part_key('b_1', name) end
@@ -32,6 +32,7 @@ def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
         keys.LIMITS,
         keys.THROTTLE,
         keys.CLOCK_STEPS,
+        keys.LAST_HEARTBEAT,
         keys.rate_limit("x"),
         keys.worker("w1"),
         keys.claims("w1"),
@@ -58,7 +59,7 @@ EXAMPLES = {
 def test_every_key_in_the_table_has_the_type_that_is_checked() -> None:
     """Every line of the docstring's table, and no more, is a key that `type_of` knows, with that type."""
     lines = re.findall(r"^ {4}(askmill:\S+) +([A-Z]+) ", keys.__doc__ or "", re.MULTILINE)
-    assert len(lines) == 41
+    assert len(lines) == 42
     for pattern, kind in lines:
         key = pattern
         for place, value in EXAMPLES.items():

@@ -53,7 +53,7 @@ def state(client: redis.Redis) -> dict[bytes, Any]:
     found = dict[bytes, Any]()
     for key in client.scan_iter("askmill:*"):
         kind = client.type(key)
-        if key.startswith(b"askmill:writes:") or key == b"askmill:replicated":
+        if key.startswith(b"askmill:writes:") or key in {b"askmill:replicated", b"askmill:last_heartbeat"}:
             continue
         if kind == b"hash":
             found[key] = {

@@ -43,6 +43,23 @@ async def test_waiting_rows_are_due_at_the_same_moment_as_before(store: Store, r
     assert await store.reserve_rate("requests_per_minute", 1) < 60
 
 
+async def test_a_step_while_no_worker_lives_delays_no_row(store: Store, redis_url: str) -> None:
+    """All workers have ended; the clock is set back before the next one starts: a waiting row is due as before."""
+    batch = await submit_batch(store, 1)
+    await store.heartbeat(worker_info())
+    claim = await claim_row(store, (await store.dispatch(1))[0])
+    with redis.Redis.from_url(redis_url) as client:
+        due = keys.part(batch, "due")
+        await store.release(claim, due_ms=now_ms(client) + 20_000)
+        await store.deregister_worker("w1")
+        an_hour_ahead(client, due)
+        client.incrby(keys.LAST_HEARTBEAT, HOUR_MS)
+        for _ in range(2):
+            await store.heartbeat(worker_info("w2"))
+            (_, due_at), now = client.zrange(due, 0, -1, withscores=True)[0], now_ms(client)
+            assert 0 < due_at - now < 60_000
+
+
 async def test_a_step_that_several_workers_notice_is_recorded_once(store: Store, redis_url: str) -> None:
     """Each measures it a little differently, and a call may be repeated; another step is another entry."""
     assert await store.clock_steps() == []

@@ -229,7 +229,7 @@ def test_uploads_of_a_killed_loader_are_used_and_purged(tmp_path: Path) -> None:
         stack_user.cli.askmill("cancel", batch)
         purged = stack_user.cli.askmill("purge", batch)
         assert purged.returncode == 0, purged.stderr
-        assert stack_user.get("files")["data"] == []
+        assert stack_user.get("files")["data"] == stack_user.get("vector_stores")["data"] == []
 
 
 def test_an_upload_whose_command_was_killed_is_found_again(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ local function move_field(key, field, now, by_ms)
   if at and at > now then redis.call('HSET', key, field, at - by_ms) end
 end
 
--- The newest heartbeat shows the size of the step. Its score moves too, so a step is corrected once.
+-- The newest heartbeat shows the size of the step, also when its worker has ended since. It moves too, so a step
+-- is corrected once.
 local function correct_clock_step(now)
-  local newest = redis.call('ZRANGE', WORKERS, -1, -1, 'WITHSCORES')
-  local by_ms = newest[2] and newest[2] - now or 0
+  local newest = redis.call('ZRANGE', WORKERS, -1, -1, 'WITHSCORES')[2] or now
+  local by_ms = math.max(newest, tonumber(redis.call('GET', LAST_HEARTBEAT)) or now) - now
+  redis.call('SET', LAST_HEARTBEAT, string.format('%d', now))
   if by_ms < SMALLEST_STEP_MS then return end
   move_scores(WORKERS, now, by_ms)
   move_scores(DISPATCHED, now, by_ms)

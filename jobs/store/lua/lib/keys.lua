@@ -3,7 +3,7 @@
 local BATCHES, LOADING, OPEN = 'askmill:batches', 'askmill:loading', 'askmill:open'
 local DISPATCHED, DISPATCH_ROUND, WORKERS = 'askmill:dispatched', 'askmill:dispatch_round', 'askmill:workers'
 local LIMITS, THROTTLE = 'askmill:limits', 'askmill:throttle'
-local CLOCK_STEPS = 'askmill:clock_steps'
+local CLOCK_STEPS, LAST_HEARTBEAT = 'askmill:clock_steps', 'askmill:last_heartbeat'
 local SERVER, RECOVERY = 'askmill:server', 'askmill:recovery'
 local PARTS = {'counters', 'status', 'input', 'results', 'due', 'due_running', 'next_turn', 'previous_turn',
   'last_turns', 'resources', 'throughput', 'files', 'images', 'queue', 'shards', 'shard_rows', 'shard_lines'}
