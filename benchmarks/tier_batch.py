@@ -198,9 +198,10 @@ def _work(stack: Stack, meter: Meter, plan: Plan) -> list[float]:
 
 
 def _moment(stack: Stack, chance: random.Random) -> dict[str, int]:
-    """One of the next three requests of a random step, or the eighth list from now."""
+    """The next request of a random step, or the next but one; a list soon, where that step comes no more."""
     step, served = chance.choice(STEPS), _requests(stack)
-    return {POLL: served.get(POLL, 0) + 8, step: served.get(step, 0) + chance.randint(1, 3)}
+    moment = {POLL: served.get(POLL, 0) + chance.randint(2, 6)}
+    return moment | {step: served.get(step, 0) + chance.randint(1, 2)}
 
 
 def _has_come(stack: Stack, moment: dict[str, int]) -> bool:
