@@ -103,7 +103,7 @@ async def estimate(call: Call, questions: Questions, options: Mapping[str, Any])
     settings = load_settings()
     request = _request(call, settings, options, needs_key=False)
     with _checked(questions, request, settings) as intake:
-        estimate_of = estimates_of(Prices.read(settings.prices), intake)
+        estimate_of = estimates_of(Prices.read(settings.prices), intake, request)
     found = estimate_of(request.profile)
     return Estimate(
         rows=found.rows,

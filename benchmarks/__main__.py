@@ -7,6 +7,7 @@ shared    compared with tools that answer a CSV    starting  --help, and `run` w
 durability  what ASKMILL_DURABILITY costs: process, disk and replica
 web       the page with a million rows, and with twenty viewers
 chat      chat completions: a worker and bare aiohttp on one mock server
+tier_batch  `--tier batch`: requests, cost and memory, with kills and lost replies if asked for
 all       all of these with the sizes for a quiet machine: half an hour
 """
 
@@ -15,7 +16,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import chat, durability, files, polling, processes, shared, speed, starting, web
+from benchmarks import chat, durability, files, polling, processes, shared, speed, starting, tier_batch, web
 from benchmarks.measure import Load
 
 ALL = (
@@ -26,6 +27,9 @@ ALL = (
     Load(2000, 1000, 30.0),
     Load(5000, 5000, 30.0),
 )
+
+
+MILLION, TIER_BATCH_ROWS = 1_000_000, 10_000
 
 
 def main() -> None:
@@ -42,13 +46,19 @@ def main() -> None:
         "durability": lambda: durability.main(options.rounds),
         "memory": processes.main,
         "prefork": processes.prefork,
-        "files": lambda: files.main(options.rows, options.rounds),
-        "web": lambda: web.main(options.rows, options.rounds),
+        "files": lambda: files.main(options.rows or MILLION, options.rounds),
+        "web": lambda: web.main(options.rows or MILLION, options.rounds),
         "chat": lambda: chat.main(load, options.rounds),
+        "tier_batch": lambda: tier_batch.main(_plan(options)),
     }
     figures = {name: part() for name, part in parts.items() if options.what in {name, "all"}}
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))
+
+
+def _plan(options: argparse.Namespace) -> tier_batch.Plan:
+    rows, run_s = options.rows or TIER_BATCH_ROWS, options.run_s
+    return tier_batch.Plan(rows, run_s, options.kill, options.at_once, lose_creates=options.lose_creates)
 
 
 def _arguments() -> argparse.Namespace:
@@ -68,6 +78,7 @@ def _arguments() -> argparse.Namespace:
         "starting",
         "web",
         "chat",
+        "tier_batch",
     )
     parser.add_argument("what", nargs="?", default="all", choices=what)
     parser.add_argument("--jobs", type=int, default=1000)
@@ -78,7 +89,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--peers", nargs="+", choices=speed.PEERS, default=tuple(speed.PEERS), help="what `speed` measures"
     )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the big file")
+    parser.add_argument("--rows", type=int, help="rows of the big file; 1,000,000, `tier_batch`: 10,000")
+    parser.add_argument("--kill", type=int, default=0, help="kills of all processes during `tier_batch`")
+    parser.add_argument("--lose-creates", action="store_true", help="lose each reply to a create of a batch")
+    parser.add_argument("--at-once", type=int, default=0, help="shards within the token limit; 0: no limit")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args()
 

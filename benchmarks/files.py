@@ -76,12 +76,17 @@ async def _load(redis_url: str, file: Path) -> str:
 
 def _run(command: Sequence[str], env: dict[str, str]) -> Used:
     """Resources of a command, its start and its children included."""
+    return measured(command, env)[0]
+
+
+def measured(command: Sequence[str], env: dict[str, str]) -> tuple[Used, str]:
+    """Resources of a command, and what it wrote to either of its outputs."""
     done = subprocess.run(
         [sys.executable, "-ISc", LAUNCH, *command], env=env, check=True, capture_output=True, text=True
     )
     code, cpu_s, peak_kb = done.stdout.split()[-3:]
     assert code in {"0", "4"}, done.stderr
-    return float(cpu_s), float(peak_kb) / 1024
+    return (float(cpu_s), float(peak_kb) / 1024), done.stderr
 
 
 def main(rows: int, rounds: int) -> dict[int, dict[str, Used]]:

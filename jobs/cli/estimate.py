@@ -29,7 +29,7 @@ from askmill.jobs.results import Format, ResultOptions, plan_results
 from askmill.jobs.run.run import RunSpec, run
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import SubmitRequest
-from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates, tier_lines
+from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates, tier_lines, with_fallback
 
 
 @click.command("estimate", cls=GroupedCommand)
@@ -67,7 +67,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
     try:
         with checked(file, request, settings, show) as intake:
             rows = intake.rows - intake.rejected
-            estimate_of = estimates_of(prices, intake)
+            estimate_of = estimates_of(prices, intake, request)
     except InputFaults as faults:
         if as_json and previews:
             reasons = [{"line": fault.line, "reason": fault.reason} for fault in faults.faults]
@@ -76,7 +76,8 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
         raise
     if pilot is not None:
         usages = _run_pilot(settings, request, file, min(pilot, rows), values)
-        estimate_of = _estimates_of_pilot(prices, rows, usages, request.profile)
+        of_pilot = _estimates_of_pilot(prices, rows, usages, request.profile)
+        estimate_of = with_fallback(of_pilot, request.limits.get("tier_fallback"))
     estimated, tiers = estimate_of(request.profile), list(tier_estimates(request, estimate_of))
     if as_json:
         click.echo(_json(estimated, tiers, values, previews[0]))

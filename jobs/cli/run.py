@@ -44,6 +44,7 @@ from askmill.jobs.submit.check import checked, refuse_unpriced, unpriced_tier_no
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 from askmill.jobs.submit.request import Say, SubmitRequest
 from askmill.jobs.submit.submit import ExistingBatch, Submitted, submit
+from askmill.jobs.submit.tier_estimates import with_fallback
 from askmill.jobs.submit.tier_rules import refuse_tier
 
 CONFIRM_ABOVE_ROWS = 100
@@ -159,7 +160,7 @@ def _confirm(settings: Settings, request: SubmitRequest, intake: Intake, confirm
     paid = not request.target.offline and intake.rows > CONFIRM_ABOVE_ROWS
     if confirmed or not paid or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    say(estimate_text(estimates_of(Prices.read(settings.prices), intake)(request.profile), request))
+    say(estimate_text(estimates_of(Prices.read(settings.prices), intake, request)(request.profile), request))
     if not click.confirm("Continue?", err=True):
         raise UsageError("Nothing was submitted.")
 
@@ -238,10 +239,12 @@ def existing_text(existing: ExistingBatch) -> str:
     )
 
 
-def estimates_of(prices: Prices, intake: Intake) -> Callable[[Profile], Estimate]:
+def estimates_of(prices: Prices, intake: Intake, request: SubmitRequest) -> Callable[[Profile], Estimate]:
     """The estimate of the batch with a profile, from its questions alone; reads the file once."""
     rows, characters = intake.rows - intake.rejected, question_characters(intake)
-    return lambda profile: estimate(prices, profile, rows, characters)
+    return with_fallback(
+        lambda profile: estimate(prices, profile, rows, characters), request.limits.get("tier_fallback")
+    )
 
 
 def question_characters(intake: Intake) -> int:
@@ -271,6 +274,8 @@ def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:
     low, high = about_usd(estimated.low_usd), about_usd(estimated.high_usd)
     cost = low if low == high else f"{low} to {high.removeprefix('about ')}"
     lines.append(f"{cost[:1].upper()}{cost[1:]}.")
+    if request.limits.get("tier_fallback") is not None:
+        lines.append("The upper end is the cost if every row falls back to the standard tier.")
     budget = request.limits.get("budget_usd")
     if budget is not None:
         verdict = "is enough" if budget >= estimated.high_usd else "may not be enough"

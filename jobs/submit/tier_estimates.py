@@ -97,6 +97,23 @@ def tier_estimates(
         )
 
 
+def with_fallback(
+    estimate_of: Callable[[Profile], Estimate], fallback: str | None
+) -> Callable[[Profile], Estimate]:
+    """The estimates, with flex up to the price of the tier that it may fall back to (`--tier-fallback`)."""
+    if fallback is None:
+        return estimate_of
+
+    def estimate(profile: Profile) -> Estimate:
+        found = estimate_of(profile)
+        if profile.service_tier != "flex":
+            return found
+        dearer = estimate_of(profile.model_copy(update={"service_tier": "default"}))
+        return replace(found, high_usd=None if found.low_usd is None else dearer.high_usd)
+
+    return estimate
+
+
 def tier_lines(estimates: list[TierEstimate]) -> list[str]:
     """The estimates as a table of text; empty for a single tier."""
     if len(estimates) < 2:

@@ -133,6 +133,7 @@ def _check(web: Web, form: Form) -> Checked:
     notes = list[str]()
     request = _request(web, form, target, notes)
     with checked(str(form.path), request, web.settings) as intake:
+        estimate_of = estimates_of(Prices.read(web.settings.prices), intake, request)
         return Checked(
             columns=intake.spec.columns,
             question_column=intake.spec.question_column,
@@ -142,7 +143,7 @@ def _check(web: Web, form: Form) -> Checked:
             dialect=intake.dialect,
             sample=list(_sample(intake)),
             model=request.profile.model or "",
-            estimates=list(tier_estimates(request, estimates_of(Prices.read(web.settings.prices), intake))),
+            estimates=list(tier_estimates(request, estimate_of)),
             notes=notes,
         )
 
