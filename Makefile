@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check docs build
+.PHONY: help install test check docs build release-check
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 install: ## Create .venv with askmill (editable) and all tools
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q -e '.[dev,docs]'
@@ -22,3 +22,6 @@ docs: ## Build the documentation and serve it on loopback
 
 build: ## Build the sdist and the wheel, and check them
 	rm -rf dist && $(BIN)/python -m build && $(BIN)/twine check --strict dist/*
+
+release-check: ## Check all that a release needs, without publishing
+	.ci/release-check

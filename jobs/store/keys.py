@@ -69,7 +69,8 @@ itself; `refused_rows`, `refused_alone`: rows refused without a reason since run
 row; `generation`: counts retries; `functions`: sha256 of the module that its workers must allow; `accepted`:
 1 once the API has accepted a run, else one row is dispatched alone: `probe_row`, at `probe_at`;
 `creates_failing_since`: ms. While loading: `loader_fence`; `lease_from`, `lease_until` (ms); `replaces`: the
-batch that a `--new` takes the place of. `expected`: column of expected answers, and how they are compared.
+batch that a `--new` takes the place of. `budget_nano` and `retention_ms`: the limits that scripts go by,
+empty or 0 without. `expected`: column of expected answers, and how they are compared.
 `tier`: `batch` where rows travel in shards; `cuts_held_until` (ms): no shard is cut before; `shard_size`,
 `shard_total`: rows that a shard, and all shards together, may have within the API's limit of tokens.
 

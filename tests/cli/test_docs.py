@@ -207,7 +207,7 @@ def test_the_architecture_names_what_exists() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     code = "\n".join(
         path.read_text(encoding="utf-8")
-        for room in ("config", "jobs", "worker", "emulator")
+        for room in ("config", "jobs", "worker", "emulator", "web")
         for path in (ROOT / room).rglob("*.py")
     )
     scripts = {path.name for path in (ROOT / "jobs" / "store" / "lua").rglob("*.lua")}
