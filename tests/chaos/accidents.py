@@ -228,6 +228,7 @@ ACCIDENTS: dict[str, Accident] = {
     "rdb": Accident(rdb, options=RDB_ONLY, case="D3"),
     "lag": Accident(lag, replica=True, case="D4"),
     "lag_and_workers": Accident(lag_and_workers, replica=True, promised=False, case="D2, D4"),
+    "lag_and_workers_with_replica": Accident(lag_and_workers, case="D2, D4").with_durability("replica"),
     "failover": Accident(failover, replica=True, case="D6"),
     "failover_uncut": Accident(failover_uncut, replica=True, case="D5, D6"),
     "redis_clock_step": Accident(redis_clock_step, workers=2, redis_clock=True),
