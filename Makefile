@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check docs build release-check
+.PHONY: help install test check mutants docs build release-check
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -16,6 +16,9 @@ test: ## Run the default tests (tiers unit and story)
 
 check: ## Lint, format, types and import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+mutants: ## Run the mutation tests of docs/decisions/mutation-tests.md (about an hour)
+	$(BIN)/pip install -q 'mutmut==3.8.*' && $(BIN)/mutmut run --max-children 2 && $(BIN)/mutmut results
 
 docs: ## Build the documentation and serve it on loopback
 	$(BIN)/mkdocs serve

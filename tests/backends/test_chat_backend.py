@@ -12,8 +12,8 @@ from aiohttp import web
 from askmill.jobs.model.models import Usage
 from askmill.jobs.model.profile import Functions, FunctionTool, OpeningMessage, Profile
 from askmill.worker.backends.base import Backend
-from askmill.worker.backends.chat_completions import on_first_chunk
 from askmill.worker.backends.chat_stream import ChatReader
+from askmill.worker.backends.hooks import on_first_chunk
 from askmill.worker.lifecycle.api_types import ApiError, Run
 from tests.backends.stub_server import StubServer, run_request, stub_backend
 

@@ -8,7 +8,8 @@ from aiohttp import web
 from askmill.jobs.openai_client import client as openai_client
 from askmill.jobs.openai_client.client import make_client
 from askmill.worker.backends import http
-from askmill.worker.backends.http import HttpClient, NotSent, checked_before_send
+from askmill.worker.backends.hooks import NotSent, checked_before_send
+from askmill.worker.backends.http import HttpClient
 from tests.backends.stub_server import stub_server
 from tests.support import wait_until_async
 

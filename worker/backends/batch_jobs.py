@@ -18,7 +18,8 @@ from askmill.worker.backends.batch_lines import ENDPOINTS
 from askmill.worker.backends.batch_objects import read_batch, read_batch_list
 from askmill.worker.backends.coerce import identifier
 from askmill.worker.backends.errors import bad_reply, error_from_reply, named_errors, translate_errors
-from askmill.worker.backends.http import HttpClient, before_request, url_path
+from askmill.worker.backends.hooks import before_request
+from askmill.worker.backends.http import HttpClient, url_path
 from askmill.worker.backends.read_session import Query
 from askmill.worker.backends.reply import parse_json
 from askmill.worker.lifecycle.api_types import ApiError

@@ -10,9 +10,8 @@ follows from a reply that is lost).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -31,6 +30,7 @@ from askmill.worker.backends.chat_request import chat_body, field_to_drop
 from askmill.worker.backends.chat_stream import BrokenChunk, ChatReader
 from askmill.worker.backends.context_check import with_cut_warning
 from askmill.worker.backends.errors import bad_reply, error_from_object
+from askmill.worker.backends.hooks import on_first_chunk
 from askmill.worker.backends.http import HttpClient
 from askmill.worker.lifecycle.api_types import (
     TOO_LARGE,
@@ -54,14 +54,6 @@ AFTER_FINISH_S, AFTER_DONE_S = 5.0, 0.25
 """How long the tokens may come after the answer has ended, and the end of the reply after `[DONE]`."""
 IDLE_SLACK = 0.1
 """The limit between two bytes is set anew only when it has moved by this share: bytes come often."""
-
-
-async def _no_hook() -> None:
-    """The hook outside a job."""
-
-
-on_first_chunk: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("on_first_chunk", default=_no_hook)
-"""Awaited when the first chunk of an answer has come: the server has accepted the call."""
 
 
 class ChatCompletionsBackend:

@@ -9,9 +9,8 @@ All use the proxy that `config.proxies` selects, and follow no redirect.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -33,6 +32,7 @@ from askmill.worker.backends.errors import (
     named_errors,
     translate_errors,
 )
+from askmill.worker.backends.hooks import NotSent, before_request, before_send
 from askmill.worker.backends.read_session import Query, ReadSession, read_timeout_s
 from askmill.worker.backends.reply import Reply, parse_reply
 from askmill.worker.backends.sdk_post import SdkPost
@@ -50,38 +50,6 @@ LIST_TOO_LONG = (
     f"the list has more than {MAX_LIST_OBJECTS:,} objects or {MAX_LIST_BYTES:,} bytes "
     "(MAX_LIST_OBJECTS, MAX_LIST_BYTES)"
 )
-
-
-async def _no_hook() -> None:
-    """The hook outside a job."""
-
-
-before_request: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("before_request", default=_no_hook)
-"""Awaited before each request of the current task; its exception ends the request.
-One client serves all jobs, and one call of a backend may be several requests (pages, file names, deletions).
-So each job sets this variable in its own task, to count its requests and wait for the rate limit.
-"""
-
-
-_before_send: ContextVar[Callable[[], bool] | None] = ContextVar("before_send", default=None)
-
-
-class NotSent(Exception):
-    """The last check before a create failed; nothing was sent."""
-
-
-@contextmanager
-def checked_before_send(may_send: Callable[[], bool]) -> Iterator[None]:
-    """Within the block, a POST is sent only if `may_send` is true once it holds a connection's slot.
-
-    A check before the wait for a slot would be old by the time of the write: the wait may take a minute.
-    The POST raises NotSent where the check fails.
-    """
-    token = _before_send.set(may_send)
-    try:
-        yield
-    finally:
-        _before_send.reset(token)
 
 
 def url_path(*parts: str) -> str:
@@ -110,7 +78,7 @@ class HttpClient:
         """POST one object, exactly once. Raises ApiError, and NotSent within `checked_before_send`."""
         await before_request.get()()
         options: RequestOptions = {"headers": {**self._extra_headers, **(headers or {})}}
-        may_send = _before_send.get()
+        may_send = before_send.get()
         async with self._slots:
             if may_send is not None:
                 if not may_send():
@@ -132,7 +100,7 @@ class HttpClient:
         ApiError, and NotSent within `checked_before_send`.
         """
         await before_request.get()()
-        may_send = _before_send.get()
+        may_send = before_send.get()
         async with self._slots:
             if may_send is not None and not may_send():
                 raise NotSent

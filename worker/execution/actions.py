@@ -11,7 +11,7 @@ import structlog
 from askmill.jobs.model.models import BatchState, Usage
 from askmill.jobs.store.claim_records import Claim
 from askmill.worker.backends.base import Backend, RunRequest
-from askmill.worker.backends.http import NotSent, checked_before_send
+from askmill.worker.backends.hooks import NotSent, checked_before_send
 from askmill.worker.execution.chat_call import create_run, with_exchange
 from askmill.worker.execution.failures import request_failed
 from askmill.worker.execution.request_builder import build_request

@@ -15,8 +15,7 @@ from askmill.config.text import format_usd
 from askmill.jobs.model.models import BatchState, JobStatus, Result
 from askmill.jobs.store.claim_records import MAX_CRASHES, Claim, SaveReply
 from askmill.jobs.store.records import NANO
-from askmill.worker.backends.chat_completions import on_first_chunk
-from askmill.worker.backends.http import before_request
+from askmill.worker.backends.hooks import before_request, hooked, on_first_chunk
 from askmill.worker.execution.actions import ActionExecutor
 from askmill.worker.execution.cancel_duplicate import cancel_duplicate, cancel_late_run
 from askmill.worker.execution.chat_call import accept_once, exchange_for_next_turn, is_uncounted_run
@@ -77,9 +76,11 @@ class JobRunner:
 
     async def run(self) -> None:
         """Follow the row to its end. Stores nothing more once the claim is lost."""
-        before_request.set(self.actions.before_request)
-        if self.batch.batch.api == "chat":
-            on_first_chunk.set(accept_once(self))
+        actions = self.actions
+        with hooked(before_request, actions.before_request), hooked(on_first_chunk, accept_once(self)):
+            await self._run()
+
+    async def _run(self) -> None:
         try:
             await self._follow()
         except ClaimLost:

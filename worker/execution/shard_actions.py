@@ -12,7 +12,7 @@ import structlog
 from askmill.jobs.store.records import NANO
 from askmill.jobs.store.shard_records import RowEnd, ShardClaim
 from askmill.worker.backends.batch_jobs import custom_ids_in, row_and_attempt
-from askmill.worker.backends.http import NotSent, checked_before_send
+from askmill.worker.backends.hooks import NotSent, checked_before_send
 from askmill.worker.execution.shard_file import ShardFile, build_file
 from askmill.worker.execution.shard_results import ShardResults
 from askmill.worker.execution.shard_state_json import shard_to_json

@@ -198,7 +198,7 @@ class EndShard(ShardAction):
     `hold_cuts`: no shard is cut until a running one has ended; `token_limit`: the limit that the API named.
     """
 
-    rest: Rest = Rest.RETURN
+    rest: Rest
     refused: tuple[LineRefusal, ...] = ()
     pause: str | None = None
     hold_cuts: bool = False
