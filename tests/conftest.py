@@ -6,6 +6,7 @@ Redis is the embedded binary on a free port without persistence; a missing binar
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -49,6 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One template process for all pytest processes of this run."""
+    # Compiled files are kept, also where the shell says otherwise: each process here, and each program that tests start,
+    # would compile all that it imports.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if config.option.cpu:
         config.pluginmanager.register(CpuTimes(config.option.cpu))
     if config.option.fresh_processes:
