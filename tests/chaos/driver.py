@@ -143,12 +143,16 @@ class Chaos:
         return self.random.choice(free) if free else None
 
     def _kill_worker(self) -> None:
-        if worker := self._any_worker():
+        if (worker := self._any_worker()) and self._may_die(worker):
             self._remember_killed(worker)
             worker.kill()
             self.workers.remove(worker)
             self.unsafe_until_s = time.monotonic()
         self._start_missing_workers()
+
+    def _may_die(self, worker: Child) -> bool:
+        """Whether nothing is lost that this worker alone could write again."""
+        return True
 
     def _end_worker(self) -> None:
         if worker := self._any_worker():

@@ -1,23 +1,29 @@
 """Random chaos with accidents of machines as well: power, replicas, clocks, sleep, partitions, a full disk.
 
-What a Redis loses is never older than the last death of a worker, nor than the submit: durability `process` promises
-nothing about what nobody can write again.
+What a Redis loses is never older than the last death of a worker, nor than the submit, and no worker dies before it
+has written again what was lost: durability `process` promises nothing about what nobody can write again.
 """
 
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+import redis
+
 from askmill.jobs.model.models import Api
+from askmill.jobs.store import keys
 from tests.chaos.accidents import HOUR_S
 from tests.chaos.driver import Chaos
 from tests.chaos.machines import MachineStack
 from tests.helpers.clocks import WallClock, faketime_library
-from tests.stack import QUICK
+from tests.stack import QUICK, Child
 
 LONGEST_LOSS_S = 2.0
+RECOVERED_WITHIN_S = 20.0
+"""How long a worker is waited for before it is killed; one that is still starting is spared."""
 
 
 def machine_stack(folder: Path, api: Api, *, quick: bool = True) -> MachineStack:
@@ -44,6 +50,26 @@ class MachineChaos(Chaos):
         if self.stack.clock is not None:
             accidents[self._set_redis_clock] = 2
         return {**super()._accidents(), **accidents}
+
+    def _may_die(self, worker: Child) -> bool:
+        """A worker that dies before it has written again what a Redis has lost dies with that Redis."""
+        assert worker.process is not None
+        until_s = time.monotonic() + RECOVERED_WITHIN_S
+        while time.monotonic() < until_s:
+            if self._has_confirmed(worker.process.pid):
+                return True
+            self._wait(0.1)
+        return False
+
+    def _has_confirmed(self, pid: int) -> bool:
+        """Whether the worker has said of the present server that its writes are there."""
+        with suppress(redis.RedisError), self._redis() as client:
+            server = client.get(keys.SERVER)
+            for name in client.zrange(keys.WORKERS, 0, -1):
+                known_pid, confirmed = client.hmget(keys.worker(name.decode()), "pid", "server")
+                if known_pid == str(pid).encode():
+                    return confirmed is not None and confirmed == server
+        return False
 
     def _longest_loss_s(self) -> float:
         """How much a Redis may lose now; 0: nothing, for a worker is ending."""
