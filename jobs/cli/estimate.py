@@ -75,7 +75,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
             click.echo(json_line(report))
         raise
     if pilot is not None:
-        piloted = _pilot_request(request, min(pilot, rows), file, notes_of(values))
+        piloted = pilot_request(request, min(pilot, rows), file, notes_of(values))
         usages = _run_pilot(settings, piloted, file, values)
         of_pilot = _estimates_of_pilot(prices, rows, usages, piloted.profile)
         estimate_of = with_fallback(of_pilot, request.limits.get("tier_fallback"))
@@ -111,7 +111,7 @@ def _cost_usd(prices: Prices, profile: Profile, usage: RowUsage) -> float | None
     return price.run_usd(tokens, profile.service_tier, profile.completion_window)
 
 
-def _pilot_request(request: SubmitRequest, rows: int, file: str, say: Say) -> SubmitRequest:
+def pilot_request(request: SubmitRequest, rows: int, file: str, say: Say) -> SubmitRequest:
     """The first rows as a batch of their own. Nobody waits a day for an estimate: no pilot is a batch job."""
     if file == "-":
         raise click.UsageError(

@@ -18,8 +18,9 @@ from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.claim_records import Claim
-from askmill.jobs.store.records import NewRow, RowView, StatusView, WorkerInfo
+from askmill.jobs.store.records import NewRow
 from askmill.jobs.store.shard_records import ShardClaim
+from askmill.jobs.store.views import RowView, StatusView, WorkerInfo
 from askmill.worker.backends.factory import Backends
 from askmill.worker.execution.job_runner import JobRunner
 from askmill.worker.execution.shard_runner import ShardRunner

@@ -11,6 +11,7 @@ from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 
 import askmill
+from askmill.jobs.cli.estimate import pilot_request
 from askmill.jobs.display.pause_advice import advice
 from askmill.jobs.intake import IntakeOptions
 from askmill.jobs.model.api_target import Target
@@ -246,3 +247,12 @@ def test_the_library_estimates_each_tier(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert tiers["standard"].cost_usd == pytest.approx([2 * usd for usd in found.cost_usd])
     with pytest.raises(askmill.UsageError, match="--deadline"):
         askmill.estimate(["Why?"], model=MODEL, tier="batch", deadline_s=60)
+
+
+@pytest.mark.parametrize(("tier", "asked"), [("batch", None), ("flex", "flex"), (None, None)])
+def test_a_pilot_is_no_batch_job(tier: str | None, asked: str | None) -> None:
+    """Nobody waits a day for an estimate: the first rows are asked in the standard tier, and this is said."""
+    notes: list[str] = []
+    pilot = pilot_request(request(service_tier=tier), 10, "q.csv", notes.append)
+    assert (pilot.profile.service_tier, pilot.intake.limit, pilot.name) == (asked, 10, "pilot of q.csv")
+    assert len(notes) == (tier == "batch")
