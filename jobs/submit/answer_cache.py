@@ -45,17 +45,18 @@ async def equal_batches(store: Store, target: Target, profile: Profile, files: S
 
     The tier is no part of an answer: those of a pilot in the standard tier are reused in a batch job.
     """
-    sha256 = _without_tier(profile).sha256()
+    sha256 = without_tier(profile).sha256()
     return [
         batch
         for batch in await store.list_batches()
         if (batch.api, batch.base_url) == (target.api, target.base_url)
-        and _without_tier(batch.profile).sha256() == sha256
+        and without_tier(batch.profile).sha256() == sha256
         and batch.options.get("files", []) == list(files)
     ]
 
 
-def _without_tier(profile: Profile) -> Profile:
+def without_tier(profile: Profile) -> Profile:
+    """What an answer depends on: not when it is made, nor what it costs."""
     return profile.model_copy(update={"service_tier": None, "completion_window": None})
 
 
