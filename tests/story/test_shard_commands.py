@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from askmill.jobs.model.models import JobStatus
+from askmill.jobs.model.models import JobStatus, OnIncomplete
 from askmill.jobs.store import Store
 from askmill.worker.execution.shard_runner import ShardRunner
 from askmill.worker.lifecycle.shard_state import ShardPhase
 from tests.emulator.emulator_support import Emulator, run_emulator
-from tests.helpers.shards import ShardScene
+from tests.helpers.shards import PROFILE, ShardScene
 
 ROWS = 12
 PHASES = [phase for phase in ShardPhase if phase is not ShardPhase.DONE]
@@ -118,3 +118,17 @@ async def test_purge(scene: ShardScene, phase: ShardPhase, dies: bool) -> None:
     """Nothing of the batch is left, and whoever follows its shard leaves it."""
     await play(scene, phase, "cancel", "purge", dies=dies)
     assert await scene.store.list_batches() == []
+
+
+async def test_raise_limit_asks_again_in_the_next_shard(scene: ShardScene) -> None:
+    """A row that its limit cut off travels once more, with the limit doubled; the others travel once."""
+    cut_off = "[emulate: incomplete(max_completion_tokens), completed] What is 2 + 3?"
+    profile = PROFILE.model_copy(update={"max_completion_tokens": 100})
+    await scene.submit(["What is 1 + 1?", cut_off], profile=profile, on_incomplete=OnIncomplete.RAISE_LIMIT)
+    await scene.finish()
+    results = [row.result for row in await scene.rows()]
+    assert [(row.status, row.attempt_count) for row in results if row] == [
+        (JobStatus.COMPLETED, 1),
+        (JobStatus.COMPLETED, 2),
+    ]
+    assert [view.phase for view in await scene.store.list_shards(scene.batch)] == ["done", "done"]
