@@ -88,7 +88,7 @@ STATUS_FIELDS = {
     "cut_contexts": "prompts that the server has probably cut without a word (chat completions)",
     "tier": "tier selected: `standard`, `flex`, `priority`, `batch`, `2h window`, `8h window`",
     "shards": "with `--tier batch`: shards by phase (`phases`) and by the API's status (`api`), `oldest_at`, "
-    "`expires_at`; or null",
+    "`expires_at`, and of the shards at the API `lines` and `lines_ended`; or null",
     "tier_fallbacks": "requests sent in the standard tier because flex had no capacity",
     "schema_misses": "answers that missed the response schema, by field; `(answer)`: no such object",
     "accuracy": "with `--expected`: `judged`, `correct`, `share`, and `low` and `high` of its 95 % interval",

@@ -24,8 +24,9 @@ from askmill.emulator.simulation.answer import count_tokens
 class FileCheck:
     """Takes the lines one after the other. `tokens`: what the file enqueues."""
 
-    def __init__(self, endpoint: str, max_lines: int) -> None:
+    def __init__(self, endpoint: str, max_lines: int, bad_lines: tuple[str, ...] = ()) -> None:
         self._endpoint = endpoint
+        self._bad_lines = [text.encode() for text in bad_lines]
         self._max_lines = max_lines
         self._custom_ids: set[str] = set()
         self._number = 0
@@ -60,6 +61,8 @@ class FileCheck:
             return bad_json_line(self._number)
         if not isinstance(request, dict):
             return bad_json_line(self._number)
+        if any(text in line for text in self._bad_lines):
+            return missing_parameter("body.input", self._number)
         return self._fault_of_request(request) or self._fault_of_body(request["body"])
 
     def _fault_of_request(self, request: Json) -> Json | None:

@@ -133,7 +133,7 @@ class BatchWork:
         manners = self._manners
         if file["bytes"] > manners.max_bytes:
             return [too_many_bytes(manners.max_bytes)]
-        check = FileCheck(batch.endpoint, manners.max_lines)
+        check = FileCheck(batch.endpoint, manners.max_lines, manners.bad_lines)
         async for group in _groups(self._spool.lines(batch.input_file_id), GROUP_LINES):
             if batch.status != "validating" or not all(map(check.take, group)):
                 break

@@ -46,6 +46,8 @@ class BatchManners:
     """Most lines of an input file."""
     max_bytes: int = 200_000_000
     """Most bytes of an input file."""
+    bad_lines: tuple[str, ...] = ()
+    """Lines with one of these texts do not pass the check, which names them."""
     missing_lines: float = 0.0
     """Share of lines that are carried out and stand in no file."""
     repeated_lines: float = 0.0
@@ -75,6 +77,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "style": partial(read_word, words=("openai", "together")),
     "endpoints": partial(read_words, words=ENDPOINTS),
     "echo": read_flag,
+    "bad_lines": read_words,
 }
 
 

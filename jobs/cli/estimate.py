@@ -28,7 +28,7 @@ from askmill.jobs.openai_client.pricing import Estimate, Prices
 from askmill.jobs.results import Format, ResultOptions, plan_results
 from askmill.jobs.run.run import RunSpec, run
 from askmill.jobs.submit.check import checked
-from askmill.jobs.submit.request import SubmitRequest
+from askmill.jobs.submit.request import Say, SubmitRequest
 from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates, tier_lines, with_fallback
 
 
@@ -75,8 +75,9 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
             click.echo(json_line(report))
         raise
     if pilot is not None:
-        usages = _run_pilot(settings, request, file, min(pilot, rows), values)
-        of_pilot = _estimates_of_pilot(prices, rows, usages, request.profile)
+        piloted = pilot_request(request, min(pilot, rows), file, notes_of(values))
+        usages = _run_pilot(settings, piloted, file, values)
+        of_pilot = _estimates_of_pilot(prices, rows, usages, piloted.profile)
         estimate_of = with_fallback(of_pilot, request.limits.get("tier_fallback"))
     estimated, tiers = estimate_of(request.profile), list(tier_estimates(request, estimate_of))
     if as_json:
@@ -110,21 +111,28 @@ def _cost_usd(prices: Prices, profile: Profile, usage: RowUsage) -> float | None
     return price.run_usd(tokens, profile.service_tier, profile.completion_window)
 
 
-def _run_pilot(
-    settings: Settings, request: SubmitRequest, file: str, rows: int, values: OptionValues
-) -> list[RowUsage]:
-    """Ask the first rows as a batch of their own; returns the usage of each row that completed."""
+def pilot_request(request: SubmitRequest, rows: int, file: str, say: Say) -> SubmitRequest:
+    """The first rows as a batch of their own. Nobody waits a day for an estimate: no pilot is a batch job."""
     if file == "-":
         raise click.UsageError(
             "--pilot reads the file twice, so FILE cannot be stdin. Write it to a file first."
         )
+    profile = request.profile
+    if profile.service_tier == "batch":
+        say("Note: the pilot is asked and paid in the standard tier; a batch job may take 24 hours.")
+        profile = profile.model_copy(update={"service_tier": None})
     name = request.name or f"pilot of {file}"
+    return replace(request, profile=profile, intake=replace(request.intake, limit=rows), name=name)
+
+
+def _run_pilot(settings: Settings, request: SubmitRequest, file: str, values: OptionValues) -> list[RowUsage]:
+    """Run the pilot; returns the usage of each row that completed."""
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "pilot.jsonl")
         outcome = run(
             RunSpec(
                 settings=settings,
-                submit=replace(request, intake=replace(request.intake, limit=rows), name=name),
+                submit=request,
                 file=file,
                 plan_of=lambda intake: plan_results(out, intake.spec, ResultOptions(Format.JSONL), file),
                 confirm=lambda _: None,

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -33,7 +34,7 @@ from askmill.jobs.local import interruptible
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import UsageError
-from askmill.jobs.model.models import EMULATOR_MODEL, UNSUCCESSFUL, JobStatus
+from askmill.jobs.model.models import EMULATOR_MODEL, UNSUCCESSFUL, Api, JobStatus
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.price import similar_model
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
@@ -82,12 +83,24 @@ def without_paid_options(values: OptionValues, say: Say) -> OptionValues:
     return {**values, "model": None, "budget_usd": None}
 
 
+def _profile_and_target(settings: Settings, values: OptionValues, target: Target) -> tuple[Profile, Target]:
+    """The profile, and the target that serves its tier: the emulator has batches where no API is set."""
+
+    def build(api: Api | None) -> Profile:
+        options = profile_options(values)
+        return build_profile(values["profile"], options, settings.model, offline=target.offline, api=api)
+
+    profile = build(target.api)
+    if target.offline and settings.api is None and profile.service_tier == "batch":
+        target = replace(target, api="responses")  # the Assistants API has no batch jobs
+        profile = build(target.api)
+    return profile, target
+
+
 def submit_request(settings: Settings, values: OptionValues, target: Target, say: Say = say) -> SubmitRequest:
     """The options as one request, checked before the file is read."""
     values = without_paid_options(values, say) if target.offline else values
-    profile = build_profile(
-        values["profile"], profile_options(values), settings.model, offline=target.offline, api=target.api
-    )
+    profile, target = _profile_and_target(settings, values, target)
     refuse_unsupported(profile, target.api, values["overrides"])
     request = SubmitRequest(
         intake=intake_options(values),

@@ -1,6 +1,7 @@
 """The shards of `--tier batch` as text. Pure.
 
-shards_line    shards: 12 followed (9 in_progress, 3 validating), 3 done · oldest 2 h · ends by …
+shards_line    shards: 12 followed (9 in_progress, 3 validating), 3 done · the API has ended 900 of
+               24,000 lines · oldest 2 h · ends by …
 row_lines      Line 7 of shard 3: file file-ab, batch batch_cd (completed)
 """
 
@@ -18,6 +19,8 @@ def shards_line(view: StatusView) -> str:
     if shards is None or not shards.phases:
         return ""
     parts = [f"shards: {_phases(shards)}"]
+    if shards.lines_ended:
+        parts.append(f"the API has ended {shards.lines_ended:,} of {shards.lines:,} lines")
     if shards.oldest_ms is not None:
         parts.append(f"oldest {format_duration(max(0.0, (view.now_ms - shards.oldest_ms) / 1000))}")
     if shards.expires_ms is not None:

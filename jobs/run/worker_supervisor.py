@@ -19,6 +19,8 @@ DRAIN_S = 15.0
 """How long calls of chat completions may end when `run` is interrupted, unless ASKMILL_DRAIN_S is set."""
 BOOT_S = 60.0
 """Maximum time from a worker's start to its first heartbeat."""
+OFFLINE_LIST_S = 1.0
+"""Seconds between two lists of the emulator's batches (tier batch)."""
 
 
 def batch_worker(
@@ -31,6 +33,9 @@ def batch_worker(
     variables = target.worker_environment | storage_environment(settings)
     if target.offline:
         variables |= no_proxy_variables(target.base_url, proxy_environment())
+        if settings.source_of("batch_list_s") is SettingSource.DEFAULT:
+            # The emulator runs a batch at once.
+            variables |= {variable_of("batch_list_s"): str(OFFLINE_LIST_S)}
     drain_s = settings.drain_s if target.api in {"chat", None} else 0.0
     if settings.source_of("drain_s") is SettingSource.DEFAULT:
         # Somebody waits for the command to end.

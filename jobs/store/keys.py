@@ -84,7 +84,7 @@ the last poll of a run of some seconds, `next_poll` (ms).
 
 Tier batch: a shard stands in the place of a row as "shard:{n}" in `dispatched`, `claims`, `due_running` and
 `live`. Fields of its `live` hash beside those: `rows` that are still in it; `sent`: the API may have them;
-`cut_at` (ms).
+`cut_at` (ms); `crash_row`: the row whose line the crash mark is about.
 
 A batch that is not sealed expires after an hour; with retention set, a finished batch's keys expire.
 `purge` deletes at the API what a batch created and no other uses: it goes by `resources` and by the rows.

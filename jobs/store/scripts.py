@@ -174,6 +174,9 @@ class Scripts:
         run = self._run_mark if values[1] == "send" else self._run
         return cast("list[Any]", await run("save_shard", *claimed, *values, *counters))
 
+    async def mark_shard(self, batch: str, number: int, fence: str, step: str, row: int | str) -> int:
+        return cast("int", await self._run("mark_shard", batch, number, fence, step, row))
+
     async def end_rows(self, claimed: tuple[str, int, str], counters: list[Any], rows: list[Any]) -> int:
         """`claimed`: batch, number, fence. `rows`: row, byte, result or state, spent nano, due_ms, …"""
         arguments = (*claimed, len(counters), *counters, *rows)
@@ -186,7 +189,7 @@ class Scripts:
         files: list[str],
         counters: list[Any],
     ) -> int:
-        """`claimed`: batch, number, worker, fence. `values`: state, hold_ms, rows a shard, rows in all."""
+        """`claimed`: batch, number, worker, fence. `values`: state, hold_ms, sizes, sizes before."""
         arguments = (*claimed, *values, len(files), *files, *counters)
         return cast("int", await self._run("end_shard", *arguments))
 

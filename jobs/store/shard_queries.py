@@ -13,12 +13,15 @@ async def summarize_shards(connection: Connection, batch: str) -> ShardSummary:
     """Return how many shards are in which phase, and when the first of them was cut and may expire."""
     views = await list_shards(connection, batch)
     going = [view for view in views if view.phase != "done"]
+    at_work = [view for view in going if view.api_status]
     expiries = [at for view in going if (at := view.state.get("expires_at")) is not None]
     return ShardSummary(
         phases=Counter(view.phase for view in views),
-        api_statuses=Counter(view.api_status for view in going if view.api_status),
+        api_statuses=Counter(view.api_status for view in at_work if view.api_status),
         oldest_ms=min((view.cut_at_ms for view in going if view.cut_at_ms), default=None),
         expires_ms=int(min(expiries) * 1000) if expiries else None,
+        lines=sum(view.state.get("lines", 0) for view in at_work),
+        lines_ended=sum(view.lines_ended for view in at_work),
     )
 
 

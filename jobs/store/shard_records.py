@@ -13,7 +13,8 @@ class ShardClaim:
     """A shard that a worker holds, until it ends or releases it or is declared dead.
 
     `state`: as last saved. `lines`: the rows of its file, in the order of its lines; before the upload, the
-    rows that it was cut from. `open_rows`: how many of them are still in it.
+    rows that it was cut from. `open_rows`: how many of them are still in it. `crashes`: how many workers died
+    while they built or read its lines.
     """
 
     batch: str
@@ -24,6 +25,7 @@ class ShardClaim:
     lines: tuple[int, ...]
     open_rows: int
     cut_at_ms: int
+    crashes: int
     now_ms: int
     update: BatchUpdate
 
@@ -35,9 +37,18 @@ class ShardStep(StrEnum):
     SEND = "send"
     """Before a create: its rows are `running` from now on."""
     UNSENT = "unsent"
-    """The create was refused: they are queued again."""
+    """The create was refused or is given up: they are queued again, and nothing is reserved."""
     CREATED = "created"
     """The API has accepted the create."""
+
+
+class CrashMark(StrEnum):
+    """A step that a row may make deadly begins or ends."""
+
+    BEGIN = "begin"
+    END = "end"
+    CRASH = "crash"
+    """It has raised an exception, which counts as a death."""
 
 
 class ShardVerdict(StrEnum):
@@ -71,12 +82,14 @@ class CutLimits(NamedTuple):
     """When the next shards are cut, and how large.
 
     `hold_ms`: none is cut for so long, unless another shard ends before. `shard_rows`, `rows_in_all`: rows
-    that one shard, and all together, may have from now on; None: as before.
+    that one shard, and all together, may have from now on; None: as before. `before`: these numbers as
+    they were read; they stay if another shard has changed them meanwhile.
     """
 
     hold_ms: int = 0
     shard_rows: int | None = None
     rows_in_all: int | None = None
+    before: tuple[int | None, int | None] | None = None
 
 
 class AdoptedShard(NamedTuple):

@@ -31,6 +31,11 @@ class ShardView(NamedTuple):
         return self.state.get("status")
 
     @property
+    def lines_ended(self) -> int:
+        """Lines that have ended at the API, as it counts."""
+        return sum(self.state.get(name) or 0 for name in ("completed", "failed"))
+
+    @property
     def file_id(self) -> str | None:
         """Its input file."""
         return self.state.get("file_id")
@@ -49,6 +54,10 @@ class ShardSummary:
     api_statuses: Mapping[str, int]
     oldest_ms: int | None = None
     expires_ms: int | None = None
+    lines: int = 0
+    """Lines of the shards that the API works on."""
+    lines_ended: int = 0
+    """How many of them have ended, as the API counts."""
 
     def to_json(self) -> dict[str, Any]:
         """The `shards` of `status --json`."""
@@ -57,6 +66,8 @@ class ShardSummary:
             "api": dict(self.api_statuses),
             "oldest_at": iso(self.oldest_ms),
             "expires_at": iso(self.expires_ms),
+            "lines": self.lines,
+            "lines_ended": self.lines_ended,
         }
 
 

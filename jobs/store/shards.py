@@ -30,6 +30,7 @@ from askmill.jobs.store.shard_ranges import ranges_of, rows_in
 from askmill.jobs.store.shard_records import (
     WAITS,
     AdoptedShard,
+    CrashMark,
     CutLimits,
     RowEnd,
     ShardClaim,
@@ -62,10 +63,11 @@ class ShardMixin:
         )
         if refusal:
             return Refusal(refusal.decode())
-        state, now_ms, batch_state, limits, reason, lines, open_rows, cut_at_ms = values
+        state, now_ms, batch_state, limits, reason, lines, open_rows, cut_at_ms, crashes = values
         update = BatchUpdate(BatchState(batch_state.decode()), limits_of(limits), reason.decode() or None)
         rows = tuple(rows_in(lines.decode()))
-        return ShardClaim(batch, number, worker_id, fence, state, rows, open_rows, cut_at_ms, now_ms, update)
+        numbers = (open_rows, cut_at_ms, crashes, now_ms)
+        return ShardClaim(batch, number, worker_id, fence, state, rows, *numbers, update)
 
     async def save_shard(  # noqa: PLR0913 -- saved together or not at all
         self,
@@ -113,6 +115,17 @@ class ShardMixin:
         claimed: Any = (batch, keys.shard(number), worker_id, fence)
         await self._connection.scripts.release_row(claimed, (b"", 0, "", ""), [])
 
+    async def mark_shard(self, claim: ShardClaim, step: CrashMark, row: int | None = None) -> bool:
+        """Say that the lines of the shard's rows are built or read now; False when the claim is lost.
+
+        Args:
+            claim: of the shard.
+            step: begins or ends.
+            row: whose line goes on alone: a death counts against it too.
+        """
+        claimed = (claim.batch, claim.number, claim.fence)
+        return bool(await self._connection.scripts.mark_shard(*claimed, step.value, row or ""))
+
     async def shard_rows(self, claim: ShardClaim, rows: Sequence[int]) -> list[Claim]:
         """Read those of these rows that are still in the shard, as claims under the shard's fence."""
         if not rows:
@@ -122,7 +135,7 @@ class ShardMixin:
             ("HMGET", keys.part(batch, "shard_rows"), *rows),
             ("HMGET", keys.part(batch, "input"), *blocks),
             ("HMGET", keys.part(batch, "results"), *rows),
-            *(("HGET", keys.live(batch, row), "state") for row in rows),
+            *(("HMGET", keys.live(batch, row), "state", "crashes") for row in rows),
         )
         cells = {block: unpack(content) for block, content in zip(blocks, packed, strict=True) if content}
         held = str(claim.number).encode()
@@ -135,12 +148,12 @@ class ShardMixin:
                 cells=cells[block_of(row)][(row - 1) % BLOCK_ROWS],
                 state=state or None,
                 previous_turn=None,
-                crashes=0,
+                crashes=int(crashes or 0),
                 previous=result_of(unpack_result(row, result)) if result else None,
                 now_ms=claim.now_ms,
                 update=claim.update,
             )
-            for row, holder, result, state in zip(rows, holders, earlier, states, strict=True)
+            for row, holder, result, (state, crashes) in zip(rows, holders, earlier, states, strict=True)
             if holder == held
         ]
 
@@ -184,7 +197,8 @@ class ShardMixin:
             forgotten_files: input files of earlier creates: a late batch of theirs is a duplicate.
             counters: amounts to add by name.
         """
-        values = (state, limits.hold_ms, limits.shard_rows or "", limits.rows_in_all or "")
+        before = "" if limits.before is None else ",".join(str(rows or "") for rows in limits.before)
+        values = (state, limits.hold_ms, limits.shard_rows or "", limits.rows_in_all or "", before)
         claimed = (claim.batch, claim.number, claim.worker, claim.fence)
         reply = await self._connection.scripts.end_shard(
             claimed, values, list(forgotten_files), _flatten(counters)
@@ -192,6 +206,11 @@ class ShardMixin:
         if reply < 0:
             raise RuntimeError(f"shard {claim.number} of {claim.batch} ended with rows in it")
         return bool(reply)
+
+    async def cut_sizes(self, batch: str) -> tuple[int | None, int | None]:
+        """Return how many rows one shard, and all together, may have after refusals; None: any number."""
+        size, total = await self._connection.execute("HMGET", keys.batch(batch), "shard_size", "shard_total")
+        return (int(size) if size else None, int(total) if total else None)
 
     async def adopt_shard(
         self, batch: str, api_batch: str, file_id: str, state: bytes, rows: Sequence[int], assumed_nano: int

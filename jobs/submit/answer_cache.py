@@ -41,15 +41,23 @@ def answer_key(spec: InputSpec, cells: list[Any], resources: Resources) -> bytes
 
 
 async def equal_batches(store: Store, target: Target, profile: Profile, files: Sequence[str]) -> list[Batch]:
-    """The batches with the same API, address, profile and hashes of the profile's files, newest first."""
-    sha256 = profile.sha256()
+    """The batches with the same API, address, profile and hashes of the profile's files, newest first.
+
+    The tier is no part of an answer: those of a pilot in the standard tier are reused in a batch job.
+    """
+    sha256 = without_tier(profile).sha256()
     return [
         batch
         for batch in await store.list_batches()
         if (batch.api, batch.base_url) == (target.api, target.base_url)
-        and batch.profile.sha256() == sha256
+        and without_tier(batch.profile).sha256() == sha256
         and batch.options.get("files", []) == list(files)
     ]
+
+
+def without_tier(profile: Profile) -> Profile:
+    """What an answer depends on: not when it is made, nor what it costs."""
+    return profile.model_copy(update={"service_tier": None, "completion_window": None})
 
 
 async def _answered(store: Store, batch: Batch) -> AsyncIterator[tuple[bytes, RowView]]:

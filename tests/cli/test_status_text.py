@@ -9,6 +9,7 @@ from rich.console import Console
 
 from askmill.config.text import about_usd, format_duration, format_rate, format_usd, one_line, strip_control
 from askmill.jobs.display.progress import panel
+from askmill.jobs.display.shards_text import shards_line
 from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.display.status_text import (
     bar,
@@ -23,6 +24,7 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.run.watch import exit_code, is_over
 from askmill.jobs.store.eta import TimeLeft
 from askmill.jobs.store.records import Batch
+from askmill.jobs.store.shard_views import ShardSummary
 from askmill.jobs.store.views import Counts, StatusView, WorkerInfo
 from askmill.jobs.store.waits import LastFault, Waiting
 
@@ -309,6 +311,13 @@ def test_the_panel_has_all_parts() -> None:
         "rate limited 17 times · retries: expired 3, server_error 12 · 2 unconfirmed creates",
     ):
         assert part in text
+
+
+def test_shards_show_how_far_the_api_is() -> None:
+    """No row ends before its whole job has: until then the API's own counts show that something moves."""
+    summary = ShardSummary({"followed": 2, "done": 1}, {"in_progress": 2}, lines=4000, lines_ended=1234)
+    line = shards_line(replace(_view({"r": 4000}), shards=summary))
+    assert line == "shards: 2 followed (2 in_progress), 1 done · the API has ended 1,234 of 4,000 lines"
 
 
 def test_the_log_line_says_that_no_worker_is_alive() -> None:

@@ -15,7 +15,7 @@ from askmill.jobs.store import Store, keys
 from askmill.jobs.store.lua_source import source
 from askmill.jobs.store.records import BatchToLoad, NewRow, ResourceKey
 from askmill.jobs.store.script_pipeline import ScriptPipeline
-from askmill.jobs.store.shard_records import CutLimits, RowEnd, ShardClaim, ShardStep
+from askmill.jobs.store.shard_records import CrashMark, CutLimits, RowEnd, ShardClaim, ShardStep
 from tests.helpers.batches import claim_row, expire_worker, make_result, new_batch, submit_batch, worker_info
 from tests.helpers.tcp_relay import TcpRelay
 
@@ -163,6 +163,8 @@ async def play_shard_scripts(store: Store) -> None:
     assert published.shard is not None
     claim = await store.claim_shard(batch, published.shard, "w3")
     assert isinstance(claim, ShardClaim)
+    for step in (CrashMark.BEGIN, CrashMark.CRASH, CrashMark.BEGIN, CrashMark.END):
+        assert await store.mark_shard(claim, step, 2)
     await store.adopt_shard(batch, "batch-1", "file-1", b"{}", [4], 5)
     sent = (1, 2, 3)
     await store.save_shard(

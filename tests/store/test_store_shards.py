@@ -1,6 +1,5 @@
 """Shards in the store: rows that travel in one job of the Batch API are cut, held, ended and adopted."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -190,7 +189,7 @@ async def test_a_cancelled_batch_ends_rows_that_are_not_sent_and_leaves_the_othe
 
 
 async def test_a_cancelled_row_keeps_its_earlier_attempts(store: Store) -> None:
-    """Cancelled while it is in its second shard: its result has what it cost, which is counted once."""
+    """Cancelled while it is in its second shard: a worker ends it, with what it has cost."""
     batch = await batch_of(store, 3)
     shard = await claim_one(store)
     await send(store, shard)
@@ -200,14 +199,12 @@ async def test_a_cancelled_row_keeps_its_earlier_attempts(store: Store) -> None:
     again = await claim_one(store)
     assert again.lines == (1, 2, 3)
     await store.cancel(batch)
-    cancelled = [RowEnd(row, replace(make_result(row), status=JobStatus.CANCELLED)) for row in (1, 3)]
-    await store.end_rows(again, [cancelled[0], RowEnd(2), cancelled[1]])
-    await store.end_shard(again, b"{}")
+    ended = [RowEnd(row, make_result(row)) for row in (1, 2, 3)]
+    assert await store.end_rows(again, ended)  # they have left the shard: nothing is stored
+    assert await store.end_shard(again, b"{}")
     counts = await store.counts(batch)
-    assert (counts.by_status[JobStatus.CANCELLED], counts.totals["spent_nano"]) == (2, 5)
-    assert [row.result is not None for row in await rows_of(store, batch)] == [True, False, False]
-    # Put back with its attempts: a worker ends it, as any row of a cancelled batch that has begun.
-    assert [(each.row, each.shard) for each in await store.dispatch(5)] == [(2, None)]
+    assert (counts.by_status[JobStatus.CANCELLED], counts.totals["spent_nano"]) == (1, 10)
+    assert [(each.row, each.shard) for each in await store.dispatch(5)] == [(1, None), (2, None)]
 
 
 async def test_a_row_to_be_asked_again_in_a_cancelled_batch_is_ended_by_a_worker(store: Store) -> None:
@@ -245,3 +242,18 @@ async def test_a_batch_of_lost_writes_gets_its_rows_back(store: Store) -> None:
     await finish(store, follower)
     await store.end_rows(shard, [RowEnd(row, make_result(row)) for row in (1, 4)])
     await store.end_shard(shard, b"{}")
+
+
+async def test_a_size_that_another_shard_has_changed_meanwhile_stays(store: Store) -> None:
+    """Two shards end at once: the growth of one does not undo the refusal of the other."""
+    batch = await batch_of(store, 9)
+    first = await claim_one(store)
+    await store.end_rows(first, [RowEnd(row) for row in first.lines])
+    await store.end_shard(first, b"{}", limits=CutLimits(0, 4, 8))
+    for before, sizes in (((5, 8), (4, 8)), ((4, 8), (6, 9))):
+        shard = await claim_one(store)
+        assert len(shard.lines) == 4
+        await store.end_rows(shard, [RowEnd(row) for row in shard.lines])
+        await store.end_shard(shard, b"{}", limits=CutLimits(0, 6, 9, before=before))
+        assert await store.cut_sizes(batch) == sizes
+    await store.purge(batch)

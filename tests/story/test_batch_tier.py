@@ -4,14 +4,13 @@ import random
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
 
 from askmill.jobs.model.models import Api, JobStatus
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store
+from tests.helpers.shards import dump_redis, restore_redis
 from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until, wait_until_async
 
@@ -101,6 +100,21 @@ async def test_a_killed_worker_s_shard_is_followed_by_another(stack: Stack) -> N
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("api", ["chat"])
+async def test_a_server_without_metadata_answers_each_row_once_after_a_kill(stack: Stack) -> None:
+    """As at Groq and Together: chat lines, upper-case states, a bare list, no metadata; kill -9 while it runs."""
+    stack.scenario('[batches]\nstyle = "together"\nrun_s = 4.0\nlist_late_s = 0.5\n')
+    first = worker(stack)
+    batch = await stack.submit(QUESTIONS, PROFILE)
+    await wait_until_followed(stack, batch)
+    first.kill()
+    worker(stack)
+    view = await stack.wait_for(batch)
+    assert view.counts.by_status[JobStatus.COMPLETED] == 40
+    assert (bought_once(stack, 40), stack.ledger()["creates"]) == (True, 1)
+
+
+@pytest.mark.chaos
 async def test_lost_replies_of_creates_buy_nothing_twice(stack: Stack) -> None:
     """Half of all replies are lost: a batch is found in the list by its input file."""
     stack.scenario("[http]\ndrop_after = 0.5\n")
@@ -116,27 +130,15 @@ async def test_a_redis_that_went_back_in_time_adopts_the_batch(stack: Stack) -> 
     """All writes since the submit are lost, and with them the shard: the list shows its batch, with its content."""
     stack.scenario("[batches]\nrun_s = 5.0\n")
     batch = await stack.submit(QUESTIONS, PROFILE)
-    snapshot = _dump(stack.redis_url)
+    snapshot = dump_redis(stack.redis_url)
     first = worker(stack)
     await wait_until_followed(stack, batch)
     first.kill()
-    _restore(stack.redis_url, snapshot)
+    restore_redis(stack.redis_url, snapshot)
     worker(stack)
     view = await stack.wait_for(batch)
     assert view.counts.by_status[JobStatus.COMPLETED] == 40
     assert (bought_once(stack, 40), stack.ledger()["creates"]) == (True, 1)
-
-
-def _dump(url: str) -> dict[bytes, Any]:
-    with redis.Redis.from_url(url) as client:
-        return {key: client.dump(key) for key in client.scan_iter(count=1000)}
-
-
-def _restore(url: str, snapshot: dict[bytes, Any]) -> None:
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-        for key, content in snapshot.items():
-            client.restore(key, 0, content)
 
 
 @pytest.mark.chaos
@@ -276,3 +278,22 @@ def _has_come(stack: Stack, due: dict[str, int]) -> bool:
 def _requests(stack: Stack, step: str) -> int:
     """How many requests of this kind the emulator has served, in all its lives."""
     return int(stack.stats()["requests"].get(step, 0))
+
+
+@pytest.mark.long
+@pytest.mark.chaos
+async def test_one_bad_line_in_10000_fails_alone(stack: Stack) -> None:
+    """The check names the line: its row fails, 9,999 are answered, and no line is bought twice."""
+    stack.scenario('[batches]\nvalidate_s = 0.5\nbad_lines = ["one bad line"]\necho = true\n')
+    worker(stack)
+    questions = [f"question {n}" for n in range(1, 10_001)]
+    questions[7_776] = "one bad line"
+    batch = await stack.submit(questions, PROFILE)
+    view = await stack.wait_for(batch, timeout_s=90)
+    counts = view.counts.by_status
+    assert (counts[JobStatus.COMPLETED], counts[JobStatus.FAILED]) == (9_999, 1)
+    assert bought_once(stack, 9_999)
+    async with await Store.open(stack.redis_url) as store:
+        failed = (await store.row(batch, 7_777)).view.result
+    assert failed is not None
+    assert (failed.error or "").startswith("missing_required_parameter")

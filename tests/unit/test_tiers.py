@@ -11,14 +11,18 @@ from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 
 import askmill
+from askmill.config.settings import load_settings
+from askmill.jobs.cli.estimate import pilot_request
+from askmill.jobs.cli.run import run_command, submit_request
 from askmill.jobs.display.pause_advice import advice
 from askmill.jobs.intake import IntakeOptions
-from askmill.jobs.model.api_target import Target
+from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import ProfileError, UsageError
 from askmill.jobs.model.models import Api, Usage
 from askmill.jobs.model.profile import Functions, Profile, Resources
 from askmill.jobs.openai_client.params import chat_options, response_options
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
+from askmill.jobs.submit.answer_cache import without_tier
 from askmill.jobs.submit.check import unpriced_tier_note
 from askmill.jobs.submit.profile_loader import (
     ProfileOptions,
@@ -246,3 +250,38 @@ def test_the_library_estimates_each_tier(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert tiers["standard"].cost_usd == pytest.approx([2 * usd for usd in found.cost_usd])
     with pytest.raises(askmill.UsageError, match="--deadline"):
         askmill.estimate(["Why?"], model=MODEL, tier="batch", deadline_s=60)
+
+
+@pytest.mark.parametrize(("tier", "asked"), [("batch", None), ("flex", "flex"), (None, None)])
+def test_a_pilot_is_no_batch_job(tier: str | None, asked: str | None) -> None:
+    """Nobody waits a day for an estimate: the first rows are asked in the standard tier, and this is said."""
+    notes: list[str] = []
+    pilot = pilot_request(request(service_tier=tier), 10, "q.csv", notes.append)
+    assert (pilot.profile.service_tier, pilot.intake.limit, pilot.name) == (asked, 10, "pilot of q.csv")
+    assert len(notes) == (tier == "batch")
+
+
+@pytest.mark.parametrize(
+    ("options", "api", "tools"),
+    [(["--tier", "batch"], "responses", ()), ([], "assistants", ("code_interpreter",))],
+    ids=["batch", "no tier"],
+)
+def test_offline_tier_batch_needs_no_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str], api: Api, tools: tuple[str, ...]
+) -> None:
+    """The emulator has batches on the Responses API, where ASKMILL_API names none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ASKMILL_API", raising=False)
+    settings = load_settings()
+    values = run_command.make_context("run", ["q.csv", "--offline", *options]).params
+    built = submit_request(settings, values, api_target(settings, offline=True))
+    assert (built.target.api, built.profile.tools) == (api, tools)
+
+
+def test_answers_are_reused_across_tiers() -> None:
+    """What a tier costs and when it answers is no part of an answer; all else of the profile is."""
+    standard = Profile(model=MODEL)
+    for tier in ("batch", "flex"):
+        assert without_tier(Profile(model=MODEL, service_tier=tier)) == standard
+    assert without_tier(Profile(model=MODEL, completion_window="8h")) == standard
+    assert without_tier(Profile(model="another", service_tier="batch")) != standard

@@ -17,7 +17,7 @@ import orjson
 
 from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.params import Params
-from askmill.jobs.openai_client.reply_limits import ReplyTooLarge, check_values
+from askmill.jobs.openai_client.reply_limits import ReplyTooLarge, check_size, check_values
 from askmill.worker.backends.answer_builder import build_answer
 from askmill.worker.backends.base import RunRequest
 from askmill.worker.backends.chat_parse import parse_completion
@@ -167,6 +167,7 @@ def read_line(line: bytes, context_of: Callable[[str], LineContext] = lambda _: 
         context_of: What is known of a custom_id's row. It is also called for an unknown id.
     """
     try:
+        check_size(len(line))
         check_values(line)
         data = parse_json(line)
     except (ReplyTooLarge, ValueError, RecursionError) as error:

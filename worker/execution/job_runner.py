@@ -23,7 +23,13 @@ from askmill.worker.execution.costs import RowCosts
 from askmill.worker.execution.failures import report_fault
 from askmill.worker.execution.generated_files import store_generated_files
 from askmill.worker.execution.request_builder import row_policy
-from askmill.worker.execution.result_builder import attempts_of, build_result, log_fields, missed_counters
+from askmill.worker.execution.result_builder import (
+    attempts_of,
+    build_result,
+    internal_error,
+    log_fields,
+    missed_counters,
+)
 from askmill.worker.execution.stored_state import (
     STATE_JSON,
     convert_attempts,
@@ -126,7 +132,12 @@ class JobRunner:
         """The lifecycle's decision on the last event, within what the batch and this process allow."""
         policy = row_policy(self.batch.batch, self.batch.current.limits, self.claim)
         decision = advance(self.state, self.event, policy)
-        return apply_batch_state(decision, self.batch.current.state, Claimed(*self.actions.stamp()), policy)
+        return apply_batch_state(decision, self._batch_state(), Claimed(*self.actions.stamp()), policy)
+
+    def _batch_state(self) -> BatchState:
+        """With tier batch no row starts a run of its own: it is asked again in the next shard."""
+        state, in_shards = self.batch.current.state, self.batch.batch.in_shards
+        return BatchState.PAUSED if in_shards and state is not BatchState.CANCELLED else state
 
     async def _hand_over_at_end(self, decision: Decision) -> None:
         """Raises ShuttingDown where the process ends and a run would start: another worker starts it."""
@@ -320,7 +331,7 @@ class JobRunner:
         if self.state.crashes < MAX_CRASHES:
             await self._release(self.state, CRASH_WAIT_S)
             return
-        error = f"internal: {type(crash).__name__}: {crash}"
+        error = internal_error(crash)
         try:
             await self._finish(self.state, Finish(JobStatus.FAILED, error=error))
         except (ClaimLost, ShuttingDown):

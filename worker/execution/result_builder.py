@@ -20,6 +20,11 @@ MAX_COUNTED_FIELDS = 50
 """Of one answer: a schema may have thousands of fields."""
 
 
+def internal_error(crash: Exception) -> str:
+    """The error of a row whose processing raises an unexpected exception."""
+    return f"internal: {type(crash).__name__}: {crash}"
+
+
 def attempts_of(state: JobState, finish: Finish, event: Event) -> tuple[Attempt, ...]:
     """Every attempt ever made for the row, the last one included if its run was created."""
     if state.run_id is None and state.ended_run is None and not state.messages:

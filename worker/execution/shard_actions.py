@@ -13,7 +13,7 @@ from askmill.jobs.store.records import NANO
 from askmill.jobs.store.shard_records import RowEnd, ShardClaim
 from askmill.worker.backends.batch_jobs import custom_ids_in, row_and_attempt
 from askmill.worker.backends.hooks import NotSent, checked_before_send
-from askmill.worker.execution.shard_file import ShardFile, build_file
+from askmill.worker.execution.shard_file import FileBuilder, ShardFile
 from askmill.worker.execution.shard_results import ShardResults
 from askmill.worker.execution.shard_state_json import shard_to_json
 from askmill.worker.lifecycle.api_types import ApiError
@@ -85,7 +85,9 @@ class ShardActions:
 
     def __post_init__(self) -> None:
         self.jobs = self.lister.jobs
-        self.results = ShardResults(self.context, self.batch, self.claim, self.jobs, self.counters)
+        self.results = ShardResults(
+            self.context, self.batch, self.claim, self.interrupts, self.jobs, self.counters
+        )
 
     def stamp(self) -> tuple[float, float]:
         """The time and the jitter of an event."""
@@ -165,7 +167,7 @@ class ShardActions:
         with TemporaryDirectory(prefix="askmill-shard-") as folder:
             path = Path(folder) / "input.jsonl"
             room = await self._budget_room()
-            built = await build_file(context, self.batch, claim, path, room)
+            built = await FileBuilder(context, self.batch, claim, self.interrupts, room).build(path)
             await self._return_rows(built, state)
             self.built = built
             if not built.rows:
@@ -191,12 +193,10 @@ class ShardActions:
         return int(budget_usd * NANO) - sum(totals.get(name, 0) for name in names)
 
     async def _return_rows(self, built: ShardFile, state: ShardState) -> None:
-        """Rows without room go back to the queue; a row whose line is too large alone fails."""
+        """Rows without room go back to the queue; a row without a line fails."""
         ends = self.results.rows(state)
-        for claim in built.too_large:
-            ends.refuse(
-                claim, ApiError(413, code="too_large", message="the row is too large for a file of lines")
-            )
+        for claim, error in built.refused:
+            ends.refuse(claim, error)
         ends.ends += [RowEnd(claim.row) for claim in built.returned]
         await self.results.store(ends)
 

@@ -1,7 +1,7 @@
 """Reading a shard's result files: downloaded to disk, read a chunk of lines at a time, rows ended in bulk.
 
 Who takes over a shard reads the files again from their start: rows that have ended are no longer in the
-shard, so no line counts twice.
+shard, so no line counts twice. A line that kills its reader fails its row (`shard_crashes`).
 """
 
 import random
@@ -16,18 +16,21 @@ from typing import TypeVar
 
 import structlog
 
+from askmill.jobs.openai_client.reply_limits import MAX_REPLY_BYTES
 from askmill.jobs.store.claim_records import Claim
 from askmill.jobs.store.shard_records import RowEnd, ShardClaim
 from askmill.jobs.store.shards import ROWS_PER_CALL
 from askmill.worker.backends.batch_jobs import BatchJobs, row_and_attempt
 from askmill.worker.backends.batch_lines import FOUND_ID, LineContext, read_line
+from askmill.worker.execution.result_builder import internal_error
+from askmill.worker.execution.shard_crashes import crash_marked, lines_per_step, poison_error
 from askmill.worker.execution.shard_rows import ShardRows
 from askmill.worker.lifecycle.shard_events import EndShard, Rest
 from askmill.worker.lifecycle.shard_state import ShardState
 from askmill.worker.runtime import telemetry
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext
-from askmill.worker.runtime.interrupts import ClaimLost
+from askmill.worker.runtime.interrupts import ClaimLost, Interrupts
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -40,6 +43,7 @@ class ShardResults:
     context: WorkerContext
     batch: BatchContext
     claim: ShardClaim
+    interrupts: Interrupts
     jobs: BatchJobs
     counters: Counter[str] = field(default_factory=Counter)
     """What no call has counted yet."""
@@ -66,7 +70,7 @@ class ShardResults:
                     continue
                 path = Path(folder) / f"{number}.jsonl"
                 await self.jobs.download(file_id, path)
-                for lines in _chunks(_lines_of(path)):
+                for lines in _line_chunks(path, lines_per_step(self.claim)):
                     await self._read_lines(state, lines, lines_read)
                 path.unlink()
         left = 0
@@ -89,14 +93,13 @@ class ShardResults:
             else:
                 fresh[name[0]] = (line, name[1])
         lines_read.update(fresh)
-        ends = self.rows(state)
-        for claim in await self._open_rows(list(fresh)):
-            line, attempt = fresh[claim.row]
-            row_state = ends.state_of(claim)
-            if row_state.attempt == attempt:
-                context = ends.line_context(claim, row_state)
-                ends.add(claim, read_line(line, partial(_same, context)))
-        await self.store(ends)
+        if not fresh:
+            return
+        async with crash_marked(self.context, self.claim, self.interrupts, list(fresh)):
+            ends = self.rows(state)
+            for claim in await self._open_rows(list(fresh)):
+                _add_line(ends, claim, *fresh[claim.row])
+            await self.store(ends)
 
     def _name_of(self, line: bytes) -> tuple[int, int] | None:
         found = FOUND_ID.search(line)
@@ -130,10 +133,25 @@ class ShardResults:
             ends = self.rows(state)
             for claim in await self._open_rows(rows):
                 if claim.row in refused:
-                    ends.refuse(claim, refused[claim.row])
+                    ends.refuse(claim, str(refused[claim.row]))
                 else:
                     _end(ends, claim, action.rest)
             await self.store(ends)
+
+
+def _add_line(ends: ShardRows, claim: Claim, line: bytes, attempt: int) -> None:
+    """The end of a row by its line, unless the line is of another attempt."""
+    state = ends.state_of(claim)
+    if state.attempt != attempt:
+        return
+    if (error := poison_error(claim)) is not None:
+        ends.fail_answered(claim, error)
+        return
+    try:
+        ends.add(claim, read_line(line, partial(_same, ends.line_context(claim, state))))
+    except Exception as crash:
+        log.exception("shard.line_crashed", row=claim.row)
+        ends.fail_answered(claim, internal_error(crash))
 
 
 def _end(ends: ShardRows, claim: Claim, rest: Rest) -> None:
@@ -149,8 +167,26 @@ def _end(ends: ShardRows, claim: Claim, rest: Rest) -> None:
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as lines:
-        yield from (line for line in lines if line.strip())
+    """The lines of a file that are not blank; of one that is too large, its beginning."""
+    with path.open("rb") as file:
+        while line := file.readline(MAX_REPLY_BYTES + 1):
+            if line.strip():
+                yield line
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_REPLY_BYTES)
+
+
+def _line_chunks(path: Path, most: int) -> Iterator[list[bytes]]:
+    """At most so many lines at a time, and hardly more than MAX_REPLY_BYTES."""
+    chunk, size = list[bytes](), 0
+    for line in _lines_of(path):
+        chunk.append(line)
+        size += len(line)
+        if len(chunk) >= most or size >= MAX_REPLY_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _chunks(values: Iterable[T]) -> Iterator[list[T]]:

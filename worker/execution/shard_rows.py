@@ -4,6 +4,7 @@ answered            as a run that has ended with its answer (`worker.lifecycle.o
 refused             the row fails; for a reason that concerns all rows, it returns and the batch pauses
 again               429, 5xx, expired: an attempt that cost nothing, then another one
 missing, unreadable may be paid: counted, then another attempt, or `failed` (`--on-unknown stop`)
+poison             its line kills the worker that reads it: failed, paid at its worst price
 """
 
 from collections import Counter
@@ -93,15 +94,20 @@ class ShardRows:
                 self.pause = self.pause or reason_of(report_of(error))
                 self.ends.append(RowEnd(claim.row))
             case Refused(error=error):
-                self.refuse(claim, error)
+                self.refuse(claim, str(error))
             case Again(error=error):
                 self._decide(claim, state, _unbilled_run(error), Answer())
             case _:
                 self.lose(claim, outcome.reason)
 
-    def refuse(self, claim: Claim, error: ApiError) -> None:
-        """The row's own line was refused: nothing ran."""
-        self._finish(claim, self.state_of(claim), Finish(JobStatus.FAILED, error=str(error)))
+    def refuse(self, claim: Claim, error: str) -> None:
+        """The row's own line was refused, or never sent: nothing ran."""
+        self._finish(claim, self.state_of(claim), Finish(JobStatus.FAILED, error=error))
+
+    def fail_answered(self, claim: Claim, error: str) -> None:
+        """The row's line has run, and cannot be read."""
+        state = replace(self.state_of(claim), ended_run=Run("", "unknown"))
+        self._finish(claim, state, Finish(JobStatus.FAILED, error=error))
 
     def lose(self, claim: Claim, reason: str) -> None:
         """The row has no line that can be read, and may be paid."""

@@ -25,6 +25,7 @@ from askmill.worker.lifecycle.shard_events import (
     ShardEvent,
 )
 from askmill.worker.lifecycle.shard_policy import ShardPolicy
+from askmill.worker.lifecycle.shard_sizes import CutSizes, sizes_after_completion, sizes_after_refusal
 from askmill.worker.lifecycle.shard_state import ShardPhase, ShardState
 from askmill.worker.lifecycle.shard_transitions import advance_shard
 from askmill.worker.runtime.batch_cache import BatchContext
@@ -36,8 +37,6 @@ log = structlog.get_logger()
 
 HOLD_S = 600.0
 """How long no shard is cut after the token limit, unless a running one ends before."""
-SHARE_OF_LIMIT = 3
-"""A shard has at most a third of the enqueued-token limit: the server's queue is never empty."""
 
 
 class ShardRunner:
@@ -54,6 +53,8 @@ class ShardRunner:
         self.context, self.batch, self.claim, self.interrupts = context, batch, claim, interrupts
         self.actions = ShardActions(context, batch, claim, interrupts, lister)
         self.state = shard_from_json(claim.state, context.clock, context.now_s())
+        self.marked_sent = self.state.phase is ShardPhase.SENT
+        """Whether the store has the mark of a create that the API has not accepted."""
         overrides = frozenset(batch.batch.spec.overrides)
         self.policy = ShardPolicy(list_interval_s=lister.interval_s, row_overrides=overrides)
         self.event: ShardEvent = ShardClaimed(*self.actions.stamp())
@@ -68,15 +69,24 @@ class ShardRunner:
             while await self._step():
                 pass
         except ClaimLost:
-            self.interrupts.claim_lost = True
-            log.info("shard.lost", shard=self.claim.number, phase=self.state.phase.value)
+            self._note_loss()
         except (ShuttingDown, asyncio.CancelledError):
             if not self.interrupts.claim_lost:
-                await self._release(0.0)
+                await self._hand_over(0.0)
                 log.info("shard.handed_over", shard=self.claim.number, phase=self.state.phase.value)
         except Exception:
             log.exception("shard.crashed", shard=self.claim.number, phase=self.state.phase.value)
-            await self._release(CRASH_WAIT_S)
+            await self._hand_over(CRASH_WAIT_S)
+
+    def _note_loss(self) -> None:
+        self.interrupts.claim_lost = True
+        log.info("shard.lost", shard=self.claim.number, phase=self.state.phase.value)
+
+    async def _hand_over(self, wait_s: float) -> None:
+        try:
+            await self._release(wait_s)
+        except ClaimLost:
+            self._note_loss()
 
     async def _step(self) -> bool:
         """One decision and its action. False when the shard is ended or released."""
@@ -93,7 +103,7 @@ class ShardRunner:
                     await self._pause(pause, resume_after_s)
                 await self._release(wait_s)
                 return False
-        if decision.store and not await self._store(decision):
+        if (decision.store or self._is_unsent(decision.state)) and not await self._store(decision):
             return True
         self.state = decision.state
         self.event = await self.actions.perform(decision.action, decision.state)
@@ -134,8 +144,9 @@ class ShardRunner:
 
         Returns False when the store refuses the create; the next event says why.
         """
-        state = decision.state
-        step = self._step_of(decision)
+        return await self._save(decision.state, self._step_of(decision))
+
+    async def _save(self, state: ShardState, step: ShardStep) -> bool:
         counters = self._take_counters()
         verdict = await self.context.retry_on_outage(
             self.context.store.save_shard,
@@ -151,6 +162,7 @@ class ShardRunner:
         if verdict is None:
             raise ClaimLost
         if verdict is ShardVerdict.SAVED:
+            self.marked_sent = state.phase is ShardPhase.SENT
             if state.file_id is not None:
                 self.claim = replace(self.claim, lines=self._lines(state))
                 self.actions.claim = self.actions.results.claim = self.claim
@@ -168,9 +180,11 @@ class ShardRunner:
             return ShardStep.SEND
         if self.state.phase is ShardPhase.SENT and decision.state.phase is ShardPhase.FOLLOWED:
             return ShardStep.CREATED
-        if self.state.phase is ShardPhase.SENT and decision.state.phase is ShardPhase.CUT:
-            return ShardStep.UNSENT
-        return ShardStep.OTHER
+        return ShardStep.UNSENT if self._is_unsent(decision.state) else ShardStep.OTHER
+
+    def _is_unsent(self, state: ShardState) -> bool:
+        """Whether the create was refused or is given up, and the store does not say so yet."""
+        return self.marked_sent and state.phase in {ShardPhase.CUT, ShardPhase.UPLOADED}
 
     def _lines(self, state: ShardState) -> tuple[int, ...]:
         """The rows of the file, in the order of its lines."""
@@ -204,6 +218,9 @@ class ShardRunner:
             await self._pause(reason)
 
     async def _release(self, wait_s: float) -> None:
+        """Release the shard with its state. Raises ClaimLost."""
+        if self._is_unsent(self.state):
+            await self._save(self.state, ShardStep.UNSENT)
         await self.context.retry_on_outage(
             self.context.store.release_shard,
             self.claim,
@@ -246,26 +263,19 @@ class ShardRunner:
     async def _cut_limits(self, state: ShardState, action: EndShard) -> CutLimits:
         over_budget = self.actions.built is not None and self.actions.built.over_budget
         if not action.hold_cuts and not over_budget:
-            return CutLimits()
+            return await self._grown_limits(state)
         counts = await self.context.retry_on_outage(self.context.store.counts, self.claim.batch)
         alone = counts.totals.get("open_shards", 0) <= 1
         hold_ms = int((self.policy.list_interval_s if alone else HOLD_S) * 1000)
         if state.status != "failed":
             return CutLimits(hold_ms)
-        return CutLimits(hold_ms, *_sizes(state, action.token_limit, alone=alone))
+        tokens = (state.lines, state.prompt_tokens, action.token_limit)
+        return CutLimits(hold_ms, *sizes_after_refusal(*tokens, alone=alone))
 
-
-def _sizes(state: ShardState, token_limit: int | None, *, alone: bool) -> tuple[int, int | None]:
-    """Rows of a shard, and of all together, within the limit of tokens; half as many if it is unknown.
-
-    A shard within its share was refused for what else is enqueued: the next one is as large. If nothing else
-    of the batch is, its tokens are more than estimated.
-    """
-    half = max(1, state.lines // 2)
-    if token_limit is None or not state.prompt_tokens:
-        return half, None
-    in_all = max(1, token_limit * state.lines // state.prompt_tokens)
-    share = max(1, in_all // SHARE_OF_LIMIT)
-    if state.lines > share:
-        return share, in_all
-    return (half if alone else state.lines), in_all
+    async def _grown_limits(self, state: ShardState) -> CutLimits:
+        """After a shard has completed, the sizes grow that a refusal has made smaller."""
+        if state.status != "completed":
+            return CutLimits()
+        before = CutSizes(*await self.context.retry_on_outage(self.context.store.cut_sizes, self.claim.batch))
+        grown = sizes_after_completion(before, state.lines)
+        return CutLimits(0, *grown, before=before) if grown != before else CutLimits()

@@ -2,12 +2,13 @@
 
 the enqueued-token limit   the rows return, and the next shard is cut when a running one has ended
 lines that are named       their rows fail, the others return
+all lines, each for its row's own setting (`--override model`): their rows fail
 neither, or all lines      the batch pauses: every shard would fail like this
 
 Pure, as `worker.lifecycle.shard_transitions`.
 """
 
-from askmill.worker.lifecycle.batch_types import FailureKind, ServerBatch
+from askmill.worker.lifecycle.batch_types import FailureKind, LineRefusal, ServerBatch
 from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind
 from askmill.worker.lifecycle.retry import classify
 from askmill.worker.lifecycle.shard_events import EndShard, Rest, ShardDecision
@@ -23,11 +24,17 @@ def on_validation_failed(state: ShardState, batch: ServerBatch, policy: ShardPol
     if failure.kind is FailureKind.TOKEN_LIMIT:
         return ShardDecision(state, EndShard(Rest.RETURN, hold_cuts=True, token_limit=failure.token_limit))
     named = tuple(refusal for refusal in failure.lines if 1 <= refusal.line <= state.lines)
-    every_line = state.lines > 1 and len(named) >= state.lines
-    about_all = any(
-        classify(refusal.error, RequestKind.CREATE, policy.row_overrides) is ErrorClass.BATCH
-        for refusal in named
-    )
-    if named and not every_line and not about_all:
+    classes = [classify(refusal.error, RequestKind.CREATE, policy.row_overrides) for refusal in named]
+    all_lines = state.lines > 1 and len(named) >= state.lines and not _is_rows_own(named, policy)
+    if named and not all_lines and ErrorClass.BATCH not in classes:
         return ShardDecision(state, EndShard(Rest.RETURN, refused=named))
     return ShardDecision(state, EndShard(Rest.RETURN, pause=f"batch_failed: {failure.error}"))
+
+
+def _is_rows_own(named: tuple[LineRefusal, ...], policy: ShardPolicy) -> bool:
+    """Whether the lines are refused for a setting that their rows override: a file has one model."""
+    return all(
+        classify(refusal.error, RequestKind.CREATE) is ErrorClass.BATCH
+        and classify(refusal.error, RequestKind.CREATE, policy.row_overrides) is ErrorClass.ROW
+        for refusal in named
+    )

@@ -1,7 +1,9 @@
--- Cancels a batch. Rows without a stored state end now; the others go to workers, which end them at the API.
+-- Cancels a batch. Rows without a stored state end now; the others go to workers, which end them at the API. Rows of
+-- shards that are not sent leave them, so that a retry may put them into others.
 -- ARGV: batch
 -- Reply: the state before; '' for an unknown batch.
 -- include: lib/batch_end.lua
+-- include: lib/shard.lua
 local batch = ARGV[1]
 local begun = {}
 
@@ -22,6 +24,18 @@ local function dispatched_rows()
   for _, name in ipairs(redis.call('ZRANGE', DISPATCHED, 0, -1)) do
     local owner, row = split_member(name)
     if owner == batch then rows[#rows + 1] = row end
+  end
+  return rows
+end
+
+local function rows_of_unsent_shards()
+  local rows = {}
+  for number = 1, tonumber(redis.call('HGET', part_key(batch, 'shards'), 'next') or 1) - 1 do
+    if redis.call('EXISTS', live_key(batch, shard_name(number))) == 1 and not is_sent(batch, number) then
+      for _, row in ipairs(rows_of(batch, number)) do
+        if take_from_shard(batch, row, number) then rows[#rows + 1] = row end
+      end
+    end
   end
   return rows
 end
@@ -49,6 +63,7 @@ if state == 'done' or state == 'cancelled' then return state end
 
 local due, due_running = part_key(batch, 'due'), part_key(batch, 'due_running')
 sort_rows(dispatched_rows(), 'p', function(row) redis.call('ZREM', DISPATCHED, member(batch, row)) end)
+sort_rows(rows_of_unsent_shards(), 'w')
 sort_rows(redis.call('ZRANGE', due, 0, -1), 'w')
 sort_rows(redis.call('ZRANGE', due_running, 0, -1), 'w')
 redis.call('DEL', due, due_running)

@@ -1,7 +1,7 @@
 -- Claims a dispatched shard for a worker. Only one claim succeeds.
 -- ARGV: batch, "shard:number", worker, fence (random, new for each claim)
 -- Reply: {refusal}, or {'', state, now_ms, batch state, limits, paused_reason, rows in the order of its lines,
---        rows still in it, ms of its cut}
+--        rows still in it, ms of its cut, crashes}
 -- include: lib/recovery.lua
 -- include: lib/shard.lua
 local batch, name, worker, fence = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -9,7 +9,8 @@ local live = live_key(batch, name)
 local now = now_ms()
 local batch_state, limits, paused_reason =
   unpack(redis.call('HMGET', batch_key(batch), 'state', 'limits', 'paused_reason'))
-local state, claimed_with, rows, cut_at = unpack(redis.call('HMGET', live, 'state', 'fence', 'rows', 'cut_at'))
+local state, claimed_with, rows, cut_at, crashes =
+  unpack(redis.call('HMGET', live, 'state', 'fence', 'rows', 'cut_at', 'crashes'))
 
 local function put_back(refusal, due_ms)
   redis.call('ZREM', DISPATCHED, member(batch, name))
@@ -19,7 +20,8 @@ end
 
 local function reply()
   local lines = redis.call('HGET', part_key(batch, 'shard_lines'), shard_number(name)) or ''
-  return {'', state, now, batch_state, limits, paused_reason or '', lines, tonumber(rows) or 0, tonumber(cut_at) or now}
+  return {'', state, now, batch_state, limits, paused_reason or '', lines, tonumber(rows) or 0, tonumber(cut_at) or now,
+    tonumber(crashes) or 0}
 end
 
 if not batch_state or not state then

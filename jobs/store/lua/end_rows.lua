@@ -39,9 +39,7 @@ for i = 5 + counters, #ARGV, 5 do
   if take_from_shard(batch, row, number) then
     changed = changed + 1
     local byte = status_byte(batch, row)
-    -- A cancelled batch has ended the rows that were not sent; those with earlier attempts still have to store them.
-    local begun = byte == 'x' and redis.call('HEXISTS', live_key(batch, row), 'state') == 1
-    if byte == 'p' or byte == 'r' or begun then
+    if byte == 'p' or byte == 'r' then
       if new_byte == 'w' then wait(row, byte, ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4])
       else finish(row, byte, new_byte, ARGV[i + 2]) end
     end

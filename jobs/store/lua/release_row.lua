@@ -13,7 +13,7 @@ if run_in_flight ~= '' then redis.call('HSET', live, 'run_in_flight', run_in_fli
 if redis.call('HGET', live, 'run_in_flight') ~= '1' then set_money(batch, row, 'reserved_nano', 0) end
 if spent_nano then set_money(batch, row, 'spent_nano', spent_nano) end
 add_counters(batch, 9)
-redis.call('HDEL', live, 'fence', 'worker', 'crash_mark', 'last_save')
+redis.call('HDEL', live, 'fence', 'worker', 'crash_mark', 'crash_row', 'last_save')
 redis.call('SREM', claims_key(worker), member(batch, row))
 set_waiting(batch, row, 'r', due_ms)
 return 1

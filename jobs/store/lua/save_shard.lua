@@ -1,7 +1,8 @@
 -- Saves how far a shard is, if the claim still holds it. Before a create it also decides whether it may be sent.
 -- ARGV: batch, number, fence, state, step, input file's id ('' none), rows in the order of the file's lines ('' keeps),
 --       lines of the file, reserved_nano (''|nano), files for the ledger ("id,id"), counter, amount, …
---       step: 'send' before a create · 'unsent' after a refused one · 'created' after an accepted one · ''
+--       step: 'send' before a create · 'unsent' after a refused one, or one that is given up: the rows are queued, and
+--       nothing is reserved · 'created' after an accepted one · ''
 -- Reply: {held (0|1), 'saved', or why it may not be sent: 'stopped', 'rows_changed', 'budget', 'budget_later'}
 -- include: lib/budget.lua
 -- include: lib/shard.lua
@@ -36,6 +37,7 @@ if step == 'send' and sent ~= '1' then
 elseif step == 'unsent' and sent == '1' then
   redis.call('HDEL', live, 'sent')
   set_rows(batch, number, 'r', 'p')
+  set_money(batch, name, 'reserved_nano', 0)
 elseif step == 'created' then
   count_runs(batch, 0)
 end

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askmill.worker.lifecycle.api_types import ApiError
-from askmill.worker.lifecycle.batch_types import BatchFailure, FailureKind, ServerBatch
+from askmill.worker.lifecycle.batch_types import BatchFailure, FailureKind, LineRefusal, ServerBatch
 from askmill.worker.lifecycle.error_rule import RequestKind
+from askmill.worker.lifecycle.retry import fault_of
 from askmill.worker.lifecycle.shard_events import (
     BatchesListed,
     BatchSeen,
@@ -176,6 +177,19 @@ def test_a_failed_validation_is_sorted_by_what_it_names(why: BatchFailure | None
     """The row fails, the shard waits for a running one, or the batch pauses."""
     failed = ServerBatch("batch-1", "failed", "file-1", failure=why)
     assert advance_shard(FOLLOWED, BatchesListed(200.0, own=(failed,)), POLICY).action == expected
+
+
+def test_a_model_that_rows_have_chosen_fails_them_and_no_batch() -> None:
+    """All lines of a file name a model that does not exist: a pause, unless `--override model` chose it."""
+    error = ApiError(400, code="model_not_found", message="The provided model 'no-such' is not supported.")
+    refusals = tuple(LineRefusal(line, error, fault_of(error, RequestKind.CREATE)) for line in (1, 2, 3))
+    why = replace(failure(FailureKind.LINES, [1]), error=error, lines=refusals)
+    failed = BatchesListed(200.0, own=(ServerBatch("batch-1", "failed", "file-1", failure=why),))
+    chosen = advance_shard(FOLLOWED, failed, ShardPolicy(row_overrides=frozenset({"model"})))
+    assert chosen.action == EndShard(Rest.RETURN, refused=refusals)
+    action = advance_shard(FOLLOWED, failed, POLICY).action
+    assert isinstance(action, EndShard)
+    assert action.pause
 
 
 def test_a_cancelled_batch_is_cancelled_at_the_api_once() -> None:
