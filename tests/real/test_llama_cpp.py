@@ -69,8 +69,8 @@ def test_a_server_that_dies_in_mid_stream_and_comes_back(real: RealServer) -> No
     _ask(real, *(f"Tell a story about {country}." for country in COUNTRIES[:4]))
     run = real.user.start("run", "q.csv", "--max-completion-tokens", "60")
     wait_until(lambda: _ended(real) >= 1, "one row has ended", 300)
-    real.child.kill()
-    real.start()
+    real.server.child.kill()
+    real.server.start()
 
     _, errors = run.communicate(timeout=600)
 
