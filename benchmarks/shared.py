@@ -14,16 +14,15 @@ from pathlib import Path
 
 from benchmarks.chat import askmill, chat_server
 from benchmarks.measure import Load, Run, cpu_of, table
-from benchmarks.peers.environments import python_of
+from benchmarks.peers.environments import python_of, script_of
 from tests.stack import Stack
 
-PEERS = ("curator", "async_batch_llm", "inspect_ai")
+PEERS = ("aiohttp", "curator", "async_batch_llm", "inspect_ai", "batchllm_ai", "loom_batch")
 
 
 def _peer(name: str, load: Load, url: str, server: int) -> Run | None:
-    script = Path(__file__).parent / "peers" / f"ask_{name}.py"
-    command = [python_of(name), str(script), str(load.jobs), str(load.in_flight)]
-    env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "offline"}
+    command = [python_of(name), script_of(name), str(load.jobs), str(load.in_flight)]
+    env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "offline", "CURATOR_DISABLE_CACHE": "1"}
     before = cpu_of(server)
     done = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
     lines = done.stdout.strip().splitlines()
@@ -34,7 +33,7 @@ def _peer(name: str, load: Load, url: str, server: int) -> Run | None:
     return Run(name, load, emulator_cpu_s=cpu_of(server) - before, requests=1.0, **figures)
 
 
-def main(load: Load, rounds: int) -> list[dict[str, object]]:
+def main(load: Load, rounds: int, peers: tuple[str, ...]) -> list[dict[str, object]]:
     """Measure all of them in turn; print the table and return its rows."""
     runs = list[Run]()
     with (
@@ -46,7 +45,7 @@ def main(load: Load, rounds: int) -> list[dict[str, object]]:
         for _ in range(rounds):
             measured = [
                 askmill("whole", load, stack, server),
-                *(_peer(name, load, url, server) for name in PEERS),
+                *(_peer(name, load, url, server) for name in peers),
             ]
             runs += [run for run in measured if run is not None]
     for run in runs:

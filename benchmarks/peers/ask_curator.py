@@ -1,6 +1,5 @@
 """bespokelabs-curator on a CSV. Instead of the tokenizer that it downloads: one token per four characters."""
 
-import csv
 import os
 from pathlib import Path
 
@@ -13,15 +12,13 @@ class _Tokens:
 
 
 tiktoken.get_encoding = tiktoken.encoding_for_model = lambda _: _Tokens()
-os.environ.update(CURATOR_DISABLE_CACHE="1", TELEMETRY_ENABLED="0", CURATOR_VIEWER="0")
+os.environ.update(TELEMETRY_ENABLED="0", CURATOR_VIEWER="0")
 
-from asked import measure  # noqa: E402
+from asked import measure, prompts_of  # noqa: E402
 from bespokelabs import curator  # noqa: E402
 
 
-def _ask(questions: Path, answers: Path, in_flight: int) -> None:
-    with questions.open(newline="") as file:
-        prompts = [row["question"] for row in csv.DictReader(file)]
+def _ask(questions: Path, answers: Path, in_flight: int) -> int:
     limits = {"max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000}
     model = curator.LLM(
         model_name="gpt-4o-mini",
@@ -32,9 +29,9 @@ def _ask(questions: Path, answers: Path, in_flight: int) -> None:
             **limits,
         },
     )
-    answered = model(prompts, working_dir=str(answers))
+    answered = model(prompts_of(questions), working_dir=str(answers))
     rows = getattr(answered, "dataset", answered)
-    assert len(rows) == len(prompts)
+    return sum(bool(row["response"]) for row in rows)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,20 @@
 
 A call is held open for RUN_S seconds. It is answered by one object, or where it asks for a stream by CHUNKS
 chunks, evenly in that time. Each call costs the server a tenth of what a client spends on it: the answers
-are bytes that are made once. `GET /calls` returns how many were answered.
+are bytes that are made once. `GET /models` returns `counts` too: calls that arrived, those answered to their
+end, and the different questions in them ("What is N * 34?").
 """
 
 import asyncio
 import json
+import re
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 ANSWER = "12 * 34 is 408."
 MODEL = "mock"
 END_OF_HEAD = b"\r\n\r\n"
+QUESTION = re.compile(rb"What is (\d+) \* 34")
 BURSTS = 50
 """So many times a stream is written to, as a server that batches its tokens does."""
 
@@ -54,7 +57,8 @@ def _stream(chunks: int) -> list[bytes]:
 class Server(asyncio.Protocol):
     """One connection, with one call at a time."""
 
-    calls = 0
+    calls = answered = 0
+    questions: ClassVar = set[bytes]()
 
     def __init__(self, run_s: float, whole: bytes, pieces: list[bytes]) -> None:
         self._run_s, self._whole, self._pieces = run_s, whole, pieces
@@ -79,16 +83,22 @@ class Server(asyncio.Protocol):
             return
         self._buffer = b""
         if head.startswith(b"GET"):
-            listed = {"object": "list", "data": [{"id": MODEL, "object": "model"}], "calls": Server.calls}
+            kinds = {"calls": Server.calls, "answered": Server.answered, "questions": len(Server.questions)}
+            listed = {"object": "list", "data": [{"id": MODEL, "object": "model"}], "counts": kinds}
             self._transport.write(_reply(json.dumps(listed).encode()))
             return
         Server.calls += 1
+        Server.questions.update(QUESTION.findall(body))
         pieces = self._pieces if b'"stream":true' in body.replace(b" ", b"") else [self._whole]
         loop = asyncio.get_running_loop()
         self._coming = [
-            loop.call_later(self._run_s * number / len(pieces), self._transport.write, piece)
+            loop.call_later(self._run_s * number / len(pieces), self._write, piece, number == len(pieces))
             for number, piece in enumerate(pieces, 1)
         ]
+
+    def _write(self, piece: bytes, last: bool) -> None:
+        self._transport.write(piece)
+        Server.answered += last
 
 
 async def main(run_s: float, chunks: int) -> None:
