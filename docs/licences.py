@@ -24,11 +24,16 @@ def required() -> list[str]:
 
 
 def licence_of(name: str) -> str:
-    """The licence expression, else the classifiers, else a short text of its own."""
+    """The licence expression, else the classifiers, else a short text of its own.
+
+    A package of another platform (`tzdata` of Windows) keeps what the page says of it.
+    """
     try:
         fields = metadata(name)
     except PackageNotFoundError:
-        return "not on this platform"
+        page = PAGE.read_text(encoding="utf-8")
+        listed = re.search(rf"^\| {re.escape(name)} \| (.+) \|$", page, re.MULTILINE)
+        return listed[1] if listed else "not on this platform"
     if expression := fields.get("License-Expression"):
         return expression
     classifiers = [entry for entry in fields.get_all("Classifier") or [] if entry.startswith("License ::")]

@@ -16,10 +16,12 @@ from openai import AsyncOpenAI
 from askmill.jobs.model.models import BatchState, JobStatus, Limits
 from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import NewBatch
+from askmill.worker.execution.stored_state import STATE_JSON
+from askmill.worker.lifecycle.state import Phase
 from tests.stack import QUICK, Stack
 from tests.store.layouts.fixture import ADDRESS, FOLDER, layout_names, restore
 from tests.store.layouts.record import results
-from tests.support import wait_until_async
+from tests.support import wait_until, wait_until_async
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 LAYOUTS = sorted(int(folder.name) for folder in FOLDER.iterdir() if folder.name.isdigit())
@@ -118,3 +120,28 @@ async def test_what_a_released_version_stored_is_continued_and_collected(layout:
             followed = {view.row: view.result async for view in store.results(batches["open"])}
         for state in states_in_flight(dump):
             assert any(result and result.run_id == runs[state["run_id"]] for result in followed.values())
+
+
+async def test_a_worker_that_cannot_read_a_batch_leaves_its_rows(tmp_path: Path) -> None:
+    """A newer command has stored a key of a profile that this worker does not have: no row ends or is lost.
+
+    The row that it has claimed is due again soon, for a newer worker; its attempts are not used up.
+    """
+    with Stack(tmp_path) as stack:
+        batch = await stack.submit(["What is 2 + 2?"])
+        with redis.Redis.from_url(stack.redis_url, decode_responses=True) as client:
+            profile = json.loads(client.hget(keys.batch(batch), "profile"))
+            client.hset(keys.batch(batch), "profile", json.dumps({**profile, "of_a_later_version": 1}))
+            worker = stack.worker(times=QUICK)
+            wait_until(
+                lambda: "job.crashed" in worker.log.read_text(), "the worker could not read the batch", 60
+            )
+            wait_until(lambda: client.get(keys.part(batch, "status")) == "w", "the row waits again", 30)
+            assert not client.hget(keys.live(batch, 1), "crashes")
+            assert client.hget(keys.batch(batch), "state") == "queued"
+
+
+def test_a_state_of_a_later_version_is_read() -> None:
+    """A field that a newer worker has saved with a row is left out by an older one, which continues the row."""
+    state = STATE_JSON.validate_json('{"phase":"polling","run_id":"run_1","of_a_later_version":1}')
+    assert (state.phase, state.run_id) == (Phase.POLLING, "run_1")
