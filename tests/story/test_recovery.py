@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import redis
 
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.models import Api, JobStatus
@@ -23,7 +24,10 @@ from tests.stack import QUICK, TUTOR, Stack
 from tests.support import wait_until, wait_until_async
 
 ACCOUNT_ERRORS = ("invalid_api_key", "insufficient_quota")
+CHAT = pytest.param("chat", marks=pytest.mark.chaos)
+"""What one of the other APIs shows in the default run."""
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
+AND_CHAT = pytest.mark.parametrize("api", ["assistants", CHAT])
 POISON = '''
 import os, time
 
@@ -50,16 +54,20 @@ def _command_line(stack: Stack, folder: Path) -> CommandLine:
     )
 
 
-async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that ends its worker three times: its row fails, rows in flight beside it complete."""
+@AND_CHAT
+async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
+    """A function that ends its worker three times: its row fails, rows in flight beside it complete.
+
+    On chat each death costs them an attempt.
+    """
     (tmp_path / "deadly.py").write_text(POISON)
     monkeypatch.chdir(tmp_path)
     functions = describe("deadly.py")
     question = "[emulate: requires_action({}), completed] What is 1 + 1?"
     questions = [question.format('harmless, {"seconds": 0.5}')] * 5 + [question.format("poison, {}")]
-    with Stack(tmp_path) as stack:
+    with Stack(tmp_path, api=api) as stack:
         profile = TUTOR.model_copy(update={"functions": functions})
-        batch = await stack.submit([*questions, *questions_lasting(2, 5)], profile)
+        batch = await stack.submit([*questions, *questions_lasting(2, 5)], profile, attempts=4)
         deaths = 0
 
         async def done() -> bool:
@@ -78,10 +86,14 @@ async def test_a_poison_row_fails_alone(tmp_path: Path, monkeypatch: pytest.Monk
     assert (rows[5].status, (rows[5].result.error or "")[:10]) == (JobStatus.FAILED, "poison_row")
 
 
-async def test_a_worker_killed_while_polling_makes_no_poison_row(tmp_path: Path) -> None:
-    """Four workers killed while the rows' runs are active: every row completes, on its one run."""
-    with Stack(tmp_path) as stack:
-        batch = await stack.submit(questions_lasting(14, 5))
+@AND_CHAT
+async def test_a_worker_killed_while_polling_makes_no_poison_row(tmp_path: Path, api: Api) -> None:
+    """Four workers killed while the rows' runs are active: every row completes, on its one run.
+
+    On chat it completes with another call for each that was in flight, and each of those is counted.
+    """
+    with Stack(tmp_path, api=api) as stack:
+        batch = await stack.submit(questions_lasting(14, 5), attempts=5)
         for _ in range(4):
             worker = stack.worker(10, QUICK)
             wait_until(lambda: status_bytes(stack, batch)["r"] == 5, "all rows are claimed", 40)
@@ -90,7 +102,12 @@ async def test_a_worker_killed_while_polling_makes_no_poison_row(tmp_path: Path)
         stack.worker(10, QUICK)
         status = await stack.wait_for(batch, timeout_s=60)
 
-        await assert_each_paid_once(stack, batch, status, 5)
+        if api == "chat":
+            assert status.counts.by_status[JobStatus.COMPLETED] == 5
+            again = sum(stack.stats()["runs_by_job"].values()) - 5
+            assert 1 <= again <= counter(stack, batch, "unknown_creates") <= 4 * 5
+        else:
+            await assert_each_paid_once(stack, batch, status, 5)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +115,7 @@ async def test_a_worker_killed_while_polling_makes_no_poison_row(tmp_path: Path)
     [
         *((api, error) for api in ("assistants", "responses") for error in ACCOUNT_ERRORS),
         ("chat", ACCOUNT_ERRORS[1]),
+        pytest.param("chat", ACCOUNT_ERRORS[0], marks=pytest.mark.chaos),
     ],
 )
 async def test_an_error_of_the_account_costs_a_handful_of_requests(
@@ -126,13 +144,15 @@ async def test_an_error_of_the_account_costs_a_handful_of_requests(
         assert set(stack.stats()["runs_by_job"].values()) == {1}
 
 
-async def test_a_key_revoked_during_a_batch_causes_no_request_storm(tmp_path: Path) -> None:
+@AND_CHAT
+async def test_a_key_revoked_during_a_batch_causes_no_request_storm(tmp_path: Path, api: Api) -> None:
     """50 runs in flight when every request is refused: each row sends one request, then waits for `resume`."""
-    with Stack(tmp_path) as stack:
+    with Stack(tmp_path, api=api) as stack:
         stack.worker(50, QUICK)
         batch = await stack.submit(questions_lasting(5, 100))
         wait_for_runs(stack, 50)
-        wait_until(lambda: counter(stack, batch, "runs") >= 50, "their ids are stored")
+        if api != "chat":
+            wait_until(lambda: counter(stack, batch, "runs") >= 50, "their ids are stored")
         stack.scenario('[account]\nerror = "invalid_api_key"\n')
         before = sum(stack.stats()["requests"].values())
         await stack.wait_for(batch, ["paused"])
@@ -182,12 +202,15 @@ async def test_cancel_cancels_runs_at_the_api(tmp_path: Path, api: Api, by: str)
         assert stack.stats()["runs_created"] == 20
 
 
-async def test_pause_lets_runs_finish_and_starts_none(tmp_path: Path) -> None:
+@AND_CHAT
+async def test_pause_lets_runs_finish_and_starts_none(tmp_path: Path, api: Api) -> None:
     """Paused with 20 in flight: those complete, no other run starts; resume completes the other rows."""
-    with Stack(tmp_path) as stack:
+    with Stack(tmp_path, api=api) as stack:
         stack.worker(20, QUICK)
         batch = await stack.submit(questions_lasting(3, 60))
-        wait_until(lambda: counter(stack, batch, "runs") >= 20, "20 runs are in flight", 30)
+        wait_for_runs(stack, 20)
+        if api != "chat":
+            wait_until(lambda: counter(stack, batch, "runs") >= 20, "their ids are stored", 30)
         command = _command_line(stack, tmp_path)
         assert command.askmill("pause", batch).returncode == 0
         runs = stack.stats()["runs_created"]
@@ -200,9 +223,10 @@ async def test_pause_lets_runs_finish_and_starts_none(tmp_path: Path) -> None:
         await assert_each_paid_once(stack, batch, status, 60)
 
 
-async def test_retry_repeats_failed_rows(tmp_path: Path) -> None:
-    """Failed rows get another attempt; completed ones keep their one run."""
-    with Stack(tmp_path) as stack:
+@AND_CHAT
+async def test_retry_repeats_failed_rows(tmp_path: Path, api: Api) -> None:
+    """Failed rows get another attempt; completed ones keep their one run. On chat a refusal is no attempt."""
+    with Stack(tmp_path, api=api) as stack:
         stack.worker(20, QUICK)
         failing = "[emulate: failed(invalid_prompt), completed] What is 1 + 1?"
         batch = await stack.submit([failing] * 5 + ["What is 1 + 1?"] * 5)
@@ -212,7 +236,8 @@ async def test_retry_repeats_failed_rows(tmp_path: Path) -> None:
         rows = await stack.rows(batch)
 
         assert status.counts.by_status[JobStatus.COMPLETED] == 10
-        assert [row.result.attempt_count for row in rows if row.result] == [2] * 5 + [1] * 5
+        attempts = 1 if api == "chat" else 2
+        assert [row.result.attempt_count for row in rows if row.result] == [attempts] * 5 + [1] * 5
         assert stack.stats()["runs_created"] == 15
 
 
@@ -232,6 +257,22 @@ async def test_purge_deletes_what_no_other_batch_uses(tmp_path: Path, api: Api) 
 
         assert {_status_of(stack, thread) for thread in threads[purged]} == {404}
         assert {_status_of(stack, thread) for thread in threads[other]} == {200}
+
+
+@pytest.mark.chaos
+async def test_purge_of_chat_deletes_every_key_of_the_batch_and_none_of_another(tmp_path: Path) -> None:
+    """The API keeps nothing; questions, answers and the conversation's messages lie in Redis."""
+    with Stack(tmp_path, api="chat") as stack:
+        stack.worker(20, QUICK)
+        purged, other = await stack.submit(["What is 1 + 1?"] * 6), await stack.submit(["What is 2 + 2?"] * 6)
+        await stack.wait_for(purged)
+        await stack.wait_for(other)
+        done = _command_line(stack, tmp_path).askmill("purge", purged)
+        assert done.returncode == 0, done.stderr
+
+        with redis.Redis.from_url(stack.redis_url) as client:
+            assert [name for name in client.scan_iter(f"*{purged}*") if b"kombu" not in name] == []
+        assert [row.result.answer for row in await stack.rows(other) if row.result] == ["2 + 2 = 4."] * 6
 
 
 def _status_of(stack: Stack, thread: str) -> int:
