@@ -15,7 +15,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 SEARCHES = {
     "half price": "how-to/half-price/",
     "Ollama": "how-to/chat-server/",
-    "429": "decisions/retries/",
+    "429": "how-to/troubleshooting/",
     "local model": "how-to/chat-server/",
     "typed columns": "how-to/typed-columns/",
     "compare two models": "how-to/compare/",

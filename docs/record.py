@@ -25,7 +25,7 @@ PAGE = Path(__file__).parent / "reference" / "screens.md"
 WIDTHS = (80, 200)
 LIMIT_S = 60.0
 PICTURE = Path(__file__).parent / "images" / "terminal.svg"
-PICTURE_SIZE = (100, 18)
+PICTURE_SIZE = (80, 20)
 PICTURE_TITLE = "askmill run is interrupted by Ctrl-C; the same command resumes and ends with one run a row."
 QUESTIONS = """question
 What is 12 * (3 + 4)?

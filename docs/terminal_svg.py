@@ -1,4 +1,4 @@
-"""Draws what a terminal showed as an SVG picture of one frame or several, without scripts, fonts or other files.
+"""Draws what a terminal showed as an SVG picture of some frames, without scripts, fonts or other files.
 
 Several frames are shown one after the other by a CSS animation. Who prefers reduced motion sees the last.
 """
@@ -47,13 +47,14 @@ def draw(frames: Sequence[Frame], columns: int, title: str) -> str:
     screens = [list(_lines(frame.ansi, columns)) for frame in frames]
     rows = max(len(screen) for screen in screens)
     width, height = round(columns * CELL_W + 2 * MARGIN), rows * CELL_H + 2 * MARGIN + BAR_H
+    window = f'width="{width}" height="{height}" rx="8" fill="{THEME.background_color.hex}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
         f"<title>{escape(title)}</title>",
         f"<style>text{{font:{FONT_SIZE}px {FONTS};white-space:pre;fill:{THEME.foreground_color.hex}}}",
         *_animation([frame.seconds for frame in frames]),
         "</style>",
-        f'<rect width="{width}" height="{height}" rx="8" fill="{THEME.background_color.hex}" stroke="{GREY}"/>',
+        f'<rect {window} stroke="{GREY}"/>',
         *(
             f'<circle cx="{MARGIN + 6 + 18 * number}" cy="{BAR_H / 2 + 2:g}" r="5" fill="{GREY}"/>'
             for number in range(3)

@@ -178,6 +178,38 @@ def test_the_index_links_every_page() -> None:
     assert pages | {"index.md"} == menu
 
 
+@pytest.mark.parametrize(
+    "need",
+    [
+        "half the price",
+        "local model",
+        "typed columns",
+        "compare two models",
+        "every night",
+        "kubernetes",
+        "a page to watch",
+        "budget",
+        "after a crash",
+    ],
+)
+def test_the_index_has_each_need(need: str) -> None:
+    """In the words of somebody who looks for it, with a link to the page."""
+    lines = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").casefold().splitlines()
+
+    assert any(need in line and "](how-to/" in line for line in lines)
+
+
+def test_an_output_that_has_changed_is_noticed() -> None:
+    """Ids, times and rates may differ; counts, words and statuses may not."""
+    shown = "b_7hq2m9 done: 18 completed · in 0.6 s · 18 runs → /home/me/a.csv"
+
+    assert outputs.normalized(shown) == outputs.normalized(
+        shown.replace("7hq2m9", "0t3k1d").replace("0.6", "12")
+    )
+    for was, now in (("18 completed", "17 completed"), ("18 runs", "19 runs"), ("done", "paused")):
+        assert outputs.normalized(shown) != outputs.normalized(shown.replace(was, now))
+
+
 def test_the_documentation_names_files_that_exist() -> None:
     """Each source file, test and example that a page names exists; tests may be named without their folder."""
     rooms = "askmill|benchmarks|config|emulator|examples|jobs|tests|worker"
