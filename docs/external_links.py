@@ -1,7 +1,7 @@
-"""Lists the links of the documentation to other hosts: `python docs/external_links.py`; `--check` requests each.
+"""Lists the documentation's links to other hosts: `python docs/external_links.py`; `--check` requests each.
 
-`--check` needs a network and prints the links that do not answer with a page; exit code 1 if there is any. It is
-no part of .ci/run, because other people's hosts are not ours to keep up.
+`--check` needs a network and prints the links that do not answer with a page; exit code 1 if there is any. It
+is no part of .ci/run, because other people's hosts are not ours to keep up.
 """
 
 import re
