@@ -115,9 +115,13 @@ def _docstrings() -> Iterator[tuple[str, str]]:
     "texts", [_help_texts, _messages, _prose, _docstrings], ids=lambda texts: texts.__name__[1:]
 )
 def test_user_visible_text_has_no_private_words(texts):
-    """Each text is checked against the word list of the style guide."""
+    """Each text is checked against the word list of the style guide; pages may say "nobody", messages may not."""
+    plain = {"nobody", "somebody"} if texts in {_prose, _docstrings} else set()
     found = [
-        (place, word[0], text) for place, text in texts() for word in [PRIVATE_WORDS.search(text)] if word
+        (place, word[0], text)
+        for place, text in texts()
+        for word in PRIVATE_WORDS.finditer(text)
+        if word[0].casefold() not in plain
     ]
 
     assert found == []
