@@ -5,6 +5,7 @@ has loaded it already. The PyPI package `mermaidx` (extra `docs`) carries npm's 
 """
 
 import hashlib
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,8 +34,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001 -- mkdocs' signature
-    """Load the script on pages with a diagram, before the theme's own scripts."""
+    """Load the script on pages with a diagram, before the theme's own; wide diagrams scroll (site.css)."""
     if '<pre class="mermaid">' not in output:
         return output
+    output = re.sub(
+        r'(<pre class="mermaid">.*?</pre>)', r'<div class="diagram">\1</div>', output, flags=re.DOTALL
+    )
     tag = f'<script src="{get_relative_url(SCRIPT, page.url)}"></script>'
     return output.replace("</head>", f"{tag}</head>", 1)

@@ -12,9 +12,11 @@ times and rates differ between runs, everything else has to be the same.
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,19 +138,26 @@ def run(page: list[Block]) -> str:
             "COLUMNS": "100",
             "PATH": f"{Path(sys.executable).parent}:{bare['PATH']}",
         }
-        done = subprocess.run(
-            ["bash", "-c", script(page)],
-            cwd=folder / "work",
-            env=bare | settings,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"exit code {done.returncode}:\n{done.stdout[-3000:]}")
-        return done.stdout.replace(str(folder / "work"), "/home/me")
+        with (folder / "output").open("w+") as output:
+            shell = subprocess.Popen(
+                ["bash", "-c", script(page)],
+                cwd=folder / "work",
+                env=bare | settings,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            try:
+                code = shell.wait()
+            finally:
+                with suppress(ProcessLookupError):  # background processes of the page end with it
+                    os.killpg(shell.pid, signal.SIGTERM)
+            output.seek(0)
+            printed = output.read().replace(str(folder / "work"), "/home/me")
+    if code:
+        raise SystemExit(f"exit code {code}:\n{printed[-3000:]}")
+    return printed
 
 
 def rewrite(file: Path) -> None:

@@ -1,5 +1,7 @@
 """Records what each command shows: `python docs/record.py` remakes docs/reference/screens.md, by tmux.
 
+`python docs/record.py picture` remakes docs/images/terminal.svg alone.
+
 Ids, times and rates differ between recordings, so no test compares them; a test checks that no command is
 missing. Everything is offline, in a temporary folder.
 """
@@ -11,13 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+
+from terminal_svg import Frame, draw
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).parent / "reference" / "screens.md"
 WIDTHS = (80, 200)
 LIMIT_S = 60.0
+PICTURE = Path(__file__).parent / "images" / "terminal.svg"
+PICTURE_SIZE = (80, 20)
+PICTURE_TITLE = "askmill run is interrupted by Ctrl-C; the same command resumes and ends with one run a row."
 QUESTIONS = """question
 What is 12 * (3 + 4)?
 "Solve 3x + 11 = 14"
@@ -84,6 +93,31 @@ class Screen:
     def close(self) -> None:
         self._tmux("kill-server")
 
+    def film(self) -> list[Frame]:
+        """A run that is interrupted and resumed, as frames."""
+        columns, rows = PICTURE_SIZE
+        self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
+        self._type("clear")
+        self._until(lambda text: text.strip() == "$")
+        frames = []
+        for until in ("6 of 20", "done: 20 completed"):
+            self._type("askmill run questions.csv --offline")
+            frames.append(Frame(self._screen(), 1.5))
+            while until not in self._screen():
+                time.sleep(0.5)
+                if self._screen() != frames[-1].ansi:
+                    frames.append(Frame(self._screen(), 0.5))
+            if not frames[-1].ansi.count("Interrupted"):
+                self._tmux("send-keys", "C-c")
+                self._until(lambda text: "Interrupted" in text and text.rstrip().endswith("\n$"))
+                frames.append(Frame(self._screen(), 2.5))
+        self._until(lambda text: text.rstrip().endswith("\n$"))
+        return [*frames, Frame(self._screen(), 6)]
+
+    def _screen(self) -> str:
+        """The screen with its colours; lines that were wrapped are joined."""
+        return self._tmux("capture-pane", "-p", "-e", "-J").rstrip("\n")
+
     def record(self, command: str, width: int) -> str:
         """The screen after the command; for `under way`, while it runs."""
         self._tmux("resize-window", "-x", str(width), "-y", "60")
@@ -120,23 +154,39 @@ class Screen:
         return subprocess.run(command, env=self._env, capture_output=True, text=True, check=True).stdout
 
 
-def main() -> None:
+def record_page() -> None:
     """Record all commands and write the page."""
     parts = [f"# What the commands show\n\n{__doc__.splitlines()[0]}\n"] if __doc__ else []
+    with terminal({"questions.csv": QUESTIONS, "slow.csv": SLOW}) as (screen, folder):
+        for command, width in COMMANDS:
+            text = screen.record(command, width).replace(str(folder / "work"), "/home/me")
+            text = re.sub(re.escape(str(folder)), "/home/me/.local/share/askmill", text)
+            parts.append(f"## askmill {command}\n\n{width} columns:\n\n```text\n{text}\n```\n")
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+def record_picture() -> None:
+    """Film a run that is interrupted and resumed, and write the picture."""
+    rows = [f"What is {n} * {n}? [emulate: completed after={n / 2 + 1}]" for n in range(1, 21)]
+    with terminal({"questions.csv": "\n".join(["question", *rows, ""])}) as (screen, folder):
+        home = str(folder / "work")
+        frames = [replace(frame, ansi=frame.ansi.replace(home, "/home/me")) for frame in screen.film()]
+    PICTURE.write_text(draw(frames, PICTURE_SIZE[0], PICTURE_TITLE), encoding="utf-8")
+
+
+@contextmanager
+def terminal(files: Mapping[str, str]) -> Iterator[tuple[Screen, Path]]:
+    """A screen in a folder of its own, with these files in `work`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "work").mkdir()
-        (folder / "work" / "questions.csv").write_text(QUESTIONS)
-        (folder / "work" / "slow.csv").write_text(SLOW)
+        for file, content in files.items():
+            (folder / "work" / file).write_text(content)
         screen = Screen(folder)
         try:
-            for command, width in COMMANDS:
-                text = screen.record(command, width).replace(str(folder / "work"), "/home/me")
-                text = re.sub(re.escape(str(folder)), "/home/me/.local/share/askmill", text)
-                parts.append(f"## askmill {command}\n\n{width} columns:\n\n```text\n{text}\n```\n")
+            yield screen, folder
         finally:
             screen.close()
-    PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":
@@ -144,4 +194,6 @@ if __name__ == "__main__":
         raise SystemExit(
             "tmux is required as the terminal. Install it, for example with `apt-get install tmux`."
         )
-    main()
+    if sys.argv[1:] != ["picture"]:
+        record_page()
+    record_picture()

@@ -7,7 +7,7 @@ string         {"error": "text"}                                                
 array          [{"error": {"code": status, "message", "status": WORD}}]            Gemini
 detail         {"detail": [{"loc", "msg", "type"}]}, 422 for a bad request; {"detail": "text"} Mistral
 ok_with_error  as int_code; a call that fails answers 200 with the error as body   OpenRouter
-mid_stream     as int_code; a call that fails has begun its stream before          OpenRouter
+mid_stream     as int_code; a call that fails has started its stream before          OpenRouter
 """
 
 from typing import Any

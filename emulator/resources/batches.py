@@ -56,7 +56,7 @@ class Batches:
         self._work.wake()
 
     def resume_unfinished(self) -> None:
-        """Go on with the batches that had not ended when the emulator stopped."""
+        """Resume the batches that had not ended when the emulator stopped."""
         for batch in self._rows.rows.values():
             if batch.status in ACTIVE:
                 self._work.resume(batch)

@@ -21,7 +21,7 @@ THREAD = "chat_"
 
 
 class CompletionsChat:
-    """A conversation. Each call carries the instructions, the opening messages and everything said before."""
+    """A conversation. Each call carries the instructions, the opening messages and all earlier messages."""
 
     def __init__(self, target: ChatTarget, screen: Screen) -> None:
         self._target, self._screen = target, screen

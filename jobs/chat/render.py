@@ -11,7 +11,7 @@ OPENS, CLOSES = "【", "】"
 class Screen:
     """Writes the stream of one answer after the other. `write` takes text without a line end of its own.
 
-    The API's citation markers, which nobody can read, become `[1]`, `[2]`, … as they stream by.
+    The API's citation markers, which are unreadable, become `[1]`, `[2]`, … as they stream by.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:

@@ -1,6 +1,6 @@
 """Why workers have slots that nothing uses although rows are queued: one line for `status` and the panel.
 
-Only reasons that last are said. Between two runs a slot is free for a moment, which is no reason.
+Only lasting reasons are shown. Between two runs a slot is free for a moment, which is no reason.
 Pure: from a StatusView to text.
 """
 

@@ -1,9 +1,9 @@
 """The embedded Redis: its binary, its configuration, and a probe that does not need redis-py.
 
 The server writes each change through to the disk before it replies (ASKMILL_DURABILITY=disk), so neither kill
--9 nor a power cut loses what a command or a worker was told. The password is in redis/server.conf (0600),
-never in arguments or environment. The server's working folder is the data folder, so the configuration
-contains no path and needs no quoting.
+-9 nor a power cut loses what was acknowledged to a command or a worker. The password is in redis/server.conf
+(0600), never in arguments or environment. The server's working folder is the data folder, so the
+configuration contains no path and needs no quoting.
 """
 
 import importlib.util

@@ -21,7 +21,7 @@ _GRACE_S = 20.0
 def died_here(worker: WorkerInfo) -> bool:
     """Return whether this worker belongs to this machine and its process has ended.
 
-    Where it cannot be told it counts as alive: its heartbeat decides.
+    Where that is unknown it counts as alive: its heartbeat decides.
     """
     if worker.host != socket.gethostname():
         return False

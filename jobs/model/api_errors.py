@@ -63,7 +63,7 @@ class ErrorReport:
 
 @lru_cache(maxsize=CACHED_ERRORS)
 def money_refused(error: ErrorReport) -> bool:
-    """Whether the API refuses all requests until somebody adds credit or raises a spend limit."""
+    """Whether the API refuses all requests until an account owner adds credit or raises a spend limit."""
     codes, sentences = _codes_and_sentences(error)
     if IN_FLIGHT_CODE in codes:
         return False

@@ -110,7 +110,7 @@ class Target:
 
     @property
     def server(self) -> Server:
-        """The API and account of its batches; nobody is billed by the emulator."""
+        """The API and account of its batches; the emulator bills no account."""
         return Server(self.api or "", self.base_url, self.organization or "", self.project or "")
 
     @property

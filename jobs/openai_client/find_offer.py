@@ -6,8 +6,8 @@ Assistants   `GET /assistants` returns a list of assistants
 Responses    `GET /responses/ID` and `GET /conversations/ID` both answer 404 and name the made-up id
 chat         `GET /models` returns a list, or `GET /chat/completions` is refused for its method
 
-A server that shows none of them is in doubt, and chat completions are assumed: gateways and small servers
-often have that one path only. A redirect, an error, a web page and an API below /v1 are no doubt.
+A server that shows none of them may still have one: chat completions are assumed: gateways and small servers
+often have that one path only. A redirect, an error, a web page or an API below /v1 is a fault instead.
 
 vLLM without its store answers `GET /responses/ID` with a 404 that names the id, and has no conversations;
 Ollama, llama.cpp and FastAPI answer paths that they do not have with a 404, LM Studio with a 200.
@@ -83,7 +83,7 @@ async def find_offer(api_client: AsyncOpenAI, *, first: bool = False) -> Offer:
 
 
 async def require_offer(api_client: AsyncOpenAI, *, first: bool = False) -> Offer:
-    """`find_offer`, with at least one API: in doubt, chat completions.
+    """`find_offer`, with at least one API: chat completions if none is found.
 
     Raises ApiUnavailable: the server cannot be reached, or is certainly no API at this address; KeyRefused.
     """

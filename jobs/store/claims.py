@@ -232,7 +232,7 @@ class ClaimMixin:
         return bool(await self._connection.scripts.release_row(claimed, values, _flatten(counters)))
 
     async def abandon_claim(self, batch: str, row: int, worker_id: str, fence: str) -> None:
-        """Release the row of a claim whose reply nobody waits for any more, if the claim had succeeded."""
+        """Release the row of a claim whose reply is no longer awaited, if the claim had succeeded."""
         claimed = (batch, row, worker_id, fence)
         await self._connection.scripts.release_row(claimed, (b"", 0, "", ""), [])
 

@@ -111,7 +111,7 @@ class ShardMixin:
         return bool(await self._connection.scripts.release_row(claimed, values, _flatten(counters)))
 
     async def abandon_shard(self, batch: str, number: int, worker_id: str, fence: str) -> None:
-        """Release the shard of a claim whose reply nobody waits for, if the claim had succeeded."""
+        """Release the shard of a claim whose reply is no longer awaited, if the claim had succeeded."""
         claimed: Any = (batch, keys.shard(number), worker_id, fence)
         await self._connection.scripts.release_row(claimed, (b"", 0, "", ""), [])
 

@@ -1,6 +1,6 @@
 """Finds out which API a batch uses where ASKMILL_API is not set and the server is not OpenAI's.
 
-A batch that exists under any of the APIs keeps its API, and nobody is asked: asking is no part of the
+A batch that exists under any of the APIs keeps its API, and no server is asked: asking is no part of the
 identity. Otherwise the server is asked once (jobs/openai_client/find_offer.py), before anything is stored.
 """
 
@@ -32,7 +32,7 @@ async def with_api(
 ) -> tuple[SubmitRequest, bool]:
     """The request with its API: as set, that of the batch with this identity, or what the server offers.
 
-    The second value says whether the server was asked. Before that its address is said, with its source.
+    The second value says whether the server was asked. Before that its address is printed, with its source.
 
     Raises:
         ApiUnavailable: the server cannot be reached, refuses the key, or is certainly no API.

@@ -1,4 +1,4 @@
-"""What a tier cannot do, said before anything is stored."""
+"""What a tier cannot do, reported before anything is stored."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

@@ -26,6 +26,8 @@ from tests.helpers import preloaded
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PROGRAM = re.compile(r"<<'PROGRAM'\n(.*?)PROGRAM$", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"""(?:^|[\s(/])askmill ((?:'[^']*'|"[^"]*"|[^|&;)'"])*)""")
+"""Up to the end of the command; a pipe in quotes is part of it."""
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 CHECKED_ONLY = {"README.md", "CONTRIBUTING.md"}
 """The first two commands of README are tested by .ci/run and tests/cli/test_readme.py; the rest needs a key."""
@@ -48,8 +50,9 @@ def _with(run: bool) -> list[str]:
 def _commands(script: str) -> Iterator[list[str]]:
     """The words of each askmill command, also of those inside `$( )`."""
     for line in script.replace("\\\n", " ").splitlines():
-        for found in re.finditer(r"(?:^|[\s(/])askmill ([^|&;)]*)", line.split(" #")[0]):
-            if words := shlex.split(re.split(r"(?:^|\s)\d?>|\"$", found[1])[0]):
+        for found in COMMAND.finditer(line.split(" #")[0]):
+            words = shlex.split(re.split(r"(?:^|\s)\d?[<>]", found[1])[0])
+            if words and words[0].isalpha():
                 yield words
 
 
@@ -171,11 +174,43 @@ def test_the_index_links_every_page() -> None:
     pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"index.md"}
     linked = {
         link.partition("#")[0] for link in LINK.findall((docs / "index.md").read_text(encoding="utf-8"))
-    }
+    } - {f"images/{picture.name}" for picture in (docs / "images").iterdir()}
     menu = set(re.findall(r"[\w/.-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
 
     assert pages == linked
     assert pages | {"index.md"} == menu
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        "half the price",
+        "local model",
+        "typed columns",
+        "compare two models",
+        "every night",
+        "kubernetes",
+        "a page to watch",
+        "budget",
+        "after a crash",
+    ],
+)
+def test_the_index_has_each_need(need: str) -> None:
+    """In the words of somebody who looks for it, with a link to the page."""
+    lines = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").casefold().splitlines()
+
+    assert any(need in line and "](how-to/" in line for line in lines)
+
+
+def test_an_output_that_has_changed_is_noticed() -> None:
+    """Ids, times and rates may differ; counts, words and statuses may not."""
+    shown = "b_7hq2m9 done: 18 completed · in 0.6 s · 18 runs → /home/me/a.csv"
+
+    assert outputs.normalized(shown) == outputs.normalized(
+        shown.replace("7hq2m9", "0t3k1d").replace("0.6", "12")
+    )
+    for was, now in (("18 completed", "17 completed"), ("18 runs", "19 runs"), ("done", "paused")):
+        assert outputs.normalized(shown) != outputs.normalized(shown.replace(was, now))
 
 
 def test_the_documentation_names_files_that_exist() -> None:

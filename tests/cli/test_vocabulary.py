@@ -1,4 +1,4 @@
-"""Help texts, messages and names use plain technical English: no words of the project's former private vocabulary."""
+"""Pages, help, messages, docstrings and names use plain technical English: no words of a former private vocabulary."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ from askmill.jobs.cli.root import MODULE_OF, askmill
 
 ROOT = Path(__file__).parents[2]
 PRIVATE_WORDS = re.compile(
-    r"\b(told|said|hear(?:s|d)?|looks? at|looked at|furnish\w*|hearts?|beats?|gives? back|given back|in doubt|mends?|"
+    r"\b(told|said|hear(?:s|d)?|looks? at(?! images)|looked at|furnish\w*|hearts?|beats?|gives? back|given back|in doubt|mends?|"
     r"mended|buried|surplus|go(?:es|ing)? on with|want of|moods?|somebody|nobody|begun)\b",
     re.IGNORECASE,
 )
@@ -34,6 +34,10 @@ SOURCES = (
     "worker/**/*.py",
     "web/**/*.py",
     "emulator/**/*.py",
+)
+PAGES = (
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
 )
 PACKAGES = ("askmill/*.py", "jobs/cli/*.py", "jobs/display/*.py", "jobs/run/*.py")
 MESSAGE_CALLS = {"say", "echo", "confirm", "write", "Finding", "fail", "Text", "BadParameter"}
@@ -86,11 +90,38 @@ def _literals(file: Path, tree: ast.AST) -> Iterator[tuple[str, str]]:
             yield f"{file.relative_to(ROOT)}:{node.lineno}", node.value
 
 
-@pytest.mark.parametrize("texts", [_help_texts, _messages], ids=["help", "messages"])
+def _prose() -> Iterator[tuple[str, str]]:
+    """Each line of a page, without its code."""
+    for page in PAGES:
+        text = re.sub(
+            r"```.*?```", lambda block: "\n" * block[0].count("\n"), page.read_text("utf-8"), flags=re.DOTALL
+        )
+        for number, line in enumerate(re.sub(r"`[^`\n]*`", "", text).splitlines(), 1):
+            yield f"{page.relative_to(ROOT)}:{number}", line
+
+
+def _docstrings() -> Iterator[tuple[str, str]]:
+    """The docstrings of modules, and of classes and functions that are public."""
+    for file in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module) or (
+                isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                and not node.name.startswith("_")
+            ):
+                yield f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", ast.get_docstring(node) or ""
+
+
+@pytest.mark.parametrize(
+    "texts", [_help_texts, _messages, _prose, _docstrings], ids=lambda texts: texts.__name__[1:]
+)
 def test_user_visible_text_has_no_private_words(texts):
-    """Each text is checked against the word list of the style guide."""
+    """Each text is checked against the word list of the style guide; pages may say "nobody", messages may not."""
+    plain = {"nobody", "somebody"} if texts in {_prose, _docstrings} else set()
     found = [
-        (place, word[0], text) for place, text in texts() for word in [PRIVATE_WORDS.search(text)] if word
+        (place, word[0], text)
+        for place, text in texts()
+        for word in PRIVATE_WORDS.finditer(text)
+        if word[0].casefold() not in plain
     ]
 
     assert found == []
@@ -136,3 +167,5 @@ def test_the_checks_read_something():
     assert len(list(_names())) > 3000
     assert len(list(_help_texts())) == len(MODULE_OF) + 1
     assert len(list(_messages())) > 200
+    assert len(list(_prose())) > 4000
+    assert len(list(_docstrings())) > 1000

@@ -6,6 +6,9 @@ That the same commands work is tested with the page that shows them, docs/how-to
 
 import configparser
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -108,6 +111,28 @@ def test_the_systemd_unit_starts_a_worker_and_lets_it_hand_over() -> None:
     _assert_command_exists(arguments)
     assert set(re.findall(r"^Environment=(\w+)=", text, re.MULTILINE)) <= SETTINGS
     assert int(unit["Service"]["TimeoutStopSec"]) > 5
+
+
+def test_the_nightly_unit_repeats_only_what_a_repeat_can_change(tmp_path: Path) -> None:
+    """systemd reads unit and timer without a complaint; exit codes 1 and 2 end the night, 3 is tried again."""
+    folder = ROOT / "examples" / "systemd"
+    text = (folder / "askmill-nightly.service").read_text()
+    command = re.search(r"askmill (run .*)'$", text, re.MULTILINE)[1]
+    _assert_command_exists(shlex.split(command.replace("$$night", "2026-11-29")))
+    assert set(re.findall(r"^Environment=(\w+)=", text, re.MULTILINE)) <= SETTINGS
+    assert "\nRestart=on-failure\n" in text
+    assert "\nRestartPreventExitStatus=1 2\n" in text
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    (tmp_path / "askmill-nightly.service").write_text(text.replace("/opt/askmill/bin/askmill", "/bin/true"))
+    shutil.copy(folder / "askmill-nightly.timer", tmp_path)
+
+    units = [str(path) for path in sorted(tmp_path.iterdir())]
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
+    )
+
+    assert (checked.returncode, checked.stderr) == (0, "")
 
 
 async def test_flower_shows_the_questions(tmp_path: Path, compose: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ LEFT_BEHIND_S = 86_400.0
 
 
 class Drafts:
-    """Uploaded files that are not submitted yet, by an id that nobody can guess."""
+    """Uploaded files that are not submitted yet, by an id that cannot be guessed."""
 
     def __init__(self) -> None:
         self._drafts: dict[str, tuple[float, Form]] = {}

@@ -27,7 +27,7 @@ OF_THE_CHUNK = frozenset({"choices", "object", "usage"})
 
 
 class BrokenChunk(Exception):
-    """A part of the stream is not JSON: it was cut, or somebody else wrote it."""
+    """A part of the stream is not JSON: it was cut, or another program wrote it."""
 
 
 @dataclass(slots=True)

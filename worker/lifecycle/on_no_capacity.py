@@ -22,7 +22,7 @@ from askmill.worker.lifecycle.state import JobState
 NO_CAPACITY = frozenset({"resource_unavailable", "capacity_exceeded"})
 NO_CAPACITY_STATUS = 498
 WAITING_TIERS = frozenset({"flex"})
-"""Tiers that are refused for want of capacity. Others are served, or limited by rate."""
+"""Tiers that are refused for lack of capacity. Others are served, or limited by rate."""
 REASON = "the flex tier has no capacity ({}); --tier-fallback standard asks in the standard tier instead"
 
 
@@ -36,7 +36,7 @@ def has_no_capacity(report: ErrorReport, state: JobState, policy: RetryPolicy) -
 
 
 def on_no_capacity(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision | None:
-    """The tier refused a create, or outputs, for want of capacity; None for any other refusal.
+    """The tier refused a create, or outputs, for lack of capacity; None for any other refusal.
 
     Args:
         state: after the refusal; its failures count the waits.

@@ -167,7 +167,7 @@ class RetryPolicy:
         return backoff_s(self.base_s, self.cap_s, tries, jitter)
 
     def settle_wait_s(self, elapsed_s: float, jitter: float) -> float:
-        """Seconds before the next look at what must be passing, or at a run that is to end."""
+        """Seconds before the next check of what must be passing, or at a run that is to end."""
         return min(self.cap_s, max(2 * self.base_s, elapsed_s / 4)) * (0.5 + 0.5 * jitter)
 
     def tier_wait_s(self, tries: int, jitter: float) -> float:

@@ -1,7 +1,7 @@
 """An estimate of Redis' clock, updated by each heartbeat and carried on by a clock that cannot jump.
 
 sent ─▶ Redis reads its clock ─▶ received   Redis' time minus ours lies within bounds that each reply narrows
-a reply outside the predicted bounds        Redis' clock has stepped: somebody set it, or a failover
+a reply outside the predicted bounds        Redis' clock has stepped: it was set by hand, or a failover
 
 Jobs use a time of their own that no step moves (`ahead_s`), so a deadline keeps its length. The store keeps
 Redis' time (`to_redis`, `from_redis`), which all workers share. Pure: readings of the clocks are arguments.
