@@ -10,6 +10,7 @@ deleted, for it may be another program's.
 A vector store has our key in its metadata. One that a dead command left, half filled perhaps, is deleted.
 """
 
+import asyncio
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -62,8 +63,8 @@ async def find_lost_upload(client: AsyncOpenAI, path: Path, purpose: Purpose, no
     """
     lost = LostUpload()
     retrying_client = client.with_options(max_retries=MAX_RETRIES)
-    with path.open("rb") as content:
-        sha256, size = hashlib.file_digest(content, "sha256").hexdigest(), content.tell()
+    # In a thread, so that the loader's lease is renewed meanwhile.
+    sha256, size = await asyncio.to_thread(_content_of, path)
     try:
         expected = path.name, size, purpose
         # The oldest first: the upload began right after the note.
@@ -79,6 +80,12 @@ async def find_lost_upload(client: AsyncOpenAI, path: Path, purpose: Purpose, no
     except OpenAIError:
         pass
     return lost
+
+
+def _content_of(path: Path) -> tuple[str, int]:
+    """Return SHA-256 and size in bytes."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest(), content.tell()
 
 
 async def delete_lost_vector_stores(client: AsyncOpenAI, key: str) -> None:

@@ -10,8 +10,21 @@ from openai import AsyncOpenAI
 from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.client import make_client
+from askmill.jobs.openai_client.lost_uploads import (
+    LostUpload,
+    delete_lost_vector_stores,
+    find_lost_upload,
+    newest_file,
+)
 from askmill.jobs.openai_client.offers import probe
-from askmill.jobs.openai_client.uploads import create_vector_store, purge_objects, upload_file, upload_key
+from askmill.jobs.openai_client.uploads import (
+    create_vector_store,
+    object_exists,
+    purge_objects,
+    upload_file,
+    upload_key,
+    vector_store_key,
+)
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.backend_session import KEY, TUTOR, BackendSession
 from tests.helpers.tcp_relay import TcpRelay
@@ -30,6 +43,15 @@ async def client(emulator_url: str) -> AsyncIterator[AsyncOpenAI]:
 def notes(tmp_path: Path) -> Path:
     path = tmp_path / "notes.txt"
     path.write_text("The heron nests on the island.\n\nThe badger sleeps in winter.\n", "utf-8")
+    return path
+
+
+@pytest.fixture
+def namesake(notes: Path) -> Path:
+    """Another file with the same name and size."""
+    path = notes.parent / "other" / notes.name
+    path.parent.mkdir()
+    path.write_text(notes.read_text("utf-8").replace("heron", "egret"), "utf-8")
     return path
 
 
@@ -82,6 +104,27 @@ async def test_what_an_interrupted_upload_has_created_is_deleted(
             await creating
         await slow.close()
     assert await ids() == before
+
+
+async def test_what_a_dead_command_left_is_found_by_its_content(
+    client: AsyncOpenAI, notes: Path, namesake: Path
+) -> None:
+    """Of two files with one name and size each finds its own, and none from before the note. One that the API does not
+    let be read is only named. A vector store is found by the key of its files, and deleted."""
+    note = await newest_file(client, "user_data")
+    first, second = [await upload_file(client, path, "user_data") for path in (notes, namesake)]
+    assert (await find_lost_upload(client, notes, "user_data", note)).file_id == first
+    assert (await find_lost_upload(client, namesake, "user_data", note)).file_id == second
+    later = await newest_file(client, "user_data")
+    assert await find_lost_upload(client, notes, "user_data", later) == LostUpload()
+
+    note = await newest_file(client, "assistants")
+    file_id = await upload_file(client, notes, "assistants")
+    assert await find_lost_upload(client, notes, "assistants", note) == LostUpload(unreadable=[file_id])
+
+    stores = [await create_vector_store(client, {id_: "notes.txt"}, "left") for id_ in (file_id, first)]
+    await delete_lost_vector_stores(client, vector_store_key(str(client.base_url), [file_id]))
+    assert [await object_exists(client, "vector_store", store) for store in stores] == [False, True]
 
 
 async def test_a_generated_file_is_named_and_can_be_downloaded(session: BackendSession) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -37,7 +38,11 @@ class WriteHistory:
 
     def sizes(self, folder: Path) -> dict[Path, int]:
         """The size in bytes of each file of appended commands below the folder, now."""
-        return {file: file.stat().st_size for file in folder.glob("**/appendonlydir/*.incr.aof")}
+        sizes = dict[Path, int]()
+        for file in folder.glob("**/appendonlydir/*.incr.aof"):
+            with suppress(FileNotFoundError):  # a rewrite has just replaced it
+                sizes[file] = file.stat().st_size
+        return sizes
 
     def cut(self, data: Path, killed_s: float, lost_s: float) -> int:
         """Take away what the server in `data` wrote in the last `lost_s` before `killed_s`; returns the bytes.
