@@ -285,6 +285,7 @@ def test_prices_by_length_are_those_of_each_length() -> None:
         ("GPT5-MINI", "gpt-5-mini"),
         ("my-own-deployment", None),
         ("claude-sonnet-4-5", None),
+        ("qwen-5-mini", None),
         ("gpt-5-mini", None),
         ("", None),
     ],
