@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from askmill.jobs.model.models import JobStatus
+from askmill.jobs.model.models import Api, JobStatus
 from tests.stack import Stack
 
 JOBS = 60
@@ -71,6 +71,15 @@ def test_a_run_in_flight_takes_little_memory(tmp_path: Path) -> None:
         bytes_per_run = _counted(stack, "bytes", ROWS_IN_FLIGHT)
 
     assert 10_000 <= bytes_per_run <= 13_300
+
+
+@pytest.mark.parametrize(
+    "api", ["assistants", *(pytest.param(api, marks=pytest.mark.long) for api in ("responses", "chat"))]
+)
+def test_nothing_is_left_of_ended_batches(tmp_path: Path, api: Api) -> None:
+    """Objects of four batches' jobs, while the connections to the API stay open: none, and no more from batch to batch."""
+    with Stack(tmp_path, api, scenario="[latency]\nmedian_s = 0\nsigma = 0\n") as stack:
+        assert _counted(stack, "objects", 8) == 0
 
 
 def _counted(stack: Stack, quantity: str, rows: int) -> int:

@@ -1,20 +1,24 @@
 """Prices and estimates: known models, unknown models, price files."""
 
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from genai_prices import Usage as Tokens
 from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelPrice, Tier, TieredPrices
 
 from askmill.config.settings import BadSetting
 from askmill.jobs.model.models import Usage
-from askmill.jobs.model.profile import Profile
-from askmill.jobs.openai_client.price import Price
-from askmill.jobs.openai_client.pricing import Prices, estimate
+from askmill.jobs.model.profile import Functions, OpeningMessage, Profile
+from askmill.jobs.openai_client.price import Price, _price_of, similar_model
+from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
 
 BUNDLED = Prices.read(None)
 MILLION_EACH = Usage(1_000_000, 1_000_000)
+FUNCTIONS = Functions(module="m", sha256="0" * 64, tools=())
 
 
 def test_a_known_model_has_the_bundled_price() -> None:
@@ -225,3 +229,117 @@ def test_every_bad_price_file_comes_with_a_good_example(tmp_path: Path, text: st
         BadSetting, match=r"ASKMILL_PRICES.*A good value: .*completion_usd_per_million = 2\.0"
     ):
         Prices.read(file)
+
+
+OWN = Price(1.0, 10.0, long=(1000, Price(2.0, 20.0)), tiers={"batch": Price(0.5, 5.0)})
+
+
+def test_tokens_that_a_reply_does_not_tell_cost_nothing() -> None:
+    """Not one token more, and neither number alone makes the cost unknown."""
+    price = Price(1.0, 10.0, cached_usd=0.5, cache_write_usd=2.0)
+    assert price.cost_usd(Usage(None, 1000)) == 0.01
+    assert price.run_usd(Usage(None, 1000)) == 0.01
+    assert price.run_usd(Usage(1000, None)) == 0.001
+    assert price.run_usd(Usage()) is None
+    all_read = Usage(1000, 0, cached_tokens=900, cache_write_tokens=900)
+    assert price.cost_usd(all_read) == pytest.approx((900 * 0.5 + 100 * 2.0) / 1e6), (
+        "written: what is not read"
+    )
+
+
+def test_the_worst_case_writes_the_whole_prompt_to_the_cache() -> None:
+    """Where writing costs more than reading anew; nothing is read from the cache then."""
+    price = Price(1.0, 10.0, cached_usd=0.1, cache_write_usd=3.0)
+    for usage in (Usage(1000, 0), Usage(1000, 0, cached_tokens=1000)):
+        assert price.worst_usd(usage, None) == pytest.approx(0.003)
+    assert Price(4.0, 10.0, cache_write_usd=3.0).worst_usd(Usage(1000, 0), None) == pytest.approx(0.004)
+
+
+TIERED = TieredPrices(
+    base=Decimal(1), tiers=[Tier(start=500, price=Decimal(5)), Tier(start=100, price=Decimal(2))]
+)
+"""1 USD up to 100 tokens, 2 up to 500, 5 above."""
+
+
+def test_prices_by_length_are_those_of_each_length() -> None:
+    """Every step of genai-prices' tables; a price without steps is the same in all of them."""
+    plain = _price_of(ModelPrice(input_mtok=Decimal(3), output_mtok=Decimal(4)))
+    assert plain == Price(3.0, 4.0)
+    both = ModelPrice(
+        input_mtok=TIERED, output_mtok=Decimal(4), cache_read_mtok=TIERED, cache_write_mtok=Decimal(6)
+    )
+    assert _price_of(both) == Price(
+        1.0, 4.0, 1.0, 6.0, (100, Price(2.0, 4.0, 2.0, 6.0, (500, Price(5.0, 4.0, 5.0, 6.0))))
+    )
+    assert _price_of(ModelPrice()) == Price(0.0, 0.0)
+    late = TieredPrices(
+        base=Decimal(1), tiers=[Tier(start=0, price=Decimal(9)), Tier(start=1, price=Decimal(8))]
+    )
+    assert _price_of(ModelPrice(input_mtok=late)) == Price(1.0, 0.0, long=(1, Price(8.0, 0.0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("gpt5-mini", "gpt-5-mini"),
+        ("GPT5-MINI", "gpt-5-mini"),
+        ("my-own-deployment", None),
+        ("claude-sonnet-4-5", None),
+        ("qwen-5-mini", None),
+        ("gpt-5-mini", None),
+        ("", None),
+    ],
+)
+def test_a_mistyped_model_is_recognized(name: str, meant: str | None) -> None:
+    """Only among OpenAI's, and only where the name has no price itself."""
+    assert similar_model(name) == meant
+
+
+def test_a_users_price_comes_first_whatever_name_the_reply_has() -> None:
+    """Then the bundled one of the reply's model, then that of the profile's."""
+    prices = Prices({"mine": Price(7.0, 7.0)})
+    bundled = BUNDLED.price_of("gpt-5-mini")
+    assert prices.price_of("gpt-5-mini-2025-08-07", "gpt-5-mini") == bundled
+    assert prices.price_of("mine-2025-08-07", "mine") == Price(7.0, 7.0)
+    assert Prices({"mine-2025-08-07": Price(8.0, 8.0)}).price_of("mine-2025-08-07", "mine") == Price(8.0, 8.0)
+    assert Prices({}).price_of("mine-2025-08-07", "mine") is None
+    dated = Prices({"gpt-5": Price(9.0, 9.0)})
+    assert dated.price_of("gpt-5-mini-2025-08-07", "gpt-5-mini") == bundled
+    assert BUNDLED.price_of("gpt-4o-2024-05-13", "gpt-4o") != BUNDLED.price_of("gpt-4o"), (
+        "a snapshot's own price"
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        (Profile(), Estimate(10, 170, 500, 8000, 0.00517, 0.08017)),
+        (Profile(max_completion_tokens=20), Estimate(10, 170, 200, 200, 0.00217, 0.00217)),
+        (Profile(tools=("web_search",)), Estimate(10, 340, 500, 8000, 0.00517, 0.08051)),
+        (Profile(tools=("file_search",)), Estimate(10, 340, 500, 8000, 0.00517, 0.48102)),
+        (Profile(instructions="four"), Estimate(10, 180, 500, 8000, 0.00518, 0.08018)),
+        (
+            Profile(messages=(OpeningMessage(role="user", content="four"),) * 2),
+            Estimate(10, 190, 500, 8000, 0.00519, 0.08019),
+        ),
+        (Profile(functions=FUNCTIONS), Estimate(10, 340, 500, 8000, 0.00517, 0.08051)),
+        (Profile(service_tier="batch"), Estimate(10, 170, 500, 8000, 0.002585, 0.040085)),
+    ],
+)
+def test_the_numbers_of_an_estimate(profile: Profile, expected: Estimate) -> None:
+    """Ten rows with 400 characters of questions, of a model for 1 and 10 USD (long prompts 2 and 20) a million."""
+    found = estimate(Prices({"m": OWN}), profile.model_copy(update={"model": "m"}), 10, 400)
+    assert (found.low_usd, found.high_usd) == (
+        pytest.approx(expected.low_usd),
+        pytest.approx(expected.high_usd),
+    )
+    assert replace(found, low_usd=None, high_usd=None) == replace(expected, low_usd=None, high_usd=None)
+
+
+def test_a_long_prompt_of_an_estimate_is_that_of_one_row() -> None:
+    """1,000 tokens a row are not long here, 1,001 are; no row at all divides by nothing."""
+    prices, profile = Prices({"m": OWN}), Profile(model="m", max_completion_tokens=1)
+    assert estimate(prices, profile, 1, 4 * 993).low_usd == pytest.approx((1000 + 10) / 1e6)
+    assert estimate(prices, profile, 1, 4 * 994).low_usd == pytest.approx((2 * 1001 + 20) / 1e6)
+    assert estimate(prices, profile, 2, 4 * 1987).low_usd == pytest.approx((2001 + 20) / 1e6)
+    assert estimate(prices, profile, 0, 0).high_usd == 0

@@ -31,7 +31,7 @@ from askmill.jobs.submit.profile_loader import (
     refuse_unsupported,
 )
 from askmill.jobs.submit.request import SubmitRequest
-from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates, tier_lines
+from askmill.jobs.submit.tier_estimates import TierEstimate, cost_text, tier_estimates, tier_lines
 from askmill.jobs.submit.tier_rules import refuse_tier
 
 BUNDLED = Prices.read(None)
@@ -196,6 +196,59 @@ def test_unknown_prices_are_said_so() -> None:
     assert tier_lines(list(estimates(elsewhere).values())) == []
     selected = replace(elsewhere, profile=Profile(model="mine", service_tier="flex"))
     assert list(estimates(selected)) == ["flex"]
+
+
+def tier_estimate(low_usd: float | None, high_usd: float | None, **changes: Any) -> TierEstimate:
+    found = Estimate(1200, 1, 1, 1, low_usd, high_usd)
+    return replace(TierEstimate("flex", found, "later", None, None, selected=False), **changes)
+
+
+def test_the_table_of_tiers_letter_by_letter() -> None:
+    """Columns stand under their titles; one tier alone needs no table."""
+    standard = tier_estimate(2.0, 3.0, tier="standard", selected=True)
+    batch = tier_estimate(1.0, None, tier="batch", refusal="no tools")
+    assert tier_lines([standard, batch]) == [
+        "tier                 rows   cost            ends",
+        "standard (selected)  1,200  $2.00 to $3.00  later",
+        "batch                1,200  price unknown   not possible: no tools",
+    ]
+    assert tier_lines([standard]) == []
+
+
+def test_a_cost_is_a_range_or_one_number() -> None:
+    """Or unknown, if one end is."""
+    ranges = [(2.0, 3.0), (2.0, 2.0), (None, 3.0), (2.0, None)]
+    texts = [cost_text(tier_estimate(*ends).estimate) for ends in ranges]
+    assert texts == ["$2.00 to $3.00", "$2.00", "price unknown", "price unknown"]
+
+
+def test_a_tier_in_json() -> None:
+    """The fields that `estimate --json` promises."""
+    found = tier_estimate(2.0, 3.0, ends_within_s=60.0, refusal="no tools", selected=True)
+    assert found.to_json() == {
+        "tier": "flex",
+        "rows": 1200,
+        "cost_usd": {"low": 2.0, "high": 3.0},
+        "ends": "later",
+        "ends_within_s": 60.0,
+        "refusal": "no tools",
+        "selected": True,
+    }
+
+
+def test_each_tier_is_estimated_with_its_own_fields_alone() -> None:
+    """The profile's own window is not that of the other tiers, which would refuse it."""
+    profiles = list[Profile]()
+
+    def note(profile: Profile) -> Estimate:
+        profiles.append(profile)
+        return estimate(BUNDLED, profile, 1, 1)
+
+    found = estimates(request(completion_window="8h"), note)
+    fields = [(profile.service_tier, profile.completion_window) for profile in profiles]
+    windows = [(None, None), ("flex", None), (None, "2h"), (None, "8h"), ("priority", None), ("batch", None)]
+    assert fields == windows
+    assert found["batch"].refusal is None
 
 
 def test_a_budget_reserves_at_the_tiers_worst() -> None:

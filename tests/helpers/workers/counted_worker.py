@@ -1,7 +1,8 @@
-"""The cost of a row in a worker without Celery: `python -m tests.helpers.workers.counted_worker calls|bytes ROWS`.
+"""The cost of a row in a worker without Celery: `python -m tests.helpers.workers.counted_worker calls|bytes|objects ROWS`.
 
 calls   rows one after another: function calls (Python's and C's) per row on the event loop's thread
 bytes   all rows at once, with runs of an hour: Python memory per additional run in flight
+objects batches of so many rows, one after another, each purged: objects that are left of them
 
 Rows are dispatched directly instead of through the broker. Prints one number as JSON that does not depend on the
 machine's speed or load.
@@ -21,9 +22,11 @@ import redis
 
 from askmill.config.logs import set_up_logs
 from askmill.config.settings import load_settings
+from askmill.jobs.store import Store, lost_writes
 from askmill.jobs.store.broker import QUEUE
 from askmill.jobs.store.claim_records import DispatchedRow
 from askmill.worker.process import worker as process
+from tests.helpers.batches import submit_batch
 from tests.support import wait_until_async
 
 WARM, LIMIT_S = 10, 400.0
@@ -121,9 +124,42 @@ async def calls_a_job(rows: int) -> int:
     return min(after - before for before, after in pairwise(totals))
 
 
+JOB_OBJECTS = {"ActionExecutor", "BatchContext", "Claim", "Interrupts", "JobRunner"}
+BATCHES = 4
+
+
+async def objects_left(rows: int) -> int:
+    """What a worker keeps of ended batches: objects of its jobs, and others that are more after the last batch.
+
+    The record of the last half minute's writes is not counted: it has a bound of its own.
+    """
+    process.HEARTBEAT_S = process.MAINTENANCE_S = 0.2
+    worker = DirectWorker(rows)
+    worker.start()
+    totals, left = list[int](), 0
+    info = worker.worker.info
+    async with await Store.open(worker.worker.redis_url) as store:
+        for number in range(1, BATCHES + 1):
+            batch = await submit_batch(store, rows, api=info.api, base_url=info.base_url)
+            await worker.wait_for_done(rows * number)
+            await store.purge(batch)
+            worker.tasks.clear()
+
+            async def forgotten() -> bool:
+                return not worker.worker.batches.contexts
+
+            await wait_until_async(forgotten, "the batch is forgotten", LIMIT_S)
+            gc.collect()
+            kinds = [type(kept) for kept in gc.get_objects()]
+            ours = [kind for kind in kinds if str(kind.__module__).startswith("askmill.")]
+            totals.append(sum(kind.__module__ != lost_writes.__name__ for kind in ours))
+            left = max(left, sum(kind.__name__ in JOB_OBJECTS for kind in ours))
+    return left + max(0, totals[-1] - totals[0])
+
+
 async def _print_cost(what: str, rows: int) -> None:
     """Print the number and exit at once, without waiting for the runs or releasing the rows."""
-    measure = {"calls": calls_a_job, "bytes": bytes_a_run}[what]
+    measure = {"calls": calls_a_job, "bytes": bytes_a_run, "objects": objects_left}[what]
     try:
         print(json.dumps({what: await measure(rows)}), flush=True)
     except Exception:  # noqa: BLE001 -- printed, whatever it is

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from askmill.jobs.model.models import Usage
+from askmill.jobs.model.models import Attempt, JobStatus, Result, Usage
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.price import Price
 from askmill.jobs.openai_client.pricing import Prices
@@ -100,3 +100,66 @@ def test_a13_a_run_is_priced_by_the_tier_of_its_reply_and_reserved_at_the_worst(
 def test_dollars_are_stored_in_billionths() -> None:
     """Rounded, so that fractions of a cent are kept; unknown stays unknown."""
     assert [to_nano(usd) for usd in (None, 0.0, 0.1, 1.0000000006)] == [None, 0, 100_000_000, 1_000_000_001]
+
+
+def test_the_estimate_of_a_prompt_without_a_limit_is_exact() -> None:
+    """The question's and the instructions' tokens twice, and 200; the answer's limit."""
+    row = costs(Profile(max_completion_tokens=10), claim_of("a" * 40))
+    assert row.worst_case_nano(JobState()) == (2 * 10 + 200) * 1_000 + 10 * 10_000
+    row = costs(Profile(max_completion_tokens=10, instructions="b" * 20), claim_of("a" * 40))
+    assert row.worst_case_nano(JobState()) == (2 * 15 + 200) * 1_000 + 10 * 10_000
+
+
+def test_the_worst_case_is_that_of_the_tier_asked_for() -> None:
+    """A batch job is never served as standard; priority costs more than standard."""
+    tiers = {"batch": Price(0.5, 5.0), "priority": Price(2.0, 20.0)}
+    prices = Prices({"gpt-x": replace(PRICES.own["gpt-x"], tiers=tiers)})
+    for tier, nano in (("batch", ONE_RUN_NANO // 2), ("priority", 2 * ONE_RUN_NANO), (None, ONE_RUN_NANO)):
+        profile = LIMITED.model_copy(update={"service_tier": tier})
+        assert costs(profile, prices=prices).worst_case_nano(JobState()) == nano
+
+
+def test_a_first_attempt_is_spent_at_its_cost() -> None:
+    """A row without an earlier result."""
+    cheap = replace(FAILED_ATTEMPT, usage=Usage(1000, 100))
+    assert costs().spent_nano(JobState(attempt=2, past_attempts=(cheap,))) == 2_000_000
+    assert costs().spent_nano(JobState()) is None
+
+
+@pytest.mark.parametrize(
+    ("api", "profile", "assumed_nano"),
+    [("responses", LIMITED, ONE_RUN_NANO), ("assistants", Profile(model="?"), 0), ("chat", LIMITED, 0)],
+)
+def test_an_unknown_create_counts_at_its_worst_case(api: str, profile: Profile, assumed_nano: int) -> None:
+    """Without a price at nothing; on chat completions its attempt is recorded, and counted at the end."""
+    prices = Prices({}) if profile.model else PRICES
+    row = RowCosts(batch_of(profile, api=api, model=profile.model or "gpt-x"), claim_of(), prices)
+    assert row.unknown_create_counters(JobState()) == {"unknown_creates": 1, "assumed_nano": assumed_nano}
+
+
+def result(prompt: int | None, completion: int | None, cost_usd: float | None, *attempts: Attempt) -> Result:
+    """A result with one attempt of its own, after these."""
+    usage = Usage(prompt, completion)
+    own = replace(FAILED_ATTEMPT, cost_usd=cost_usd, usage=usage)
+    return Result(4, JobStatus.COMPLETED, usage=usage, cost_usd=cost_usd, attempts=(*attempts, own))
+
+
+def test_the_end_of_a_row_counts_what_no_earlier_end_has() -> None:
+    """Tokens and cost less those of the earlier result; a cost that is unknown at the worst case."""
+    assert costs().final_counters(result(100, 20, 0.5), JobState()) == {
+        "prompt": 100,
+        "completion": 20,
+        "cost_nano": 500_000_000,
+    }
+    earlier = result(60, 5, 0.2)
+    again = costs(claim=claim_of(previous=earlier))
+    assert again.final_counters(result(100, 20, 0.5, *earlier.attempts), JobState()) == {
+        "prompt": 40,
+        "completion": 15,
+        "cost_nano": 300_000_000,
+    }
+    unknown = costs().final_counters(result(None, None, None), JobState())
+    assert unknown == {"assumed_nano": ONE_RUN_NANO}
+    after_unknown = costs(claim=claim_of(previous=result(None, None, None)))
+    counted = after_unknown.final_counters(result(7, 8, 0.5, FAILED_ATTEMPT), JobState())
+    assert counted == {"prompt": 7, "completion": 8, "cost_nano": 500_000_000}
