@@ -122,19 +122,21 @@ def enqueue(client: "redis.Redis", messages: list[bytes]) -> None:
 
 
 async def test_what_a_loop_reads_from_redis_does_not_end_the_worker(tmp_path: Path) -> None:
-    """A dispatched row whose name is not text fails each sweep: logged, with pauses, and the rows complete."""
+    """A limit that is no number fails each round of the heartbeat: logged, with pauses, and the rows complete."""
     with Stack(tmp_path) as stack, redis.Redis.from_url(stack.redis_url) as client:
-        client.zadd(keys.DISPATCHED, {b"\xff\xff": 1})
         worker = stack.worker(SLOTS, QUICK)
+        wait_for_workers(stack, 1)
+        client.hset(keys.LIMITS, "note", "raised for the night")
         batch = await stack.submit(questions_lasting(0.2, 4))
         wait_until(
-            lambda: worker.log.read_text().count("worker.loop_failed") > 1, "two sweeps have failed", 30
+            lambda: worker.log.read_text().count("worker.loop_failed") > 1, "two rounds have failed", 30
         )
         status = await stack.wait_for(batch)
 
         assert worker.alive
         await assert_each_paid_once(stack, batch, status, 4)
-        client.zrem(keys.DISPATCHED, b"\xff\xff")
+        client.hdel(keys.LIMITS, "note")
+        assert worker.leave() == 0
 
 
 async def test_a_row_whose_result_cannot_be_counted_ends(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import redis
 
 from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.model.models import Api
+from tests.helpers import preloaded
 from tests.helpers.command_line import CommandLine, terminal
 from tests.helpers.local_commands import processes_in
 from tests.helpers.recording_server import RecordingServer
@@ -40,8 +41,8 @@ COMMANDS = {
     "chat": ["askmill", "chat"],
     "worker": ["askmill", "worker"],
     "worker module": [*PYTHON, "-m", "askmill.worker"],
-    "library run": [*PYTHON, "-c", CALL.format("run")],
-    "library submit": [*PYTHON, "-c", CALL.format("submit")],
+    "library run": [sys.executable, "call_run.py"],
+    "library submit": [sys.executable, "call_submit.py"],
 }
 
 
@@ -50,6 +51,8 @@ def user(tmp_path: Path) -> CommandLine:
     user = terminal(tmp_path)
     user.write("q.csv", "question", "What is 6 * 7?", "What is 1 + 1?")
     user.write("notes.txt", "Iron is a metal.")
+    for name in ("run", "submit"):
+        user.write(f"call_{name}.py", CALL.format(name))
     return user
 
 
@@ -57,9 +60,7 @@ def _run_program(user: CommandLine, argv: list[str]) -> "subprocess.CompletedPro
     """Run a program as the user, to its end."""
     if argv[0] == "askmill":
         return user.askmill(*argv[1:], stdin="What is 2 + 3?\n")
-    return subprocess.run(
-        argv, cwd=user.folder, env=user.env(), capture_output=True, text=True, timeout=60, check=False
-    )
+    return preloaded.run(argv, cwd=user.folder, env=user.env(), text=True, timeout=60)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -162,7 +163,7 @@ def test_the_library_says_that_the_emulator_answered(user: CommandLine) -> None:
         row = askmill.run(["What is 6 * 7?"], offline=True, model="gpt-6-sol", budget_usd=1e-6)[0]
         print(row.answer, row.model, row.cost_usd, askmill.status().cost_usd)
     """
-    argv = [*PYTHON, "-c", "\n".join(line.strip() for line in program.splitlines())]
+    argv = [sys.executable, user.write("program.py", *(line.strip() for line in program.splitlines()))]
 
     done = _run_program(user.with_settings(OPENAI_API_KEY="any"), argv)
 

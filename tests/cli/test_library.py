@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +21,7 @@ from askmill.jobs.model import models
 from askmill.jobs.results.columns import FIELDS
 from askmill.options import FLAGS, Options, to_argv
 from askmill.types import BatchState, RowStatus
+from tests.helpers import preloaded
 from tests.helpers.command_line import CommandLine, terminal
 from tests.stack import Stack
 from tests.support import wait_until
@@ -45,9 +47,8 @@ def _program(user: CommandLine, text: str, name: str = "program.py") -> list[str
 
 def _stdout_of(user: CommandLine, text: str) -> str:
     """Run the program and return its stdout; fails with its stderr if it fails."""
-    command = _program(user, text)
-    done = subprocess.run(
-        command, cwd=user.folder, env=user.env(), capture_output=True, text=True, timeout=90, check=False
+    done = preloaded.run(
+        _program(user, text), cwd=user.folder, env=user.env(), text=True, timeout=90, fresh=user.fresh
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -57,7 +58,7 @@ def _stdout_of(user: CommandLine, text: str) -> str:
 def test_the_users_modules_are_imported_unchanged(user: CommandLine, first: str) -> None:
     """Beside a user's `config.py`, whichever is imported first, also in a running event loop."""
     output = _stdout_of(
-        user,
+        replace(user, fresh=True),
         f"""
         {first}
         import askmill, asyncio
@@ -202,7 +203,7 @@ def test_a_paused_batch_raises_unavailable_with_the_reason(user: CommandLine, st
     assert "--budget" in output
 
 
-def _start_long_run(user: CommandLine) -> "subprocess.Popen[str]":
+def _start_long_run(user: CommandLine, *, fresh: bool = False) -> "subprocess.Popen[str]":
     """Start a program whose run takes a minute, and wait until the run is in flight."""
     command = _program(
         user,
@@ -215,7 +216,9 @@ def _start_long_run(user: CommandLine) -> "subprocess.Popen[str]":
         """,
     )
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=user.folder, env=user.env(), stdout=pipe, stderr=pipe, text=True)
+    process = preloaded.Popen(
+        command, cwd=user.folder, env=user.env(), stdout=pipe, stderr=pipe, text=True, fresh=fresh
+    )
     wait_until(
         lambda: '"running"' in user.askmill("list", "--state", "running", "--json").stdout, "it runs", 60
     )
@@ -234,9 +237,9 @@ def test_an_interrupt_raises_interrupted_with_the_batch(user: CommandLine) -> No
     assert stdout.endswith(" True\n")
 
 
-def test_a_killed_program_leaves_nobody_start_long_run(user: CommandLine) -> None:
+def test_a_killed_program_leaves_nobody_running(user: CommandLine) -> None:
     """kill -9 of a notebook kernel: the command and its worker end within seconds."""
-    process = _start_long_run(user)
+    process = _start_long_run(user, fresh=True)  # so that the command is its child
     started = psutil.Process(process.pid).children(recursive=True)
 
     process.kill()

@@ -17,6 +17,7 @@ import pytest
 
 from askmill.jobs.local.ports import HOST
 from askmill.jobs.store import Store
+from tests.helpers import preloaded
 from tests.helpers.batches import claim_row, expire_worker, submit_batch, worker_info
 from tests.helpers.command_line import LIMIT_S, CommandLine, terminal
 from tests.helpers.recording_server import RecordingServer
@@ -205,7 +206,7 @@ def test_on_a_terminal_the_user_is_asked(user: CommandLine, server: RecordingSer
 def on_a_terminal(user: CommandLine, answer: str, *arguments: str) -> tuple[int, str]:
     """Run the command on a terminal and answer its question; returns the exit code and the output."""
     parent_side, child_side = pty.openpty()
-    process = subprocess.Popen(
+    process = preloaded.Popen(
         user.script(*arguments),
         cwd=user.folder,
         env=user.env(),
@@ -229,15 +230,11 @@ def test_the_library_raises_without_trust_env_file(
     user: CommandLine, server: RecordingServer, trusted: bool
 ) -> None:
     """A program is never asked, even if it runs on a terminal."""
-    program = f"import askmill\naskmill.run('q.csv', trust_env_file={trusted})\n"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=user.folder,
-        env=user.env(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
+    program = user.write(
+        "program.py", "import askmill", f"trusted = {trusted}", "askmill.run('q.csv', trust_env_file=trusted)"
+    )
+    done = preloaded.run(
+        [sys.executable, program], cwd=user.folder, env=user.env(), text=True, timeout=LIMIT_S
     )
 
     assert done.returncode == 1

@@ -14,6 +14,7 @@ from openai import AsyncOpenAI, BaseModel, DefaultAsyncHttpxClient
 from openai.types.beta import Assistant
 from openai.types.beta.threads import Run
 
+from tests.helpers import preloaded
 from tests.support import wait_until_async
 
 KEY = "sk-emulated-9876543210"
@@ -59,7 +60,7 @@ def run_emulator(*options: str, scenario: str = "", folder: Path | None = None) 
         path = folder / "scenario.toml"
         path.write_text(scenario)
         options = (*options, "--scenario", str(path))
-    process = subprocess.Popen(command(*options), stdout=subprocess.PIPE)
+    process = preloaded.Popen(command(*options), stdout=subprocess.PIPE)
     assert process.stdout is not None
     line = process.stdout.readline().decode()
     try:

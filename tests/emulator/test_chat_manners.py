@@ -33,6 +33,7 @@ from tests.emulator.chat_support import (
     user,
 )
 from tests.emulator.emulator_support import Emulator, command, run_emulator
+from tests.helpers import preloaded
 from tests.helpers.sse import chunks, data_lines
 from tests.support import wait_until, wait_until_async
 
@@ -508,4 +509,4 @@ async def test_a_signal_ends_open_calls_without_a_traceback(sent: signal.Signals
 
 
 def _start() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return preloaded.Popen(command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -1,19 +1,13 @@
 """Responses and conversations at the emulator: the lock, function calls, include, cancel, containers, streams."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 
-from tests.emulator.emulator_support import Emulator, open_client, respond_to_end, run_emulator
-
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
+from tests.emulator.emulator_support import Emulator, open_client, respond_to_end
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Assistants at the emulator: locks, states, tools, attempts, pages and refusals as at OpenAI."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,19 +12,12 @@ from tests.emulator.emulator_support import (
     create_assistant,
     message_texts,
     open_client,
-    run_emulator,
     run_question,
     run_to_end,
 )
 from tests.support import wait_until_async
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
 
 
 @pytest.fixture

@@ -9,23 +9,18 @@ from typing import Any
 import psutil
 import redis
 
-_PROGRAM = """
-import sys
-from pathlib import Path
-from askmill.jobs.local import {service}, interruptible
-with interruptible(), {service}(Path(sys.argv[1])) as address:
-    print(address, flush=True)
-    sys.stdin.read()
-"""
+from tests.helpers import preloaded
+
+_PROGRAM = str(Path(__file__).parent / "workers" / "service_user.py")
 
 
 class Command:
     """A command that uses the service until `end`, as `askmill status --watch` does."""
 
     def __init__(self, data_dir: Path, service: str = "embedded_redis", **options: Any) -> None:
-        script = [sys.executable, "-c", _PROGRAM.format(service=service), str(data_dir)]
+        script = [sys.executable, "-P", _PROGRAM, str(data_dir), service]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(script, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options)
+        self.process = preloaded.Popen(script, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options)
         self._address = ""
 
     @property

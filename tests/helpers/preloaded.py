@@ -31,7 +31,7 @@ FORKED_COMMAND = Path(__file__).with_name("forked_command.py")
 DEVNULL = subprocess.DEVNULL
 HELPER = "askmill.emulator.tutor.sympy_helper"
 MODULES = frozenset({"askmill.worker", "askmill.emulator", HELPER})
-SCRIPTS = frozenset({"quick_worker.py", "hasty_worker.py"})
+SCRIPTS = frozenset({"quick_worker.py", "hasty_worker.py", "service_user.py"})
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "TZ")
 """Variables that the interpreter reads when it starts: a program with others than the template's is not forked."""
 HASH_SEED = {"PYTHONHASHSEED": "0"}
@@ -147,6 +147,8 @@ def is_ours(args: Any) -> bool:
             return module in MODULES
         case [sys.executable, "-P", script, *_]:
             return Path(script).name in SCRIPTS
+        case [sys.executable, program]:
+            return program.endswith(".py")  # a user's program, which imports askmill
     return False
 
 
@@ -223,19 +225,29 @@ def _connect(address: str) -> socket.socket:
 
 
 def shell_folder() -> Path:
-    """A folder for `PATH` whose `askmill` is forked from the template (forked_command.py), if there is one."""
+    """A folder for `PATH` whose `askmill`, and `python -`, are forked from the template, if there is one.
+
+    forked_command.py does that.
+    """
     script = Path(sys.executable).with_name("askmill")
     if _template is None:
         return script.parent
     folder = Path(_template.address).parent / "bin"
     folder.mkdir(exist_ok=True)
-    command = shlex.join([sys.executable, "-IS", str(FORKED_COMMAND), _template.address, str(script)])
-    stub = folder / f"askmill.{os.getpid()}"
-    stub.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-    stub.chmod(0o700)
-    stub.rename(folder / "askmill")
+    forked = shlex.join([sys.executable, "-IS", str(FORKED_COMMAND), _template.address])
+    askmill, python = shlex.quote(str(script)), shlex.quote(sys.executable)
+    _write_program(folder / "askmill", f'exec {forked} {askmill} "$@"')
+    _write_program(folder / "python", f'[ "$*" = - ] && exec {forked} {python} -\nexec {python} "$@"')
     _template.ensure_started()
     return folder
+
+
+def _write_program(path: Path, script: str) -> None:
+    """Another pytest process may write the same at the same time."""
+    written = path.with_name(f"{path.name}.{os.getpid()}")
+    written.write_text(f"#!/bin/sh\n{script}\n")
+    written.chmod(0o700)
+    written.rename(path)
 
 
 def use_template(folder: Path, owner: int) -> None:

@@ -164,7 +164,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> None:
-    """Run the program in this process as if Python had been started with it."""
+    """Run the program in this process as if Python had been started with it: a file, `-m`, or `-` for stdin."""
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -182,7 +182,15 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     if program != sys.executable:
         sys.argv = [program, *words]
         sys.exit(importlib.import_module("askmill.__main__").main())
-    if words[1:3] == ["-m", preloaded.HELPER]:
+    if words == ["-"]:
+        sys.argv = words
+        sys.path.insert(0, "")
+        exec(compile(sys.stdin.read(), "<stdin>", "exec"), {"__name__": "__main__"})
+    elif len(words) == 1:
+        sys.argv = words
+        sys.path.insert(0, str(Path(words[0]).resolve().parent))
+        runpy.run_path(words[0], run_name="__main__")
+    elif words[1:3] == ["-m", preloaded.HELPER]:
         sympy_helper.main()
     elif words[1] == "-m":
         sys.argv = words[2:]

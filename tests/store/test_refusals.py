@@ -4,7 +4,9 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
+import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -143,34 +145,43 @@ async def play(
     return world
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    kinds=st.lists(st.sampled_from(["good", "good", "good", *BAD_ROWS]), min_size=2, max_size=14).filter(
-        lambda kinds: "good" in kinds
-    ),
-    slots=st.sampled_from([1, 3, 20]),
-    seed=st.integers(0, 999),
-    broke_at=st.one_of(st.just(-1), st.integers(0, 12)),
-    transient=st.lists(st.sampled_from([None, *TRANSIENT]), max_size=20),
-    policy=st.sampled_from([ASSISTANTS, CHAT]),
-)
-def test_exactly_the_bad_rows_fail_in_any_order(
-    redis_url: str,
-    kinds: list[str],
-    slots: int,
-    seed: int,
-    broke_at: int,
-    transient: list[ApiError | None],
-    policy: RetryPolicy,
-) -> None:
-    """A7, 15.2: for any sequence of faults good rows complete and bad ones fail; money is refused at most once."""
-    world = asyncio.run(play(redis_url, kinds, slots, seed, broke_at, transient, policy))
+@st.composite
+def batches(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments of `play`: what the rows are, how many are asked at once, and what goes wrong when."""
+    kinds = st.lists(st.sampled_from(["good", "good", "good", *BAD_ROWS]), min_size=2, max_size=14)
+    return {
+        "kinds": draw(kinds.filter(lambda kinds: "good" in kinds)),
+        "slots": draw(st.sampled_from([1, 3, 20])),
+        "seed": draw(st.integers(0, 999)),
+        "broke_at": draw(st.one_of(st.just(-1), st.integers(0, 12))),
+        "transient": draw(st.lists(st.sampled_from([None, *TRANSIENT]), max_size=20)),
+        "policy": draw(st.sampled_from([ASSISTANTS, CHAT])),
+    }
+
+
+def play_and_check(redis_url: str, batch: dict[str, Any]) -> None:
+    world = asyncio.run(play(redis_url, **batch))
 
     assert world.money_refused <= 1
     by_money = sum("Insufficient Balance" in reason for reason in world.pauses)
     assert by_money == world.money_refused
-    if kinds.count("unclear") < REFUSED_ALIKE:
+    if batch["kinds"].count("unclear") < REFUSED_ALIKE:
         assert len(world.pauses) == by_money, "no row's fault has paused the batch"
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=batches())
+def test_exactly_the_bad_rows_fail_in_any_order(redis_url: str, batch: dict[str, Any]) -> None:
+    """A7, 15.2: for any sequence of faults good rows complete and bad ones fail; money is refused at most once."""
+    play_and_check(redis_url, batch)
+
+
+@pytest.mark.long
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=batches())
+def test_exactly_the_bad_rows_fail_in_a_thousand_batches(redis_url: str, batch: dict[str, Any]) -> None:
+    """The same, at length."""
+    play_and_check(redis_url, batch)
 
 
 async def test_bad_rows_at_the_front_stop_a_batch_once_and_are_named(redis_url: str) -> None:

@@ -137,7 +137,7 @@ async def test_an_error_of_the_account_costs_a_handful_of_requests(
             assert sum(stack.stats()["requests"].values()) <= 10
             stack.scenario("")
             await store.resume(batch)
-            wait_for_finished(stack, batch, 200)
+            wait_for_finished(stack, batch, 50)
             await store.cancel(batch)
         await stack.wait_for(batch, ["cancelled"])
         wait_until(lambda: set(status_bytes(stack, batch)) == {"c", "x"}, "all have ended", 30)

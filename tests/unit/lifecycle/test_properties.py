@@ -136,13 +136,25 @@ PROMISES = (
 )
 
 
-@settings(max_examples=1500, deadline=None)
-@given(worlds)
-def test_every_promise_holds_in_every_history(world: Simulation) -> None:
-    """All of PROMISES, in thousands of histories of errors, kills, pauses and cancels."""
+def keep_every_promise(world: Simulation) -> None:
     world.play()
     for promise in PROMISES:
         promise(world)
+
+
+@settings(max_examples=300, deadline=None)
+@given(worlds)
+def test_every_promise_holds_in_every_history(world: Simulation) -> None:
+    """All of PROMISES, in hundreds of histories of errors, kills, pauses and cancels."""
+    keep_every_promise(world)
+
+
+@pytest.mark.long
+@settings(max_examples=10_000, deadline=None)
+@given(worlds)
+def test_every_promise_holds_in_ten_thousand_histories(world: Simulation) -> None:
+    """The same, at length."""
+    keep_every_promise(world)
 
 
 @pytest.mark.parametrize("rounds", [1, 5])
@@ -156,7 +168,7 @@ def test_functions_are_called_no_more_than_the_limit(rounds: int) -> None:
     assert world.state.tool_rounds == rounds
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.builds(
         Simulation,

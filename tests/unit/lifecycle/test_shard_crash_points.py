@@ -16,7 +16,7 @@ from tests.unit.lifecycle.shard_world import World
 KILLS = ("kill_before", "kill")
 LOSSES = ("lost", "away", "late")
 FORGETS = ("forget1", "forget2", "forget4", "forget8")
-SAMPLED = 9
+SAMPLED = 29
 """The default run plays every ninth accident of the rarer endings."""
 FAULTS = (*KILLS, *LOSSES, *FORGETS)
 
