@@ -124,12 +124,21 @@ def main(plan: Plan) -> dict[str, Any]:
         file = Path(folder) / "questions.csv"
         tokens_a_row = _write_questions(file, plan.rows)
         figures = _tier_batch(Path(folder), file, plan, tokens_a_row)
+        _print(figures)
         if plan.rows <= COMPARED_ROWS:
-            figures |= _compare(Path(folder), file, figures)
+            compared = _compare(Path(folder), file, figures)
+            _print(compared)
+            figures |= compared
+    return figures
+
+
+def _print(figures: dict[str, Any]) -> None:
     for what, value in figures.items():
         if isinstance(value, int | float):
-            print(f"{what:44}{value:>16,.4f}" if isinstance(value, float) else f"{what:44}{value:>16,}")
-    return figures
+            print(
+                f"{what:44}{value:>16,.4f}" if isinstance(value, float) else f"{what:44}{value:>16,}",
+                flush=True,
+            )
 
 
 # --- the file --------------------------------------------------------------------------------------------

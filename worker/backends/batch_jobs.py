@@ -126,7 +126,7 @@ class BatchJobs:
             if not page or not isinstance(reply, dict) or not reply.get("has_more") or page[-1].id == after:
                 break
             after, oldest = page[-1].id, page[-1].created_at
-            if oldest is not None and oldest < _first_wanted(server_time, horizon_s, since):
+            if oldest is not None and oldest < _oldest_needed(server_time, horizon_s, since):
                 break
         return BatchList(tuple(batches), server_time)
 
@@ -152,7 +152,7 @@ class BatchJobs:
         await self._http.close_session()
 
 
-def _first_wanted(server_time: float | None, horizon_s: float, since: float | None) -> float:
+def _oldest_needed(server_time: float | None, horizon_s: float, since: float | None) -> float:
     """The time of creation of the oldest batch that must be listed."""
     oldest = float("-inf") if server_time is None else server_time - horizon_s
     return oldest if since is None else max(oldest, since)

@@ -51,10 +51,10 @@ class BatchLister:
         """
         async with self.lock:
             if self.last is None or self.asked_at <= at or age_s > self.horizon_s:
-                known = self.last.batches if self.last is not None and age_s <= self.horizon_s else ()
+                earlier = self.last.batches if self.last is not None and age_s <= self.horizon_s else ()
                 asked_at, horizon_s = self.now_s(), max(age_s, self.horizon_s)
-                listed = await self.jobs.list_batches(horizon_s + SLACK_S, since=unchanged_before(known))
-                batches = with_ended(listed.batches, known, horizon_s + SLACK_S)
+                listed = await self.jobs.list_batches(horizon_s + SLACK_S, since=unchanged_before(earlier))
+                batches = with_ended(listed.batches, earlier, horizon_s + SLACK_S)
                 self.last = BatchList(batches, listed.server_time)
                 self.asked_at, self.horizon_s = asked_at, horizon_s
             return self.asked_at, self.last
@@ -66,23 +66,23 @@ class BatchLister:
         return not searched
 
 
-def unchanged_before(known: Iterable[ServerBatch]) -> float | None:
+def unchanged_before(earlier: Iterable[ServerBatch]) -> float | None:
     """The time of creation, by the API's clock, before which nothing changes; None: unknown. Pure."""
-    known = tuple(known)
-    created = [batch.created_at for batch in known if batch.created_at is not None]
-    if not created or len(created) < len(known):
+    earlier = tuple(earlier)
+    created = [batch.created_at for batch in earlier if batch.created_at is not None]
+    if not created or len(created) < len(earlier):
         return None
-    running = (batch.created_at for batch in known if not batch.has_ended or batch.files_missing)
+    running = (batch.created_at for batch in earlier if not batch.has_ended or batch.files_missing)
     return min(max(created) - SLACK_S, *(at for at in running if at is not None), inf)
 
 
 def with_ended(
-    listed: tuple[ServerBatch, ...], known: Iterable[ServerBatch], horizon_s: float
+    listed: tuple[ServerBatch, ...], earlier: Iterable[ServerBatch], horizon_s: float
 ) -> tuple[ServerBatch, ...]:
-    """The listed batches, and of the known ones those that have ended and are older than all of them. Pure.
+    """The listed batches, and of the earlier ones those that have ended and are older than all of them. Pure.
 
-    A known batch that is missing between the listed ones is deleted. One that still runs and is not listed is
-    asked for by its id.
+    An earlier batch that is missing between the listed ones is deleted. One that still runs and is not listed
+    is asked for by its id.
     """
     ids = {batch.id for batch in listed}
     created = [batch.created_at for batch in listed if batch.created_at is not None]
@@ -91,7 +91,7 @@ def with_ended(
         *listed,
         *(
             batch
-            for batch in known
+            for batch in earlier
             if batch.id not in ids
             and batch.has_ended
             and newest - horizon_s <= (batch.created_at or 0.0) <= oldest

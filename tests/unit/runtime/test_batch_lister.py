@@ -11,12 +11,12 @@ from askmill.worker.backends.http import before_request
 from askmill.worker.runtime.batch_lister import BatchLister
 from tests.backends.stub_server import KEY, stub_server
 
-BATCHES, PAGE, DAY_S = 600, 100, 86_400.0
-BEGAN = int(time.time()) - 60_000
+BATCHES, PAGE, DAY_S = 120, 4, 86_400.0
+BEGAN = int(time.time()) - 20_000
 
 
 class Server:
-    """Lists batches newest first, a hundred a page; they were created a minute after each other."""
+    """Lists batches newest first, four a page; they were created a minute after each other."""
 
     def __init__(self) -> None:
         self.batches = [entry(number) for number in range(BATCHES, 0, -1)]
@@ -33,9 +33,9 @@ def entry(number: int, status: str = "completed") -> dict[str, Any]:
 
 
 async def test_only_what_may_have_changed_is_listed_again() -> None:
-    """The first list reads all pages; then one, or back to the oldest running batch; each list names all batches.
+    """The first list reads all pages; then those of ten minutes, or back to the oldest running batch.
 
-    What the server no longer lists is gone, and what it lists anew, also ten minutes late, is there.
+    Each list names all batches: what the server no longer lists is gone, and what it lists late is there.
     """
     server = Server()
     async with stub_server({"GET /batches": server.page}) as (stub, url):
@@ -54,19 +54,18 @@ async def test_only_what_may_have_changed_is_listed_again() -> None:
         before_request.set(nothing)
         try:
             assert await pages() == BATCHES // PAGE
-            assert await pages() == 1
+            assert await pages() == 3, "ten minutes of batches"
             server.batches.insert(0, entry(BATCHES + 1, "in_progress"))
-            assert await pages() == 1
-            server.batches.insert(5, entry(BATCHES - 4) | {"id": "batch_late"})
-            del server.batches[20]
-            assert await pages() == 1
-            server.batches = [
-                entry(number) for number in range(BATCHES + 250, BATCHES + 1, -1)
-            ] + server.batches
-            assert await pages() == 3, "back to the one that was running"
-            server.batches[249]["status"] = "completed"
+            assert await pages() == 4
+            server.batches.insert(10, entry(BATCHES - 8) | {"id": "batch_late"})
+            del server.batches[7]
             assert await pages() == 3
-            assert await pages() == 1
+            newer = [entry(number) for number in range(BATCHES + 41, BATCHES + 1, -1)]
+            server.batches = newer + server.batches
+            assert await pages() == 13
+            server.batches[40]["status"] = "completed"
+            assert await pages() == 11, "back to the one that was running"
+            assert await pages() == 3
         finally:
             await lister.jobs.close()
             await client.close()
