@@ -43,6 +43,12 @@ STEPS = ("POST /files", "POST /batches", POLL, "GET /files/{file_id}/content")
 """Requests on a shard's way: a kill comes at one of them."""
 CURVE_LINES = 24
 NAMES = ("worker", "redis", "emulator")
+COLUMNS = (
+    *("s", "rows", "shards", "used_mb", "peak_mb"),
+    *(f"{name}_mb" for name in NAMES),
+    *(f"{name}_cpu_s" for name in NAMES),
+)
+"""Of the curve. `used_mb`, `peak_mb`: of Redis' data, now and at most."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,12 @@ class Meter:
 
     stack: Stack
     batch: str
+    rows: int
     cpu_s: dict[int, tuple[str, float]] = field(default_factory=dict)
     peak_kb: dict[str, int] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
+    printed: list[float] = field(default_factory=list)
+    """The rows done in each line that was printed."""
     began: float = field(default_factory=time.monotonic)
 
     def sample(self) -> None:
@@ -92,19 +101,21 @@ class Meter:
         with suppress(redis.RedisError), redis.Redis.from_url(self.stack.redis_url) as client:
             counters = client.hgetall(keys.part(self.batch, "counters"))
             point |= {"rows": float(counters.get(b"c", 0)), "shards": float(counters.get(b"open_shards", 0))}
-            point["used_mb"] = client.info("memory")["used_memory"] / 2**20
+            memory = client.info("memory")
+            point |= {"used_mb": memory["used_memory"] / 2**20, "peak_mb": memory["used_memory_peak"] / 2**20}
         self.curve.append(point)
+        self._print(point)
 
     def _children(self) -> tuple[Child, Child, Child]:
         return self.stack.workers[-1], self.stack.redis, self.stack.emulator
 
-    def print_curve(self) -> None:
-        step = max(1, len(self.curve) // CURVE_LINES)
-        columns = ("s", "rows", "shards", *(f"{name}_mb" for name in NAMES), "used_mb")
-        columns += tuple(f"{name}_cpu_s" for name in NAMES)
-        print("".join(f"{name:>15}" for name in columns))
-        for point in [*self.curve[::step], self.curve[-1]]:
-            print("".join(f"{point.get(name, float('nan')):15,.0f}" for name in columns))
+    def _print(self, point: dict[str, float]) -> None:
+        """Print a point of the curve if enough rows have ended since the last line."""
+        if not self.printed:
+            print("".join(f"{name:>15}" for name in COLUMNS))
+        if not self.printed or point.get("rows", 0.0) >= self.printed[-1] + self.rows / CURVE_LINES:
+            self.printed.append(point.get("rows", 0.0))
+            print("".join(f"{point.get(name, float('nan')):15,.0f}" for name in COLUMNS), flush=True)
 
 
 def main(plan: Plan) -> dict[str, Any]:
@@ -113,12 +124,21 @@ def main(plan: Plan) -> dict[str, Any]:
         file = Path(folder) / "questions.csv"
         tokens_a_row = _write_questions(file, plan.rows)
         figures = _tier_batch(Path(folder), file, plan, tokens_a_row)
+        _print(figures)
         if plan.rows <= COMPARED_ROWS:
-            figures |= _compare(Path(folder), file, figures)
+            compared = _compare(Path(folder), file, figures)
+            _print(compared)
+            figures |= compared
+    return figures
+
+
+def _print(figures: dict[str, Any]) -> None:
     for what, value in figures.items():
         if isinstance(value, int | float):
-            print(f"{what:44}{value:>16,.4f}" if isinstance(value, float) else f"{what:44}{value:>16,}")
-    return figures
+            print(
+                f"{what:44}{value:>16,.4f}" if isinstance(value, float) else f"{what:44}{value:>16,}",
+                flush=True,
+            )
 
 
 # --- the file --------------------------------------------------------------------------------------------
@@ -150,12 +170,11 @@ def _tier_batch(folder: Path, file: Path, plan: Plan, tokens_a_row: float) -> di
     with Stack(folder / "batch", api="responses", scenario=scenario) as stack:
         env = {**os.environ, **stack.settings(), "ASKMILL_BATCH_LIST_S": str(plan.list_s)}
         submit, batch = _submit(env, file, "batch")
-        meter = Meter(stack, batch)
+        meter = Meter(stack, batch, plan.rows)
         killed_at = _work(stack, meter, plan)
         answers = folder / "batch.csv"
         collect, _ = measured([ASKMILL, "collect", batch, "-o", str(answers)], env)
         figures = _figures(stack, meter, _status(env, batch), plan)
-        meter.print_curve()
         return {
             "rows": plan.rows,
             **figures,
@@ -261,7 +280,7 @@ def _compare(folder: Path, file: Path, batch: dict[str, Any]) -> dict[str, Any]:
     with Stack(folder / "standard", api="responses") as stack:
         env = {**os.environ, **stack.settings()}
         _, standard = _submit(env, file, "standard")
-        meter = Meter(stack, standard)
+        meter = Meter(stack, standard, batch["rows"])
         stack.worker(None)
         while not _is_done(stack, standard):
             meter.sample()

@@ -84,6 +84,9 @@ async def test_rows_are_cut_sent_and_ended_in_bulk(store: Store) -> None:
             assert await store.end_rows(shard, ends, counters={"runs": 200})
     assert await store.end_shard(shard, b'{"phase":"done"}')
     assert await store.end_shard(shard, b'{"phase":"done"}')
+    summary = (await store.status(batch)).shards
+    assert summary is not None
+    assert (summary.phases, summary.oldest_ms) == ({"done": 1, "cut": 1}, second.cut_at_ms)
     await finish(store, second)
     counts = await store.counts(batch)
     assert (counts.by_status[JobStatus.COMPLETED], counts.totals["runs"]) == (2005, 2000)
@@ -257,3 +260,14 @@ async def test_a_size_that_another_shard_has_changed_meanwhile_stays(store: Stor
         await store.end_shard(shard, b"{}", limits=CutLimits(0, 6, 9, before=before))
         assert await store.cut_sizes(batch) == sizes
     await store.purge(batch)
+
+
+async def test_one_script_cuts_few_shards(store: Store) -> None:
+    """However many slots are free: nobody else is served while rows are cut. The next call goes on."""
+    await batch_of(store, 12)
+    first = await claim_one(store)
+    await send(store, first)
+    await store.save_shard(first, SENT, ShardStep.CREATED)
+    await store.end_rows(first, [RowEnd(row) for row in first.lines])
+    await store.end_shard(first, b"{}", limits=CutLimits(shard_rows=1))
+    assert [len(await store.dispatch(100)) for _ in range(4)] == [4, 4, 4, 0]

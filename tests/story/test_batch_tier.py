@@ -57,7 +57,8 @@ async def test_a_batch_is_answered_through_one_shard(stack: Stack) -> None:
     assert view.counts.by_status[JobStatus.COMPLETED] == 40
     assert bought_once(stack, 40)
     assert (stack.ledger()["creates"], view.counts.totals["runs"]) == (1, 40)
-    assert view.counts.totals["requests"] <= 10
+    requests = stack.stats()["requests"]
+    assert sum(requests.values()) - requests["GET /batches"] == 3  # upload, create, results
     rows = await stack.rows(batch)
     assert [row.result.answer for row in rows if row.result][:2] == ["1 + 1 = 2.", "2 + 2 = 4."]
     assert {row.result.attempts[0].tier for row in rows if row.result} == {"batch"}

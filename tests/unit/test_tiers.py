@@ -31,7 +31,13 @@ from askmill.jobs.submit.profile_loader import (
     refuse_unsupported,
 )
 from askmill.jobs.submit.request import SubmitRequest
-from askmill.jobs.submit.tier_estimates import TierEstimate, cost_text, tier_estimates, tier_lines
+from askmill.jobs.submit.tier_estimates import (
+    TierEstimate,
+    cost_text,
+    tier_estimates,
+    tier_lines,
+    with_fallback,
+)
 from askmill.jobs.submit.tier_rules import refuse_tier
 
 BUNDLED = Prices.read(None)
@@ -249,6 +255,38 @@ def test_each_tier_is_estimated_with_its_own_fields_alone() -> None:
     windows = [(None, None), ("flex", None), (None, "2h"), (None, "8h"), ("priority", None), ("batch", None)]
     assert fields == windows
     assert found["batch"].refusal is None
+
+
+def test_every_model_without_a_batch_price_says_so() -> None:
+    """No model of OpenAI's is estimated or booked at the standard price for want of one: unknown, with a note."""
+    without = [
+        model.id
+        for model in MODELS
+        if model.is_match(model.id)
+        and BUNDLED.price_of(model.id) is not None
+        and CONTEXTS["batch"] not in [variant.when for variant in model.price_variants or ()]
+    ]
+    assert len(without) > 5
+    for name in without:
+        asked = request(model=name, service_tier="batch")
+        assert BUNDLED.cost_usd(name, Usage(1000, 500), "batch") is None, name
+        assert estimates(asked)["batch"].estimate.high_usd is None, name
+        assert "price unknown" in tier_lines(list(estimates(asked).values()))[-1], name
+        assert unpriced_tier_note(asked, BUNDLED) is not None, name
+
+
+def test_the_fallback_makes_flex_a_range() -> None:
+    """From the price of flex to the standard price; other tiers keep theirs, and an unknown price stays unknown."""
+    plain = estimates(request(service_tier="flex"))
+    of = with_fallback(lambda profile: estimate(BUNDLED, profile, 10, 4000), "standard")
+    found = estimates(request(service_tier="flex"), of)
+    flex = found.pop("flex").estimate
+    assert (flex.low_usd, flex.high_usd) == (
+        plain["flex"].estimate.low_usd,
+        plain["standard"].estimate.high_usd,
+    )
+    assert all(each == plain[tier] for tier, each in found.items())
+    assert estimates(request(model="gpt-4o", service_tier="flex"), of)["flex"].estimate.high_usd is None
 
 
 def test_a_budget_reserves_at_the_tiers_worst() -> None:

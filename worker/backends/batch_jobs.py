@@ -109,8 +109,11 @@ class BatchJobs:
         }
         return read_batch((await self._http.post("batches", body)).data)
 
-    async def list_batches(self, horizon_s: float) -> BatchList:
-        """List the batches of the last `horizon_s` seconds by the API's own clock. Raises ApiError."""
+    async def list_batches(self, horizon_s: float, since: float | None = None) -> BatchList:
+        """List the batches of the last `horizon_s` seconds by the API's own clock. Raises ApiError.
+
+        `since`: a time of creation by that clock; pages of older batches only are not read.
+        """
         batches: list[ServerBatch] = []
         server_time: float | None = None
         after: str | None = None
@@ -123,7 +126,7 @@ class BatchJobs:
             if not page or not isinstance(reply, dict) or not reply.get("has_more") or page[-1].id == after:
                 break
             after, oldest = page[-1].id, page[-1].created_at
-            if server_time is not None and oldest is not None and oldest < server_time - horizon_s:
+            if oldest is not None and oldest < _oldest_needed(server_time, horizon_s, since):
                 break
         return BatchList(tuple(batches), server_time)
 
@@ -147,6 +150,12 @@ class BatchJobs:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close_session()
+
+
+def _oldest_needed(server_time: float | None, horizon_s: float, since: float | None) -> float:
+    """The time of creation of the oldest batch that must be listed."""
+    oldest = float("-inf") if server_time is None else server_time - horizon_s
+    return oldest if since is None else max(oldest, since)
 
 
 def _date(headers: Mapping[str, str]) -> float | None:

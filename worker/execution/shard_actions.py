@@ -232,17 +232,22 @@ class ShardActions:
         since = self.context.now_s() if state.phase in OPEN_PHASES else self.listed_at
         age_s = min(FORTNIGHT_S, self.context.now_s() - self.batch.batch.submitted_at_ms / 1000)
         self.listed_at, listed = await self.lister.list_after(since, age_s)
-        own, unknown = await self._sort(listed.batches, state)
+        # Before a create each shard looks for unknown batches; of the others one does.
+        search = state.phase in OPEN_PHASES or self.lister.is_to_search(self.claim.batch, self.listed_at)
+        own, unknown = await self._sort(listed.batches, state, search=search)
         return BatchesListed(*self.stamp(), own=own, unknown=unknown, asked_at=self.listed_at)
 
     async def _sort(
-        self, listed: tuple[ServerBatch, ...], state: ShardState
+        self, listed: tuple[ServerBatch, ...], state: ShardState, *, search: bool
     ) -> tuple[tuple[ServerBatch, ...], tuple[ServerBatch, ...]]:
-        """The batches of this shard, and those of the same askmill batch that no shard knows."""
+        """The batches of this shard; with `search` also those of its askmill batch that no shard knows."""
+        name, value = (
+            ("askmill_batch", self.claim.batch) if search else ("askmill_sha256", state.sha256 or "none")
+        )
         ours = [
             batch
             for batch in listed
-            if batch.metadata.get("askmill_batch") == self.claim.batch
+            if batch.metadata.get(name) == value
             or batch.input_file_id in state.files
             or batch.id == state.batch_id
         ]
@@ -256,7 +261,7 @@ class ShardActions:
             same = not known and state.sha256 and batch.metadata.get("askmill_sha256") == state.sha256
             if batch.input_file_id in state.files or batch.id == state.batch_id or same:
                 own.append(batch)
-            elif not known and batch.id not in counted and may_have_run(batch):
+            elif search and not known and batch.id not in counted and may_have_run(batch):
                 unknown.append(batch)
         return tuple(own), tuple(unknown)
 

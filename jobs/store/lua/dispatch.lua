@@ -111,28 +111,35 @@ local function dispatch_running(batch, count) return dispatch_due(batch, 'due_ru
 local function cut_shard(batch)
   local size = shard_room(batch.id, now)
   if size <= 0 then return false end
-  local rows = {}
-  local function take(_, row, from)
-    set_status(batch.id, row, from, 'p')
-    rows[#rows + 1] = tonumber(row)
-  end
+  local rows, queued = {}, {}
   for _, row in ipairs(redis.call('ZRANGEBYSCORE', part_key(batch.id, 'due'), '-inf', now, 'LIMIT', 0, size)) do
     redis.call('ZREM', part_key(batch.id, 'due'), row)
-    take(batch, row, 'w')
+    rows[#rows + 1] = tonumber(row)
   end
-  dispatch_queued(batch, size - #rows, take)
+  table.sort(rows)
+  set_status_of_rows(batch.id, rows, 'w', 'p')
+  dispatch_queued(batch, size - #rows, function(_, row) queued[#queued + 1] = row end)
+  set_status_of_rows(batch.id, queued, 'q', 'p')
+  for _, row in ipairs(queued) do rows[#rows + 1] = row end
   if #rows == 0 then return false end
   local number = new_shard(batch.id, rows, '{}')
   dispatch_row(batch, shard_name(number), 's')
   return true
 end
 
+-- Each row of a shard is several writes, and nobody else is served during a script. Every create and every end of a
+-- shard dispatches again.
+local SHARDS_PER_CALL = 4
+local shards_cut = 0
+
 -- Tier batch: each message is a shard. The probe is a shard here.
 local function dispatch_shards(batch, count)
+  count = math.min(count, SHARDS_PER_CALL - shards_cut)
   local probe = batch.probe_row and live_key(batch.id, batch.probe_row)
   local probing = probe and redis.call('EXISTS', probe) == 1 and now - batch.probe_at < PROBE_MS
   local limit, taken = batch.accepted and count or probing and 0 or math.min(count, 1), 0
   while taken < limit and cut_shard(batch) do taken = taken + 1 end
+  shards_cut = shards_cut + taken
   if taken > 0 and not batch.accepted then
     redis.call('HSET', batch_key(batch.id), 'probe_row', batch.last_dispatched, 'probe_at', now)
   end

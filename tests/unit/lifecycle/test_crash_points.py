@@ -44,7 +44,7 @@ FAULTY = ("429", "timeout", "drop_after", "late", "asleep")
 ODD_TIMES = (("held",), ("404",), ("503", "away", "404"), ("drop_after", "404"), ("late", "404"))
 """Delayed for a minute; a single 404 of a starting server: alone, after an outage, after a lost create."""
 SAMPLED = 23
-"""The default run plays every seventh history."""
+"""The default run plays one history of so many."""
 KEPT_PROMISES = tuple(promise for promise in PROMISES if promise is not a_row_is_cancelled_only_by_a_cancel)
 """Why a worker has cancelled a run may be forgotten."""
 Script = tuple[str, ...]

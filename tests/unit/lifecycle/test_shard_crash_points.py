@@ -17,7 +17,7 @@ KILLS = ("kill_before", "kill")
 LOSSES = ("lost", "away", "late")
 FORGETS = ("forget1", "forget2", "forget4", "forget8")
 SAMPLED = 29
-"""The default run plays every ninth accident of the rarer endings."""
+"""The default run plays one of so many accidents of the rarer endings."""
 FAULTS = (*KILLS, *LOSSES, *FORGETS)
 
 

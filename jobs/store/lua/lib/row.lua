@@ -19,6 +19,20 @@ local function set_status(batch, row, from, to)
   redis.call('HINCRBY', part_key(batch, 'counters'), to, 1)
 end
 
+-- The same for many rows, in ascending order: one write for each range of them.
+local function set_status_of_rows(batch, rows, from, to)
+  if #rows == 0 then return end
+  local first = 1
+  for i, row in ipairs(rows) do
+    if rows[i + 1] ~= row + 1 then
+      redis.call('SETRANGE', part_key(batch, 'status'), rows[first] - 1, string.rep(to, i - first + 1))
+      first = i + 1
+    end
+  end
+  redis.call('HINCRBY', part_key(batch, 'counters'), from, -#rows)
+  redis.call('HINCRBY', part_key(batch, 'counters'), to, #rows)
+end
+
 -- The row waits until `due_ms`. `due_running` is dispatched whatever the state of the batch: it holds the
 -- rows that may have a run in flight at the API, and all that a cancelled batch still has to end.
 local function set_waiting(batch, row, from, due_ms)

@@ -2,6 +2,7 @@
 -- table of their fields.
 -- include: lib/row.lua
 local MOST_ROWS = 2000
+local ROWS_PER_WRITE = 500
 
 -- "1-2000,2005" for numbers in ascending order.
 local function ranges_of(rows)
@@ -41,7 +42,14 @@ local function new_shard(batch, rows, state)
   table.sort(rows)
   redis.call('HSETNX', part_key(batch, 'shards'), 'next', 1)
   local number = redis.call('HINCRBY', part_key(batch, 'shards'), 'next', 1) - 1
-  for _, row in ipairs(rows) do redis.call('HSET', part_key(batch, 'shard_rows'), row, number) end
+  for first = 1, #rows, ROWS_PER_WRITE do
+    local pairs_of_rows = {}
+    for i = first, math.min(first + ROWS_PER_WRITE - 1, #rows) do
+      pairs_of_rows[#pairs_of_rows + 1] = rows[i]
+      pairs_of_rows[#pairs_of_rows + 1] = number
+    end
+    redis.call('HSET', part_key(batch, 'shard_rows'), unpack(pairs_of_rows))
+  end
   redis.call('HSET', part_key(batch, 'shard_lines'), number, ranges_of(rows))
   redis.call('HSET', live_key(batch, shard_name(number)), 'state', state, 'rows', #rows, 'run_in_flight', 1,
     'cut_at', now_ms())
@@ -64,8 +72,15 @@ end
 
 -- Sets the byte of every row that is still in the shard.
 local function set_rows(batch, number, from, to)
-  for _, row in ipairs(rows_of(batch, number)) do
-    local inside = redis.call('HGET', part_key(batch, 'shard_rows'), row) == tostring(number)
-    if inside and status_byte(batch, row) == from then set_status(batch, row, from, to) end
+  local rows, inside = rows_of(batch, number), {}
+  table.sort(rows)
+  for first = 1, #rows, ROWS_PER_WRITE do
+    local last = math.min(first + ROWS_PER_WRITE - 1, #rows)
+    local holders = redis.call('HMGET', part_key(batch, 'shard_rows'), unpack(rows, first, last))
+    for i, holder in ipairs(holders) do
+      local row = rows[first + i - 1]
+      if holder == tostring(number) and status_byte(batch, row) == from then inside[#inside + 1] = row end
+    end
   end
+  set_status_of_rows(batch, inside, from, to)
 end
