@@ -88,7 +88,7 @@ async def test_a_web_page_is_refused_with_what_was_asked_and_what_came() -> None
 
 
 @pytest.mark.parametrize("default", [FASTAPI, "404 page not found", (200, {"error": "Unexpected endpoint"})])
-async def test_assumed_chat_completions_are_assumed(default: object) -> None:
+async def test_chat_completions_are_assumed_where_no_api_shows_itself(default: object) -> None:
     """A gateway may have the one path that is not asked for; nothing but reads is sent."""
     async with serving(server := ChatServer(default=default)) as url, make_client("k", url) as client:
         offer = await require_offer(client)
