@@ -132,3 +132,15 @@ async def test_raise_limit_asks_again_in_the_next_shard(scene: ShardScene) -> No
         (JobStatus.COMPLETED, 2),
     ]
     assert [view.phase for view in await scene.store.list_shards(scene.batch)] == ["done", "done"]
+
+
+async def test_a_row_that_waits_for_its_end_starts_no_run_of_its_own(scene: ShardScene) -> None:
+    """A cancelled batch ends a row with attempts alone; asked again before that, the row waits for a shard."""
+    await scene.submit(["What is 1 + 1?", OUTCOMES])
+    assert await scene.follow()
+    await scene.store.cancel(scene.batch)
+    assert await scene.store.retry(scene.batch, [JobStatus.COMPLETED]) == 1
+    before = scene.emulator.stats()["requests"].get("POST /responses", 0)
+    await scene.finish()
+    assert scene.emulator.stats()["requests"].get("POST /responses", 0) == before
+    assert (await counts(scene))[:2] == ("done", 2)
