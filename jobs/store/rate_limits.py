@@ -1,9 +1,13 @@
 """Limits that all workers share: those that users set, and those that the API set with a 429."""
 
+import structlog
+
 from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.scripts import new_request
 from askmill.jobs.store.waits import MAX_WORDS
+
+log = structlog.get_logger()
 
 LIMITS = ("requests_per_minute", "tokens_per_minute", "max_runs")
 _FROM_SETTINGS = "from_settings:"
@@ -43,10 +47,15 @@ class RateLimitMixin:
         await self.set_limits(**settings, **marked)
 
     async def read_limits(self) -> dict[str, int]:
-        """Return the limits that are set, by name."""
-        (stored,) = await self._connection.pipeline(("HGETALL", keys.LIMITS))
-        values = {name.decode(): int(value) for name, value in stored.items()}
-        return {name: value for name, value in values.items() if name in LIMITS}
+        """Return the limits that are set, by name. One that is no number is left out and logged."""
+        (stored,) = await self._connection.pipeline(("HMGET", keys.LIMITS, *LIMITS))
+        limits = dict[str, int]()
+        for name, value in zip(LIMITS, stored, strict=True):
+            try:
+                limits |= {} if value is None else {name: int(value)}
+            except ValueError:
+                log.warning("limits.unreadable", limit=name, value=value.decode(errors="replace")[:40])
+        return limits
 
     async def reserve_rate(self, kind: str, cost: int) -> float:
         """Reserve `cost` requests or tokens; returns the seconds to wait before using them."""

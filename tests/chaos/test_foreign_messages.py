@@ -9,14 +9,15 @@ import pytest
 import redis
 
 from askmill.jobs.model.models import Attempt, JobStatus, Usage
-from askmill.jobs.store import keys
+from askmill.jobs.store import Store, keys
 from askmill.jobs.store.broker import QUEUE, TASK
 from askmill.jobs.store.claim_records import MAX_CRASHES
 from askmill.worker.execution.stored_state import STATE_JSON
 from askmill.worker.lifecycle.state import JobState
 from tests.chaos.support import assert_each_paid_once, questions_lasting, wait_for_runs, wait_for_workers
+from tests.helpers.batches import worker_info
 from tests.stack import QUICK, Stack
-from tests.support import wait_until
+from tests.support import wait_until, wait_until_async
 
 SLOTS = 6
 KEY = "sk-proj-foreign0123456789abcdef"
@@ -122,20 +123,25 @@ def enqueue(client: "redis.Redis", messages: list[bytes]) -> None:
 
 
 async def test_what_a_loop_reads_from_redis_does_not_end_the_worker(tmp_path: Path) -> None:
-    """A limit that is no number fails each round of the heartbeat: logged, with pauses, and the rows complete."""
+    """A queue of another type fails each round of maintenance: logged, with pauses, and the rows complete."""
+    other = worker_info("w_other", batch="b_other0")
     with Stack(tmp_path) as stack, redis.Redis.from_url(stack.redis_url) as client:
         worker = stack.worker(SLOTS, QUICK)
-        wait_for_workers(stack, 1)
-        client.hset(keys.LIMITS, "note", "raised for the night")
+        client.set(keys.part(other.batch, "queue"), "no list")
+        async with await Store.open(stack.redis_url) as store:
+
+            async def has_failed_twice() -> bool:
+                await store.heartbeat(other, ())
+                return worker.log.read_text().count("worker.loop_failed") > 1
+
+            await wait_until_async(has_failed_twice, "two rounds have failed", 30)
+            await store.deregister_worker(other.id)
         batch = await stack.submit(questions_lasting(0.2, 4))
-        wait_until(
-            lambda: worker.log.read_text().count("worker.loop_failed") > 1, "two rounds have failed", 30
-        )
         status = await stack.wait_for(batch)
 
         assert worker.alive
+        client.delete(keys.part(other.batch, "queue"))
         await assert_each_paid_once(stack, batch, status, 4)
-        client.hdel(keys.LIMITS, "note")
         assert worker.leave() == 0
 
 

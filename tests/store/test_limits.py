@@ -4,10 +4,12 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
+from structlog.testing import capture_logs
 
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.models import Api, InputSpec, JobStatus, Limits
-from askmill.jobs.store import Store
+from askmill.jobs.store import Store, keys
 from askmill.jobs.store.records import NewRow
 from tests.chaos.support import (
     assert_each_paid_once,
@@ -24,6 +26,17 @@ from tests.support import wait_until, wait_until_async
 
 def asked(stack: Stack) -> int:
     return sum(stack.stats()["requests"].values())
+
+
+async def test_a_limit_that_is_no_number_leaves_the_others(store: Store, redis_url: str) -> None:
+    """Typed by hand into `askmill:limits`: it limits nothing and is logged; other fields are not read."""
+    await store.set_limits(requests_per_minute=600)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(keys.LIMITS, mapping={"max_runs": "7O", "note": "raised for the night"})
+    with capture_logs() as logs:
+        assert await store.read_limits() == {"requests_per_minute": 600}
+    (line,) = (line for line in logs if line["event"] == "limits.unreadable")
+    assert (line["limit"], line["value"]) == ("max_runs", "7O")
 
 
 async def test_requests_a_minute_hold_for_two_workers_together(tmp_path: Path) -> None:
