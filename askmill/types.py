@@ -31,6 +31,7 @@ class Status:
     runs that may exist although the API never confirmed them (docs/apis.md). `waiting`: a wait that the API
     has asked for: who, for, since, until. `last_fault`: what the API last refused or failed: words, request,
     count, since, at. `recovered_writes` counts changes that Redis had lost and workers wrote again.
+    `cut_contexts` counts prompts that the server has probably cut (chat completions).
     `tier` is the tier asked for; `tier_fallbacks` counts requests in the standard tier in place of flex.
     `schema_misses` counts answers that missed the response schema, by field. `shards`: of a batch with tier
     `batch`, how many are in which phase and status, when the oldest was cut, when the first expires.
@@ -58,6 +59,7 @@ class Status:
     waiting: Mapping[str, Any] | None
     last_fault: Mapping[str, Any] | None
     recovered_writes: int
+    cut_contexts: int
     tier: str
     tier_fallbacks: int
     schema_misses: Mapping[str, int]
@@ -165,8 +167,8 @@ class Estimate:
 def status_from_json(fields: dict[str, Any]) -> Status:
     """The output of `status --json` as a `Status`."""
     times = {name: _time(fields[name]) for name in ("submitted_at", "started_at", "finished_at")}
-    known = {field.name: fields[field.name] for field in dataclasses.fields(Status)}
-    return Status(**{**known, **times, "tokens": Tokens(**fields["tokens"])})
+    values = {field.name: fields[field.name] for field in dataclasses.fields(Status)}
+    return Status(**{**values, **times, "tokens": Tokens(**fields["tokens"])})
 
 
 def _time(text: str | None) -> datetime | None:

@@ -34,7 +34,7 @@ def interpolate(raw: Mapping[str, str | None], environment: Mapping[str, str]) -
     """The file's values with `${NAME}` replaced from earlier lines of the file, else from the environment.
 
     Raises:
-        ReadsEnvironment: one of askmill's settings refers to the environment, directly or through another
+        EnvironmentReference: one of askmill's settings refers to the environment, directly or through another
             line. A setting that the environment has too is skipped: its line has no effect.
     """
     values, environment_references = dict[str, str | None](), dict[str, str]()

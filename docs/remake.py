@@ -6,6 +6,7 @@ Profile          ─▶ reference/profile.md       Scenario              ─▶ 
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -239,7 +240,7 @@ def _columns() -> Iterator[str]:
     yield ""
     yield "## Fields of `status --json` and `list --json`"
     yield ""
-    names = [name for name in STATUS_FIELDS if f'"{name}"' in inspect.getsource(StatusView.to_json)]
+    names = re.findall(r'^ {12}"(\w+)": ', inspect.getsource(StatusView.to_json), re.MULTILINE)
     yield from table(("field", "meaning"), ((f"`{name}`", STATUS_FIELDS[name]) for name in names))
     yield "## Fields of a step"
     yield ""

@@ -91,18 +91,18 @@ class ChatCompletions:
     async def create(self, request: Request) -> Result:
         """Check the request and carry it out; a stream is carried out while it is read."""
         manners = self._engine.scenario.chat
-        asked = read_chat_request(request.json(), manners)
+        chat_request = read_chat_request(request.json(), manners)
         if request.now < self._loaded_at:
             raise loading(manners.loading_status)
-        tier = self._engine.tiers.serve(asked.service_tier, self._engine.scenario.tiers)
-        asked = replace(asked, service_tier=tier)
-        call = Call(new_id("chatcmpl-"), asked, manners, _job_of(request), int(request.now))
-        if asked.stream:
+        tier = self._engine.tiers.serve(chat_request.service_tier, self._engine.scenario.tiers)
+        chat_request = replace(chat_request, service_tier=tier)
+        call = Call(new_id("chatcmpl-"), chat_request, manners, _job_of(request), int(request.now))
+        if chat_request.stream:
             return Stream(self._pieces(call, self._streamed(call)), lazy=True)
-        whole = self._pieces(call, self._unstreamed(call))
+        pieces = self._pieces(call, self._unstreamed(call))
         if call.sign():
-            return Stream(whole, APPLICATION_JSON, lazy=True)
-        return Reply(b"".join([piece async for piece in whole]))
+            return Stream(pieces, APPLICATION_JSON, lazy=True)
+        return Reply(b"".join([piece async for piece in pieces]))
 
     def ask_line(self, body: Json, now: float) -> Asked:
         """What a line of a batch asks; ApiError for what this server refuses."""

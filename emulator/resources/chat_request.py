@@ -191,8 +191,8 @@ def text_of(message: Json) -> str:
 
 
 def _check_body(body: Json, manners: ChatManners) -> None:
-    known = body if manners.error_shape == "openai" else {k: body[k] for k in body if k in CREATE_BODY}
-    check(known, CREATE_BODY)
+    checked = body if manners.error_shape == "openai" else {k: body[k] for k in body if k in CREATE_BODY}
+    check(checked, CREATE_BODY)
     for i, message in enumerate(body["messages"]):
         _check_known(message, MESSAGE, f"messages[{i}].")
         for j, call in enumerate(message.get("tool_calls") or []):

@@ -270,10 +270,10 @@ async def _until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -
 
 
 async def _read_body(body: bytes, receive: Receive) -> bytes:
-    whole = bytearray(body)
+    received = bytearray(body)
     more = True
     while more:
         message = await receive()
-        whole += message.get("body", b"")
+        received += message.get("body", b"")
         more = message.get("more_body", False)
-    return bytes(whole)
+    return bytes(received)

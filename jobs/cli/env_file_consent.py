@@ -1,4 +1,4 @@
-"""`--trust-env-file`, and the question on a terminal that replaces it (config/trust.py)."""
+"""`--trust-env-file`, and the question on a terminal that replaces it (jobs/model/api_target.py: Consent)."""
 
 import sys
 

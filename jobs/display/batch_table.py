@@ -81,10 +81,10 @@ def _columns_shown(rows: Sequence[dict[Column, str]], width: int | None) -> list
 
 def _name_width(rows: Sequence[dict[Column, str]], shown: Sequence[Column], width: int | None) -> int:
     """The width of the names: what the other columns leave, at least `MIN_NAME`."""
-    whole = _width(rows, NAME)
+    longest = _width(rows, NAME)
     if width is None:
-        return whole
-    return min(whole, max(MIN_NAME, width - table_width(rows, shown) + whole))
+        return longest
+    return min(longest, max(MIN_NAME, width - table_width(rows, shown) + longest))
 
 
 def _width(rows: Sequence[dict[Column, str]], column: Column) -> int:

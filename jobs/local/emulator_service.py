@@ -17,9 +17,6 @@ from askmill.jobs.local import data_dir as folders
 from askmill.jobs.local.ports import HOST, free_port
 from askmill.jobs.local.shared_service import Readiness, share
 
-API_KEY = "offline"
-"""The emulator accepts any key; this one shows in a process list that no real key is in use."""
-
 
 @contextmanager
 def emulator_process(data_dir: Path) -> Iterator[str]:

@@ -107,8 +107,8 @@ def similar_model(model: str) -> str | None:
 
     if not model or bundled_price(model) is not None:
         return None
-    known = [info.id for owner in get_snapshot().providers if owner.id == "openai" for info in owner.models]
-    return next(iter(get_close_matches(model.lower(), known, n=1, cutoff=0.75)), None)
+    models = [info.id for owner in get_snapshot().providers if owner.id == "openai" for info in owner.models]
+    return next(iter(get_close_matches(model.lower(), models, n=1, cutoff=0.75)), None)
 
 
 @lru_cache(maxsize=256)

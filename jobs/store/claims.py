@@ -121,11 +121,15 @@ class ClaimMixin:
             row: the row's number.
             worker_id: must have sent a heartbeat.
             fence: of an earlier call without a reply; None for a new claim.
+
+        Returns:
+            The claim, or why the row cannot be claimed.
         """
         fence = fence or new_fence()
         refusal, *values = await self._connection.scripts.claim(batch, row, worker_id, fence)
         if refusal:
             return Refusal(refusal.decode())
+        # The others, from `generation` on, are for `lost_writes`, which reads the same reply.
         state, previous_turn, crashes, block, earlier, now_ms, *update = values[:9]
         return Claim(
             batch=batch,

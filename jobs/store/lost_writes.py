@@ -218,39 +218,39 @@ class WriteLog:
     def _saved(self, number: int, arguments: tuple[Any, ...], counted: bool) -> None:
         batch, row, fence, content_hash, state, run_created, run_in_flight, crash_mark, *rest = arguments
         reserved_nano, spent_nano, *counters = rest
-        known = self._rows.get((batch, row))
+        held_row = self._rows.get((batch, row))
         # Equal to the last one: the script knew the repeated call and counted nothing.
-        if known is None or known.fence != fence or known.live.get("last_save") == content_hash:
+        if held_row is None or held_row.fence != fence or held_row.live.get("last_save") == content_hash:
             return
         # Its run is counted already, by a save that was lost: that one must not be counted again.
-        if counted and known.live["run_counted"] == "1":
-            known.writes.append(_Amounts(known.writes[-1].number, -1))
-        known.state, known.live["last_save"] = state, content_hash
+        if counted and held_row.live["run_counted"] == "1":
+            held_row.writes.append(_Amounts(held_row.writes[-1].number, -1))
+        held_row.state, held_row.live["last_save"] = state, content_hash
         if run_in_flight != "":
-            known.live |= {"run_in_flight": run_in_flight, "run_counted": str(run_created)}
+            held_row.live |= {"run_in_flight": run_in_flight, "run_counted": str(run_created)}
         amounts = {"crash_mark": crash_mark, "reserved_nano": reserved_nano, "spent_nano": spent_nano}
-        known.live |= {name: value for name, value in amounts.items() if value != ""}
-        known.writes.append(_Amounts(number, int(counted), counters))
+        held_row.live |= {name: value for name, value in amounts.items() if value != ""}
+        held_row.writes.append(_Amounts(number, int(counted), counters))
 
     def _row_changed(self, number: int, now_s: float, call: Call) -> None:
         name, (batch, row, *_) = call
         # A release or an end has the worker before the fence.
         fence = call[1][2 if name == "store_file" else 3]
-        known = self._rows.get((batch, row))
-        if known is None or known.fence != fence:
+        held_row = self._rows.get((batch, row))
+        if held_row is None or held_row.fence != fence:
             return
-        known.calls.append((number, (name, tuple(map(_exact, call[1])))))
+        held_row.calls.append((number, (name, tuple(map(_exact, call[1])))))
         if name != "store_file":
             del self._rows[batch, row]
-            self._ended.append((now_s, known.size(), known))
-            self._bytes += known.size()
+            self._ended.append((now_s, held_row.size(), held_row))
+            self._bytes += held_row.size()
 
     def _refused(self, call: Call, reply: Any) -> None:
         """Forget a row whose claim is lost."""
         name, (batch, row, *rest) = call
-        known = self._rows.get((batch, row))
+        held_row = self._rows.get((batch, row))
         held = reply[0] if name == "save" else reply
-        if not held and known is not None and known.fence in rest[:2]:
+        if not held and held_row is not None and held_row.fence in rest[:2]:
             del self._rows[batch, row]
 
 

@@ -42,9 +42,9 @@ async def with_api(
         return request, False
     if not request.new:
         for api in get_args(Api):
-            known = _decided(request, api)
-            if await store.find_identity(identity_of(intake, known)) is not None:
-                return known, False
+            decided = _decided(request, api)
+            if await store.find_identity(identity_of(intake, decided)) is not None:
+                return decided, False
     target = await _found_target(store, request.target, say)
     found = f"{target.base_url} offers {target.api}"
     refuse_unsupported(request.profile, target.known_api, intake.spec.overrides, found)

@@ -238,13 +238,14 @@ def test_the_watch_page_quotes_the_progress_panel() -> None:
 
 
 def test_the_architecture_names_what_exists() -> None:
-    """Each class, function and Lua script that the page names is defined in the code."""
+    """Each class, function, method and Lua script that the page names is defined, and where the page says so."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    code = "\n".join(
-        path.read_text(encoding="utf-8")
+    files = {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
         for room in ("config", "jobs", "worker", "emulator", "web")
         for path in (ROOT / room).rglob("*.py")
-    )
+    }
+    code = "\n".join(files.values())
     scripts = {path.name for path in (ROOT / "jobs" / "store" / "lua").rglob("*.lua")}
 
     functions = re.findall(r"`(?:[A-Z]\w+\.)?(_?[a-z]\w*)\(\)`|`[A-Z]\w+\.(_?[a-z]\w*)`", text)
@@ -256,3 +257,9 @@ def test_the_architecture_names_what_exists() -> None:
         assert re.search(rf"^ *{name}\b", code, re.MULTILINE), name
     for name in re.findall(r"`(\w+\.lua)`", text):
         assert name in scripts, name
+    for name in re.findall(r"`(_[a-z]\w*)`", text):
+        assert f"def {name}(" in code, name
+    for name, file in re.findall(r"`(?:[A-Z]\w+\.)?(\w+)(?:\(\))?` \(`([\w/]+\.py)`\)", text):
+        content = "\n".join(each for path, each in files.items() if f"/{path}".endswith(f"/{file}"))
+        defined = rf"^ *(?:(?:async )?def|class) {name}\b|^{name}\b"
+        assert re.search(defined, content, re.MULTILINE), f"{name} in {file}"

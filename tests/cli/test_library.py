@@ -23,6 +23,7 @@ from askmill.options import FLAGS, Options, to_argv
 from askmill.types import BatchState, RowStatus
 from tests.helpers import preloaded
 from tests.helpers.command_line import CommandLine, terminal
+from tests.helpers.views import status_view
 from tests.stack import Stack
 from tests.support import wait_until
 
@@ -272,7 +273,7 @@ def test_options_become_arguments_of_the_command_line() -> None:
 
 
 def test_the_types_are_those_of_the_json() -> None:
-    """Rows have the fields of a result; statuses and states have all values of their enums."""
+    """Rows have the fields of a result, Status those of `status --json`; statuses have all values of their enums."""
     assert [field.name for field in dataclasses.fields(askmill.Row)] == [
         "row",
         "input",
@@ -280,6 +281,7 @@ def test_the_types_are_those_of_the_json() -> None:
         "steps",
         "parsed",
     ]
+    assert [field.name for field in dataclasses.fields(askmill.Status)] == list(status_view({}).to_json())
     assert set(get_args(RowStatus)) == set(models.JobStatus)
     assert set(get_args(BatchState)) == set(models.BatchState)
 

@@ -23,6 +23,7 @@ from askmill.jobs.store.claim_records import Claim
 from askmill.worker.backends.factory import Backends
 from askmill.worker.execution import request_builder
 from askmill.worker.execution.job_runner import JobRunner
+from askmill.worker.lifecycle.decision import CreateThread
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.transitions import SEND_WITHIN_S
 from askmill.worker.runtime.batch_cache import BatchContext
@@ -262,6 +263,26 @@ async def test_a_create_is_sent_only_after_a_recent_save(scene: Scene, redis_ser
     assert (await _finished(scene)).status is JobStatus.COMPLETED
     assert (len(freezes), len(ages)) == (1, 1)
     assert ages[0] <= SEND_WITHIN_S + 0.2
+
+
+async def test_a_slow_thread_does_not_make_the_create_late(scene: Scene) -> None:
+    """The mark of a create takes its time from the thread's event, which therefore has the time of the reply.
+
+    With that of the request, a wait for the thread made the mark too old, and it was stored a second time.
+    """
+    replied_s = list[float]()
+    async with scene.runner(await scene.claim()) as runner:
+
+        def thread(_: web.Request) -> Any:
+            replied_s.append(runner.context.now_s())
+            return {"id": "t"}
+
+        scene.server.routes["POST /threads"] = thread
+        event = await runner.actions.perform(CreateThread(), runner.state)
+        await runner.run()
+
+    assert event.at >= replied_s[0]
+    assert (await _finished(scene)).status is JobStatus.COMPLETED
 
 
 # ── reading ──

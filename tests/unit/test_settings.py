@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from askmill.config.settings import GOOD_EXAMPLES, BadSetting, load_settings
+from askmill.config.settings import GOOD_EXAMPLES, BadSetting, Settings, load_settings, variable_of
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,15 @@ def test_values_that_no_header_can_carry_are_refused(
 
     with pytest.raises(BadSetting, match=variable):
         load_settings()
+
+
+def test_each_setting_has_a_description_and_an_example() -> None:
+    """Both are on the page of settings; a message has the example. Names of the user's account and models have none."""
+    without_example = {"OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "ASKMILL_MODEL"}
+    variables = {variable_of(name) for name in Settings.model_fields}
+
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+    assert variables - without_example == set(GOOD_EXAMPLES)
 
 
 def test_a_bad_value_of_the_env_file_is_shown(folder: Path) -> None:

@@ -58,21 +58,21 @@ class LiveBatches:
         if reader.task is None:
             reader.task = asyncio.create_task(self._read(batch, reader), name=f"live {batch}")
         try:
-            seen = 0
+            sent = 0
             while True:
                 async with reader.changed:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(KEEP_ALIVE_S):
-                            while reader.version == seen and reader.fault is None and not self._closing:
+                            while reader.version == sent and reader.fault is None and not self._closing:
                                 await reader.changed.wait()
                 if self._closing:
                     return
                 if reader.fault is not None:
                     raise reader.fault
-                if reader.version == seen:
+                if reader.version == sent:
                     yield None
                     continue
-                seen, view = reader.version, reader.view
+                sent, view = reader.version, reader.view
                 yield view
                 if view is not None and view.batch.state is BatchState.DONE:
                     return

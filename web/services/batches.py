@@ -40,7 +40,11 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a file holds and what its batch would cost. `sample`: cells and question of the first rows."""
+    """What a file holds and what its batch would cost.
+
+    `rows` are those to submit, `rejected` those that are skipped. `dialect`: the delimiter (None unless
+    CSV) and the encoding. `sample`: cells and question of the first rows.
+    """
 
     columns: tuple[str, ...]
     question_column: str | None

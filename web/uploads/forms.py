@@ -139,8 +139,8 @@ def option_values(form: Form, functions: Collection[str]) -> dict[str, Any]:
     for name, values in form.fields.items():
         key = name.removeprefix("--").replace("-", "_")
         if key not in options:
-            known = ", ".join(sorted({field_name(option) for option in options.values()}))
-            raise UsageError(f"There is no option {name[:80]!r}. The options are {known}.")
+            names = ", ".join(sorted({field_name(option) for option in options.values()}))
+            raise UsageError(f"There is no option {name[:80]!r}. The options are {names}.")
         filled = [value for value in values if value != ""]
         _refuse_paths(key, options[key], filled, functions)
         arguments += _arguments(options[key], filled, form)

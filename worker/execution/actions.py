@@ -77,9 +77,9 @@ class ActionExecutor:
     interrupts: Interrupts
     counters: Counter[str] = field(default_factory=Counter)
     """Amounts for the batch's counters, stored with the row's next save."""
-    server_status: str = ""
+    server_status: str = ""  # the run's, at its last poll
     poll_hint_s: float | None = None
-    """The server's hint in its last reply; `server_status`: the run's, at its last poll."""
+    """Seconds until the next poll that the server's last reply suggests; None without a hint."""
     seen_running_s: float = 0.0
     """The run's age when a poll last saw it running."""
     age_offset_s: float = 0.0
@@ -188,10 +188,10 @@ class ActionExecutor:
     async def _prepare_thread(self, action: CreateThread | DeleteFailedTurn, state: JobState) -> Event:
         backend, request = self.backend, self._request(state)
         if isinstance(action, CreateThread):
-            return ThreadCreated(*self.stamp(), thread_id=await backend.create_thread(request))
-        await backend.delete_failed_turn(
-            state.thread_id or "", state.last_message_id_before, len(request.profile.messages)
-        )
+            thread_id = await backend.create_thread(request)
+            return ThreadCreated(*self.stamp(), thread_id=thread_id)
+        count = len(request.profile.messages)
+        await backend.delete_failed_turn(state.thread_id or "", state.last_message_id_before, count)
         return FailedTurnDeleted(*self.stamp())
 
     async def _create_run(self, state: JobState) -> Event:

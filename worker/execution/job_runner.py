@@ -275,8 +275,8 @@ class JobRunner:
         self, pause: Callable[..., Awaitable[bool]], reason: str, resume_after_s: float | None = None
     ) -> None:
         """Pause the batch, here at once: no other row of this worker sends what was just refused."""
-        told = () if resume_after_s is None else (resume_after_s,)
-        changed = await self.context.retry_on_outage(pause, self.claim.batch, reason, *told)
+        options = () if resume_after_s is None else (resume_after_s,)
+        changed = await self.context.retry_on_outage(pause, self.claim.batch, reason, *options)
         if self.batch.current.state in {BatchState.QUEUED, BatchState.RUNNING}:
             # Without the reason: the next heartbeat reads it, finds a change and wakes the waiting rows.
             self.batch.current = replace(self.batch.current, state=BatchState.PAUSED)

@@ -146,8 +146,8 @@ class ShardActions:
                 return FileDeleted(*self.stamp())
             case RetrieveBatch(after_s=after_s):
                 await self.interrupts.sleep(after_s)
-                seen = await self.jobs.retrieve(state.batch_id or "")
-                return BatchSeen(*self.stamp(), batch=seen)
+                batch = await self.jobs.retrieve(state.batch_id or "")
+                return BatchSeen(*self.stamp(), batch=batch)
             case CancelBatch():
                 return BatchSeen(*self.stamp(), batch=await self.jobs.cancel(state.batch_id or ""))
             case CancelDuplicate(batch_id=batch_id):
@@ -257,11 +257,11 @@ class ShardActions:
         )
         own, unknown = list[ServerBatch](), list[ServerBatch]()
         for batch in ours:
-            known = batch.input_file_id in owners
-            same = not known and state.sha256 and batch.metadata.get("askmill_sha256") == state.sha256
+            has_owner = batch.input_file_id in owners
+            same = not has_owner and state.sha256 and batch.metadata.get("askmill_sha256") == state.sha256
             if batch.input_file_id in state.files or batch.id == state.batch_id or same:
                 own.append(batch)
-            elif search and not known and batch.id not in counted and may_have_run(batch):
+            elif search and not has_owner and batch.id not in counted and may_have_run(batch):
                 unknown.append(batch)
         return tuple(own), tuple(unknown)
 

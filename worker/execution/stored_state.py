@@ -32,7 +32,7 @@ TIME_FIELDS = (
     "failing_since",
     "not_found_since",
 )
-"""The fields of `JobState` that are points in time; tests/unit/test_clock.py keeps the list complete."""
+"""The fields of `JobState` that are points in time (complete: tests/unit/runtime/test_redis_clock.py)."""
 
 RUNS_KEPT = 8
 """How many earlier runs a turn passes on: enough for the next to tell its own runs on the thread."""

@@ -7,6 +7,7 @@ completed                a quarter more than it had, until the size is that thir
 from typing import NamedTuple
 
 MOST_ROWS = 2000
+"""jobs/store/lua/lib/shard.lua, which cuts the shards, has the same number."""
 SHARE_OF_LIMIT = 3
 """A shard has at most a third of the enqueued-token limit: the server's queue is never empty."""
 

@@ -1,8 +1,11 @@
 """How many rows a shard has: smaller after a refusal for the enqueued-token limit, and back after completions."""
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from askmill.jobs.store.lua_source import source
 from askmill.worker.lifecycle.shard_sizes import (
     MOST_ROWS,
     CutSizes,
@@ -55,6 +58,11 @@ def test_a_completion_never_makes_shards_smaller_and_only_full_ones_larger(
     assert size <= grown.shard_rows <= max(size, MOST_ROWS)
     if lines > size or lines * 5 <= size * 4 - 5:
         assert grown.shard_rows == size
+
+
+def test_the_script_that_cuts_shards_has_the_same_maximum() -> None:
+    """MOST_ROWS is written twice, in Python and in Lua."""
+    assert re.findall(r"local MOST_ROWS = (\d+)", source("dispatch")) == [str(MOST_ROWS)]
 
 
 def test_without_a_refusal_nothing_is_learned() -> None:

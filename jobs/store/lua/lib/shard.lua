@@ -1,6 +1,7 @@
 -- Shards of a batch with tier `batch`: rows that travel in one job of the Batch API. jobs/store/keys.py has the
 -- table of their fields.
 -- include: lib/row.lua
+-- The same number as in worker/lifecycle/shard_sizes.py.
 local MOST_ROWS = 2000
 local ROWS_PER_WRITE = 500
 
