@@ -48,6 +48,9 @@ async def _run_coroutine(function: Function, arguments: dict[str, Any]) -> Any:
     try:
         return await function.call(**arguments)
     except BaseException as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # it took too long, and nobody waits for its end
+            raise asyncio.CancelledError from error
         raise _as_exception(error) from error
 
 

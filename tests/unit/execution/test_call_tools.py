@@ -1,6 +1,7 @@
 """Functions that a model calls: in parallel, within a time limit, every error an output for the model."""
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.profile import Functions
 from askmill.worker.execution.tools import call_tools
 from askmill.worker.lifecycle.api_types import ToolCall
+from tests.support import wait_until
 
 MODULE = '''
 import asyncio
@@ -93,6 +95,20 @@ async def test_a_slow_function_is_cut_off_and_the_others_are_answered(functions:
 
     assert slow == "Error: later took longer than 0.2 s."
     assert quick == '{"slept":0.0}'
+
+
+async def test_a_function_that_is_cut_off_logs_nothing(
+    functions: Functions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for its end, which is no error that asyncio would report minutes later."""
+    await outputs(functions, ("later", '{"seconds": 0}'))
+    loop = invoke._event_loop_thread._loop
+    assert loop is not None
+    await outputs(functions, ("later", '{"seconds": 60}'), limit_s=0.2)
+    wait_until(lambda: not asyncio.all_tasks(loop), "the function has ended")
+    gc.collect()
+
+    assert "never retrieved" not in caplog.text
 
 
 @pytest.mark.parametrize(
