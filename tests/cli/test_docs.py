@@ -64,6 +64,7 @@ def _parse(words: list[str]) -> None:
     command.make_context(words[0], [word for word in words[1:] if word != "--help"], resilient_parsing=False)
 
 
+@pytest.mark.checks
 @pytest.mark.timeout(LIMIT_S + 30)
 @pytest.mark.parametrize("page", _with(run=True))
 def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str) -> None:

@@ -13,6 +13,7 @@ from tests.helpers.screens import PAGE, ROOT, blocks, printed
 from tests.stack import Stack
 
 
+@pytest.mark.checks
 def test_every_example_prints_the_output_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page, in one folder, as a reader would type them."""
     monkeypatch.chdir(ROOT)  # the worker looks for examples/weather.py from where it was started
