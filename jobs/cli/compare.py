@@ -19,7 +19,7 @@ from askmill.jobs.results.destination import atomic_write, oserror_to_write_faul
 
 
 @click.command("compare", cls=GroupedCommand)
-@click.argument("batches", nargs=-1, required=True, metavar="BATCH BATCH…")
+@click.argument("batches", nargs=-1, metavar="BATCH BATCH…")
 @option(
     OUTPUT,
     "-o",

@@ -142,7 +142,10 @@ async def open_comparison(
         UsageError: fewer than two batches, other names than batches, or an unknown column.
     """
     if len(batches) < 2 or len(set(batches)) < len(batches):
-        raise UsageError("compare needs two batches or more, each once: askmill compare BATCH BATCH")
+        raise UsageError(
+            "compare needs two batches or more, each once: askmill compare BATCH BATCH. "
+            "`askmill list` shows them."
+        )
     if names and (len(names) != len(batches) or len(set(names)) < len(names)):
         raise UsageError(
             f"--name: give each of the {len(batches)} batches one name of its own, in their order"

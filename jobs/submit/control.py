@@ -53,7 +53,7 @@ async def retry(
         await dispatch_first_rows(store, url)
         result = f"{count_of(rows, 'row')} of {batch.id} will be retried."
     else:
-        result = f"{batch.id} has no row with status {' or '.join(sorted(statuses))}: nothing to retry."
+        result = f"{batch.id} has no row with status {', '.join(sorted(statuses))}: nothing to retry."
     return Changed(bool(rows), f"{result} {stall_reason(await store.status(batch.id))}".rstrip())
 
 

@@ -101,7 +101,7 @@ def build_profile(
     if isinstance(fields.get("files"), list | tuple):
         fields["files"] = tuple(file for path in fields["files"] for file in _files_in(path))
     _describe_functions(fields, faults)
-    place = str(source) if isinstance(source, Path) else "the profile"
+    place = "the options" if source is None else str(source) if isinstance(source, Path) else "the profile"
     return _validate(fields, place, [*faults, *_unread_files(fields, api)])
 
 

@@ -293,7 +293,7 @@ async def test_compare_puts_batches_side_by_side(configured: Path, store: Store)
     assert "Answers side by side" in (configured / "both.html").read_text(encoding="utf-8")
     assert "1 of 2 rows differ" in repr(both)
     assert "<table>" in both._repr_html_()
-    with pytest.raises(askmill.UsageError, match="two batches or more"):
+    with pytest.raises(askmill.UsageError, match=r"two batches or more.*`askmill list`"):
         await askmill.aio.compare(first)
 
 

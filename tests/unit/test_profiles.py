@@ -104,6 +104,12 @@ def test_each_fault_names_its_field(tmp_path: Path, text: str, word: str) -> Non
         _built(_toml(tmp_path, text))
 
 
+def test_a_fault_of_an_option_without_a_profile_names_the_options() -> None:
+    """There is no profile then that the user could look into."""
+    with pytest.raises(ProfileError, match=r"^the options: temperature: "):
+        _built(temperature=5.0)
+
+
 def test_paths_of_a_file_are_relative_to_it(tmp_path: Path) -> None:
     """Relative paths in a profile are resolved in the profile's folder."""
     (tmp_path / "schema.json").write_text('{"type": "object"}', encoding="utf-8")

@@ -69,8 +69,10 @@ def problem_of(error: BaseException) -> Problem:
         case RequestValidationError():
             return Problem(422, "Cannot be done as asked", safe_text(_validation_text(error)))
         case HTTPException():
-            title = "Not found" if error.status_code == 404 else "Refused"
-            return Problem(error.status_code, title, safe_text(str(error.detail)))
+            # The detail of an unknown address is "Not Found" too.
+            absent = ("Not found", "There is nothing at this address.")
+            title, detail = absent if error.status_code == 404 else ("Refused", safe_text(str(error.detail)))
+            return Problem(error.status_code, title, detail)
         case _:
             detail = "Something unexpected happened. The log of `askmill web` has the traceback."
             return Problem(500, "Unexpected error", detail)
