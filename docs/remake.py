@@ -224,6 +224,10 @@ def _statuses() -> Iterator[str]:
         ("130", "interrupted; the command to resume is printed"),
     )
     yield from table(("code", "when"), codes)
+    yield "Only commands that wait for a batch turn its state into a code: `run`, `collect --wait` and"
+    yield "`status --watch`. Others exit with 0 when they could do their work: `status` of a paused batch"
+    yield "exits with 0, and so does `resume` of one that pauses again. A script that does not wait reads"
+    yield "`state` of `status --json`."
 
 
 def _columns() -> Iterator[str]:

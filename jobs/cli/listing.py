@@ -39,8 +39,8 @@ JUDGED_ROWS = 20_000
 def list_command(states: tuple[str, ...], name: str, limit: int | None, as_json: bool) -> int:
     """List the batches in this Redis.
 
-    The newest batch comes first. A narrow terminal gets fewer columns; the output to a pipe or a file has
-    all of them.
+    The newest batch comes first. `failed` counts every row that ended without completing, also the cancelled
+    ones. A narrow terminal gets fewer columns; the output to a pipe or a file has all of them.
     """
 
     def matches(batch: Batch) -> bool:

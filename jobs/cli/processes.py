@@ -31,7 +31,11 @@ def _exec_module(module: str, arguments: list[str], environment: Mapping[str, st
 
 @click.command("worker")
 @CONCURRENCY
-@click.option("--check", is_flag=True, help="Exit with 0 if a worker is alive on this machine, else with 1.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit with 0 if a worker is alive on this machine, else with 1; with 3 if Redis does not answer.",
+)
 @click.option(
     "--allow-functions",
     "modules",

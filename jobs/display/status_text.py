@@ -6,7 +6,7 @@ counts_line    4 completed · 4 running · 3 queued · 1 failed
 pace_line      1.1 rows/s · under 3 min left · 9 runs · 148 requests (928/min) · 1 worker
 money          410 tokens in, 100 out · $0.01 · about $0.03 in total
 anomalies_line rate limited 3 times · retries: server_error 1
-fault_line     Last fault: POST /threads: http_500: …, 12 times since 2026-11-28 14:00:01 UTC
+fault_line     Last fault: POST /threads: http_500: …, 12 times since 2026-11-28 14:00:01 UTC, the last at …
 accuracy_line  accuracy 93.1 % (95 %: 91.2 to 94.7 %), 1,200 judged
 idle_line      12 of 20 slots are unused: ASKMILL_MAX_RUNS allows 8 runs at a time (idle_slots.py)
 waiting_line   New runs wait since 2026-11-28 14:00:01 UTC until 2026-11-28 14:00:21 UTC: rate_limit …
@@ -194,7 +194,10 @@ def fault_line(view: StatusView) -> str:
         return ""
     request = f"{fault.request}: " if fault.request else ""
     words = one_line(f"{request}{fault.words}", 300).rstrip(".")
-    return f"Last fault: {words}, {count_of(fault.count, 'time')} since {format_time(fault.since_ms)}"
+    since = f"{count_of(fault.count, 'time')} since {format_time(fault.since_ms)}"
+    # Without its time, a fault that is over looks like one that goes on.
+    last = f", the last at {format_time(fault.at_ms)}" if fault.count > 1 else ""
+    return f"Last fault: {words}, {since}{last}"
 
 
 def status_lines(view: StatusView, width: int = 80) -> list[str]:

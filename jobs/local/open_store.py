@@ -40,10 +40,12 @@ async def resolve_batch(store: Store, batch: str | None) -> str:
 
 async def resolve_row(store: Store, batch: Batch, number_or_id: str) -> int:
     """Return the row with this number, else the row with this value in its id column. Raises NotFound."""
+    # A shell that cuts a number out of a CSV keeps the line's carriage return.
+    number = number_or_id.strip()
     if (
-        number_or_id.isascii()
-        and number_or_id.isdigit()
-        and (batch.spec.id_column is None or 1 <= int(number_or_id) <= batch.rows)
+        number.isascii()
+        and number.isdigit()
+        and (batch.spec.id_column is None or 1 <= int(number) <= batch.rows)
     ):
-        return int(number_or_id)
+        return int(number)
     return await store.find_row_by_id(batch.id, number_or_id)

@@ -209,6 +209,14 @@ def test_a_placeholder_key_is_not_redacted():
     assert "12345678" not in redact_api_text("You sent 12345678.", "12345678")
 
 
+def test_the_address_where_keys_are_made_stays_readable():
+    """OpenAI's 401 says where to find a key; that address is no key."""
+    advice = "You can find your API key at https://host.example/api-keys."
+    assert redact_api_text(f"Incorrect API key provided: sk-ve****6789. {advice}") == (
+        f"Incorrect API key provided: *** {advice}"
+    )
+
+
 @pytest.mark.parametrize(
     ("headers", "rate_limited", "wait_s"),
     [

@@ -133,7 +133,7 @@ def test_a_pause_with_an_end_says_when_and_is_not_the_end_of_the_batch() -> None
 
 
 def test_the_last_fault_and_a_wait_of_all_batches_are_lines_of_their_own() -> None:
-    """E5, A10: the words without control codes, how often, since when; an old fault is not shown."""
+    """E5, A10: the words without control codes, how often, since when until when; an old fault is not shown."""
     fault = LastFault("http_500: no\x1b[31m", "POST /threads", 12, 1_795_914_061_000, 1_795_914_071_000)
     wait = Waiting("all batches", "rate_limit_exceeded: slow", 1_795_914_061_000, 1_795_914_081_000)
     view = _view({"q": 1}, workers=(_worker(),))
@@ -141,7 +141,7 @@ def test_the_last_fault_and_a_wait_of_all_batches_are_lines_of_their_own() -> No
 
     for text in ("\n".join(status_lines(view)), log_line(view)):
         assert "Last fault: POST /threads: http_500: no" in text
-        assert "12 times since 2026-11-29 01:01:01 UTC" in text
+        assert "12 times since 2026-11-29 01:01:01 UTC, the last at 2026-11-29 01:01:11 UTC" in text
         assert "New runs wait since 2026-11-29 01:01:01 UTC until 2026-11-29 01:01:21 UTC: rate_limit" in text
         assert "\x1b" not in text
     assert "Last fault" not in log_line(replace(view, now_ms=fault.at_ms + 3_600_000))

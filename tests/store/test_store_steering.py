@@ -3,6 +3,7 @@
 import pytest
 import redis
 
+from askmill.jobs.local.open_store import resolve_row
 from askmill.jobs.model.errors import NotFound, Unavailable
 from askmill.jobs.model.models import BatchState, InputSpec, JobStatus, Limits, Step
 from askmill.jobs.store import Store, keys
@@ -250,6 +251,8 @@ async def test_a_row_is_found_by_its_number_and_by_its_own_id(store: Store) -> N
     spec = InputSpec(("id", "question"), "question", id_column="id")
     batch = await submit_batch(store, [NewRow([f"r{n}", "why?"]) for n in range(40)], spec=spec)
     assert await store.find_row_by_id(batch, "r37") == 38
+    # Cut out of a results file, whose lines end with a carriage return.
+    assert await resolve_row(store, await store.batch(batch), "38\r") == 38
     await store.heartbeat(worker_info())
     claim = await claim_row(store, (await store.dispatch(0))[0])
     await store.save(claim, b"following")
