@@ -85,6 +85,25 @@ async def test_workers_recover_after_redis(tmp_path: Path, fault: Fault) -> None
         await assert_each_paid_once(stack, batch, status, rows)
 
 
+async def test_a_worker_that_is_stopped_while_redis_is_away_logs_no_traceback(tmp_path: Path) -> None:
+    """One line a row; another worker continues the runs once Redis is back."""
+    with Stack(tmp_path) as stack:
+        worker = stack.worker(5, QUICK)
+        batch = await stack.submit(questions_lasting(20, 5))
+        wait_for_runs(stack, 5)
+        stack.redis.kill()
+        worker.leave()
+        log = worker.log.read_text()
+        stack.redis.start()
+        stack.wait_for_servers()
+        stack.worker(5, QUICK)
+        status = await stack.wait_for(batch, timeout_s=60)
+
+        assert "Traceback" not in log, log[-3000:]
+        assert "job.not_released" in log
+        await assert_each_paid_once(stack, batch, status, 5)
+
+
 async def test_an_outage_of_redis_reaps_no_living_worker(tmp_path: Path) -> None:
     """All worker keys expire in a long outage: workers wait for heartbeats before they reap."""
     with Stack(tmp_path) as stack:

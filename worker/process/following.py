@@ -9,13 +9,15 @@ import structlog
 
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.store.claims import new_fence
-from askmill.worker.runtime.context import CRASH_WAIT_S, WorkerContext
+from askmill.worker.runtime.context import CRASH_WAIT_S, OUTAGE, WorkerContext
 from askmill.worker.runtime.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from askmill.worker.process.worker import WorkerProcess
 
 log = structlog.get_logger()
+LAST_RELEASE_S = 1.0
+"""How long a process that ends waits for a Redis that has not answered its releases before."""
 Claimed = TypeVar("Claimed")
 ClaimScript = Callable[[str, int, str, str], Awaitable[Claimed]]
 """Takes batch, number of the row or shard, worker and fence."""
@@ -55,10 +57,19 @@ async def followed(
         yield interrupts
     except NotFound:
         log.info("batch.purged")
-    except (Exception, asyncio.CancelledError):
-        # Nobody follows it any more, and no other worker releases what a living one has claimed.
-        log.exception("job.crashed")
-        await context.retry_on_outage(release, context.due_ms(CRASH_WAIT_S))
+    except (Exception, asyncio.CancelledError) as error:
+        redis_is_away = process.shutting_down and isinstance(error, (asyncio.CancelledError, *OUTAGE))
+        if not redis_is_away:
+            log.exception("job.crashed")
+        try:
+            # Nobody follows it any more, and no other worker releases what a living one has claimed.
+            async with asyncio.timeout(LAST_RELEASE_S if process.shutting_down else None):
+                await context.retry_on_outage(release, context.due_ms(CRASH_WAIT_S))
+        except OUTAGE as outage:
+            if not process.shutting_down:
+                raise
+            # Other workers continue what a worker held that has ended.
+            log.warning("job.not_released", reason=str(outage) or "Redis does not answer")
     finally:
         if process.jobs.get(key) is interrupts:
             del process.jobs[key]
