@@ -159,9 +159,12 @@ class WorkerProcess:
         self.publisher.shutdown(wait=False)
         if self.context is None:
             return
-        with suppress(RedisError, *OUTAGE):
+        try:
             async with asyncio.timeout(1.0):
                 await self.context.store.deregister_worker(self.info.id)
+        except (RedisError, *OUTAGE) as error:
+            # It counts as alive for a lifetime: until then `cancel` leaves its runs to it.
+            log.warning("worker.not_deregistered", reason=str(error) or type(error).__name__)
         await self.context.backends.close()
         await self.context.store.close()
 
