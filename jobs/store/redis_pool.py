@@ -64,6 +64,20 @@ class _FollowsMaster:
         if self.connection_pool.needs_disk and not await writes_through(self._ask):
             self.connection_pool.may_forget = True
 
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        """As redis-py's, which loses a cancellation at the moment when the command has been written.
+
+        It uses `asyncio.wait_for`, which before Python 3.12 returns a result that has just come instead of
+        raising CancelledError: a Ctrl-C would be overlooked.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        connection = cast("Connection", super())
+        await connection.send_packed_command(*args, **kwargs)
+        if task and task.cancelling() > before:
+            await cast("Connection", self).disconnect(nowait=True)  # its reply is nobody's
+            raise asyncio.CancelledError
+
     async def _ask(self, *command: str) -> Any:
         await cast("Connection", self).send_command(*command, check_health=False)
         return await self.read_response()

@@ -95,6 +95,9 @@ class ScriptPipeline:
                 await self._send_and_reply(self._take())
         finally:
             self._sender = None
+            # Cancelled, as all tasks of a loop that ends: what was called meanwhile still needs a sender.
+            if any(not pending.reply.done() for pending in self._queue):
+                self._sender = asyncio.create_task(self._send_queue(), name="askmill-script-pipeline")
 
     def _take(self) -> list[_Pending]:
         """Remove the next pipeline's calls from the queue."""
