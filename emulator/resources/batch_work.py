@@ -112,7 +112,8 @@ class BatchWork:
         while batch.status == status and (left := due() - self._engine.clock.now()) > 0:
             event.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), min(left, LONGEST_WAIT_S))
+                async with asyncio.timeout(min(left, LONGEST_WAIT_S)):
+                    await event.wait()
 
     # --- validating ---
 

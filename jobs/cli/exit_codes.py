@@ -22,9 +22,8 @@ INTERRUPTED = 130
 
 def exit_code_for(error: BaseException) -> int:
     """Print on stderr what happened, and return the exit code."""
-    if isinstance(
-        error, click.Abort | KeyboardInterrupt
-    ):  # first: it may have interrupted an import made below
+    # First: it may have interrupted an import made below.
+    if isinstance(error, click.Abort | KeyboardInterrupt) or _hides_interrupt(error):
         return _interrupted(error)
     from askmill.config.settings import BadSetting  # noqa: PLC0415 -- 80 ms that `--version` does without
 
@@ -49,6 +48,11 @@ def exit_code_for(error: BaseException) -> int:
             return exit_code_for(error.exceptions[0])
         case _:
             return _print_error(_unexpected(error), 1)
+
+
+def _hides_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C came while pydantic built a model: it raises SchemaError, and its text ends so."""
+    return type(error).__name__ == "SchemaError" and str(error).rstrip(": \n").endswith("KeyboardInterrupt")
 
 
 def _interrupted(error: BaseException) -> int:

@@ -65,13 +65,16 @@ class _FollowsMaster:
             self.connection_pool.may_forget = True
 
     async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
-        """As redis-py's, which loses a cancellation at the moment when the command has been written.
+        """As redis-py's, which loses a cancellation that comes before or while the command is written.
 
         It uses `asyncio.wait_for`, which before Python 3.12 returns a result that has just come instead of
         raising CancelledError: a Ctrl-C would be overlooked.
         """
         task = asyncio.current_task()
         before = task.cancelling() if task else 0
+        if before:
+            # One that a signal handler has asked for since the task last waited is raised here.
+            await asyncio.sleep(0)
         connection = cast("Connection", super())
         await connection.send_packed_command(*args, **kwargs)
         if task and task.cancelling() > before:

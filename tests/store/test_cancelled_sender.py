@@ -23,6 +23,22 @@ async def test_a_command_is_cancelled_at_each_moment(store: Store, turns: int) -
     assert await redis.ping()
 
 
+async def test_a_cancellation_that_a_signal_handler_asks_for_is_not_lost(store: Store) -> None:
+    """Ctrl-C that comes while the task itself runs; asyncio delivers it where the task next waits."""
+    redis = store._connection.redis
+    await redis.ping()
+
+    async def interrupted() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await redis.ping()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(interrupted())
+    assert await redis.ping()
+
+
 async def test_a_call_made_while_the_sender_is_being_cancelled_gets_its_reply(store: Store) -> None:
     """The end of a worker's loop cancels every task, that of a script in flight too; then it deregisters."""
     pipeline = store._connection.scripts._pipeline

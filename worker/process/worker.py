@@ -317,7 +317,8 @@ class WorkerProcess:
         if self.jobs:
             drain_s = self.settings.drain_s if self.batches.has_chat({b for b, _ in self.jobs}) else 0.0
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.idle.wait(), max(RELEASE_WITHIN_S, drain_s))
+                async with asyncio.timeout(max(RELEASE_WITHIN_S, drain_s)):
+                    await self.idle.wait()
         if self.context is not None:
             self.context.retry_on_outage.give_up_at_s = elapsed_clock_s() + GIVE_UP_S
         for interrupts in list(self.jobs.values()):
