@@ -1,6 +1,5 @@
 """llama.cpp's Python server with SmolLM2-135M, from an environment of its own (tests/real/conftest.py)."""
 
-import random
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ class LlamaServer:
         """The server, not yet started, of the environment of this Python."""
         python = str(Path(python).absolute())
         found = subprocess.run([python, "-c", FIND_MODEL], check=True, capture_output=True, text=True)
-        port = free_port(random.randrange(20_000, 30_000))  # not one that a client's connection may get
+        port = free_port()
         command = [python, "-m", "llama_cpp.server", "--model", found.stdout.strip(), "--host", HOST]
         return cls(Child([*command, "--port", str(port), *ALWAYS, *options], log), f"http://{HOST}:{port}/v1")
 
