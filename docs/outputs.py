@@ -37,6 +37,8 @@ kill -INT $!
 {{ wait $! || test $? -eq 130; }} 2> /dev/null
 set +m
 """
+SETTINGS = ("ASKMILL_", "OPENAI_", "CELERY_")
+"""Names of variables that a page's commands do not inherit."""
 END_OF_BLOCK = "=== end of block {} ==="
 PROGRESS_LINE = re.compile(r"^b_\w+: [\d,]+ of [\d,]+ · .*\n", re.MULTILINE)
 """Printed every ten seconds where there is no terminal; a terminal shows a panel, which goes away."""
@@ -124,47 +126,56 @@ def normalized(text: str) -> str:
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
-def run(page: list[Block]) -> str:
-    """Run the page in a fresh folder, and return what it prints. Raises SystemExit if a command fails."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "work").mkdir()
-        (folder / "work" / "examples").symlink_to(ROOT / "examples")
-        bare = {
-            key: value for key, value in os.environ.items() if not key.startswith(("ASKMILL_", "OPENAI_"))
-        }
-        settings = {
-            "ASKMILL_DATA_DIR": str(folder / "data"),
-            "COLUMNS": "100",
-            "PATH": f"{Path(sys.executable).parent}:{bare['PATH']}",
-        }
-        with (folder / "output").open("w+") as output:
-            shell = subprocess.Popen(
-                ["bash", "-c", script(page)],
-                cwd=folder / "work",
-                env=bare | settings,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-            try:
-                code = shell.wait()
-            finally:
-                with suppress(ProcessLookupError):  # background processes of the page end with it
-                    os.killpg(shell.pid, signal.SIGTERM)
-            output.seek(0)
-            printed = output.read().replace(str(folder / "work"), "/home/me")
-    if code:
-        raise SystemExit(f"exit code {code}:\n{printed[-3000:]}")
-    return printed
+def run(text: str, folder: Path, programs: str = "", limit_s: float | None = None) -> tuple[int, str]:
+    """Run a page's script in this empty folder, and end what it leaves in the background.
+
+    Args:
+        text: as `script` returns it.
+        folder: gets `work`, where the script runs, beside the data folder of askmill.
+        programs: folders to search for programs first, with colons between them.
+        limit_s: raises subprocess.TimeoutExpired after so many seconds.
+
+    Returns:
+        The exit code and what was printed.
+    """
+    work = folder / "work"
+    work.mkdir()
+    (work / "examples").symlink_to(ROOT / "examples")
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+    path = [programs, str(Path(sys.executable).parent), bare["PATH"]]
+    settings = {
+        "ASKMILL_DATA_DIR": str(folder / "data"),
+        "COLUMNS": "100",
+        "PATH": ":".join(filter(None, path)),
+    }
+    with (folder / "output").open("w+") as output:
+        shell = subprocess.Popen(
+            ["bash", "-c", text],
+            cwd=work,
+            env=bare | settings,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            code = shell.wait(limit_s)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGTERM)
+        output.seek(0)
+        return code, output.read().replace(str(work), "/home/me")
 
 
 def rewrite(file: Path) -> None:
-    """Replace the outputs of one page by those of a new run."""
+    """Replace the outputs of one page by those of a new run. Raises SystemExit if a command fails."""
     text = file.read_text(encoding="utf-8")
     page = blocks(text)
-    for number, output in sorted(outputs(page, run(page)).items(), reverse=True):
+    with tempfile.TemporaryDirectory() as folder:
+        code, printed = run(script(page), Path(folder))
+    if code:
+        raise SystemExit(f"exit code {code}:\n{printed[-3000:]}")
+    for number, output in sorted(outputs(page, printed).items(), reverse=True):
         text = text[: page[number].start] + output + text[page[number].end :]
     file.write_text(text, encoding="utf-8")
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +21,9 @@ from tests.helpers.cpu_times import CpuTimes
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.stack import Stack
 from tests.support import RedisServer
+
+if TYPE_CHECKING:
+    from tests.emulator.emulator_support import Emulator
 
 # The same examples in every run and no time limits: the result does not depend on the machine.
 settings.register_profile(
@@ -104,6 +108,15 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
     async with await Store.open(redis_url) as opened:
         yield opened
     assert_no_leaks(redis_url)
+
+
+@pytest.fixture(scope="module")
+def shared_emulator() -> "Iterator[Emulator]":
+    """An emulator of the tests of a module."""
+    from tests.emulator.emulator_support import run_emulator  # noqa: PLC0415 -- most tests need none
+
+    with run_emulator() as started:
+        yield started
 
 
 @pytest.fixture

@@ -100,6 +100,14 @@ class RedisServer:
             client.flushall()
             client.config_resetstat()
 
+    def take_over_from(self, master: "RedisServer") -> None:
+        """Copy the master, then become a master too, as a replica that is promoted."""
+        with redis.Redis.from_url(master.url) as old, redis.Redis.from_url(self.url) as new:
+            old.config_set("repl-diskless-sync-delay", 0)
+            new.replicaof(HOST, str(master._port))
+            wait_until(lambda: new.info("replication")["master_link_status"] == "up", "it is a replica", 30)
+            new.replicaof("NO", "ONE")
+
     def _answers(self) -> bool:
         try:
             with redis.Redis.from_url(self.url, retry=None) as client:

@@ -43,7 +43,7 @@ API_NAMES: dict[Api, str] = {
     "responses": "the Responses API",
     "chat": "chat completions",
 }
-QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}: ?)(?!//)\S+", re.IGNORECASE)
+QUOTED_KEY = re.compile(r"(api[ _-]?key[^:]{0,20}(?<!http)(?<!https): ?)\S+", re.IGNORECASE)
 """OpenAI's 401 message quotes the key with only its middle masked, and says where keys are made."""
 
 

@@ -235,7 +235,7 @@ def nothing_found(offer: Offer, api_client: AsyncOpenAI) -> str:
 
 
 async def _address_advice(offer: Offer, api_client: AsyncOpenAI) -> str | None:
-    """What to set where the address is certainly wrong; None in doubt."""
+    """What to set where the address is certainly wrong, else None."""
     base_url = str(api_client.base_url).rstrip("/")
     if not base_url.endswith("/v1"):
         there = api_client.with_options(base_url=f"{base_url}/v1")

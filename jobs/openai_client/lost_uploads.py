@@ -63,14 +63,15 @@ async def find_lost_upload(client: AsyncOpenAI, path: Path, purpose: Purpose, no
     """
     lost = LostUpload()
     retrying_client = client.with_options(max_retries=MAX_RETRIES)
-    # In a thread, so that the loader's lease is renewed meanwhile.
-    sha256, size = await asyncio.to_thread(_content_of, path)
     try:
-        expected = path.name, size, purpose
+        expected = path.name, (await asyncio.to_thread(path.stat)).st_size, purpose
         # The oldest first: the upload began right after the note.
-        for candidate in reversed(await _candidates(retrying_client, expected, note)):
+        candidates = (await _candidates(retrying_client, expected, note))[::-1]
+        # In a thread, so that the loader's lease is renewed meanwhile.
+        sha256 = await asyncio.to_thread(_sha256_of_file, path) if candidates else ""
+        for candidate in candidates:
             try:
-                found_sha256 = await _sha256_of(retrying_client, candidate)
+                found_sha256 = await _sha256_at_api(retrying_client, candidate)
             except OpenAIError:
                 lost.unreadable.append(candidate)
                 continue
@@ -82,10 +83,9 @@ async def find_lost_upload(client: AsyncOpenAI, path: Path, purpose: Purpose, no
     return lost
 
 
-def _content_of(path: Path) -> tuple[str, int]:
-    """Return SHA-256 and size in bytes."""
+def _sha256_of_file(path: Path) -> str:
     with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest(), content.tell()
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 async def delete_lost_vector_stores(client: AsyncOpenAI, key: str) -> None:
@@ -118,7 +118,7 @@ async def _candidates(client: AsyncOpenAI, expected: tuple[str, int, Purpose], n
     return found
 
 
-async def _sha256_of(client: AsyncOpenAI, file_id: str) -> str:
+async def _sha256_at_api(client: AsyncOpenAI, file_id: str) -> str:
     digest = hashlib.sha256()
     async with client.files.with_streaming_response.content(file_id) as reply:
         async for chunk in reply.iter_bytes():

@@ -13,7 +13,8 @@ from redis.exceptions import ResponseError
 
 from askmill.config.settings import Durability
 
-_CONFIG = ("appendfsync", "no-appendfsync-on-rewrite", "min-replicas-to-write")
+_DISK_CONFIG = ("appendfsync", "no-appendfsync-on-rewrite")
+_CONFIG = (*_DISK_CONFIG, "min-replicas-to-write")
 MANAGED = "docs/how-to/managed-redis.md"
 
 
@@ -74,11 +75,11 @@ async def writes_through(ask: Callable[..., Awaitable[Any]]) -> bool:
     """
     try:
         info = await ask("INFO", "persistence")
-        config = [_value(name, await ask("CONFIG", "GET", name))[1] for name in _CONFIG[:2]]
+        config = dict([_value(name, await ask("CONFIG", "GET", name)) for name in _DISK_CONFIG])
     except ResponseError:
         return False
     has_aof = b"aof_enabled:1" in (info if isinstance(info, bytes) else str(info).encode())
-    return has_aof and config == ["always", "no"]
+    return not _set_for_disk(has_aof, config["appendfsync"], config["no-appendfsync-on-rewrite"] != "no")
 
 
 class Weakness(NamedTuple):
@@ -142,6 +143,14 @@ def _replication(server: Server, place: str, durability: Durability) -> Iterator
         yield Weakness(f"{place} has {found}, and ASKMILL_DURABILITY=replica needs two: {effect}.")
 
 
+def _set_for_disk(has_aof: bool | None, appendfsync: str | None, skips_fsync: bool | None) -> list[str]:
+    """What to set so that all that is confirmed is on the disk; empty where nothing has to be."""
+    wrong = [] if has_aof else ["appendonly yes"]
+    wrong += [] if appendfsync == "always" else ["appendfsync always"]
+    wrong += ["no-appendfsync-on-rewrite no"] if skips_fsync else []
+    return wrong
+
+
 def unmet(server: Server, place: str, durability: Durability) -> str | None:
     """Return why the server cannot be used with this durability, and what to set; None if it can."""
     if server.is_cluster:
@@ -156,9 +165,7 @@ def unmet(server: Server, place: str, durability: Durability) -> str | None:
             f"ASKMILL_DURABILITY=disk needs appendfsync always, and {place} does not let it be read. Allow "
             f"this user CONFIG GET (ACL: +config|get), {other}."
         )
-    wrong = [] if server.has_aof else ["appendonly yes"]
-    wrong += [] if server.appendfsync == "always" else ["appendfsync always"]
-    wrong += ["no-appendfsync-on-rewrite no"] if server.skips_fsync else []
+    wrong = _set_for_disk(server.has_aof, server.appendfsync, server.skips_fsync)
     if not wrong:
         return None
     return (

@@ -215,6 +215,7 @@ def test_the_address_where_keys_are_made_stays_readable():
     assert redact_api_text(f"Incorrect API key provided: sk-ve****6789. {advice}") == (
         f"Incorrect API key provided: *** {advice}"
     )
+    assert redact_api_text("Incorrect API key provided: //secret") == "Incorrect API key provided: ***"
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,11 @@ separate programs, SQL blocks run in DuckDB. docs/outputs.py has the marks befor
 which command is interrupted, and which block is not run. Of that the syntax and the askmill options are checked.
 """
 
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -70,8 +67,6 @@ def _parse(words: list[str]) -> None:
 def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str) -> None:
     """Exactly as written except for the ports, so that it works for a reader who types it; outputs are as shown."""
     shown = outputs.blocks((ROOT / page).read_text(encoding="utf-8"))
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "examples").symlink_to(ROOT / "examples")
     script = outputs.script(shown)
     ports = {"6379": redis_url.rsplit(":", maxsplit=1)[-1].split("/", maxsplit=1)[0]}
     for port in ("8080", "5555", "9464", "4318", "8765"):
@@ -79,32 +74,7 @@ def test_every_command_of_a_page_runs(page: str, tmp_path: Path, redis_url: str)
     for port, free in ports.items():
         script = script.replace(f":{port}", f":{free}").replace(f"port {port}", f"port {free}")
         script = script.replace(f"port={port}", f"port={free}").replace(f"PORT={port}", f"PORT={free}")
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("ASKMILL_", "OPENAI_", "CELERY_"))}
-    env = {
-        **environ,
-        "ASKMILL_DATA_DIR": str(tmp_path / "data"),
-        "COLUMNS": "100",
-        "PATH": f"{preloaded.shell_folder()}:{Path(sys.executable).parent}:{environ['PATH']}",
-    }
-
-    with (tmp_path / "output").open("w+") as output:
-        shell = subprocess.Popen(
-            ["bash", "-c", script],
-            cwd=tmp_path / "work",
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            code = shell.wait(LIMIT_S)
-        finally:
-            # Background processes of the page end with it.
-            with suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGTERM)
-        output.seek(0)
-        printed = output.read().replace(str(tmp_path / "work"), "/home/me")
+    code, printed = outputs.run(script, tmp_path, str(preloaded.shell_folder()), LIMIT_S)
     assert code == 0, printed[-3000:]
     for number, text in outputs.outputs(shown, printed).items():
         assert outputs.normalized(text) == outputs.normalized(shown[number].text), "python docs/outputs.py"

@@ -4,13 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.emulator.emulator_support import Emulator, run_emulator
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
+from tests.emulator.emulator_support import Emulator
 
 
 @pytest.fixture

@@ -101,8 +101,10 @@ def test_an_emulator_that_cannot_start_is_quoted(tmp_path: Path) -> None:
             path.mkdir()
 
     # On a busy machine it takes a second to fail, and is started again as one that ran (supervisor.py).
-    said = r"emulator in .* (could not be started|has not answered for 30 s): .*Is a directory.*emulator\.log"
-    with pytest.raises(LocalFault, match=said) as fault, emulator_process(tmp_path):
+    message = (
+        r"emulator in .* (could not be started|has not answered for 30 s): .*Is a directory.*emulator\.log"
+    )
+    with pytest.raises(LocalFault, match=message) as fault, emulator_process(tmp_path):
         pass
     assert fault.value.exit_code == 3
 

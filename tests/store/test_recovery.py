@@ -15,7 +15,7 @@ from askmill.jobs.store.records import NewRow
 from tests.helpers.batches import claim_row, make_result, new_batch, submit_batch, worker_info
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.helpers.tcp_relay import TcpRelay
-from tests.support import RedisServer, wait_until, wait_until_async
+from tests.support import RedisServer, wait_until_async
 
 ROWS = 12
 SEEDS = range(8)
@@ -207,12 +207,7 @@ async def test_an_old_master_that_takes_writes_is_left(
                 first = await claim_row(store, (await store.dispatch(2))[0])
                 await store.save(first, b'{"run": 1}', run_created=True)
                 second = await claim_row(store, (await store.dispatch(2))[0])
-                old.config_set("repl-diskless-sync-delay", 0)
-                new.replicaof(*redis_server.url.removeprefix("redis://").removesuffix("/0").split(":"))
-                wait_until(
-                    lambda: new.info("replication")["master_link_status"] == "up", "it is a replica", 30
-                )
-                new.replicaof("NO", "ONE")
+                successor.take_over_from(redis_server)
                 name.switch_to(successor.url, cut=False)
                 assert await store.finish(first, make_result(first.row))
                 assert await store.save(second, b'{"run": 1}', run_created=True)

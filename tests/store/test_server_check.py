@@ -14,7 +14,7 @@ from askmill.jobs.store import Store, script_pipeline
 from askmill.worker.process.durability_check import DurabilityCheck
 from tests.helpers.batches import claim_row, submit_batch, worker_info
 from tests.helpers.tcp_relay import TcpRelay
-from tests.support import RedisServer, wait_until
+from tests.support import RedisServer
 
 DISK, PROCESS, REPLICA = Durability.DISK, Durability.PROCESS, Durability.REPLICA
 ALWAYS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
@@ -133,13 +133,7 @@ async def test_a_mark_on_a_redis_that_gives_less_is_no_mark(
                 batch, check = await submit_batch(store, 1), DurabilityCheck(store)
                 await store.heartbeat(worker_info())
                 claim = await claim_row(store, (await store.dispatch(1))[0])
-                with redis.Redis.from_url(successor.url) as new:
-                    new.config_set("repl-diskless-sync-delay", 0)
-                    new.replicaof(*redis_server.url.removeprefix("redis://").removesuffix("/0").split(":"))
-                    wait_until(
-                        lambda: new.info("replication")["master_link_status"] == "up", "it is a replica", 30
-                    )
-                    new.replicaof("NO", "ONE")
+                successor.take_over_from(redis_server)
                 name.switch_to(successor.url, cut=True)
 
                 with pytest.raises(RedisUnavailable, match="does not write through what it confirms"):

@@ -1,6 +1,6 @@
 """Every command at every phase of a shard of `--tier batch`: no row is lost or bought twice, and the batch ends."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -9,7 +9,7 @@ from askmill.jobs.model.models import JobStatus, OnIncomplete
 from askmill.jobs.store import Store
 from askmill.worker.execution.shard_runner import ShardRunner
 from askmill.worker.lifecycle.shard_state import ShardPhase
-from tests.emulator.emulator_support import Emulator, run_emulator
+from tests.emulator.emulator_support import Emulator
 from tests.helpers.shards import PROFILE, ShardScene
 
 ROWS = 12
@@ -17,12 +17,6 @@ PHASES = [phase for phase in ShardPhase if phase is not ShardPhase.DONE]
 SENT = {ShardPhase.SENT, ShardPhase.FOLLOWED, ShardPhase.READING}
 """Phases in which the API has the lines: a command changes nothing of what is paid."""
 OUTCOMES = "[emulate: failed(server_error), completed] What is 1 + 1?"
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
 
 
 @pytest.fixture

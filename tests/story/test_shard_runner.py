@@ -1,7 +1,7 @@
 """A shard of `--tier batch` at exact moments: rows that kill their workers, refused creates, commands on the way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,17 +10,11 @@ from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import Store
 from askmill.worker.execution import shard_file, shard_results
 from askmill.worker.lifecycle.shard_state import ShardPhase
-from tests.emulator.emulator_support import Emulator, run_emulator
+from tests.emulator.emulator_support import Emulator
 from tests.helpers.shards import ShardScene, WorkerDies, dump_redis, restore_redis
 from tests.support import wait_until_async
 
 QUESTIONS = [f"What is {n} + {n}?" for n in range(1, 31)]
-
-
-@pytest.fixture(scope="module")
-def shared_emulator() -> Iterator[Emulator]:
-    with run_emulator() as started:
-        yield started
 
 
 @pytest.fixture
@@ -87,7 +81,7 @@ SHORT_WAIT = LONG_WAIT.replace("700", "2")
 async def test_a_refused_create_returns_its_money_and_its_rows_are_queued(
     scene: ShardScene, scenario: str
 ) -> None:
-    """Paused or waiting, `status` tells the truth: nothing runs, nothing is reserved; later each is bought once."""
+    """Paused or waiting, `status` is right: nothing runs, nothing is reserved; later each is bought once."""
     scene.emulator.set_scenario(scenario)
     await scene.submit(QUESTIONS, budget_usd=5.0)
 

@@ -275,7 +275,7 @@ def test_what_is_redone_has_a_new_number() -> None:
     assert log.plan([range(4, 5)])[0].calls == [("store_file", ("b", 7, "fa", 0, b"", 1))]
 
 
-def beat(log: WriteLog, now_s: float, *, alive: bool = True, deleted: tuple[str, ...] = ()) -> None:
+def heartbeat(log: WriteLog, now_s: float, *, alive: bool = True, deleted: tuple[str, ...] = ()) -> None:
     log.follow_heartbeat("w", now_s, alive=alive, deleted_batches=deleted)
 
 
@@ -287,9 +287,9 @@ def test_ended_rows_and_other_scripts_are_forgotten_after_half_a_minute() -> Non
         (1, finish(), 1),
         (1, ("set_resources", ("b", "x")), 1),
     )
-    beat(log, 10.0 + KEPT_S)
+    heartbeat(log, 10.0 + KEPT_S)
     assert [(len(step.rows), len(step.calls)) for step in log.plan([range(1, 2)])] == [(1, 1), (1, 0), (0, 1)]
-    beat(log, 10.5 + KEPT_S)
+    heartbeat(log, 10.5 + KEPT_S)
     assert [(len(step.rows), len(step.calls)) for step in log.plan([range(1, 2)])] == [(1, 0), (0, 0)]
     assert log.worker == "w"
 
@@ -303,11 +303,11 @@ def test_ended_rows_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
     for row in (1, 2, 3):
         log.record(row, 10.0, claim(row), claimed())
         log.record(row, 10.0, finish(row), 1)
-    beat(log, 11.0)
+    heartbeat(log, 11.0)
     assert [orjson.loads(entry)["row"] for entry, _ in log.plan([range(1, 9)])[0].rows] == [2, 3]
     log.record(4, 10.0, claim(4), claimed())
     log.record(4, 10.0, finish(4, result=b"result!"), 1)
-    beat(log, 11.0)
+    heartbeat(log, 11.0)
     assert [orjson.loads(entry)["row"] for entry, _ in log.plan([range(1, 9)])[0].rows] == [4]
 
 
@@ -327,7 +327,7 @@ def test_the_bound_is_that_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> Non
             log.record(row, 10.0, save(number, (1, "1"), "requests", row, row=row, fence=fence), RUN_COUNTED)
         result, turn = pack(["answer " * 500]), orjson.dumps({"messages": ["question " * 200]})
         log.record(row, 10.0, ("finish", ("b", row, "w", fence, "c", result, turn, 0)), 1)
-    beat(log, 11.0)
+    heartbeat(log, 11.0)
     kept = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert 250_000 < kept < 500_000
@@ -337,8 +337,8 @@ def test_rows_of_purged_batches_and_of_a_dead_worker_are_forgotten() -> None:
     """Other workers hold the latter."""
     log = log_of((1, claim(), claimed()), (1, claim(batch="c"), claimed()))
     assert log.worker == ""
-    beat(log, 11.0)
-    beat(log, 11.0, deleted=("c", "d"))
+    heartbeat(log, 11.0)
+    heartbeat(log, 11.0, deleted=("c", "d"))
     assert (log.holds("b", 7), log.holds("c", 7)) == (True, False)
-    beat(log, 11.0, alive=False)
+    heartbeat(log, 11.0, alive=False)
     assert not log.holds("b", 7)

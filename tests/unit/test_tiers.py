@@ -345,7 +345,7 @@ def test_the_library_estimates_each_tier(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.mark.parametrize(("tier", "asked"), [("batch", None), ("flex", "flex"), (None, None)])
 def test_a_pilot_is_no_batch_job(tier: str | None, asked: str | None) -> None:
-    """Nobody waits a day for an estimate: the first rows are asked in the standard tier, and this is said."""
+    """Nobody waits a day for an estimate: the first rows are asked in the standard tier, with a note."""
     notes: list[str] = []
     pilot = pilot_request(request(service_tier=tier), 10, "q.csv", notes.append)
     assert (pilot.profile.service_tier, pilot.intake.limit, pilot.name) == (asked, 10, "pilot of q.csv")

@@ -233,7 +233,7 @@ class ShardActions:
         age_s = min(FORTNIGHT_S, self.context.now_s() - self.batch.batch.submitted_at_ms / 1000)
         self.listed_at, listed = await self.lister.list_after(since, age_s)
         # Before a create each shard looks for unknown batches; of the others one does.
-        search = state.phase in OPEN_PHASES or self.lister.is_to_search(self.claim.batch, self.listed_at)
+        search = state.phase in OPEN_PHASES or self.lister.is_to_search(self.claim.batch)
         own, unknown = await self._sort(listed.batches, state, search=search)
         return BatchesListed(*self.stamp(), own=own, unknown=unknown, asked_at=self.listed_at)
 

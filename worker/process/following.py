@@ -58,8 +58,8 @@ async def followed(
     except NotFound:
         log.info("batch.purged")
     except (Exception, asyncio.CancelledError) as error:
-        redis_is_away = process.shutting_down and isinstance(error, (asyncio.CancelledError, *OUTAGE))
-        if not redis_is_away:
+        is_shutdown = process.shutting_down and isinstance(error, (asyncio.CancelledError, *OUTAGE))
+        if not is_shutdown:
             log.exception("job.crashed")
         try:
             # Nobody follows it any more, and no other worker releases what a living one has claimed.

@@ -32,8 +32,8 @@ class BatchLister:
     last: BatchList | None = None
     horizon_s: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    searched_at: dict[str, float] = field(default_factory=dict)
-    """By askmill batch: when the list was asked for in which a shard has looked for unknown batches."""
+    searched: set[str] = field(default_factory=set)
+    """The askmill batches of which a shard has looked for unknown batches in the last list."""
 
     def due_in_s(self) -> float:
         """Seconds until the next list is due."""
@@ -57,13 +57,14 @@ class BatchLister:
                 batches = with_ended(listed.batches, earlier, horizon_s + SLACK_S)
                 self.last = BatchList(batches, listed.server_time)
                 self.asked_at, self.horizon_s = asked_at, horizon_s
+                self.searched.clear()
             return self.asked_at, self.last
 
-    def is_to_search(self, batch: str, asked_at: float) -> bool:
-        """Whether no followed shard of the askmill batch has looked for unknown batches in this list."""
-        searched = self.searched_at.get(batch) == asked_at
-        self.searched_at[batch] = asked_at
-        return not searched
+    def is_to_search(self, batch: str) -> bool:
+        """Whether no followed shard of the askmill batch has looked for unknown batches in the last list."""
+        is_first = batch not in self.searched
+        self.searched.add(batch)
+        return is_first
 
 
 def unchanged_before(earlier: Iterable[ServerBatch]) -> float | None:

@@ -103,15 +103,7 @@ def test_a_claimed_shard_goes_on_from_its_state(
     check(state, ShardClaimed(200.0), policy, ShardDecision(state, action))
 
 
-BEGUN = replace(
-    UPLOADED,
-    phase=ShardPhase.FOLLOWED,
-    batch_id="batch-1",
-    status="in_progress",
-    completed=1,
-    failed=0,
-    followed_since=201.0,
-)
+BEGUN = replace(FOLLOWED, sent_at=None, followed_since=201.0, expires_at=None)
 SENT_NOW = replace(UPLOADED, phase=ShardPhase.SENT, sent_at=201.0)
 LOST = ListBatches(60.0)
 

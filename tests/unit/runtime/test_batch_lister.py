@@ -73,3 +73,18 @@ async def test_only_what_may_have_changed_is_listed_again() -> None:
 
 async def nothing() -> None:
     """No limit on requests."""
+
+
+async def test_one_shard_looks_for_unknown_batches_in_each_list() -> None:
+    """Of each askmill batch; the next list is searched anew, and nothing is kept of the last."""
+    server = Server()
+    async with stub_server({"GET /batches": server.page}) as (_, url):
+        client = make_client(KEY, url)
+        lister = BatchLister(BatchJobs(client), now_s=iter(range(100, 10_000)).__next__)
+        try:
+            for _ in range(2):
+                await lister.list_after(lister.asked_at, DAY_S)
+                assert [lister.is_to_search(batch) for batch in ("b_1", "b_1", "b_2")] == [True, False, True]
+        finally:
+            await lister.jobs.close()
+            await client.close()
