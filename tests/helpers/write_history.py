@@ -39,9 +39,10 @@ class WriteHistory:
     def sizes(self, folder: Path) -> dict[Path, int]:
         """The size in bytes of each file of appended commands below the folder, now."""
         sizes = dict[Path, int]()
-        for file in folder.glob("**/appendonlydir/*.incr.aof"):
-            with suppress(FileNotFoundError):  # a rewrite has just replaced it
-                sizes[file] = file.stat().st_size
+        with suppress(FileNotFoundError):  # a server that ends has just removed its folder
+            for file in folder.glob("**/appendonlydir/*.incr.aof"):
+                with suppress(FileNotFoundError):  # a rewrite has just replaced it
+                    sizes[file] = file.stat().st_size
         return sizes
 
     def cut(self, data: Path, killed_s: float, lost_s: float) -> int:
