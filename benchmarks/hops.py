@@ -20,6 +20,7 @@ import askmill
 from askmill.worker import __main__ as worker_main
 from askmill.worker.process.worker import WorkerProcess
 from tests.stack import Child, Stack
+from tests.support import wait_until
 
 ROOMS = ("askmill.config.", "askmill.jobs.", "askmill.worker.")
 NOT_COUNTED = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<module>"})
@@ -59,6 +60,8 @@ def _recorded() -> list[str]:
         asyncio.run(stack.wait_for(batch))
         batch = asyncio.run(stack.submit(["What is 3 + 3?"]))
         asyncio.run(stack.wait_for(batch))
+        # The row has ended a moment before `answer` returns.
+        wait_until(lambda: len(records.read_text().splitlines()) == ROWS, "both rows are recorded")
         return records.read_text().splitlines()
 
 

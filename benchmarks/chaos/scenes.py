@@ -7,6 +7,9 @@ import json
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +32,29 @@ ROUNDS_A_STACK = 10
 
 
 async def rounds(options: argparse.Namespace) -> dict[str, Any]:
-    """Many rounds; a new stack every ten, the APIs of `--apis` in turn."""
+    """Many rounds; a new stack every ten, the APIs of `--apis` in turn, `--at-once` stacks side by side."""
     total = Totals()
-    for at in range(0, options.rounds, ROUNDS_A_STACK):
-        number = at // ROUNDS_A_STACK
-        api: Api = options.apis[number % len(options.apis)]
-        quick = number % 10 != 9
+    with ProcessPoolExecutor(options.at_once, get_context("spawn")) as processes:
+        firsts = range(0, options.rounds, ROUNDS_A_STACK)
+        for api, totals in processes.map(partial(_rounds_of_stack, options), firsts):
+            _add(total, totals)
+            print_json({"api": api, "so_far": total.to_json()})
+    return total.to_json()
+
+
+def _rounds_of_stack(options: argparse.Namespace, first: int) -> tuple[Api, Totals]:
+    number = first // ROUNDS_A_STACK
+    api: Api = options.apis[number % len(options.apis)]
+    quick = number % 10 != 9
+
+    async def run() -> Totals:
         with tempfile.TemporaryDirectory() as folder, machine_stack(Path(folder), api, quick=quick) as stack:
             chaos = MachineChaos(stack, options.seed + number, quick=quick)
-            for _ in range(min(ROUNDS_A_STACK, options.rounds - at)):
+            for _ in range(min(ROUNDS_A_STACK, options.rounds - first)):
                 await chaos.round(options.rows, options.accidents)
-                print_json({"api": api, "so_far": chaos.totals.to_json()})
-            _add(total, chaos.totals)
-    return total.to_json()
+            return chaos.totals
+
+    return api, asyncio.run(run())
 
 
 def _add(total: Totals, more: Totals) -> None:

@@ -15,7 +15,7 @@ from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.openai_client.client import make_client
 from askmill.worker.backends.base import Backend, RunRequest
-from askmill.worker.backends.factory import backend_for
+from askmill.worker.backends.factory import BACKENDS
 from askmill.worker.lifecycle.api_types import ENDED, Answer, LookupKind, Run, RunLookup
 from tests.helpers import preloaded
 from tests.support import wait_until_async
@@ -130,4 +130,4 @@ class BackendSession:
 
 def open_session(url: str, api: Api) -> BackendSession:
     """A backend with its own connections."""
-    return BackendSession(url, backend_for(api, make_client(KEY, url, timeout_s=10)))
+    return BackendSession(url, BACKENDS[api](make_client(KEY, url, timeout_s=10)))

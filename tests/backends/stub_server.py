@@ -14,7 +14,7 @@ from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.client import make_client
 from askmill.worker.backends.base import Backend, RunRequest
-from askmill.worker.backends.factory import backend_for
+from askmill.worker.backends.factory import BACKENDS
 
 KEY = "local-key"
 PROFILE = Profile(model="local-7b")
@@ -112,7 +112,7 @@ async def redirecting(
 @asynccontextmanager
 async def backend_at(url: str, api: Api = "assistants") -> AsyncIterator[Backend]:
     """A backend of the server at `url`."""
-    backend = backend_for(api, make_client(KEY, url))
+    backend = BACKENDS[api](make_client(KEY, url))
     try:
         yield backend
     finally:

@@ -8,7 +8,7 @@ from aiohttp import web
 from askmill.jobs.openai_client import client as openai_client
 from askmill.jobs.openai_client.client import make_client
 from askmill.worker.backends import http
-from askmill.worker.backends.hooks import NotSent, checked_before_send
+from askmill.worker.backends.hooks import NotSent, before_send, hooked
 from askmill.worker.backends.http import HttpClient
 from tests.backends.stub_server import stub_server
 from tests.support import wait_until_async
@@ -34,7 +34,7 @@ async def test_the_check_waits_for_the_slot(monkeypatch: pytest.MonkeyPatch) -> 
         return verdict
 
     async def create(name: str, verdict: bool) -> None:
-        with checked_before_send(lambda: check(name, verdict)):
+        with hooked(before_send, lambda: check(name, verdict)):
             await client.post("responses", {})
 
     async with stub_server({CREATE: slow}) as (server, url):

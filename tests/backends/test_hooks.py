@@ -7,7 +7,7 @@ from weakref import ref
 from aiohttp import web
 
 from askmill.jobs.openai_client.client import make_client
-from askmill.worker.backends.hooks import before_request, checked_before_send, hooked
+from askmill.worker.backends.hooks import before_request, before_send, hooked
 from askmill.worker.backends.http import HttpClient
 from tests.backends.stub_server import stub_server
 
@@ -34,7 +34,7 @@ async def test_an_idle_connection_keeps_no_job() -> None:
     async def run(client: HttpClient) -> "ref[Job]":
         job = Job()
         with hooked(before_request, job.before_request):
-            with checked_before_send(job.may_send):
+            with hooked(before_send, job.may_send):
                 await client.post("responses", {})
             await client.get("responses/r")
         assert (job.requests, job.checks) == (2, 1)

@@ -13,7 +13,7 @@ from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.offers import probe
 from askmill.jobs.openai_client.uploads import object_exists, purge_objects, upload_file
-from askmill.worker.backends.factory import backend_for
+from askmill.worker.backends.factory import BACKENDS
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.backend_session import KEY, open_session
 from tests.backends.stub_server import run_request
@@ -126,7 +126,7 @@ async def test_calls_of_chat_completions_use_the_proxy(
     with RecordingServer(credentials=CREDENTIALS) as proxy:
         monkeypatch.setenv("ALL_PROXY", proxy.url.replace("://", f"://{QUOTED}@"))
         url = upstream.url(scheme)
-        backend = backend_for("chat", make_client(KEY, url))
+        backend = BACKENDS["chat"](make_client(KEY, url))
         try:
             run = await backend.create_run(run_request(question="What is 1 + 1?"), "t_1")
         finally:

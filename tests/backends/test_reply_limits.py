@@ -248,12 +248,12 @@ def test_deep_values_are_cut_and_can_be_stored() -> None:
 WORKER = """
 import asyncio, sys
 from askmill.jobs.openai_client.client import make_client
-from askmill.worker.backends.factory import backend_for
+from askmill.worker.backends.factory import BACKENDS
 from askmill.worker.lifecycle.api_types import ApiError
 from tests.backends.stub_server import run_request
 
 async def main(url):
-    backend = backend_for("assistants", make_client("k", url))
+    backend = BACKENDS["assistants"](make_client("k", url))
     async def ask(number):
         calls = [backend.create_run(run_request(), "t"), backend.poll_run(run_request(), "t", "r")]
         try:

@@ -16,11 +16,7 @@ BACKENDS: dict[Api, Callable[[AsyncOpenAI], Backend]] = {
     "responses": ResponsesBackend,
     "chat": ChatCompletionsBackend,
 }
-
-
-def backend_for(api: Api, client: AsyncOpenAI) -> Backend:
-    """Create the backend of an API. The backend owns the client and closes it."""
-    return BACKENDS[api](client)
+"""Each owns its client, and closes it."""
 
 
 class Backends:
@@ -34,7 +30,7 @@ class Backends:
     def of(self, api: Api) -> Backend:
         """The backend of an API."""
         if api not in self._created:
-            self._created[api] = backend_for(api, self._client)
+            self._created[api] = BACKENDS[api](self._client)
         return self._created[api]
 
     @property

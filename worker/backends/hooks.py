@@ -6,7 +6,7 @@ that named a job's method would keep the whole job, with its question and its ba
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,7 +23,10 @@ and waits for the rate limit here.
 on_first_chunk: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("on_first_chunk", default=_no_hook)
 """Awaited when the first chunk of an answer has come: the server has accepted the call."""
 before_send: ContextVar[Callable[[], bool] | None] = ContextVar("before_send", default=None)
-"""Set by `checked_before_send`."""
+"""A POST is sent only if it returns True once the request holds a connection's slot; else NotSent is raised.
+
+A check before the wait for a slot would be old by the time of the write: the wait may take a minute.
+"""
 
 
 class NotSent(Exception):
@@ -44,12 +47,3 @@ def hooked(variable: ContextVar[Any], hook: Callable[[], object]) -> Iterator[No
     finally:
         hooks.clear()
         variable.reset(token)
-
-
-def checked_before_send(may_send: Callable[[], bool]) -> AbstractContextManager[None]:
-    """Within the block, a POST is sent only if `may_send` is true once it holds a connection's slot.
-
-    A check before the wait for a slot would be old by the time of the write: the wait may take a minute.
-    The POST raises NotSent where the check fails.
-    """
-    return hooked(before_send, may_send)

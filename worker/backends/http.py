@@ -75,7 +75,7 @@ class HttpClient:
         """By path; made at the first request."""
 
     async def post(self, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Reply:
-        """POST one object, exactly once. Raises ApiError, and NotSent within `checked_before_send`."""
+        """POST one object, exactly once. Raises ApiError, and NotSent where `before_send` says no."""
         await before_request.get()()
         options: RequestOptions = {"headers": {**self._extra_headers, **(headers or {})}}
         may_send = before_send.get()
@@ -97,7 +97,7 @@ class HttpClient:
         """POST once, and yield the reply with its decompressed body in pieces; leaving early closes it.
 
         The caller sets the time limits; `kept_bytes` is what it keeps of the pieces that it has read. Raises
-        ApiError, and NotSent within `checked_before_send`.
+        ApiError, and NotSent where `before_send` says no.
         """
         await before_request.get()()
         may_send = before_send.get()

@@ -3,21 +3,21 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
-import structlog
-
+from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.model.models import BatchState, Usage
 from askmill.jobs.store.claim_records import Claim
 from askmill.worker.backends.base import Backend, RunRequest
-from askmill.worker.backends.hooks import NotSent, checked_before_send
+from askmill.worker.backends.hooks import NotSent, before_send, hooked
 from askmill.worker.execution.chat_call import create_run, with_exchange
 from askmill.worker.execution.failures import request_failed
 from askmill.worker.execution.request_builder import build_request
 from askmill.worker.execution.result_builder import checked_answer
-from askmill.worker.execution.tools import call_tools
-from askmill.worker.lifecycle.api_types import ENDED, Answer, ApiError, Run, RunStatus
+from askmill.worker.lifecycle.api_types import ENDED, Answer, ApiError, Run, RunStatus, ToolOutput
 from askmill.worker.lifecycle.decision import (
     Action,
     CallTools,
@@ -34,7 +34,6 @@ from askmill.worker.lifecycle.decision import (
     SubmitOutputs,
     Wait,
 )
-from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import (
     AnswerRead,
     CancelAccepted,
@@ -61,7 +60,6 @@ from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
 from askmill.worker.runtime.interrupts import ClaimLost, Interrupts
 
-log = structlog.get_logger()
 SHOWN_AFTER_S = 1.0
 """`show` has the server's status of runs that are older."""
 STOPPED = frozenset({BatchState.PAUSED, BatchState.CANCELLED})
@@ -75,6 +73,8 @@ class ActionExecutor:
     batch: BatchContext
     claim: Claim
     interrupts: Interrupts
+    backend: Backend
+    """Of the batch's API."""
     counters: Counter[str] = field(default_factory=Counter)
     """Amounts for the batch's counters, stored with the row's next save."""
     server_status: str = ""  # the run's, at its last poll
@@ -89,11 +89,6 @@ class ActionExecutor:
     create_reserved: bool = False
     """The next request is the create, whose reservation has been waited for."""
 
-    @property
-    def backend(self) -> Backend:
-        """The backend of the batch's API."""
-        return self.context.backends.of(self.batch.batch.api)
-
     def stamp(self) -> tuple[float, float]:
         """The time and the jitter of an event."""
         return self.context.now_s(), random.random()  # noqa: S311 -- jitter
@@ -101,41 +96,15 @@ class ActionExecutor:
     async def perform(self, action: Action, state: JobState) -> Event:
         """Perform the action; an error of the API is an event too."""
         try:
-            event = await self._perform(action, state)
+            event = await self._METHODS[type(action)](self, action, state)
         except ApiError as error:
-            failed = await request_failed(error, action, self.batch, self.claim, self.backend)
-            if error.status == 404 and failed.request is RequestKind.READ:
-                failed = replace(failed, taken_over=self.batch.taken_over.not_found(state))
+            failed = await request_failed(error, action, state, self.batch, self.claim, self.backend)
             if error.partial is not None:
                 failed = replace(failed, partial=self._answer_read(state, error.partial))
             at, jitter = self.stamp()
             return replace(failed, at=at, jitter=jitter)
         self.batch.taken_over.observe(event, state)
         return event
-
-    async def _perform(self, action: Action, state: JobState) -> Event:
-        match action:
-            case Reserve():
-                return await self._reserve()
-            case CreateThread() | DeleteFailedTurn():
-                return await self._prepare_thread(action, state)
-            case CreateRun():
-                return await self._create_run(state)
-            case PollRun():
-                return await self._poll_run(action, state)
-            case CancelRun() | SubmitOutputs():
-                return await self._change_run(action, state)
-            case RecoverRun() | RecoverSubmit():
-                return await self._recover(action, state)
-            case CallTools(calls=calls):
-                functions = self.batch.batch.profile.functions
-                outputs = await call_tools(functions, calls, self.context.function_limit_s)
-                return ToolsCalled(*self.stamp(), outputs=outputs)
-            case ReadAnswer():
-                return await self._read_answer(state)
-            case Wait() | RecordRefusal():
-                return await self._without_request(action)
-        raise AssertionError(f"no request for {action!r}")
 
     # ── rate limits ──
 
@@ -146,14 +115,8 @@ class ActionExecutor:
             self.create_reserved = False
             return
         # The cancel of a duplicate run must go out although the row is lost.
-        sleep = asyncio.sleep if self.interrupts.claim_lost else self._sleep_full
+        sleep = asyncio.sleep if self.interrupts.claim_lost else self.interrupts.sleep_full
         await self.context.retry_on_outage(self.context.limits.acquire_request, sleep)
-
-    async def _sleep_full(self, wait_s: float) -> None:
-        """Wait the whole time: waking early would exceed the limit. Raises as `Interrupts.sleep`."""
-        until_s = elapsed_clock_s() + wait_s
-        while (left_s := until_s - elapsed_clock_s()) > 0:
-            await self.interrupts.sleep(left_s)
 
     async def _sleep_until_stopped(self, wait_s: float) -> None:
         """Wait the whole time unless the batch is paused or cancelled: then nothing will be started."""
@@ -161,7 +124,7 @@ class ActionExecutor:
         while self.batch.current.state not in STOPPED and (left_s := until_s - elapsed_clock_s()) > 0:
             await self.interrupts.sleep(left_s)
 
-    async def _reserve(self) -> Event:
+    async def _reserve(self, _: Reserve, __: JobState) -> Event:
         """Ensure that the assistant exists; wait until the limits allow a run's tokens and its create.
 
         The wait ends before the last check of the batch's state, so that a pause meanwhile is seen.
@@ -173,28 +136,39 @@ class ActionExecutor:
         await retry(limits.acquire_request, self._sleep_until_stopped)
         return Reserved(*self.stamp())
 
-    async def _without_request(self, action: Wait | RecordRefusal) -> Event:
-        """Wait, or record a refusal that does not say why. Raises ClaimLost."""
-        if isinstance(action, Wait):
-            await self._sleep_until_stopped(action.wait_s)
-            return Claimed(*self.stamp())
+    # ── without a request ──
+
+    async def _wait(self, action: Wait, _: JobState) -> Event:
+        await self._sleep_until_stopped(action.wait_s)
+        return Claimed(*self.stamp())
+
+    async def _record_refusal(self, action: RecordRefusal, _: JobState) -> Event:
+        """Record a refusal that does not say why. Raises ClaimLost."""
         refusals = await self.context.retry_on_outage(self.context.store.record_refusal, self.claim)
         if refusals is None:
             raise ClaimLost
         return RefusalRecorded(*self.stamp(), error=action.error, refusals=refusals)
 
+    async def _call_tools(self, action: CallTools, _: JobState) -> Event:
+        """Call the functions; an error is an output for the model. A crash may repeat a call."""
+        functions, calls = self.batch.batch.profile.functions, action.calls
+        arguments = [(call.name, call.arguments) for call in calls]
+        texts = await call_functions(functions, arguments, self.context.function_limit_s)
+        outputs = tuple(ToolOutput(call.id, text) for call, text in zip(calls, texts, strict=True))
+        return ToolsCalled(*self.stamp(), outputs=outputs)
+
     # ── create ──
 
-    async def _prepare_thread(self, action: CreateThread | DeleteFailedTurn, state: JobState) -> Event:
-        backend, request = self.backend, self._request(state)
-        if isinstance(action, CreateThread):
-            thread_id = await backend.create_thread(request)
-            return ThreadCreated(*self.stamp(), thread_id=thread_id)
-        count = len(request.profile.messages)
-        await backend.delete_failed_turn(state.thread_id or "", state.last_message_id_before, count)
+    async def _create_thread(self, _: CreateThread, state: JobState) -> Event:
+        thread_id = await self.backend.create_thread(self._request(state))
+        return ThreadCreated(*self.stamp(), thread_id=thread_id)
+
+    async def _delete_failed_turn(self, _: DeleteFailedTurn, state: JobState) -> Event:
+        opening = len(self._request(state).profile.messages)
+        await self.backend.delete_failed_turn(state.thread_id or "", state.last_message_id_before, opening)
         return FailedTurnDeleted(*self.stamp())
 
-    async def _create_run(self, state: JobState) -> Event:
+    async def _create_run(self, _: CreateRun, state: JobState) -> Event:
         self.age_offset_s, self.seen_running_s, self.poll_hint_s = 0.0, 0.0, None
         try:
             return await self._send_create(state)
@@ -205,32 +179,33 @@ class ActionExecutor:
     async def _send_create(self, state: JobState) -> Event:
         """Send the create, unless the heartbeat or the stored mark is too old: then the claim may be lost."""
         request = self._request(state)
-        if self.backend.api == "chat":
+        if chat := self.backend.api == "chat":
             request = await with_exchange(request, self.context, self.claim, self.batch)
+
+        def may_send() -> bool:
+            return self.context.lease_is_fresh() and in_time(state, self.context.now_s())
+
         while True:
             while not self.context.lease_is_fresh():
                 await self.interrupts.sleep(0.2)
             if not in_time(state, self.context.now_s()):
                 return CreateSkipped(*self.stamp())
             self.create_reserved = True
-            with checked_before_send(lambda: self._may_send(state)), suppress(NotSent):
-                return await self._created(request, state)
+            with hooked(before_send, may_send), suppress(NotSent):
+                if chat:
+                    return await self._call(request, state)
+                run = await self.backend.create_run(request, state.thread_id or "")
+                return RunCreated(*self.stamp(), run=run)
             self.counters["requests"] -= 1
 
-    async def _created(self, request: RunRequest, state: JobState) -> Event:
-        """Create the run. On chat completions it has ended then, and its answer is read."""
-        backend, thread_id = self.backend, state.thread_id or ""
-        if backend.api != "chat":
-            return RunCreated(*self.stamp(), run=await backend.create_run(request, thread_id))
-        run = await create_run(request, thread_id, self)
+    async def _call(self, request: RunRequest, state: JobState) -> Event:
+        """Chat completions: the run has ended with its create, and its answer is read."""
+        run = await create_run(request, state, self)
         if run is None:
             return CancelRequested(*self.stamp())
         await self._settle_tokens(run.usage)
         read = self._answer_read(state, run.answer) if run.answer and run.status in ENDED else None
         return RunCreated(*self.stamp(), run=run, answer=read)
-
-    def _may_send(self, state: JobState) -> bool:
-        return self.context.lease_is_fresh() and in_time(state, self.context.now_s())
 
     async def _recreate_missing(self, error: ApiError, state: JobState) -> None:
         """Create the assistant or vector store again that the API no longer has; re-raise any other error."""
@@ -297,35 +272,41 @@ class ActionExecutor:
         now_s = self.context.now_s()
         return max(0.0, now_s - (now_s if state.began_at is None else state.began_at) - self.age_offset_s)
 
-    async def _change_run(self, action: CancelRun | SubmitOutputs, state: JobState) -> Event:
+    async def _cancel_run(self, action: CancelRun, state: JobState) -> Event:
         await self.interrupts.sleep(action.after_s)
-        if isinstance(action, CancelRun):
-            run = await self.backend.cancel(state.thread_id or "", state.run_id or "")
-            return CancelAccepted(*self.stamp(), run=run)
+        run = await self.backend.cancel(state.thread_id or "", state.run_id or "")
+        return CancelAccepted(*self.stamp(), run=run)
+
+    async def _submit_outputs(self, action: SubmitOutputs, state: JobState) -> Event:
+        await self.interrupts.sleep(action.after_s)
         try:
-            run = await self._submit_outputs(state)
+            run = await self._send_outputs(state)
         except ApiError as error:
             await self._recreate_missing(error, state)
-            run = await self._submit_outputs(state)
+            run = await self._send_outputs(state)
         self.age_offset_s += self._run_age_s(state)
         self.seen_running_s, self.poll_hint_s = 0.0, run.poll_after_s
         return OutputsSubmitted(*self.stamp(), run=run)
 
-    async def _submit_outputs(self, state: JobState) -> Run:
+    async def _send_outputs(self, state: JobState) -> Run:
         request, thread_id, run_id = self._request(state), state.thread_id or "", state.run_id or ""
         return await self.backend.submit(request, thread_id, run_id, state.outputs)
 
-    async def _recover(self, action: RecoverRun | RecoverSubmit, state: JobState) -> Event:
-        """Search for a run whose create, or submit, got no reply."""
-        backend, request, thread_id = self.backend, self._request(state), state.thread_id or ""
+    async def _recover_run(self, action: RecoverRun, state: JobState) -> Event:
+        """Search for a run whose create got no reply."""
         await self.interrupts.sleep(action.after_s)
-        if isinstance(action, RecoverSubmit):
-            lookup = await backend.recover_submit(request, thread_id, state.run_id or "")
-        else:
-            lookup = await backend.recover_run(request, thread_id, state.known_run_ids)
+        request, thread_id = self._request(state), state.thread_id or ""
+        lookup = await self.backend.recover_run(request, thread_id, state.known_run_ids)
         return LookupDone(*self.stamp(), lookup=lookup)
 
-    async def _read_answer(self, state: JobState) -> Event:
+    async def _recover_submit(self, action: RecoverSubmit, state: JobState) -> Event:
+        """Look at a run whose submit got no reply."""
+        await self.interrupts.sleep(action.after_s)
+        request, thread_id = self._request(state), state.thread_id or ""
+        lookup = await self.backend.recover_submit(request, thread_id, state.run_id or "")
+        return LookupDone(*self.stamp(), lookup=lookup)
+
+    async def _read_answer(self, _: ReadAnswer, state: JobState) -> Event:
         part = await self.backend.read_answer(self._request(state), state.thread_id or "", state.run_id)
         if state.ended_run and state.unsettled_since is None:
             await self._settle_tokens(state.ended_run.usage)
@@ -347,3 +328,20 @@ class ActionExecutor:
 
     def _request(self, state: JobState) -> RunRequest:
         return build_request(self.batch.batch, self.claim, state, self.batch.assistant_id)
+
+    _METHODS: ClassVar[dict[type[Action], Callable[["ActionExecutor", Any, JobState], Awaitable[Event]]]] = {
+        Reserve: _reserve,
+        Wait: _wait,
+        RecordRefusal: _record_refusal,
+        CallTools: _call_tools,
+        CreateThread: _create_thread,
+        DeleteFailedTurn: _delete_failed_turn,
+        CreateRun: _create_run,
+        PollRun: _poll_run,
+        CancelRun: _cancel_run,
+        SubmitOutputs: _submit_outputs,
+        RecoverRun: _recover_run,
+        RecoverSubmit: _recover_submit,
+        ReadAnswer: _read_answer,
+    }
+    """The method of each action that the runner does not carry out itself."""

@@ -7,7 +7,6 @@ batch or a lost claim closes it, a paused batch and the end of the process let i
 import asyncio
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,7 +20,9 @@ from askmill.jobs.store.records import Batch
 from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.chat_request import image_paths, own_question
 from askmill.worker.backends.context_check import warnings_in
+from askmill.worker.backends.hooks import hooked, on_first_chunk
 from askmill.worker.execution.request_builder import build_request
+from askmill.worker.execution.stored_state import state_to_json
 from askmill.worker.lifecycle.api_types import Run
 from askmill.worker.lifecycle.events import Event, RunCreated
 from askmill.worker.lifecycle.state import JobState
@@ -80,17 +81,15 @@ def exchange_for_next_turn(batch: Batch, claim: Claim, state: JobState) -> dict[
 class Caller(Protocol):
     """What `create_run` needs of an `ActionExecutor`."""
 
+    context: WorkerContext
     batch: BatchContext
+    claim: Claim
     interrupts: Interrupts
+    backend: Backend
     counters: Counter[str]
 
-    @property
-    def backend(self) -> Backend:
-        """The backend of the batch's API."""
-        ...
 
-
-async def create_run(request: RunRequest, thread_id: str, caller: Caller) -> Run | None:
+async def create_run(request: RunRequest, state: JobState, caller: Caller) -> Run | None:
     """Make the call; end it when the claim is lost or the batch is cancelled. None: cancelled.
 
     Raises:
@@ -107,7 +106,8 @@ async def create_run(request: RunRequest, thread_id: str, caller: Caller) -> Run
             interrupts.on_wake = lambda: scope.reschedule(0.0) if must_end() else None
             try:
                 interrupts.on_wake()
-                run = await caller.backend.create_run(request, thread_id)
+                with hooked(on_first_chunk, lambda: _accept_once(state, caller)):
+                    run = await caller.backend.create_run(request, state.thread_id or "")
                 if warnings := warnings_in(run.answer):
                     caller.counters["cut_contexts"] += warnings
                 return run
@@ -118,38 +118,23 @@ async def create_run(request: RunRequest, thread_id: str, caller: Caller) -> Run
     return None
 
 
-def is_uncounted_run(batch: Batch, event: Event) -> bool:
-    """Whether the last event is a run that has ended with its create: no save has counted it."""
-    return batch.api == "chat" and isinstance(event, RunCreated)
-
-
-class AcceptedCall(Protocol):
-    """What `accept_once` needs of a `JobRunner`."""
-
-    context: WorkerContext
-    batch: BatchContext
-    claim: Claim
-
-    def state_json(self) -> bytes:
-        """The row's state as it is stored."""
-        ...
-
-
-def accept_once(job: AcceptedCall) -> Callable[[], Awaitable[None]]:
-    """A hook for the first chunk of an answer: the first one of a batch here is stored as an accepted run.
+async def _accept_once(state: JobState, caller: Caller) -> None:
+    """The first chunk of an answer has come: the first one of a batch here is stored as an accepted run.
 
     Until then the batch's first row goes alone.
     """
+    context, batch = caller.context, caller.batch
+    if batch.accepted:
+        return
+    batch.accepted = True
+    stored = state_to_json(state, context.clock)
+    reply = await context.retry_on_outage(context.store.save, caller.claim, stored, run_created=True)
+    if not reply.held:
+        raise ClaimLost
+    if reply.first_accepted:
+        context.dispatch_needed.set()
 
-    async def on_first_chunk() -> None:
-        if job.batch.accepted:
-            return
-        job.batch.accepted = True
-        save, context = job.context.store.save, job.context
-        reply = await context.retry_on_outage(save, job.claim, job.state_json(), run_created=True)
-        if not reply:
-            raise ClaimLost
-        if reply.first_accepted:
-            context.dispatch_needed.set()
 
-    return on_first_chunk
+def is_uncounted_run(batch: Batch, event: Event) -> bool:
+    """Whether the last event is a run that has ended with its create: no save has counted it."""
+    return batch.api == "chat" and isinstance(event, RunCreated)

@@ -18,6 +18,7 @@ from askmill.worker.lifecycle.decision import (
 from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import RequestFailed
 from askmill.worker.lifecycle.retry import fault_of, no_such_api
+from askmill.worker.lifecycle.state import JobState
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext
 
@@ -34,7 +35,7 @@ REQUEST_KINDS: dict[type[Action], RequestKind] = {
 
 
 async def request_failed(
-    error: ApiError, action: Action, batch: BatchContext, claim: Claim, backend: Backend
+    error: ApiError, action: Action, state: JobState, batch: BatchContext, claim: Claim, backend: Backend
 ) -> RequestFailed:
     """The event of an action whose request failed, with the time 0.
 
@@ -44,12 +45,14 @@ async def request_failed(
     if no_such_api(error, request) and not batch.runs_seen:
         offered = await backend.what_is_offered()
         error.message = f"{error.message.rstrip('.')}. {offered}" if offered else error.message
+    is_unknown = error.status == 404 and request is RequestKind.READ
     return RequestFailed(
         0.0,
         error=error,
         request=request,
         row_overrides=frozenset(row_overrides(batch.batch, claim)),
         model=row_profile(batch.batch, claim).model,
+        taken_over=batch.taken_over.not_found(state) if is_unknown else None,
     )
 
 

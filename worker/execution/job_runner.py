@@ -15,10 +15,10 @@ from askmill.config.text import format_usd
 from askmill.jobs.model.models import BatchState, JobStatus, Result
 from askmill.jobs.store.claim_records import MAX_CRASHES, Claim, SaveReply
 from askmill.jobs.store.records import NANO
-from askmill.worker.backends.hooks import before_request, hooked, on_first_chunk
+from askmill.worker.backends.hooks import before_request, hooked
 from askmill.worker.execution.actions import ActionExecutor
 from askmill.worker.execution.cancel_duplicate import cancel_duplicate, cancel_late_run
-from askmill.worker.execution.chat_call import accept_once, exchange_for_next_turn, is_uncounted_run
+from askmill.worker.execution.chat_call import exchange_for_next_turn, is_uncounted_run
 from askmill.worker.execution.costs import RowCosts
 from askmill.worker.execution.failures import report_fault
 from askmill.worker.execution.generated_files import store_generated_files
@@ -31,11 +31,10 @@ from askmill.worker.execution.result_builder import (
     missed_counters,
 )
 from askmill.worker.execution.stored_state import (
-    STATE_JSON,
     convert_attempts,
     from_store,
     initial_state,
-    to_store,
+    state_to_json,
     turn_for_next_row,
 )
 from askmill.worker.lifecycle.api_types import Answer
@@ -72,7 +71,9 @@ class JobRunner:
         self, context: WorkerContext, batch: BatchContext, claim: Claim, interrupts: Interrupts
     ) -> None:
         self.context, self.batch, self.claim, self.interrupts = context, batch, claim, interrupts
-        self.actions = ActionExecutor(context, batch, claim, interrupts)
+        backend = context.backends.of(batch.batch.api)
+        self.actions = ActionExecutor(context, batch, claim, interrupts, backend)
+        self.costs = RowCosts(batch.batch, claim, context.prices)
         self.state = from_store(initial_state(claim, batch.batch), context.clock, context.now_s())
         self.crash_mark = False
         """Whether the store counts the death of this worker now as caused by the row."""
@@ -82,25 +83,22 @@ class JobRunner:
 
     async def run(self) -> None:
         """Follow the row to its end. Stores nothing more once the claim is lost."""
-        actions = self.actions
-        with hooked(before_request, actions.before_request), hooked(on_first_chunk, accept_once(self)):
-            await self._run()
-
-    async def _run(self) -> None:
-        try:
-            await self._follow()
-        except ClaimLost:
-            self.interrupts.claim_lost = True
-            with suppress(asyncio.CancelledError):
-                await cancel_late_run(self.context, self.claim, self.state, self.actions.backend, self._costs)
-            log.info("job.lost", phase=self.state.phase.value)
-        except (ShuttingDown, asyncio.CancelledError):
-            if not self.interrupts.claim_lost:
-                await self._release(self.state, 0.0)
-                log.info("job.handed_over", phase=self.state.phase.value, run=self.state.run_id)
-        except Exception as crash:
-            log.exception("job.crashed", phase=self.state.phase.value)
-            await self._after_crash(crash)
+        with hooked(before_request, self.actions.before_request):
+            try:
+                await self._follow()
+            except ClaimLost:
+                self.interrupts.claim_lost = True
+                backend = self.actions.backend
+                with suppress(asyncio.CancelledError):
+                    await cancel_late_run(self.context, self.claim, self.state, backend, self.costs)
+                log.info("job.lost", phase=self.state.phase.value)
+            except (ShuttingDown, asyncio.CancelledError):
+                if not self.interrupts.claim_lost:
+                    await self._release(self.state, 0.0)
+                    log.info("job.handed_over", phase=self.state.phase.value, run=self.state.run_id)
+            except Exception as crash:
+                log.exception("job.crashed", phase=self.state.phase.value)
+                await self._after_crash(crash)
 
     async def _follow(self) -> None:
         if self.claim.crashes >= MAX_CRASHES:
@@ -129,15 +127,14 @@ class JobRunner:
             await self._carry_out(decision)
 
     def _decide(self) -> Decision:
-        """The lifecycle's decision on the last event, within what the batch and this process allow."""
+        """The lifecycle's decision on the last event, within what the batch's state allows."""
         policy = row_policy(self.batch.batch, self.batch.current.limits, self.claim)
         decision = advance(self.state, self.event, policy)
-        return apply_batch_state(decision, self._batch_state(), Claimed(*self.actions.stamp()), policy)
-
-    def _batch_state(self) -> BatchState:
-        """With tier batch no row starts a run of its own: it is asked again in the next shard."""
-        state, in_shards = self.batch.current.state, self.batch.batch.in_shards
-        return BatchState.PAUSED if in_shards and state is not BatchState.CANCELLED else state
+        batch_state = self.batch.current.state
+        if self.batch.batch.in_shards and batch_state is not BatchState.CANCELLED:
+            # With tier batch no row starts a run of its own: it is asked again in the next shard.
+            batch_state = BatchState.PAUSED
+        return apply_batch_state(decision, batch_state, Claimed(*self.actions.stamp()), policy)
 
     async def _hand_over_at_end(self, decision: Decision) -> None:
         """Raises ShuttingDown where the process ends and a run would start: another worker starts it."""
@@ -196,7 +193,7 @@ class JobRunner:
             counters["tier_fallbacks"] += 1
             log.info("tier.fallback", tier=self.batch.batch.profile.service_tier)
         if decision.unknown_create:
-            counters.update(self._costs.unknown_create_counters(state))
+            counters.update(self.costs.unknown_create_counters(state))
         if decision.uncancelled_run:
             counters["uncancelled_runs"] += 1
             log.warning("run.not_cancelled", run=self.state.run_id, fault=state.cancel_refusal)
@@ -209,13 +206,9 @@ class JobRunner:
         for run_id in decision.duplicate_run_ids:
             log.warning("run.duplicate", run=run_id)
             await cancel_duplicate(self.actions.backend, self.state.thread_id, run_id)
-            counters.update({"late_runs": 1, "assumed_nano": self._costs.worst_case_nano(state) or 0})
+            counters.update({"late_runs": 1, "assumed_nano": self.costs.worst_case_nano(state) or 0})
 
     # ── the store ──
-
-    @property
-    def _costs(self) -> RowCosts:
-        return RowCosts(self.batch.batch, self.claim, self.context.prices)
 
     async def _store(self, decision: Decision, crash_mark: bool) -> bool:
         """Store the state and, before a create, reserve its cost. Raises ClaimLost.
@@ -223,24 +216,24 @@ class JobRunner:
         Returns False when the batch refuses the create; the next event says why.
         """
         creating, ended = isinstance(decision.action, CreateRun), decision.retry_reason is not None
-        reserve_nano = 0 if ended else self._costs.worst_case_nano(decision.state) if creating else None
+        reserve_nano = 0 if ended else self.costs.worst_case_nano(decision.state) if creating else None
         if creating and reserve_nano is None and self.batch.current.limits.budget_usd is not None:
             self.event = PauseRequested(*self.actions.stamp())
             await self._pause(self.context.store.pause, NO_PRICE)
             return False
-        counters = self._take_counters()
+        counters, self.stored_step_s = self._take_counters(), self.context.clock.stepped_s
         reply = await self.context.retry_on_outage(
             self.context.store.save,
             self.claim,
-            self.state_json(decision.state),
+            state_to_json(decision.state, self.context.clock),
             run_created=decision.state.run_id is not None or is_uncounted_run(self.batch.batch, self.event),
             run_in_flight=True if creating else False if ended else None,
             crash_mark=crash_mark,
             reserve_nano=reserve_nano,
-            spent_nano=self._costs.spent_nano(decision.state),
+            spent_nano=self.costs.spent_nano(decision.state),
             counters=counters,
         )
-        if not reply:
+        if not reply.held:
             raise ClaimLost
         self.crash_mark = crash_mark
         if not (reply.affordable and reply.may_start):
@@ -260,11 +253,6 @@ class JobRunner:
         if not reply.affordable:
             cost = format_usd(reserve_nano / NANO)
             await self._pause(self.context.store.pause, f"budget: a run may cost {cost}, and less is left")
-
-    def state_json(self, state: JobState | None = None) -> bytes:
-        """The state as it is stored; the current one unless another is given."""
-        self.stored_step_s = self.context.clock.stepped_s
-        return STATE_JSON.dump_json(to_store(state or self.state, self.context.clock), exclude_defaults=True)
 
     def _take_counters(self) -> dict[str, int]:
         counters = dict(self.actions.counters)
@@ -289,10 +277,10 @@ class JobRunner:
         await self.context.retry_on_outage(
             self.context.store.release,
             self.claim,
-            self.state_json(state),
+            state_to_json(state, self.context.clock),
             due_ms=self.context.due_ms(wait_s) if wait_s else 0,
             run_in_flight=False if no_run else None,
-            spent_nano=self._costs.spent_nano(state),
+            spent_nano=self.costs.spent_nano(state),
             counters=self._take_counters(),
         )
 
@@ -302,11 +290,11 @@ class JobRunner:
         if state.answer is not None and state.answer.files:
             answer = await store_generated_files(state.answer, self.actions)
             state = replace(state, answer=answer)
-        attempts = self._costs.priced(attempts_of(state, finish, self.event))
+        attempts = self.costs.priced(attempts_of(state, finish, self.event))
         if self.context.clock.stepped_s:
             attempts = convert_attempts(attempts, self.context.clock.to_redis)
         result = build_result(self.claim.row, state, finish, attempts)
-        self.actions.counters.update(self._costs.final_counters(result, state))
+        self.actions.counters.update(self.costs.final_counters(result, state))
         self.actions.counters.update(missed_counters(self.batch.batch.profile, result))
         exchange = exchange_for_next_turn(self.batch.batch, self.claim, state)
         await self._store_result(result, turn_for_next_row(state, exchange))

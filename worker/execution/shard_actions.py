@@ -12,7 +12,7 @@ import structlog
 from askmill.jobs.store.records import NANO
 from askmill.jobs.store.shard_records import RowEnd, ShardClaim
 from askmill.worker.backends.batch_jobs import custom_ids_in, row_and_attempt
-from askmill.worker.backends.hooks import NotSent, checked_before_send
+from askmill.worker.backends.hooks import NotSent, before_send, hooked
 from askmill.worker.execution.shard_file import FileBuilder, ShardFile
 from askmill.worker.execution.shard_results import ShardResults
 from askmill.worker.execution.shard_state_json import shard_to_json
@@ -50,7 +50,7 @@ from askmill.worker.lifecycle.shard_transitions import may_have_run
 from askmill.worker.lifecycle.transitions import SEND_WITHIN_S
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.batch_lister import BatchLister
-from askmill.worker.runtime.context import WorkerContext, elapsed_clock_s
+from askmill.worker.runtime.context import WorkerContext
 from askmill.worker.runtime.interrupts import Interrupts
 
 log = structlog.get_logger()
@@ -96,12 +96,7 @@ class ShardActions:
     async def before_request(self) -> None:
         """Count a request and wait until the shared limit allows it."""
         self.counters["requests"] += 1
-        await self.context.retry_on_outage(self.context.limits.acquire_request, self._sleep_full)
-
-    async def _sleep_full(self, wait_s: float) -> None:
-        until_s = elapsed_clock_s() + wait_s
-        while (left_s := until_s - elapsed_clock_s()) > 0:
-            await self.interrupts.sleep(left_s)
+        await self.context.retry_on_outage(self.context.limits.acquire_request, self.interrupts.sleep_full)
 
     async def perform(self, action: ShardAction, state: ShardState) -> ShardEvent:
         """Perform the action; an error of the API is an event too. Raises ClaimLost, ShuttingDown."""
@@ -212,14 +207,15 @@ class ShardActions:
             "askmill_try": str(state.tries),
             "askmill_sha256": state.sha256 or "",
         }
-        with checked_before_send(lambda: self._may_send(state)), suppress(NotSent):
+
+        def may_send() -> bool:
+            in_time = self.context.now_s() - (state.sent_at or 0.0) <= SEND_WITHIN_S
+            return self.context.lease_is_fresh() and in_time
+
+        with hooked(before_send, may_send), suppress(NotSent):
             created = await self.jobs.create(state.file_id or "", self.batch.batch.api, metadata)
             return BatchSeen(*self.stamp(), batch=created)
         return CreateSkipped(*self.stamp())
-
-    def _may_send(self, state: ShardState) -> bool:
-        in_time = self.context.now_s() - (state.sent_at or 0.0) <= SEND_WITHIN_S
-        return self.context.lease_is_fresh() and in_time
 
     # ── the list ──
 

@@ -25,11 +25,10 @@ from askmill.worker.execution.result_builder import (
     missed_counters,
 )
 from askmill.worker.execution.stored_state import (
-    STATE_JSON,
     convert_attempts,
     from_store,
     initial_state,
-    to_store,
+    state_to_json,
 )
 from askmill.worker.lifecycle.api_types import Answer, ApiError, Run, RunStatus
 from askmill.worker.lifecycle.decision import Decision, Finish, PauseBatch, ReleaseRow, Wait
@@ -155,7 +154,7 @@ class ShardRows:
                 raise AssertionError(f"no line is followed by {decision.action!r}")
 
     def _again(self, claim: Claim, state: JobState, wait_s: float) -> None:
-        stored = STATE_JSON.dump_json(to_store(state, self.clock), exclude_defaults=True)
+        stored = state_to_json(state, self.clock)
         due_ms = int((self.clock.to_redis(self.now_s) + wait_s) * 1000) if wait_s else 0
         self.ends.append(RowEnd(claim.row, None, stored, self._costs(claim).spent_nano(state), due_ms))
 

@@ -62,21 +62,18 @@ class ShardRunner:
     async def run(self) -> None:
         """Follow the shard to its end. Stores nothing more once the claim is lost."""
         with hooked(before_request, self.actions.before_request):
-            await self._run()
-
-    async def _run(self) -> None:
-        try:
-            while await self._step():
-                pass
-        except ClaimLost:
-            self._note_loss()
-        except (ShuttingDown, asyncio.CancelledError):
-            if not self.interrupts.claim_lost:
-                await self._hand_over(0.0)
-                log.info("shard.handed_over", shard=self.claim.number, phase=self.state.phase.value)
-        except Exception:
-            log.exception("shard.crashed", shard=self.claim.number, phase=self.state.phase.value)
-            await self._hand_over(CRASH_WAIT_S)
+            try:
+                while await self._step():
+                    pass
+            except ClaimLost:
+                self._note_loss()
+            except (ShuttingDown, asyncio.CancelledError):
+                if not self.interrupts.claim_lost:
+                    await self._hand_over(0.0)
+                    log.info("shard.handed_over", shard=self.claim.number, phase=self.state.phase.value)
+            except Exception:
+                log.exception("shard.crashed", shard=self.claim.number, phase=self.state.phase.value)
+                await self._hand_over(CRASH_WAIT_S)
 
     def _note_loss(self) -> None:
         self.interrupts.claim_lost = True
@@ -103,7 +100,8 @@ class ShardRunner:
                     await self._pause(pause, resume_after_s)
                 await self._release(wait_s)
                 return False
-        if (decision.store or self._is_unsent(decision.state)) and not await self._store(decision):
+        step, must_store = self._step_of(decision), decision.store or self._is_unsent(decision.state)
+        if must_store and not await self._store(decision.state, step):
             return True
         self.state = decision.state
         self.event = await self.actions.perform(decision.action, decision.state)
@@ -139,14 +137,11 @@ class ShardRunner:
 
     # ── the store ──
 
-    async def _store(self, decision: ShardDecision) -> bool:
+    async def _store(self, state: ShardState, step: ShardStep) -> bool:
         """Store the state and, before a create, reserve the shard's cost. Raises ClaimLost.
 
         Returns False when the store refuses the create; the next event says why.
         """
-        return await self._save(decision.state, self._step_of(decision))
-
-    async def _save(self, state: ShardState, step: ShardStep) -> bool:
         counters = self._take_counters()
         verdict = await self.context.retry_on_outage(
             self.context.store.save_shard,
@@ -220,7 +215,7 @@ class ShardRunner:
     async def _release(self, wait_s: float) -> None:
         """Release the shard with its state. Raises ClaimLost."""
         if self._is_unsent(self.state):
-            await self._save(self.state, ShardStep.UNSENT)
+            await self._store(self.state, ShardStep.UNSENT)
         await self.context.retry_on_outage(
             self.context.store.release_shard,
             self.claim,

@@ -102,9 +102,10 @@ def belongs_to(detail: RowDetail, run_id: str, attempt: int) -> bool:
     return state.run_id is None and state.attempt == attempt
 
 
-def to_store(state: JobState, clock: RedisClock) -> JobState:
-    """The state with its times by Redis' clock."""
-    return _convert_times(state, clock.to_redis) if clock.stepped_s else state
+def state_to_json(state: JobState, clock: RedisClock) -> bytes:
+    """The state as it is stored, with its times by Redis' clock."""
+    stored = _convert_times(state, clock.to_redis) if clock.stepped_s else state
+    return STATE_JSON.dump_json(stored, exclude_defaults=True)
 
 
 def from_store(state: JobState, clock: RedisClock, now_s: float) -> JobState:

@@ -8,6 +8,7 @@ Pure, as `worker.lifecycle.transitions`.
 """
 
 from dataclasses import replace
+from math import inf
 
 from askmill.worker.lifecycle.api_types import ACTIVE, Run
 from askmill.worker.lifecycle.decision import CancelRun, Decision, PollRun, ReadAnswer
@@ -35,10 +36,10 @@ def _limit_s(state: JobState, run: Run, policy: RetryPolicy) -> float:
     return policy.cancel_grace_s if of_no_use or run.status not in ACTIVE else policy.uncancelled_s
 
 
-def never_started_at(state: JobState, run: Run, policy: RetryPolicy) -> float | None:
-    """When a run counts as never started: its create failed at the server, and it is queued since."""
-    if state.create_fault is None or run.status != "queued" or state.tool_rounds or state.began_at is None:
-        return None
+def never_started_at(state: JobState, run: Run, policy: RetryPolicy) -> float:
+    """When a run whose create failed at the server counts as never started: it is queued since."""
+    if run.status != "queued" or state.tool_rounds or state.began_at is None:
+        return inf
     return state.began_at + policy.never_started_s
 
 

@@ -45,13 +45,6 @@ def outputs_accepted(state: JobState) -> JobState:
     )
 
 
-def moved_on(state: JobState, at: float) -> JobState:
-    """The run is at work again after its functions."""
-    if not state.answered_calls or state.calls_are_new_at is not None:
-        return state
-    return replace(state, calls_are_new_at=at + STALE_S)
-
-
 def with_calls(state: JobState, run: Run) -> JobState:
     """Chat completions: the state with the calling message, which goes back verbatim, and its tokens."""
     message = () if run.message is None else (run.message,)

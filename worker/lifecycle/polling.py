@@ -9,7 +9,9 @@ How the plan is found, and how near it is to the optimum: docs/decisions/polling
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from math import ceil, exp, floor, inf, log, sqrt
 
@@ -65,8 +67,8 @@ class RunTimes:
     """
 
     delay_worth: float = DELAY_WORTH
-    _ended: dict[int, float] = field(default_factory=dict)
-    _entered: dict[int, float] = field(default_factory=dict)
+    _ended: defaultdict[int, float] = field(default_factory=partial(defaultdict, float))
+    _entered: defaultdict[int, float] = field(default_factory=partial(defaultdict, float))
     """By bin: runs that enter there, less runs that are not followed beyond the bin before."""
     _mass: dict[int, float] = field(default_factory=dict)
     _observed_ends: float = 0.0
@@ -81,8 +83,8 @@ class RunTimes:
 
     def running(self, seen_s: float, age_s: float) -> None:
         """A run last seen running at age `seen_s` is still running at `age_s`."""
-        _add(self._entered, step_of(seen_s), 1.0)
-        _add(self._entered, step_of(age_s), -1.0)
+        self._entered[step_of(seen_s)] += 1.0
+        self._entered[step_of(age_s)] -= 1.0
         self._new_observations += 1 / RUNNING_PER_END
 
     def ended(self, seen_s: float, at_least_s: float, at_most_s: float) -> None:
@@ -95,10 +97,10 @@ class RunTimes:
         low = max(min(low, high), high - 300)
         weights = {number: self._mass.get(number, 0.0) + 1e-4 for number in range(low, high + 1)}
         total = sum(weights.values())
-        _add(self._entered, min(step_of(seen_s), low), 1.0)
+        self._entered[min(step_of(seen_s), low)] += 1.0
         for number, weight in weights.items():
-            _add(self._ended, number, weight / total)
-            _add(self._entered, number + 1, -weight / total)
+            self._ended[number] += weight / total
+            self._entered[number + 1] -= weight / total
         self._observed_ends, self._new_ends = self._observed_ends + 1, self._new_ends + 1
         self._new_observations += (
             1 if low < self._highest_bin else max(1, self._observed_ends / NEW_PLAN_SHARE / ENDS)
@@ -143,17 +145,14 @@ class RunTimes:
 
     def _plan_polls(self) -> None:
         decay = exp(-self._new_ends / MEMORY)
-        self._ended = {number: weight * decay for number, weight in self._ended.items()}
-        self._entered = {number: weight * decay for number, weight in self._entered.items()}
+        for counts in (self._ended, self._entered):
+            for number in counts:
+                counts[number] *= decay
         self._observed_ends, self._new_observations, self._new_ends = self._observed_ends * decay, 0.0, 0
         self._highest_bin = max(*self._ended, *self._entered)
         self._mass, hazard = estimated(self._ended, self._entered)
         self._tail_interval = min(1.0, self._best_interval(hazard))
         self._plan = best_plan(self._mass, self.delay_worth)
-
-
-def _add(counts: dict[int, float], number: int, weight: float) -> None:
-    counts[number] = counts.get(number, 0.0) + weight
 
 
 def ended_between(seen_s: float, age_s: float, reported_s: float | None) -> tuple[float, float]:

@@ -13,6 +13,7 @@ functions are pure: no clock, randomness or I/O; times and jitter come with the 
 """
 
 from dataclasses import replace
+from math import inf
 
 from askmill.jobs.model.models import JobStatus
 from askmill.worker.lifecycle.api_types import ACTIVE, ENDED, LookupKind, Run, RunStatus
@@ -61,7 +62,7 @@ from askmill.worker.lifecycle.on_error import PAUSED_WAIT_S, answer_after_check,
 from askmill.worker.lifecycle.on_lost_call import WORKER_ENDED, on_lost_call, since_sent
 from askmill.worker.lifecycle.on_refusal import on_refusal_recorded
 from askmill.worker.lifecycle.on_requires_action import (
-    moved_on,
+    STALE_S,
     next_round,
     on_requires_action,
     open_calls,
@@ -246,11 +247,11 @@ def _after_run_status(state: JobState, run: Run, event: Event, policy: RetryPoli
         if isinstance(event, RunCreated) and event.answer is not None:
             return on_run_ended(replace(state, phase=Phase.READING, ended_run=run), event.answer, policy)
         return Decision(replace(state, phase=Phase.READING, ended_run=run), ReadAnswer(), store=True)
+    if state.cancel_reason is None:
+        return _follow(state, run, event, policy)
     if has_started(state, run):
         return replace(_follow(without_cancel(state), run, event, policy), store=True)
-    if state.cancel_reason is not None:
-        return while_cancelling(state, run, event, policy)
-    return _follow(state, run, event, policy)
+    return while_cancelling(state, run, event, policy)
 
 
 def _follow(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
@@ -267,11 +268,13 @@ def _follow(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Dec
         if policy.stateless:
             state = with_calls(state, run)
         return on_requires_action(state, run, event, policy, deadline_at)
-    state = replace(moved_on(state, event.at), unsettled_since=None)
-    never_started = never_started_at(state, run, policy)
-    if never_started is not None and event.at >= never_started:
+    state = replace(state, unsettled_since=None)
+    if state.answered_calls and state.calls_are_new_at is None:  # it is at work again after its functions
+        state = replace(state, calls_are_new_at=event.at + STALE_S)
+    never_started = inf if state.create_fault is None else never_started_at(state, run, policy)
+    if event.at >= never_started:
         return cancel_never_started(state, event, policy)
-    return Decision(state, PollRun(by=min(deadline_at, never_started or deadline_at)))
+    return Decision(state, PollRun(by=min(deadline_at, never_started)))
 
 
 def _deadline_at(state: JobState, policy: RetryPolicy) -> float:

@@ -40,7 +40,7 @@ async def followed(
     process: "WorkerProcess",
     context: WorkerContext,
     key: tuple[str, int | str],
-    release: Callable[[int], Awaitable[object]],
+    release: Callable[..., Awaitable[object]],
 ) -> AsyncIterator[Interrupts]:
     """Count a claimed row or shard among the process's jobs while the body follows it.
 
@@ -48,7 +48,7 @@ async def followed(
         process: Has the jobs.
         context: Of the process.
         key: The batch, and the row or the shard's name.
-        release: Releases the claim; takes the time in ms of Redis' clock at which it is due again.
+        release: Releases the claim; takes `due_ms`, when it is due again by Redis' clock.
     """
     interrupts = Interrupts(shutting_down=process.shutting_down, task=asyncio.current_task())
     process.jobs[key] = interrupts
@@ -64,7 +64,7 @@ async def followed(
         try:
             # Nobody follows it any more, and no other worker releases what a living one has claimed.
             async with asyncio.timeout(LAST_RELEASE_S if process.shutting_down else None):
-                await context.retry_on_outage(release, context.due_ms(CRASH_WAIT_S))
+                await context.retry_on_outage(release, due_ms=context.due_ms(CRASH_WAIT_S))
         except OUTAGE as outage:
             if not process.shutting_down:
                 raise

@@ -1,5 +1,6 @@
 """Tasks of `--tier batch`: a worker process follows shards as it follows rows."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -8,7 +9,6 @@ from askmill.config.text import loggable
 from askmill.jobs.store import keys
 from askmill.jobs.store.broker import names_a_row
 from askmill.jobs.store.claim_records import Refusal
-from askmill.jobs.store.shard_records import ShardClaim
 from askmill.worker.execution.shard_runner import ShardRunner
 from askmill.worker.process.following import claim_once, followed
 from askmill.worker.runtime.batch_lister import BatchLister
@@ -42,18 +42,10 @@ class ShardTasks:
         if isinstance(claim, Refusal):
             log.debug("shard.refused", reason=claim.value)
             return
-        await self._run(context, claim)
-
-    async def _run(self, context: WorkerContext, claim: ShardClaim) -> None:
-        key = (claim.batch, keys.shard(claim.number))
-        async with followed(
-            self._process,
-            context,
-            key,
-            lambda due_ms: context.store.release_shard(claim, b"", due_ms=due_ms),
-        ) as interrupts:
-            batch = await context.retry_on_outage(self._process.batches.get, claim)
-            await ShardRunner(context, batch, claim, interrupts, self._lister_of(context)).run()
+        key, release = (batch, keys.shard(number)), partial(store.release_shard, claim, b"")
+        async with followed(self._process, context, key, release) as interrupts:
+            current = await context.retry_on_outage(self._process.batches.get, claim)
+            await ShardRunner(context, current, claim, interrupts, self._lister_of(context)).run()
 
     def _lister_of(self, context: WorkerContext) -> BatchLister:
         if self._lister is None:

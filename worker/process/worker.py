@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -26,7 +27,7 @@ from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
 from askmill.jobs.store import Store
 from askmill.jobs.store.broker import disconnect_publisher, names_a_row, publish
-from askmill.jobs.store.claim_records import Claim, DispatchedRow, Refusal
+from askmill.jobs.store.claim_records import DispatchedRow, Refusal
 from askmill.jobs.store.records import BatchUpdate
 from askmill.jobs.store.views import WorkerInfo
 from askmill.worker.backends.factory import Backends
@@ -184,18 +185,11 @@ class WorkerProcess:
         if isinstance(claim, Refusal):
             log.debug("job.refused", reason=claim.value)
             return
-        await self._follow(context, claim)
-
-    async def _follow(self, context: WorkerContext, claim: Claim) -> None:
-        async with followed(
-            self,
-            context,
-            (claim.batch, claim.row),
-            lambda due_ms: context.store.release(claim, due_ms=due_ms),
-        ) as interrupts:
-            batch = await context.retry_on_outage(self.batches.get, claim)
-            async with self.chat_slots if batch.batch.api == "chat" else nullcontext():
-                await JobRunner(context, batch, claim, interrupts).run()
+        release = partial(context.store.release, claim)
+        async with followed(self, context, (batch, row), release) as interrupts:
+            current = await context.retry_on_outage(self.batches.get, claim)
+            async with self.chat_slots if current.batch.api == "chat" else nullcontext():
+                await JobRunner(context, current, claim, interrupts).run()
 
     # ── the three loops ──
 

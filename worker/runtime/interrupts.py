@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from askmill.worker.runtime.context import elapsed_clock_s
+
 
 class ClaimLost(Exception):
     """Another worker holds the row now, or the row is gone: this worker must not store anything for it."""
@@ -57,6 +59,12 @@ class Interrupts:
                     self.waiting = None
             self.wake_pending = False
         self.raise_if_ending()
+
+    async def sleep_full(self, seconds: float) -> None:
+        """Wait the whole time, whatever wakes the job. Raises as `raise_if_ending`."""
+        until_s = elapsed_clock_s() + seconds
+        while (left_s := until_s - elapsed_clock_s()) > 0:
+            await self.sleep(left_s)
 
     def _end_wait(self) -> None:
         if self.waiting is not None and not self.waiting.done():

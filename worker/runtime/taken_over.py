@@ -26,10 +26,10 @@ class TakenOverRuns:
 
     def observe(self, event: Event, state: JobState) -> None:
         """Learn from an event: what was created here, and what the server has."""
-        if isinstance(event, ThreadCreated):
-            self._add(event.thread_id)
-        elif isinstance(event, RunCreated):
-            self._add(event.run.id)
+        if isinstance(event, ThreadCreated | RunCreated):
+            self.own[event.thread_id if isinstance(event, ThreadCreated) else event.run.id] = None
+            if len(self.own) > MOST_IDS:
+                del self.own[next(iter(self.own))]
         elif isinstance(event, RunPolled):
             own = bool({state.run_id, state.thread_id} & self.own.keys())
             self.own_known, self.other_known = self.own_known or own, self.other_known or not own
@@ -42,8 +42,3 @@ class TakenOverRuns:
         self.unknown.setdefault(object_id)
         first = next(iter(self.unknown)) == object_id
         return TakenOver(len(self.unknown), first, self.other_known, self.own_known)
-
-    def _add(self, object_id: str) -> None:
-        self.own[object_id] = None
-        if len(self.own) > MOST_IDS:
-            del self.own[next(iter(self.own))]

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from askmill.jobs.functions import invoke
+from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.functions.registry import describe
 from askmill.jobs.model.profile import Functions
-from askmill.worker.execution.tools import call_tools
-from askmill.worker.lifecycle.api_types import ToolCall
 from tests.support import wait_until
 
 MODULE = '''
@@ -75,11 +74,8 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Functions:
 
 
 async def outputs(functions: Functions | None, *calls: tuple[str, str], limit_s: float = 5.0) -> list[str]:
-    """The outputs for the model, in the order of the calls; each has its call's id."""
-    tool_calls = tuple(ToolCall(f"call_{place}", *call) for place, call in enumerate(calls))
-    replies = await call_tools(functions, tool_calls, limit_s)
-    assert [reply.call_id for reply in replies] == [call.id for call in tool_calls]
-    return [reply.output for reply in replies]
+    """The outputs for the model, in the order of the calls."""
+    return await call_functions(functions, calls, limit_s)
 
 
 async def test_calls_run_in_parallel_and_sync_ones_off_the_loop(functions: Functions) -> None:

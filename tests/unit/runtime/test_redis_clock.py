@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from askmill.worker.execution.shard_state_json import TIME_FIELDS as SHARD_TIME_FIELDS
 from askmill.worker.execution.shard_state_json import shard_from_json, shard_to_json
-from askmill.worker.execution.stored_state import TIME_FIELDS, from_store, to_store
+from askmill.worker.execution.stored_state import STATE_JSON, TIME_FIELDS, from_store, state_to_json
 from askmill.worker.lifecycle.shard_state import ShardState
 from askmill.worker.lifecycle.state import JobState
 from askmill.worker.runtime.redis_clock import RedisClock
@@ -79,9 +79,9 @@ def test_a_deadline_keeps_its_length_over_a_step_and_a_new_claim(step_s: float) 
     reply(clock, 100, UNIX)
     now_s = 103 + clock.ahead_s
     young = replace(POLLING, create_sent_at=now_s - 5, began_at=now_s - 4)
-    before = to_store(young, clock)
+    before = STATE_JSON.validate_json(state_to_json(young, clock))
     reply(clock, 103, UNIX + step_s)
-    after = to_store(young, clock)
+    after = STATE_JSON.validate_json(state_to_json(young, clock))
     assert after.began_at == pytest.approx(now_s - 4 + step_s, abs=0.05)
     assert from_store(after, clock, now_s).began_at == pytest.approx(now_s - 4, abs=0.05)
     taken = from_store(before, clock, now_s)
@@ -145,7 +145,7 @@ def test_nothing_is_rewritten_where_redis_has_not_stepped() -> None:
     """To the last digit: a row that is released again and again keeps its times."""
     clock = RedisClock()
     reply(clock, 100, UNIX)
-    assert to_store(POLLING, clock) is POLLING
+    assert STATE_JSON.validate_json(state_to_json(POLLING, clock)) == POLLING
     assert from_store(POLLING, clock, NOW) == POLLING
 
 
