@@ -15,7 +15,7 @@ from askmill.jobs.model.models import InputSpec, JobStatus
 from askmill.jobs.results import FIELDS, ResultOptions, plan_results, write_results
 from askmill.jobs.results.columns import Entry, select_columns
 from askmill.jobs.results.generated_files import MAX_NAME_BYTES, safe_name
-from askmill.jobs.results.writers import CsvWriter
+from askmill.jobs.results.writers import CsvLines, CsvWriter
 from askmill.jobs.store.views import RowView
 
 # Text as any CSV cell may hold it: quotes, delimiters, line ends of each kind, no NUL.
@@ -34,6 +34,16 @@ def test_chosen_columns_are_read_back_unchanged(texts):
     spec = InputSpec(columns=tuple(f"column {number}" for number in range(len(texts))), question_column=None)
     columns = select_columns(spec, spec.columns, with_steps=False)
     assert written_by_csv_writer(columns, [Entry(1, "queued", texts)]) == [list(spec.columns), texts]
+
+
+@given(texts=st.lists(cells | st.text(max_size=4), min_size=1, max_size=5), delimiter=st.sampled_from(",\t"))
+@example(texts=[""], delimiter=",")
+@example(texts=["a,b", "c"], delimiter=",")
+def test_lines_are_those_of_csv_writer(texts, delimiter):
+    """Of any texts: each line is the one that Python's `csv.writer` writes."""
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=delimiter).writerow(texts)
+    assert CsvLines(delimiter).line(texts) == stream.getvalue()
 
 
 def written_by_csv_writer(columns, entries):
