@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from askmill.bridge import Call
 from askmill.comparison import Comparison
+from askmill.config.misspelt import misspelt_settings
 from askmill.config.settings import Settings, load_settings
 from askmill.errors import InputFaults, ProfileError, Unavailable
 from askmill.jobs.cli.control import parse_retried
@@ -202,6 +203,8 @@ def _request(
     needs_key: bool = True,
 ) -> SubmitRequest:
     """The keywords as one request, checked before the questions are read."""
+    for sentence in misspelt_settings():
+        call.say(sentence)
     values = option_values(options)
     consent = Consent(granted=values["trust_env_file"])
     target = api_target(settings, offline=offline, needs_key=needs_key, consent=consent)

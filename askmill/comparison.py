@@ -98,6 +98,6 @@ def _summary(side: compared.Side) -> ComparedBatch:
         completed=side.counts.by_status[JobStatus.COMPLETED],
         cost_usd=side.counts.cost_usd,
         tokens=Tokens(totals.get("prompt"), totals.get("completion")),
-        duration_s=side.duration_s,
+        duration_s=side.batch.duration_s,
         accuracy=None if accuracy is None else accuracy.to_json(),
     )

@@ -193,7 +193,8 @@ def _meaning(option: click.Option, context: click.Context) -> str:
 
 def _settings() -> Iterator[str]:
     yield "Settings are environment variables, or lines of a file `.env` in the working folder. An empty"
-    yield "value counts as unset. No secret is printed, logged or stored in Redis. `askmill doctor` checks"
+    yield "value counts as unset; a command names a variable that is almost a setting. No secret is printed,"
+    yield "logged or stored in Redis. `askmill doctor` checks"
     yield "them. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` have"
     yield "[their own page](../how-to/proxy.md)."
     yield ""

@@ -13,8 +13,8 @@ from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.help_groups import LIMITS, OUTPUT, GroupedCommand, option
 from askmill.jobs.cli.options import FILE, batch_options
 from askmill.jobs.cli.result_options import QUIET, OptionValues, display_of, notes_of
-from askmill.jobs.cli.run import estimate_text, estimates_of, resolve_target, submit_request
-from askmill.jobs.display.input_preview import preview_json, preview_text
+from askmill.jobs.cli.run import OFFLINE, estimate_text, estimates_of, resolve_target, submit_request
+from askmill.jobs.display.input_preview import left_out_line, preview_json, preview_text
 from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.intake.preview import Preview, preview_of
@@ -41,10 +41,11 @@ from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates, tie
     metavar="N",
     help="Ask and pay for the first N rows, and estimate from their usage.",
 )
+@OFFLINE
 @option(OUTPUT, "--json", "as_json", is_flag=True, help="Print one JSON object instead of sentences.")
 @QUIET
 @batch_options
-def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any) -> int:
+def estimate_command(file: str, pilot: int | None, offline: bool, as_json: bool, **values: Any) -> int:
     """Show what is read of FILE and estimate the cost, without sending a request.
 
     Prints the format, the columns with their first values, the first questions as they are asked, and all
@@ -52,8 +53,12 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
     range. With --pilot a few rows are asked and paid for; `run --reuse-answers` reuses their answers.
     """
     settings = load_settings()
+    if pilot is not None and offline:
+        raise click.UsageError(
+            "--pilot asks a model, and with --offline there is none. Leave one of them out."
+        )
     if pilot is None:
-        target = api_target(settings, needs_key=False)
+        target = api_target(settings, offline=offline, needs_key=False)
     else:
         target = resolve_target(settings, trust_env_file=values["trust_env_file"])
     request = submit_request(settings, values, target, notes_of(values))
@@ -66,7 +71,7 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
 
     try:
         with checked(file, request, settings, show) as intake:
-            rows = intake.rows - intake.rejected
+            rows, rejected, blank_lines = intake.rows - intake.rejected, intake.rejected, intake.blank_lines
             estimate_of = estimates_of(prices, intake, request)
     except InputFaults as faults:
         if as_json and previews:
@@ -81,10 +86,12 @@ def estimate_command(file: str, pilot: int | None, as_json: bool, **values: Any)
         estimate_of = with_fallback(of_pilot, request.limits.get("tier_fallback"))
     estimated, tiers = estimate_of(request.profile), list(tier_estimates(request, estimate_of))
     if as_json:
-        click.echo(_json(estimated, tiers, values, previews[0]))
+        counts = {"rejected": rejected, "blank_lines": blank_lines}
+        click.echo(json_line({**_fields(estimated, tiers, values, previews[0]), **counts}))
         return 0
-    lines = [] if estimated.low_usd is None else tier_lines(tiers)
-    click.echo("\n".join([estimate_text(estimated, request), *lines]))
+    lines = [left_out_line(rows + rejected, rejected, blank_lines), estimate_text(estimated, request)]
+    lines += [] if estimated.low_usd is None else tier_lines(tiers)
+    click.echo("\n".join(line for line in lines if line))
     return 0
 
 
@@ -155,15 +162,15 @@ def _usage(results: Path) -> Iterator[RowUsage]:
             yield RowUsage(prompt, completion, row["cost_usd"])
 
 
-def _json(estimated: Estimate, tiers: list[TierEstimate], values: OptionValues, preview: Preview) -> str:
-    return json_line(
-        {
-            "input": preview_json(preview),
-            "rows": estimated.rows,
-            "prompt_tokens": estimated.prompt_tokens,
-            "completion_tokens": {"low": estimated.completion_low, "high": estimated.completion_high},
-            "cost_usd": {"low": estimated.low_usd, "high": estimated.high_usd},
-            "budget_usd": values["budget_usd"],
-            "tiers": [tier.to_json() for tier in tiers],
-        }
-    )
+def _fields(
+    estimated: Estimate, tiers: list[TierEstimate], values: OptionValues, preview: Preview
+) -> dict[str, Any]:
+    return {
+        "input": preview_json(preview),
+        "rows": estimated.rows,
+        "prompt_tokens": estimated.prompt_tokens,
+        "completion_tokens": {"low": estimated.completion_low, "high": estimated.completion_high},
+        "cost_usd": {"low": estimated.low_usd, "high": estimated.high_usd},
+        "budget_usd": values["budget_usd"],
+        "tiers": [tier.to_json() for tier in tiers],
+    }

@@ -72,7 +72,8 @@ async def _check(settings: Settings) -> int:
     for worker in local:
         scope = f", {worker.batch} only" if worker.batch else ""
         place = f"{server_text(worker.server)}{scope}"
-        say(f"{worker.id}: process {worker.pid}, {worker.slots} slots, {place}")
+        release = f", askmill {worker.version}" if worker.version else ""
+        say(f"{worker.id}: process {worker.pid}, {worker.slots} slots, {place}{release}")
     if not local:
         say(f"No worker is alive on this machine ({len(workers)} elsewhere).")
     return 0 if local else 1

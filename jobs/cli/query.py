@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from importlib.metadata import version
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.row_history import row_json, row_text
 from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.display.status_text import missing_line, status_lines, summary_line
+from askmill.jobs.display.worker_versions import other_versions_line
 from askmill.jobs.local.open_store import open_store, resolve_batch, resolve_row
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.results.collect import collect, plan_collect, with_accuracy
@@ -99,7 +101,14 @@ def _print_status(view: StatusView, as_json: bool) -> None:
         _print_json(view.to_json())
         return
     width = shutil.get_terminal_size(DEFAULT_TERMINAL_SIZE).columns
-    click.echo("\n".join(status_lines(view, width)))
+    lines = status_lines(view, width)
+    if (
+        view.workers
+        and view.counts.unfinished
+        and (other := other_versions_line(view.workers, version("askmill")))
+    ):
+        lines.append(other)
+    click.echo("\n".join(lines))
 
 
 @click.command("collect")

@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 
 import click
 
+from askmill.config.misspelt import misspelt_settings
 from askmill.jobs.cli.broken_pipe import BROKEN_PIPE, reader_went_away
-from askmill.jobs.cli.exit_codes import exit_code_for
+from askmill.jobs.cli.exit_codes import exit_code_for, say
 
 COMMANDS_BY_MODULE = {
     "run": ("run", "submit"),
@@ -84,8 +85,10 @@ class Root(click.Group):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command."""
+        """Call the command. A misspelt setting, which nothing reads, is named first."""
         with _broken_pipe_code():
+            for sentence in misspelt_settings():
+                say(sentence)
             return super().invoke(ctx)
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]

@@ -276,6 +276,11 @@ def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:
     lines = [
         f"{count_of(estimated.rows, 'row')} for {model}: about {tokens_in} tokens in, {output} tokens out."
     ]
+    if request.target.offline:
+        lines.append(
+            "No cost: the offline emulator answers. Without --offline, name a model to see its cost."
+        )
+        return "\n".join(lines)
     if estimated.low_usd is None or estimated.high_usd is None:
         similar = similar_model(request.profile.model or "")
         advice = "put its price into a file and set ASKMILL_PRICES to that file."

@@ -20,7 +20,7 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
 
 
 def _summary(side: Side) -> list[str]:
-    totals, cost, seconds = side.counts.totals, side.counts.cost_usd, side.duration_s
+    totals, cost, seconds = side.counts.totals, side.counts.cost_usd, side.batch.duration_s
     accuracy = side.accuracy
     return [
         one_line(side.name, 40),

@@ -213,10 +213,8 @@ def _cards(view: StatusView, stats: ReportStats) -> str:
         (f"{totals.get('runs', 0):,}", "runs"),
         (f"{totals.get('requests', 0):,}", "requests"),
     ]
-    if batch.started_at_ms is not None and batch.finished_at_ms is not None:
-        cards.append(
-            (format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000), "from first run to last")
-        )
+    if batch.duration_s is not None:
+        cards.append((format_duration(batch.duration_s), "duration"))
     return (
         "<div class=cards>" + "".join(f"<div><b>{v}</b><span>{k}</span></div>" for v, k in cards) + "</div>"
     )

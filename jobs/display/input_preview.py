@@ -33,6 +33,23 @@ def preview_text(preview: Preview) -> str:
     return "\n".join(lines)
 
 
+def left_out_line(rows: int, rejected: int, blank_lines: int) -> str:
+    """What of a file is not asked: `2 blank lines are skipped, 3 of 20 rows are rejected …`; or empty.
+
+    Args:
+        rows: all rows of the file.
+        rejected: those of them that have a fault.
+        blank_lines: lines above a row that are blank, and so none of the rows.
+    """
+    parts = []
+    if blank_lines:
+        parts.append(f"{count_of(blank_lines, 'blank line')} {'is' if blank_lines == 1 else 'are'} skipped")
+    if rejected:
+        verb = "has a fault and is" if rejected == 1 else "have faults and are"
+        parts.append(f"{rejected:,} of {count_of(rows, 'row')} {verb} not asked (status rejected)")
+    return f"{'; '.join(parts)}. {count_of(rows - rejected, 'row')} to ask." if parts else ""
+
+
 def _kind(preview: Preview) -> str:
     parts = [FORMATS[preview.format]]
     if preview.compression is not None:

@@ -54,14 +54,9 @@ def stall_reason(view: StatusView) -> str:
         return strip_control(f"{view.write_refusal}. Workers wait, and continue by themselves when it does.")
     if (reason := functions_reason(view)) != "":
         return reason
+    if (reason := other_worker_reason(view)) != "":
+        return reason
     start = _worker_command(batch)
-    general = [worker for worker in view.other_workers if not worker.batch]
-    if general:
-        other = general[0]
-        return strip_control(
-            f"No worker uses {server_text(batch.server)}; one on {other.host} uses "
-            f"{server_text(other.server)}. Start one with {server_settings(batch.server, other.server)}."
-        )
     fact = "No worker is alive"
     if batch.state is BatchState.CANCELLED:
         fact += f" to record how {count_of(view.counts.unfinished, 'row')} ended"
@@ -77,6 +72,18 @@ def stall_or_start(view: StatusView, *, worker_starting: bool) -> str:
     held = view.counts.by_status[JobStatus.RUNNING]
     left = f" It continues {count_of(held, 'row')} that a worker which has died left running." if held else ""
     return f"Starting a worker …{left}"
+
+
+def other_worker_reason(view: StatusView) -> str:
+    """That all workers have another address, API or account, and what to do; empty if that is no reason."""
+    batch, general = view.batch, [worker for worker in view.other_workers if not worker.batch]
+    if view.workers or not general or not view.counts.unfinished or batch.state is BatchState.PAUSED:
+        return ""
+    other = general[0]
+    return strip_control(
+        f"No worker uses {server_text(batch.server)}; one on {other.host} uses {server_text(other.server)}. "
+        f"Start one with {server_settings(batch.server, other.server)}."
+    )
 
 
 def functions_reason(view: StatusView) -> str:

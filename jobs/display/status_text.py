@@ -233,8 +233,8 @@ def summary_line(view: StatusView) -> str:
     """The outcome of a batch in one line."""
     batch, totals = view.batch, view.counts.totals
     parts = [counts_line(view)]
-    if batch.started_at_ms is not None and batch.finished_at_ms is not None:
-        parts.append(f"in {format_duration((batch.finished_at_ms - batch.started_at_ms) / 1000)}")
+    if batch.duration_s is not None:
+        parts.append(f"in {format_duration(batch.duration_s)}")
     parts += [count_of(totals.get("runs", 0), "run"), usage_line(view), accuracy_line(view)]
     return f"{batch.id} {batch.state}: " + " · ".join(part for part in parts if part)
 

@@ -44,7 +44,37 @@ class Chunk:
     def head(self, count: int) -> "Chunk":
         """The first `count` rows."""
         unreadable = {index: reason for index, reason in self.unreadable.items() if index < count}
-        return Chunk(self.rows[:count], self.first_line, self.records, self.lines, unreadable)
+        lines = None if self.lines is None else self.lines[:count]
+        return Chunk(self.rows[:count], self.first_line, self.records, lines, unreadable)
+
+
+class BlankLines:
+    """Counts the blank lines of a file that stand above a row.
+
+    Those below the last row do not count: editors and spreadsheets end files with them.
+    """
+
+    def __init__(self, header_line: int | None) -> None:
+        self.count = 0
+        self._last_line, self._below = header_line or 0, 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Count those of the next chunk, which tells of them by its records or by its lines."""
+        if chunk.records is not None:
+            self._add_records(chunk.records, len(chunk.rows))
+        elif chunk.lines:
+            self.count += chunk.lines[-1] - self._last_line - len(chunk.rows)
+            self._last_line = chunk.lines[-1]
+
+    def _add_records(self, records: list[list[str]], rows: int) -> None:
+        if rows and len(records) == rows and not self._below:
+            return
+        for record in records:
+            if not record:
+                self._below += 1
+            elif rows:
+                rows -= 1
+                self.count, self._below = self.count + self._below, 0
 
 
 def line_count(record: list[str]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from askmill.jobs.intake.base import Chunk, TableReader
+from askmill.jobs.intake.base import BlankLines, Chunk, TableReader
 from askmill.jobs.intake.content import InputFormat
 from askmill.jobs.intake.csv_dialect import CsvDialect
 from askmill.jobs.intake.csv_reader import CsvReader
@@ -92,6 +92,7 @@ class InputPass:
         self._bytes = HashingReader(factory.source)
         try:
             self.table = open_table(factory.source, factory.layout, self._bytes)
+            self.blank_lines = BlankLines(self.table.header_line)
             self.header = read_header(self.table.columns, factory.options, self._encoding_proposal)
             least, folder = factory.options.min_completion_tokens, factory.source.folder
             overrides = Overrides(folder, factory.check_model, least, confined=factory.options.confined)
@@ -127,6 +128,7 @@ class InputPass:
                 yield item
                 continue
             chunk = item if rows_left is None or len(item.rows) <= rows_left else item.head(rows_left)
+            self.blank_lines.add(chunk)
             if chunk.rows:
                 yield ValidatedChunk(chunk, self.validator.reasons(chunk))
             if rows_left is not None:

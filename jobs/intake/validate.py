@@ -107,6 +107,7 @@ class _ValidationPass:
             spec=replace(header.spec, arrow_schema=arrow_schema),
             rows=self._rows,
             rejected=self._row_faults.total,
+            blank_lines=input_pass.blank_lines.count,
             content_sha256=sha256,
             images=overrides.images,
             files=overrides.files,
@@ -152,14 +153,16 @@ class _ValidationPass:
 class Intake:
     """A validated input, ready to submit. Close it, or use it as a context manager.
 
-    `rows` counts all rows, `rejected` those that will never be asked. `content_sha256` is the hash of the
-    file's bytes. `images` and `files` map each path that a row names to the local file.
+    `rows` counts all rows, `rejected` those that will never be asked; `blank_lines` above a row are none.
+    `content_sha256` is the hash of the file's bytes. `images` and `files` map each path that a row names to
+    the local file.
     """
 
     name: str
     spec: InputSpec
     rows: int
     rejected: int
+    blank_lines: int
     content_sha256: str
     images: dict[str, Path]
     files: dict[str, Path]

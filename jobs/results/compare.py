@@ -42,12 +42,6 @@ class Side:
     def accuracy(self) -> Accuracy | None:
         return None if self.judge is None else self.judge.accuracy
 
-    @property
-    def duration_s(self) -> float | None:
-        """From the first run to the last; None before the end."""
-        start, end = self.batch.started_at_ms, self.batch.finished_at_ms
-        return None if start is None or end is None else (end - start) / 1000
-
     def matrix(self) -> list[list[str]] | None:
         """The confusion matrix with its header, the expected answers down; None for too many classes."""
         if not self.confusion or len(self.classes) > MAX_CLASSES:

@@ -6,6 +6,7 @@ Each finding has the exit code it leads to: 0 no fault, 2 a bad setting, 3 somet
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from openai import OpenAIError
 
@@ -13,8 +14,14 @@ from askmill.config.proxies import is_excluded, proxy_environment, proxy_for
 from askmill.config.redis_address import shown_address
 from askmill.config.settings import BadSetting, Settings, load_settings
 from askmill.config.text import count_of, safe_text
-from askmill.jobs.display.stall_text import functions_reason, server_text, stall_reason
+from askmill.jobs.display.stall_text import (
+    functions_reason,
+    other_worker_reason,
+    server_text,
+    stall_reason,
+)
 from askmill.jobs.display.status_text import fault_line, waiting_line
+from askmill.jobs.display.worker_versions import other_versions_line
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_target
 from askmill.jobs.model.errors import ApiUnavailable, AskmillError, UsageError
@@ -99,6 +106,8 @@ async def _check_redis(settings: Settings, target: Target | None) -> AsyncIterat
                 for finding in await _check_redis_server(store):
                     yield finding
                 yield await _check_workers(store, settings, target)
+                if other := other_versions_line(await store.workers(), version("askmill")):
+                    yield Finding("workers", other, warning=True)
                 for finding in await _check_waits(store):
                     yield finding
     except AskmillError as error:
@@ -149,7 +158,10 @@ def _may_serve(worker: Server, settings: Server) -> bool:
 
 
 async def _check_waits(store: Store) -> list[Finding]:
-    """Who waits for what, until when, and what the API last said: as `status` shows it."""
+    """Who waits for what, until when, and what the API last said: as `status` shows it.
+
+    Also which batches wait for a worker of another address, API or account than those that are alive.
+    """
     findings = []
     unfinished = {BatchState.QUEUED, BatchState.RUNNING, BatchState.PAUSED}
     for batch in [batch for batch in await store.list_batches() if batch.state in unfinished]:
@@ -158,6 +170,8 @@ async def _check_waits(store: Store) -> list[Finding]:
         findings += [Finding("waits", f"{batch.id}: {line}") for line in lines if line]
         if reason := functions_reason(view):
             findings.append(Finding("functions", f"{batch.id}: {reason}", warning=True))
+        elif reason := other_worker_reason(view):
+            findings.append(Finding("waits", f"{batch.id}: {reason}", warning=True))
         if len(findings) >= MOST_WAITS:
             break
     return findings

@@ -39,10 +39,10 @@ from askmill.jobs.submit.request import Say, SubmitRequest, identity_of
 from askmill.jobs.submit.submit import (
     ExistingBatch,
     check_durability,
+    describe_new_batch,
     dispatch_first_rows,
     find_existing,
     find_or_store,
-    name_reusable_answers,
 )
 
 
@@ -162,7 +162,7 @@ class Run:
                     await check_local_server(self._request.target)
                 await check_durability(store, self._spec.say)
                 if existing is None:
-                    await name_reusable_answers(store, self._intake, self._request, self._spec.say)
+                    await describe_new_batch(store, self._intake, self._request, self._spec.say)
                 else:
                     self._spec.say(_resumed(existing))
                 supervisor = await self._ensure_worker(store, existing, stack)

@@ -281,7 +281,7 @@ class ClaimMixin:
         return bool(await self._connection.scripts.incr_counters(request or new_request(), batch, amounts))
 
     async def record_create_failure(
-        self, batch: str, reason: str = "api_unreachable", *, patience_s: float = 300.0
+        self, batch: str, reason: str = "api_unreachable", *, patience_s: float
     ) -> bool:
-        """Record a failed create; True when this paused the batch: none has succeeded for so long."""
+        """Record a failed create; True when this paused the batch: none has succeeded for `patience_s`."""
         return bool(await self._connection.scripts.create_failed(batch, reason, int(patience_s * 1000)))

@@ -48,6 +48,7 @@ def batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
         paused_reason=text.get("paused_reason"),
         accepted=text["accepted"] == "1",
         submitted_at_ms=int(text["submitted_at"]),
+        idle_ms=int(text.get("idle_ms", 0)),
         last_fault=last_fault_of(text.get("last_fault")),
         expected=Expectation(**orjson.loads(text["expected"])) if "expected" in text else None,
         **frozen,

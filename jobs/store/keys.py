@@ -63,8 +63,10 @@
     askmill:batch:{b}:live:{row}     HASH    claim to finish      a row or "shard:{n}" in progress, see below
 
 Fields of `askmill:batch:{b}` beside what `NewBatch` has: `state`, `paused_reason`, `rows`, `submitted_at`,
-`started_at`, `finished_at` (ms); `paused_at`, `paused_until` (ms): when a pause began, and when it ends by
-itself; `refused_rows`, `refused_alone`: rows refused without a reason since run number `refused_at_run`;
+`started_at`, `finished_at` (ms); `ended_before`: when it ended, after a retry that no run has followed yet;
+`idle_ms`: time between such ends and the first run after them; `paused_at`, `paused_until` (ms): when a pause
+began, and when it ends by itself; `refused_rows`, `refused_alone`: rows refused without a reason since run
+number `refused_at_run`;
 `last_fault`: what workers last met at the API (waits.py); `cursor`: status bytes before it hold no queued
 row; `generation`: counts retries; `functions`: sha256 of the module that its workers must allow; `accepted`:
 1 once the API has accepted a run, else one row is dispatched alone: `probe_row`, at `probe_at`;

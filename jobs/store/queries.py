@@ -60,9 +60,9 @@ def _rows_per_s(batch: Batch, counts: Counts, throughput: dict[bytes, bytes], no
     if batch.started_at_ms is None:
         return None
     started_s = batch.started_at_ms / 1000
-    if batch.finished_at_ms is not None:
+    if batch.duration_s is not None:
         rows = sum(rows for status, rows in counts.by_status.items() if status in _WITH_RUNS)
-        return rows / max(batch.finished_at_ms / 1000 - started_s, 0.001)
+        return rows / max(batch.duration_s, 0.001)
     oldest = int(now_s / BUCKET_S) - BUCKETS + 1
     rows = sum(int(finished) for bucket, finished in throughput.items() if int(bucket) >= oldest)
     return rows / max(now_s - max(started_s, float(oldest * BUCKET_S)), 1.0)

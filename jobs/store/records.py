@@ -137,10 +137,19 @@ class Batch:
     expected: Expectation | None = None
     organization: str = ""
     project: str = ""
+    idle_ms: int = 0
+    """Time between its end and the first run after a retry."""
 
     @property
     def server(self) -> Server:
         return Server(self.api, self.base_url, self.organization, self.project)
+
+    @property
+    def duration_s(self) -> float | None:
+        """From the first run to the end, without the idle time before a retry; None before the end."""
+        if self.started_at_ms is None or self.finished_at_ms is None:
+            return None
+        return max(0, self.finished_at_ms - self.started_at_ms - self.idle_ms) / 1000
 
     @property
     def in_shards(self) -> bool:

@@ -55,7 +55,8 @@ class WorkerInfo:
     """A worker's description of itself. `slots`: most rows that it works on at a time.
 
     `api`: '' for any. `batch`: the only batch that it serves; '' for all of its API and address. `functions`:
-    sha256 of the modules whose functions it may call, separated by commas.
+    sha256 of the modules whose functions it may call, separated by commas. `version`: askmill's; '' before
+    1.0.0.
     """
 
     id: str
@@ -69,6 +70,7 @@ class WorkerInfo:
     started_at_ms: int = 0
     batch: str = ""
     functions: str = ""
+    version: str = ""
 
     def allows(self, functions: Functions | None) -> bool:
         """Whether the worker may call these functions."""

@@ -11,7 +11,7 @@ from askmill.config.settings import Settings
 from askmill.config.text import count_of
 from askmill.jobs.display.pause_advice import PAUSED_BY_USER
 from askmill.jobs.display.stall_text import stall_reason
-from askmill.jobs.display.status_text import summary_line
+from askmill.jobs.display.status_text import finished_rows, summary_line
 from askmill.jobs.model.api_target import NO_CONSENT, Consent
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import Store
@@ -39,7 +39,16 @@ async def resume(store: Store, batch: Batch, url: str) -> Changed:
     if not await store.resume(batch.id):
         return Changed(False, f"{batch.id} is {batch.state}, not paused.")
     await dispatch_first_rows(store, url)
-    return Changed(True, f"{batch.id} is resumed. {stall_reason(await store.status(batch.id))}".rstrip())
+    view = await store.status(batch.id)
+    rows, ended = count_of(batch.rows, "row"), finished_rows(view)
+    if stall := stall_reason(view):
+        return Changed(True, f"{batch.id} is no longer paused ({ended:,} of {rows} ended). {stall}")
+    workers = count_of(len(view.workers), "worker")
+    return Changed(
+        True,
+        f"{batch.id} is resumed: {ended:,} of {rows} ended, {workers}. `askmill status {batch.id} --watch` "
+        "follows it.",
+    )
 
 
 async def retry(

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from askmill.config.text import count_of
+from askmill.jobs.display.input_preview import left_out_line
 from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.intake import Intake
 from askmill.jobs.model.errors import NotFound, Unavailable
@@ -138,7 +139,7 @@ async def submit(store: Store, url: str, intake: Intake, request: SubmitRequest,
     if existing is None or not existing.finished:
         await check_durability(store, say)
     if existing is None:
-        await name_reusable_answers(store, intake, request, say)
+        await describe_new_batch(store, intake, request, say)
         batch, existing = await find_or_store(store, intake, request, identity, say)
     else:
         batch = existing.batch.id
@@ -148,11 +149,13 @@ async def submit(store: Store, url: str, intake: Intake, request: SubmitRequest,
     return Submitted(batch, existing, stall_reason(await store.status(batch)))
 
 
-async def name_reusable_answers(store: Store, intake: Intake, request: SubmitRequest, say: Say) -> None:
-    """Before a new batch is paid for: say which of its rows have an answer here already.
+async def describe_new_batch(store: Store, intake: Intake, request: SubmitRequest, say: Say) -> None:
+    """Before a new batch is paid for: say what of its file is not asked, and which rows are answered here.
 
-    Not where a repeat is what the user asks for: --new, or an idempotency key.
+    The latter not where a repeat is what the user asks for: --new, or an idempotency key.
     """
+    if line := left_out_line(intake.rows, intake.rejected, intake.blank_lines):
+        say(line)
     if request.reuse_answers or request.new or request.idempotency_key or request.target.offline:
         return
     batches = await equal_batches(store, request.target, request.profile, _file_hashes(request))

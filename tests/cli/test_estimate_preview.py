@@ -74,6 +74,32 @@ def test_preview_as_json(estimate):
     assert shown["fault_count"] == 2
 
 
+def test_what_is_left_out(estimate):
+    """Blank lines above a row and rejected rows are counted, in words and in JSON."""
+    content = b'question,id\n\nWhy?,1\n,\n"",2\nHow?,3\n\n'
+    words = estimate(content, "--skip-bad-rows").stdout
+    assert (
+        "2 blank lines are skipped; 1 of 3 rows has a fault and is not asked (status rejected). 2 rows to ask."
+        in words
+    )
+    shown = json.loads(estimate(content, "--skip-bad-rows", "--json").stdout)
+    assert (shown["rows"], shown["rejected"], shown["blank_lines"]) == (2, 1, 2)
+    assert "skipped" not in estimate(b"question\nWhy?\n\n").stdout
+
+
+def test_offline(estimate):
+    """The tokens of the emulator's rows, and that they cost nothing; a pilot would say nothing about a model."""
+    shown = estimate(b"question\nWhy?\n", "--offline")
+    assert shown.exit_code == 0
+    assert "1 row for askmill-emulator" in shown.stdout
+    assert shown.stdout.endswith(
+        "No cost: the offline emulator answers. Without --offline, name a model to see its cost.\n"
+    )
+    refused = estimate(b"question\nWhy?\n", "--offline", "--pilot", "1")
+    assert refused.exit_code == 2
+    assert "--pilot asks a model" in refused.stderr
+
+
 def test_several_files(estimate):
     """Several files are refused with advice."""
     result = estimate(b"question\nWhy?\n", "more.csv")

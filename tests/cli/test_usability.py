@@ -87,6 +87,22 @@ def test_an_unknown_assistant_is_named(user: CommandLine) -> None:
         assert ".." not in stderr
 
 
+def test_rows_that_are_not_asked_are_counted(user: CommandLine) -> None:
+    """By `submit` and by `run`, once, before anything is asked; a batch that is found again has no new rows."""
+    user.write("q.csv", "question,id", "", "What is 6 * 7?,1", ",", ",2")
+    line = "2 blank lines are skipped; 1 of 2 rows has a fault and is not asked (status rejected). 1 row to ask.\n"
+
+    run = user.askmill("run", "q.csv", "--offline", "--skip-bad-rows")
+    again = user.askmill("run", "q.csv", "--offline", "--skip-bad-rows")
+    submitted = user.with_settings(
+        OPENAI_API_KEY="any", OPENAI_BASE_URL="http://127.0.0.1:9/v1", ASKMILL_API="responses"
+    ).askmill("submit", "q.csv", "--skip-bad-rows")
+
+    assert run.stderr.count(line) == 1, run.stderr
+    assert "skipped" not in again.stderr
+    assert submitted.stderr.count(line) == 1
+
+
 def test_an_example_is_not_masked(user: CommandLine) -> None:
     """A good value in a message can be copied; `***` could not."""
     done = user.with_settings(ASKMILL_REDIS_URL="http://redis").askmill("status")

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xlsxwriter
 
 from askmill.jobs.intake import IntakeOptions, check
 from askmill.jobs.model.errors import InputFaults, UsageError
@@ -343,6 +344,34 @@ def test_duplicate_ids_far_apart(put):
     """Ids are compared over the whole file."""
     body = "".join(f"{i},x\n" for i in range(100_000))
     assert fault_lines(put(f"id,question\n{body}17,x\n"), id_column="id") == [100_002]
+
+
+def _workbook(path, rows):
+    with xlsxwriter.Workbook(path) as workbook:
+        sheet = workbook.add_worksheet()
+        for number, row in enumerate(rows):
+            sheet.write_row(number, 0, row)
+
+
+def test_blank_lines_above_a_row_are_counted(put, tmp_path):
+    """A user with 1,000 lines who gets 988 rows is told why. The lines that end a file count in no format."""
+
+    def blank(path, **options):
+        with check(path, IntakeOptions(**options)) as intake:
+            return intake.rows, intake.blank_lines
+
+    many = "\n" * 700  # more than a chunk
+    assert blank(put('question,x\n\n1,a\n,\n , \n"2\n\n2",b\n\n3,c\n,\n\n')) == (3, 4)
+    assert blank(put(f"question,x\n1,a\n{many}2,b\n{many}")) == (2, 700)
+    assert blank(put("question,,x\n1,,a\n,,\n2,,b\n,,\n")) == (2, 1)
+    assert blank(put("question,x\n\n1,a\n\n2,b\n\n3,c\n"), limit=2) == (2, 2)
+    assert blank(put("question\n1\n\n2\n")) == (2, 1)
+    assert blank(put("\n1\n\n \n2\n\n", "q.txt")) == (2, 3)
+    assert blank(put("question\n1\n\n2\n", "q.txt"), limit=1) == (1, 0)
+    assert blank(put('{"question": "1"}\n\n\n{"question": "2"}\n\n', "q.jsonl")) == (2, 2)
+    assert blank(put('[\n\n"1",\n\n"2"]', "q.json")) == (2, 0)
+    _workbook(tmp_path / "q.xlsx", [["question"], [], ["1"], [" "], ["2"], [" "]])
+    assert blank(str(tmp_path / "q.xlsx")) == (2, 2)
 
 
 def test_blank_ids_are_no_ids(put):

@@ -204,21 +204,21 @@ async def test_five_minutes_of_failing_creates_pause_the_batch(store: Store) -> 
     async def set_failing_since(at_ms: int) -> None:
         await store._connection.execute("HSET", keys.batch(batch), "creates_failing_since", at_ms)
 
-    assert not await store.record_create_failure(batch)
+    assert not await store.record_create_failure(batch, patience_s=300.0)
     since = await store._connection.execute("HGET", keys.batch(batch), "creates_failing_since")
     assert int(since) >= claim.now_ms
     await set_failing_since(long_ago)
     await store.save(claim, b"{}", run_created=True)
-    assert not await store.record_create_failure(batch)
+    assert not await store.record_create_failure(batch, patience_s=300.0)
     await set_failing_since(long_ago)
-    assert await store.record_create_failure(batch)
+    assert await store.record_create_failure(batch, patience_s=300.0)
     paused = await store.batch(batch)
     assert (paused.state, paused.paused_reason, paused.accepted) == (
         BatchState.PAUSED,
         "api_unreachable",
         False,
     )
-    assert not await store.record_create_failure(batch)
+    assert not await store.record_create_failure(batch, patience_s=300.0)
 
 
 async def test_a_pause_lets_runs_in_flight_end_and_starts_none(store: Store) -> None:

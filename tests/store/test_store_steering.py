@@ -3,6 +3,7 @@
 import pytest
 import redis
 
+from askmill.jobs.display.status_text import summary_line
 from askmill.jobs.local.open_store import resolve_row
 from askmill.jobs.model.errors import NotFound, Unavailable
 from askmill.jobs.model.models import BatchState, InputSpec, JobStatus, Limits, Step
@@ -177,6 +178,40 @@ async def test_a_rejected_row_cannot_be_retried(store: Store) -> None:
     await store.cancel(batch)
     assert await store.retry(batch, [JobStatus.REJECTED]) == 0
     assert await store.retry(batch, list(JobStatus.__members__.values())[2:]) == 1
+
+
+async def test_the_time_before_a_retry_is_no_part_of_the_duration(store: Store) -> None:
+    """A batch of one second that is retried the next day took two seconds, not a day."""
+    batch = await submit_batch(store, 2)
+    await store.heartbeat(worker_info())
+    await finish_all_rows(store, JobStatus.FAILED)
+    second, day = 1_000, 86_400_000
+
+    async def move_back(*names: str, by_ms: int) -> None:
+        for name in names:
+            await store._connection.execute("HINCRBY", keys.batch(batch), name, -by_ms)
+
+    await move_back("started_at", by_ms=day + second)
+    await move_back("finished_at", by_ms=day)
+    assert (await store.batch(batch)).duration_s == pytest.approx(1, abs=0.5)
+    await store.retry(batch)
+    assert (await store.batch(batch)).duration_s is None
+    claims = [await claim_row(store, row) for row in await store.dispatch(2)]
+    await store.save(claims[0], b"{}", run_created=True)
+    assert (await store.batch(batch)).idle_ms >= day, "the idle time ends with the first run"
+    for claim in claims:
+        await store.finish(claim, make_result(claim.row, JobStatus.FAILED))
+    twice = await store.batch(batch)
+    assert twice.duration_s == pytest.approx(1, abs=0.5)
+    assert " in 1." in summary_line(await store.status(batch))
+    assert twice.started_at_ms is not None
+    assert twice.finished_at_ms is not None
+    assert twice.finished_at_ms - twice.started_at_ms > day, "`status --json` has the times as they were"
+
+    await store.retry(batch)
+    await move_back("ended_before", "started_at", by_ms=day)
+    await store.cancel(batch)
+    assert (await store.batch(batch)).duration_s == pytest.approx(1, abs=0.5), "cancelled before a run"
 
 
 async def test_retry_leaves_out_a_turn_whose_earlier_turn_failed(store: Store) -> None:

@@ -4,8 +4,11 @@ import pwd
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from askmill.config.misspelt import misspelt_settings
 from askmill.config.settings import GOOD_EXAMPLES, BadSetting, Settings, load_settings, variable_of
+from askmill.jobs.cli.root import askmill
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +69,62 @@ def test_each_setting_has_a_description_and_an_example() -> None:
 
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
     assert variables - without_example == set(GOOD_EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("ASKMILL_MODLE", "ASKMILL_MODEL"),
+        ("askmill_concurency", "ASKMILL_CONCURRENCY"),
+        ("ASKMILL_REDIS", "ASKMILL_REDIS_URL"),
+        ("ASKMILL_MAX_RUN", "ASKMILL_MAX_RUNS"),
+        ("ASKMILL_API_KEY", "OPENAI_API_KEY"),
+        ("ASKMILL_BASE_URL", "OPENAI_BASE_URL"),
+    ],
+)
+def test_a_misspelt_setting_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, setting: str
+) -> None:
+    """Nothing reads it, so nothing else would say that it has no effect: in the environment and in `.env`."""
+    monkeypatch.setenv(name, "x")
+    assert misspelt_settings() == [f"{name} is no setting; did you mean {setting}?"]
+
+    monkeypatch.delenv(name)
+    (folder / ".env").write_text(f"{name}=x\n", encoding="utf-8")
+    assert misspelt_settings() == [f"{name} in .env is no setting; did you mean {setting}?"]
+
+
+def test_what_is_no_typo_is_not_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings, what `--on-done` passes on, an empty value, and what Kubernetes sets for services `askmill…`."""
+    links = [
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "SERVICE_PORT_HTTP",
+        "PORT",
+        "PORT_8765_TCP",
+        "PORT_8765_TCP_ADDR",
+    ]
+    foreign = ["ASKMILL_BATCH", "ASKMILL_STATE", "ASKMILL_HOME", "ASKMILL_VERSION", "ASKMILL_TEST_LLAMA"]
+    foreign += [
+        f"ASKMILL_{service}{link}" for service in ("", "REDIS_", "WEB_", "METRICS_") for link in links
+    ]
+    foreign.remove("ASKMILL_METRICS_PORT")
+    for name in [*map(variable_of, Settings.model_fields), *foreign]:
+        monkeypatch.setenv(name, "tcp://10.0.0.1:80")
+    monkeypatch.setenv("ASKMILL_MODLE", "")
+    (folder / ".env").write_bytes(b"ASKMILL_\xff\n")
+
+    assert misspelt_settings() == []
+
+
+def test_commands_name_a_misspelt_setting_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On stderr, and nothing else changes."""
+    monkeypatch.setenv("ASKMILL_MODLE", "gpt-6-luna")
+
+    done = CliRunner().invoke(askmill, ["submit", "missing.csv"])
+
+    assert done.stderr.count("ASKMILL_MODLE is no setting; did you mean ASKMILL_MODEL?\n") == 1
+    assert (done.exit_code, done.stdout) == (2, "")
 
 
 def test_a_bad_value_of_the_env_file_is_shown(folder: Path) -> None:

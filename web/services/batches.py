@@ -42,8 +42,8 @@ class Accepted:
 class Checked:
     """What a file holds and what its batch would cost.
 
-    `rows` are those to submit, `rejected` those that are skipped. `dialect`: the delimiter (None unless
-    CSV) and the encoding. `sample`: cells and question of the first rows.
+    `rows` are those to submit, `rejected` those that are skipped; `blank_lines` are no rows. `dialect`: the
+    delimiter (None unless CSV) and the encoding. `sample`: cells and question of the first rows.
     """
 
     columns: tuple[str, ...]
@@ -51,6 +51,7 @@ class Checked:
     template: str | None
     rows: int
     rejected: int
+    blank_lines: int
     dialect: tuple[str | None, str]
     sample: list[tuple[list[str], str]]
     model: str
@@ -144,6 +145,7 @@ def _check(web: Web, form: Form) -> Checked:
             template=intake.spec.template,
             rows=intake.rows,
             rejected=intake.rejected,
+            blank_lines=intake.blank_lines,
             dialect=intake.dialect,
             sample=list(_sample(intake)),
             model=request.profile.model or "",

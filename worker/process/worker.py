@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from uuid import uuid4
 
 import structlog
@@ -36,7 +37,13 @@ from askmill.worker.process.durability_check import DurabilityCheck
 from askmill.worker.process.following import claim_once, followed
 from askmill.worker.process.shards import ShardTasks
 from askmill.worker.runtime.batch_cache import BatchCache
-from askmill.worker.runtime.context import OUTAGE, WorkerContext, elapsed_clock_s, retry_on_outage
+from askmill.worker.runtime.context import (
+    CREATE_FAILURE_PATIENCE_S,
+    OUTAGE,
+    WorkerContext,
+    elapsed_clock_s,
+    retry_on_outage,
+)
 from askmill.worker.runtime.interrupts import Interrupts
 from askmill.worker.runtime.rate_limiter import SharedLimits
 from askmill.worker.runtime.redis_clock import NOTICED_WITHIN_S
@@ -53,8 +60,6 @@ MAINTENANCE_S = 2.0
 """Mean interval of the maintenance."""
 DISPATCH_FLOOR = 20
 """Rows handed to the broker when no slot is known to be free: the next worker finds work at once."""
-CREATE_FAILURE_PATIENCE_S = 300.0
-"""How long creates may fail without one success before their batch pauses."""
 RELEASE_WITHIN_S = 2.5
 """How long jobs may take to release their rows at a shutdown before they are cancelled."""
 FAULT_WAIT_S = 2.0
@@ -84,7 +89,7 @@ class WorkerProcess:
     ) -> None:
         self.settings, self.redis_url, self.target = settings, redis_url, api_target(settings)
         info = WorkerInfo(_new_id(host, pid), host, pid, slots, *_server_of(self.target, settings))
-        self.info = replace(info, batch=scope.batch, functions=scope.functions)
+        self.info = replace(info, batch=scope.batch, functions=scope.functions, version=version("askmill"))
         self.chat_slots = asyncio.Semaphore(scope.chat_slots or slots)
         self.jobs: dict[tuple[str, int | str], Interrupts] = {}
         self.shards = ShardTasks(self)

@@ -35,6 +35,8 @@ def elapsed_clock_s() -> float:
     return time.clock_gettime(BOOTTIME)
 
 
+CREATE_FAILURE_PATIENCE_S = 300.0
+"""How long creates may fail without one success before their batch pauses."""
 CRASH_WAIT_S = 10.0
 """How long a row or a shard waits after an unexpected exception."""
 
@@ -83,8 +85,7 @@ class WorkerContext:
     file_limit_bytes: int = 10_000_000
     fetch_within_s: float = 120.0
     """How long the download of a generated file is retried; its container lives 20 minutes."""
-    create_failure_patience_s: float = 300.0
-    """How long creates may fail without one success before their batch pauses (CONTRACT)."""
+    create_failure_patience_s: float = CREATE_FAILURE_PATIENCE_S
     heartbeat_acknowledged_s: float = -inf
     """When the last acknowledged heartbeat was sent, by `elapsed_clock_s`."""
     retry_on_outage: OutageRetry = field(default_factory=OutageRetry)

@@ -54,8 +54,8 @@ end
 
 local earlier = earlier_reply(request)
 if earlier then return earlier end
-local state, started_at, cursor =
-  unpack(redis.call('HMGET', batch_key(batch), 'state', 'started_at', 'cursor'))
+local state, started_at, finished_at, cursor =
+  unpack(redis.call('HMGET', batch_key(batch), 'state', 'started_at', 'finished_at', 'cursor'))
 if not state or state == 'loading' then return -1 end
 local has_turns = redis.call('EXISTS', part_key(batch, 'next_turn')) == 1
 local step = has_turns and 1000 or 65536
@@ -74,6 +74,7 @@ redis.call('HINCRBY', batch_key(batch), 'generation', 1)
 redis.call('HSET', batch_key(batch), 'cursor', math.min(first, tonumber(cursor)))
 if state == 'done' or state == 'cancelled' then
   redis.call('HSET', batch_key(batch), 'state', started_at and 'running' or 'queued')
+  if started_at and finished_at then redis.call('HSET', batch_key(batch), 'ended_before', finished_at) end
   redis.call('HDEL', batch_key(batch), 'finished_at')
   redis.call('ZADD', OPEN, 0, batch)
   set_lifetime(batch, nil)

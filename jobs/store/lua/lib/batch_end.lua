@@ -45,6 +45,7 @@ local function close_if_done(batch)
     redis.call('HSET', batch_key(batch), 'state', 'done')
     redis.call('HDEL', batch_key(batch), 'paused_reason')
   end
+  count_idle(batch, redis.call('HGET', batch_key(batch), 'ended_before'))
   redis.call('HSET', batch_key(batch), 'finished_at', now_ms())
   redis.call('ZREM', OPEN, batch)
   begin_retention(batch)

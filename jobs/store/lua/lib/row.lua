@@ -42,9 +42,18 @@ local function set_waiting(batch, row, from, due_ms)
   set_status(batch, row, from, 'w')
 end
 
+-- Between its end and the first run after a `retry` a batch is idle: no part of its duration.
+local function count_idle(batch, ended_before)
+  if not ended_before then return end
+  redis.call('HINCRBY', batch_key(batch), 'idle_ms', math.max(0, now_ms() - tonumber(ended_before)))
+  redis.call('HDEL', batch_key(batch), 'ended_before')
+end
+
 -- Counts runs that the API has accepted. Returns whether they are the first of the batch.
 local function count_runs(batch, runs)
-  local accepted, batch_state = unpack(redis.call('HMGET', batch_key(batch), 'accepted', 'state'))
+  local accepted, batch_state, ended_before =
+    unpack(redis.call('HMGET', batch_key(batch), 'accepted', 'state', 'ended_before'))
+  count_idle(batch, ended_before)
   redis.call('HINCRBY', part_key(batch, 'counters'), 'runs', runs)
   redis.call('HSET', batch_key(batch), 'accepted', 1)
   redis.call('HSETNX', batch_key(batch), 'started_at', now_ms())
