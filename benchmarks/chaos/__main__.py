@@ -79,9 +79,6 @@ def _arguments() -> argparse.Namespace:
         help="default: 60 a round, 300 an accident, 200 sentinels, 5000 crash, 100000 fair, else 2000",
     )
     parser.add_argument("--accidents", type=int, default=8, help="of each of `rounds`")
-    parser.add_argument(
-        "--at-once", type=int, default=1, metavar="STACKS", help="of `rounds`, side by side in processes"
-    )
     parser.add_argument("--minutes", type=float, help="default: 60 soak, 3 outages")
     parser.add_argument("--api", default=APIS[0], choices=APIS)
     parser.add_argument(

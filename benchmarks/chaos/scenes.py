@@ -7,9 +7,6 @@ import json
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +29,19 @@ ROUNDS_A_STACK = 10
 
 
 async def rounds(options: argparse.Namespace) -> dict[str, Any]:
-    """Many rounds; a new stack every ten, the APIs of `--apis` in turn, `--at-once` stacks side by side."""
+    """Many rounds; a new stack every ten, the APIs of `--apis` in turn."""
     total = Totals()
-    with ProcessPoolExecutor(options.at_once, get_context("spawn")) as processes:
-        firsts = range(0, options.rounds, ROUNDS_A_STACK)
-        for api, totals in processes.map(partial(_rounds_of_stack, options), firsts):
-            _add(total, totals)
-            print_json({"api": api, "so_far": total.to_json()})
-    return total.to_json()
-
-
-def _rounds_of_stack(options: argparse.Namespace, first: int) -> tuple[Api, Totals]:
-    number = first // ROUNDS_A_STACK
-    api: Api = options.apis[number % len(options.apis)]
-    quick = number % 10 != 9
-
-    async def run() -> Totals:
+    for at in range(0, options.rounds, ROUNDS_A_STACK):
+        number = at // ROUNDS_A_STACK
+        api: Api = options.apis[number % len(options.apis)]
+        quick = number % 10 != 9
         with tempfile.TemporaryDirectory() as folder, machine_stack(Path(folder), api, quick=quick) as stack:
             chaos = MachineChaos(stack, options.seed + number, quick=quick)
-            for _ in range(min(ROUNDS_A_STACK, options.rounds - first)):
+            for _ in range(min(ROUNDS_A_STACK, options.rounds - at)):
                 await chaos.round(options.rows, options.accidents)
-            return chaos.totals
-
-    return api, asyncio.run(run())
+                print_json({"api": api, "so_far": chaos.totals.to_json()})
+            _add(total, chaos.totals)
+    return total.to_json()
 
 
 def _add(total: Totals, more: Totals) -> None:
