@@ -62,13 +62,16 @@ class MachineChaos(Chaos):
         return False
 
     def _has_confirmed(self, pid: int) -> bool:
-        """Whether the worker has said of the present server that its writes are there."""
+        """Whether the worker has said of the present server that its writes are there.
+
+        The server's own `keys.SERVER` may be what it held before it lost them: no worker may have called since.
+        """
         with suppress(redis.RedisError), self._redis() as client:
-            server = client.get(keys.SERVER)
+            server = f"{client.info('server')['run_id']}/{client.info('replication')['master_replid']}"
             for name in client.zrange(keys.WORKERS, 0, -1):
                 known_pid, confirmed = client.hmget(keys.worker(name.decode()), "pid", "server")
                 if known_pid == str(pid).encode():
-                    return confirmed is not None and confirmed == server
+                    return bool(confirmed == server.encode())
         return False
 
     def _longest_loss_s(self) -> float:
