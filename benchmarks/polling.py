@@ -89,7 +89,8 @@ class Planned:
 
     def next_poll_s(self, age_s: float, seen_s: float) -> float:
         """Seconds to the next look."""
-        return polling.round_short_wait(self.following(seen_s) - age_s)
+        wait_s = self.following(seen_s) - age_s
+        return wait_s if wait_s >= polling.SHORTEST_WAIT_S else 0.0
 
     def running(self, seen_s: float, age_s: float) -> None:
         """Nothing is learnt."""

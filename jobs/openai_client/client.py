@@ -27,7 +27,7 @@ from askmill.jobs.model.api_errors import ErrorReport, model_missing, money_refu
 from askmill.jobs.model.error_body import parse_error_body
 from askmill.jobs.model.models import Api
 from askmill.jobs.openai_client.connection_errors import is_redirect, proxy_fault, redirection_of
-from askmill.jobs.openai_client.reply_limits import LargeReplies, ask_for_encodings
+from askmill.jobs.openai_client.reply_limits import ACCEPT_ENCODING, LargeReplies
 
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
@@ -87,7 +87,7 @@ def make_client(
         http_client=DefaultAioHttpClient(
             timeout=timeout,
             event_hooks={
-                "request": [ask_for_encodings, *([_without_authorization] if api_key is None else [])],
+                "request": [_without_authorization] if api_key is None else [],
                 "response": [LargeReplies().bound_response],
             },
             limits=httpx2.Limits(max_connections=connection_limit(), keepalive_expiry=KEEP_ALIVE_S),
@@ -97,7 +97,7 @@ def make_client(
             if proxy is None
             else httpx2.Proxy(proxy.url, headers=proxy_headers if in_tunnel else None),
             # Without a tunnel the proxy reads the request's headers and removes its own.
-            headers=None if in_tunnel else proxy_headers,
+            headers={"Accept-Encoding": ACCEPT_ENCODING, **({} if in_tunnel else proxy_headers)},
             follow_redirects=False,
         ),
     )
@@ -107,9 +107,21 @@ async def _without_authorization(request: httpx2.Request) -> None:
     request.headers.pop("Authorization", None)
 
 
-def has_key(api_client: AsyncOpenAI) -> bool:
-    """Whether the client has a key. If not, requests outside the SDK must not send one either."""
-    return api_client.api_key != PLACEHOLDER_KEY
+def sdk_headers(api_client: AsyncOpenAI) -> dict[str, str]:
+    """What the SDK sends with each request of this client, by names in lower case.
+
+    Of two headers with one name the later counts, as in the SDK. What the SDK omits is no text. Without a key
+    there is no Authorization.
+    """
+    headers = dict[str, str]()
+    for name, value in (*api_client.auth_headers.items(), *api_client.default_headers.items()):
+        if isinstance(value, str):
+            headers[name.lower()] = value
+        else:
+            headers.pop(name.lower(), None)
+    if api_client.api_key == PLACEHOLDER_KEY:
+        headers.pop("authorization", None)
+    return headers
 
 
 def connection_limit() -> int:

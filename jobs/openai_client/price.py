@@ -53,8 +53,8 @@ class Price:
         written = min(usage.cache_write_tokens or 0, prompt - cached)
         return (
             (prompt - cached - written) * self.prompt_usd
-            + cached * _or(self.cached_usd, self.prompt_usd)
-            + written * _or(self.cache_write_usd, self.prompt_usd)
+            + cached * (self.prompt_usd if self.cached_usd is None else self.cached_usd)
+            + written * (self.prompt_usd if self.cache_write_usd is None else self.cache_write_usd)
             + completion * self.completion_usd
         ) / MILLION
 
@@ -88,10 +88,6 @@ class Price:
         written = replace(usage, cached_tokens=0, cache_write_tokens=usage.prompt_tokens)
         prices = (tier_price,) if tier == "batch" else (self, tier_price)
         return max(price.cost_usd(tokens) for price in prices for tokens in (usage, written))
-
-
-def _or(price: float | None, default: float) -> float:
-    return default if price is None else price
 
 
 def bundled_price(model: str) -> Price | None:

@@ -42,13 +42,11 @@ class Prices:
         """
         if EMULATOR_MODEL in {model, profile_model}:
             return None
-        if model and model not in self.own and SNAPSHOT.sub("", model) == profile_model:
-            own = self.own.get(profile_model)
-            return own or self._price_of(model) or self._price_of(profile_model)
-        return self._price_of(model) or self._price_of(profile_model)
-
-    def _price_of(self, model: str | None) -> Price | None:
-        return (self.own.get(model) or bundled_price(model)) if model else None
+        if model and model not in self.own and SNAPSHOT.sub("", model) == profile_model in self.own:
+            return self.own[profile_model]
+        names = (name for name in (model, profile_model) if name)
+        prices = (self.own.get(name) or bundled_price(name) for name in names)
+        return next((price for price in prices if price is not None), None)
 
     def has_price(self, model: str | None, tier: str | None = None) -> bool:
         """Whether the model has a price in this tier."""

@@ -26,6 +26,7 @@ LARGE_REPLY_BYTES = 2**20
 LARGE_REPLIES_AT_ONCE = 2
 """Larger replies are read and parsed so many at a time: 200 rows may meet the same server."""
 ACCEPT_ENCODING = "gzip, deflate"
+"""What `Decompressor` reads."""
 PIECE_BYTES = 2**16
 
 
@@ -157,8 +158,3 @@ class BoundedStream(httpx2.AsyncByteStream):
         """Close the connection, which may hold more."""
         await self._pieces.aclose()
         await self._stream.aclose()
-
-
-async def ask_for_encodings(request: httpx2.Request) -> None:
-    """Event hook of an httpx client: ask for the encodings that `Decompressor` reads."""
-    request.headers["Accept-Encoding"] = ACCEPT_ENCODING

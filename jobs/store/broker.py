@@ -10,7 +10,6 @@ Celery is imported only to publish: it takes 200 ms, which `askmill status` save
 """
 
 import os
-import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,12 +35,6 @@ _MESSAGES_PER_PIPELINE = 500
 """4,500 tasks/s against 2,800 one by one (measured)."""
 _publishing = threading.Lock()
 """A producer belongs to one thread at a time."""
-_BATCH_ID = re.compile(r"b_[a-z0-9]+")
-
-
-def names_a_row(batch: Any, row: Any) -> bool:
-    """Return whether a message's arguments are such as `publish` writes: anybody may write into the queue."""
-    return isinstance(batch, str) and bool(_BATCH_ID.fullmatch(batch)) and type(row) is int and row >= 1
 
 
 def broker_url(url: str) -> str:

@@ -65,7 +65,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class SaveReply:
-    """Reply to a save; truthy while the claim holds the row.
+    """Reply to a save. `held`: the claim holds the row; else nothing is saved.
 
     `first_accepted`: this is the first run that the API accepted for the batch: dispatch more rows now.
     Before a create, nothing is saved if the budget has no room for the reservation (`affordable` False;
@@ -78,9 +78,6 @@ class SaveReply:
     affordable: bool = True
     may_start: bool = True
     affordable_later: bool = True
-
-    def __bool__(self) -> bool:
-        return self.held
 
 
 @dataclass(frozen=True)

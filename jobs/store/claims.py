@@ -24,21 +24,18 @@ from askmill.jobs.store.scripts import new_request
 from askmill.jobs.store.views import WorkerInfo
 
 
-def _flag(value: bool | None) -> str:
-    """Return a script's argument; None leaves the stored flag as it is."""
-    return "" if value is None else str(int(value))
+def _argument(value: int | None) -> int | str:
+    """Return a flag or an amount as a script takes it; None leaves the stored one as it is."""
+    return "" if value is None else int(value)
 
 
-def _amount(nano: int | None) -> int | str:
-    """Return a script's argument; None leaves the stored amount as it is."""
-    return "" if nano is None else nano
-
-
-def _flatten(counters: Mapping[str, Any] | None) -> list[Any]:
+def flatten(counters: Mapping[str, Any] | None) -> list[Any]:
+    """Return names and values in turn, as scripts take them."""
     return [part for pair in (counters or {}).items() for part in pair]
 
 
-def _batch_update(state: bytes, limits: bytes, paused_reason: bytes) -> BatchUpdate:
+def batch_update(state: bytes, limits: bytes, paused_reason: bytes) -> BatchUpdate:
+    """Return what may change of a batch, from a script's reply."""
     return BatchUpdate(BatchState(state.decode()), limits_of(limits), paused_reason.decode() or None)
 
 
@@ -71,7 +68,7 @@ class ClaimMixin:
     async def heartbeat(self, card: WorkerInfo, batches: Iterable[str] = ()) -> HeartbeatReply:
         """Keep the worker and all its claims alive for another lifetime; read the state of its batches."""
         names = list(batches)
-        values = _flatten({name: value for name, value in asdict(card).items() if name != "id"})
+        values = flatten({name: value for name, value in asdict(card).items() if name != "id"})
         if self._server_id:
             values += ["server", self._server_id]
         alive, now_ms, server, *fields = await self._connection.heartbeats.heartbeat(
@@ -84,7 +81,7 @@ class ClaimMixin:
         triples = zip(fields[::3], fields[1::3], fields[2::3], strict=True)
         # The reply for a worker that was declared dead has no batches.
         updates = {
-            batch: _batch_update(*triple) if triple[0] else None
+            batch: batch_update(*triple) if triple[0] else None
             for batch, triple in zip(names, triples, strict=False)
         }
         deleted = [batch for batch, update in updates.items() if update is None]
@@ -142,7 +139,7 @@ class ClaimMixin:
             crashes=crashes,
             previous=result_of(unpack_result(row, earlier)) if earlier else None,
             now_ms=now_ms,
-            update=_batch_update(*update),
+            update=batch_update(*update),
         )
 
     async def save(  # noqa: PLR0913 -- saved together or not at all
@@ -171,9 +168,9 @@ class ClaimMixin:
             spent_nano: what ended attempts have cost, in nano-dollars, until the row's end counts it.
             counters: amounts to add by name, such as requests, prompt, completion, cost_nano.
         """
-        in_flight = _flag(True if run_created and run_in_flight is None else run_in_flight)
-        money = _amount(reserve_nano), _amount(spent_nano)
-        values, amounts = (state, int(run_created), in_flight, _flag(crash_mark), *money), _flatten(counters)
+        in_flight = _argument(True if run_created and run_in_flight is None else run_in_flight)
+        mark, *money = map(_argument, (crash_mark, reserve_nano, spent_nano))
+        values, amounts = (state, int(run_created), in_flight, mark, *money), flatten(counters)
         # redis-py sends a save again when its reply was lost. The script knows it by its content and counts
         # it once.
         content_hash = blake2b(repr((values, amounts)).encode(), digest_size=8).hexdigest()
@@ -203,7 +200,7 @@ class ClaimMixin:
         turn_state = next_turn_state or b""
         values = (BYTE_OF_FINISHED[result.status], pack_result(result), turn_state, int(run_created))
         claimed = (claim.batch, claim.row, claim.worker, claim.fence)
-        return bool(await self._connection.scripts.finish(claimed, values, _flatten(counters)))
+        return bool(await self._connection.scripts.finish(claimed, values, flatten(counters)))
 
     async def previous_turns(self, batch: str, rows: Sequence[int]) -> list[bytes]:
         """What the turns before these rows of a conversation have left; nothing for a row without any."""
@@ -232,8 +229,8 @@ class ClaimMixin:
         The other arguments are those of `save`; None leaves what is stored.
         """
         claimed = (claim.batch, claim.row, claim.worker, claim.fence)
-        values = (state or b"", due_ms, _flag(run_in_flight), _amount(spent_nano))
-        return bool(await self._connection.scripts.release_row(claimed, values, _flatten(counters)))
+        values = (state or b"", due_ms, _argument(run_in_flight), _argument(spent_nano))
+        return bool(await self._connection.scripts.release_row(claimed, values, flatten(counters)))
 
     async def abandon_claim(self, batch: str, row: int, worker_id: str, fence: str) -> None:
         """Release the row of a claim whose reply is no longer awaited, if the claim had succeeded."""
@@ -277,7 +274,7 @@ class ClaimMixin:
 
         Called again with the same `request`, it counts once.
         """
-        amounts = _flatten(counters)
+        amounts = flatten(counters)
         return bool(await self._connection.scripts.incr_counters(request or new_request(), batch, amounts))
 
     async def record_create_failure(

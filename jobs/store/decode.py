@@ -12,7 +12,7 @@ from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store.codec import limits_of
 from askmill.jobs.store.records import Batch
 from askmill.jobs.store.views import Counts, WorkerInfo
-from askmill.jobs.store.waits import last_fault_of
+from askmill.jobs.store.waits import LastFault
 
 log = structlog.get_logger()
 
@@ -23,6 +23,18 @@ def _spec_of(stored: bytes) -> InputSpec:
     return InputSpec(
         **{**values, "columns": tuple(values["columns"]), "overrides": tuple(values["overrides"])}
     )
+
+
+def _last_fault_of(stored: str | None) -> LastFault | None:
+    """Parse the batch's field; None where it is missing or is not ours."""
+    if not stored:
+        return None
+    try:
+        value = orjson.loads(stored)
+        times = int(value["since_ms"]), int(value["at_ms"])
+        return LastFault(str(value["words"]), str(value["request"]), int(value["count"]), *times)
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
@@ -49,7 +61,7 @@ def batch_of(batch: str, stored: dict[bytes, bytes]) -> Batch:
         accepted=text["accepted"] == "1",
         submitted_at_ms=int(text["submitted_at"]),
         idle_ms=int(text.get("idle_ms", 0)),
-        last_fault=last_fault_of(text.get("last_fault")),
+        last_fault=_last_fault_of(text.get("last_fault")),
         expected=Expectation(**orjson.loads(text["expected"])) if "expected" in text else None,
         **frozen,
         **times,

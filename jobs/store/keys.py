@@ -93,6 +93,7 @@ A batch that is not sealed expires after an hour; with retention set, a finished
 """
 
 import re
+from typing import Any
 
 SCHEMA_VERSION = 4
 """4: a claim is known by `deliveries`, and a server by `server`: lost writes are redone by them.
@@ -103,6 +104,8 @@ SCHEMA_VERSION = 4
 
 BATCH_ID = r"[a-z0-9_]{1,64}"
 """What a batch's id looks like."""
+_NEW_ID = re.compile(r"b_[a-z0-9]+")
+"""What the id of a batch of this version looks like."""
 SCHEMA = "askmill:schema"
 REPLICATED = "askmill:replicated"
 BATCHES = "askmill:batches"
@@ -204,6 +207,11 @@ def shard_number(name: str) -> int | None:
     """Return the number of a shard by its name; None for a row."""
     number = name.removeprefix("shard:")
     return int(number) if number != name and number.isdigit() else None
+
+
+def names_a_row(batch: Any, row: Any) -> bool:
+    """Return whether these are a batch's id and a number: anybody may write messages into Celery's queue."""
+    return isinstance(batch, str) and bool(_NEW_ID.fullmatch(batch)) and type(row) is int and row >= 1
 
 
 _TYPES = (

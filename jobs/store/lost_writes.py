@@ -239,7 +239,10 @@ class WriteLog:
         held_row = self._rows.get((batch, row))
         if held_row is None or held_row.fence != fence:
             return
-        held_row.calls.append((number, (name, tuple(map(_exact, call[1])))))
+        # orjson and zstandard return bytes that keep their whole buffer: eight times the content of a JSON
+        # text. These copies are no larger than their content.
+        arguments = (bytes(memoryview(part)) if isinstance(part, bytes) else part for part in call[1])
+        held_row.calls.append((number, (name, tuple(arguments))))
         if name != "store_file":
             del self._rows[batch, row]
             self._ended.append((now_s, held_row.size(), held_row))
@@ -252,11 +255,3 @@ class WriteLog:
         held = reply[0] if name == "save" else reply
         if not held and held_row is not None and held_row.fence in rest[:2]:
             del self._rows[batch, row]
-
-
-def _exact(value: Any) -> Any:
-    """The value; of bytes a copy that is no larger than its content.
-
-    orjson and zstandard return bytes that keep their whole buffer: eight times the content of a JSON text.
-    """
-    return bytes(memoryview(value)) if isinstance(value, bytes) else value

@@ -137,7 +137,8 @@ class WriteRecovery:
     @asynccontextmanager
     async def _as_sender(self) -> AsyncIterator[None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: not self._redoing)
+            while self._redoing:
+                await self._changed.wait()
             self._sending += 1
         try:
             yield
@@ -149,10 +150,12 @@ class WriteRecovery:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: not self._redoing)
+            while self._redoing:
+                await self._changed.wait()
             self._redoing = True
             try:
-                await self._changed.wait_for(lambda: not self._sending)
+                while self._sending:
+                    await self._changed.wait()
             except BaseException:
                 self._redoing = False
                 self._changed.notify_all()

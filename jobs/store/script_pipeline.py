@@ -15,9 +15,7 @@ caller gets a reply that was made without them.
 """
 
 import asyncio
-import hashlib
 import secrets
-from functools import cache
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -25,7 +23,7 @@ from redis.exceptions import NoScriptError
 
 from askmill.jobs.store import keys
 from askmill.jobs.store.lost_writes import Call
-from askmill.jobs.store.lua_source import source
+from askmill.jobs.store.lua_source import script
 from askmill.jobs.store.recovery import WriteRecovery
 from askmill.jobs.store.redis_errors import NotReplicated, translate_redis_errors
 
@@ -43,11 +41,6 @@ _NUMBERS_PER_PIPELINE = 1 << 40
 class _Pending(NamedTuple):
     call: Call
     reply: "asyncio.Future[Any]"
-
-
-@cache
-def _sha1(text: str) -> str:
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class ScriptPipeline:
@@ -138,35 +131,29 @@ class ScriptPipeline:
 
     async def _send(self, calls: list[Call]) -> list[Any]:
         commands: list[tuple[Any, ...]] = [
-            ("EVALSHA", _sha1(source(name)), 0, *arguments) for name, arguments in calls
+            ("EVALSHA", script(name).sha1, 0, *arguments) for name, arguments in calls
         ]
         if self._recovery is not None:
             self._sent += 1
-            commands.append(("SET", self._number_key, self._sent, "PX", _NUMBER_LIFETIME_MS, "GET"))
-        number = self._sent
-        replies = await self._execute(commands)
-        if self._recovery is not None:
-            self._acknowledge(number, replies.pop())
-        return replies
-
-    async def _execute(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
-        # As a transaction, the scripts and the number are lost together or not at all.
-        framed = [("MULTI",), *commands, ("EXEC",)] if self._recovery else commands
-        for command in framed:
+            number = ("SET", self._number_key, self._sent, "PX", _NUMBER_LIFETIME_MS, "GET")
+            # As a transaction, the scripts and the number are lost together or not at all.
+            commands = [("MULTI",), *commands, number, ("EXEC",)]
+        sent, pipe = self._sent, self._redis.pipeline(transaction=False)
+        for command in commands:
             pipe.execute_command(*command)
         if self._replicated:
             # WAIT covers all that the server wrote before the last write of its own connection. A script that
             # was sent twice may write nothing the second time, so a write of our own comes before it.
             pipe.execute_command("SET", keys.REPLICATED, 1, "PX", REPLICA_WAIT_MS)
             pipe.execute_command("WAIT", 1, REPLICA_WAIT_MS)
-        replies = await pipe.execute(raise_on_error=False)
-        own = _executed(replies[: len(framed)]) if self._recovery else replies[: len(framed)]
-        if not self._replicated or (isinstance(replies[-1], int) and replies[-1] >= 1):
-            return own
-        number = own[len(commands) - 1 :] if self._recovery else []
-        scripts = own[:-1] if self._recovery else own
-        return [*(reply if isinstance(reply, Exception) else NotReplicated() for reply in scripts), *number]
+        received = await pipe.execute(raise_on_error=False)
+        replies = received[: len(commands)]
+        if self._recovery is not None:
+            replies = _executed(replies)
+            self._acknowledge(sent, replies.pop())
+        if not self._replicated or (isinstance(received[-1], int) and received[-1] >= 1):
+            return replies
+        return [reply if isinstance(reply, Exception) else NotReplicated() for reply in replies]
 
     def _acknowledge(self, number: int, before: Any) -> None:
         """Compare the stored number, which this pipeline has replaced, with the acknowledged one."""
@@ -185,9 +172,9 @@ class ScriptPipeline:
     async def _load_scripts(self, names: set[str]) -> None:
         """Load scripts; a server that does not know them may be another one than before."""
         pipe = self._redis.pipeline(transaction=False)
-        pipe.execute_command("EVAL", source("note_server"), 0, self._lifetime_ms)
+        pipe.execute_command("EVAL", script("note_server").text, 0, self._lifetime_ms)
         for name in names:
-            pipe.execute_command("SCRIPT LOAD", source(name))
+            pipe.execute_command("SCRIPT LOAD", script(name).text)
         await pipe.execute()
 
 

@@ -10,21 +10,19 @@ row is in one shard at most (`shard_rows`), and only who holds that shard can en
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from askmill.jobs.model.models import BYTE_OF_FINISHED, BatchState
+from askmill.jobs.model.models import BYTE_OF_FINISHED
 from askmill.jobs.store import keys
 from askmill.jobs.store.claim_records import Claim, Refusal
-from askmill.jobs.store.claims import new_fence
+from askmill.jobs.store.claims import batch_update, flatten, new_fence
 from askmill.jobs.store.codec import (
     BLOCK_ROWS,
     block_of,
-    limits_of,
     pack_result,
     result_of,
     unpack,
     unpack_result,
 )
 from askmill.jobs.store.connection import Connection
-from askmill.jobs.store.records import BatchUpdate
 from askmill.jobs.store.shard_queries import list_shards
 from askmill.jobs.store.shard_ranges import ranges_of, rows_in
 from askmill.jobs.store.shard_records import (
@@ -44,10 +42,6 @@ ROWS_PER_CALL = 200
 """Rows that are read or ended in one call."""
 
 
-def _flatten(counters: Mapping[str, Any] | None) -> list[Any]:
-    return [part for pair in (counters or {}).items() for part in pair]
-
-
 class ShardMixin:
     """What workers and commands do with shards."""
 
@@ -64,7 +58,7 @@ class ShardMixin:
         if refusal:
             return Refusal(refusal.decode())
         state, now_ms, batch_state, limits, reason, lines, open_rows, cut_at_ms, crashes = values
-        update = BatchUpdate(BatchState(batch_state.decode()), limits_of(limits), reason.decode() or None)
+        update = batch_update(batch_state, limits, reason)
         rows = tuple(rows_in(lines.decode()))
         numbers = (open_rows, cut_at_ms, crashes, now_ms)
         return ShardClaim(batch, number, worker_id, fence, state, rows, *numbers, update)
@@ -98,7 +92,7 @@ class ShardMixin:
         held, verdict = await self._connection.scripts.save_shard(
             (claim.batch, claim.number, claim.fence),
             (*values, "" if reserve_nano is None else reserve_nano, files),
-            _flatten(counters),
+            flatten(counters),
         )
         return ShardVerdict(verdict.decode()) if held else None
 
@@ -108,7 +102,7 @@ class ShardMixin:
         """Let the shard wait until `due_ms` by Redis' clock; False when the claim no longer holds it."""
         claimed: Any = (claim.batch, keys.shard(claim.number), claim.worker, claim.fence)
         values = (state, due_ms, "", "")
-        return bool(await self._connection.scripts.release_row(claimed, values, _flatten(counters)))
+        return bool(await self._connection.scripts.release_row(claimed, values, flatten(counters)))
 
     async def abandon_shard(self, batch: str, number: int, worker_id: str, fence: str) -> None:
         """Release the shard of a claim whose reply is no longer awaited, if the claim had succeeded."""
@@ -175,7 +169,7 @@ class ShardMixin:
             spent = "" if end.spent_nano is None else end.spent_nano
             values += [end.row, byte, content, spent, end.due_ms]
         changed = await self._connection.scripts.end_rows(
-            (claim.batch, claim.number, claim.fence), _flatten(counters), values
+            (claim.batch, claim.number, claim.fence), flatten(counters), values
         )
         return changed >= 0
 
@@ -201,7 +195,7 @@ class ShardMixin:
         values = (state, limits.hold_ms, limits.shard_rows or "", limits.rows_in_all or "", before)
         claimed = (claim.batch, claim.number, claim.worker, claim.fence)
         reply = await self._connection.scripts.end_shard(
-            claimed, values, list(forgotten_files), _flatten(counters)
+            claimed, values, list(forgotten_files), flatten(counters)
         )
         if reply < 0:
             raise RuntimeError(f"shard {claim.number} of {claim.batch} ended with rows in it")

@@ -51,7 +51,9 @@ async def single_flight(
         return acquired.object_id
     renewal = asyncio.create_task(_renew_lock(store, resource), name=f"renew {resource.kind}")
     try:
-        object_id = await _found_or_noted(store, resource, acquired.note, dead_creator)
+        object_id = None
+        if dead_creator is not None:
+            object_id = await _found_or_noted(store, resource, acquired.note, dead_creator)
         if object_id is None:
             object_id = await create()
     except BaseException:
@@ -77,11 +79,9 @@ async def _acquire(store: Store, resource: ResourceKey, deleted_ids: Collection[
 
 
 async def _found_or_noted(
-    store: Store, resource: ResourceKey, note: str, dead_creator: DeadCreator | None
+    store: Store, resource: ResourceKey, note: str, dead_creator: DeadCreator
 ) -> str | None:
     """Return the id of what a dead creator made. None: store a note of our own, and create it."""
-    if dead_creator is None:
-        return None
     if note:
         return await dead_creator.find(note)
     await store.acquire_resource(resource, note=await dead_creator.note())

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
 
@@ -95,18 +93,6 @@ def iso(at_ms: int | None) -> str | None:
     if at_ms is None:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def last_fault_of(stored: str | bytes | None) -> LastFault | None:
-    """Parse the batch's field; None where it is missing or is not ours."""
-    if not stored:
-        return None
-    try:
-        value = orjson.loads(stored)
-        times = int(value["since_ms"]), int(value["at_ms"])
-        return LastFault(str(value["words"]), str(value["request"]), int(value["count"]), *times)
-    except (ValueError, LookupError, TypeError):
-        return None
 
 
 def poll_of(live: Mapping[bytes, bytes]) -> Poll | None:

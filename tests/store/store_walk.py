@@ -337,7 +337,7 @@ class Walk(LoadingWalk):
             await self.store.requeue_lost(-1)
             for row in [*await self.store.requeue_lost(-1), *await self.store.dispatch(0)]:
                 claim = await claim_row(self.store, row, "last")
-                assert await self.store.save(claim, b"{}", run_created=True)
+                assert (await self.store.save(claim, b"{}", run_created=True)).held
                 assert await self.store.finish(claim, make_result(row.row))
         await self.store.close()
 

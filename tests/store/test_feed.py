@@ -13,7 +13,7 @@ import redis
 from askmill.jobs.local.redis_service import server_binary
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.broker import QUEUE, TASK, broker_settings, broker_url, names_a_row, publish
+from askmill.jobs.store.broker import QUEUE, TASK, broker_settings, broker_url, publish
 from askmill.jobs.store.claim_records import DispatchedRow, Refusal
 from tests.helpers.batches import claim_row, make_result, submit_batch, worker_info
 from tests.support import wait_until
@@ -273,14 +273,14 @@ async def test_an_unreadable_message_names_no_row(store: Store, redis_url: str, 
 @pytest.mark.parametrize("row", ["1", 1.0, True, None, [], {}, 0, -1])
 def test_only_row_numbers_from_1_name_a_row(row: object) -> None:
     """Anything else in a message is dropped before the claim."""
-    assert names_a_row("b_7hq2m9", 1)
-    assert not names_a_row("b_7hq2m9", row)
+    assert keys.names_a_row("b_7hq2m9", 1)
+    assert not keys.names_a_row("b_7hq2m9", row)
 
 
 @pytest.mark.parametrize("batch", ["", "b_", "7hq2m9", "b_7hq2m9:n", "b_\ud800", "b_7hq2m9\n", 7, None, []])
 def test_only_a_batch_id_names_a_batch(batch: object) -> None:
     """A name of another key, or of none, is dropped before the claim."""
-    assert not names_a_row(batch, 1)
+    assert not keys.names_a_row(batch, 1)
 
 
 async def test_a_recent_message_is_not_lost(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Heartbeats come first: a connection of their own, and nothing large shares a round trip with other scripts."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import redis
 from redis.asyncio import Redis
 
 from askmill.jobs.store import Store, script_pipeline
+from askmill.jobs.store.lua_source import Script
 from askmill.jobs.store.script_pipeline import ScriptPipeline
 from tests.helpers.batches import claim_row, make_result, submit_batch, worker_info
 from tests.helpers.tcp_relay import CHUNK_BYTES, TcpRelay
@@ -96,7 +98,9 @@ async def test_a_pipeline_is_bounded_in_bytes(redis_url: str, monkeypatch: pytes
             pipelines.append([len(arguments[0]) for _, arguments in calls])
             return await super()._send(calls)
 
-    monkeypatch.setattr(script_pipeline, "source", lambda _: "return #ARGV[1]")
+    text = "return #ARGV[1]"
+    size_of = Script(text, hashlib.sha1(text.encode()).hexdigest())
+    monkeypatch.setattr(script_pipeline, "script", lambda _: size_of)
     sizes = [10, *[700_000] * 4, 10, 10, 3 * MEGABYTE, 10]
     async with Redis.from_url(redis_url) as redis:
         pipeline = Recording(redis, redis_url, 12_000)

@@ -5,7 +5,7 @@ import re
 import redis
 
 from askmill.jobs.store import keys
-from askmill.jobs.store.lua_source import source
+from askmill.jobs.store.lua_source import script
 
 RETURN_ALL_NAMES = """
 local names = {BATCHES, LOADING, OPEN, DISPATCH_ROUND, DISPATCHED, WORKERS, LIMITS, THROTTLE, CLOCK_STEPS, LAST_HEARTBEAT,
@@ -21,7 +21,7 @@ return names
 def test_lua_names_every_key_as_python_does(redis_url: str) -> None:
     """jobs/store/lua/lib/keys.lua and jobs/store/keys.py name the same keys."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        names = client.eval(source("lib/keys") + RETURN_ALL_NAMES, 0)
+        names = client.eval(script("lib/keys").text + RETURN_ALL_NAMES, 0)
     assert names == [
         keys.BATCHES,
         keys.LOADING,

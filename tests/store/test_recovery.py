@@ -50,12 +50,15 @@ class TwoWorkers:
         self.requests += 1
         counters = {"requests": 1}
         if steps == 0:
-            assert await self.stores[at].save(
+            saved = await self.stores[at].save(
                 claim, b'{"creating": 1}', run_in_flight=True, reserve_nano=10, counters=counters
             )
+            assert saved.held
         elif steps == 1:
             self.runs[row] = self.runs.get(row, 0) + 1
-            assert await self.stores[at].save(claim, b'{"run": 1}', run_created=True, counters=counters)
+            assert (
+                await self.stores[at].save(claim, b'{"run": 1}', run_created=True, counters=counters)
+            ).held
         elif self.chance.random() < 0.2:
             assert await self.stores[at].release(claim, b'{"run": 1}', counters=counters)
         else:
@@ -210,14 +213,14 @@ async def test_an_old_master_that_takes_writes_is_left(
                 successor.take_over_from(redis_server)
                 name.switch_to(successor.url, cut=False)
                 assert await store.finish(first, make_result(first.row))
-                assert await store.save(second, b'{"run": 1}', run_created=True)
+                assert (await store.save(second, b'{"run": 1}', run_created=True)).held
 
                 _, heartbeats, _ = store._connection.pools
                 if noticed_by == "heartbeat":
                     await heartbeats.reconnect()
                 else:
                     await store._connection.redis.connection_pool.disconnect()
-                    assert await store.save(second, b'{"run": 2}')
+                    assert (await store.save(second, b'{"run": 2}')).held
                 assert (await store.heartbeat(worker_info())).other_server
                 assert not (await store.heartbeat(worker_info())).other_server
                 counts = await store.counts(batch)

@@ -12,7 +12,7 @@ from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import JobStatus
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.jobs.store import Store, keys
-from askmill.jobs.store.lua_source import source
+from askmill.jobs.store.lua_source import script
 from askmill.jobs.store.records import BatchToLoad, NewRow, ResourceKey
 from askmill.jobs.store.script_pipeline import ScriptPipeline
 from askmill.jobs.store.shard_records import CrashMark, CutLimits, RowEnd, ShardClaim, ShardStep
@@ -227,7 +227,7 @@ async def test_every_script_is_sent_again_when_its_reply_is_cut_off(
 
     with TcpRelay(redis_url) as relay, redis.Redis.from_url(redis_url) as client:
         for name in SCRIPTS:  # so that the reply that is cut off is the script's
-            client.script_load(source(name))
+            client.script_load(script(name).text)
         async with await Store.open(relay.url) as store:
             with monkeypatch.context() as patch:
                 patch.setattr(ScriptPipeline, "run", run)
@@ -248,7 +248,7 @@ async def test_a_reply_that_is_cut_off_changes_nothing(redis_url: str) -> None:
             relay.cut_next_reply()
             claim = await claim_row(store, probe)
             relay.cut_next_reply()
-            assert await store.save(claim, b"{}", run_created=True, counters={"requests": 1})
+            assert (await store.save(claim, b"{}", run_created=True, counters={"requests": 1})).held
             relay.cut_next_reply()
             await store.incr_counters(batch, {"late_runs": 1})
             relay.cut_next_reply()

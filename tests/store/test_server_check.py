@@ -140,7 +140,7 @@ async def test_a_mark_on_a_redis_that_gives_less_is_no_mark(
                     await store.save(claim, b'{"mark":1}', run_in_flight=True)
                 with pytest.raises(RedisUnavailable, match="does not write through what it confirms"):
                     await store.ensure_durable()
-                assert await store.save(claim, b'{"run":1}', run_created=True)
+                assert (await store.save(claim, b'{"run":1}', run_created=True)).held
                 assert not await check.allows_creates([batch])
                 with configured(successor, **ALWAYS):
                     assert await check.allows_creates([batch])
@@ -165,6 +165,6 @@ async def test_a_mark_without_a_replica_is_no_mark(
             assert not mark.done()
             with pytest.raises(RedisUnavailable, match=r"no replica of Redis at .* acknowledges"):
                 await mark
-        assert await store.save(claim, b'{"run":1}', run_created=True)
+        assert (await store.save(claim, b'{"run":1}', run_created=True)).held
         with pytest.raises(RedisUnavailable, match="acknowledges"):
             await store.ensure_durable()

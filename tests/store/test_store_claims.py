@@ -69,14 +69,14 @@ async def test_a_slow_worker_changes_nothing_once_it_was_reaped(
     expire_worker(redis_url, "w1")
     if not reaped:
         assert (await store.heartbeat(worker_info())).alive
-        assert await store.save(slow, b"still mine")
+        assert (await store.save(slow, b"still mine")).held
         return
     assert (await store.reap_dead_workers("reaper")).workers == ("w1",)
     assert not (await store.heartbeat(worker_info())).alive
     await store.heartbeat(worker_info("w2"))
     successor = await claim_row(store, (await store.dispatch(1))[0], "w2")
     assert successor.state == b"mine"
-    assert not await store.save(slow, b"late", counters={"requests": 9})
+    assert not (await store.save(slow, b"late", counters={"requests": 9})).held
     assert not await store.release(slow, b"late")
     assert not await store.finish(slow, make_result(1, JobStatus.FAILED))
     assert not await store.store_file(slow, 0, b"late", 100)

@@ -266,7 +266,7 @@ async def test_purge_deletes_every_key_and_ends_all_claims(store: Store, redis_u
         assert list(client.scan_iter(f"*{batch}*")) == []
         assert client.smembers(keys.claims("w1")) == set()
         assert client.zrange(keys.DISPATCHED, 0, -1) == []
-    assert not await store.save(held, b"late")
+    assert not (await store.save(held, b"late")).held
     assert not await store.finish(held, make_result(held.row))
     assert (await store.heartbeat(worker_info(), [batch])).batches == {batch: None}
     assert await store.find_identity("0" * 64) is None

@@ -182,7 +182,8 @@ def bounded_calls(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
 
 def api_text(message: Any) -> str | None:
     """An error message of the API, without keys and cut; None where there is none."""
-    return redacted_cut(plain_text(message), MAX_ERROR_CHARACTERS) or None
+    text = plain_text(message)
+    return redacted_cut(text, MAX_ERROR_CHARACTERS) if text else None
 
 
 def parse_annotations(annotations: Any, draft: Draft, text: str) -> tuple[Annotation, ...]:

@@ -17,7 +17,7 @@ from askmill.jobs.model.models import Api
 from askmill.worker.backends.batch_lines import ENDPOINTS
 from askmill.worker.backends.batch_objects import read_batch, read_batch_list
 from askmill.worker.backends.coerce import identifier
-from askmill.worker.backends.errors import bad_reply, error_from_reply, named_errors, translate_errors
+from askmill.worker.backends.errors import bad_reply, error_from_reply, translated_errors
 from askmill.worker.backends.hooks import before_request
 from askmill.worker.backends.http import HttpClient, url_path
 from askmill.worker.backends.read_session import Query
@@ -44,38 +44,31 @@ class _BatchHttp(HttpClient):
 
     async def upload(self, path: Path, name: str) -> Any:
         await before_request.get()()
-        with path.open("rb") as content, named_errors("POST /files"):
-            call = self.client.with_options(timeout=UPLOAD_TIMEOUT_S).files.create(
+        with path.open("rb") as content, translated_errors("POST /files", self.client):
+            return await self.client.with_options(timeout=UPLOAD_TIMEOUT_S).files.create(
                 file=(name, content, "application/jsonl"), purpose="batch"
             )
-            return await translate_errors(call, self.client.api_key, self.client)
 
     async def get_json(self, path: str, query: Query) -> tuple[Any, Mapping[str, str]]:
         """GET any JSON value, also a bare list."""
         await before_request.get()()
-        with named_errors(f"GET /{path}"):
-            return await translate_errors(self._get_json(path, query), self.client.api_key, self.client)
-
-    async def _get_json(self, path: str, query: Query) -> tuple[Any, Mapping[str, str]]:
-        status, headers, body = await self._reads.body(path, query)
-        if status >= 400:
-            raise error_from_reply(status, headers, body, self.client.api_key)
-        try:
-            return parse_json(body), headers
-        except (ValueError, RecursionError):
-            raise bad_reply(status, "not JSON", self.client.api_key) from None
+        with translated_errors(f"GET /{path}", self.client):
+            status, headers, body = await self._reads.get(path, query)
+            if status >= 400:
+                raise error_from_reply(status, headers, body, self.client.api_key)
+            try:
+                return parse_json(body), headers
+            except (ValueError, RecursionError):
+                raise bad_reply(status, "not JSON", self.client.api_key) from None
 
     async def download_to(self, path: str, target: Path) -> None:
         """GET a file's bytes into `target`, in flat memory. Raises ApiError."""
         await before_request.get()()
-        with named_errors(f"GET /{path}"):
-            await translate_errors(self._download_to(path, target), self.client.api_key, self.client)
-
-    async def _download_to(self, path: str, target: Path) -> None:
-        async with self._reads.file(path) as (pieces, _):
-            with target.open("wb") as file:
-                async for piece in pieces:
-                    file.write(piece)
+        with translated_errors(f"GET /{path}", self.client):
+            async with self._reads.file(path) as (pieces, _):
+                with target.open("wb") as file:
+                    async for piece in pieces:
+                        file.write(piece)
 
     async def close_session(self) -> None:
         """Close the connections, and leave the SDK's client to its owner."""

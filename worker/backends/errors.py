@@ -15,12 +15,12 @@ the aiohttp exception below it.
 
 import re
 import zlib
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 import httpx2
@@ -43,7 +43,6 @@ from askmill.jobs.openai_client.reply_limits import ReplyTooLarge, UnknownEncodi
 from askmill.worker.backends.coerce import MAX_ERROR_CHARACTERS, Json, parse_number
 from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
 
-T = TypeVar("T")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_WAIT_S = 1e9
@@ -73,32 +72,31 @@ STREAM_ERRORS = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSEr
 """Raised while a streamed reply is read."""
 
 
-async def translate_errors(
-    call: Awaitable[T], secret: str = "", api_client: openai.AsyncOpenAI | None = None
-) -> T:
-    """Await a request of the SDK or of aiohttp.
+@contextmanager
+def translated_errors(request: str, api_client: openai.AsyncOpenAI) -> Iterator[None]:
+    """Within the block, whatever goes wrong with one request is an ApiError that names it.
 
     Args:
-        call: The request.
-        secret: A key to remove from error messages.
-        api_client: The client that sends the request. With it, messages name its proxy and its redirect.
-
-    Returns:
-        The result of the request.
-
-    Raises:
-        ApiError: Whatever went wrong with the request.
+        request: Such as `POST /conversations`.
+        api_client: The client that sends it. Messages name its proxy and its redirect, and hide its key.
     """
     try:
-        return await call
+        yield
+    except ApiError as error:
+        error.request = error.request or request
+        raise
     except (openai.OpenAIError, aiohttp.ClientError, OSError, JSONDecodeError, *OUT_OF_BOUNDS) as error:
+        failure = _redirect_or_proxy_error(error, api_client) or error_from_exception(
+            error, api_client.api_key
+        )
+        failure.request = request
         # `from None`: the chain below holds the request with its credentials.
-        raise (_redirect_or_proxy_error(error, api_client) or error_from_exception(error, secret)) from None
+        raise failure from None
 
 
 @contextmanager
 def named_errors(request: str) -> Iterator[None]:
-    """Name the request, such as `POST /conversations`, in each ApiError of the block."""
+    """Within the block, name the request in each ApiError that does not name one."""
     try:
         yield
     except ApiError as error:
@@ -106,10 +104,8 @@ def named_errors(request: str) -> Iterator[None]:
         raise
 
 
-def _redirect_or_proxy_error(error: BaseException, api_client: openai.AsyncOpenAI | None) -> ApiError | None:
+def _redirect_or_proxy_error(error: BaseException, api_client: openai.AsyncOpenAI) -> ApiError | None:
     """The error of a redirect or a proxy, which concerns the connection rather than the request."""
-    if api_client is None or isinstance(error, ApiError):
-        return None
     if isinstance(error, openai.APIStatusError) and is_redirect(error.status_code):
         return _redirect_error(error.status_code, redirection_of(error, api_client), api_client)
     message = proxy_fault(error, api_client)
@@ -125,6 +121,8 @@ def redirect_or_proxy_error(
     status: int, url: str, location: str | None, api_client: openai.AsyncOpenAI
 ) -> ApiError | None:
     """The error of a GET that got a redirect or a proxy's refusal; None for a reply of the API itself."""
+    if status < 300:
+        return None
     if is_redirect(status):
         return _redirect_error(status, redirection(api_client, "GET", url, status, location), api_client)
     if status == PROXY_WANTS_PASSWORD:

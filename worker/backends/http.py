@@ -30,7 +30,7 @@ from askmill.worker.backends.errors import (
     STREAM_ERRORS,
     error_from_exception,
     named_errors,
-    translate_errors,
+    translated_errors,
 )
 from askmill.worker.backends.hooks import NotSent, before_request, before_send
 from askmill.worker.backends.read_session import Query, ReadSession, read_timeout_s
@@ -86,7 +86,7 @@ class HttpClient:
                 options["timeout"] = httpx2.Timeout(
                     read_timeout_s(self.client), connect=CREATE_CONNECT_S, pool=CREATE_CONNECT_S
                 )
-            with named_errors(f"POST /{path}"):
+            with translated_errors(f"POST /{path}", self.client):
                 call = self.client.post(f"/{path}", cast_to=httpx2.Response, body=body, options=options)
                 return await self._reply_of(call)
 
@@ -108,8 +108,8 @@ class HttpClient:
                 if (post := self._posts.get(path)) is None:
                     post = SdkPost(self.client, self._reads.url(path), self._extra_headers, STREAM_TIMEOUT)
                     self._posts[path] = post
-                call = post(body, headers)
-                response = await translate_errors(call, self.client.api_key, self.client)
+                with translated_errors(f"POST /{path}", self.client):
+                    response = await post(body, headers)
                 pieces = self._pieces_of(response, kept_bytes)
                 try:
                     yield response, pieces
@@ -138,15 +138,15 @@ class HttpClient:
         await before_request.get()()
         options: RequestOptions = {"headers": self._extra_headers}
         async with self._slots:
-            with named_errors(f"DELETE /{path}"):
+            with translated_errors(f"DELETE /{path}", self.client):
                 call = self.client.delete(f"/{path}", cast_to=httpx2.Response, options=options)
                 return await self._reply_of(call)
 
     async def get(self, path: str, query: Query = ()) -> Reply:
         """GET one object. Raises ApiError."""
         await before_request.get()()
-        with named_errors(f"GET /{path}"):
-            return await translate_errors(self._reads.get(path, query), self.client.api_key, self.client)
+        with translated_errors(f"GET /{path}", self.client):
+            return parse_reply(*await self._reads.get(path, query), self.client.api_key)
 
     async def list_all(self, path: str, query: Query = (), after: str | None = None) -> list[Json]:
         """GET all objects of a list, page by page, starting after `after`.
@@ -178,8 +178,8 @@ class HttpClient:
     async def download(self, path: str, limit_bytes: int | None) -> bytes:
         """GET a file's bytes. Raises ApiError, `too_large` without reading past `limit_bytes`."""
         await before_request.get()()
-        call = self._reads.download(path, limit_bytes)
-        return await translate_errors(call, self.client.api_key, self.client)
+        with translated_errors(f"GET /{path}", self.client):
+            return await self._reads.download(path, limit_bytes)
 
     async def close(self) -> None:
         await self._reads.close()
@@ -188,10 +188,6 @@ class HttpClient:
     async def _reply_of(self, call: Awaitable[httpx2.Response]) -> Reply:
         """The reply to a request of the SDK, whose own time limit counts from byte to byte."""
         timeout_s = read_timeout_s(self.client)
-
-        async def within_total_time() -> httpx2.Response:
-            async with asyncio.timeout(None if timeout_s is None else TOTAL_TIMEOUTS * timeout_s):
-                return await call
-
-        response = await translate_errors(within_total_time(), self.client.api_key, self.client)
+        async with asyncio.timeout(None if timeout_s is None else TOTAL_TIMEOUTS * timeout_s):
+            response = await call
         return parse_reply(response.status_code, response.headers, response.content, self.client.api_key)

@@ -18,11 +18,9 @@ from yarl import URL
 
 from askmill.config.proxies import proxy_environment, proxy_for
 from askmill.config.tls import tls_context, uses_tls
-from askmill.jobs.openai_client.client import connection_limit, has_key
+from askmill.jobs.openai_client.client import connection_limit, sdk_headers
 from askmill.jobs.openai_client.reply_limits import ACCEPT_ENCODING, MAX_REPLY_BYTES, LargeReplies
 from askmill.worker.backends.errors import error_from_reply, redirect_or_proxy_error
-from askmill.worker.backends.reply import Reply, parse_reply
-from askmill.worker.backends.sdk_post import sdk_headers
 from askmill.worker.lifecycle.api_types import ApiError
 
 KEEP_ALIVE_S = 60.0
@@ -50,11 +48,7 @@ class ReadSession:
         self._session: aiohttp.ClientSession | None = None
         self._headers = dict[str, str]()
 
-    async def get(self, path: str, query: Query) -> Reply:
-        """GET one object. Raises ApiError."""
-        return parse_reply(*await self.body(path, query), self._client.api_key)
-
-    async def body(self, path: str, query: Query) -> tuple[int, Mapping[str, str], bytes]:
+    async def get(self, path: str, query: Query) -> tuple[int, Mapping[str, str], bytes]:
         """GET and return status, headers and body, whatever the status. Raises ApiError for a redirect."""
         timeout = aiohttp.ClientTimeout(total=read_timeout_s(self._client))
         async with self._response(path, query, timeout) as response, self._content(response) as pieces:
@@ -129,7 +123,11 @@ class ReadSession:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._headers = self._copied_headers()
+            # Without a tunnel the proxy reads the request's headers, and its own are among them.
+            for_proxy = {} if self._proxy is None or self._over_tls else self._proxy.headers
+            headers = {**sdk_headers(self._client), **self._extra_headers, **for_proxy}
+            copied = {name: value for name, value in headers.items() if name not in NOT_COPIED}
+            self._headers = {**copied, "Accept-Encoding": ACCEPT_ENCODING}
             tls = uses_tls(self._base_url, self._proxy)
             context: ssl.SSLContext | bool = tls_context() if tls else True
             self._session = aiohttp.ClientSession(
@@ -145,12 +143,3 @@ class ReadSession:
     def _over_tls(self) -> bool:
         """Whether the API is reached over TLS: then a proxy sees nothing of a request but its CONNECT."""
         return self._base_url.startswith("https")
-
-    def _copied_headers(self) -> dict[str, str]:
-        """The SDK's headers and, without a tunnel, the proxy's."""
-        for_proxy = {} if self._proxy is None or self._over_tls else self._proxy.headers
-        encodings = {"Accept-Encoding": ACCEPT_ENCODING}
-        headers = {**sdk_headers(self._client), **self._extra_headers, **for_proxy}
-        left_out = NOT_COPIED if has_key(self._client) else NOT_COPIED | {"authorization"}
-        copied = {name: value for name, value in headers.items() if name not in left_out}
-        return {**copied, **encodings}

@@ -34,26 +34,20 @@ def thread_params(request: RunRequest) -> Params:
 
 def thread_question(request: RunRequest) -> Params:
     """The question as a message with its image and its file."""
-    return drop_none(role="user", content=_thread_content(request), attachments=_attachments(request))
-
-
-def _thread_content(request: RunRequest) -> str | list[Params]:
-    if not request.image:
-        return request.question
-    text = {"type": "text", "text": request.question}
-    detail = request.profile.image_detail
-    if _is_url(request.image):
-        return [text, {"type": "image_url", "image_url": {"url": request.image, "detail": detail}}]
-    file_id = _row_image(request, request.image)
-    return [text, {"type": "image_file", "image_file": {"file_id": file_id, "detail": detail}}]
-
-
-def _attachments(request: RunRequest) -> list[Params] | None:
-    if not request.file:
-        return None
-    # The tools of a stored assistant are unknown here; file_search reads most files.
-    tools = tools_for_file(request.file, request.profile.tools) or ("file_search",)
-    return [{"file_id": _row_file(request, request.file), "tools": [{"type": tool} for tool in tools]}]
+    message: Params = {"role": "user", "content": request.question}
+    if request.image:
+        if _is_url(request.image):
+            kind, place = "image_url", {"url": request.image}
+        else:
+            kind, place = "image_file", {"file_id": _row_image(request, request.image)}
+        image = {"type": kind, kind: {**place, "detail": request.profile.image_detail}}
+        message["content"] = [{"type": "text", "text": request.question}, image]
+    if request.file:
+        # The tools of a stored assistant are unknown here; file_search reads most files.
+        tools = tools_for_file(request.file, request.profile.tools) or ("file_search",)
+        file_id = _row_file(request, request.file)
+        message["attachments"] = [{"file_id": file_id, "tools": [{"type": tool} for tool in tools]}]
+    return message
 
 
 def run_params(request: RunRequest) -> Params:

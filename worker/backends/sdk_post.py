@@ -10,24 +10,11 @@ import httpx2
 import openai
 import orjson
 
+from askmill.jobs.openai_client.client import sdk_headers
 from askmill.worker.backends.coerce import Json
 
 NEVER_REPEATED = {"x-stainless-retry-count": "0"}
 """The SDK's header with the number of the try."""
-
-
-def sdk_headers(client: openai.AsyncOpenAI) -> dict[str, str]:
-    """What the SDK sends with each request of this client, by names in lower case.
-
-    Of two headers with one name the later counts, as in the SDK. What the SDK omits is no text.
-    """
-    headers = dict[str, str]()
-    for name, value in (*client.auth_headers.items(), *client.default_headers.items()):
-        if isinstance(value, str):
-            headers[name.lower()] = value
-        else:
-            headers.pop(name.lower(), None)
-    return headers
 
 
 class SdkPost:

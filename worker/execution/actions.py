@@ -116,7 +116,7 @@ class ActionExecutor:
             return
         # The cancel of a duplicate run must go out although the row is lost.
         sleep = asyncio.sleep if self.interrupts.claim_lost else self.interrupts.sleep_full
-        await self.context.retry_on_outage(self.context.limits.acquire_request, sleep)
+        await self.context.retry_on_outage(self.context.limits.acquire, "requests_per_minute", 1, sleep)
 
     async def _sleep_until_stopped(self, wait_s: float) -> None:
         """Wait the whole time unless the batch is paused or cancelled: then nothing will be started."""
@@ -132,8 +132,8 @@ class ActionExecutor:
         retry, limits = self.context.retry_on_outage, self.context.limits
         await retry(self.batch.ensure_assistant, self.context.store, self.backend)
         self.reserved_tokens = self.batch.expected_tokens()
-        await retry(limits.acquire_tokens, self.reserved_tokens, self._sleep_until_stopped)
-        await retry(limits.acquire_request, self._sleep_until_stopped)
+        await retry(limits.acquire, "tokens_per_minute", self.reserved_tokens, self._sleep_until_stopped)
+        await retry(limits.acquire, "requests_per_minute", 1, self._sleep_until_stopped)
         return Reserved(*self.stamp())
 
     # ── without a request ──
@@ -218,7 +218,7 @@ class ActionExecutor:
             raise error
         retry, context = self.context.retry_on_outage, self.context
         await retry(self.batch.ensure_assistant, context.store, self.backend, missing=missing)
-        await retry(context.limits.acquire_request, self._sleep_until_stopped)
+        await retry(context.limits.acquire, "requests_per_minute", 1, self._sleep_until_stopped)
         if self.batch.current.state in STOPPED:
             raise error
 

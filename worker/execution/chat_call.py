@@ -24,7 +24,6 @@ from askmill.worker.backends.hooks import hooked, on_first_chunk
 from askmill.worker.execution.request_builder import build_request
 from askmill.worker.execution.stored_state import state_to_json
 from askmill.worker.lifecycle.api_types import Run
-from askmill.worker.lifecycle.events import Event, RunCreated
 from askmill.worker.lifecycle.state import JobState
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.context import WorkerContext
@@ -64,9 +63,9 @@ async def _earlier_messages(context: WorkerContext, claim: Claim) -> tuple[dict[
 def exchange_for_next_turn(batch: Batch, claim: Claim, state: JobState) -> dict[str, Any] | None:
     """What the next turn of a conversation starts from: this turn's messages, and the rows of the others.
 
-    None on the other APIs, which have the messages, and for a row outside a conversation.
+    None on the other APIs, which have the messages.
     """
-    if batch.api != "chat" or not state.shared_thread:
+    if batch.api != "chat":
         return None
     request = build_request(batch, claim, state, None)
     final = state.ended_run.message if state.ended_run and state.ended_run.message else None
@@ -133,8 +132,3 @@ async def _accept_once(state: JobState, caller: Caller) -> None:
         raise ClaimLost
     if reply.first_accepted:
         context.dispatch_needed.set()
-
-
-def is_uncounted_run(batch: Batch, event: Event) -> bool:
-    """Whether the last event is a run that has ended with its create: no save has counted it."""
-    return batch.api == "chat" and isinstance(event, RunCreated)

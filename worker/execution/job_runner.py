@@ -16,9 +16,9 @@ from askmill.jobs.model.models import BatchState, JobStatus, Result
 from askmill.jobs.store.claim_records import MAX_CRASHES, Claim, SaveReply
 from askmill.jobs.store.records import NANO
 from askmill.worker.backends.hooks import before_request, hooked
-from askmill.worker.execution.actions import ActionExecutor
+from askmill.worker.execution.actions import STOPPED, ActionExecutor
 from askmill.worker.execution.cancel_duplicate import cancel_duplicate, cancel_late_run
-from askmill.worker.execution.chat_call import exchange_for_next_turn, is_uncounted_run
+from askmill.worker.execution.chat_call import exchange_for_next_turn
 from askmill.worker.execution.costs import RowCosts
 from askmill.worker.execution.failures import report_fault
 from askmill.worker.execution.generated_files import store_generated_files
@@ -46,10 +46,18 @@ from askmill.worker.lifecycle.decision import (
     PauseBatch,
     ReadAnswer,
     ReleaseRow,
+    without_create,
 )
-from askmill.worker.lifecycle.events import BudgetFull, Claimed, Event, PauseRequested, RequestFailed
+from askmill.worker.lifecycle.events import (
+    BudgetFull,
+    Claimed,
+    Event,
+    PauseRequested,
+    RequestFailed,
+    RunCreated,
+)
 from askmill.worker.lifecycle.kept_answer import with_kept_answer
-from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run, without_create
+from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run
 from askmill.worker.lifecycle.state import JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from askmill.worker.runtime import telemetry
@@ -109,7 +117,8 @@ class JobRunner:
             return
         while True:
             decision = self._decide()
-            await self._hand_over_at_end(decision)
+            if self.interrupts.shutting_down and starts_run(decision):
+                await self._hand_over(decision)
             await self._apply_side_effects(decision)
             match decision.action:
                 case Finish():
@@ -134,15 +143,16 @@ class JobRunner:
         if self.batch.batch.in_shards and batch_state is not BatchState.CANCELLED:
             # With tier batch no row starts a run of its own: it is asked again in the next shard.
             batch_state = BatchState.PAUSED
-        return apply_batch_state(decision, batch_state, Claimed(*self.actions.stamp()), policy)
+        if batch_state in STOPPED:
+            return apply_batch_state(decision, batch_state, Claimed(*self.actions.stamp()), policy)
+        return decision
 
-    async def _hand_over_at_end(self, decision: Decision) -> None:
-        """Raises ShuttingDown where the process ends and a run would start: another worker starts it."""
-        if self.interrupts.shutting_down and starts_run(decision):
-            if not isinstance(decision.action, CreateRun):  # an unknown create is counted when repeated
-                await self._apply_side_effects(decision)
-            self.state = without_create(decision)
-            raise ShuttingDown
+    async def _hand_over(self, decision: Decision) -> None:
+        """The process ends and a run would start: another worker starts it. Raises ShuttingDown."""
+        if not isinstance(decision.action, CreateRun):  # an unknown create is counted when repeated
+            await self._apply_side_effects(decision)
+        self.state = without_create(decision)
+        raise ShuttingDown
 
     async def _carry_out(self, decision: Decision) -> None:
         """Store what must survive, then act. A step that may kill this process is marked first.
@@ -183,12 +193,8 @@ class JobRunner:
             await self.context.retry_on_outage(store.throttle, decision.throttled_s, decision.throttled_by)
         if decision.retry_reason is not None:
             counters[f"retries:{decision.retry_reason}"] += 1
-            log.info(
-                "attempt.ended",
-                attempt=self.state.attempt,
-                reason=decision.retry_reason,
-                run=self.state.run_id,
-            )
+            attempt, run = self.state.attempt, self.state.run_id
+            log.info("attempt.ended", attempt=attempt, reason=decision.retry_reason, run=run)
         if decision.tier_fallback:
             counters["tier_fallbacks"] += 1
             log.info("tier.fallback", tier=self.batch.batch.profile.service_tier)
@@ -226,7 +232,7 @@ class JobRunner:
             self.context.store.save,
             self.claim,
             state_to_json(decision.state, self.context.clock),
-            run_created=decision.state.run_id is not None or is_uncounted_run(self.batch.batch, self.event),
+            run_created=decision.state.run_id is not None or self._ended_with_create,
             run_in_flight=True if creating else False if ended else None,
             crash_mark=crash_mark,
             reserve_nano=reserve_nano,
@@ -253,6 +259,11 @@ class JobRunner:
         if not reply.affordable:
             cost = format_usd(reserve_nano / NANO)
             await self._pause(self.context.store.pause, f"budget: a run may cost {cost}, and less is left")
+
+    @property
+    def _ended_with_create(self) -> bool:
+        """Whether the last event is a call of chat completions: a run that no save has counted."""
+        return self.batch.batch.api == "chat" and isinstance(self.event, RunCreated)
 
     def _take_counters(self) -> dict[str, int]:
         counters = dict(self.actions.counters)
@@ -296,8 +307,11 @@ class JobRunner:
         result = build_result(self.claim.row, state, finish, attempts)
         self.actions.counters.update(self.costs.final_counters(result, state))
         self.actions.counters.update(missed_counters(self.batch.batch.profile, result))
-        exchange = exchange_for_next_turn(self.batch.batch, self.claim, state)
-        await self._store_result(result, turn_for_next_row(state, exchange))
+        next_turn = None
+        if state.shared_thread:
+            exchange = exchange_for_next_turn(self.batch.batch, self.claim, state)
+            next_turn = turn_for_next_row(state, exchange)
+        await self._store_result(result, next_turn)
 
     async def _store_result(self, result: Result, next_turn: bytes | None) -> None:
         finished = await self.context.retry_on_outage(
@@ -305,7 +319,7 @@ class JobRunner:
             self.claim,
             result,
             next_turn_state=next_turn,
-            run_created=is_uncounted_run(self.batch.batch, self.event),
+            run_created=self._ended_with_create,
             counters=self._take_counters(),
         )
         if not finished:

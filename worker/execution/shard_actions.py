@@ -96,7 +96,8 @@ class ShardActions:
     async def before_request(self) -> None:
         """Count a request and wait until the shared limit allows it."""
         self.counters["requests"] += 1
-        await self.context.retry_on_outage(self.context.limits.acquire_request, self.interrupts.sleep_full)
+        acquire, sleep = self.context.limits.acquire, self.interrupts.sleep_full
+        await self.context.retry_on_outage(acquire, "requests_per_minute", 1, sleep)
 
     async def perform(self, action: ShardAction, state: ShardState) -> ShardEvent:
         """Perform the action; an error of the API is an event too. Raises ClaimLost, ShuttingDown."""

@@ -165,6 +165,20 @@ class Decision:
         return cls(replace(state, cancel_reason=reason, cancel_requested_at=at), CancelRun(), store=True)
 
 
+def without_create(decision: Decision) -> JobState:
+    """The state if the decision is not carried out: an earlier create stays unconfirmed."""
+    state = decision.state
+    if not isinstance(decision.action, CreateRun):
+        return state
+    return replace(
+        state,
+        phase=Phase.NEW,
+        create_unconfirmed=state.create_repeated,
+        # An unknown create is counted when it is repeated; this repeat is not sent.
+        create_repeated=state.create_repeated and not decision.unknown_create,
+    )
+
+
 def wait_or_release(wait_s: float, policy: RetryPolicy) -> Wait | ReleaseRow:
     """Keep the slot for a short wait; release it for a longer one, so that another row can use it."""
     return ReleaseRow(wait_s=wait_s) if wait_s > policy.slot_wait_s else Wait(wait_s=wait_s)

@@ -20,10 +20,11 @@ from askmill.worker.lifecycle.decision import (
     RecoverRun,
     Reserve,
     Wait,
+    without_create,
 )
 from askmill.worker.lifecycle.events import CancelRequested, Event, PauseRequested
 from askmill.worker.lifecycle.retry import RetryPolicy
-from askmill.worker.lifecycle.state import JobState, Phase
+from askmill.worker.lifecycle.state import Phase
 from askmill.worker.lifecycle.transitions import advance
 
 
@@ -32,20 +33,6 @@ def starts_run(decision: Decision) -> bool:
     if isinstance(decision.action, Wait):
         return decision.state.phase is Phase.NEW
     return isinstance(decision.action, Reserve | DeleteFailedTurn | CreateThread | CreateRun)
-
-
-def without_create(decision: Decision) -> JobState:
-    """The state if the decision is not carried out: an earlier create stays unconfirmed."""
-    state = decision.state
-    if not isinstance(decision.action, CreateRun):
-        return state
-    return replace(
-        state,
-        phase=Phase.NEW,
-        create_unconfirmed=state.create_repeated,
-        # An unknown create is counted when it is repeated; this repeat is not sent.
-        create_repeated=state.create_repeated and not decision.unknown_create,
-    )
 
 
 def apply_batch_state(

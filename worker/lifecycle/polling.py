@@ -28,7 +28,7 @@ NEAR, BEYOND = 0.1, 0.3
 better than none late."""
 SHORTEST_S = 0.5
 """Shares of a run time are shares of at least half a second: nobody waits for milliseconds."""
-FIRST_POLL_S = 0.05
+FIRST_POLL_S, SHORTEST_WAIT_S = 0.05, 0.001
 SCOUT_INTERVAL, SCOUTS, WATCHER = 0.1, 2, 50
 """At an age never polled before, so many runs are polled, and of those that wait every WATCHER-th; the others
 learn from them."""
@@ -122,7 +122,8 @@ class RunTimes:
         if hint_s is not None and seen_s >= scouted and not self._ended:
             interval_s = max(interval_s, min(hint_s, LONGEST_INTERVAL_S))
         planned = self._next_planned(seen_s) if self._ended else inf
-        wait_s = round_short_wait(min(planned, after + interval_s) - age_s)
+        wait_s = min(planned, after + interval_s) - age_s
+        wait_s = wait_s if wait_s >= SHORTEST_WAIT_S else 0.0
         if wait_s and planned > after + interval_s and seen_s < min(age_s, scouted):
             self._waiting = (self._waiting + 1) % WATCHER
             wait_s = wait_s if self._waiting else 0.0
@@ -166,11 +167,6 @@ def ended_between(seen_s: float, age_s: float, reported_s: float | None) -> tupl
         return seen_s, age_s
     low_s, high_s = max(seen_s, reported_s - 1.0), min(age_s, reported_s + 1.0)
     return (low_s, high_s) if low_s <= high_s else (seen_s, age_s)
-
-
-def round_short_wait(wait_s: float) -> float:
-    """The wait, or 0 if it is shorter than a millisecond."""
-    return wait_s if wait_s >= 0.001 else 0.0
 
 
 def estimated(ended: dict[int, float], entered: dict[int, float]) -> tuple[dict[int, float], float]:

@@ -7,7 +7,6 @@ import structlog
 
 from askmill.config.text import loggable
 from askmill.jobs.store import keys
-from askmill.jobs.store.broker import names_a_row
 from askmill.jobs.store.claim_records import Refusal
 from askmill.worker.execution.shard_runner import ShardRunner
 from askmill.worker.process.following import claim_once, followed
@@ -29,7 +28,7 @@ class ShardTasks:
 
     async def follow(self, batch: str, number: int) -> None:
         """Claim the shard and follow it to its end. One that cannot be claimed is left to its holder."""
-        if not names_a_row(batch, number):
+        if not keys.names_a_row(batch, number):
             log.warning("message.dropped", reason="it names no shard", message=loggable((batch, number)))
             return
         await self._process.ready.wait()

@@ -26,8 +26,8 @@ from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.models import Server
 from askmill.jobs.openai_client.client import make_client
 from askmill.jobs.openai_client.pricing import Prices
-from askmill.jobs.store import Store
-from askmill.jobs.store.broker import disconnect_publisher, names_a_row, publish
+from askmill.jobs.store import Store, keys
+from askmill.jobs.store.broker import disconnect_publisher, publish
 from askmill.jobs.store.claim_records import DispatchedRow, Refusal
 from askmill.jobs.store.records import BatchUpdate
 from askmill.jobs.store.views import WorkerInfo
@@ -178,7 +178,7 @@ class WorkerProcess:
 
     async def answer(self, batch: str, row: int) -> None:
         """Claim the row and follow it to its end. A row that cannot be claimed is left to its holder."""
-        if not names_a_row(batch, row):
+        if not keys.names_a_row(batch, row):
             log.warning("message.dropped", reason="it names no row", message=loggable((batch, row)))
             return
         await self.ready.wait()

@@ -24,15 +24,10 @@ class SharedLimits:
         """Read the limits that are set now."""
         self.current = await self.store.read_limits()
 
-    async def acquire_request(self, sleep: Sleep) -> None:
-        """Wait until one request may be sent."""
-        if "requests_per_minute" in self.current:
-            await sleep(await self.store.reserve_rate("requests_per_minute", 1))
-
-    async def acquire_tokens(self, expected: int, sleep: Sleep) -> None:
-        """Wait until a run of about `expected` tokens may start."""
-        if "tokens_per_minute" in self.current:
-            await sleep(await self.store.reserve_rate("tokens_per_minute", expected))
+    async def acquire(self, limit: str, amount: int, sleep: Sleep) -> None:
+        """Wait until the limit (`requests_per_minute`, `tokens_per_minute`) allows so much more."""
+        if limit in self.current:
+            await sleep(await self.store.reserve_rate(limit, amount))
 
     async def settle_tokens(self, expected: int, used: int) -> None:
         """Correct the reservation once the run's real usage is known."""

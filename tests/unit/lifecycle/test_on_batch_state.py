@@ -21,9 +21,10 @@ from askmill.worker.lifecycle.decision import (
     Reserve,
     SubmitOutputs,
     Wait,
+    without_create,
 )
 from askmill.worker.lifecycle.events import Claimed, LookupDone, PauseRequested, Reserved
-from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run, without_create
+from askmill.worker.lifecycle.on_batch_state import apply_batch_state, starts_run
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import CALLING_TOOLS, NOW, POLLING, READING, SENT, P

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askmill.jobs.store.lua_source import source
+from askmill.jobs.store.lua_source import script
 from askmill.worker.lifecycle.shard_sizes import (
     MOST_ROWS,
     CutSizes,
@@ -62,7 +62,7 @@ def test_a_completion_never_makes_shards_smaller_and_only_full_ones_larger(
 
 def test_the_script_that_cuts_shards_has_the_same_maximum() -> None:
     """MOST_ROWS is written twice, in Python and in Lua."""
-    assert re.findall(r"local MOST_ROWS = (\d+)", source("dispatch")) == [str(MOST_ROWS)]
+    assert re.findall(r"local MOST_ROWS = (\d+)", script("dispatch").text) == [str(MOST_ROWS)]
 
 
 def test_without_a_refusal_nothing_is_learned() -> None:
