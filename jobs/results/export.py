@@ -126,7 +126,7 @@ async def write_results(
                 entries = unpacked
                 if fetch_blob and folder:
                     entries = [
-                        await save_files(entry, folder, fetch_blob) if entry.result.get("files") else entry
+                        await save_files(entry, folder, fetch_blob) if entry.result.files else entry
                         for entry in unpacked
                     ]
                 for writer in writers:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, BinaryIO, Protocol
 
+import msgspec
 import orjson
 
 from askmill.jobs.model.models import as_text
-from askmill.jobs.model.result_fields import runs_of
+from askmill.jobs.model.result_fields import Run, runs_of
 from askmill.jobs.results.columns import ColumnKind, Columns, Entry, json_value
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 -- full width
@@ -186,18 +187,24 @@ class JsonlWriter(LineWriter):
         return dict(zip(self._header, map(json_value, self._columns.pick(row)), strict=True))
 
 
+class _StepsLine(msgspec.Struct):
+    """The steps and the runs of one row."""
+
+    row: int
+    steps: msgspec.Raw
+    runs: list[Run]
+
+
 class StepsWriter(LineWriter):
     """The sidecar of a CSV: the steps and the runs of each row on one line."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._write = stream.write
+        self._write, self._lines = stream.write, msgspec.json.Encoder().encode_lines
 
     def add(self, entries: Sequence[Entry]) -> None:
         self._write(
-            b"".join(
-                b'{"row":%d,"steps":%b,"runs":%b}\n'
-                % (entry.row, entry.steps, orjson.dumps(runs_of(entry.result)))
-                for entry in entries
+            self._lines(
+                [_StepsLine(row, msgspec.Raw(steps), runs_of(result)) for row, _, _, result, steps in entries]
             )
         )
 
