@@ -1,5 +1,6 @@
 """The fields of a row's result, as every format of the results shows them."""
 
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -79,6 +80,13 @@ class StoredResult(msgspec.Struct, frozen=True):
         """Return a field's value."""
         return getattr(self, name, default)
 
+    @property
+    def attempt_count(self) -> Any:
+        """The number of all attempts of the row; None without a result."""
+        if self.attempts_made is not None or self.attempts is None:
+            return self.attempts_made
+        return len(self.attempts)
+
 
 NO_RESULT = StoredResult()
 
@@ -99,28 +107,29 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     cost_usd: Any
 
 
-def result_values(result: StoredResult) -> list[Any]:
+_values_of = attrgetter(
+    "answer",
+    "error",
+    "attempt_count",
+    "thread_id",
+    "run_id",
+    "model",
+    "usage.prompt_tokens",
+    "usage.completion_tokens",
+    "cost_usd",
+    "duration_s",
+    "citations",
+    "files",
+)
+
+
+def result_values(result: StoredResult) -> tuple[Any, ...]:
     """Return the values of FIELDS after `status`.
 
     Unknown values are None; citations and files are lists. Without a result nothing is known.
     """
-    attempts, usage = result.attempts_made, result.usage
-    if attempts is None and result.attempts is not None:
-        attempts = len(result.attempts)
-    return [
-        result.answer,
-        result.error,
-        attempts,
-        result.thread_id,
-        result.run_id,
-        result.model,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        result.cost_usd,
-        result.duration_s,
-        result.citations,
-        result.files,
-    ]
+    values: tuple[Any, ...] = _values_of(result)
+    return values
 
 
 def runs_of(result: StoredResult) -> list[Run]:

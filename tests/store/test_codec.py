@@ -69,7 +69,7 @@ def test_fields_and_steps_are_read_apart(result: Result) -> None:
     """The fields are what the results show of it; the steps are the JSON that the steps file copies."""
     stored, steps = unpack_fields(pack_result(result))
     assert orjson.loads(steps) == unpack_result(7, pack_result(result))["steps"]
-    assert result_values(stored) == [
+    assert result_values(stored) == (
         result.answer,
         result.error,
         result.attempt_count,
@@ -82,7 +82,7 @@ def test_fields_and_steps_are_read_apart(result: Result) -> None:
         result.duration_s,
         list(result.citations),
         list(result.files),
-    ]
+    )
     assert [run["cost_usd"] for run in runs_json(stored)] == [attempt.cost_usd for attempt in result.attempts]
     assert [run["prompt_tokens"] for run in runs_json(stored)] == [
         attempt.usage.prompt_tokens for attempt in result.attempts
@@ -99,14 +99,14 @@ def test_a_mark_hides_the_answer_only(result: Result, times: int) -> None:
     assert (marked.attempts, marked.usage, marked.steps) == (result.attempts, result.usage, result.steps)
     assert marked.attempt_count == result.attempt_count
     stored, _ = unpack_fields(packed)
-    assert result_values(stored)[:3] == ["", "previous_turn", result.attempt_count]
+    assert result_values(stored)[:3] == ("", "previous_turn", result.attempt_count)
     assert result_values(stored)[3:] == result_values(unpack_fields(pack_result(result))[0])[3:]
 
 
 def test_a_mark_without_an_earlier_result() -> None:
     """A turn that was never asked has no attempt, no step, and nothing else is known of it."""
     stored, steps = unpack_fields(b"!previous_turn\n")
-    assert result_values(stored) == ["", "previous_turn", 0, *[None] * 7, (), ()]
+    assert result_values(stored) == ("", "previous_turn", 0, *[None] * 7, (), ())
     assert steps == b"[]"
     assert result_of(unpack_result(3, b"!previous_turn\n")).row == 3
 
