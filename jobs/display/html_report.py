@@ -11,12 +11,14 @@ from html import escape
 from statistics import median
 from typing import Any
 
+import orjson
+
 from askmill.config.text import count_of, format_duration, format_usd, strip_control
 from askmill.jobs.display.html_page import RowTable, page, table
 from askmill.jobs.display.svg_charts import COLOURS, bars, histogram, line, stacked
 from askmill.jobs.model.models import UNFINISHED, UNSUCCESSFUL, JobStatus
-from askmill.jobs.model.result_fields import result_values, runs_of
-from askmill.jobs.results.columns import Judge
+from askmill.jobs.model.result_fields import StoredResult, result_values, runs_json
+from askmill.jobs.results.columns import Judge, entry_of
 from askmill.jobs.store.views import RowView, StatusView
 from askmill.jobs.store.waits import iso
 
@@ -56,7 +58,8 @@ class ReportStats:
 
     def add(self, view: RowView, question: str) -> None:
         """Count one row."""
-        result = view.stored or {}
+        entry = entry_of(view)
+        result = entry.result
         attempts, prompt, completion, duration_s = _numbers(result)
         self.statuses[view.status] += 1
         if attempts is not None:
@@ -67,16 +70,14 @@ class ReportStats:
         if duration_s is not None:
             self.durations_s.append(duration_s)
             self.slowest = sorted([*self.slowest, (duration_s, view.row)], reverse=True)[:5]
-        self.steps.update(str(step["type"]) for step in result.get("steps", ()))
-        ends = [
-            attempt["finished_at"] for attempt in result.get("attempts", ()) if attempt.get("finished_at")
-        ]
+        self.steps.update(str(step["type"]) for step in orjson.loads(entry.steps))
+        ends = [attempt.finished_at for attempt in result.attempts or () if attempt.finished_at]
         self.ended_at.extend(ends[-1:])
-        for run in runs_of(result):
+        for run in runs_json(result):
             self.tiers.update([run["tier"]] if run["tier"] else ())
             self.details.update({name: run[name] for name in TOKEN_DETAILS if run[name] is not None})
             self._add_model(run)
-        error = str(result.get("error") or "")
+        error = str(result.error or "")
         self._add_answer(view, question, result, error)
         if error:
             self.errors[error.split(":", maxsplit=1)[0][:60]] += 1
@@ -90,15 +91,15 @@ class ReportStats:
             if run[name] is not None:
                 numbers[name] += run[name]
 
-    def _add_answer(self, view: RowView, question: str, result: Mapping[str, Any], error: str) -> None:
+    def _add_answer(self, view: RowView, question: str, result: StoredResult, error: str) -> None:
         verdict = self.judge(view.cells, view.status, result) if self.judge else None
         correct = "" if verdict is None else str(verdict).lower()
         flags = [str(view.status), *([] if verdict is None else ["correct" if verdict else "wrong"])]
         if self.answers is not None:
-            self.answers.add((view.row, view.status, question, result.get("answer"), correct, error), flags)
+            self.answers.add((view.row, view.status, question, result.answer, correct, error), flags)
 
 
-def _numbers(result: dict[str, Any]) -> tuple[float | None, float | None, float | None, float | None]:
+def _numbers(result: StoredResult) -> tuple[float | None, float | None, float | None, float | None]:
     """Attempts, input tokens, output tokens, seconds; None where unknown."""
     values = result_values(result)
     return values[2], values[6], values[7], values[9]

@@ -10,7 +10,7 @@ import orjson
 from askmill.config.text import count_of, format_duration, format_usd, strip_control
 from askmill.jobs.display.shards_text import row_lines
 from askmill.jobs.model.models import UNFINISHED, Attempt, Result, Step, Usage
-from askmill.jobs.model.result_fields import runs_of
+from askmill.jobs.model.result_fields import runs_json
 from askmill.jobs.results.collect import additions_of
 from askmill.jobs.results.columns import entry_of, select_columns
 from askmill.jobs.store.records import Batch
@@ -42,7 +42,7 @@ def row_json(batch: Batch, detail: RowDetail) -> dict[str, Any]:
             }
             for shard, line in detail.shards
         ]
-    return {**fields, "runs": runs_of(entry.result)}
+    return {**fields, "runs": runs_json(entry.result)}
 
 
 def row_text(batch: Batch, detail: RowDetail) -> str:

@@ -4,12 +4,13 @@
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import orjson
+
+from askmill.jobs.model.result_fields import HasFields
 
 CODE_FENCE = re.compile(
     r"\s*(?P<mark>`{3,}|~{3,})[\w+-]*[ \t]*\r?\n(?P<content>.*?)\r?\n?[ \t]*(?P=mark)\s*", re.DOTALL
@@ -71,8 +72,8 @@ class AnswerFields:
                 values[index] = int(value)
         return values
 
-    def values_of(self, result: Mapping[str, Any]) -> list[Any]:
-        """Return the values of a row, from its result as plain data with the names of `Result`.
+    def values_of(self, result: HasFields) -> list[Any]:
+        """Return the values of a row, from its result.
 
         All are None without an answer, and where the answer misses the schema.
         """

@@ -72,10 +72,11 @@ class Comparison:
         entries = [entry_of(view) for view in views]
         cells = self.columns.cells(entries[0].cells)
         self._check_questions(entries)
-        answers = [entry.result.get("answer") for entry in entries]
+        answers = [entry.result.answer for entry in entries]
         by_side: list[list[Any]] = [answers, *self._verdicts(entries)]
         by_side.append([entry.status for entry in entries])
-        by_side.extend([entry.result.get(name) for entry in entries] for name in ("cost_usd", "duration_s"))
+        by_side.append([entry.result.cost_usd for entry in entries])
+        by_side.append([entry.result.duration_s for entry in entries])
         differs = (
             len({self._compared_text(side, entry) for side, entry in zip(self.sides, entries, strict=True)})
             > 1
@@ -116,7 +117,7 @@ class Comparison:
         if entry.status != JobStatus.COMPLETED:
             return "(not completed)"
         answer_of = getattr(side.judge, "answer", None)
-        return as_text(answer_of(entry.result) if answer_of else entry.result.get("answer")).strip()
+        return as_text(answer_of(entry.result) if answer_of else entry.result.answer).strip()
 
 
 async def open_comparison(

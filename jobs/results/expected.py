@@ -1,6 +1,6 @@
 """Judges the answers of a batch's rows by a column of expected answers, and counts them."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,6 +11,7 @@ from askmill.jobs.model.answer_fields import AnswerFields
 from askmill.jobs.model.errors import ProfileError, UsageError
 from askmill.jobs.model.expected import Accuracy, Expectation, Match, is_correct
 from askmill.jobs.model.models import InputSpec, JobStatus, as_text
+from askmill.jobs.model.result_fields import HasFields
 from askmill.jobs.results.columns import Judge, entry_of
 from askmill.jobs.store.views import RowView
 
@@ -32,7 +33,7 @@ class RowJudge:
     judged: int = 0
     correct: int = 0
 
-    def __call__(self, cells: list[Any], status: str, result: Mapping[str, Any]) -> bool | None:
+    def __call__(self, cells: list[Any], status: str, result: HasFields) -> bool | None:
         """Whether a row's answer is the expected one; None for a row that is not judged."""
         expected = as_text(cells[self.column]) if self.column < len(cells) else ""
         if status != JobStatus.COMPLETED or not expected.strip():
@@ -43,7 +44,7 @@ class RowJudge:
             self.correct += bool(verdict)
         return None if verdict is None else bool(verdict)
 
-    def answer(self, result: Mapping[str, Any]) -> str:
+    def answer(self, result: HasFields) -> str:
         """What is compared of a row's answer."""
         if self.fields is None or self.field is None:
             return result.get("answer") or ""

@@ -33,8 +33,8 @@ from askmill.jobs.results.writers import (
 )
 from askmill.jobs.store.views import RowView
 
-AT_ONCE = 16
-"""Rows handed to a writer: a call for each takes a sixth of the time, a thousand large ones much memory."""
+AT_ONCE = 64
+"""Rows handed to a writer: a call for each takes a third of the time, a thousand large ones much memory."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,11 @@ async def write_results(
         writers = _writers(plan, stack)
         folder = plan.output.files if fetch_blob else None
         async for chunk in chunks:
-            for unpacked in _entries(chunk):
-                entries = unpacked
+            for entries in _entries(chunk):
                 if fetch_blob and folder:
-                    entries = [
-                        await save_files(entry, folder, fetch_blob) if entry.result.get("files") else entry
-                        for entry in unpacked
-                    ]
+                    for place, entry in enumerate(entries):
+                        if entry.result.files:
+                            entries[place] = await save_files(entry, folder, fetch_blob)
                 for writer in writers:
                     writer.add(entries)
                 count += len(entries)

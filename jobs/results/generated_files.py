@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from askmill.jobs.results.columns import Entry
 from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault
 
@@ -20,8 +22,8 @@ RESERVED_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]
 async def save_files(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
     """Write the row's files and add the path of each to its `files`. The others stay as they are."""
     used_names: set[str] = set()
-    files = [await _save_file(entry.row, file, folder, used_names, fetch) for file in entry.result["files"]]
-    return entry._replace(result={**entry.result, "files": files})
+    files = [await _save_file(entry.row, file, folder, used_names, fetch) for file in entry.result.files]
+    return entry._replace(result=replace(entry.result, files=files))
 
 
 async def _save_file(

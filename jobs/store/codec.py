@@ -15,10 +15,12 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+import msgspec
 import orjson
 import zstandard
 
 from askmill.jobs.model.models import Attempt, JobStatus, Limits, OnIncomplete, OnUnknown, Result, Step, Usage
+from askmill.jobs.model.result_fields import StoredResult
 
 BLOCK_ROWS = 16
 """Rows in one block of input: similar rows compress well together (251 bytes a row against 543)."""
@@ -37,6 +39,7 @@ _decompress = zstandard.ZstdDecompressor().decompress
 _dictionary = zstandard.ZstdCompressionDict((files("askmill.jobs.store") / "result.zdict").read_bytes())
 _compress_result = zstandard.ZstdCompressor(level=3, dict_data=_dictionary, write_dict_id=False).compress
 _decompress_result = zstandard.ZstdDecompressor(dict_data=_dictionary).decompress
+_decode_fields = msgspec.json.Decoder(StoredResult).decode
 
 
 def pack(value: Any) -> bytes:
@@ -90,20 +93,24 @@ def _without_unknown(record: Attempt | Usage) -> dict[str, Any]:
     return {name: value for name, value in fields if value is not None or name not in _OFTEN_UNKNOWN}
 
 
-def unpack_fields(packed: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return a stored result's fields without its steps, and the steps as JSON."""
+def unpack_fields(packed: bytes) -> tuple[StoredResult, bytes]:
+    """Return what the results show of a stored result, and its steps as JSON."""
     if packed[0] == _MARK:
         error, earlier = packed[1:].split(b"\n", 1)
-        stored, steps = unpack_fields(earlier) if earlier else ({"attempts_made": 0}, b"[]")
-        return {**stored, "status": JobStatus.FAILED.value, "error": error.decode(), "answer": ""}, steps
-    stored_json, _, steps = _decompress_result(packed).partition(b"\n")
-    return orjson.loads(stored_json), steps
+        stored, steps = unpack_fields(earlier) if earlier else (StoredResult(attempts_made=0), b"[]")
+        return msgspec.structs.replace(stored, error=error.decode(), answer=""), steps
+    fields, _, steps = _decompress_result(packed).partition(b"\n")
+    return _decode_fields(fields), steps
 
 
 def unpack_result(row: int, packed: bytes) -> dict[str, Any]:
     """Return a stored result as plain data with the names of `Result`; a script's own has few of them."""
-    stored, steps = unpack_fields(packed)
-    return {"row": row, **stored, "steps": orjson.loads(steps)}
+    if packed[0] == _MARK:
+        error, earlier = packed[1:].split(b"\n", 1)
+        stored = unpack_result(row, earlier) if earlier else {"row": row, "attempts_made": 0, "steps": []}
+        return {**stored, "status": JobStatus.FAILED.value, "error": error.decode(), "answer": ""}
+    fields, _, steps = _decompress_result(packed).partition(b"\n")
+    return {"row": row, **orjson.loads(fields), "steps": orjson.loads(steps)}
 
 
 def result_of(stored: dict[str, Any]) -> Result:

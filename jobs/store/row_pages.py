@@ -191,6 +191,6 @@ class _Needle:
     def _in_cells(self, cells: list[Any]) -> bool:
         return any(self._text in as_text(cell).lower() for cell in cells)
 
-    def _in_result(self, packed: bytes | None) -> bool:
-        fields, _ = unpack_fields(packed) if packed is not None else ({}, b"")
-        return any(self._text in str(fields.get(name) or "").lower() for name in ("answer", "error"))
+    def _in_result(self, packed: bytes) -> bool:
+        fields, _ = unpack_fields(packed)
+        return any(self._text in str(value or "").lower() for value in (fields.answer, fields.error))

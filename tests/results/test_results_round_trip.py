@@ -36,14 +36,23 @@ def test_chosen_columns_are_read_back_unchanged(texts):
     assert written_by_csv_writer(columns, [Entry(1, "queued", texts)]) == [list(spec.columns), texts]
 
 
-@given(texts=st.lists(cells | st.text(max_size=4), min_size=1, max_size=5), delimiter=st.sampled_from(",\t"))
-@example(texts=[""], delimiter=",")
-@example(texts=["a,b", "c"], delimiter=",")
-def test_lines_are_those_of_csv_writer(texts, delimiter):
-    """Of any texts: each line is the one that Python's `csv.writer` writes."""
+any_text = cells | st.text(max_size=4) | st.sampled_from(["", "a", "a,b", "\r", "\n"])
+
+
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.lists(any_text, min_size=width, max_size=width), min_size=1, max_size=4)
+    ),
+    delimiter=st.sampled_from(",\t"),
+)
+@example(rows=[[""]], delimiter=",")
+@example(rows=[["a,b", "c"], ["", ""]], delimiter=",")
+@example(rows=[["a", "b\r"], ["c\n", "d"]], delimiter=",")
+def test_lines_are_those_of_csv_writer(rows, delimiter):
+    """Of any texts: the lines are those that Python's `csv.writer` writes."""
     stream = io.StringIO(newline="")
-    csv.writer(stream, delimiter=delimiter).writerow(texts)
-    assert CsvLines(delimiter).line(texts) == stream.getvalue()
+    csv.writer(stream, delimiter=delimiter).writerows(rows)
+    assert CsvLines(delimiter).lines(list(zip(*rows, strict=True))) == stream.getvalue()
 
 
 def written_by_csv_writer(columns, entries):
