@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check mutants docs build release-check
+.PHONY: help install test check mutants lua-mutants docs build release-check
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -19,6 +19,9 @@ check: ## Lint, format, types and import contracts
 
 mutants: ## Run the mutation tests of docs/decisions/mutation-tests.md (about an hour)
 	$(BIN)/pip install -q 'mutmut==3.8.*' && $(BIN)/mutmut run --max-children 2 && $(BIN)/mutmut results
+
+lua-mutants: ## Run a tenth of the mutation tests of the Lua scripts (about a quarter of an hour)
+	$(BIN)/python -m tests.lua_mutants --sample 0.1
 
 docs: ## Build the documentation and serve it on loopback
 	$(BIN)/mkdocs serve

@@ -31,8 +31,11 @@ def joined(state: JobState, answer: Answer) -> Answer:
 
 
 def better(kept: KeptAnswer | None, answer: Answer, error: str | None = None) -> KeptAnswer | None:
-    """The longer of what is kept and what an attempt wrote. `error`: the reason, if it is incomplete."""
-    if not answer.text or (kept is not None and len(kept.answer.text) > len(answer.text)):
+    """The longer of what is kept and what an attempt wrote. `error`: the reason, if it is incomplete.
+
+    Of two of the same length the kept one stays, with its reason: a continuation may have added nothing.
+    """
+    if not answer.text or (kept is not None and len(kept.answer.text) >= len(answer.text)):
         return kept
     return KeptAnswer(replace(answer, steps=()), error)
 

@@ -19,7 +19,6 @@ from askmill.worker.lifecycle.api_types import Answer, Run, RunStatus
 from askmill.worker.lifecycle.decision import Decision, Finish, wait_or_release
 from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind
 from askmill.worker.lifecycle.events import AnswerRead, Event, RequestFailed
-from askmill.worker.lifecycle.kept_answer import better
 from askmill.worker.lifecycle.on_run_ended import (
     attempts_left,
     next_attempt,
@@ -88,7 +87,6 @@ def on_lost_call(
         error = reason if known_reason else f"{UNKNOWN_OUTCOME}: {reason}"
         return _end(state, run, answer, Finish(JobStatus.FAILED, error=error, answer=answer.text))
     again = same_call(state, next_attempt(state, run, reason, partial or event))
-    again = replace(again, kept=better(again.kept, answer))
     wait_s = policy.attempt_wait_s(state.attempt - state.attempts_before_retry, event.jitter)
     return Decision(
         again,
@@ -109,7 +107,11 @@ def since_sent(state: JobState) -> JobState:
 
 
 def same_call(state: JobState, attempt: JobState) -> JobState:
-    """The next attempt, making the call that the last one made: with the same exchange before it."""
+    """The next attempt, making the call that the last one made: with the same exchange before it.
+
+    A call that continues an answer asks for the same rest again: what came of it is not kept, or the answer
+    would have it twice.
+    """
     return replace(
         attempt,
         thread_id=state.thread_id,

@@ -10,7 +10,7 @@ from askmill.worker.lifecycle.api_types import Answer, ApiError, Run
 from askmill.worker.lifecycle.decision import Finish, ReadAnswer
 from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import AnswerRead, CancelRequested, RequestFailed
-from askmill.worker.lifecycle.kept_answer import joined, with_kept_answer
+from askmill.worker.lifecycle.kept_answer import better, joined, with_kept_answer
 from askmill.worker.lifecycle.retry import RetryPolicy
 from askmill.worker.lifecycle.state import JobState, KeptAnswer, Phase
 from askmill.worker.lifecycle.transitions import advance
@@ -19,6 +19,7 @@ from tests.unit.lifecycle.states import ANSWER, NOW, READING, P, finish_of
 
 CUT = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens")
 HALF = replace(ANSWER, text="the first half")
+STEP = Step("run_2", 2, "message", "completed")
 REFUSAL = RequestFailed(NOW, error=ApiError(400, code="bad", message="no"), request=RequestKind.CREATE)
 LOCKED = RequestFailed(NOW + 700, error=ApiError(400, code="conversation_locked"), request=RequestKind.CREATE)
 GONE = RequestFailed(NOW, error=ApiError(404, message="No thread found"), request=RequestKind.CREATE)
@@ -96,6 +97,64 @@ def test_a_whole_answer_is_not_replaced_by_a_longer_half() -> None:
         Finish(JobStatus.FAILED, error="schema: no", answer="42"),
     ):
         assert with_kept_answer(state, finish) == (state, finish)
+
+
+def test_parts_are_joined_with_their_citations_and_files() -> None:
+    """The steps and the ids are the last part's; without a part before it, an answer is as it came."""
+    first = Answer("one ", 1, citations=({"id": 1},), files=({"file_id": "a"},), run_id="run_1")
+    last = Answer(
+        "two",
+        2,
+        citations=({"id": 2},),
+        files=({"file_id": "b"},),
+        steps=(STEP,),
+        last_message_id="m",
+        run_id="run_2",
+    )
+    both = replace(
+        last, text="one two", citations=({"id": 1}, {"id": 2}), files=({"file_id": "a"}, {"file_id": "b"})
+    )
+    assert joined(JobState(kept=KeptAnswer(first), continuing=True), last) == both
+    assert joined(JobState(kept=KeptAnswer(first)), last) == last
+    assert joined(JobState(continuing=True), last) == last
+
+
+def test_of_two_texts_the_longer_is_kept_and_of_two_alike_the_older() -> None:
+    """Without steps, which are stored once; with the reason of the incomplete one."""
+    old, new = KeptAnswer(Answer("four", 1), "old"), Answer("fifth", 1, steps=(STEP,), run_id="run_2")
+    assert better(old, new, "new") == KeptAnswer(replace(new, steps=()), "new")
+    assert better(old, replace(new, text="five"), "new") is old
+    assert better(old, replace(new, text="six"), "new") is old
+    assert better(None, Answer()) is None
+
+
+def test_a_continuation_that_adds_nothing_leaves_the_reason_of_the_first_half() -> None:
+    """It expires without text, and the attempt after it is refused: `incomplete`, as without the continuation."""
+    expired = replace(
+        second_attempt(OnIncomplete.CONTINUE), phase=Phase.READING, ended_run=Run("run_2", "expired")
+    )
+    third = advance(expired, AnswerRead(NOW, answer=joined(expired, Answer())), P).state
+    assert third.attempt == 3
+    refused = Finish(JobStatus.FAILED, error="bad: no")
+    _, finish = with_kept_answer(third, refused)
+    error = "max_completion_tokens: then bad: no"
+    assert finish == Finish(JobStatus.INCOMPLETE, error=error, answer="the first half")
+
+
+def test_a_row_ends_with_the_kept_text_and_what_followed_it() -> None:
+    """Steps and the last message are the last attempt's, where a conversation goes on; equally long, its own text."""
+    own = Answer("4", 0, steps=(STEP,), last_message_id="m_2")
+    state = replace(READING, ended_run=Run("run_1", "expired"), kept=KeptAnswer(HALF, "cut"), answer=own)
+    kept = replace(HALF, steps=(STEP,), last_message_id="m_2")
+    for finish, error in (
+        (Finish(JobStatus.FAILED, error="bad: no", answer="4"), "cut: then bad: no"),
+        (Finish(JobStatus.EXPIRED, answer="4"), "cut: then expired"),
+    ):
+        expected = Finish(JobStatus.INCOMPLETE, error=error, answer="the first half")
+        assert with_kept_answer(state, finish) == (replace(state, answer=kept), expected)
+    alike = replace(state, answer=replace(own, text="THE FIRST HALF"))
+    finish = Finish(JobStatus.FAILED, error="bad: no", answer="THE FIRST HALF")
+    assert with_kept_answer(alike, finish) == (alike, finish)
 
 
 # ── a message that is late (A6) ──

@@ -59,7 +59,35 @@ def test_the_longest_part_of_an_answer_is_kept() -> None:
     for before, after in ((None, KeptAnswer(Answer("half", 1))), (kept, kept)):
         decision = advance(replace(SENT, kept=before), failed(LOST, HALF), POLICY)
         assert decision.state.kept == after
-    assert advance(replace(SENT, kept=kept, continuing=True), failed(LOST), POLICY).state.kept == kept
+
+
+def test_a_lost_continuation_is_asked_for_again_behind_the_first_half() -> None:
+    """The part of it that arrived is not joined: the next call brings the same text."""
+    first_half = KeptAnswer(Answer("the first half", 1), "max_completion_tokens")
+    state = replace(SENT, kept=first_half, continuing=True)
+    arrived = AnswerRead(100.0, answer=Answer("the first half and", 1))
+    for error in (LOST, replace(LOST, began=True), ApiError(500, code="server_error", message="boom")):
+        again = advance(state, failed(error, arrived), POLICY).state
+        assert (again.attempt, again.continuing, again.kept) == (2, True, first_half)
+
+
+def test_a_stream_that_began_and_ended_early_is_a_lost_call() -> None:
+    """Its server works, so it is no failed create; what arrived is kept, whatever the code says."""
+    kept = replace(AGAIN, kept=KeptAnswer(Answer("half", 1)))
+    expected = Decision(
+        kept, Wait(wait_s=1.0), store=True, retry_reason="unknown_outcome", unknown_create=True
+    )
+    assert advance(SENT, failed(replace(LOST, began=True), HALF), POLICY) == expected
+    ended = ApiError(200, code="stream_ended", message="reset")
+    decision = advance(SENT, failed(ended), POLICY)
+    assert (decision.unknown_create, decision.create_failed) == (True, True)
+
+
+def test_an_attempt_of_several_rounds_began_with_its_first_call() -> None:
+    """Its record says so; a conversation's thread has no failed turn to delete, since its server has none."""
+    decision = advance(replace(SENT, began_at=60.0, shared_thread=True), failed(LOST), POLICY)
+    assert decision.state.past_attempts[0].started_at == 60.0
+    assert not decision.state.delete_failed_turn
 
 
 def test_the_backoff_counts_the_attempts_since_the_retry() -> None:
@@ -124,6 +152,13 @@ def test_an_error_of_the_server_is_met_again_and_again(code: str | None, message
     state = replace(AGAIN, past_attempts=(record(1, "failed", words),))
     retried = Decision(state, Wait(wait_s=1.0), store=True, retry_reason="server_error", create_failed=True)
     assert ended == retried
+
+
+def test_half_of_an_odd_limit_is_rounded_down() -> None:
+    """A word of the server's own is met twice where five errors without one are."""
+    policy = replace(POLICY, server_failures=5)
+    ended = advance(replace(SENT, failures=1), failed(ApiError(500, code="bad_template")), policy)
+    assert isinstance(ended.action, Finish)
 
 
 def test_a_busy_server_slows_everybody_down_for_a_second_at_most() -> None:

@@ -117,6 +117,42 @@ def test_the_fallback_asks_at_once_in_the_standard_tier() -> None:
     assert again.throttled_s is not None
 
 
+@pytest.mark.parametrize("on", [RequestKind.CREATE, RequestKind.SUBMIT])
+def test_each_refusal_decides_nothing_else(on: RequestKind) -> None:
+    """The complete decisions: waits of 2 and 4 s with their jitter, then a pause with the server's words; or the tier."""
+    submits = on is RequestKind.SUBMIT
+    before = CALLING_TOOLS if submits else SENT
+    after = before if submits else replace(before, phase=Phase.NEW)
+    for failures, wait_s in ((0, 2.0), (1, 4.0)):
+        state = replace(before, failures=failures, failing_since=NOW - 9 if failures else None)
+        failed = replace(
+            after,
+            failures=failures + 1,
+            failing_since=NOW - 9 if failures else NOW,
+            create_sent_at=after.create_sent_at,
+        )
+        waits = {1.0: 1.1 * wait_s, 0.0: 0.5 * wait_s}
+        for jitter, jittered_s in waits.items():
+            decision = advance(state, RequestFailed(NOW, jitter, NO_CAPACITY, on), FLEX)
+            action = SubmitOutputs(after_s=jittered_s) if submits else Wait(wait_s=jittered_s)
+            assert decision == Decision(failed, action)
+        standard = replace(failed, tier_fallen_back=True, failures=0, failing_since=None)
+        falls_back = SubmitOutputs() if submits else Wait()
+        expected = Decision(standard, falls_back, store=True, tier_fallback=True)
+        assert refused(NO_CAPACITY, state, FALLBACK, on) == expected
+
+
+def test_a_pause_for_capacity_says_why_and_until_when() -> None:
+    """In the server's words; shorter than a second only where the policy's wait is."""
+    policy = replace(FLEX, tier_base_s=0.25)
+    pause = refused(NO_CAPACITY, replace(SENT, failures=FLEX.tier_tries), policy).action
+    reason = (
+        "the flex tier has no capacity (resource_unavailable: Resource Unavailable); "
+        "--tier-fallback standard asks in the standard tier instead"
+    )
+    assert pause == PauseBatch(reason, resume_after_s=0.25)
+
+
 def test_outputs_of_functions_wait_and_fall_back_as_well() -> None:
     """A round of functions is a request in the tier, too: the run stays, its outputs are sent again."""
     waiting = refused(NO_CAPACITY, CALLING_TOOLS, on=RequestKind.SUBMIT)

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,55 @@ def test_a_completion_never_makes_shards_smaller_and_only_full_ones_larger(
     assert size <= grown.shard_rows <= max(size, MOST_ROWS)
     if lines > size or lines * 5 <= size * 4 - 5:
         assert grown.shard_rows == size
+
+
+@pytest.mark.parametrize(
+    ("lines", "tokens", "limit", "alone", "sizes"),
+    [
+        (100, 0, None, False, (50, None)),
+        (100, 5000, None, False, (50, None)),
+        (3, 0, 5000, False, (1, None)),
+        (1, 0, None, True, (1, None)),
+        (100, 1000, 900, False, (30, 90)),
+        (100, 1000, 900, True, (30, 90)),
+        (31, 310, 900, False, (30, 90)),
+        (30, 300, 900, False, (30, 90)),
+        (30, 300, 900, True, (15, 90)),
+        (1, 100, 1, True, (1, 1)),
+        (10, 1000, 1, False, (1, 1)),
+        (10, 1000, 250, False, (1, 2)),
+    ],
+)
+def test_sizes_after_a_refusal(
+    lines: int, tokens: int, limit: int | None, alone: bool, sizes: tuple[int, int | None]
+) -> None:
+    """A third of the limit, or half as many rows where it is not named or the shard was refused alone."""
+    assert sizes_after_refusal(lines, tokens, limit, alone=alone) == sizes
+
+
+@pytest.mark.parametrize(
+    ("before", "lines", "after"),
+    [
+        ((None, 100), 160, (None, 110)),
+        ((100, None), 101, (100, None)),
+        ((100, None), 100, (125, None)),
+        ((100, None), 3, (100, None)),
+        ((2, None), 2, (3, None)),
+        ((1900, None), 1900, (2000, None)),
+        ((100, 300), 100, (102, 306)),
+        ((1, 1), 1, (1, 2)),
+        ((1, 5), 1, (2, 6)),
+        ((100, 9000), 16, (100, 9001)),
+        ((100, 9000), 32, (100, 9002)),
+        ((1900, 9000), 1900, (2000, 9118)),
+        ((100, 30), 100, (100, 36)),
+    ],
+)
+def test_sizes_after_a_completion(
+    before: tuple[int | None, int | None], lines: int, after: tuple[int | None, int | None]
+) -> None:
+    """A quarter more, up to a third of the rows in all, which grow by a sixteenth; one row at least."""
+    assert sizes_after_completion(CutSizes(*before), lines) == after
 
 
 def test_the_script_that_cuts_shards_has_the_same_maximum() -> None:

@@ -1,0 +1,166 @@
+"""Lost writes of rows and rate limits: complete replies of their scripts, and all that they change in Redis."""
+
+from typing import Any
+
+import orjson
+import pytest
+import redis
+
+from askmill.jobs.store import Store, keys
+from tests.helpers.batches import worker_info
+from tests.store.test_row_script_effects import NOTHING, scene
+
+
+def lost(**changed: Any) -> bytes:
+    """What a worker knows of row 2 whose writes were lost."""
+    live = {
+        "run_in_flight": "1",
+        "run_counted": "1",
+        "crash_mark": "",
+        "reserved_nano": "30",
+        "spent_nano": "",
+    }
+    row = {
+        "request": "q1",
+        "batch": "B",
+        "row": 2,
+        "fence": "g",
+        "generation": 0,
+        "deliveries": 1,
+        "live": live,
+    }
+    return orjson.dumps({**row, "runs": 1, "writes": 3, "counters": {"requests": 2, "prompt": 5}, **changed})
+
+
+async def test_lost_writes_of_a_row_are_redone_once(store: Store, redis_url: str) -> None:
+    """The row is its worker's again, out of the queue; what it counted is added once for each request."""
+    effects, _ = await scene(store, redis_url, 4)
+    redone = {
+        "deliveries": 1,
+        "fence": "g",
+        "run_counted": 1,
+        "run_in_flight": 1,
+        "worker": "w1",
+        "reserved_nano": 30,
+    }
+    assert await effects.of("reclaim_rows", "w1", lost(), "state A") == (
+        1,
+        {
+            "claims:w1": {"B:2": "in"},
+            "counters": {
+                "p": 2,
+                "r": 2,
+                "runs": 2,
+                "requests": 2,
+                "prompt": 5,
+                "recovered_writes": 3,
+                "reserved_nano": 30,
+            },
+            "dispatched": {"B:2": None},
+            "live:2": {**redone, "state": "state A"},
+            "status": "rrpp",
+        },
+    )
+    assert await effects.of("reclaim_rows", "w1", lost(), "state A") == (1, NOTHING)
+    two = (
+        *(lost(row=4, request="q2", live={}), "state 4"),
+        *(lost(request="q3", runs=0, counters={}, writes=1, fence="h", deliveries=2, live={}), ""),
+    )
+    assert await effects.of("reclaim_rows", "w1", *two) == (
+        2,
+        {
+            "claims:w1": {"B:4": "in"},
+            "counters": {
+                "p": 1,
+                "r": 3,
+                "runs": 3,
+                "requests": 4,
+                "prompt": 10,
+                "recovered_writes": 7,
+                "reserved_nano": 0,
+            },
+            "dispatched": {"B:4": None},
+            "live:2": {"deliveries": 2, "fence": "h", "reserved_nano": 0},
+            "live:4": {"deliveries": 1, "fence": "g", "state": "state 4", "worker": "w1"},
+            "status": "rrpr",
+        },
+    )
+    assert await effects.of("reclaim_rows", "w1", lost(row=9, request="q4"), "") == (0, NOTHING)
+
+
+@pytest.mark.parametrize("newer", ["deliveries", "held by another", "ended", "generation"])
+async def test_a_row_that_has_gone_on_since_stays_where_it_is(
+    store: Store, redis_url: str, newer: str
+) -> None:
+    """Only what the lost writes counted is added."""
+    effects, _ = await scene(store, redis_url, 3)
+    await store.heartbeat(worker_info("w2"))
+    await effects.of("claim", "B", 2, "w2", "f2")
+    worker, changed = "w1", NOTHING
+    if newer == "deliveries":
+        worker, changed = "w2", {"deliveries": 0}
+    elif newer == "generation":
+        changed = {"generation": -1, "deliveries": 5}
+    elif newer == "ended":
+        await effects.of("finish", "B", 2, "w2", "f2", "c", "result", "", 0)
+        changed = {"deliveries": 5}
+    counted = {"counters": {"runs": 2, "requests": 2, "prompt": 5, "recovered_writes": 3}}
+    assert await effects.of("reclaim_rows", worker, lost(**changed), "state B") == (0, counted)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(keys.worker(worker), "reaped", 1)
+    assert await effects.of("reclaim_rows", worker, lost(request="q2"), "state B") == (0, NOTHING)
+
+
+async def test_a_lost_retry_opens_its_batch_again(store: Store, redis_url: str) -> None:
+    """The row has ended in Redis, and its worker knows it of a later generation."""
+    effects, batch = await scene(store, redis_url, 1)
+    await store.update_retention(batch, 1)
+    await effects.of("finish", "B", 1, "w1", "f1", "c", "result", "", 0)
+    reply, changes = await effects.of(
+        "reclaim_rows", "w1", lost(row=1, generation=1, live={}, runs=0, counters={}), "s"
+    )
+    assert (reply, changes) == (
+        1,
+        {
+            "batch:B": {"finished_at": None, "generation": 1, "state": "running"},
+            "claims:w1": {"B:1": "in"},
+            "counters": {"c": 0, "r": 1, "recovered_writes": 3},
+            "live:1": {"deliveries": 1, "fence": "g", "state": "s", "worker": "w1"},
+            "open": {"B": 0},
+            "status": "r",
+        },
+    )
+    with redis.Redis.from_url(redis_url) as client:
+        assert {client.pttl(name) for name in client.scan_iter(f"{keys.batch(batch)}*")} == {-1}
+
+
+async def test_a_rate_limit_gives_each_request_its_place(store: Store, redis_url: str) -> None:
+    """A burst of a second at least, then one a minute; a repeated request keeps its place, one given back frees it."""
+    effects, _ = await scene(store, redis_url, 1)
+
+    async def reserve(request: str, cost: int, kind: str = "requests_per_minute") -> tuple[float, float]:
+        """The wait, and the place of the next request by Redis' clock, in seconds."""
+        with redis.Redis.from_url(redis_url) as client:
+            reply, _ = await effects.of("reserve_rate", request, kind, cost)
+            place_s = float(client.get(keys.rate_limit(kind)) or 0) / 1000
+            assert client.pttl(keys.rate_limit(kind)) <= 60_000 + 1000 * max(0, place_s - effects.started_s)
+        return reply / 1000, place_s
+
+    assert await effects.of("reserve_rate", "r0", "requests_per_minute", 1) == (0, NOTHING)
+    await store.set_limits(requests_per_minute=1, tokens_per_minute=600)
+    first_s, place_s = await reserve("r1", 1)
+    assert (first_s, place_s) == (0, pytest.approx(effects.started_s + 60, abs=30))
+    for number in (2, 3, 4):
+        wait_s, next_s = await reserve(f"r{number}", 1)
+        assert next_s == pytest.approx(place_s + 60, abs=0.002)
+        assert next_s - 60 - 30 < effects.started_s + wait_s <= next_s - 60 + 0.002
+        place_s = next_s
+    assert await reserve("r4", 1) == (wait_s, place_s)
+    wait_s, next_s = await reserve("r5", -2)
+    assert next_s == pytest.approx(place_s - 120, abs=0.002)
+    assert await reserve("t1", 100, "tokens_per_minute") == (
+        pytest.approx(9, abs=0.01),
+        pytest.approx(effects.started_s + 10, abs=5),
+    )
+    await store.set_limits(requests_per_minute=0)
+    assert await effects.of("reserve_rate", "r6", "requests_per_minute", 1) == (0, NOTHING)
