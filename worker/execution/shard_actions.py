@@ -2,10 +2,12 @@
 
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
 import structlog
 
@@ -102,7 +104,7 @@ class ShardActions:
     async def perform(self, action: ShardAction, state: ShardState) -> ShardEvent:
         """Perform the action; an error of the API is an event too. Raises ClaimLost, ShuttingDown."""
         try:
-            return await self._perform(action, state)
+            return await self._METHODS[type(action)](self, action, state)
         except ApiError as error:
             request = REQUEST_KINDS.get(type(action), RequestKind.READ)
             await self._report_fault(error, request)
@@ -115,50 +117,42 @@ class ShardActions:
         if report is not None:
             await self.context.retry_on_outage(self.context.store.record_fault, self.claim.batch, report)
 
-    async def _perform(self, action: ShardAction, state: ShardState) -> ShardEvent:
-        match action:
-            case WaitShard(wait_s=wait_s):
-                await self.interrupts.sleep(wait_s)
-                return ShardClaimed(*self.stamp())
-            case UploadFile():
-                return await self._upload(state)
-            case CreateBatch():
-                return await self._create(state)
-            case ListBatches(after_s=after_s):
-                return await self._list(after_s, state)
-            case AdoptUnknown(batches=batches):
-                return await self._adopt(batches, state.worst_nano or 0)
-            case ReadResults(after_s=after_s):
-                await self.interrupts.sleep(after_s)
-                lines, open_rows = await self.results.read(state)
-                return ResultsRead(*self.stamp(), lines=lines, open_rows=open_rows)
-            case _:
-                return await self._change(action, state)
+    async def _wait(self, action: WaitShard, _: ShardState) -> ShardEvent:
+        await self.interrupts.sleep(action.wait_s)
+        return ShardClaimed(*self.stamp())
 
-    async def _change(self, action: ShardAction, state: ShardState) -> ShardEvent:
-        match action:
-            case DeleteFile(file_id=file_id):
-                await self.jobs.delete_file(file_id)
-                return FileDeleted(*self.stamp())
-            case RetrieveBatch(after_s=after_s):
-                await self.interrupts.sleep(after_s)
-                batch = await self.jobs.retrieve(state.batch_id or "")
-                return BatchSeen(*self.stamp(), batch=batch)
-            case CancelBatch():
-                return BatchSeen(*self.stamp(), batch=await self.jobs.cancel(state.batch_id or ""))
-            case CancelDuplicate(batch_id=batch_id):
-                await self._cancel_duplicate(batch_id)
-                return DuplicateCancelled(*self.stamp())
-        raise AssertionError(f"no request for {action!r}")
+    async def _read_results(self, action: ReadResults, state: ShardState) -> ShardEvent:
+        await self.interrupts.sleep(action.after_s)
+        lines, open_rows = await self.results.read(state)
+        return ResultsRead(*self.stamp(), lines=lines, open_rows=open_rows)
 
-    async def _cancel_duplicate(self, batch_id: str) -> None:
+    async def _delete_file(self, action: DeleteFile, _: ShardState) -> ShardEvent:
+        await self.jobs.delete_file(action.file_id)
+        return FileDeleted(*self.stamp())
+
+    # ── a batch that exists ──
+
+    async def _retrieve(self, action: RetrieveBatch, state: ShardState) -> ShardEvent:
+        await self.interrupts.sleep(action.after_s)
+        batch = await self.jobs.retrieve(state.batch_id or "")
+        return BatchSeen(*self.stamp(), batch=batch)
+
+    async def _cancel(self, _: CancelBatch, state: ShardState) -> ShardEvent:
+        batch = await self.jobs.cancel(state.batch_id or "")
+        return BatchSeen(*self.stamp(), batch=batch)
+
+    async def _cancel_duplicate(self, action: CancelDuplicate, _: ShardState) -> ShardEvent:
+        await self._cancel_late(action.batch_id)
+        return DuplicateCancelled(*self.stamp())
+
+    async def _cancel_late(self, batch_id: str) -> None:
         log.warning("shard.duplicate", api_batch=batch_id)
         with suppress(ApiError):  # it has ended, or the next list shows that it runs on
             await self.jobs.cancel(batch_id)
 
     # ── the file ──
 
-    async def _upload(self, state: ShardState) -> ShardEvent:
+    async def _upload(self, _: UploadFile, state: ShardState) -> ShardEvent:
         context, claim = self.context, self.claim
         with TemporaryDirectory(prefix="askmill-shard-") as folder:
             path = Path(folder) / "input.jsonl"
@@ -198,7 +192,7 @@ class ShardActions:
 
     # ── the create ──
 
-    async def _create(self, state: ShardState) -> ShardEvent:
+    async def _create(self, _: CreateBatch, state: ShardState) -> ShardEvent:
         """Send the create, unless the heartbeat or the stored mark is too old: then the claim may be lost."""
         while not self.context.lease_is_fresh():
             await self.interrupts.sleep(0.2)
@@ -220,8 +214,9 @@ class ShardActions:
 
     # ── the list ──
 
-    async def _list(self, after_s: float, state: ShardState) -> ShardEvent:
+    async def _list(self, action: ListBatches, state: ShardState) -> ShardEvent:
         """After the wait, a list that this shard has not seen; shards that are followed share one."""
+        after_s = action.after_s
         if state.phase is ShardPhase.FOLLOWED and after_s > 0:
             after_s = min(after_s, self.lister.due_in_s())
         await self.interrupts.sleep(after_s)
@@ -262,10 +257,10 @@ class ShardActions:
                 unknown.append(batch)
         return tuple(own), tuple(unknown)
 
-    async def _adopt(self, batches: tuple[ServerBatch, ...], worst_nano: int) -> ShardEvent:
+    async def _adopt(self, action: AdoptUnknown, state: ShardState) -> ShardEvent:
         """Give each unknown batch a shard with those of its rows that wait; without any it is a duplicate."""
-        robbed = set[int]()
-        for batch in batches:
+        robbed, worst_nano = set[int](), state.worst_nano or 0
+        for batch in action.batches:
             rows = await self._rows_of(batch)
             adopted_state = ShardState(
                 ShardPhase.FOLLOWED,
@@ -291,7 +286,7 @@ class ShardActions:
             robbed.update(adopted.robbed)
             log.warning("shard.adopted", api_batch=batch.id, shard=adopted.number)
             if adopted.number is None and adopted.duplicate and batch.status not in ENDED_BATCH:
-                await self._cancel_duplicate(batch.id)
+                await self._cancel_late(batch.id)
             self.context.dispatch_needed.set()
         if self.claim.number in robbed:
             return RowsChanged(*self.stamp())
@@ -309,3 +304,19 @@ class ShardActions:
                 raise
             names = [row_and_attempt(self.claim.batch, line_id) for line_id in custom_ids_in(path)]
         return [name[0] for name in names if name is not None]
+
+    _METHODS: ClassVar[
+        dict[type[ShardAction], Callable[["ShardActions", Any, ShardState], Awaitable[ShardEvent]]]
+    ] = {
+        WaitShard: _wait,
+        UploadFile: _upload,
+        DeleteFile: _delete_file,
+        CreateBatch: _create,
+        ListBatches: _list,
+        AdoptUnknown: _adopt,
+        RetrieveBatch: _retrieve,
+        CancelBatch: _cancel,
+        CancelDuplicate: _cancel_duplicate,
+        ReadResults: _read_results,
+    }
+    """The method of each action that the runner does not carry out itself."""
