@@ -13,7 +13,6 @@ from askmill.jobs.model.models import Usage
 from askmill.jobs.model.profile import Functions, FunctionTool, OpeningMessage, Profile
 from askmill.worker.backends.base import Backend
 from askmill.worker.backends.chat_stream import ChatReader
-from askmill.worker.backends.hooks import on_first_chunk
 from askmill.worker.lifecycle.api_types import ApiError, Run
 from tests.backends.stub_server import StubServer, run_request, stub_backend
 
@@ -272,13 +271,10 @@ async def test_the_first_chunk_is_told_once() -> None:
     async def hook() -> None:
         told.append(1)
 
-    token = on_first_chunk.set(hook)
-    try:
-        await call(stream(WHOLE))
-        await call(whole({"content": "42"}))
-        await failure(stream(event({"error": {"message": "slow down", "code": 429}})))
-    finally:
-        on_first_chunk.reset(token)
+    await call(stream(WHOLE), on_first_chunk=hook)
+    await call(whole({"content": "42"}), on_first_chunk=hook)
+    failing = stream(event({"error": {"message": "slow down", "code": 429}}))
+    await failure(failing, on_first_chunk=hook)
     assert len(told) == 2
 
 

@@ -1,6 +1,7 @@
 """The last check before a create is made with a connection's slot in hand, so nothing delays the write after it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -8,9 +9,11 @@ from aiohttp import web
 from askmill.jobs.openai_client import client as openai_client
 from askmill.jobs.openai_client.client import make_client
 from askmill.worker.backends import http
-from askmill.worker.backends.hooks import NotSent, before_send, hooked
+from askmill.worker.backends.base import NotSent
+from askmill.worker.backends.batch_jobs import BatchJobs
+from askmill.worker.backends.factory import BACKENDS
 from askmill.worker.backends.http import HttpClient
-from tests.backends.stub_server import stub_server
+from tests.backends.stub_server import run_request, stub_server
 from tests.support import wait_until_async
 
 CREATE = "POST /responses"
@@ -34,8 +37,7 @@ async def test_the_check_waits_for_the_slot(monkeypatch: pytest.MonkeyPatch) -> 
         return verdict
 
     async def create(name: str, verdict: bool) -> None:
-        with hooked(before_send, lambda: check(name, verdict)):
-            await client.post("responses", {})
+        await client.post("responses", {}, may_send=lambda: check(name, verdict))
 
     async with stub_server({CREATE: slow}) as (server, url):
         client = HttpClient(make_client("k", url))
@@ -57,3 +59,20 @@ async def test_the_check_waits_for_the_slot(monkeypatch: pytest.MonkeyPatch) -> 
     assert third is None
     assert checked == ["first", "second", "third"]
     assert server.request_names == [CREATE, CREATE]
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses", "chat", "batch"])
+async def test_every_create_is_checked_before_it_is_sent(api: str) -> None:
+    """The request that costs money, on each API: nothing is sent where the claim may be lost."""
+    async with stub_server({}) as (server, url):
+        client = make_client("k", url)
+        backend, jobs = BACKENDS["assistants" if api == "batch" else api](client), BatchJobs(client)
+        if api == "batch":
+            create: Any = jobs.create("file_1", "chat", {}, lambda: False)
+        else:
+            create = backend.create_run(run_request(may_send=lambda: False), "t1")
+        with pytest.raises(NotSent):
+            await create
+        await jobs.close()
+        await backend.close()
+    assert server.request_names == []

@@ -7,7 +7,7 @@ from weakref import ref
 from aiohttp import web
 
 from askmill.jobs.openai_client.client import make_client
-from askmill.worker.backends.hooks import before_request, before_send, hooked
+from askmill.worker.backends.hooks import before_each_request
 from askmill.worker.backends.http import HttpClient
 from tests.backends.stub_server import stub_server
 
@@ -33,9 +33,8 @@ async def test_an_idle_connection_keeps_no_job() -> None:
 
     async def run(client: HttpClient) -> "ref[Job]":
         job = Job()
-        with hooked(before_request, job.before_request):
-            with hooked(before_send, job.may_send):
-                await client.post("responses", {})
+        with before_each_request(job.before_request):
+            await client.post("responses", {}, may_send=job.may_send)
             await client.get("responses/r")
         assert (job.requests, job.checks) == (2, 1)
         return ref(job)

@@ -77,7 +77,8 @@ class AssistantsBackend:
         return (await self._http.post("threads", thread_params(request))).created_id("thread")
 
     async def create_run(self, request: RunRequest, thread_id: str) -> Run:
-        return parse_run(await self._http.post(url_path("threads", thread_id, "runs"), run_params(request)))
+        path = url_path("threads", thread_id, "runs")
+        return parse_run(await self._http.post(path, run_params(request), may_send=request.may_send))
 
     async def recover_run(
         self, request: RunRequest, thread_id: str, earlier_run_ids: frozenset[str]

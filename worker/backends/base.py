@@ -4,13 +4,17 @@ Each call makes the requests it needs once and never retries. It raises only `Ap
 error is decided in `worker.lifecycle`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from askmill.jobs.model.models import Api
 from askmill.jobs.model.profile import Profile, Resources
 from askmill.worker.lifecycle.api_types import Answer, Run, RunLookup, ToolOutput
+
+
+class NotSent(Exception):
+    """The last check before a create failed; nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,12 @@ class RunRequest:
     deadline_s: float | None = None
     """Chat completions: how long the call may take."""
 
+    may_send: Callable[[], bool] | None = None
+    """Called once the create holds a connection's slot; where it returns False, `NotSent` is raised. A check
+    before the wait for a slot would be old by the time of the write: the wait may take a minute."""
+    on_first_chunk: Callable[[], Awaitable[None]] | None = None
+    """Chat completions: awaited when the first chunk has come: the server has accepted the call."""
+
     @property
     def metadata(self) -> dict[str, str]:
         """The metadata that identifies the run as ours.
@@ -77,7 +87,7 @@ class Backend(Protocol):
         ...
 
     async def create_run(self, request: RunRequest, thread_id: str) -> Run:
-        """Create the run. This is the request that costs money.
+        """Create the run. This is the request that costs money. Raises NotSent (`RunRequest.may_send`).
 
         On chat completions it returns an ended run, with its answer.
         """

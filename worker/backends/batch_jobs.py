@@ -4,7 +4,7 @@ POST /files            multipart, streamed from disk        GET /files/{id}/cont
 POST /batches          the request that costs money         GET /batches              newest first
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -92,15 +92,20 @@ class BatchJobs:
         """Delete a file. Raises ApiError."""
         await self._http.delete(url_path("files", file_id))
 
-    async def create(self, file_id: str, api: Api, metadata: Mapping[str, str]) -> ServerBatch:
-        """Create the batch of a file: the request that costs money. Raises ApiError, NotSent."""
+    async def create(
+        self, file_id: str, api: Api, metadata: Mapping[str, str], may_send: Callable[[], bool] | None = None
+    ) -> ServerBatch:
+        """Create the batch of a file: the request that costs money.
+
+        Raises ApiError, and NotSent where `may_send` returns False (see `RunRequest`).
+        """
         body = {
             "input_file_id": file_id,
             "endpoint": ENDPOINTS[api],
             "completion_window": WINDOW,
             "metadata": dict(metadata),
         }
-        return read_batch((await self._http.post("batches", body)).data)
+        return read_batch((await self._http.post("batches", body, may_send=may_send)).data)
 
     async def list_batches(self, horizon_s: float, since: float | None = None) -> BatchList:
         """List the batches of the last `horizon_s` seconds by the API's own clock. Raises ApiError.

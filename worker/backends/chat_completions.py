@@ -30,7 +30,6 @@ from askmill.worker.backends.chat_request import chat_body, field_to_drop
 from askmill.worker.backends.chat_stream import BrokenChunk, ChatReader
 from askmill.worker.backends.context_check import with_cut_warning
 from askmill.worker.backends.errors import bad_reply, error_from_object
-from askmill.worker.backends.hooks import on_first_chunk
 from askmill.worker.backends.http import HttpClient
 from askmill.worker.lifecycle.api_types import (
     TOO_LARGE,
@@ -143,9 +142,9 @@ class ChatCompletionsBackend:
         headers = {JOB_HEADER: job} if self._names_jobs else {}
         reader, limits = ChatReader(), CallLimits(request)
         try:
-            reply = self._http.post_stream(PATH, body, headers, lambda: reader.kept_bytes)
+            reply = self._http.post_stream(PATH, body, headers, lambda: reader.kept_bytes, request.may_send)
             async with limits.scope, reply as (response, pieces):
-                await self._read(reader, limits, pieces)
+                await self._read(request, reader, limits, pieces)
         except TimeoutError:
             if not limits.scope.expired():
                 raise
@@ -165,18 +164,20 @@ class ChatCompletionsBackend:
         run = parse_completion(reader.completion(), request.attempt, streamed=reader.streamed)
         return with_cut_warning(run, body["messages"])
 
-    async def _read(self, reader: ChatReader, limits: "CallLimits", pieces: AsyncIterator[bytes]) -> None:
+    async def _read(
+        self, request: RunRequest, reader: ChatReader, limits: "CallLimits", pieces: AsyncIterator[bytes]
+    ) -> None:
         """Read the pieces until the answer and its tokens are there; the connection may stay open longer."""
-        started = False
+        on_start = request.on_first_chunk
         async for piece in pieces:
             reader.feed(piece)
-            if reader.has_started and not started:
-                started = True
-                await on_first_chunk.get()()
+            if reader.has_started and on_start is not None:
+                await on_start()
+                on_start = None
             limits.on_piece(reader)
         reader.end()
-        if not started and reader.error is None and reader.has_started:
-            await on_first_chunk.get()()
+        if on_start is not None and reader.error is None and reader.has_started:
+            await on_start()
 
     def _lost(self, reader: ChatReader, request: RunRequest, error: ApiError) -> ApiError:
         """The error with what had come of the answer before it."""

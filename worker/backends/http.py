@@ -25,6 +25,7 @@ from askmill.jobs.openai_client.reply_limits import (
     MAX_STREAM_BYTES,
     LargeReplies,
 )
+from askmill.worker.backends.base import NotSent
 from askmill.worker.backends.coerce import Json, identifier, json_objects
 from askmill.worker.backends.errors import (
     STREAM_ERRORS,
@@ -32,7 +33,7 @@ from askmill.worker.backends.errors import (
     named_errors,
     translated_errors,
 )
-from askmill.worker.backends.hooks import NotSent, before_request, before_send
+from askmill.worker.backends.hooks import before_request
 from askmill.worker.backends.read_session import Query, ReadSession, read_timeout_s
 from askmill.worker.backends.reply import Reply, parse_reply
 from askmill.worker.backends.sdk_post import SdkPost
@@ -74,11 +75,16 @@ class HttpClient:
         self._posts = dict[str, SdkPost]()
         """By path; made at the first request."""
 
-    async def post(self, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Reply:
-        """POST one object, exactly once. Raises ApiError, and NotSent where `before_send` says no."""
+    async def post(
+        self,
+        path: str,
+        body: Json,
+        headers: Mapping[str, str] | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> Reply:
+        """POST one object, exactly once. Raises ApiError, and NotSent where `may_send` returns False."""
         await before_request.get()()
         options: RequestOptions = {"headers": {**self._extra_headers, **(headers or {})}}
-        may_send = before_send.get()
         async with self._slots:
             if may_send is not None:
                 if not may_send():
@@ -92,15 +98,19 @@ class HttpClient:
 
     @asynccontextmanager
     async def post_stream(
-        self, path: str, body: Json, headers: Mapping[str, str], kept_bytes: Callable[[], int]
+        self,
+        path: str,
+        body: Json,
+        headers: Mapping[str, str],
+        kept_bytes: Callable[[], int],
+        may_send: Callable[[], bool] | None = None,
     ) -> AsyncIterator[tuple[httpx2.Response, AsyncIterator[bytes]]]:
         """POST once, and yield the reply with its decompressed body in pieces; leaving early closes it.
 
         The caller sets the time limits; `kept_bytes` is what it keeps of the pieces that it has read. Raises
-        ApiError, and NotSent where `before_send` says no.
+        ApiError, and NotSent where `may_send` returns False.
         """
         await before_request.get()()
-        may_send = before_send.get()
         async with self._slots:
             if may_send is not None and not may_send():
                 raise NotSent

@@ -13,7 +13,7 @@ only the items are known has the id `items:CONVERSATION`.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -82,7 +82,7 @@ class ResponsesBackend:
 
     async def create_run(self, request: RunRequest, thread_id: str) -> Run:
         params = {**response_params(request, thread_id), "input": response_question(request)}
-        return await self._create_response(params, _idempotency_key(request))
+        return await self._create_response(params, _idempotency_key(request), request.may_send)
 
     async def recover_run(
         self,
@@ -191,8 +191,11 @@ class ResponsesBackend:
     async def close(self) -> None:
         await self._http.close()
 
-    async def _create_response(self, params: dict[str, Any], idempotency_key: str) -> Run:
-        reply = await self._http.post("responses", params, {"Idempotency-Key": idempotency_key})
+    async def _create_response(
+        self, params: dict[str, Any], idempotency_key: str, may_send: Callable[[], bool] | None = None
+    ) -> Run:
+        headers = {"Idempotency-Key": idempotency_key}
+        reply = await self._http.post("responses", params, headers, may_send)
         self._cache_if_ended(reply.data)
         return parse_run(reply.data, reply.poll_after_s)
 

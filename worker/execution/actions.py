@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 from askmill.jobs.functions.invoke import call_functions
 from askmill.jobs.model.models import BatchState, Usage
 from askmill.jobs.store.claim_records import Claim
-from askmill.worker.backends.base import Backend, RunRequest
-from askmill.worker.backends.hooks import NotSent, before_send, hooked
+from askmill.worker.backends.base import Backend, NotSent, RunRequest
 from askmill.worker.execution.chat_call import create_run, with_exchange
 from askmill.worker.execution.failures import request_failed
 from askmill.worker.execution.request_builder import build_request
@@ -178,20 +177,20 @@ class ActionExecutor:
 
     async def _send_create(self, state: JobState) -> Event:
         """Send the create, unless the heartbeat or the stored mark is too old: then the claim may be lost."""
-        request = self._request(state)
-        if chat := self.backend.api == "chat":
-            request = await with_exchange(request, self.context, self.claim, self.batch)
 
         def may_send() -> bool:
             return self.context.lease_is_fresh() and in_time(state, self.context.now_s())
 
+        request = replace(self._request(state), may_send=may_send)
+        if chat := self.backend.api == "chat":
+            request = await with_exchange(request, self.context, self.claim, self.batch)
         while True:
             while not self.context.lease_is_fresh():
                 await self.interrupts.sleep(0.2)
             if not in_time(state, self.context.now_s()):
                 return CreateSkipped(*self.stamp())
             self.create_reserved = True
-            with hooked(before_send, may_send), suppress(NotSent):
+            with suppress(NotSent):
                 if chat:
                     return await self._call(request, state)
                 run = await self.backend.create_run(request, state.thread_id or "")

@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -20,7 +21,6 @@ from askmill.jobs.store.records import Batch
 from askmill.worker.backends.base import Backend, RunRequest
 from askmill.worker.backends.chat_request import image_paths, own_question
 from askmill.worker.backends.context_check import warnings_in
-from askmill.worker.backends.hooks import hooked, on_first_chunk
 from askmill.worker.execution.request_builder import build_request
 from askmill.worker.execution.stored_state import state_to_json
 from askmill.worker.lifecycle.api_types import Run
@@ -97,6 +97,8 @@ async def create_run(request: RunRequest, state: JobState, caller: Caller) -> Ru
     """
     interrupts, batch = caller.interrupts, caller.batch
 
+    request = replace(request, on_first_chunk=partial(_accept_once, state, caller))
+
     def must_end() -> bool:
         return interrupts.claim_lost or batch.current.state is BatchState.CANCELLED
 
@@ -105,8 +107,7 @@ async def create_run(request: RunRequest, state: JobState, caller: Caller) -> Ru
             interrupts.on_wake = lambda: scope.reschedule(0.0) if must_end() else None
             try:
                 interrupts.on_wake()
-                with hooked(on_first_chunk, lambda: _accept_once(state, caller)):
-                    run = await caller.backend.create_run(request, state.thread_id or "")
+                run = await caller.backend.create_run(request, state.thread_id or "")
                 if warnings := warnings_in(run.answer):
                     caller.counters["cut_contexts"] += warnings
                 return run

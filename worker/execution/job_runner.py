@@ -15,7 +15,7 @@ from askmill.config.text import format_usd
 from askmill.jobs.model.models import BatchState, JobStatus, Result
 from askmill.jobs.store.claim_records import MAX_CRASHES, Claim, SaveReply
 from askmill.jobs.store.records import NANO
-from askmill.worker.backends.hooks import before_request, hooked
+from askmill.worker.backends.hooks import before_each_request
 from askmill.worker.execution.actions import STOPPED, ActionExecutor
 from askmill.worker.execution.cancel_duplicate import cancel_duplicate, cancel_late_run
 from askmill.worker.execution.chat_call import exchange_for_next_turn
@@ -91,7 +91,7 @@ class JobRunner:
 
     async def run(self) -> None:
         """Follow the row to its end. Stores nothing more once the claim is lost."""
-        with hooked(before_request, self.actions.before_request):
+        with before_each_request(self.actions.before_request):
             try:
                 await self._follow()
             except ClaimLost:

@@ -13,8 +13,8 @@ import structlog
 
 from askmill.jobs.store.records import NANO
 from askmill.jobs.store.shard_records import RowEnd, ShardClaim
+from askmill.worker.backends.base import NotSent
 from askmill.worker.backends.batch_jobs import custom_ids_in, row_and_attempt
-from askmill.worker.backends.hooks import NotSent, before_send, hooked
 from askmill.worker.execution.shard_file import FileBuilder, ShardFile
 from askmill.worker.execution.shard_results import ShardResults
 from askmill.worker.execution.shard_state_json import shard_to_json
@@ -207,8 +207,8 @@ class ShardActions:
             in_time = self.context.now_s() - (state.sent_at or 0.0) <= SEND_WITHIN_S
             return self.context.lease_is_fresh() and in_time
 
-        with hooked(before_send, may_send), suppress(NotSent):
-            created = await self.jobs.create(state.file_id or "", self.batch.batch.api, metadata)
+        with suppress(NotSent):
+            created = await self.jobs.create(state.file_id or "", self.batch.batch.api, metadata, may_send)
             return BatchSeen(*self.stamp(), batch=created)
         return CreateSkipped(*self.stamp())
 

@@ -11,7 +11,7 @@ import structlog
 
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.store.shard_records import CutLimits, ShardClaim, ShardStep, ShardVerdict
-from askmill.worker.backends.hooks import before_request, hooked
+from askmill.worker.backends.hooks import before_each_request
 from askmill.worker.execution.shard_actions import ShardActions
 from askmill.worker.execution.shard_state_json import shard_from_json, shard_to_json
 from askmill.worker.lifecycle.shard_events import (
@@ -61,7 +61,7 @@ class ShardRunner:
 
     async def run(self) -> None:
         """Follow the shard to its end. Stores nothing more once the claim is lost."""
-        with hooked(before_request, self.actions.before_request):
+        with before_each_request(self.actions.before_request):
             try:
                 while await self._step():
                     pass
