@@ -3,8 +3,12 @@
 Celery's own command line adds that folder, where a user's module could shadow a library's.
 """
 
-import argparse
 import gc
+
+if __name__ == "__main__":
+    gc.disable()  # nothing is garbage while modules load; celery_app.py enables it again
+
+import argparse
 import os
 import resource
 import signal
@@ -43,7 +47,6 @@ def main() -> int:
     with ExitStack() as stack:
         try:
             _use_embedded_redis(stack)
-            gc.disable()  # nothing is garbage while modules load; celery_app.py enables it again
             # Importing the application reads the settings.
             from askmill.worker.celery import celery_app  # noqa: PLC0415
 

@@ -4,6 +4,7 @@ askmill ARGS ─▶ main ─┬ no command, --help: help.txt (a test checks that
                       └ else root.py ─▶ one module of this folder per command family ─▶ one function of jobs
 """
 
+import gc
 import os
 import sys
 
@@ -28,6 +29,7 @@ def open_closed_descriptors() -> None:
 
 def main() -> None:
     """Entry point of the console script `askmill`."""
+    gc.disable()  # nothing is garbage while modules load; root.py enables it again
     open_closed_descriptors()
     if sys.argv[1:] in (["--help"], ["-h"]):
         with open(__file__.removesuffix("__init__.py") + "help.txt", encoding="utf-8") as file:  # noqa: PTH123 -- pathlib costs 10 ms

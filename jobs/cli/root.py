@@ -1,5 +1,6 @@
 """The root command: imports a command's module, suggests commands for typos, sets the exit code."""
 
+import gc
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,9 @@ class Root(click.Group):
         module = importlib.import_module(f"askmill.jobs.cli.{MODULE_OF[cmd_name]}")
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
+        if not gc.isenabled():
+            gc.freeze()  # loaded modules are never garbage
+            gc.enable()
         return command
 
     def resolve_command(

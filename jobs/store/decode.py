@@ -4,7 +4,6 @@ from dataclasses import fields
 from typing import Any
 
 import orjson
-import structlog
 
 from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import STATUS_OF_BYTE, BatchState, InputSpec
@@ -13,8 +12,6 @@ from askmill.jobs.store.codec import limits_of
 from askmill.jobs.store.records import Batch
 from askmill.jobs.store.views import Counts, WorkerInfo
 from askmill.jobs.store.waits import LastFault
-
-log = structlog.get_logger()
 
 
 def _spec_of(stored: bytes) -> InputSpec:
@@ -73,7 +70,9 @@ def readable_batch(batch: str, stored: dict[bytes, bytes]) -> Batch | None:
     try:
         return batch_of(batch, stored)
     except (KeyError, ValueError):
-        log.warning("batch.unreadable", batch=batch)
+        import structlog  # noqa: PLC0415 -- commands rarely log, and it is slow to load
+
+        structlog.get_logger().warning("batch.unreadable", batch=batch)
         return None
 
 

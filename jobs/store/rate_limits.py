@@ -1,13 +1,9 @@
 """Limits that all workers share: those that users set, and those that the API set with a 429."""
 
-import structlog
-
 from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.scripts import new_request
 from askmill.jobs.store.waits import MAX_WORDS
-
-log = structlog.get_logger()
 
 LIMITS = ("requests_per_minute", "tokens_per_minute", "max_runs")
 _FROM_SETTINGS = "from_settings:"
@@ -54,7 +50,11 @@ class RateLimitMixin:
             try:
                 limits |= {} if value is None else {name: int(value)}
             except ValueError:
-                log.warning("limits.unreadable", limit=name, value=value.decode(errors="replace")[:40])
+                import structlog  # noqa: PLC0415 -- commands rarely log, and it is slow to load
+
+                structlog.get_logger().warning(
+                    "limits.unreadable", limit=name, value=value.decode(errors="replace")[:40]
+                )
         return limits
 
     async def reserve_rate(self, kind: str, cost: int) -> float:

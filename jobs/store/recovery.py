@@ -16,14 +16,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from askmill.jobs.store.lost_writes import Call, Redo, WriteLog
 
 if TYPE_CHECKING:
     from askmill.jobs.store.script_pipeline import ScriptPipeline
 
-log = structlog.get_logger()
 
 _REPEATED_AFTER_LOSS = frozenset({"save", "finish", "release_row", "store_file"})
 """Scripts that were refused only because their claim was lost."""
@@ -101,7 +98,11 @@ class WriteRecovery:
         released = await self._release_unknown()
         self.log.redone(lost, self.pipelines[0].acknowledged)
         calls = sum(len(step.calls) for step in steps)
-        log.warning("redis.lost_writes", rows_saved=rows, scripts_repeated=calls, rows_released=released)
+        import structlog  # noqa: PLC0415 -- commands rarely log, and it is slow to load
+
+        structlog.get_logger().warning(
+            "redis.lost_writes", rows_saved=rows, scripts_repeated=calls, rows_released=released
+        )
 
     async def _redo(self, step: Redo) -> int:
         rows, pipeline = 0, self.pipelines[0]

@@ -77,6 +77,19 @@ def test_the_root_help_loads_nothing_slow() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_run_starts_without_what_it_rarely_needs() -> None:
+    """Before its first row it waits for neither the panel's nor the log's modules; garbage is collected."""
+    script = (
+        "import gc, sys; from askmill.jobs.cli import main; sys.argv = ['askmill', 'run', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(sorted({'openai', 'celery', 'rich', 'structlog'} & set(sys.modules)), gc.isenabled())"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[] True"
+
+
 @pytest.mark.parametrize("name", MODULE_OF)
 def test_every_command_and_option_has_help(name: str) -> None:
     """The root help has its summary, and each of its options has a help text."""
