@@ -18,10 +18,10 @@ from pydantic_core import PydanticUndefined
 from scenario_page import scenario_lines
 
 from askmill.config.settings import GOOD_EXAMPLES, Settings, variable_of
-from askmill.jobs.cli.help_groups import GROUPS, RUNNING, GroupedCommand
 from askmill.jobs.cli.root import COMMANDS_BY_MODULE, askmill
 from askmill.jobs.model.models import BatchState, JobStatus
 from askmill.jobs.model.result_fields import FIELDS
+from askmill.jobs.options.groups import GROUPS, RUNNING, GroupedCommand
 from askmill.jobs.store.views import StatusView
 
 FOLDER = Path(__file__).parent / "reference"
