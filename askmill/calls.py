@@ -11,10 +11,6 @@ from askmill.comparison import Comparison
 from askmill.config.misspelt import misspelt_settings
 from askmill.config.settings import Settings, load_settings
 from askmill.errors import InputFaults, ProfileError, Unavailable
-from askmill.jobs.cli.control import parse_retried
-from askmill.jobs.cli.query import parse_statuses
-from askmill.jobs.cli.result_options import expectation as expectation_of
-from askmill.jobs.cli.run import estimates_of, existing_text, submit_command, submit_request
 from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.display.status_text import summary_line
 from askmill.jobs.intake import Intake
@@ -22,6 +18,10 @@ from askmill.jobs.local.open_store import open_store, redis_url, resolve_batch
 from askmill.jobs.model.api_target import Consent, api_target
 from askmill.jobs.openai_client import pricing
 from askmill.jobs.openai_client.pricing import Prices
+from askmill.jobs.options.batch import batch_parser
+from askmill.jobs.options.request import estimates_of, submit_request
+from askmill.jobs.options.results import expectation as expectation_of
+from askmill.jobs.options.statuses import parse_retried, parse_statuses
 from askmill.jobs.results.compare import compared_rows, open_comparison
 from askmill.jobs.run.run import Run, RunSpec
 from askmill.jobs.run.watch import exit_code, watch
@@ -31,6 +31,7 @@ from askmill.jobs.store.views import RowView, StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import SubmitRequest
+from askmill.jobs.submit.submit import existing_text
 from askmill.jobs.submit.submit import submit as submit_batch
 from askmill.jobs.submit.tier_estimates import tier_estimates
 from askmill.options import to_argv
@@ -220,7 +221,7 @@ def option_values(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     objects = {name: value for name in OBJECTS if _is_object(value := options.get(name))}
     argv = to_argv({name: value for name, value in options.items() if name not in objects})
-    with submit_command.make_context("submit", [*argv, "--", ROWS]) as context:
+    with batch_parser.make_context("submit", [*argv, "--", ROWS]) as context:
         values = dict(context.params)
     if "functions" in objects:
         objects["functions"] = tuple(options["functions"])

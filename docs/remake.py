@@ -18,10 +18,10 @@ from pydantic_core import PydanticUndefined
 from scenario_page import scenario_lines
 
 from askmill.config.settings import GOOD_EXAMPLES, Settings, variable_of
-from askmill.jobs.cli.help_groups import GROUPS, RUNNING, GroupedCommand
 from askmill.jobs.cli.root import COMMANDS_BY_MODULE, askmill
 from askmill.jobs.model.models import BatchState, JobStatus
 from askmill.jobs.model.result_fields import FIELDS
+from askmill.jobs.options.groups import GROUPS, RUNNING, GroupedCommand
 from askmill.jobs.store.views import StatusView
 
 FOLDER = Path(__file__).parent / "reference"
@@ -79,7 +79,7 @@ STATUS_FIELDS = {
     "submitted_at": "ISO 8601, UTC",
     "started_at": "time of the first run; null before it",
     "finished_at": "time when the last row finished; null before it",
-    "rows_per_s": "finished rows per second over the last five minutes",
+    "rows_per_s": "finished rows per second over the last five minutes; an ended batch: over its duration",
     "eta_s": "seconds left at that pace",
     "workers": "live workers with the API and address of the batch",
     "paused_reason": "reason of the pause, else null",
@@ -97,7 +97,7 @@ STATUS_FIELDS = {
 }
 PROFILE_FIELDS = {
     "batch": "id of the batch",
-    "api": "`assistants` or `responses`",
+    "api": "`assistants`, `responses` or `chat`",
     "base_url": "address of the API",
     "model": "model; empty for a stored assistant",
     "profile": "profile without fields at their default (examples/profile.schema.json)",
@@ -223,6 +223,7 @@ def _statuses() -> Iterator[str]:
         ("2", "bad usage or bad input; nothing was submitted"),
         ("3", "Redis or the API cannot be reached or refuses the request, or the batch has paused itself"),
         ("130", "interrupted; the command to resume is printed"),
+        ("141", "the reader of the output went away, as in `askmill list | head -1`"),
     )
     yield from table(("code", "when"), codes)
     yield "Only commands that wait for a batch turn its state into a code: `run`, `collect --wait` and"

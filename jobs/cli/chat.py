@@ -11,15 +11,15 @@ import click
 
 from askmill.config.settings import Settings, load_settings
 from askmill.config.text import did_you_mean, one_line
-from askmill.jobs.cli.env_file_consent import TRUST
 from askmill.jobs.cli.exit_codes import say
-from askmill.jobs.cli.help_groups import RUNNING, GroupedCommand, add_options, option
-from askmill.jobs.cli.options import PROFILE, profile_options
-from askmill.jobs.cli.run import OFFLINE, resolve_target, without_paid_options
+from askmill.jobs.cli.run import OFFLINE, resolve_target
 from askmill.jobs.local import EmulatorService, ServiceLease
 from askmill.jobs.model.api_target import Target
 from askmill.jobs.model.errors import ApiUnavailable, UsageError
 from askmill.jobs.model.profile import Profile, Resources
+from askmill.jobs.options.batch import PROFILE, profile_options
+from askmill.jobs.options.groups import RUNNING, TRUST, GroupedCommand, add_options, option
+from askmill.jobs.options.request import without_paid_options
 from askmill.jobs.submit.find_api import ask_for_api, check_local_server
 from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
 

@@ -10,10 +10,10 @@ import click
 from askmill.config.settings import Settings, load_settings
 from askmill.config.text import count_of
 from askmill.jobs.cli.exit_codes import say
-from askmill.jobs.cli.help_groups import OUTPUT, GroupedCommand, add_options, option
-from askmill.jobs.cli.result_options import EXPECTED, expectation
 from askmill.jobs.display.compare_view import comparison_lines, comparison_page
 from askmill.jobs.local.open_store import open_store, resolve_batch
+from askmill.jobs.options.groups import OUTPUT, GroupedCommand, add_options, option
+from askmill.jobs.options.results import EXPECTED, expectation
 from askmill.jobs.results.compare import compared_rows, open_comparison, write_comparison
 from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault, plan_page
 

@@ -8,14 +8,14 @@ import click
 
 from askmill.config.settings import load_settings
 from askmill.config.text import count_of, one_line
-from askmill.jobs.cli.env_file_consent import TRUST, consent_of
+from askmill.jobs.cli.env_file_consent import consent_of
 from askmill.jobs.cli.exit_codes import say
-from askmill.jobs.cli.help_groups import LIMITS, RUNNING, option
-from askmill.jobs.cli.query import parse_statuses
 from askmill.jobs.display.status_text import finished_rows
 from askmill.jobs.local.open_store import redis_url, resolve_batch
 from askmill.jobs.model.errors import UsageError
-from askmill.jobs.model.models import FINISHED, RETRIED_BY_DEFAULT, UNFINISHED, JobStatus
+from askmill.jobs.model.models import RETRIED_BY_DEFAULT
+from askmill.jobs.options.groups import LIMITS, RUNNING, TRUST, option
+from askmill.jobs.options.statuses import parse_retried
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch
 from askmill.jobs.submit import control
@@ -121,18 +121,6 @@ def retry_command(batch: str | None, status: str | None, attempts: int | None) -
         return (await control.retry(store, found, url, statuses, attempts)).message
 
     return _apply(batch, retry)
-
-
-def parse_retried(text: str | None) -> frozenset[JobStatus]:
-    """The statuses of rows to retry. Raises click's usage error for one that cannot be retried."""
-    statuses = parse_statuses(text) or frozenset(RETRIED_BY_DEFAULT)
-    if refused := statuses & (UNFINISHED | {JobStatus.REJECTED}):
-        allowed = ", ".join(sorted(FINISHED - {JobStatus.REJECTED}))
-        raise click.BadParameter(
-            f"rows with status {', '.join(sorted(refused))} cannot be retried. Choose from {allowed}.",
-            param_hint="--status",
-        )
-    return statuses
 
 
 @click.command("cancel")

@@ -1,19 +1,11 @@
-"""`--trust-env-file`, and the question on a terminal that replaces it (jobs/model/api_target.py: Consent)."""
+"""The question on a terminal that replaces `--trust-env-file` (jobs/model/api_target.py: Consent)."""
 
 import sys
 
 import click
 
 from askmill.config.text import safe_text
-from askmill.jobs.cli.help_groups import RUNNING, option
 from askmill.jobs.model.api_target import Consent
-
-TRUST = option(
-    RUNNING,
-    "--trust-env-file",
-    is_flag=True,
-    help="Send the environment's API key to the address, and use it for the Redis, that .env names.",
-)
 
 
 def consent_of(trusted: bool) -> Consent:

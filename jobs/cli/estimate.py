@@ -10,10 +10,8 @@ import click
 import orjson
 
 from askmill.config.settings import Settings, load_settings
-from askmill.jobs.cli.help_groups import LIMITS, OUTPUT, GroupedCommand, option
-from askmill.jobs.cli.options import FILE, batch_options
-from askmill.jobs.cli.result_options import QUIET, OptionValues, display_of, notes_of
-from askmill.jobs.cli.run import OFFLINE, estimate_text, estimates_of, resolve_target, submit_request
+from askmill.jobs.cli.output_options import QUIET, display_of, notes_of
+from askmill.jobs.cli.run import OFFLINE, estimate_text, resolve_target
 from askmill.jobs.display.input_preview import left_out_line, preview_json, preview_text
 from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.stall_text import stall_reason
@@ -25,6 +23,10 @@ from askmill.jobs.model.models import Usage
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.openai_client.pilot import RowUsage, extrapolate
 from askmill.jobs.openai_client.pricing import Estimate, Prices
+from askmill.jobs.options.batch import FILE, batch_options
+from askmill.jobs.options.groups import LIMITS, OUTPUT, GroupedCommand, option
+from askmill.jobs.options.request import estimates_of, submit_request
+from askmill.jobs.options.results import OptionValues
 from askmill.jobs.results import Format, ResultOptions, plan_results
 from askmill.jobs.run.run import RunSpec, run
 from askmill.jobs.submit.check import checked

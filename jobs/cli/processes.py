@@ -11,14 +11,14 @@ from typing import Any
 import click
 
 from askmill.config.settings import Settings, load_settings
-from askmill.jobs.cli.env_file_consent import TRUST, consent_of
+from askmill.jobs.cli.env_file_consent import consent_of
 from askmill.jobs.cli.exit_codes import say
-from askmill.jobs.cli.help_groups import CONCURRENCY
 from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.stall_text import server_text
 from askmill.jobs.local.open_store import open_store
 from askmill.jobs.model.api_target import Consent, api_target, has_needed_key, storage_environment
 from askmill.jobs.model.errors import UsageError
+from askmill.jobs.options.groups import CONCURRENCY, TRUST
 
 
 def _exec_module(module: str, arguments: list[str], environment: Mapping[str, str] | None = None) -> int:

@@ -8,21 +8,16 @@ from typing import Any
 import click
 
 from askmill.config.settings import Settings, load_settings
-from askmill.config.text import count_of, did_you_mean
+from askmill.config.text import count_of
 from askmill.jobs.cli.exit_codes import say
-from askmill.jobs.cli.help_groups import add_options
-from askmill.jobs.cli.result_options import (
-    EXPECTED,
+from askmill.jobs.cli.output_options import (
     ON_DONE,
     OUT,
     QUIET,
-    RESULTS,
     SHOW_ANSWERS,
-    OptionValues,
     display_of,
     notes_of,
     notify_on_done,
-    result_options,
 )
 from askmill.jobs.display.json_line import json_line
 from askmill.jobs.display.row_history import row_json, row_text
@@ -31,6 +26,9 @@ from askmill.jobs.display.status_text import missing_line, status_lines, summary
 from askmill.jobs.display.worker_versions import other_versions_line
 from askmill.jobs.local.open_store import open_store, resolve_batch, resolve_row
 from askmill.jobs.model.models import JobStatus
+from askmill.jobs.options.groups import add_options
+from askmill.jobs.options.results import EXPECTED, RESULTS, OptionValues, result_options
+from askmill.jobs.options.statuses import parse_statuses
 from askmill.jobs.results.collect import collect, plan_collect, with_accuracy
 from askmill.jobs.run.watch import NewAnswers, exit_code, is_over, watch
 from askmill.jobs.store.views import StatusView
@@ -129,21 +127,6 @@ def collect_command(batch: str | None, out: str | None, status: str | None, wait
     if values["on_done"] and not wait:
         raise click.UsageError("--on-done requires --wait, which waits for the batch to finish.")
     return asyncio.run(_collect(load_settings(), batch, (out, statuses, wait), values))
-
-
-def parse_statuses(text: str | None) -> frozenset[JobStatus] | None:
-    """`failed,expired` as statuses. Raises click's usage error with a list of all statuses."""
-    if text is None:
-        return None
-    try:
-        return frozenset(JobStatus(name.strip()) for name in text.split(","))
-    except ValueError:
-        every = ", ".join(JobStatus)
-        unknown = next(name for name in map(str.strip, text.split(",")) if name not in list(JobStatus))
-        raise click.BadParameter(
-            f"{unknown!r} is not a status{did_you_mean(unknown, JobStatus) or '.'} Choose from {every}.",
-            param_hint="--status",
-        ) from None
 
 
 async def _collect(

@@ -7,11 +7,11 @@ import click
 
 from askmill.config.settings import Settings, load_settings
 from askmill.jobs.cli.exit_codes import say
-from askmill.jobs.cli.help_groups import OUTPUT, add_options, option
-from askmill.jobs.cli.result_options import EXPECTED, expectation
 from askmill.jobs.display.html_report import count_rows, report_page
 from askmill.jobs.local.open_store import open_store, resolve_batch
 from askmill.jobs.model.expected import Expectation
+from askmill.jobs.options.groups import OUTPUT, add_options, option
+from askmill.jobs.options.results import EXPECTED, expectation
 from askmill.jobs.results.collect import additions_of
 from askmill.jobs.results.destination import atomic_write, oserror_to_write_fault, plan_page
 

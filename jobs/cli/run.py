@@ -2,8 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -12,20 +10,14 @@ from askmill.config.settings import Durability, Settings, load_settings
 from askmill.config.text import about_usd, count_of, format_usd, round_estimate
 from askmill.jobs.cli.env_file_consent import consent_of
 from askmill.jobs.cli.exit_codes import say
-from askmill.jobs.cli.help_groups import CONCURRENCY, RUNNING, GroupedCommand, add_options, option
-from askmill.jobs.cli.options import FILE, batch_options, changed_limits, intake_options, profile_options
-from askmill.jobs.cli.result_options import (
+from askmill.jobs.cli.output_options import (
     ON_DONE,
     OUT,
     QUIET,
-    RESULTS,
     SHOW_ANSWERS,
-    OptionValues,
     display_of,
-    expectation,
     notes_of,
     notify_on_done,
-    result_options,
 )
 from askmill.jobs.display.stall_text import stall_reason
 from askmill.jobs.display.status_text import retry_command, summary_line
@@ -34,19 +26,19 @@ from askmill.jobs.local import interruptible
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import Target, api_target
 from askmill.jobs.model.errors import UsageError
-from askmill.jobs.model.models import EMULATOR_MODEL, UNSUCCESSFUL, Api, JobStatus
-from askmill.jobs.model.profile import Profile
+from askmill.jobs.model.models import UNSUCCESSFUL, JobStatus
 from askmill.jobs.openai_client.price import similar_model
-from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
+from askmill.jobs.openai_client.pricing import Estimate, Prices
+from askmill.jobs.options.batch import FILE, batch_options
+from askmill.jobs.options.groups import CONCURRENCY, RUNNING, GroupedCommand, add_options, option
+from askmill.jobs.options.request import estimates_of, submit_request
+from askmill.jobs.options.results import RESULTS, OptionValues, result_options
 from askmill.jobs.results.collect import default_out, plan_new
 from askmill.jobs.run.run import RunOutcome, RunSpec, run
 from askmill.jobs.store import Store
-from askmill.jobs.submit.check import checked, refuse_unpriced, unpriced_tier_note
-from askmill.jobs.submit.profile_loader import build_profile, refuse_unsupported, warnings
+from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import Say, SubmitRequest
-from askmill.jobs.submit.submit import ExistingBatch, Submitted, submit
-from askmill.jobs.submit.tier_estimates import with_fallback
-from askmill.jobs.submit.tier_rules import refuse_tier
+from askmill.jobs.submit.submit import Submitted, existing_text, submit
 
 CONFIRM_ABOVE_ROWS = 100
 OFFLINE = option(
@@ -67,60 +59,6 @@ def resolve_target(settings: Settings, *, offline: bool = False, trust_env_file:
     if target.unencrypted_key_warning is not None:
         say(target.unencrypted_key_warning)
     return target
-
-
-def without_paid_options(values: OptionValues, say: Say) -> OptionValues:
-    """The options as `--offline` uses them: no model and no budget. Says which ones are ignored."""
-    ignored = ["--model"] if values.get("model") else []
-    ignored += ["--override model"] if "model" in values.get("overrides", ()) else []
-    ignored += ["--budget"] if values.get("budget_usd") is not None else []
-    if ignored:
-        verb = "is" if len(ignored) == 1 else "are"
-        say(
-            f"Note: with --offline the emulator answers as {EMULATOR_MODEL} at no cost; "
-            f"{' and '.join(ignored)} {verb} ignored."
-        )
-    return {**values, "model": None, "budget_usd": None}
-
-
-def _profile_and_target(settings: Settings, values: OptionValues, target: Target) -> tuple[Profile, Target]:
-    """The profile, and the target that serves its tier: the emulator has batches where no API is set."""
-
-    def build(api: Api | None) -> Profile:
-        options = profile_options(values)
-        return build_profile(values["profile"], options, settings.model, offline=target.offline, api=api)
-
-    profile = build(target.api)
-    if target.offline and settings.api is None and profile.service_tier == "batch":
-        target = replace(target, api="responses")  # the Assistants API has no batch jobs
-        profile = build(target.api)
-    return profile, target
-
-
-def submit_request(settings: Settings, values: OptionValues, target: Target, say: Say = say) -> SubmitRequest:
-    """The options as one request, checked before the file is read."""
-    values = without_paid_options(values, say) if target.offline else values
-    profile, target = _profile_and_target(settings, values, target)
-    refuse_unsupported(profile, target.api, values["overrides"])
-    request = SubmitRequest(
-        intake=intake_options(values),
-        profile=profile,
-        target=target,
-        limits=changed_limits(values),
-        name=values["name"],
-        new=values["new"],
-        idempotency_key=values["idempotency_key"],
-        reuse_answers=values["reuse_answers"],
-        retention_days=settings.retention_days,
-        expected=expectation(values),
-    )
-    refuse_tier(request)
-    prices = Prices.read(settings.prices)
-    refuse_unpriced(request, prices)
-    unpriced = unpriced_tier_note(request, prices)
-    for warning in [*warnings(profile, target), *([unpriced] if unpriced else [])]:
-        say(f"Note: {warning}")
-    return request
 
 
 @click.command("run", cls=GroupedCommand)
@@ -235,34 +173,6 @@ async def _submit(
 ) -> Submitted:
     async with await Store.open(url, durability=durability) as store:
         return await submit(store, url, intake, request, note)
-
-
-def existing_text(existing: ExistingBatch) -> str:
-    """What became of a file whose batch exists already."""
-    batch = existing.batch
-    if existing.finished:
-        return (
-            f"{batch.id} has the same file and profile and is {batch.state}; nothing was submitted. "
-            f"`{retry_command(batch, existing.counts)}` retries the rows that did not complete, --new "
-            "creates a new batch."
-        )
-    resumed = " It was paused and is now resumed." if existing.resumed else ""
-    return (
-        f"{batch.id} has the same file and profile and is not finished: nothing new was submitted.{resumed}"
-    )
-
-
-def estimates_of(prices: Prices, intake: Intake, request: SubmitRequest) -> Callable[[Profile], Estimate]:
-    """The estimate of the batch with a profile, from its questions alone; reads the file once."""
-    rows, characters = intake.rows - intake.rejected, question_characters(intake)
-    return with_fallback(
-        lambda profile: estimate(prices, profile, rows, characters), request.limits.get("tier_fallback")
-    )
-
-
-def question_characters(intake: Intake) -> int:
-    """The length of all questions that will be asked; reads the file once."""
-    return sum(len(intake.spec.question(row.cells)) for row in intake.rows_iter() if row.reject is None)
 
 
 def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:

@@ -51,7 +51,7 @@ def stall_reason(view: StatusView) -> str:
     if view.workers:
         return ""
     if view.write_refusal is not None:
-        return strip_control(f"{view.write_refusal}. Workers wait, and continue by themselves when it does.")
+        return strip_control(f"{view.write_refusal}. Workers wait, and continue by themselves.")
     if (reason := functions_reason(view)) != "":
         return reason
     if (reason := other_worker_reason(view)) != "":

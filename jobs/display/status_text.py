@@ -188,10 +188,12 @@ def waiting_line(view: StatusView) -> str:
 
 
 def fault_line(view: StatusView) -> str:
-    """The last fault of the API: how often, since when, and its words; empty when it is long past."""
+    """The last fault of the API: how often, since when, its words; empty if long past or named by a pause."""
     fault, unfinished = view.batch.last_fault, view.counts.unfinished
     if fault is None or not unfinished or view.now_ms - fault.at_ms > SHOWN_FAULT_MS:
         return ""
+    if view.batch.state is BatchState.PAUSED and fault.words in (view.batch.paused_reason or ""):
+        return ""  # the pause quotes it
     request = f"{fault.request}: " if fault.request else ""
     words = one_line(f"{request}{fault.words}", 300).rstrip(".")
     since = f"{count_of(fault.count, 'time')} since {format_time(fault.since_ms)}"

@@ -24,7 +24,7 @@ from askmill.jobs.display.status_text import fault_line, waiting_line
 from askmill.jobs.display.worker_versions import other_versions_line
 from askmill.jobs.local.open_store import redis_url
 from askmill.jobs.model.api_target import NO_CONSENT, Consent, Target, api_target
-from askmill.jobs.model.errors import ApiUnavailable, AskmillError, UsageError
+from askmill.jobs.model.errors import ApiUnavailable, AskmillError, Unavailable, UsageError
 from askmill.jobs.model.models import BatchState, Server
 from askmill.jobs.openai_client.client import API_NAMES, describe_error, make_client
 from askmill.jobs.openai_client.find_offer import (
@@ -103,6 +103,8 @@ async def _check_redis(settings: Settings, target: Target | None) -> AsyncIterat
             async with await Store.open(url, durability=durability) as store:
                 batches = len(await store.list_batches())
                 yield Finding("redis", f"{name} answers (batches: {batches:,}, durability {durability})")
+                if refusal := await store.write_refusal():
+                    yield Finding("redis", refusal, Unavailable.exit_code)
                 for finding in await _check_redis_server(store):
                     yield finding
                 yield await _check_workers(store, settings, target)
@@ -160,14 +162,19 @@ def _may_serve(worker: Server, settings: Server) -> bool:
 async def _check_waits(store: Store) -> list[Finding]:
     """Who waits for what, until when, and what the API last said: as `status` shows it.
 
-    Also which batches wait for a worker of another address, API or account than those that are alive.
+    Also which batches are paused, or wait for a worker of another address, API or account than those alive.
     """
     findings = []
     unfinished = {BatchState.QUEUED, BatchState.RUNNING, BatchState.PAUSED}
     for batch in [batch for batch in await store.list_batches() if batch.state in unfinished]:
         view = await store.status(batch.id)
-        lines = (waiting_line(view), fault_line(view), stall_reason(view) if view.waiting else "")
-        findings += [Finding("waits", f"{batch.id}: {line}") for line in lines if line]
+        is_paused = batch.state is BatchState.PAUSED
+        stall = stall_reason(view) if view.waiting or is_paused else ""
+        findings += [
+            Finding("waits", f"{batch.id}: {line}", warning=is_paused and view.waiting is None)
+            for line in (waiting_line(view), fault_line(view), stall)
+            if line
+        ]
         if reason := functions_reason(view):
             findings.append(Finding("functions", f"{batch.id}: {reason}", warning=True))
         elif reason := other_worker_reason(view):

@@ -115,20 +115,25 @@ async def connect(url: str, lifetime_s: float, durability: Durability) -> Connec
 
 
 async def _ping(url: str) -> None:
-    """Try once, for seconds at most: a command should report at once that Redis is not there."""
+    """Try once, for seconds at most: a command should report at once that Redis is not there.
+
+    With TIME, because a Redis that cannot write to its disk refuses PING but still reads.
+    """
     probe = Redis.from_pool(open_pool(url, 1, _REPLY_S, 0))
     try:
         with translate_redis_errors(url):
             async with asyncio.timeout(10):
-                await probe.ping()
+                await probe.time()
     finally:
         await probe.aclose()
 
 
 async def _check_schema(connection: Connection) -> None:
-    _, stored = await connection.pipeline(
-        ("SET", keys.SCHEMA, keys.SCHEMA_VERSION, "NX"), ("GET", keys.SCHEMA)
-    )
+    stored = await connection.execute("GET", keys.SCHEMA)
+    if stored is None:  # written only then: a Redis that takes no changes can still be read
+        _, stored = await connection.pipeline(
+            ("SET", keys.SCHEMA, keys.SCHEMA_VERSION, "NX"), ("GET", keys.SCHEMA)
+        )
     layout, current = int(stored), keys.SCHEMA_VERSION
     if layout == current:
         return

@@ -169,6 +169,10 @@ class QueryMixin:
         left = time_left(counts.unfinished, slots, rows_per_s, buckets) if own else None
         return replace(view, eta_s=counts.unfinished / rows_per_s, time_left=left)
 
+    async def write_refusal(self) -> str | None:
+        """Return why Redis takes no changes just now, such as a full disk; None if it takes them."""
+        return await self._connection.write_refusal()
+
     async def workers(self) -> tuple[WorkerInfo, ...]:
         """Return the workers that are alive: their heartbeat is fresh."""
         return await living_workers(self._connection)

@@ -19,6 +19,8 @@ _TEMPORARY = re.compile(
     r"\b(OOM|LOADING|READONLY|MISCONF|BUSY|TRYAGAIN|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|UNKILLABLE)\b"
 )
 """Codes of faults that end by themselves. Older servers write a script's code in the middle of the text."""
+_NO_DISK = "MISCONF"
+"""The code of a server that refuses changes since it could not write to its disk."""
 _NOT_ALLOWED = "ACL failure"
 """In the error of a script whose user may not use a key or a command."""
 _TEMPORARY_CLASSES = (faults.ReadOnlyError, faults.TryAgainError, faults.ClusterDownError)
@@ -54,6 +56,20 @@ def _server(url: str) -> str:
     return f"Redis at {shown_address(url)}"
 
 
+def _refusal(server: str, fault: faults.ResponseError) -> str | None:
+    """What a temporary refusal of Redis means; None for a defect."""
+    if isinstance(fault, faults.NoPermissionError) or _NOT_ALLOWED in str(fault):
+        return (
+            f"{server} does not let this user do what askmill needs ({fault}); docs/how-to/own-redis.md has "
+            "the rights"
+        )
+    if _NO_DISK in str(fault):
+        return f"{server} cannot write to its disk ({fault}): free space there, or check the disk"
+    if isinstance(fault, _TEMPORARY_CLASSES) or _TEMPORARY.search(str(fault)):
+        return f"{server} takes no changes just now ({fault})"
+    return None
+
+
 @contextmanager
 def translate_redis_errors(url: str) -> Iterator[None]:
     """Turn temporary faults of Redis into RedisUnavailable.
@@ -73,14 +89,9 @@ def translate_redis_errors(url: str) -> Iterator[None]:
             f"{_server(url)} is full: raise its maxmemory, or `askmill purge` batches that are done"
         ) from None
     except faults.ResponseError as fault:
-        if isinstance(fault, faults.NoPermissionError) or _NOT_ALLOWED in str(fault):
-            raise RedisUnavailable(
-                f"{_server(url)} does not let this user do what askmill needs ({fault}); "
-                "docs/how-to/own-redis.md has the rights"
-            ) from None
-        if isinstance(fault, _TEMPORARY_CLASSES) or _TEMPORARY.search(str(fault)):
-            raise RedisUnavailable(f"{_server(url)} takes no changes just now ({fault})") from None
-        raise
+        if (refusal := _refusal(_server(url), fault)) is None:
+            raise
+        raise RedisUnavailable(refusal) from None
     except NotDurable as fault:
         raise RedisUnavailable(fault.sentence.format(server=_server(url))) from None
     except NotWritable as fault:

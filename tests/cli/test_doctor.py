@@ -41,14 +41,17 @@ async def test_doctor_names_a_batch_that_waits_for_another_worker(store: Store) 
 
     waits = await findings("waits")
 
-    assert [wait.split(": ")[1] for wait in waits] == [billed, other]
+    assert [wait.split(": ")[1] for wait in waits] == [paused, billed, other]
+    assert waits.pop(0) == (
+        f"WARN  waits: {paused}: Paused: requested by a user. Run `askmill resume {paused}` to resume."
+    )
     assert f"WARN  waits: {other}: No worker uses assistants at http://other/v1; one on here uses" in waits[1]
     assert "OPENAI_BASE_URL=http://other/v1" in waits[1]
     assert "OPENAI_PROJECT_ID=proj_b" in waits[0]
     assert served not in "".join(waits)
     await store.heartbeat(worker_info("w2", base_url="http://other/v1"))
     await store.heartbeat(worker_info("w3", project="proj_b"))
-    assert await findings("waits") == []
+    assert [wait.split(": ")[1] for wait in await findings("waits")] == [paused]
 
 
 @pytest.mark.usefixtures("settings")

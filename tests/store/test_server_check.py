@@ -1,6 +1,8 @@
 """A Redis that forgets is named before rows are stored; one that cannot give the durability asked for is refused."""
 
 import asyncio
+import resource
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +11,14 @@ import pytest
 import redis
 
 from askmill.config.settings import Durability
+from askmill.jobs.local.ports import free_port
+from askmill.jobs.local.redis_service import server_binary
 from askmill.jobs.model.errors import RedisUnavailable, UsageError
 from askmill.jobs.store import Store, script_pipeline
 from askmill.worker.process.durability_check import DurabilityCheck
 from tests.helpers.batches import claim_row, submit_batch, worker_info
 from tests.helpers.tcp_relay import TcpRelay
-from tests.support import RedisServer
+from tests.support import RedisServer, wait_until
 
 DISK, PROCESS, REPLICA = Durability.DISK, Durability.PROCESS, Durability.REPLICA
 ALWAYS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
@@ -101,6 +105,54 @@ async def test_a_status_without_workers_says_why_redis_takes_no_changes(redis_se
         await store.heartbeat(worker_info())
         with configured(redis_server, maxmemory="1"):
             assert (await store.status(batch)).write_refusal is None
+
+
+@contextmanager
+def limitable_server(folder: Path) -> Iterator[tuple[str, int]]:
+    """The address and process id of a Redis whose writes past RLIMIT_FSIZE fail, as on a full disk."""
+    port = free_port()
+    command = [str(server_binary()), "--port", str(port), "--appendonly", "yes", "--appendfsync", "everysec"]
+    # Python ignores SIGXFSZ, and the server inherits that.
+    with (
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, restore_signals=False) as server,
+        redis.Redis(port=port) as client,
+    ):
+        try:
+            wait_until(lambda: _reads(client), "the server answers")
+            yield f"redis://127.0.0.1:{port}/0", server.pid
+        finally:
+            server.kill()
+
+
+async def test_a_redis_with_a_full_disk_can_be_read(tmp_path: Path) -> None:
+    """Case D14, at night: `status`, `list` and `collect` work, although Redis refuses each change, and PING."""
+    with limitable_server(tmp_path) as (url, pid), redis.Redis.from_url(url) as client:
+        async with await Store.open(url) as store:
+            batch = await submit_batch(store, 1)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        wait_until(lambda: not _takes_changes(client), "the server refuses changes")
+
+        async with await Store.open(url) as store:
+            status = await store.status(batch)
+            assert [stored.id for stored in await store.list_batches()] == [batch]
+            assert [view.row async for view in store.results(batch)] == [1]
+            with pytest.raises(RedisUnavailable, match=r"cannot write to its disk .*: free space there"):
+                await store.pause(batch, "requested by a user")
+        assert "free space there" in str(status.write_refusal)
+
+
+def _reads(client: redis.Redis) -> bool:
+    try:
+        return bool(client.time())
+    except redis.ConnectionError:
+        return False
+
+
+def _takes_changes(client: redis.Redis) -> bool:
+    try:
+        return bool(client.set("askmill:filler", "x" * 1000, px=1))
+    except redis.ResponseError:
+        return False
 
 
 async def test_another_redis_is_checked_as_the_first_one(redis_server: RedisServer) -> None:

@@ -58,3 +58,19 @@ def test_doctor_names_the_end(tmp_path: Path) -> None:
         OPENAI_API_KEY="any", ASKMILL_MODEL="gpt-5-mini", HTTPS_PROXY="http://127.0.0.1:1"
     )
     assert "the model gpt-5-mini off on 2026-12-11" in user.askmill("doctor").stdout
+
+
+def test_no_page_or_example_tells_people_to_use_a_model_that_ends() -> None:
+    """A command is copied for years. Decisions and benchmarks record what was used on their day."""
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    pages += [page for folder in ("how-to", "reference") for page in (root / "docs" / folder).glob("*.md")]
+    examples = [path for path in (root / "examples").rglob("*") if path.is_file()]
+    named = {
+        (path.name, model)
+        for path in [*pages, *examples]
+        if path.name not in {"benchmarks.md", "apis.md"}
+        for model in re.findall(r"\b(?:gpt|o)-?\d[\w.-]*\w", path.read_text("utf-8", errors="replace"))
+        if end_of(model) is not None
+    }
+    assert named == set()

@@ -13,7 +13,7 @@ from genai_prices.data_snapshot import get_snapshot
 import askmill
 from askmill.config.settings import load_settings
 from askmill.jobs.cli.estimate import pilot_request
-from askmill.jobs.cli.run import run_command, submit_request
+from askmill.jobs.cli.run import run_command
 from askmill.jobs.display.pause_advice import advice
 from askmill.jobs.intake import IntakeOptions
 from askmill.jobs.model.api_target import Target, api_target
@@ -22,6 +22,7 @@ from askmill.jobs.model.models import Api, Usage
 from askmill.jobs.model.profile import Functions, Profile, Resources
 from askmill.jobs.openai_client.params import chat_options, response_options
 from askmill.jobs.openai_client.pricing import Estimate, Prices, estimate
+from askmill.jobs.options.request import submit_request
 from askmill.jobs.submit.answer_cache import without_tier
 from askmill.jobs.submit.check import unpriced_tier_note
 from askmill.jobs.submit.profile_loader import (
@@ -365,7 +366,7 @@ def test_offline_tier_batch_needs_no_setting(
     monkeypatch.delenv("ASKMILL_API", raising=False)
     settings = load_settings()
     values = run_command.make_context("run", ["q.csv", "--offline", *options]).params
-    built = submit_request(settings, values, api_target(settings, offline=True))
+    built = submit_request(settings, values, api_target(settings, offline=True), print)
     assert (built.target.api, built.profile.tools) == (api, tools)
 
 

@@ -6,10 +6,10 @@ import orjson
 from fastapi import APIRouter, Form, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from askmill.jobs.cli.query import parse_statuses
 from askmill.jobs.display.row_history import row_json
 from askmill.jobs.local.open_store import resolve_row
 from askmill.jobs.model.errors import NotFound, UsageError
+from askmill.jobs.options.statuses import parse_statuses
 from askmill.jobs.results import Format
 from askmill.jobs.submit import control
 from askmill.jobs.submit.cleanup import purge_batch

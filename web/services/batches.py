@@ -6,19 +6,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from askmill.jobs.cli.control import parse_retried
-from askmill.jobs.cli.run import estimates_of, existing_text, submit_request
 from askmill.jobs.intake import Intake
 from askmill.jobs.model.api_target import Target, api_target, check_connection_settings
 from askmill.jobs.model.errors import InputFaults, UsageError
 from askmill.jobs.model.models import as_text
 from askmill.jobs.openai_client.pricing import Prices
+from askmill.jobs.options.request import estimates_of, submit_request
+from askmill.jobs.options.statuses import parse_retried
 from askmill.jobs.store.records import Batch
 from askmill.jobs.store.views import StatusView
 from askmill.jobs.submit import control
 from askmill.jobs.submit.check import checked
 from askmill.jobs.submit.request import SubmitRequest
-from askmill.jobs.submit.submit import Submitted, submit
+from askmill.jobs.submit.submit import Submitted, existing_text, submit
 from askmill.jobs.submit.tier_estimates import TierEstimate, tier_estimates
 from askmill.web.context import Web
 from askmill.web.uploads.forms import Form, option_values

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from fastapi.responses import Response, StreamingResponse
 
-from askmill.jobs.cli.result_options import result_options
 from askmill.jobs.model.errors import NotFound
 from askmill.jobs.model.models import JobStatus
+from askmill.jobs.options.results import result_options
 from askmill.jobs.results.collect import default_out, plan_collect
 from askmill.jobs.results.export import stream_results
 from askmill.jobs.results.generated_files import safe_name

@@ -20,10 +20,10 @@ import orjson
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from askmill.jobs.cli.run import submit_command
 from askmill.jobs.local.data_dir import ensure_private_dir
 from askmill.jobs.model.errors import ProfileError, UsageError
 from askmill.jobs.model.schema_fields import is_short_form
+from askmill.jobs.options.batch import batch_parser
 from askmill.jobs.results.generated_files import safe_name
 from askmill.web.http.problems import Refused
 
@@ -41,7 +41,7 @@ KEEP_FILES_S = 86_400.0
 
 def form_options() -> list[click.Option]:
     """Return the options of `submit` that a form may have."""
-    options = [parameter for parameter in submit_command.params if isinstance(parameter, click.Option)]
+    options = [parameter for parameter in batch_parser.params if isinstance(parameter, click.Option)]
     return [option for option in options if option.name not in UNAVAILABLE]
 
 
@@ -145,7 +145,7 @@ def option_values(form: Form, functions: Collection[str]) -> dict[str, Any]:
         _refuse_paths(key, options[key], filled, functions)
         arguments += _arguments(options[key], filled, form)
     arguments += _uploaded_arguments(form)
-    context = submit_command.make_context("submit", [*arguments, "--", str(form.path)])
+    context = batch_parser.make_context("submit", [*arguments, "--", str(form.path)])
     return {name: value for name, value in context.params.items() if name != "file"}
 
 

@@ -1,4 +1,4 @@
-"""The options that `run`, `submit` and `estimate` share, and the dataclasses they fill."""
+"""The options of a batch, as `run`, `submit`, the web page and the library have them, and what they fill."""
 
 import dataclasses
 import math
@@ -8,13 +8,21 @@ from typing import Any
 
 import click
 
-from askmill.jobs.cli.env_file_consent import TRUST
-from askmill.jobs.cli.help_groups import ASSISTANT, INPUT, LIMITS, QUESTIONS, RUNNING, add_options, option
-from askmill.jobs.cli.result_options import EXPECTED, OptionValues
 from askmill.jobs.intake.header import QUESTION_COLUMNS
 from askmill.jobs.intake.options import IntakeOptions
 from askmill.jobs.model.models import Limits, OnIncomplete, OnUnknown
 from askmill.jobs.model.tiers import TIERS
+from askmill.jobs.options.groups import (
+    ASSISTANT,
+    INPUT,
+    LIMITS,
+    QUESTIONS,
+    RUNNING,
+    TRUST,
+    add_options,
+    option,
+)
+from askmill.jobs.options.results import EXPECTED, OptionValues
 from askmill.jobs.submit.profile_loader import ProfileOptions
 
 
@@ -274,6 +282,13 @@ BATCH = (
 )
 batch_options = add_options((*INTAKE, *PROFILE, *LIMIT_OPTIONS, *BATCH, *EXPECTED, TRUST))
 """Decorator: all options of a batch."""
+
+
+@click.command("submit")
+@FILE
+@batch_options
+def batch_parser(**_: Any) -> None:
+    """Parse the options of a batch as `submit` does; never called."""
 
 
 def intake_options(values: OptionValues) -> IntakeOptions:

@@ -72,3 +72,9 @@ CONCURRENCY = option(
     help="Maximum runs in flight of the worker.",
 )
 """Of the worker that `run` or `worker` starts."""
+TRUST = option(
+    RUNNING,
+    "--trust-env-file",
+    is_flag=True,
+    help="Send the environment's API key to the address, and use it for the Redis, that .env names.",
+)
