@@ -1,11 +1,13 @@
 """A Redis that goes back in time under living workers (cases D1, D3, D4): the store's part of the recovery."""
 
+import asyncio
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from redis.asyncio import Redis
 
 from askmill.jobs.model.errors import Unavailable
 from askmill.jobs.model.models import JobStatus
@@ -276,3 +278,29 @@ async def test_odd_entries_are_skipped_and_removed(store: Store, redis_url: str)
         client.delete(keys.batch("b_string"), keys.worker("strange"), keys.batch("b_half"))
         client.zrem(keys.BATCHES, "b_half")
         client.delete(b"askmill:worker:\xff")
+
+
+async def test_writes_are_redone_once_nothing_else_is_on_its_way(redis_url: str) -> None:
+    """A number that comes between the recovery's and an earlier one would look like another loss."""
+    async with await Store.open(redis_url) as store, Redis.from_url(redis_url) as client:
+        store.enable_write_recovery()
+        await submit_batch(store, 1)
+        await store.heartbeat(worker_info())
+        claim = await claim_row(store, (await store.dispatch(1))[0])
+        recovery = store._connection.scripts._recovery
+
+        async def held_back() -> int:
+            return int((await client.info("clients"))["blocked_clients"])
+
+        async def save_is_sent() -> bool:
+            return await held_back() == 1
+
+        await client.client_pause(60_000, all=False)
+        saved = asyncio.create_task(store.save(claim, b'{"run": 1}', run_created=True))
+        await wait_until_async(save_is_sent, "the save is sent")
+        checked = asyncio.create_task(recovery.check(moved=False))
+        assert {await held_back() for _ in range(200)} == {1}
+        await client.client_unpause()
+        assert (await saved).held
+        await checked
+        assert not any(pipeline.lost for pipeline in recovery.pipelines)
