@@ -190,13 +190,15 @@ class IngestMixin:
         if (first_row - 1) % BLOCK_ROWS:
             raise ValueError(f"first_row must be 1 more than a multiple of {BLOCK_ROWS}, not {first_row}")
         next_turns, last_turns = await self._link_turns(batch, first_row, rows)
-        held = set(next_turns.values())
-        status = b"".join(
-            _status_byte(row, held=number in held) for number, row in enumerate(rows, first_row)
-        )
+        held, results = set(next_turns.values()), _results(first_row, rows)
+        status = b"q" * len(rows)
+        if held or results:
+            status = b"".join(
+                _status_byte(row, held=number in held) for number, row in enumerate(rows, first_row)
+            )
         parts = (
             _input_blocks(first_row, rows),
-            _results(first_row, rows),
+            results,
             [number for pair in next_turns.items() for number in pair],
             last_turns,
         )
