@@ -91,7 +91,9 @@ def test_a_local_server(estimate, monkeypatch):
     """A model on this machine has no price, and needs none."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1")
     shown = estimate(b"question\nWhy?\n").stdout
-    assert "The price of nobody-knows-it is unknown. If this local server costs anything, put its price" in shown
+    assert (
+        "The price of nobody-knows-it is unknown. If this local server costs anything, put its price" in shown
+    )
 
 
 def test_offline(estimate):
