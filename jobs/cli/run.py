@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from askmill.config.local_address import is_local
 from askmill.config.settings import Durability, Settings, load_settings
 from askmill.config.text import about_usd, count_of, format_usd, round_estimate
 from askmill.jobs.cli.env_file_consent import consent_of
@@ -196,6 +197,8 @@ def estimate_text(estimated: Estimate, request: SubmitRequest) -> str:
         advice = "put its price into a file and set ASKMILL_PRICES to that file."
         if similar:
             lines.append(f"The price of {model} is unknown; did you mean {similar!r}? If not, {advice}")
+        elif is_local(request.target.base_url):
+            lines.append(f"The price of {model} is unknown. If this local server costs anything, {advice}")
         else:
             lines.append(f"The price of {model} is unknown: {advice}")
         return "\n".join(lines)

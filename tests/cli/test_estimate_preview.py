@@ -87,6 +87,15 @@ def test_what_is_left_out(estimate):
     assert "skipped" not in estimate(b"question\nWhy?\n\n").stdout
 
 
+def test_a_local_server(estimate, monkeypatch):
+    """A model on this machine has no price, and needs none."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1")
+    shown = estimate(b"question\nWhy?\n").stdout
+    assert (
+        "The price of nobody-knows-it is unknown. If this local server costs anything, put its price" in shown
+    )
+
+
 def test_offline(estimate):
     """The tokens of the emulator's rows, and that they cost nothing; a pilot would say nothing about a model."""
     shown = estimate(b"question\nWhy?\n", "--offline")

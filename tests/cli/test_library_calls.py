@@ -176,6 +176,22 @@ def test_mistakes_have_the_sentences_of_the_command_line(configured: Path) -> No
         askmill.submit(["a"], response_schema=dict)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("configured")
+def test_a_misspelt_setting_and_skipped_lines_are_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """As the commands say them: a notebook sets `os.environ` by hand."""
+    monkeypatch.setenv("ASKMILL_MODLE", "gpt-6-luna")
+    (tmp_path / "q.csv").write_text("question,x\nWhy?,1\n,\nHow?,2\n")
+
+    with caplog.at_level(logging.INFO, "askmill"):
+        askmill.submit(str(tmp_path / "q.csv"))
+
+    messages = [record.message for record in caplog.records]
+    assert messages.count("ASKMILL_MODLE is no setting; did you mean ASKMILL_MODEL?") == 1
+    assert "1 blank line is skipped. 2 rows to ask." in messages
+
+
 def test_a_withheld_key_stays_in_the_programs_environment(
     configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pty
 import re
 import socket
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -239,7 +240,9 @@ def test_worker_check_reports_whether_a_worker_is_alive(user: CommandLine, stack
     stack.worker()
     wait_for_workers(stack, 1)
 
-    assert user.askmill("worker", "--check").returncode == 0
+    check = user.askmill("worker", "--check")
+    assert check.returncode == 0
+    assert check.stderr.rstrip().endswith(f", askmill {version('askmill')}")
 
 
 def test_an_exhausted_quota_pauses_and_the_same_command_resumes(user: CommandLine, stack: Stack) -> None:
