@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from askmill.jobs.model.models import STATUS_OF_BYTE, UNFINISHED
+from askmill.jobs.store import keys
 from tests.chaos.accidents import MAX_LOST_S, Accident
 from tests.chaos.endings import CHAT_ATTEMPTS
 from tests.chaos.machines import RDB_ONLY, MachineStack
@@ -82,18 +83,26 @@ def _wait_for_snapshot(stack: MachineStack) -> None:
 
 
 def _wait_for_end(stack: MachineStack, batch: str, stall_s: float) -> int:
-    """Wait until all rows have ended, or none has for `stall_s`; return how many have not."""
+    """Wait until all rows have ended, or none has for `stall_s` beside a worker; return how many have not."""
     last, changed_s = -1, time.monotonic()
 
     def is_over() -> bool:
         nonlocal last, changed_s
         unfinished = _unfinished(stack, batch)
-        if unfinished != last:
+        if unfinished != last or not _is_served(stack):  # on a busy machine a worker takes a minute to start
             last, changed_s = unfinished, time.monotonic()
         return last == 0 or time.monotonic() - changed_s > stall_s
 
     wait_until(is_over, "the batch ends or stalls", 3600)
     return last
+
+
+def _is_served(stack: MachineStack) -> bool:
+    """Whether a worker of the stack has registered with Redis."""
+    pids = {str(worker.process.pid).encode() for worker in stack.workers if worker.alive and worker.process}
+    with stack.connect() as client:
+        names = [name.decode() for name in client.zrange(keys.WORKERS, 0, -1)]
+        return any(client.hget(keys.worker(name), "pid") in pids for name in names)
 
 
 def _unfinished(stack: MachineStack, batch: str) -> int:
