@@ -111,6 +111,13 @@ def test_a_mark_without_an_earlier_result() -> None:
     assert result_of(unpack_result(3, b"!previous_turn\n")).row == 3
 
 
+def test_fields_of_any_type_are_read() -> None:
+    """What an API has sent instead of a text was stored as it came; it keeps no batch from being collected."""
+    odd = Result(7, JobStatus.COMPLETED, 1, error=[2], model={"a": 1}, run_id=3.5, usage=Usage("x"))  # type: ignore[arg-type]
+    stored, _ = unpack_fields(pack_result(odd))
+    assert result_values(stored) == (1, [2], 0, None, 3.5, {"a": 1}, "x", None, None, None, [], [])
+
+
 def test_a_result_takes_few_bytes() -> None:
     """One run with two steps, 1,200 bytes of JSON: 240 bytes at most."""
     chance = random.Random(3)
