@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -48,8 +49,9 @@ TESTS = ("tests/store", "--ignore=tests/store/test_limits.py", "--ignore=tests/s
 LONGEST_TEST_S = 3.0
 """Longer tests do not judge: they start workers, or count to hundreds of thousands."""
 MOST_TESTS_S = 8.0
-"""So long may all tests of one script take: random walks against the store's model, and the quickest others."""
-WALKS = tuple(f"test_any_order_of_steps_matches_the_model[{seed}]" for seed in (1, 2))
+"""So long may all tests of one script take: the `FIRST`, and the quickest others."""
+FIRST = re.compile(r"script_effects\.py|test_any_order_of_steps_matches_the_model\[[12]\]")
+"""Tests that compare all that a script changes, and two random walks against the store's model."""
 LONGEST_MUTANT_S = 150.0
 ADDOPTS = "--import-mode=importlib --strict-markers -p no:schemathesis -p no:valkey"
 MARKERS = "not hypothesis and not chaos and not long and not real and not browser and not checks"
@@ -114,7 +116,7 @@ class Judge:
                 for item in items
                 if item.nodeid in tests and self.duration_s[item.nodeid] <= LONGEST_TEST_S
             ),
-            key=lambda item: (not item.nodeid.endswith(WALKS), self.duration_s[item.nodeid]),
+            key=lambda item: (FIRST.search(item.nodeid) is None, self.duration_s[item.nodeid]),
         )
         total_s = accumulate(self.duration_s[item.nodeid] for item in quick)
         chosen = [item for item, until_s in zip(quick, total_s, strict=True) if until_s <= MOST_TESTS_S]

@@ -134,6 +134,20 @@ async def test_a_lost_retry_opens_its_batch_again(store: Store, redis_url: str) 
         assert {client.pttl(name) for name in client.scan_iter(f"{keys.batch(batch)}*")} == {-1}
 
 
+async def test_the_time_between_an_end_and_a_run_after_a_retry_is_idle(store: Store, redis_url: str) -> None:
+    """Counted once, by the first run or by the next end; never negative, though Redis' clock was set back."""
+    effects, batch = await scene(store, redis_url, 1)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(keys.batch(batch), "ended_before", 1)
+        _, changes = await effects.of("save", "B", 1, "f1", "hash 1", "state", 0, 1, "", "", "")
+        assert "batch:B" not in changes
+        _, changes = await effects.of("save", "B", 1, "f1", "hash 2", "state", 1, 1, "", "", "")
+        assert changes["batch:B"] == {"ended_before": None, "idle_ms": "now"}
+        client.hset(keys.batch(batch), "ended_before", 10**15)
+        _, changes = await effects.of("finish", "B", 1, "w1", "f1", "c", "result", "", 0)
+        assert changes["batch:B"] == {"ended_before": None, "finished_at": "now", "state": "done"}
+
+
 async def test_a_rate_limit_gives_each_request_its_place(store: Store, redis_url: str) -> None:
     """A burst of a second at least, then one a minute; a repeated request keeps its place, one given back frees it."""
     effects, _ = await scene(store, redis_url, 1)

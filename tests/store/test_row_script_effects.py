@@ -40,6 +40,7 @@ async def test_a_row_from_its_claim_to_its_result(store: Store, redis_url: str) 
     effects, _ = await scene(store, redis_url, 2, accepted=False, limits=Limits(budget_usd=100e-9))
     held = ("B", 1, "f1")
     claimed = ["", "", "", 0, "packed", "", "now", "queued", "limits", "", 0, 1, "", "", "", ""]
+    assert await effects.of("claim", "B", 2, "w1", "f2") == (["not_published"], NOTHING)
     assert await effects.of("claim", "B", 1, "w1", "f1") == (
         claimed,
         {
@@ -96,6 +97,7 @@ async def test_a_row_from_its_claim_to_its_result(store: Store, redis_url: str) 
             "throughput": {"now": 1},
         },
     )
+    assert await effects.of("claim", "B", 1, "w1", "f2") == (["finished"], NOTHING)
 
 
 async def test_claims_that_are_refused(store: Store, redis_url: str) -> None:
@@ -253,6 +255,7 @@ async def test_turns_of_a_conversation_follow_each_other_or_fail(store: Store, r
         },
     )
     assert await effects.of("finish", *finish) == (1, NOTHING)
+    assert await effects.of("claim", "B", 3, "w1", "f3") == (["not_published"], NOTHING)
     assert await effects.of("finish", *finish[:5], "result 2", "", 0) == (0, NOTHING)
     assert await effects.of("finish", *finish[:4], "f", "result 1", "", 0) == (0, NOTHING)
     await store.dispatch(1)

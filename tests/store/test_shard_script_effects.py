@@ -305,6 +305,12 @@ async def test_a_batch_of_lost_writes_gets_the_rows_that_are_not_sent(store: Sto
     assert await effects.of("adopt_shard", *adopt) == ([0, 0], NOTHING)
     assert (await effects.of("save_shard", *step("send", 6))).reply == [1, "rows_changed"]
     assert (await effects.of("save_shard", *step("send", 3))).changes["status"] == "rrrrrr"
+    assert (await effects.of("save_shard", *step("unsent", 3))).changes["status"] == "prrprp"
+    assert (await effects.of("save_shard", *step("send", 3, 1))).changes["counters"] == {
+        "p": 0,
+        "r": 6,
+        "reserved_nano": 1,
+    }
     duplicate = ("B", "api_2", "file-8", "state", 40, 1, 4)
     assert await effects.of("adopt_shard", *duplicate) == (
         [0, 1],
