@@ -1,7 +1,7 @@
-"""Mutation tests of the Lua scripts: `python -m tests.lua_mutants [--sample 0.3] [--json FILE] [SCRIPT …]`.
+"""Mutation tests of the Lua scripts: `python -m tests.lua_mutants [--sample 0.3] [--json FILE] [SCRIPT[:LINE] …]`.
 
 One pytest process runs the tests of the store once and notes which scripts each test sends and how long it takes.
-Then a fork for each mutant runs the tests that send the script, the quickest first, until one fails. Product code knows
+Then a fork for each mutant runs the tests that send the script until one fails, those first that compare most. Product code knows
 nothing of it: a fork reads its scripts from a copy of the folder (docs/decisions/mutation-tests.md).
 """
 
@@ -76,17 +76,17 @@ class Judge:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
         """Note the scripts of a test by what the pipelines ask for."""
-        original = script_pipeline.source
+        original = script_pipeline.script
 
         def noting(name: str) -> str:
             self.tests_of[name].add(item.nodeid)
             return original(name)
 
-        script_pipeline.source = noting
+        script_pipeline.script = noting
         try:
             return (yield)
         finally:
-            script_pipeline.source = original
+            script_pipeline.script = original
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all tests once, then the mutants."""
@@ -108,8 +108,9 @@ class Judge:
                 return False
         return True
 
-    def _judge_script(self, script: str, items: list[pytest.Item]) -> dict[str, list[str]]:
-        tests = set[str]().union(*(used for name, used in self.tests_of.items() if script in _files_of(name)))
+    def _judge_script(self, name: str, items: list[pytest.Item]) -> dict[str, list[str]]:
+        script, _, line = name.partition(":")
+        tests = set[str]().union(*(used for sent, used in self.tests_of.items() if script in _files_of(sent)))
         quick = sorted(
             (
                 item
@@ -127,7 +128,7 @@ class Judge:
         print(f"{script}: {len(chosen)} of {len(tests)} tests", flush=True)
         chance = random.Random(f"{self.options.seed} {script}")
         for mutant in mutants(text):
-            if chance.random() >= self.options.sample:
+            if (line and line != str(mutant.line)) or chance.random() >= self.options.sample:
                 continue
             start = time.monotonic()
             survived = self._passes(script, mutant.text, chosen)
@@ -170,7 +171,7 @@ def _use_copy(folder: Path, script: str, text: str) -> None:
     shutil.copytree(LUA, folder / "lua")
     (folder / "lua" / f"{script}.lua").write_text(text, "utf-8")
     lua_source.files = lambda _: folder
-    lua_source.source.cache_clear()
+    lua_source.script.cache_clear()
 
 
 def _files_of(name: str) -> set[str]:
@@ -187,7 +188,10 @@ def _print_outcome(script: str, outcomes: dict[str, list[str]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lua_mutants", description=__doc__)
     parser.add_argument(
-        "scripts", nargs="*", metavar="SCRIPT", help="such as save or lib/row [all that decide about money]"
+        "scripts",
+        nargs="*",
+        metavar="SCRIPT",
+        help="such as save, lib/row or save:22 [all that decide about money]",
     )
     parser.add_argument("--sample", type=float, default=1.0, help="share of the mutants to run [1]")
     parser.add_argument("--seed", type=int, default=1, help="of the sample [1]")
