@@ -1,7 +1,7 @@
-"""Mutation tests of the Lua scripts: `python -m tests.lua_mutants [--sample 0.3] [--json FILE] [SCRIPT …]`.
+"""Mutation tests of the Lua scripts: `python -m tests.lua_mutants [--sample 0.3] [--json FILE] [SCRIPT[:LINE] …]`.
 
 One pytest process runs the tests of the store once and notes which scripts each test sends and how long it takes.
-Then a fork for each mutant runs the tests that send the script, the quickest first, until one fails. Product code knows
+Then a fork for each mutant runs the tests that send the script until one fails, those first that compare most. Product code knows
 nothing of it: a fork reads its scripts from a copy of the folder (docs/decisions/mutation-tests.md).
 """
 
@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -48,8 +49,9 @@ TESTS = ("tests/store", "--ignore=tests/store/test_limits.py", "--ignore=tests/s
 LONGEST_TEST_S = 3.0
 """Longer tests do not judge: they start workers, or count to hundreds of thousands."""
 MOST_TESTS_S = 8.0
-"""So long may all tests of one script take: random walks against the store's model, and the quickest others."""
-WALKS = tuple(f"test_any_order_of_steps_matches_the_model[{seed}]" for seed in (1, 2))
+"""So long may all tests of one script take: the `FIRST`, and the quickest others."""
+FIRST = re.compile(r"script_effects\.py|test_any_order_of_steps_matches_the_model\[[12]\]")
+"""Tests that compare all that a script changes, and two random walks against the store's model."""
 LONGEST_MUTANT_S = 150.0
 ADDOPTS = "--import-mode=importlib --strict-markers -p no:schemathesis -p no:valkey"
 MARKERS = "not hypothesis and not chaos and not long and not real and not browser and not checks"
@@ -74,17 +76,17 @@ class Judge:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
         """Note the scripts of a test by what the pipelines ask for."""
-        original = script_pipeline.source
+        original = script_pipeline.script
 
         def noting(name: str) -> str:
             self.tests_of[name].add(item.nodeid)
             return original(name)
 
-        script_pipeline.source = noting
+        script_pipeline.script = noting
         try:
             return (yield)
         finally:
-            script_pipeline.source = original
+            script_pipeline.script = original
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all tests once, then the mutants."""
@@ -106,15 +108,16 @@ class Judge:
                 return False
         return True
 
-    def _judge_script(self, script: str, items: list[pytest.Item]) -> dict[str, list[str]]:
-        tests = set[str]().union(*(used for name, used in self.tests_of.items() if script in _files_of(name)))
+    def _judge_script(self, name: str, items: list[pytest.Item]) -> dict[str, list[str]]:
+        script, _, line = name.partition(":")
+        tests = set[str]().union(*(used for sent, used in self.tests_of.items() if script in _files_of(sent)))
         quick = sorted(
             (
                 item
                 for item in items
                 if item.nodeid in tests and self.duration_s[item.nodeid] <= LONGEST_TEST_S
             ),
-            key=lambda item: (not item.nodeid.endswith(WALKS), self.duration_s[item.nodeid]),
+            key=lambda item: (FIRST.search(item.nodeid) is None, self.duration_s[item.nodeid]),
         )
         total_s = accumulate(self.duration_s[item.nodeid] for item in quick)
         chosen = [item for item, until_s in zip(quick, total_s, strict=True) if until_s <= MOST_TESTS_S]
@@ -125,7 +128,7 @@ class Judge:
         print(f"{script}: {len(chosen)} of {len(tests)} tests", flush=True)
         chance = random.Random(f"{self.options.seed} {script}")
         for mutant in mutants(text):
-            if chance.random() >= self.options.sample:
+            if (line and line != str(mutant.line)) or chance.random() >= self.options.sample:
                 continue
             start = time.monotonic()
             survived = self._passes(script, mutant.text, chosen)
@@ -168,7 +171,7 @@ def _use_copy(folder: Path, script: str, text: str) -> None:
     shutil.copytree(LUA, folder / "lua")
     (folder / "lua" / f"{script}.lua").write_text(text, "utf-8")
     lua_source.files = lambda _: folder
-    lua_source.source.cache_clear()
+    lua_source.script.cache_clear()
 
 
 def _files_of(name: str) -> set[str]:
@@ -185,7 +188,10 @@ def _print_outcome(script: str, outcomes: dict[str, list[str]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lua_mutants", description=__doc__)
     parser.add_argument(
-        "scripts", nargs="*", metavar="SCRIPT", help="such as save or lib/row [all that decide about money]"
+        "scripts",
+        nargs="*",
+        metavar="SCRIPT",
+        help="such as save, lib/row or save:22 [all that decide about money]",
     )
     parser.add_argument("--sample", type=float, default=1.0, help="share of the mutants to run [1]")
     parser.add_argument("--seed", type=int, default=1, help="of the sample [1]")

@@ -45,6 +45,13 @@ class Effects:
             after = self._state(client)
         return Effect(_named(self._plain(reply)), _named(_difference(before, after)))
 
+    def due_in_s(self, queue: str, row: int | str) -> float:
+        """How long after the start of the last script a row is due, at least: a slow machine makes it no shorter."""
+        with redis.Redis.from_url(self._url) as client:
+            due_ms = client.zscore(f"askmill:batch:{self._batch}:{queue}", row)
+        assert due_ms is not None
+        return due_ms / 1000 - int(self.started_s * 1000) / 1000
+
     def _with_batch(self, argument: Any) -> Any:
         if isinstance(argument, bytes):
             return argument.replace(b'"B"', f'"{self._batch}"'.encode())

@@ -7,8 +7,10 @@ import pytest
 import redis
 
 from askmill.jobs.store import Store, keys
-from tests.helpers.batches import worker_info
+from tests.helpers.batches import expire_worker, worker_info
 from tests.store.test_row_script_effects import NOTHING, scene
+from tests.store.test_shard_script_effects import scene as shard_scene
+from tests.store.test_shard_script_effects import step
 
 
 def lost(**changed: Any) -> bytes:
@@ -111,10 +113,30 @@ async def test_a_row_that_has_gone_on_since_stays_where_it_is(
     assert await effects.of("reclaim_rows", worker, lost(request="q2"), "state B") == (0, NOTHING)
 
 
-async def test_a_lost_retry_opens_its_batch_again(store: Store, redis_url: str) -> None:
+@pytest.mark.parametrize("holder", ["w1", "w2"])
+async def test_a_claim_given_anew_to_nobody_alive_is_taken_back(
+    store: Store, redis_url: str, holder: str
+) -> None:
+    """To a worker that has died since, or to this one under another fence; with what its attempts have spent."""
+    effects, _ = await scene(store, redis_url, 2)
+    await store.heartbeat(worker_info("w2"))
+    await effects.of("claim", "B", 2, holder, "f2")
+    if holder == "w2":
+        expire_worker(redis_url, "w2")
+    row = lost(runs=0, writes=1, counters={}, live={"spent_nano": "7"})
+    reply, changes = await effects.of("reclaim_rows", "w1", row, "state")
+    assert (reply, changes["counters"]) == (1, {"spent_nano": 7, "recovered_writes": 1})
+    worker = {} if holder == "w1" else {"worker": "w1"}
+    assert changes["live:2"] == {"fence": "g", "spent_nano": 7, "state": "state", **worker}
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_lost_retry_opens_its_batch_again(store: Store, redis_url: str, cancelled: bool) -> None:
     """The row has ended in Redis, and its worker knows it of a later generation."""
     effects, batch = await scene(store, redis_url, 1)
     await store.update_retention(batch, 1)
+    if cancelled:
+        await store.cancel(batch)
     await effects.of("finish", "B", 1, "w1", "f1", "c", "result", "", 0)
     reply, changes = await effects.of(
         "reclaim_rows", "w1", lost(row=1, generation=1, live={}, runs=0, counters={}), "s"
@@ -132,6 +154,85 @@ async def test_a_lost_retry_opens_its_batch_again(store: Store, redis_url: str) 
     )
     with redis.Redis.from_url(redis_url) as client:
         assert {client.pttl(name) for name in client.scan_iter(f"{keys.batch(batch)}*")} == {-1}
+
+
+async def test_a_batch_of_lost_writes_gets_the_rows_that_are_not_sent(store: Store, redis_url: str) -> None:
+    """Once; without any such row it is a duplicate, at its assumed cost."""
+    effects, _ = await shard_scene(store, redis_url)
+    adopt = ("B", "api_1", "file-9", "state", 40, 2, 3, 5)
+    assert await effects.of("adopt_shard", *adopt) == (
+        [2, 0, 1],
+        {
+            "batch:B": {"accepted": 1, "started_at": "now", "state": "running"},
+            "counters": {"adopted_batches": 1, "open_shards": 2, "p": 3, "r": 3, "runs": 0},
+            "due_running": {"shard:2": 0},
+            "live:shard:1": {"rows": 3},
+            "live:shard:2": {"cut_at": "now", "rows": 3, "run_in_flight": 1, "sent": 1, "state": "state"},
+            "shard_lines": {2: "2-3,5"},
+            "shard_rows": {2: 2, 3: 2, 5: 2},
+            "shards": {"file:file-9": 2, "next": 3},
+            "status": "prrprp",
+        },
+    )
+    assert await effects.of("adopt_shard", *adopt) == ([0, 0], NOTHING)
+    assert (await effects.of("save_shard", *step("send", 6))).reply == [1, "rows_changed"]
+    assert (await effects.of("save_shard", *step("send", 3))).changes["status"] == "rrrrrr"
+    assert (await effects.of("save_shard", *step("unsent", 3))).changes["status"] == "prrprp"
+    assert (await effects.of("save_shard", *step("send", 3, 1))).changes["counters"] == {
+        "p": 0,
+        "r": 6,
+        "reserved_nano": 1,
+    }
+    duplicate = ("B", "api_2", "file-8", "state", 40, 1, 4)
+    assert await effects.of("adopt_shard", *duplicate) == (
+        [0, 1],
+        {"counters": {"assumed_nano": 40, "late_runs": 1}, "shards": {"duplicate:api_2": 1}},
+    )
+    assert await effects.of("adopt_shard", *duplicate) == ([0, 0], NOTHING)
+    assert await effects.of("adopt_shard", "nobatch", *duplicate[1:]) == ([0, 0], NOTHING)
+
+
+async def test_a_batch_of_lost_writes_gets_waiting_rows_and_no_others(store: Store, redis_url: str) -> None:
+    """Rows that have ended, or run in another batch of the API, stay as they are."""
+    effects, _ = await shard_scene(store, redis_url)
+    await effects.of("save_shard", *step("send"))
+    ends = (*(1, "c", "result 1", "", 0), *(2, "w", "", "", 5000), *(3, "w", "", "", 5000))
+    await effects.of("end_rows", "B", 1, "f1", 0, *ends)
+    assert await effects.of("adopt_shard", "B", "api_1", "file-9", "state", 40, 1, 2, 4) == (
+        [2, 0],
+        {
+            "batch:B": {"accepted": 1, "started_at": "now", "state": "running"},
+            "counters": {"adopted_batches": 1, "open_shards": 2, "r": 4, "w": 1, "runs": 0},
+            "due": {2: None},
+            "due_running": {"shard:2": 0},
+            "live:shard:2": {"cut_at": "now", "rows": 1, "run_in_flight": 1, "sent": 1, "state": "state"},
+            "shard_lines": {2: "1-2,4"},
+            "shard_rows": {2: 2},
+            "shards": {"file:file-9": 2, "next": 3},
+            "status": "crwrrr",
+        },
+    )
+
+
+async def test_a_batch_of_lost_writes_gets_rows_that_are_queued_again(store: Store, redis_url: str) -> None:
+    """Even their cut was lost."""
+    effects, _ = await shard_scene(store, redis_url, held=False)
+    reply, changes = await effects.of("adopt_shard", "B", "api_1", "file-9", "state", 40, 2, 3)
+    assert (reply, changes["status"], changes["counters"]["q"]) == ([1, 0], "qrrqqq", 4)
+
+
+async def test_the_time_between_an_end_and_a_run_after_a_retry_is_idle(store: Store, redis_url: str) -> None:
+    """Counted once, by the first run or by the next end; never negative, though Redis' clock was set back."""
+    effects, batch = await scene(store, redis_url, 1)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(keys.batch(batch), "ended_before", 1)
+        _, changes = await effects.of("save", "B", 1, "f1", "hash 1", "state", 0, 1, "", "", "")
+        assert "batch:B" not in changes
+        _, changes = await effects.of("save", "B", 1, "f1", "hash 2", "state", 1, 1, "", "", "")
+        assert changes["batch:B"] == {"ended_before": None, "idle_ms": "now"}
+        client.hset(keys.batch(batch), "ended_before", 10**15)
+        _, changes = await effects.of("finish", "B", 1, "w1", "f1", "c", "result", "", 0)
+        assert changes["batch:B"] == {"ended_before": None, "finished_at": "now", "state": "done"}
 
 
 async def test_a_rate_limit_gives_each_request_its_place(store: Store, redis_url: str) -> None:

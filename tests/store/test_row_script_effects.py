@@ -5,6 +5,7 @@ Each line of them is a mutant that some test must catch (docs/decisions/mutation
 
 from typing import Any
 
+import pytest
 import redis
 
 from askmill.jobs.model.models import Limits
@@ -40,6 +41,7 @@ async def test_a_row_from_its_claim_to_its_result(store: Store, redis_url: str) 
     effects, _ = await scene(store, redis_url, 2, accepted=False, limits=Limits(budget_usd=100e-9))
     held = ("B", 1, "f1")
     claimed = ["", "", "", 0, "packed", "", "now", "queued", "limits", "", 0, 1, "", "", "", ""]
+    assert await effects.of("claim", "B", 2, "w1", "f2") == (["not_published"], NOTHING)
     assert await effects.of("claim", "B", 1, "w1", "f1") == (
         claimed,
         {
@@ -96,6 +98,7 @@ async def test_a_row_from_its_claim_to_its_result(store: Store, redis_url: str) 
             "throughput": {"now": 1},
         },
     )
+    assert await effects.of("claim", "B", 1, "w1", "f2") == (["finished"], NOTHING)
 
 
 async def test_claims_that_are_refused(store: Store, redis_url: str) -> None:
@@ -114,6 +117,29 @@ async def test_claims_that_are_refused(store: Store, redis_url: str) -> None:
     assert await effects.of("claim", "B", 2, "w1", "f2") == (["waiting"], NOTHING)
     await store.heartbeat(worker_info("w2", base_url="http://other/v1"))
     assert await effects.of("claim", "B", 3, "w2", "f2") == (["mismatch"], put_back(3, "now", 0, 2, "rww"))
+    assert effects.due_in_s("due", 3) >= 1
+
+
+@pytest.mark.parametrize(
+    ("worker", "reply"),
+    [
+        ({}, "mismatch"),
+        ({"functions": "ff,fff"}, "mismatch"),
+        ({"functions": "ff,0f,fff"}, ""),
+        ({"functions": "0f", "batch": "other"}, "mismatch"),
+        ({"functions": "0f", "batch": "B"}, ""),
+    ],
+)
+async def test_a_worker_claims_rows_whose_functions_it_allows(
+    store: Store, redis_url: str, worker: dict[str, str], reply: str
+) -> None:
+    """And those of its own batch alone, where it has one."""
+    effects, batch = await scene(store, redis_url, 1, accepted=False)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(keys.batch(batch), "functions", "0f")
+        for name, text in worker.items():
+            client.hset(keys.worker("w1"), name, batch if text == "B" else text)
+    assert (await effects.of("claim", "B", 1, "w1", "f1")).reply[0] == reply
 
 
 async def test_nothing_is_claimed_while_others_redo_lost_writes(store: Store, redis_url: str) -> None:
@@ -123,6 +149,7 @@ async def test_nothing_is_claimed_while_others_redo_lost_writes(store: Store, re
         client.set(keys.RECOVERY, "9999999999999 12000", px=12_000)
         back = {"counters": {"p": 0, "w": 1}, "dispatched": None, "due": {1: "now"}, "status": "wq"}
         assert await effects.of("claim", "B", 1, "w1", "f1") == (["recovering"], back)
+        assert effects.due_in_s("due", 1) >= 1
         client.delete(keys.RECOVERY)
 
 
@@ -253,6 +280,7 @@ async def test_turns_of_a_conversation_follow_each_other_or_fail(store: Store, r
         },
     )
     assert await effects.of("finish", *finish) == (1, NOTHING)
+    assert await effects.of("claim", "B", 3, "w1", "f3") == (["not_published"], NOTHING)
     assert await effects.of("finish", *finish[:5], "result 2", "", 0) == (0, NOTHING)
     assert await effects.of("finish", *finish[:4], "f", "result 1", "", 0) == (0, NOTHING)
     await store.dispatch(1)

@@ -71,6 +71,10 @@ async def test_a_shard_is_cut_and_claimed_by_one_worker(store: Store, redis_url:
     claim = ("B", "shard:1", "w1", "f1")
     assert await effects.of("claim_shard", "B", "shard:2", "w1", "f1") == (["gone"], NOTHING)
     assert await effects.of("claim_shard", "nobatch", "shard:1", "w1", "f1") == (["gone"], NOTHING)
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(keys.DISPATCHED, {f"{batch}:shard:9": 1})
+    gone = {"dispatched": {"B:shard:9": None}}
+    assert await effects.of("claim_shard", "B", "shard:9", "w1", "f1") == (["gone"], gone)
     back = {"dispatched": None, "due_running": {"shard:1": 0}}
     assert await effects.of("claim_shard", "B", "shard:1", "w9", "f1") == (["stranger"], back)
     assert await effects.of("claim_shard", *claim) == (["waiting"], NOTHING)
@@ -80,10 +84,12 @@ async def test_a_shard_is_cut_and_claimed_by_one_worker(store: Store, redis_url:
     for other in ("w2", "w3"):
         await dispatch_again(store, redis_url, batch)
         assert await effects.of("claim_shard", "B", "shard:1", other, "f1") == (["mismatch"], back)
+        assert effects.due_in_s("due_running", "shard:1") >= 1
     await dispatch_again(store, redis_url, batch)
     with redis.Redis.from_url(redis_url) as client:
         client.set(keys.RECOVERY, "9999999999999 12000", px=12_000)
         assert await effects.of("claim_shard", *claim) == (["recovering"], back)
+        assert effects.due_in_s("due_running", "shard:1") >= 1
         client.delete(keys.RECOVERY)
     await dispatch_again(store, redis_url, batch)
     claimed = ["", "{}", "now", "queued", "limits", "", "1-6", 6, "now", 0]
@@ -102,6 +108,22 @@ async def test_a_shard_is_cut_and_claimed_by_one_worker(store: Store, redis_url:
     )
     await dispatch_again(store, redis_url, batch)
     assert (await effects.of("claim_shard", "B", "shard:1", "w4", "f4")).reply[0] == ""
+
+
+async def test_shards_are_cut_within_their_size_and_the_number_of_rows_in_all(
+    store: Store, redis_url: str
+) -> None:
+    """None while cuts are held."""
+    effects, batch = await scene(store, redis_url, held=False)
+    with redis.Redis.from_url(redis_url) as client:
+        fields = {"accepted": 1, "shard_size": 4, "shard_total": 5, "cuts_held_until": 10**15}
+        client.hset(keys.batch(batch), mapping=fields)
+        assert (await effects.of("dispatch", "q1", 1, 12_000)).reply == []
+        client.hset(keys.batch(batch), "cuts_held_until", 1)
+        for number, rows in ((1, "1-4"), (2, 5)):
+            cut = await effects.of("dispatch", f"q{number + 1}", number, 12_000)
+            assert (cut.reply, cut.changes["shard_lines"]) == (["B", f"shard:{number}", 1, 0], {number: rows})
+        assert (await effects.of("dispatch", "q4", 3, 12_000)).reply == []
 
 
 async def test_a_shard_is_bought_within_the_budget_and_while_the_batch_runs(
@@ -198,7 +220,9 @@ async def test_a_death_counts_under_the_crash_mark_alone(store: Store, redis_url
         },
     )
     await dispatch_again(store, redis_url, batch)
-    await effects.of("claim_shard", "B", "shard:1", "w1", "f2")
+    await store.pause(batch, "a pause")
+    claimed = ["", "state", "now", "paused", "limits", "a pause", "1-6", 6, "now", 1]
+    assert (await effects.of("claim_shard", "B", "shard:1", "w1", "f2")).reply == claimed
     await effects.of("mark_shard", "B", 1, "f2", "begin", 3)
     expire_worker(redis_url, "w1")
     await store.heartbeat(worker_info("w2", slots=0))
@@ -262,6 +286,9 @@ async def test_rows_end_or_wait_and_the_shard_ends_after_them(store: Store, redi
             "shards": {1: "done", "file:file-0": None},
         },
     )
+    with redis.Redis.from_url(redis_url) as client:
+        held_until_ms = int(client.hget(keys.batch(batch), "cuts_held_until") or 0)
+    assert held_until_ms >= effects.started_s * 1000 + 2999
     assert await effects.of("end_shard", *end) == (1, NOTHING)
     assert await effects.of("end_shard", *end[:4], "other", *end[5:]) == (0, NOTHING)
     with redis.Redis.from_url(redis_url) as client:
@@ -284,36 +311,6 @@ async def test_rows_end_or_wait_and_the_shard_ends_after_them(store: Store, redi
     )
 
 
-async def test_a_batch_of_lost_writes_gets_the_rows_that_are_not_sent(store: Store, redis_url: str) -> None:
-    """Once; without any such row it is a duplicate, at its assumed cost."""
-    effects, _ = await scene(store, redis_url)
-    adopt = ("B", "api_1", "file-9", "state", 40, 2, 3, 5)
-    assert await effects.of("adopt_shard", *adopt) == (
-        [2, 0, 1],
-        {
-            "batch:B": {"accepted": 1, "started_at": "now", "state": "running"},
-            "counters": {"adopted_batches": 1, "open_shards": 2, "p": 3, "r": 3, "runs": 0},
-            "due_running": {"shard:2": 0},
-            "live:shard:1": {"rows": 3},
-            "live:shard:2": {"cut_at": "now", "rows": 3, "run_in_flight": 1, "sent": 1, "state": "state"},
-            "shard_lines": {2: "2-3,5"},
-            "shard_rows": {2: 2, 3: 2, 5: 2},
-            "shards": {"file:file-9": 2, "next": 3},
-            "status": "prrprp",
-        },
-    )
-    assert await effects.of("adopt_shard", *adopt) == ([0, 0], NOTHING)
-    assert (await effects.of("save_shard", *step("send", 6))).reply == [1, "rows_changed"]
-    assert (await effects.of("save_shard", *step("send", 3))).changes["status"] == "rrrrrr"
-    duplicate = ("B", "api_2", "file-8", "state", 40, 1, 4)
-    assert await effects.of("adopt_shard", *duplicate) == (
-        [0, 1],
-        {"counters": {"assumed_nano": 40, "late_runs": 1}, "shards": {"duplicate:api_2": 1}},
-    )
-    assert await effects.of("adopt_shard", *duplicate) == ([0, 0], NOTHING)
-    assert await effects.of("adopt_shard", "nobatch", *duplicate[1:]) == ([0, 0], NOTHING)
-
-
 async def test_rows_of_a_cancelled_shard_end_or_go_to_a_worker(store: Store, redis_url: str) -> None:
     """A row with earlier attempts is stored with them by a worker; the batch ends with its last shard."""
     effects, batch = await scene(store, redis_url)
@@ -333,8 +330,9 @@ async def test_rows_of_a_cancelled_shard_end_or_go_to_a_worker(store: Store, red
             "throughput": {"now": 1},
         },
     )
-    rest = [value for row in (2, 3, 5) for value in (row, "x", "result", "", 0)]
-    await effects.of("end_rows", *HELD, 0, *rest)
+    for row in (2, 3, 5):
+        assert await effects.of("end_shard", *HELD[:2], "w1", "f1", "done", 0, "", "", "", 0) == (-1, NOTHING)
+        await effects.of("end_rows", *HELD, 0, row, "x", "result", "", 0)
     await store.dispatch(1)
     await effects.of("claim", "B", 4, "w1", "f4")
     await effects.of("finish", "B", 4, "w1", "f4", "x", "result 4", "", 0)

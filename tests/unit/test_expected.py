@@ -64,6 +64,22 @@ def test_the_interval_holds_the_share(judged: int, correct: int) -> None:
     assert Accuracy(0, 0).share is None
 
 
+def test_accuracy_in_words_and_as_json() -> None:
+    """As `status` prints it, and `status --json`."""
+    accuracy = Accuracy(1200, 1117)
+    assert accuracy.text() == "accuracy 93.1 % (95 %: 91.5 to 94.4 %), 1,200 judged"
+    assert accuracy.to_json() == {
+        "judged": 1200,
+        "correct": 1117,
+        "share": 1117 / 1200,
+        "low": accuracy.interval[0],
+        "high": accuracy.interval[1],
+    }
+    nothing = Accuracy(0, 0)
+    assert (nothing.share_text(), nothing.to_json()["share"]) == ("unknown", None)
+    assert nothing.text() == "accuracy unknown: no completed row has an expected answer"
+
+
 SPEC = InputSpec(("question", "label"), "question")
 DONE: dict[str, Any] = {"answer": '{"label": "a", "score": 2}', "error": None}
 

@@ -19,7 +19,7 @@ from askmill.worker.execution.stored_state import STATE_JSON
 from askmill.worker.lifecycle.api_types import Answer, ApiError, Run
 from askmill.worker.lifecycle.error_rule import ErrorClass
 from askmill.worker.lifecycle.retry import Fault
-from askmill.worker.lifecycle.state import JobState
+from askmill.worker.lifecycle.state import JobState, KeptAnswer
 from askmill.worker.runtime.batch_cache import BatchContext
 from askmill.worker.runtime.redis_clock import RedisClock
 from tests.unit.execution.rows import EARLIER_RESULT, batch_of, claim_of
@@ -93,6 +93,39 @@ def test_an_answered_line_ends_its_row() -> None:
     assert end == RowEnd(4, expected)
     assert rows.counters == Counter(runs=1, prompt=100, completion=10, cost_nano=200_000)
     assert rows.pause is None
+
+
+def test_a_line_without_a_message_fails_its_row_at_once() -> None:
+    """The file is final: no message can be late, though the run wrote tokens."""
+    end, _ = added(Answered("x", replace(RUN, answer=Answer())))
+    assert end.result is not None
+    assert (end.result.status, end.result.error) == (JobStatus.FAILED, "no_message")
+
+
+def test_what_several_lines_count_is_added() -> None:
+    """Runs, retries, and creates of unknown outcome."""
+    rows, error = shard_rows(), ApiError(500, message="boom")
+    for outcome in (Answered("x", RUN), Again("x", error), Unreadable("x", "not JSON")):
+        for _ in range(2):
+            rows.add(claim_of(), outcome)
+    retries = {"retries:server_error": 2, "retries:unknown_outcome": 2}
+    money = {"prompt": 200, "completion": 20, "cost_nano": 400_000}
+    assert rows.counters == Counter({"runs": 2, "unknown_creates": 2, **retries, **money})
+    assert len(rows.ends) == 6
+
+
+@pytest.mark.parametrize("expires", [False, True])
+def test_a_continuation_that_did_not_run_keeps_the_first_half(expires: bool) -> None:
+    """With the reason why it is only half: what ends the row later does not hide it."""
+    kept = KeptAnswer(Answer("the first half", 1), "max_completion_tokens")
+    state = STATE_JSON.dump_json(JobState(attempt=2, continuing=True, kept=kept))
+    rows = shard_rows(api="chat")
+    if expires:
+        rows.expire(claim_of(state=state))
+    else:
+        rows.add(claim_of(state=state), Again("x", ApiError(500, message="boom")))
+    following = state_of(rows.ends[0])
+    assert (following.attempt, following.continuing, following.kept) == (3, False, kept)
 
 
 def test_an_answer_that_misses_its_schema_is_counted_by_field() -> None:

@@ -310,3 +310,18 @@ def test_the_defaults_are_as_documented() -> None:
     )
     assert (policy.tool_rounds, policy.slot_wait_s, policy.unreadable_s) == (64, 5, 3600)
     assert (policy.base_s, policy.cap_s, policy.attempt_base_s, policy.attempt_cap_s) == (0.5, 30, 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ApiError(None), "no_reply"),
+        (ApiError(None, message="reset"), "no_reply: reset"),
+        (ApiError(503), "http_503"),
+        (ApiError(400, type="kind", message="no"), "kind: no"),
+        (ApiError(400, code="code", type="kind"), "code"),
+    ],
+)
+def test_an_error_is_named_by_its_code_its_type_or_its_status(error: ApiError, words: str) -> None:
+    """Before the server's words, if there are any."""
+    assert str(error) == words

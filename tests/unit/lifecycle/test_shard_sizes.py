@@ -76,6 +76,7 @@ def test_a_completion_never_makes_shards_smaller_and_only_full_ones_larger(
         (1, 100, 1, True, (1, 1)),
         (10, 1000, 1, False, (1, 1)),
         (10, 1000, 250, False, (1, 2)),
+        (100, 1000, 1000, False, (33, 100)),
     ],
 )
 def test_sizes_after_a_refusal(
@@ -95,6 +96,8 @@ def test_sizes_after_a_refusal(
         ((2, None), 2, (3, None)),
         ((1900, None), 1900, (2000, None)),
         ((100, 300), 100, (102, 306)),
+        ((100, 299), 100, (101, 305)),
+        ((101, None), 101, (126, None)),
         ((1, 1), 1, (1, 2)),
         ((1, 5), 1, (2, 6)),
         ((100, 9000), 16, (100, 9001)),
