@@ -240,7 +240,7 @@ class Walk(LoadingWalk):
                     counters={"requests": 2},
                 )
             )
-            assert bool(saved) == (row is not None)
+            assert saved.held == (row is not None)
             assert (saved.may_start, saved.affordable, saved.affordable_later) == (may_start, now, later)
             if row and may_start and now and not again:
                 assert saved.first_accepted == model.save(
