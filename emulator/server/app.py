@@ -5,6 +5,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ class App:
         headers = [
             (b"content-type", result.content_type),
             (b"content-length", length),
-            *_common_headers(scope["emulator.started"]),
+            *self._common_headers(scope["emulator.started"]),
             *result.headers,
         ]
         await send({"type": "http.response.start", "status": result.status, "headers": headers})
@@ -229,7 +230,7 @@ class App:
             await self._answer(self._refused(refusal), scope, send)
             return
         head = [(b"content-type", stream.content_type), (b"cache-control", b"no-cache")]
-        headers = [*head, *_common_headers(scope["emulator.started"])]
+        headers = [*head, *self._common_headers(scope["emulator.started"])]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             while True:
@@ -243,14 +244,14 @@ class App:
             scope["extensions"]["emulator.transport"].abort()
             await asyncio.sleep(0)
 
-
-def _common_headers(started: float) -> list[tuple[bytes, bytes]]:
-    took_ms = str(int((time.perf_counter() - started) * 1000)).encode()
-    return [
-        (b"x-request-id", b"req_" + secrets.token_hex(16).encode()),
-        (b"openai-processing-ms", took_ms),
-        (b"openai-version", b"2020-10-01"),
-    ]
+    def _common_headers(self, started: float) -> list[tuple[bytes, bytes]]:
+        took_ms = str(int((time.perf_counter() - started) * 1000)).encode()
+        return [
+            (b"date", formatdate(self._clock.now(), usegmt=True).encode()),
+            (b"x-request-id", b"req_" + secrets.token_hex(16).encode()),
+            (b"openai-processing-ms", took_ms),
+            (b"openai-version", b"2020-10-01"),
+        ]
 
 
 async def _until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> None:

@@ -112,6 +112,25 @@ async def test_the_poll_hint_is_read_each_time() -> None:
 
 
 @pytest.mark.parametrize("api", ["assistants", "responses"])
+@pytest.mark.parametrize(
+    ("created_at", "date", "age_s"),
+    [
+        (1_796_000_000, "Mon, 30 Nov 2026 00:53:25 GMT", 5.0),
+        (None, "Mon, 30 Nov 2026 00:53:25 GMT", None),
+        (1_796_000_000, "yesterday", None),
+    ],
+)
+async def test_a_run_has_its_age_by_the_server_s_clock(
+    api: Api, created_at: float | None, date: str, age_s: float | None
+) -> None:
+    """From the reply's `Date`; unknown where a time is missing or is none."""
+    path = {"assistants": "GET /threads/t/runs/7", "responses": "GET /responses/7"}[api]
+    run = {"id": "7", "status": "queued", "created_at": created_at}
+    async with stub_backend({path: web.json_response(run, headers={"Date": date})}, api) as (backend, _):
+        assert (await backend.poll_run(run_request(), "t", "7")).age_s == age_s
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
 async def test_an_error_under_status_200_has_its_message_and_code(api: Api) -> None:
     """`{"error": …}` on the create of a run."""
     path = {"assistants": "POST /threads/t_1/runs", "responses": "POST /responses"}[api]

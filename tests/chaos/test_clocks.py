@@ -121,6 +121,26 @@ async def test_a_worker_killed_as_redis_clock_is_set_is_reaped(tmp_path: Path, a
 
 
 @pytest.mark.parametrize("api", ["assistants", "responses"])
+async def test_a_run_is_not_given_up_where_nobody_noticed_the_step(tmp_path: Path, api: Api) -> None:
+    """The only worker dies, and Redis' clock is set an hour ahead: by it the runs are overdue, by the API's own they
+    are young. The next worker follows them."""
+    faketime()
+    clock, rows = WallClock(tmp_path), 5
+    stack = Stack(tmp_path, api=api)
+    stack.redis.env = clock.redis_env()
+    with stack:
+        worker = stack.worker(rows, QUICK)
+        batch = await stack.submit(questions_lasting(25, rows))
+        wait_for_runs(stack, rows)
+        worker.kill()
+        set_redis_clock(stack, clock, HOUR_S)
+        stack.worker(rows, QUICK)
+        status = await stack.wait_for(batch, timeout_s=90)
+
+        await assert_each_paid_once(stack, batch, status, rows)
+
+
+@pytest.mark.parametrize("api", ["assistants", "responses"])
 async def test_a_worker_that_starts_after_a_step_still_waits_for_a_late_create(
     tmp_path: Path, api: Api
 ) -> None:

@@ -5,6 +5,7 @@ send a message's content as plain text. Only a run's status is required.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from askmill.jobs.model.models import Step, Usage
 from askmill.worker.backends.answer_builder import (
@@ -50,15 +51,16 @@ def parse_run(reply: Reply, run_id: str | None = None) -> Run:
     id_, status = identifier(data.get("id")) or run_id, plain_text(data.get("status"))
     if not id_ or not status:
         raise bad_reply(200, f"no run: {json_text(data)[:2000]}")
-    return _run(data, id_, status, reply.poll_after_s)
+    run = _run(data, id_, status)
+    return replace(run, poll_after_s=reply.poll_after_s, age_s=reply.age_s(run.created_at))
 
 
 def parse_listed_run(data: Json) -> Run:
     """Parse a run of a list."""
-    return _run(data, str(identifier(data.get("id"))), plain_text(data.get("status")), None)
+    return _run(data, str(identifier(data.get("id"))), plain_text(data.get("status")))
 
 
-def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Run:
+def _run(data: Json, run_id: str, status: str) -> Run:
     error, incomplete = json_object(data, "last_error"), json_object(data, "incomplete_details")
     return Run(
         id=run_id,
@@ -74,7 +76,6 @@ def _run(data: Json, run_id: str, status: str, poll_after_s: float | None) -> Ru
         model=optional_text(data.get("model")),
         usage=_usage(data),
         tier=parse_tier(data),
-        poll_after_s=poll_after_s,
     )
 
 

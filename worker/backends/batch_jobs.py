@@ -6,7 +6,6 @@ POST /batches          the request that costs money         GET /batches        
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from openai import AsyncOpenAI
 from askmill.jobs.model.models import Api
 from askmill.worker.backends.batch_lines import ENDPOINTS
 from askmill.worker.backends.batch_objects import read_batch, read_batch_list
-from askmill.worker.backends.coerce import identifier
+from askmill.worker.backends.coerce import identifier, parse_date
 from askmill.worker.backends.errors import bad_reply, error_from_reply, translated_errors
 from askmill.worker.backends.hooks import before_request
 from askmill.worker.backends.http import HttpClient, url_path
@@ -118,7 +117,7 @@ class BatchJobs:
         for _ in range(MOST_PAGES):
             query = [("limit", str(PAGE_SIZE)), *([("after", after)] if after else [])]
             reply, headers = await self._http.get_json("batches", query)
-            server_time = server_time or _date(headers)
+            server_time = server_time or parse_date(headers.get("date"))
             page = read_batch_list(reply)
             batches += page
             if not page or not isinstance(reply, dict) or not reply.get("has_more") or page[-1].id == after:
@@ -154,13 +153,6 @@ def _oldest_needed(server_time: float | None, horizon_s: float, since: float | N
     """The time of creation of the oldest batch that must be listed."""
     oldest = float("-inf") if server_time is None else server_time - horizon_s
     return oldest if since is None else max(oldest, since)
-
-
-def _date(headers: Mapping[str, str]) -> float | None:
-    try:
-        return parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (TypeError, ValueError):
-        return None
 
 
 def custom_id(batch: str, row: int, attempt: int) -> str:

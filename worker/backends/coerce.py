@@ -1,6 +1,7 @@
 """Lenient reading of the API's JSON: values of the wrong type count as unknown, never as an error."""
 
 import re
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -26,6 +27,14 @@ def parse_token_count(value: Any) -> int | None:
     """A whole number of tokens, also written as `12.0` or `"12"`; None for anything else."""
     number = parse_number(value, MAX_TOKENS)
     return int(number) if number is not None and number.is_integer() else None
+
+
+def parse_date(value: str | None) -> float | None:
+    """A header's date in Unix seconds; None where it is missing or none."""
+    try:
+        return None if value is None else parsedate_to_datetime(value).timestamp()
+    except ValueError:
+        return None
 
 
 def parse_timestamp(value: Any) -> float | None:

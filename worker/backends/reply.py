@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from askmill.jobs.openai_client.reply_limits import ReplyTooLarge, check_values
-from askmill.worker.backends.coerce import Json, identifier, parse_number
+from askmill.worker.backends.coerce import Json, identifier, parse_date, parse_number
 from askmill.worker.backends.errors import bad_reply, error_from_reply, error_in_ok_reply
 from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
 
@@ -33,6 +33,16 @@ class Reply:
         """The server's hint when to poll again. The SDK reads only the first hint; askmill reads each."""
         hint_ms = parse_number(self.headers.get("openai-poll-after-ms"), MAX_POLL_HINT_MS)
         return None if hint_ms is None else hint_ms / 1000
+
+    @property
+    def server_time(self) -> float | None:
+        """Unix seconds by the server's clock; None where it does not say."""
+        return parse_date(self.headers.get("date"))
+
+    def age_s(self, created_at: float | None) -> float | None:
+        """How long before this reply something was created, both by the server's clock."""
+        server_time = self.server_time
+        return None if created_at is None or server_time is None else server_time - created_at
 
     def created_id(self, kind: str) -> str:
         """The id of a created object; `kind` names it in the error. Raises ApiError `bad_reply`."""

@@ -238,6 +238,8 @@ class ActionExecutor:
             return
         times, limited = self.batch.run_times, "requests_per_minute" in self.context.limits.current
         times.delay_worth, before = THRIFTY_WORTH if limited else DELAY_WORTH, self.batch.current
+        # The last poll may have made the run younger (`began_at_corrected`).
+        self.seen_running_s = min(self.seen_running_s, self._run_age_s(state))
         while (
             wait_s := times.next_poll_s(self._run_age_s(state), self.seen_running_s, self.poll_hint_s)
         ) > 0:

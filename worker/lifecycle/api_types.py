@@ -95,6 +95,8 @@ class Run:
     """In the reply to a cancel: how the server refused it."""
     poll_after_s: float | None = None
     """The server's hint `openai-poll-after-ms` in this reply, in seconds."""
+    age_s: float | None = None
+    """How long ago it was created, by the API's own clock: the `Date` of this reply."""
 
     answer: Answer | None = None
     """Its answer, where the reply to the create has it (chat completions)."""

@@ -80,6 +80,8 @@ class JobState:
     """When the create was sent; None in CREATE_SENT: a lock refused it."""
     began_at: float | None = None
     """When this worker, or an earlier one, first saw the run."""
+    began_at_corrected: bool = False
+    """`began_at` follows the API's clock: what was stored was too early, as after a step of Redis' clock."""
     lifetime_s: float | None = None
     """How long the API lets the run live, from its start, measured by the API's clock."""
     locked_since: float | None = None

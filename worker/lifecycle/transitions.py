@@ -80,6 +80,8 @@ SEND_WITHIN_S = 2.0
 DEFAULT_DEADLINE_S = 600.0
 LIFETIME_GRACE_S = 60.0
 """How long past the API's own limit a run may take before it is cancelled."""
+WHOLE_SECONDS_S = 2.0
+"""How far the age of a run may be wrong by its API's clock, which tells whole seconds."""
 
 
 def in_time(state: JobState, at: float) -> bool:
@@ -257,6 +259,8 @@ def _after_run_status(state: JobState, run: Run, event: Event, policy: RetryPoli
 def _follow(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Decision:
     """The run is active, or has a status that askmill does not know: poll it until its deadline."""
     deadline_at = _deadline_at(state, policy)
+    if event.at >= deadline_at and (corrected := _with_age(state, run, event)) is not None:
+        return replace(_follow(corrected, run, event, policy), store=True)
     state = replace(state, unknown_status=None if run.status in ACTIVE else run.status)
     if event.at >= deadline_at:
         # This machine may have slept: the run is polled once more before it is cancelled.
@@ -275,6 +279,20 @@ def _follow(state: JobState, run: Run, event: Event, policy: RetryPolicy) -> Dec
     if event.at >= never_started:
         return cancel_never_started(state, event, policy)
     return Decision(state, PollRun(by=min(deadline_at, never_started)))
+
+
+def _with_age(state: JobState, run: Run, event: Event) -> JobState | None:
+    """The state with the run's age by the API's clock, if that makes it younger; None otherwise.
+
+    Redis' clock may have been set while no worker was there to notice. Once for each attempt: no wrong `Date`
+    may keep a run alive.
+    """
+    if run.age_s is None or state.began_at_corrected:
+        return None
+    began_at = event.at - max(0.0, run.age_s)
+    if began_at - (state.began_at or 0.0) <= WHOLE_SECONDS_S:
+        return None
+    return replace(state, began_at=began_at, began_at_corrected=True)
 
 
 def _deadline_at(state: JobState, policy: RetryPolicy) -> float:

@@ -146,6 +146,28 @@ def test_the_deadline_is_ours_or_the_apis_and_a_minute_or_ten_minutes(deadline_s
     )
 
 
+@pytest.mark.parametrize("status", ["in_progress", "requires_action"])
+def test_a_run_is_not_older_than_its_api_says(status: str) -> None:
+    """Redis' clock was set an hour ahead while no worker lived: the run goes on; once, whatever `Date` says then."""
+    state = replace(POLLING, began_at=NOW - 3600, lifetime_s=600.0)
+    young = Run("run_1", status, age_s=5.0)
+    corrected = advance(state, RunPolled(NOW, run=young), P)
+    assert (corrected.state.began_at, corrected.state.overdue, corrected.store) == (NOW - 5, False, True)
+    assert not isinstance(corrected.action, CancelRun)
+
+    later = advance(corrected.state, RunPolled(NOW + 700, run=young), P)
+    assert (later.action, later.state.overdue) == (PollRun(after_s=0.0), True)
+    assert isinstance(advance(later.state, RunPolled(NOW + 701, run=young), P).action, CancelRun)
+
+
+@pytest.mark.parametrize("age_s", [None, 3599.0, 3601.0, 9e9])
+def test_a_run_that_its_api_calls_as_old_is_cancelled(age_s: float | None) -> None:
+    """Also where no reply has a `Date`, and where it tells whole seconds only."""
+    state = replace(POLLING, began_at=NOW - 3600)
+    polled = advance(state, RunPolled(NOW, run=Run("run_1", "in_progress", age_s=age_s)), P)
+    assert (polled.action, polled.state) == (PollRun(after_s=0.0), replace(state, overdue=True))
+
+
 @pytest.mark.parametrize("seen", [Run("run_1", "in_progress"), Run("run_1", "requires_action")])
 def test_a_run_found_ended_at_its_last_poll_is_read(seen: Run) -> None:
     """The machine slept, or the row was taken over: what has ended meanwhile is read, never cancelled."""
