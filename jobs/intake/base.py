@@ -59,7 +59,7 @@ class BlankLines:
         self._last_line, self._below = header_line or 0, 0
 
     def add(self, chunk: Chunk) -> None:
-        """Count those of the next chunk, which tells of them by its records or by its lines."""
+        """Count those of the next chunk, whose records or lines show them."""
         if chunk.records is not None:
             self._add_records(chunk.records, len(chunk.rows))
         elif chunk.lines:

@@ -62,7 +62,7 @@ def raw_result(packed: bytes) -> bytes:
     if packed[0] == _MARK:
         mark, _, earlier = packed.partition(b"\n")
         return mark + (raw_result(earlier) if earlier else b"")
-    return _decompress_result(packed).partition(b"\n")[0]
+    return _fields_and_steps(packed)[0]
 
 
 def block_of(row: int) -> int:
@@ -96,21 +96,33 @@ def _without_unknown(record: Attempt | Usage) -> dict[str, Any]:
 def unpack_fields(packed: bytes) -> tuple[StoredResult, bytes]:
     """Return what the results show of a stored result, and its steps as JSON."""
     if packed[0] == _MARK:
-        error, earlier = packed[1:].split(b"\n", 1)
+        error, earlier = _error_and_earlier(packed)
         stored, steps = unpack_fields(earlier) if earlier else (StoredResult(attempts_made=0), b"[]")
-        return msgspec.structs.replace(stored, error=error.decode(), answer=""), steps
-    fields, _, steps = _decompress_result(packed).partition(b"\n")
+        return msgspec.structs.replace(stored, error=error, answer=""), steps
+    fields, steps = _fields_and_steps(packed)
     return _decode_fields(fields), steps
 
 
 def unpack_result(row: int, packed: bytes) -> dict[str, Any]:
     """Return a stored result as plain data with the names of `Result`; a script's own has few of them."""
     if packed[0] == _MARK:
-        error, earlier = packed[1:].split(b"\n", 1)
+        error, earlier = _error_and_earlier(packed)
         stored = unpack_result(row, earlier) if earlier else {"row": row, "attempts_made": 0, "steps": []}
-        return {**stored, "status": JobStatus.FAILED.value, "error": error.decode(), "answer": ""}
-    fields, _, steps = _decompress_result(packed).partition(b"\n")
+        return {**stored, "status": JobStatus.FAILED.value, "error": error, "answer": ""}
+    fields, steps = _fields_and_steps(packed)
     return {"row": row, **orjson.loads(fields), "steps": orjson.loads(steps)}
+
+
+def _error_and_earlier(packed: bytes) -> tuple[str, bytes]:
+    """What a script has stored in place of a result: its error, and the stored result before it, if any."""
+    error, earlier = packed[1:].split(b"\n", 1)
+    return error.decode(), earlier
+
+
+def _fields_and_steps(packed: bytes) -> tuple[bytes, bytes]:
+    """The two lines of a stored result, as JSON."""
+    fields, _, steps = _decompress_result(packed).partition(b"\n")
+    return fields, steps
 
 
 def result_of(stored: dict[str, Any]) -> Result:

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from askmill.config.log_warning import log_warning
 from askmill.jobs.model.expected import Expectation
 from askmill.jobs.model.models import STATUS_OF_BYTE, BatchState, InputSpec
 from askmill.jobs.model.profile import Profile, Resources
@@ -70,9 +71,7 @@ def readable_batch(batch: str, stored: dict[bytes, bytes]) -> Batch | None:
     try:
         return batch_of(batch, stored)
     except (KeyError, ValueError):
-        import structlog  # noqa: PLC0415 -- commands rarely log, and it is slow to load
-
-        structlog.get_logger().warning("batch.unreadable", batch=batch)
+        log_warning("batch.unreadable", batch=batch)
         return None
 
 

@@ -151,28 +151,31 @@ class IngestMixin:
 
     async def renew_lease(self, batch: str) -> None:
         """Renew the lease while nothing is stored. Raises as `add_rows` does."""
-        _check_loader(await self._connection.scripts.renew_lease(batch, self._fences.get(batch, ""), _LEASE))
+        _check_loader(await self._connection.scripts.renew_lease(batch, self._fence(batch), _LEASE))
 
     async def drop_batch(self, batch: str) -> None:
         """Stop loading and delete the batch; its identity is free at once.
 
         Its uploads can still be found by their content. A batch that another command loads by now stays.
         """
-        await self._connection.scripts.drop_batch(batch, self._fences.get(batch, ""))
+        await self._connection.scripts.drop_batch(batch, self._fence(batch))
+
+    def _fence(self, batch: str) -> str:
+        return self._fences.get(batch, "")
 
     async def set_resources(self, batch: str, resources: Resources) -> None:
         """Store the ids of the batch's objects at the API, when they are created or created again.
 
         Raises LeaseLost to a loader; a worker's batch may have been purged.
         """
-        fence = self._fences.get(batch, "")
+        fence = self._fence(batch)
         reply = await self._connection.scripts.set_resources(batch, resources.model_dump_json(), fence)
         if fence:
             _check_loader(reply)
 
     async def store_image(self, batch: str, sha256: str, content: bytes) -> None:
         """Store an image that rows of a loading batch name. Raises LeaseLost."""
-        loading = (batch, self._fences.get(batch, ""))
+        loading = (batch, self._fence(batch))
         _check_loader(await self._connection.scripts.store_image(loading, sha256, content, _LEASE))
 
     async def add_rows(self, batch: str, first_row: int, rows: Sequence[NewRow]) -> None:
@@ -202,7 +205,7 @@ class IngestMixin:
             [number for pair in next_turns.items() for number in pair],
             last_turns,
         )
-        loading = (batch, self._fences.get(batch, ""), first_row)
+        loading = (batch, self._fence(batch), first_row)
         _check_loader(await self._connection.scripts.add_rows(loading, _LEASE, status, *parts))
         self._rows_added[batch] = max(first_row + len(rows) - 1, self._rows_added.get(batch, 0))
 
@@ -238,7 +241,7 @@ class IngestMixin:
         Also raises Unavailable when Redis has lost rows since they were stored.
         """
         rows = self._rows_added.get(batch, 0)
-        _check_loader(await self._connection.scripts.seal(batch, self._fences.get(batch, ""), rows))
+        _check_loader(await self._connection.scripts.seal(batch, self._fence(batch), rows))
         self._fences.pop(batch, None)
         self._rows_added.pop(batch, None)
 
@@ -266,7 +269,7 @@ class IngestMixin:
         Raises:
             LeaseLost: another command loads the batch by now; the lock is lost with it.
         """
-        lifetimes_ms, fence = (_LOCK_MS, _UNUSED_MS, _UNSEALED_MS), self._fences.get(resource.batch, "")
+        lifetimes_ms, fence = (_LOCK_MS, _UNUSED_MS, _UNSEALED_MS), self._fence(resource.batch)
         outcome, *value = await self._connection.scripts.resource_acquire(
             self._script_key(resource), (renewal, note, silent_lock), lifetimes_ms, fence, list(deleted_ids)
         )
@@ -280,7 +283,7 @@ class IngestMixin:
 
     def _script_key(self, resource: ResourceKey) -> tuple[str, str, str, str]:
         """Return batch, kind, sha and creator; a loader's creator is batch/fence/nonce."""
-        fence = self._fences.get(resource.batch, "")
+        fence = self._fence(resource.batch)
         creator = f"{resource.batch}/{fence}/{resource.creator}" if fence else resource.creator
         return resource.batch, resource.kind, resource.sha256, creator
 

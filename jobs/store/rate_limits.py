@@ -1,5 +1,6 @@
 """Limits that all workers share: those that users set, and those that the API set with a 429."""
 
+from askmill.config.log_warning import log_warning
 from askmill.jobs.store import keys
 from askmill.jobs.store.connection import Connection
 from askmill.jobs.store.scripts import new_request
@@ -50,11 +51,7 @@ class RateLimitMixin:
             try:
                 limits |= {} if value is None else {name: int(value)}
             except ValueError:
-                import structlog  # noqa: PLC0415 -- commands rarely log, and it is slow to load
-
-                structlog.get_logger().warning(
-                    "limits.unreadable", limit=name, value=value.decode(errors="replace")[:40]
-                )
+                log_warning("limits.unreadable", limit=name, value=value.decode(errors="replace")[:40])
         return limits
 
     async def reserve_rate(self, kind: str, cost: int) -> float:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from askmill.config.log_warning import log_warning
 from askmill.jobs.store.lost_writes import Call, Redo, WriteLog
 
 if TYPE_CHECKING:
@@ -98,11 +99,7 @@ class WriteRecovery:
         released = await self._release_unknown()
         self.log.redone(lost, self.pipelines[0].acknowledged)
         calls = sum(len(step.calls) for step in steps)
-        import structlog  # noqa: PLC0415 -- commands rarely log, and it is slow to load
-
-        structlog.get_logger().warning(
-            "redis.lost_writes", rows_saved=rows, scripts_repeated=calls, rows_released=released
-        )
+        log_warning("redis.lost_writes", rows_saved=rows, scripts_repeated=calls, rows_released=released)
 
     async def _redo(self, step: Redo) -> int:
         rows, pipeline = 0, self.pipelines[0]

@@ -22,7 +22,7 @@ from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import keys
 from askmill.jobs.store.views import RowView
 from tests.chaos.endings import CHAT_ATTEMPTS, UNBOUNDED, Ending, endings_of, run_cost
-from tests.chaos.support import counter
+from tests.chaos.support import counter, worker_names
 from tests.helpers.key_leaks import assert_no_leaks
 from tests.stack import QUICK, Child, Stack
 from tests.support import wait_until
@@ -238,10 +238,9 @@ class Chaos:
         """Remember a worker with rows that is about to be killed."""
         assert worker.process is not None
         with suppress(redis.RedisError), self._redis() as client:
-            for name in client.zrange(keys.WORKERS, 0, -1):
-                is_worker = client.hget(keys.worker(name.decode()), "pid") == str(worker.process.pid).encode()
-                if is_worker and client.scard(keys.claims(name.decode())):
-                    self.killed.append((keys.claims(name.decode()), time.monotonic()))
+            name = worker_names(client).get(worker.process.pid)
+            if name is not None and client.scard(keys.claims(name)):
+                self.killed.append((keys.claims(name), time.monotonic()))
 
     def _measure_recoveries(self, now: float) -> None:
         if not self.killed or not self.stack.redis.alive:

@@ -18,6 +18,7 @@ from askmill.jobs.store import keys
 from tests.chaos.accidents import HOUR_S
 from tests.chaos.driver import Chaos
 from tests.chaos.machines import MachineStack
+from tests.chaos.support import worker_names
 from tests.helpers.clocks import WallClock, faketime_library
 from tests.stack import QUICK, Child
 
@@ -68,10 +69,8 @@ class MachineChaos(Chaos):
         """
         with suppress(redis.RedisError), self._redis() as client:
             server = f"{client.info('server')['run_id']}/{client.info('replication')['master_replid']}"
-            for name in client.zrange(keys.WORKERS, 0, -1):
-                known_pid, confirmed = client.hmget(keys.worker(name.decode()), "pid", "server")
-                if known_pid == str(pid).encode():
-                    return bool(confirmed == server.encode())
+            if (name := worker_names(client).get(pid)) is not None:
+                return bool(client.hget(keys.worker(name), "server") == server.encode())
         return False
 
     def _longest_loss_s(self) -> float:

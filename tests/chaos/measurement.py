@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from random import Random
 
 from askmill.jobs.model.models import STATUS_OF_BYTE, UNFINISHED
-from askmill.jobs.store import keys
 from tests.chaos.accidents import MAX_LOST_S, Accident
 from tests.chaos.endings import CHAT_ATTEMPTS
 from tests.chaos.machines import RDB_ONLY, MachineStack
-from tests.chaos.support import counter, outage, status_bytes, wait_for_finished
+from tests.chaos.support import counter, outage, status_bytes, wait_for_finished, worker_names
 from tests.support import wait_until
 
 
@@ -99,10 +98,9 @@ def _wait_for_end(stack: MachineStack, batch: str, stall_s: float) -> int:
 
 def _is_served(stack: MachineStack) -> bool:
     """Whether a worker of the stack has registered with Redis."""
-    pids = {str(worker.process.pid).encode() for worker in stack.workers if worker.alive and worker.process}
+    pids = {worker.process.pid for worker in stack.workers if worker.alive and worker.process}
     with stack.connect() as client:
-        names = [name.decode() for name in client.zrange(keys.WORKERS, 0, -1)]
-        return any(client.hget(keys.worker(name), "pid") in pids for name in names)
+        return not pids.isdisjoint(worker_names(client))
 
 
 def _unfinished(stack: MachineStack, batch: str) -> int:

@@ -31,6 +31,13 @@ def status_bytes(stack: Stack, batch: str) -> Counter[str]:
         return Counter((client.get(keys.part(batch, "status")) or b"").decode())
 
 
+def worker_names(client: "redis.Redis") -> dict[int, str]:
+    """The workers that are registered with this Redis: process id → name."""
+    names = [name.decode() for name in client.zrange(keys.WORKERS, 0, -1)]
+    pids = [client.hget(keys.worker(name), "pid") for name in names]
+    return {int(pid): name for pid, name in zip(pids, names, strict=True) if pid}
+
+
 def counter(stack: Stack, batch: str, name: str) -> int:
     """One of the batch's counters."""
     with redis.Redis.from_url(stack.redis_url) as client:

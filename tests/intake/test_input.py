@@ -354,7 +354,7 @@ def _workbook(path, rows):
 
 
 def test_blank_lines_above_a_row_are_counted(put, tmp_path):
-    """A user with 1,000 lines who gets 988 rows is told why. The lines that end a file count in no format."""
+    """A user with 1,000 lines who gets 988 rows reads why. The lines that end a file count in no format."""
 
     def blank(path, **options):
         with check(path, IntakeOptions(**options)) as intake:

@@ -5,7 +5,6 @@ send a message's content as plain text. Only a run's status is required.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from askmill.jobs.model.models import Step, Usage
 from askmill.worker.backends.answer_builder import (
@@ -51,8 +50,7 @@ def parse_run(reply: Reply, run_id: str | None = None) -> Run:
     id_, status = identifier(data.get("id")) or run_id, plain_text(data.get("status"))
     if not id_ or not status:
         raise bad_reply(200, f"no run: {json_text(data)[:2000]}")
-    run = _run(data, id_, status)
-    return replace(run, poll_after_s=reply.poll_after_s, age_s=reply.age_s(run.created_at))
+    return reply.timed(_run(data, id_, status))
 
 
 def parse_listed_run(data: Json) -> Run:

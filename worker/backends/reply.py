@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -11,7 +11,7 @@ import orjson
 from askmill.jobs.openai_client.reply_limits import ReplyTooLarge, check_values
 from askmill.worker.backends.coerce import Json, identifier, parse_date, parse_number
 from askmill.worker.backends.errors import bad_reply, error_from_reply, error_in_ok_reply
-from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError
+from askmill.worker.lifecycle.api_types import TOO_LARGE, ApiError, Run
 
 MAX_INT_DIGITS = 19
 """Whole numbers with fewer digits fit into 64 bits."""
@@ -34,15 +34,11 @@ class Reply:
         hint_ms = parse_number(self.headers.get("openai-poll-after-ms"), MAX_POLL_HINT_MS)
         return None if hint_ms is None else hint_ms / 1000
 
-    @property
-    def server_time(self) -> float | None:
-        """Unix seconds by the server's clock; None where it does not say."""
-        return parse_date(self.headers.get("date"))
-
-    def age_s(self, created_at: float | None) -> float | None:
-        """How long before this reply something was created, both by the server's clock."""
-        server_time = self.server_time
-        return None if created_at is None or server_time is None else server_time - created_at
+    def timed(self, run: Run) -> Run:
+        """Return the run of this reply with what the headers say: when to poll again, and how old it is."""
+        server_time = parse_date(self.headers.get("date"))
+        age_s = None if run.created_at is None or server_time is None else server_time - run.created_at
+        return replace(run, poll_after_s=self.poll_after_s, age_s=age_s)
 
     def created_id(self, kind: str) -> str:
         """The id of a created object; `kind` names it in the error. Raises ApiError `bad_reply`."""

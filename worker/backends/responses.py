@@ -98,7 +98,7 @@ class ResponsesBackend:
             return _run_from_items(await self._turn_items(request, thread_id), thread_id)
         reply = await self._retrieve(request, run_id)
         self._cache_if_ended(reply.data)
-        return parse_run(reply.data, reply)
+        return reply.timed(parse_run(reply.data))
 
     async def cancel(self, thread_id: str, run_id: str) -> Run:  # noqa: ARG002 -- responses are cancelled by id
         """As in the protocol. A response that can no longer be cancelled is read instead."""
@@ -197,7 +197,7 @@ class ResponsesBackend:
         headers = {"Idempotency-Key": idempotency_key}
         reply = await self._http.post("responses", params, headers, may_send)
         self._cache_if_ended(reply.data)
-        return parse_run(reply.data, reply)
+        return reply.timed(parse_run(reply.data))
 
     async def _retrieve(self, request: RunRequest, run_id: str) -> Reply:
         query = [("include[]", name) for name in include_fields(request.profile)]

@@ -37,7 +37,6 @@ from askmill.worker.backends.coerce import (
 )
 from askmill.worker.backends.errors import bad_reply
 from askmill.worker.backends.footnotes import without_markers
-from askmill.worker.backends.reply import Reply
 from askmill.worker.lifecycle.api_types import Run, RunStatus, ToolCall
 
 PREVIOUS_KEY = "askmill_previous"
@@ -64,19 +63,14 @@ STEP_TYPES = {
 }
 
 
-def parse_run(data: Json, reply: Reply | None = None) -> Run:
-    """Parse a response as a run; `reply` brought it, where that matters.
-
-    Raises:
-        ApiError: `bad_reply` for an object that is not a response.
-    """
+def parse_run(data: Json) -> Run:
+    """Parse a response as a run. Raises ApiError `bad_reply` for an object that is not a response."""
     run_id, status = identifier(data.get("id")), plain_text(data.get("status"))
     if not run_id or not status:
         raise bad_reply(200, f"no response: its fields are {', '.join(sorted(data))[:2000]}")
     error = json_object(data, "error")
     reason, api_reason = _incomplete_reason(data)
     calls = tool_calls(response_items(data)) if status == "completed" else ()
-    created_at = parse_timestamp(data.get("created_at"))
     return Run(
         id=run_id,
         status=RunStatus.REQUIRES_ACTION if calls else status,
@@ -85,13 +79,11 @@ def parse_run(data: Json, reply: Reply | None = None) -> Run:
         incomplete_reason=reason,
         tool_calls=calls,
         message_with_calls=bool(calls) and any(_is_message(item) for item in response_items(data)),
-        created_at=created_at,
+        created_at=parse_timestamp(data.get("created_at")),
         finished_at=parse_timestamp(data.get("completed_at")),
         model=optional_text(data.get("model")),
         usage=_spent_before(data).plus_request(_own_usage(data)),
         tier=_join_tiers(_spent_parts(data)[-1], parse_tier(data)),
-        poll_after_s=None if reply is None else reply.poll_after_s,
-        age_s=None if reply is None else reply.age_s(created_at),
     )
 
 

@@ -81,7 +81,7 @@ DEFAULT_DEADLINE_S = 600.0
 LIFETIME_GRACE_S = 60.0
 """How long past the API's own limit a run may take before it is cancelled."""
 WHOLE_SECONDS_S = 2.0
-"""How far the age of a run may be wrong by its API's clock, which tells whole seconds."""
+"""How far the age of a run may be wrong by its API's clock, which has whole seconds."""
 
 
 def in_time(state: JobState, at: float) -> bool:

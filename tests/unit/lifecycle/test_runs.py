@@ -162,7 +162,7 @@ def test_a_run_is_not_older_than_its_api_says(status: str) -> None:
 
 @pytest.mark.parametrize("age_s", [None, 3599.0, 3601.0, 9e9])
 def test_a_run_that_its_api_calls_as_old_is_cancelled(age_s: float | None) -> None:
-    """Also where no reply has a `Date`, and where it tells whole seconds only."""
+    """Also where no reply has a `Date`, and where it has whole seconds only."""
     state = replace(POLLING, began_at=NOW - 3600)
     polled = advance(state, RunPolled(NOW, run=Run("run_1", "in_progress", age_s=age_s)), P)
     assert (polled.action, polled.state) == (PollRun(after_s=0.0), replace(state, overdue=True))
