@@ -3,6 +3,7 @@
 Redis is the embedded binary on a free port without persistence; a missing binary is a failure, not a skip.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -54,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One template process for all pytest processes of this run."""
+    gc.disable()  # nothing is garbage while tests are collected
     # Compiled files are kept, also where the shell says otherwise: each process here, and each program that tests start,
     # would compile all that it imports.
     sys.dont_write_bytecode = False
@@ -72,6 +74,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         item.add_marker(TIERS.get(folder, "unit"))
+    # Stories first: they wait, and the quick tests of rooms fill the end.
+    items.sort(key=lambda item: item.get_closest_marker("story") is None)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what has been collected stays: a search for garbage need not look through it
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

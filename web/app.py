@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -74,15 +76,18 @@ def create_app(web: Web) -> ASGIApp:
         Exception,
     ):
         app.add_exception_handler(kind, error_response)
-    schema = _openapi(app, web.options.prefix)
+
+    @cache
+    def schema() -> dict[str, Any]:
+        return _openapi(app, web.options.prefix)
 
     @app.get("/api/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return JSONResponse(schema)
+        return JSONResponse(schema())
 
     @app.get("/api/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return render(request, "docs.html", **description.context(schema))
+        return render(request, "docs.html", **description.context(schema()))
 
     @app.get("/healthz", include_in_schema=False)
     async def health() -> Response:
@@ -111,7 +116,7 @@ def _refused(app: FastAPI, request: Request, error: Exception) -> Response:
     return error_response(request, error)
 
 
-def _openapi(app: FastAPI, prefix: str) -> dict[str, object]:
+def _openapi(app: FastAPI, prefix: str) -> dict[str, Any]:
     """The OpenAPI description, with the form of `POST /api/batches` after the options of `submit`."""
     schema = get_openapi(
         title=app.title,

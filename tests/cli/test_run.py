@@ -96,7 +96,7 @@ def test_failed_rows_give_exit_code_1(user: CommandLine) -> None:
 
 def test_ctrl_c_keeps_the_run_and_the_same_command_resumes_it(user: CommandLine) -> None:
     """Exit code 130 and no results; the message names the batch and the command to resume, without --new."""
-    file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=45]")
+    file = user.write("slow.csv", "question", "What is 5 + 5? [emulate: completed after=15]")
     process = user.start("run", file, "--new")
     wait_until(lambda: _status(user).get("runs") == 1, "the run is created", timeout_s=60)
 

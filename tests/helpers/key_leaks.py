@@ -64,6 +64,8 @@ def _check_keys(client: redis.Redis) -> Iterator[str]:
             pipe.type(key).ttl(key)
         replies = pipe.execute()
     for key, stored_type, ttl_s in zip(names, replies[::2], replies[1::2], strict=True):
+        if stored_type == b"none":  # it has expired meanwhile
+            continue
         expected = keys.type_of(key)
         if expected is None and not key.startswith(_BROKER_KEYS):
             yield f"key {key} is in no table"

@@ -44,7 +44,7 @@ SCRIPTS = (
     *("create_failed", "record_refusal", "cancel", "lib/recovery"),
 )
 """Those that decide about money and fences."""
-TESTS = ("tests/store", "--ignore=tests/store/test_limits.py", "--ignore=tests/store/test_layouts.py")
+TESTS = ("tests/store", "--ignore=tests/store/test_layouts.py")
 """Those without whole batches of workers."""
 LONGEST_TEST_S = 3.0
 """Longer tests do not judge: they start workers, or count to hundreds of thousands."""

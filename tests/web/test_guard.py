@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from askmill.jobs.model.models import Step
 from askmill.jobs.store import Store
@@ -343,9 +344,11 @@ async def test_an_unexpected_error_tells_nothing(web: Web, monkeypatch: pytest.M
 
     monkeypatch.setattr(web.store, "status", broken)
     transport = httpx2.ASGITransport(create_app(web), raise_app_exceptions=False)
-    async with httpx2.AsyncClient(
-        transport=transport, base_url=ADDRESS, headers={"Authorization": f"Bearer {TOKEN}"}
-    ) as client:
-        reply = await client.get("/api/batches/b_1")
+    with capture_logs() as logs:
+        async with httpx2.AsyncClient(
+            transport=transport, base_url=ADDRESS, headers={"Authorization": f"Bearer {TOKEN}"}
+        ) as client:
+            reply = await client.get("/api/batches/b_1")
+    assert [str(line["exc_info"]) for line in logs] == ["sk-a-secret-of-the-server"]
     assert (reply.status_code, reply.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in reply.text
