@@ -21,7 +21,7 @@ from askmill.jobs.cli.output_options import (
     notify_on_done,
 )
 from askmill.jobs.display.stall_text import stall_reason
-from askmill.jobs.display.status_text import retry_command, summary_line
+from askmill.jobs.display.status_text import commands_of_finished, retry_command, summary_line
 from askmill.jobs.intake import Intake
 from askmill.jobs.local import interruptible
 from askmill.jobs.local.open_store import redis_url
@@ -123,8 +123,8 @@ def _print_outcome(outcome: RunOutcome, values: OptionValues, note: Say, *, offl
     was_finished = outcome.existing is not None and outcome.existing.finished
     if was_finished:
         note(
-            f"{batch} was already {view.batch.state}; no run was started. `{retry}` retries the rows that "
-            "did not complete, --new creates a new batch."
+            f"{batch} was already {view.batch.state}; no run was started. "
+            f"{commands_of_finished(view.batch, view.counts)}"
         )
     note(summary_line(view) + (f" → {outcome.written}" if outcome.written else ""))
     if outcome.code == 1 and not was_finished:

@@ -103,6 +103,6 @@ def translate_redis_errors(url: str) -> Iterator[None]:
         ) from None
     except (faults.ConnectionError, faults.TimeoutError, faults.InvalidResponse, OSError) as fault:
         raise RedisUnavailable(
-            f"{_server(url)} does not answer ({fault}); start it (docker compose up redis), set "
-            "ASKMILL_REDIS_URL to one that runs, or unset it to use the embedded one"
+            f"{_server(url)} does not answer ({fault}); start it (docker compose up redis) or correct "
+            "ASKMILL_REDIS_URL. Without that setting askmill uses its embedded Redis, which has other batches"
         ) from None

@@ -20,7 +20,7 @@ from pathlib import Path
 from askmill.config.text import count_of
 from askmill.jobs.display.input_preview import left_out_line
 from askmill.jobs.display.stall_text import stall_reason
-from askmill.jobs.display.status_text import retry_command
+from askmill.jobs.display.status_text import commands_of_finished
 from askmill.jobs.intake import Intake
 from askmill.jobs.model.errors import NotFound, Unavailable
 from askmill.jobs.model.models import BatchState, Limits
@@ -78,8 +78,7 @@ def existing_text(existing: ExistingBatch) -> str:
     if existing.finished:
         return (
             f"{batch.id} has the same file and profile and is {batch.state}; nothing was submitted. "
-            f"`{retry_command(batch, existing.counts)}` retries the rows that did not complete, --new "
-            "creates a new batch."
+            f"{commands_of_finished(batch, existing.counts)}"
         )
     resumed = " It was paused and is now resumed." if existing.resumed else ""
     return (

@@ -67,7 +67,7 @@ def test_run_answers_the_examples_with_nothing_configured(user: CommandLine) -> 
 
 
 def test_the_same_file_again_starts_no_run(user: CommandLine) -> None:
-    """The results of a finished batch are written again, and `retry` and `--new` are named."""
+    """The results of a finished batch are written again, and `--new` is named; no row is left that `retry` would ask."""
     file = user.write("sums.csv", "question", "What is 1 + 1?", "What is 2 + 2?")
     first = user.askmill("run", file, "-o", "-")
     runs = _status(user)["runs"]
@@ -76,8 +76,8 @@ def test_the_same_file_again_starts_no_run(user: CommandLine) -> None:
 
     assert again.stdout == first.stdout
     assert _status(user)["runs"] == runs == 2
-    assert "retry" in again.stderr
-    assert "--new" in again.stderr
+    assert "was already done; no run was started. --new creates a new batch." in again.stderr
+    assert "retry" not in again.stderr
     assert again.returncode == 0
     assert not list(user.folder.glob("*.steps.jsonl")), "stdout has no sidecar file"
 
@@ -92,6 +92,8 @@ def test_failed_rows_give_exit_code_1(user: CommandLine) -> None:
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["status"] for row in rows] == ["completed", "failed"]
     assert rows[1]["error"].startswith("invalid_prompt")
+    again = user.askmill("run", file, "-o", "-")
+    assert f"`askmill retry {_status(user)['batch']}` retries the rows that did not complete" in again.stderr
 
 
 def test_ctrl_c_keeps_the_run_and_the_same_command_resumes_it(user: CommandLine) -> None:
