@@ -184,16 +184,21 @@ def test_an_output_that_has_changed_is_noticed() -> None:
         assert outputs.normalized(shown) != outputs.normalized(shown.replace(was, now))
 
 
-def test_the_documentation_names_files_that_exist() -> None:
-    """Each source file, test and example that a page names exists; tests may be named without their folder."""
+def test_the_documentation_names_files_and_functions_that_exist() -> None:
+    """Each source file, test, example and long name that a page shows; tests may be named without their folder."""
     rooms = "askmill|benchmarks|config|emulator|examples|jobs|tests|worker"
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    sources = [path for room in rooms.split("|")[1:] for path in (ROOT / room).rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for name in re.findall(rf"`((?:{rooms})/[\w./]*)`", text):
             assert (ROOT / name).exists(), f"{_name(page)}: {name}"
         for name in re.findall(r"`(test_\w+\.py)`", text):
             assert name in tests, f"{_name(page)}: {name}"
+        # Four words or more: shorter ones may be another program's, and metrics are put together from parts.
+        for name in re.findall(r"`((?!askmill_)[a-z]+(?:_[a-z0-9]+){3,})`", text):
+            assert name in code, f"{_name(page)}: {name}"
 
 
 def test_the_watch_page_quotes_the_progress_panel() -> None:
