@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import pytest
+import trustme
 
 from askmill.config.settings import BadSetting
-from askmill.config.tls import tls_context
+from askmill.config.tls import VARIABLES, tls_context
 from askmill.jobs.openai_client.client import make_client
 from tests.helpers.command_line import terminal
 
 
-@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"])
+@pytest.mark.parametrize("name", VARIABLES)
 @pytest.mark.parametrize("kind", ["missing", "wrong"])
 def test_a_bad_value_is_told_with_its_variable(
     name: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -23,6 +24,11 @@ def test_a_bad_value_is_told_with_its_variable(
             value.mkdir()
         else:
             value.write_text("no certificate")
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    if name == "SSLKEYLOGFILE":  # read only beside one of the others
+        trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setenv(name, str(value))
     with pytest.raises(BadSetting, match=rf"{name}.*{value.name}") as error:
         make_client("key", "https://api.example.com/v1")
