@@ -8,7 +8,7 @@ from askmill.config.proxies import Proxy
 from askmill.config.settings import BadSetting
 
 VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
-"""Read by httpx and Python's `ssl`, in this order, the last only beside one of the others. Those of `requests` are not read."""
+"""Read by httpx and `ssl`, in this order; the last only beside one of the others. `requests` has others."""
 
 
 def uses_tls(base_url: str, proxy: Proxy | None) -> bool:
