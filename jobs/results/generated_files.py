@@ -15,8 +15,8 @@ FetchBlob = Callable[[int, dict[str, Any]], Awaitable[bytes | None]]
 
 MAX_NAME_BYTES = 150
 UNSAFE_CHARACTERS = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
-RESERVED_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
-"""Device names that Windows reserves, with any suffix (Microsoft, Naming Files)."""
+RESERVED_NAME = re.compile(r"(?i)^(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?$")
+"""Device names that Windows reserves, also with blanks or a suffix behind them (Microsoft, Naming Files)."""
 
 
 async def save_files(entry: Entry, folder: Path, fetch: FetchBlob) -> Entry:
