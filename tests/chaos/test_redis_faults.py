@@ -122,7 +122,7 @@ async def test_an_outage_of_redis_reaps_no_living_worker(tmp_path: Path) -> None
 
 async def test_claims_with_lost_replies_are_kept(tmp_path: Path) -> None:
     """The outage is longer than a call's timeout and shorter than a worker's life: no row hangs."""
-    claimed = b"*10\r\n$0\r\n"  # as `claim` begins its answer: no refusal
+    claimed = b"*16\r\n$0\r\n"  # as `claim` begins its answer of sixteen fields: no refusal
     with Stack(tmp_path) as stack, TcpRelay(stack.redis_url) as relay:
         worker = stack.worker(10, ASKMILL_REDIS_URL=relay.url)
         wait_for_workers(stack, 1)
