@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One template process for all pytest processes of this run."""
-    gc.disable()  # nothing is garbage while tests are collected
     # Compiled files are kept, also where the shell says otherwise: each process here, and each program that tests start,
     # would compile all that it imports.
     sys.dont_write_bytecode = False
@@ -78,9 +77,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("story") is None)
 
 
-def pytest_collection_finish() -> None:
-    gc.freeze()  # what has been collected stays: a search for garbage need not look through it
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    gc.disable()  # nothing is garbage while tests are collected
+    try:
+        return (yield)
+    finally:
+        gc.freeze()  # what has been collected stays: a search for garbage need not look through it
+        gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
