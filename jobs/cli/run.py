@@ -21,7 +21,12 @@ from askmill.jobs.cli.output_options import (
     notify_on_done,
 )
 from askmill.jobs.display.stall_text import stall_reason
-from askmill.jobs.display.status_text import commands_of_finished, retry_command, summary_line
+from askmill.jobs.display.status_text import (
+    commands_of_finished,
+    retry_command,
+    retryable_statuses,
+    summary_line,
+)
 from askmill.jobs.intake import Intake
 from askmill.jobs.local import interruptible
 from askmill.jobs.local.open_store import redis_url
@@ -131,7 +136,7 @@ def _print_outcome(outcome: RunOutcome, values: OptionValues, note: Say, *, offl
         counts = view.counts.by_status
         bad = ",".join(status for status in JobStatus if status in UNSUCCESSFUL and counts[status])
         hint = f"`askmill collect {batch} --status {bad} -o -` shows why"
-        if bad != JobStatus.REJECTED:
+        if retryable_statuses(view.counts):
             hint += f", `{retry}` retries them"
         say(f"Some rows did not complete: {hint}.")
     if outcome.code == 3:

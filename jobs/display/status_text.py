@@ -261,7 +261,7 @@ def _are(number: int) -> str:
 
 def retry_command(batch: Batch, counts: Counts) -> str:
     """The command that retries what did not complete; it names statuses that are not retried by default."""
-    retried = _can_be_retried(counts)
+    retried = retryable_statuses(counts)
     by_default = set(retried) <= set(RETRIED_BY_DEFAULT)
     return f"askmill retry {batch.id}" + ("" if by_default else f" --status {','.join(retried)}")
 
@@ -269,10 +269,10 @@ def retry_command(batch: Batch, counts: Counts) -> str:
 def commands_of_finished(batch: Batch, counts: Counts) -> str:
     """A sentence that names the commands for more answers from the file of a finished batch."""
     retry = f"`{retry_command(batch, counts)}` retries the rows that did not complete, "
-    return (retry if _can_be_retried(counts) else "") + "--new creates a new batch."
+    return (retry if retryable_statuses(counts) else "") + "--new creates a new batch."
 
 
-def _can_be_retried(counts: Counts) -> list[JobStatus]:
+def retryable_statuses(counts: Counts) -> list[JobStatus]:
     """The statuses of rows that did not complete; a rejected row has no question that could be asked."""
     ended = [status for status in JobStatus if status in UNSUCCESSFUL and counts.by_status[status]]
     return [status for status in ended if status is not JobStatus.REJECTED]
