@@ -31,6 +31,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import greenlet
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
+from celery.worker import state
 
 __all__ = ("TaskPool", "await_coroutine", "event_loop", "submit")
 
@@ -220,18 +221,27 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery publishes no types
         """Wait until every running task has ended (warm shutdown), then stop the loop.
 
         A cold shutdown calls this from a signal handler, possibly inside itself. So there are no locks, and
-        the last line ends the wait of an outer call.
+        the last line ends the wait of an outer call. Celery has cancelled the tasks that it knows to run;
+        those whose start still waits in the queue of callbacks are cancelled here.
         """
         self.flush()
+        if state.should_terminate:
+            self._run_callbacks()
+            self._terminate_tasks()
         while self._unsettled and self._thread.is_alive():
             self._run_callback(*self._callbacks.get())
         self._stop_loop()
         self._callbacks.put((lambda: None,))
 
     def on_terminate(self) -> None:
-        for task in tuple(self._unsettled):
-            task.terminate()
+        self._terminate_tasks()
         self._stop_loop()
+
+    def _terminate_tasks(self) -> None:
+        """Cancel each running task once: a second time would interrupt its cleaning up."""
+        for task in tuple(self._unsettled):
+            if not task.terminated:
+                task.terminate()
 
     def call_on_loop(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call `callback` soon on the loop's thread. Ignored once the loop is closed."""

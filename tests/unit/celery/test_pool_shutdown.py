@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from celery.worker import state
 
 from askmill.worker.celery import greenlet_pool
 from askmill.worker.celery.greenlet_pool import TaskPool, await_coroutine
@@ -59,6 +61,55 @@ def test_terminate_cancels_running_tasks() -> None:
         driver.pool.terminate()
 
         assert sorted(cleaned) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.timeout(20)
+def test_a_cold_stop_cancels_tasks_whose_start_celery_has_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGQUIT between the start of a task and its callback: Celery cancels only what it knows to run, and then stops."""
+    begun = threading.Event()
+    ended = threading.Event()
+
+    async def hold() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    with pool_driver() as driver:
+        unseen = driver.apply(lambda: await_coroutine(hold()))
+        done = driver.apply(lambda: "done")
+        driver.apply(ended.set)
+        assert begun.wait(10)
+        assert ended.wait(10)
+        monkeypatch.setattr(state, "should_terminate", True)
+        driver.pool.stop()
+
+        assert unseen.names == ["accepted"]
+        assert done.outcome == "done"
+
+
+def test_a_cold_stop_cancels_a_task_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coroutine that Celery has cancelled, and that cleans up, is not cancelled again."""
+    cleaning = threading.Event()
+    cleaned: list[bool] = []
+
+    async def hold() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.1)
+            cleaned.append(True)
+
+    with pool_driver() as driver:
+        task = driver.apply(lambda: await_coroutine(hold()))
+        driver.until(lambda: task.events, "it runs")
+        assert task.task is not None
+        task.task.terminate()
+        assert cleaning.wait(10)
+        monkeypatch.setattr(state, "should_terminate", True)
+        driver.pool.stop()
+        driver.pool.terminate()
+
+        assert cleaned == [True]
 
 
 def test_submitted_coroutines_end_after_the_last_task() -> None:
