@@ -16,9 +16,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?:<!-- ([^>]+) -->\n)?```(sh|python|sql|text)\n(.*?)```", re.DOTALL)
@@ -39,6 +42,8 @@ set +m
 """
 SETTINGS = ("ASKMILL_", "OPENAI_", "CELERY_")
 """Names of variables that a page's commands do not inherit."""
+END_LIMIT_S = 60
+"""After this time, programs that a page leaves in the background are killed."""
 END_OF_BLOCK = "=== end of block {} ==="
 PROGRESS_LINE = re.compile(r"^b_\w+: [\d,]+ of [\d,]+ · .*\n", re.MULTILINE)
 """Printed every ten seconds where there is no terminal; a terminal shows a panel, which goes away."""
@@ -161,10 +166,34 @@ def run(text: str, folder: Path, programs: str = "", limit_s: float | None = Non
         try:
             code = shell.wait(limit_s)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGTERM)
+            _end_group(shell.pid)
         output.seek(0)
         return code, output.read().replace(str(work), "/home/me")
+
+
+def _end_group(group: int) -> None:
+    """End a group's processes and wait for them: an ending worker still writes to the next page's Redis."""
+    left = [process for process in psutil.process_iter() if _group(process.pid) == group]
+    kill_at_s = time.monotonic() + END_LIMIT_S
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+        while any(map(_runs, left)):
+            time.sleep(0.05)
+            if time.monotonic() > kill_at_s:
+                os.killpg(group, signal.SIGKILL)
+
+
+def _group(process: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process)
+    return None
+
+
+def _runs(process: psutil.Process) -> bool:
+    """A process that nobody has waited for (a zombie) does not run."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def rewrite(file: Path) -> None:
