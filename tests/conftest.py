@@ -3,13 +3,17 @@
 Redis is the embedded binary on a free port without persistence; a missing binary is a failure, not a skip.
 """
 
+import functools
 import gc
+import importlib
+import importlib.metadata
 import os
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +36,15 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
+# redis-py looks up its own version among the installed packages at each new connection.
+importlib.metadata.version = functools.cache(importlib.metadata.version)
+
 # A shell that runs the tests in the background, or nohup, ignores these signals, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+TESTS = Path(__file__).parent
 TIERS = {"chaos": "chaos", **dict.fromkeys(("cli", "local", "packaging", "real", "story"), "story")}
 """Folder → marker; a test of any other folder is a `unit` test. Other markers are set by hand, beside it."""
 TEMPLATE = "TESTS_TEMPLATE_PROCESS"
@@ -71,20 +79,36 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        folder = item.path.relative_to(TESTS).parts[0]
         item.add_marker(TIERS.get(folder, "unit"))
     # Stories first: they wait, and the quick tests of rooms fill the end.
     items.sort(key=lambda item: item.get_closest_marker("story") is None)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     gc.disable()  # nothing is garbage while tests are collected
     try:
+        _import_in_turns(session.config)
         return (yield)
     finally:
         gc.freeze()  # what has been collected stays: a search for garbage need not look through it
         gc.enable()
+
+
+def _import_in_turns(config: pytest.Config) -> None:
+    """Import the files of all tests, each process starting with another one: the others load what it has compiled.
+
+    With one order, all processes would compile each file at the same moment.
+    """
+    process = getattr(config, "workerinput", None)
+    if process is None or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    files = sorted(TESTS.rglob("test_*.py"))
+    first = int(process["workerid"].removeprefix("gw")) * len(files) // process["workercount"]
+    for file in files[first:] + files[:first]:
+        with suppress(Exception, pytest.skip.Exception):  # pytest imports it again, and reports
+            importlib.import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

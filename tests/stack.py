@@ -30,6 +30,7 @@ from tests.support import wait_until, wait_until_async
 QUICK = {"HEARTBEAT_S": 0.5, "LIFETIME_S": 3.0, "MARGIN_S": 1.2, "MAINTENANCE_S": 0.5, "CREATE_LIMIT_S": 4.0}
 """Time constants of a worker: its death is noticed after 3 s instead of 12, a lost create after 4 s instead of 60."""
 HELPERS = Path(__file__).parent / "helpers"
+HEADERS = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
 TUTOR = Profile(name="Math Tutor", model="gpt-5-mini", tools=("code_interpreter",))
 
 
@@ -223,6 +224,10 @@ class Stack:
     async def rows(self, batch: str) -> list[RowView]:
         async with await Store.open(self.redis_url) as store:
             return [row async for row in store.results(batch)]
+
+    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Send a request to the API, as any client may."""
+        return self._client.request(method, f"{self.base_url}/{path}", headers=HEADERS, **options)
 
     def stats(self) -> dict[str, Any]:
         """The emulator's counters."""

@@ -12,6 +12,7 @@ import asyncio
 import weakref
 from typing import Any, cast
 
+import redis
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import (
     Connection,
@@ -23,6 +24,7 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -182,6 +184,8 @@ def open_pool(url: str, size: int, timeout_s: float, retries: int) -> RedisPool:
         "socket_connect_timeout": timeout_s,
         "socket_timeout": timeout_s,
         "retry": Retry(ExponentialBackoff(cap=_LONGEST_WAIT_S, base=0.02), retries),
+        # Otherwise redis-py searches the installed packages for its version at each new connection.
+        "driver_info": DriverInfo(lib_version=redis.__version__),
     }
     if is_sentinel(url):
         return _sentinel_pool(url, options)

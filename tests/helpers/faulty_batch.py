@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from askmill.jobs.model.models import Api, Attempt, JobStatus, Result
@@ -144,12 +143,10 @@ async def run_batch(
 
 
 def _server_runs(stack: Stack, results: Sequence[Result]) -> Iterator[tuple[str, dict[str, Any]]]:
-    headers = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
-    with httpx2.Client(headers=headers) as client:
-        for attempt in (attempt for result in results for attempt in result.attempts if attempt.run_id):
-            path = f"threads/{attempt.thread_id}/runs" if stack.api == "assistants" else "responses"
-            reply = client.get(f"{stack.base_url}/{path}/{attempt.run_id}")
-            yield attempt.run_id or "", reply.raise_for_status().json()
+    for attempt in (attempt for result in results for attempt in result.attempts if attempt.run_id):
+        path = f"threads/{attempt.thread_id}/runs" if stack.api == "assistants" else "responses"
+        reply = stack.request("GET", f"{path}/{attempt.run_id}")
+        yield attempt.run_id or "", reply.raise_for_status().json()
 
 
 def _logs(file: Path) -> dict[int, list[dict[str, Any]]]:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from tests.helpers.command_line import CommandLine
 from tests.stack import Stack
 
 Row = dict[str, Any]
-HEADERS = {"Authorization": "Bearer offline", "OpenAI-Beta": "assistants=v2"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,7 @@ class StackUser:
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """Get an object from the API."""
-        reply = httpx2.get(f"{self.stack.base_url}/{path}", headers=HEADERS, params=query).raise_for_status()
-        return dict(reply.json())
+        return dict(self.stack.request("GET", path, params=query).raise_for_status().json())
 
     def messages(self, thread_id: str) -> list[tuple[str, str]]:
         """(role, text) of all messages of a thread or conversation, oldest first."""

@@ -217,7 +217,9 @@ def _open_standard_streams() -> None:
 def _import_all() -> None:
     """Every module of askmill that does nothing when imported, and what its programs import when they start work."""
     # Celery and kombu look for plugins in the metadata of every installed distribution, several times a process.
+    # So does redis-py for its own version, at each new connection.
     importlib.metadata.entry_points = cache(importlib.metadata.entry_points)
+    importlib.metadata.version = cache(importlib.metadata.version)
     package = importlib.import_module("askmill")
     names = [module.name for module in pkgutil.walk_packages(package.__path__, "askmill.")]
     for name in [*(name for name in names if not name.endswith(ACT_WHEN_IMPORTED)), *LIBRARIES]:

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.helpers.requests import HEADERS, StackUser
+from tests.helpers.requests import StackUser
 from tests.stack import Stack
 from tests.support import wait_until
 
@@ -31,7 +30,7 @@ def slow_assistants_user(tmp_path) -> Iterator[StackUser]:
 
 
 def _delete(user: StackUser, path: str) -> None:
-    httpx2.delete(f"{user.stack.base_url}/{path}", headers=HEADERS).raise_for_status()
+    user.stack.request("DELETE", path).raise_for_status()
 
 
 def _only_assistant(user: StackUser) -> str:
@@ -87,9 +86,7 @@ async def test_batches_that_start_together_create_one_assistant(tmp_path: Path) 
 
 def test_a_stored_assistant_that_was_deleted_pauses_the_batch(slow_assistants_user: StackUser) -> None:
     """askmill does not create the user's own assistant: the batch says why it is paused, and no row has failed."""
-    reply = httpx2.post(
-        f"{slow_assistants_user.stack.base_url}/assistants", headers=HEADERS, json={"model": "gpt-5-mini"}
-    )
+    reply = slow_assistants_user.stack.request("POST", "assistants", json={"model": "gpt-5-mini"})
     assistant_id = str(reply.json()["id"])
     first = slow_assistants_user.table("first.csv", ("question",), ("What is 1 + 1?",))
     slow_assistants_user.rows(first, "--assistant-id", assistant_id)

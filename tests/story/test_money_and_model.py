@@ -14,7 +14,7 @@ from tests.support import wait_until
 
 BOTH = pytest.mark.parametrize("api", ["assistants", "responses"])
 IN_FLIGHT = 20
-ROWS = 200
+ROWS = 80
 WAITING = {"q", "p", "w"}
 """Rows that wait for a slot, or for `resume`."""
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
@@ -34,13 +34,15 @@ def all_runs_fail(code: str, message: str, run_s: float = 0.3) -> str:
     [
         ("rate_limit_exceeded", QUOTA, "no credit"),
         ("server_error", NO_MODEL, "the model gpt-5-mini"),
-        ("server_error", f"Error code: 404 - {NESTED}", "the model gpt-5-mini"),
+        pytest.param(
+            "server_error", f"Error code: 404 - {NESTED}", "the model gpt-5-mini", marks=pytest.mark.long
+        ),
     ],
 )
 async def test_a_lack_of_credit_or_a_missing_model_costs_only_the_runs_in_flight(
     tmp_path: Path, api: Api, code: str, message: str, reason: str
 ) -> None:
-    """200 rows: at most the runs in flight are lost, no row fails, `resume` completes all; each attempt is kept."""
+    """80 rows: at most the runs in flight are lost, no row fails, `resume` completes all; each attempt is kept."""
     with Stack(tmp_path, api=api, scenario=all_runs_fail(code, message)) as stack:
         stack.worker(IN_FLIGHT)
         batch = await stack.submit(["What is 1 + 1?"] * ROWS)

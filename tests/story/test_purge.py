@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from askmill.jobs.model.profile import Profile
@@ -13,7 +12,7 @@ from askmill.jobs.store import Store
 from askmill.jobs.store.records import NewRow
 from askmill.jobs.submit.resources import Preparation
 from tests.helpers.batches import new_batch
-from tests.helpers.requests import HEADERS, StackUser
+from tests.helpers.requests import StackUser
 from tests.stack import QUICK, Stack
 from tests.support import wait_until
 
@@ -29,7 +28,7 @@ def user(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StackUser]:
 
 
 def _exists(user: StackUser, path: str) -> bool:
-    reply = httpx2.get(f"{user.stack.base_url}/{path}", headers=HEADERS)
+    reply = user.stack.request("GET", path)
     assert reply.status_code in {200, 404}
     return reply.status_code == 200
 

@@ -34,7 +34,10 @@ def _estimate(ends: list[float], slots: int, now_s: float) -> TimeLeft:
     return time_left(len(ends) - len(done), min(slots, len(ends)), rows_per_s, whole)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5, 0.8, 0.95, 0.99])
+@pytest.mark.parametrize(
+    "share",
+    [0.05, 0.5, 0.99, *(pytest.param(share, marks=pytest.mark.long) for share in (0.1, 0.3, 0.8, 0.95))],
+)
 def test_the_end_is_nearly_always_within_the_estimated_range(share: float) -> None:
     """Early and late in short and long batches, with narrow and wide run times."""
     chance = random.Random(7)

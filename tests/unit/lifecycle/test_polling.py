@@ -184,16 +184,21 @@ LOGNORMAL = "lognormal, median 30 s, sigma 0.5"
     ("batch", "shape", "worth", "polls", "delay"),
     [
         ("20 waves", "fixed 30 s", DELAY_WORTH, 1.3, 0.01),
-        ("2 waves", "fixed 28 s", DELAY_WORTH, 2.0, 0.09),
         ("1 wave", "fixed 28 s", DELAY_WORTH, 2.0, 0.09),
-        ("20 waves", LOGNORMAL, DELAY_WORTH, 7.4, 0.055),
-        ("2 waves", LOGNORMAL, DELAY_WORTH, 7.4, 0.055),
         ("1 wave", LOGNORMAL, DELAY_WORTH, 7.4, 0.055),
         ("1 small", LOGNORMAL, DELAY_WORTH, 9.0, 0.07),
-        ("20 waves", LOGNORMAL, THRIFTY_WORTH, 4.1, 0.11),
         ("1 wave", LOGNORMAL, THRIFTY_WORTH, 4.1, 0.11),
-        ("1 wave", "bimodal, 5 s and 60 s", DELAY_WORTH, 6.5, 0.08),
         ("20 waves", "shift, 20 s to 60 s in mid-batch", DELAY_WORTH, 6.6, 0.04),
+        *(
+            pytest.param(*scene, marks=pytest.mark.long)
+            for scene in (
+                ("2 waves", "fixed 28 s", DELAY_WORTH, 2.0, 0.09),
+                ("20 waves", LOGNORMAL, DELAY_WORTH, 7.4, 0.055),
+                ("2 waves", LOGNORMAL, DELAY_WORTH, 7.4, 0.055),
+                ("20 waves", LOGNORMAL, THRIFTY_WORTH, 4.1, 0.11),
+                ("1 wave", "bimodal, 5 s and 60 s", DELAY_WORTH, 6.5, 0.08),
+            )
+        ),
     ],
 )
 def test_a_batch_needs_few_polls(batch: str, shape: str, worth: float, polls: float, delay: float) -> None:
