@@ -118,12 +118,14 @@ def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> De
     return replace(decision, throttled_s=_hold_s(event, wait_s, requested_s), throttled_by=str(event.error))
 
 
-def _hold_s(event: RequestFailed, wait_s: float, requested_s: float | None) -> float:
+def _hold_s(event: RequestFailed, backoff_s: float, requested_s: float | None) -> float:
     """How long new runs of all workers wait: as the server asks; shortly where a busy server names no time.
 
     Many such refusals at a time halve the runs in flight (throttle.lua), which is what a full queue needs.
     """
-    return wait_s if requested_s is not None or event.error.status == 429 else min(wait_s, BUSY_HOLD_S)
+    if requested_s is not None:
+        return requested_s
+    return backoff_s if event.error.status == 429 else min(backoff_s, BUSY_HOLD_S)
 
 
 def _pause_until(state: JobState, event: RequestFailed, wait_s: float) -> Decision:

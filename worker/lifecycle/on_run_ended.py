@@ -111,7 +111,7 @@ def _read_again(state: JobState, event: AnswerRead, policy: RetryPolicy) -> Deci
     if event.at - since >= policy.late_message_s:
         return Decision(replace(state, last_read=True), ReadAnswer())
     wait_s = policy.settle_wait_s(event.at - since, event.jitter)
-    return Decision(replace(state, unsettled_since=since, last_read=False), ReadAnswer(after_s=wait_s))
+    return Decision(replace(state, unsettled_since=since), ReadAnswer(after_s=wait_s))
 
 
 def _not_cancelled(state: JobState, run: Run, event: AnswerRead, policy: RetryPolicy) -> Decision:

@@ -88,11 +88,12 @@ def test_a_cold_stop_cancels_tasks_whose_start_celery_has_not_seen(monkeypatch: 
 
 def test_a_cold_stop_cancels_a_task_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coroutine that Celery has cancelled, and that cleans up, is not cancelled again."""
-    cleaning = threading.Event()
+    begun, cleaning = threading.Event(), threading.Event()
     cleaned: list[bool] = []
 
     async def hold() -> None:
         try:
+            begun.set()
             await asyncio.Event().wait()
         finally:
             cleaning.set()
@@ -101,7 +102,7 @@ def test_a_cold_stop_cancels_a_task_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pool_driver() as driver:
         task = driver.apply(lambda: await_coroutine(hold()))
-        driver.until(lambda: task.events, "it runs")
+        assert begun.wait(10)
         assert task.task is not None
         task.task.terminate()
         assert cleaning.wait(10)

@@ -1,0 +1,200 @@
+"""What follows the end of a run, or a look at one: the complete decision of rarer cases."""
+
+from dataclasses import replace
+
+import pytest
+
+from askmill.jobs.model.models import BatchState, JobStatus, OnIncomplete, Step, Usage
+from askmill.worker.lifecycle.api_types import Answer, LookupKind, Run, RunLookup
+from askmill.worker.lifecycle.decision import (
+    Decision,
+    Finish,
+    PauseBatch,
+    PollRun,
+    ReadAnswer,
+    ReleaseRow,
+    Reserve,
+    Wait,
+)
+from askmill.worker.lifecycle.events import AnswerRead, Claimed, LookupDone, RunPolled
+from askmill.worker.lifecycle.kept_answer import CONTINUE_PROMPT
+from askmill.worker.lifecycle.on_batch_state import apply_batch_state
+from askmill.worker.lifecycle.retry import RetryPolicy
+from askmill.worker.lifecycle.state import CancelReason, JobState, KeptAnswer, Phase
+from askmill.worker.lifecycle.transitions import advance
+from tests.unit.lifecycle.states import ANSWER, CALLING_TOOLS, NOW, POLLING, READING, SENT, P
+
+FLEX = RetryPolicy(tier="flex")
+HALF = Answer(
+    text="half",
+    messages=1,
+    run_id="run_1",
+    steps=(Step(run_id="run_1", attempt=1, type="message_creation", status="completed"),),
+)
+
+
+def read(state: JobState, answer: Answer = ANSWER, policy: RetryPolicy = P, at: float = NOW) -> Decision:
+    """The decision once the answer of `state.ended_run` is read, with the longest backoff."""
+    return advance(state, AnswerRead(at, jitter=1.0, answer=answer), policy)
+
+
+# ── a run that the server does not end ──
+
+
+@pytest.mark.parametrize(
+    ("reason", "attempt", "status"),
+    [
+        (CancelReason.USER, 1, JobStatus.CANCELLED),
+        (CancelReason.DEADLINE, 1, JobStatus.FAILED),
+        (CancelReason.NEVER_STARTED, 3, JobStatus.FAILED),
+    ],
+)
+def test_a_run_that_stays_alive_ends_its_row(reason: CancelReason, attempt: int, status: JobStatus) -> None:
+    """It may still be paid: the row names it, and is recorded with it."""
+    alive = Run("run_1", "queued")
+    state = replace(READING, ended_run=alive, cancel_reason=reason, attempt=attempt)
+    decision = read(state, Answer())
+    assert (decision.uncancelled_run, decision.state) == (True, replace(state, answer=Answer()))
+    assert isinstance(decision.action, Finish)
+    assert decision.action.status is status
+    assert (decision.action.error or "").endswith("it is queued: run_1 may still be paid")
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_run_that_never_started_is_followed_by_another(attempt: int) -> None:
+    """Up to the last attempt, though the server has not ended it."""
+    state = replace(
+        READING, ended_run=Run("run_1", "queued"), cancel_reason=CancelReason.NEVER_STARTED, attempt=attempt
+    )
+    decision = read(state, Answer())
+    assert (decision.uncancelled_run, decision.state.attempt) == (True, attempt + 1)
+
+
+# ── incomplete ──
+
+
+def test_a_run_that_is_cut_off_for_lack_of_credit_pauses_the_batch() -> None:
+    """Its code says so, whatever the reason is called; with a text it is kept as incomplete."""
+    cut = Run("run_1", "incomplete", error_code="insufficient_quota", incomplete_reason="max_output_tokens")
+    state = replace(READING, ended_run=cut, last_read=True)
+    assert isinstance(read(state, Answer()).action, PauseBatch)
+    assert read(state, HALF) == Decision(
+        replace(state, answer=HALF), Finish(JobStatus.INCOMPLETE, error="max_output_tokens", answer="half")
+    )
+
+
+def test_a_continuation_of_a_chat_sends_what_was_written() -> None:
+    """The message goes back verbatim, and asks for the rest; the steps are kept once."""
+    message = {"role": "assistant", "content": "half"}
+    policy = RetryPolicy(on_incomplete=OnIncomplete.CONTINUE, stateless=True)
+    run = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens", message=message)
+    decision = read(replace(READING, ended_run=run, messages=({"role": "tool"},)), HALF, policy)
+    assert decision.state.messages == (
+        {"role": "tool"},
+        message,
+        {"role": "user", "content": CONTINUE_PROMPT},
+    )
+    assert decision.state.kept == KeptAnswer(replace(HALF, steps=()), "max_completion_tokens")
+    assert decision.state.past_steps == HALF.steps
+
+
+# ── no capacity ──
+
+
+@pytest.mark.parametrize(
+    ("policy", "action"),
+    [
+        (FLEX, ReleaseRow(wait_s=30.0)),
+        (replace(FLEX, tier_fallback=True), Wait(wait_s=0.0)),
+    ],
+)
+def test_a_run_that_ends_for_lack_of_capacity_counts_no_attempt(
+    policy: RetryPolicy, action: ReleaseRow | Wait
+) -> None:
+    """The row may make as many as before; the record and its reason are kept."""
+    run = Run("run_1", "failed", error_code="resource_unavailable", error_message="code: no room")
+    state = replace(READING, ended_run=run, attempt=2, attempts_before_retry=1)
+    decision = read(state, Answer(), policy)
+    (record,) = decision.state.past_attempts
+    assert record.error == "resource_unavailable: code: no room"
+    assert (decision.state.attempt, decision.state.attempts_before_retry) == (3, 2)
+    assert decision == Decision(
+        decision.state,
+        action,
+        store=True,
+        retry_reason="resource_unavailable",
+        tier_fallback=policy.tier_fallback,
+    )
+    assert decision.state.tier_fallen_back is policy.tier_fallback
+
+
+def test_another_attempt_does_not_begin_before_the_time_that_the_error_names() -> None:
+    """New runs of all workers are held as after a 429; the row's conversation and messages stay."""
+    limited = Run(
+        "run_1",
+        "failed",
+        error_code="rate_limit_exceeded",
+        error_message="Rate limit reached. Please try again in 20s.",
+    )
+    state = replace(READING, ended_run=limited, earlier_runs=("run_0",), messages=({"role": "tool"},))
+    decision = read(state, Answer())
+    assert (decision.action, decision.throttled_s) == (ReleaseRow(wait_s=22.0), 20.0)
+    assert (decision.state.earlier_runs, decision.state.messages) == (("run_0",), ({"role": "tool"},))
+
+
+# ── a late message ──
+
+
+def test_a_late_message_is_waited_for() -> None:
+    """The run wrote tokens that no message shows: read again, and once more when the time is over."""
+    state = replace(READING, ended_run=Run("run_1", "completed", usage=Usage(10, 5)))
+    waiting = replace(state, unsettled_since=NOW)
+    assert read(state, Answer()) == Decision(waiting, ReadAnswer(after_s=1.0))
+    assert read(waiting, Answer(), at=NOW + P.late_message_s) == Decision(
+        replace(waiting, last_read=True), ReadAnswer()
+    )
+
+
+# ── a search, a poll, a pause ──
+
+
+def test_a_search_during_a_submit_names_no_duplicates() -> None:
+    """Other runs on the thread are the conversation's; after a create they are this row's, and cancelled."""
+    run, other = Run("run_1", "in_progress"), Run("run_2", "in_progress")
+    lookup = RunLookup(LookupKind.RUN, run, duplicates=(other,))
+    submitting = advance(CALLING_TOOLS, LookupDone(NOW, lookup=lookup), P)
+    creating = advance(SENT, LookupDone(NOW, lookup=lookup), P)
+    assert (submitting.duplicate_run_ids, creating.duplicate_run_ids) == ((), ("run_2",))
+
+
+@pytest.mark.parametrize(("failures", "wait_s"), [(0, 0.5), (1, 0.5), (2, 1.0)])
+def test_a_thread_that_another_run_locks_is_tried_again(failures: int, wait_s: float) -> None:
+    """After a lock without a name, the search found no run of this row."""
+    state = replace(SENT, create_sent_at=None, failures=failures)
+    decision = advance(state, LookupDone(NOW, jitter=1.0), P)
+    assert decision == Decision(replace(state, phase=Phase.NEW, not_found_since=None), Wait(wait_s=wait_s))
+
+
+@pytest.mark.parametrize(
+    ("age_s", "began_at"),
+    [(0.5, NOW - 0.5), (-3.0, NOW), (700.0, NOW - 700), (798.0, NOW - 800), (797.9, NOW - 797.9)],
+)
+def test_a_run_that_seems_too_old_gets_its_age_from_the_api(age_s: float, began_at: float) -> None:
+    """Before it is cancelled at its deadline, and only where the API's clock makes it more than 2 s younger."""
+    state = replace(POLLING, began_at=NOW - 800)
+    decision = advance(state, RunPolled(NOW, run=Run("run_1", "in_progress", age_s=age_s)), P)
+    assert decision.state.began_at == began_at
+    assert decision.state.began_at_corrected is (began_at != NOW - 800)
+
+
+@pytest.mark.parametrize("state", [BatchState.PAUSED, BatchState.CANCELLED])
+def test_a_pause_counts_a_run_that_the_server_has_not_cancelled(state: BatchState) -> None:
+    """The attempt that would follow is not made; that its run may still be paid is counted all the same."""
+    decision = Decision(JobState(attempt=2), Wait(), uncancelled_run=True)
+    assert apply_batch_state(decision, state, Claimed(NOW), P).uncancelled_run
+    assert not apply_batch_state(
+        replace(decision, uncancelled_run=False), state, Claimed(NOW), P
+    ).uncancelled_run
+    polling = Decision(POLLING, PollRun())
+    assert not apply_batch_state(polling, BatchState.CANCELLED, Claimed(NOW), P).uncancelled_run
+    assert apply_batch_state(Decision(JobState(), Reserve()), state, Claimed(NOW), P).unknown_create is False
