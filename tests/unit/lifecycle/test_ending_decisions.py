@@ -42,14 +42,16 @@ def read(state: JobState, answer: Answer = ANSWER, policy: RetryPolicy = P, at: 
 
 
 @pytest.mark.parametrize(
-    ("reason", "attempt", "status"),
+    ("reason", "attempt", "status", "error"),
     [
-        (CancelReason.USER, 1, JobStatus.CANCELLED),
-        (CancelReason.DEADLINE, 1, JobStatus.FAILED),
-        (CancelReason.NEVER_STARTED, 3, JobStatus.FAILED),
+        (CancelReason.USER, 1, JobStatus.CANCELLED, "cancelled"),
+        (CancelReason.DEADLINE, 1, JobStatus.FAILED, "deadline: the run took longer than it may"),
+        (CancelReason.NEVER_STARTED, 3, JobStatus.FAILED, "queued"),
     ],
 )
-def test_a_run_that_stays_alive_ends_its_row(reason: CancelReason, attempt: int, status: JobStatus) -> None:
+def test_a_run_that_stays_alive_ends_its_row(
+    reason: CancelReason, attempt: int, status: JobStatus, error: str
+) -> None:
     """It may still be paid: the row names it, and is recorded with it."""
     alive = Run("run_1", "queued")
     state = replace(READING, ended_run=alive, cancel_reason=reason, attempt=attempt)
@@ -57,7 +59,8 @@ def test_a_run_that_stays_alive_ends_its_row(reason: CancelReason, attempt: int,
     assert (decision.uncancelled_run, decision.state) == (True, replace(state, answer=Answer()))
     assert isinstance(decision.action, Finish)
     assert decision.action.status is status
-    assert (decision.action.error or "").endswith("it is queued: run_1 may still be paid")
+    alive_still = "the server has not ended the run since its cancel, it is queued: run_1 may still be paid"
+    assert decision.action.error == f"{error}; {alive_still}"
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
@@ -138,8 +141,49 @@ def test_another_attempt_does_not_begin_before_the_time_that_the_error_names() -
     )
     state = replace(READING, ended_run=limited, earlier_runs=("run_0",), messages=({"role": "tool"},))
     decision = read(state, Answer())
+    words = "rate_limit_exceeded: Rate limit reached. Please try again in 20s."
     assert (decision.action, decision.throttled_s) == (ReleaseRow(wait_s=22.0), 20.0)
+    assert decision.throttled_by == words
     assert (decision.state.earlier_runs, decision.state.messages) == (("run_0",), ({"role": "tool"},))
+
+
+@pytest.mark.parametrize(("told", "pauses"), [("600s", False), ("601s", True)])
+def test_a_run_that_names_a_long_wait_pauses_the_batch(told: str, pauses: bool) -> None:
+    """Ten minutes are still waited for."""
+    limited = Run("run_1", "failed", error_code="rate_limit_exceeded", error_message=f"Try again in {told}.")
+    action = read(replace(READING, ended_run=limited), Answer()).action
+    assert isinstance(action, PauseBatch) is pauses
+
+
+# ── failed ──
+
+
+@pytest.mark.parametrize(("model", "pauses"), [("tiny", True), ("other", False), (None, False)])
+def test_a_run_that_names_the_batchs_model_as_missing_pauses_the_batch(
+    model: str | None, pauses: bool
+) -> None:
+    """Words that only say that something is not there are about the model that was asked for, if they name it."""
+    run = Run(
+        "run_1", "failed", error_code="bad_run", error_message="the weights of model tiny are not found"
+    )
+    decision = read(replace(READING, ended_run=run), Answer(), RetryPolicy(model=model))
+    assert isinstance(decision.action, PauseBatch) is pauses
+
+
+def test_a_run_whose_content_is_refused_ends_its_row() -> None:
+    """Another attempt would meet the same filter."""
+    run = Run("run_1", "failed", error_code="content_filter", error_message="no")
+    state = replace(READING, ended_run=run)
+    assert read(state, Answer()) == Decision(
+        replace(state, answer=Answer()), Finish(JobStatus.FAILED, error="content_filter: no")
+    )
+
+
+def test_a_text_of_a_failed_run_is_kept_as_it_is() -> None:
+    """It is incomplete only where the run says so."""
+    run = Run("run_1", "failed", error_code="server_error", incomplete_reason="max_output_tokens")
+    kept = read(replace(READING, ended_run=run), HALF).state.kept
+    assert kept == KeptAnswer(replace(HALF, steps=()), None)
 
 
 # ── a late message ──
