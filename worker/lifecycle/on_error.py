@@ -30,7 +30,14 @@ from askmill.worker.lifecycle.on_lost_call import is_busy, on_failed_call
 from askmill.worker.lifecycle.on_no_capacity import on_no_capacity
 from askmill.worker.lifecycle.on_requires_action import outputs_accepted
 from askmill.worker.lifecycle.on_run_ended import on_run_ended, on_run_gone
-from askmill.worker.lifecycle.retry import LONG_WAIT_S, RetryPolicy, blocking_run, classify, slows_down
+from askmill.worker.lifecycle.retry import (
+    LONG_WAIT_S,
+    RetryPolicy,
+    blocking_run,
+    classify,
+    server_wait_s,
+    slows_down,
+)
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 PAUSED_WAIT_S = 30.0
@@ -118,14 +125,12 @@ def _throttled(state: JobState, event: RequestFailed, policy: RetryPolicy) -> De
     return replace(decision, throttled_s=_hold_s(event, wait_s, requested_s), throttled_by=str(event.error))
 
 
-def _hold_s(event: RequestFailed, backoff_s: float, requested_s: float | None) -> float:
+def _hold_s(event: RequestFailed, wait_s: float, requested_s: float | None) -> float:
     """How long new runs of all workers wait: as the server asks; shortly where a busy server names no time.
 
     Many such refusals at a time halve the runs in flight (throttle.lua), which is what a full queue needs.
     """
-    if requested_s is not None:
-        return requested_s
-    return backoff_s if event.error.status == 429 else min(backoff_s, BUSY_HOLD_S)
+    return wait_s if requested_s is not None or event.error.status == 429 else min(wait_s, BUSY_HOLD_S)
 
 
 def _pause_until(state: JobState, event: RequestFailed, wait_s: float) -> Decision:
@@ -198,7 +203,8 @@ def _retry(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decisi
     if state.phase is Phase.CHECKING_DUPLICATES and state.failures >= policy.attempts:
         return on_run_ended(state, answer_after_check(state, event), policy)
     after = _after_refused_create(state.with_failure(event.at), event)
-    decision = _repeat_step(after, event, policy.wait_s(state.failures, event.jitter), policy)
+    wait_s = max(policy.wait_s(state.failures, event.jitter), server_wait_s(event.error))
+    decision = _repeat_step(after, event, wait_s, policy)
     return replace(decision, create_failed=event.request in CREATES)
 
 
@@ -221,15 +227,15 @@ def _repeat_step(state: JobState, event: RequestFailed, wait_s: float, policy: R
 
 def _reply_lost(state: JobState, event: RequestFailed, policy: RetryPolicy) -> Decision:
     """No reply to a create or a submit: check whether it was carried out."""
-    wait_s, failed = policy.wait_s(state.failures, event.jitter), state.with_failure(event.at)
+    backoff_s, failed = policy.wait_s(state.failures, event.jitter), state.with_failure(event.at)
+    wait_s = max(backoff_s, server_wait_s(event.error))
     if state.phase is Phase.CALLING_TOOLS:
         return Decision(failed, RecoverSubmit(after_s=wait_s))
     if event.error.status is not None and event.error.status >= 500:
         failed = replace(failed, create_fault=str(event.error))
     decision = Decision(failed, RecoverRun(after_s=wait_s), create_failed=True)
     if slows_down(event.error):
-        requested_s = requested_wait_s(report_of(event.error))
-        hold_s = min(_hold_s(event, wait_s, requested_s), LONG_WAIT_S)
+        hold_s = server_wait_s(event.error) or min(backoff_s, BUSY_HOLD_S)
         return replace(decision, throttled_s=hold_s, throttled_by=str(event.error))
     return decision
 

@@ -24,7 +24,7 @@ from askmill.worker.lifecycle.on_run_ended import (
     next_attempt,
     on_run_ended,
 )
-from askmill.worker.lifecycle.retry import RetryPolicy, slows_down
+from askmill.worker.lifecycle.retry import RetryPolicy, server_wait_s, slows_down
 from askmill.worker.lifecycle.state import CancelReason, JobState, Phase
 
 UNKNOWN_OUTCOME = "unknown_outcome"
@@ -35,6 +35,8 @@ BUSY = frozenset({503, 529})
 SERVER_ERROR = "server_error"
 SERVER_WORDS = re.compile(r"internal|server|unavailable|unknown|^\d+$", re.IGNORECASE)
 """Codes that say no more than the status."""
+LONGEST_HOLD_S = 1.0
+"""How long a failing server that asks for time, and names none, holds new calls of all workers."""
 GATEWAY_GAVE_UP = frozenset({408, 504, 522, 524})
 """Statuses of a proxy that no longer waits, while the call may still be carried out."""
 
@@ -131,10 +133,11 @@ def _server_failed(state: JobState, event: RequestFailed, policy: RetryPolicy) -
     named = code and not SERVER_WORDS.search(code)
     most = 1 if code == SERVER_ERROR else policy.server_failures // (2 if named else 1)
     if failed.failures < most:
-        wait_s = policy.wait_s(failed.failures - 1, event.jitter)
-        decision = Decision(failed, wait_or_release(wait_s, policy), create_failed=True)
+        backoff_s, server_s = policy.wait_s(failed.failures - 1, event.jitter), server_wait_s(event.error)
+        decision = Decision(failed, wait_or_release(max(backoff_s, server_s), policy), create_failed=True)
         if slows_down(event.error):
-            return replace(decision, throttled_s=min(wait_s, 1.0), throttled_by=str(event.error))
+            hold_s = server_s or min(backoff_s, LONGEST_HOLD_S)
+            return replace(decision, throttled_s=hold_s, throttled_by=str(event.error))
         return decision
     message = event.error.message if code else f"{event.error.message} (HTTP {event.error.status})"
     run = Run("", RunStatus.FAILED, error_code=code if named else SERVER_ERROR, error_message=message)

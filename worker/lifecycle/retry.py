@@ -6,7 +6,7 @@ so are Celery's.
 
 from dataclasses import dataclass
 
-from askmill.jobs.model.api_errors import model_missing, suggests_retry
+from askmill.jobs.model.api_errors import model_missing, requested_wait_s, suggests_retry
 from askmill.jobs.model.fault_table import FaultSubject
 from askmill.jobs.model.models import OnIncomplete, OnUnknown
 from askmill.worker.lifecycle.api_types import ApiError
@@ -75,9 +75,18 @@ def no_such_api(error: ApiError, request: RequestKind) -> bool:
     return error.status in {404, 405, 501} and fault_of(error, request).subject is FaultSubject.SERVER
 
 
+LONG_WAIT_S = 600.0
+"""A longer wait with which a server refuses a request pauses the batch until then (CONTRACT)."""
+
+
+def server_wait_s(error: ApiError) -> float:
+    """How long a failing server asks to wait, in seconds, at most ten minutes; 0: it names no time."""
+    return min(requested_wait_s(report_of(error)) or 0.0, LONG_WAIT_S)
+
+
 def slows_down(error: ApiError) -> bool:
     """Whether an error whose request may have been carried out asks to come back later all the same."""
-    return suggests_retry(report_of(error))
+    return suggests_retry(report_of(error)) or server_wait_s(error) > 0
 
 
 def assistant_missing(error: ApiError) -> bool:
@@ -100,10 +109,6 @@ def blocking_run(error: ApiError) -> str | None:
     """The id of the run that a lock's message names, if it names one."""
     match = ACTIVE_RUN.search(error.message)
     return match[1] if match else None
-
-
-LONG_WAIT_S = 600.0
-"""A longer wait that a server asks for pauses the batch until then (CONTRACT)."""
 
 
 @dataclass(frozen=True)

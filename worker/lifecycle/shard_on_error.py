@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from askmill.jobs.model.api_errors import reason_of, requested_wait_s
 from askmill.worker.lifecycle.error_rule import ErrorClass, RequestKind, report_of
-from askmill.worker.lifecycle.retry import LONG_WAIT_S, classify
+from askmill.worker.lifecycle.retry import LONG_WAIT_S, classify, server_wait_s
 from askmill.worker.lifecycle.shard_events import (
     EndShard,
     ListBatches,
@@ -35,7 +35,7 @@ def on_shard_error(state: ShardState, event: ShardRequestFailed, policy: ShardPo
     error_class = classify(event.error, event.request)
     since = state.failing_since if state.failing_since is not None else event.at
     failed = replace(state, failures=state.failures + 1, failing_since=since)
-    wait_s = policy.wait_s(state.failures, event.jitter)
+    wait_s = max(policy.wait_s(state.failures, event.jitter), server_wait_s(event.error))
     if (
         state.discard_file is not None
         and state.phase is ShardPhase.CUT

@@ -224,22 +224,30 @@ def test_new_runs_of_all_workers_are_held(error: ApiError, wait_s: float, hold_s
 
 
 @pytest.mark.parametrize(
-    ("error", "hold_s"),
+    ("error", "wait_s", "hold_s"),
     [
-        (ApiError(500, message="An error. Try again in 20s"), 20.0),
-        (ApiError(500, message="An error. Try again in 20s", retry_after_s=700.0), 600.0),
-        (ApiError(500, message="An error. Please try again later"), 0.2),
+        (ApiError(500, message="An error. Try again in 20s"), 20.0, 20.0),
+        (ApiError(500, message="An error.", retry_after_s=20.0), 20.0, 20.0),
+        (ApiError(500, message="An error. Try again in 20s", retry_after_s=700.0), 600.0, 600.0),
+        (ApiError(500, message="An error. Please try again later"), 0.5, 0.2),
     ],
 )
-def test_a_server_that_fails_and_asks_for_time_gets_it(error: ApiError, hold_s: float) -> None:
-    """The create may have been carried out: it is searched for, and new runs are held."""
+def test_a_server_that_fails_and_asks_for_time_gets_it(error: ApiError, wait_s: float, hold_s: float) -> None:
+    """The create may have been carried out: it is searched for by then, and new runs are held."""
     assert failed(SENT, error, CREATE) == Decision(
         replace(SENT, create_fault=str(error), **FAILED_ONCE),
-        RecoverRun(after_s=0.5),
+        RecoverRun(after_s=wait_s),
         create_failed=True,
         throttled_s=hold_s,
         throttled_by=str(error),
     )
+
+
+@pytest.mark.parametrize(("told_s", "wait_s"), [(None, 0.5), (0.1, 0.5), (20.0, 20.0), (9000.0, 600.0)])
+def test_a_read_that_fails_is_repeated_when_the_server_says(told_s: float | None, wait_s: float) -> None:
+    """It holds nobody else: the run goes on whether it is read or not."""
+    error = ApiError(503, message="Overloaded", retry_after_s=told_s)
+    assert failed(POLLING, error, READ) == Decision(replace(POLLING, **FAILED_ONCE), PollRun(after_s=wait_s))
 
 
 # ── a locked thread ──

@@ -170,6 +170,16 @@ def test_a_busy_server_slows_everybody_down_for_a_second_at_most() -> None:
     assert (third.throttled_s, third.action) == (1.0, Wait(wait_s=4.0))
 
 
+@pytest.mark.parametrize(
+    "error", [ApiError(500, message="boom", retry_after_s=4.0), ApiError(500, message="Try again in 4s")]
+)
+def test_a_failing_server_that_names_a_time_gets_it(error: ApiError) -> None:
+    """The call is made again after that time, and new calls of all workers wait as long."""
+    decision = advance(SENT, failed(error), POLICY)
+    assert (decision.action, decision.throttled_s) == (Wait(wait_s=4.0), 4.0)
+    assert decision.throttled_by == str(error)
+
+
 def test_the_last_attempt_ends_with_the_servers_error() -> None:
     """As a run that has failed; nothing is unknown."""
     error = ApiError(500, code="server_error", message="boom")

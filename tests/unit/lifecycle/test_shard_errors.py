@@ -112,6 +112,14 @@ def test_waits_grow_with_the_failures_in_a_row() -> None:
     )
 
 
+def test_a_failing_server_that_names_a_time_gets_it() -> None:
+    """Before the next read, and before the search for a batch whose create got an error."""
+    error = ApiError(503, message="boom", retry_after_s=20.0)
+    assert advance_shard(FOLLOWED, failed(error, READ), POLICY).action == WaitShard(20.0)
+    lost = replace(error, status=500)
+    assert advance_shard(SENT, failed(lost, CREATE), POLICY).action == ListBatches(20.0)
+
+
 def test_unreadable_results_are_given_up_after_an_hour() -> None:
     """Counted from the first failure; elsewhere a failure has no such end."""
     state = replace(READING, failures=7, failing_since=200.0)
