@@ -5,18 +5,22 @@ from dataclasses import replace
 import pytest
 
 from askmill.jobs.model.models import BatchState, JobStatus, OnIncomplete, Step, Usage
-from askmill.worker.lifecycle.api_types import Answer, LookupKind, Run, RunLookup
+from askmill.worker.lifecycle.api_types import Answer, LookupKind, Run, RunLookup, ToolCall
 from askmill.worker.lifecycle.decision import (
+    Action,
+    CallTools,
     Decision,
+    DeleteFailedTurn,
     Finish,
     PauseBatch,
     PollRun,
     ReadAnswer,
+    RecoverSubmit,
     ReleaseRow,
     Reserve,
     Wait,
 )
-from askmill.worker.lifecycle.events import AnswerRead, Claimed, LookupDone, RunPolled
+from askmill.worker.lifecycle.events import AnswerRead, Claimed, CreateSkipped, LookupDone, RunPolled
 from askmill.worker.lifecycle.kept_answer import CONTINUE_PROMPT
 from askmill.worker.lifecycle.on_batch_state import apply_batch_state
 from askmill.worker.lifecycle.retry import RetryPolicy
@@ -24,6 +28,7 @@ from askmill.worker.lifecycle.state import CancelReason, JobState, KeptAnswer, P
 from askmill.worker.lifecycle.transitions import advance
 from tests.unit.lifecycle.states import ANSWER, CALLING_TOOLS, NOW, POLLING, READING, SENT, P
 
+CALLS = (ToolCall("call_1", "add", "{}"),)
 FLEX = RetryPolicy(tier="flex")
 HALF = Answer(
     text="half",
@@ -229,6 +234,44 @@ def test_a_run_that_seems_too_old_gets_its_age_from_the_api(age_s: float, began_
     decision = advance(state, RunPolled(NOW, run=Run("run_1", "in_progress", age_s=age_s)), P)
     assert decision.state.began_at == began_at
     assert decision.state.began_at_corrected is (began_at != NOW - 800)
+
+
+def test_the_age_is_asked_for_at_the_deadline() -> None:
+    """Not a moment later: the next look would come too late."""
+    state = replace(POLLING, began_at=NOW - 600)
+    decision = advance(state, RunPolled(NOW, run=Run("run_1", "in_progress", age_s=5.0)), P)
+    assert (decision.state.began_at, decision.state.overdue, decision.store) == (NOW - 5, False, True)
+
+
+def test_a_run_at_work_has_settled() -> None:
+    """What it showed for a while, such as calls that are answered, counts anew the next time."""
+    decision = advance(
+        replace(POLLING, unsettled_since=NOW - 3), RunPolled(NOW, run=Run("run_1", "in_progress")), P
+    )
+    assert decision.state == POLLING
+
+
+@pytest.mark.parametrize(
+    ("stateless", "calls", "phase", "action"),
+    [
+        (True, CALLS, Phase.NEW, CallTools(calls=CALLS)),
+        (True, (), Phase.NEW, Reserve()),
+        (False, CALLS, Phase.CALLING_TOOLS, RecoverSubmit()),
+    ],
+)
+def test_a_claimed_row_makes_the_calls_that_no_server_keeps(
+    stateless: bool, calls: tuple[ToolCall, ...], phase: Phase, action: Action
+) -> None:
+    """On chat completions a worker died between the reply and its functions; another API is asked first."""
+    state = JobState(phase=phase, thread_id="thread_1", calls=calls)
+    assert advance(state, Claimed(NOW), RetryPolicy(stateless=stateless)) == Decision(state, action)
+
+
+def test_a_create_that_came_too_late_is_prepared_again() -> None:
+    """A failed turn is deleted first; nothing was sent, so the row is at its beginning."""
+    state = replace(SENT, shared_thread=True, delete_failed_turn=True)
+    decision = advance(state, CreateSkipped(NOW), P)
+    assert decision == Decision(replace(state, phase=Phase.NEW), DeleteFailedTurn())
 
 
 @pytest.mark.parametrize("state", [BatchState.PAUSED, BatchState.CANCELLED])
