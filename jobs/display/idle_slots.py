@@ -39,7 +39,8 @@ def _reason(view: StatusView, slots: int) -> str:
     if rows.get(TO_DISPATCH, 0) or rows.get(DISPATCHED, 0):
         return ""
     later, behind = rows.get(NEXT_ATTEMPT, 0), rows.get(EARLIER_TURN, 0)
-    parts = [f"{_rows_that(later)} for the time of the next attempt"] if later else []
+    budget = ", or for room in the budget" if view.batch.limits.budget_usd is not None else ""
+    parts = [f"{_rows_that(later)} for the time at which they are due again{budget}"] if later else []
     parts += [f"{_rows_that(behind)} for an earlier row of the same conversation"] if behind else []
     return ", ".join(parts)
 

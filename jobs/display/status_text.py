@@ -160,7 +160,7 @@ def anomalies_line(view: StatusView) -> str:
     if totals.get("tier_fallbacks"):
         parts.append(f"asked in the standard tier {count_of(totals['tier_fallbacks'], 'time')}")
     if totals.get("unknown_creates"):
-        parts.append(f"{count_of(totals['unknown_creates'], 'unconfirmed create')} (docs/apis.md)")
+        parts.append(f"{count_of(totals['unknown_creates'], 'create')} of unknown outcome")
     if totals.get("cut_contexts"):
         parts.append(f"{count_of(totals['cut_contexts'], 'prompt')} probably cut by the server (see steps)")
     if missed := view.counts.schema_misses:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import xlsxwriter
+from xlsxwriter.exceptions import FileCreateError
 
 from askmill.jobs.model.errors import UsageError, WriteFault
 from askmill.jobs.model.models import as_text
@@ -73,7 +74,10 @@ class XlsxWriter:
         for place, width in enumerate(self._widths):
             self._sheet.set_column(place, place, min(max(width, MIN_WIDTH), MAX_WIDTH))
         self._sheet.autofilter(0, 0, max(1, self._next_row - 1), len(self._columns.places) - 1)
-        self._book.close()
+        try:
+            self._book.close()
+        except FileCreateError as error:
+            raise error.args[0] from None  # the OSError in it: a full disk, or a reader that went away
         self._remove_folder()
 
     def _write(self, place: int, value: Any) -> None:

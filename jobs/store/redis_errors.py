@@ -21,6 +21,7 @@ _TEMPORARY = re.compile(
 """Codes of faults that end by themselves. Older servers write a script's code in the middle of the text."""
 _NO_DISK = "MISCONF"
 """The code of a server that refuses changes since it could not write to its disk."""
+_NO_DATABASE = "DB index is out of range"
 _NOT_ALLOWED = "ACL failure"
 """In the error of a script whose user may not use a key or a command."""
 _TEMPORARY_CLASSES = (faults.ReadOnlyError, faults.TryAgainError, faults.ClusterDownError)
@@ -63,6 +64,8 @@ def _refusal(server: str, fault: faults.ResponseError) -> str | None:
             f"{server} does not let this user do what askmill needs ({fault}); docs/how-to/own-redis.md has "
             "the rights"
         )
+    if _NO_DATABASE in str(fault):
+        return f"{server} has no database of that number; correct it at the end of ASKMILL_REDIS_URL"
     if _NO_DISK in str(fault):
         return f"{server} cannot write to its disk ({fault}): free space there, or check the disk"
     if isinstance(fault, _TEMPORARY_CLASSES) or _TEMPORARY.search(str(fault)):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from askmill.config.settings import Settings
 from askmill.config.text import count_of
 from askmill.jobs.display.pause_advice import PAUSED_BY_USER
-from askmill.jobs.display.stall_text import stall_reason
+from askmill.jobs.display.stall_text import stall_or_start, stall_reason
 from askmill.jobs.display.status_text import finished_rows, summary_line
 from askmill.jobs.model.api_target import NO_CONSENT, Consent
-from askmill.jobs.model.models import JobStatus
+from askmill.jobs.model.models import BatchState, JobStatus
 from askmill.jobs.store import Store
 from askmill.jobs.store.records import Batch
 from askmill.jobs.submit.submit import dispatch_first_rows
@@ -31,17 +31,26 @@ async def pause(store: Store, batch: Batch) -> Changed:
     if await store.pause(batch.id, PAUSED_BY_USER):
         advice = f"Run `askmill resume {batch.id}` to resume."
         return Changed(True, f"{batch.id} is paused; runs in flight finish. {advice}")
+    if batch.state is BatchState.PAUSED:
+        return Changed(False, f"{batch.id} is paused already.")
     return Changed(False, f"{batch.id} is {batch.state}, so it cannot be paused.")
 
 
-async def resume(store: Store, batch: Batch, url: str) -> Changed:
-    """Resume a paused batch. `url` is Redis' address."""
+async def resume(store: Store, batch: Batch, url: str, *, worker_starting: bool = False) -> Changed:
+    """Resume a paused batch.
+
+    Args:
+        store: Redis.
+        batch: the batch.
+        url: Redis' address.
+        worker_starting: the caller starts a worker for it.
+    """
     if not await store.resume(batch.id):
         return Changed(False, f"{batch.id} is {batch.state}, not paused.")
     await dispatch_first_rows(store, url)
     view = await store.status(batch.id)
     rows, ended = count_of(batch.rows, "row"), finished_rows(view)
-    if stall := stall_reason(view):
+    if stall := stall_or_start(view, worker_starting=worker_starting):
         return Changed(True, f"{batch.id} is no longer paused ({ended:,} of {rows} ended). {stall}")
     workers = count_of(len(view.workers), "worker")
     return Changed(
@@ -52,9 +61,24 @@ async def resume(store: Store, batch: Batch, url: str) -> Changed:
 
 
 async def retry(
-    store: Store, batch: Batch, url: str, statuses: Collection[JobStatus], attempts: int | None = None
+    store: Store,
+    batch: Batch,
+    url: str,
+    statuses: Collection[JobStatus],
+    attempts: int | None = None,
+    *,
+    worker_starting: bool = False,
 ) -> Changed:
-    """Queue the rows with these statuses again, with `attempts` more runs each (None: the batch's own)."""
+    """Queue rows again.
+
+    Args:
+        store: Redis.
+        batch: the batch.
+        url: Redis' address.
+        statuses: of the rows.
+        attempts: how many more runs each may make; None: as many as the batch's rows.
+        worker_starting: the caller starts a worker for it.
+    """
     if attempts is not None:
         await store.update_limits(batch.id, replace(batch.limits, attempts=attempts))
     rows = await store.retry(batch.id, statuses)
@@ -63,7 +87,8 @@ async def retry(
         result = f"{count_of(rows, 'row')} of {batch.id} will be retried."
     else:
         result = f"{batch.id} has no row with status {', '.join(sorted(statuses))}: nothing to retry."
-    return Changed(bool(rows), f"{result} {stall_reason(await store.status(batch.id))}".rstrip())
+    stall = stall_or_start(await store.status(batch.id), worker_starting=worker_starting)
+    return Changed(bool(rows), f"{result} {stall}".rstrip())
 
 
 async def cancel(store: Store, batch: Batch, settings: Settings, consent: Consent = NO_CONSENT) -> Changed:
@@ -75,6 +100,8 @@ async def cancel(store: Store, batch: Batch, settings: Settings, consent: Consen
     """
     await store.cancel(batch.id)
     view = await store.status(batch.id)
+    if batch.state in {BatchState.DONE, BatchState.CANCELLED} and not view.counts.unfinished:
+        return Changed(False, f"Nothing to cancel: {summary_line(view)}")
     if view.counts.unfinished and not view.workers:
         from askmill.jobs.submit.cleanup import end_runs  # noqa: PLC0415 -- loads the SDK
 

@@ -113,7 +113,7 @@ WORKER = WorkerInfo("w", "host", 1, 20, "assistants", "http://api")
     [
         ({"q": 100, "r": 8}, RunLimit(8, from_api=False), 8, "ASKMILL_MAX_RUNS allows 8 runs at a time"),
         ({"q": 100, "r": 1}, RunLimit(1, from_api=True), 1, "after the API's rate limit 1 run may be"),
-        ({"w": 30, "r": 2}, None, 2, "30 rows wait for the time of the next attempt"),
+        ({"w": 30, "r": 2}, None, 2, "30 rows wait for the time at which they are due again"),
         ({"h": 1, "r": 2}, None, 2, "1 row waits for an earlier row of the same conversation"),
         ({"q": 100, "r": 20}, RunLimit(8, from_api=True), 20, ""),
         ({"q": 100, "r": 19}, None, 19, ""),
@@ -276,6 +276,7 @@ def test_typos_get_suggestions(user: CommandLine, arguments: list[str], suggeste
         ["run", "--help"],
         ["list"],
         ["collect", "-o", "-"],
+        ["collect", "--format", "xlsx", "-o", "-"],
         ["report", "-o", "-"],
     ],
     ids=" ".join,

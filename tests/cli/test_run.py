@@ -138,7 +138,9 @@ def test_a_killed_worker_is_replaced(user: CommandLine) -> None:
     wait_until(lambda: _status(user).get("runs") == 1, "the run is created", timeout_s=60)
 
     workers = [
-        child for child in psutil.Process(process.pid).children() if "askmill.worker" in child.cmdline()
+        child
+        for child in psutil.Process(process.pid).children()
+        if "--one-batch" in " ".join(child.cmdline())
     ]
     assert len(workers) == 1
     workers[0].kill()

@@ -188,8 +188,20 @@ def test_cancel_without_a_worker_cancels_the_runs_at_the_api(user: CommandLine, 
     assert [row["status"] for row in csv.DictReader(io.StringIO(rerun.stdout))] == ["cancelled"] * 2
     again = user.askmill("run", file, "-o", "-")
     assert f"{batch} was already cancelled" in again.stderr
+    assert user.askmill("cancel", batch).stderr.startswith("Nothing to cancel: ")
     assert f"`askmill retry {batch} --status cancelled`" in again.stderr
     assert stack.stats()["runs_created"] == 2
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["doctor"], ["worker", "--check"]], ids=" ".join)
+def test_a_database_that_does_not_exist(user: CommandLine, stack: Stack, arguments: list[str]) -> None:
+    """Exit code 3 at every command; the message names the setting."""
+    beyond = user.with_settings(ASKMILL_REDIS_URL=stack.redis_url.removesuffix("/0") + "/99")
+    refused = beyond.askmill(*arguments)
+
+    assert refused.returncode == 3, refused.stderr
+    assert "no database of that number" in refused.stdout + refused.stderr
+    assert "ASKMILL_REDIS_URL" in refused.stdout + refused.stderr
 
 
 def test_an_unreachable_redis(user: CommandLine) -> None:

@@ -308,7 +308,7 @@ def test_the_panel_has_all_parts() -> None:
         "60 completed · 8 running · 30 queued · 2 failed",
         "1.0 rows/s · 3 to 8 min left · 1,234 runs · 98,765 requests (310/min) · 1 worker",
         "1,234,567 tokens in, 234,567 out · $1.23 · about $2.00 in total",
-        "rate limited 17 times · retries: expired 3, server_error 12 · 2 unconfirmed creates",
+        "rate limited 17 times · retries: expired 3, server_error 12 · 2 creates of unknown outcome",
     ):
         assert part in text
 

@@ -73,6 +73,17 @@ def test_a_closed_terminal_or_ctrl_c_ends_the_worker(
         assert process.wait(20) == 0
 
 
+def test_a_cold_stop_logs_no_error(redis_url: str, tmp_path: Path) -> None:
+    """SIGQUIT ends the pool before askmill hears of it: there is nothing left to hand over."""
+    with worker(redis_url, tmp_path) as process:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(20)
+
+        log = (tmp_path / "worker.log").read_text()
+        assert "cold shutdown" in log.lower()
+        assert "Traceback" not in log
+
+
 NO_HEARTBEAT_KEY = [
     "resetkeys",
     "~_kombu*",

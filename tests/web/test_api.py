@@ -248,7 +248,7 @@ async def test_a_batch_is_paused_resumed_cancelled_retried_and_deleted(
     }
     assert await change("pause") == {
         "changed": False,
-        "message": f"{batch} is paused, so it cannot be paused.",
+        "message": f"{batch} is paused already.",
     }
     assert (await change("resume"))["changed"]
     active = await client.delete(f"/api/batches/{batch}")

@@ -122,12 +122,14 @@ async def newest_batches(web: Web, after: int, limit: int) -> tuple[list[StatusV
 async def resume(web: Web, batch: Batch) -> control.Changed:
     """Resume a batch, which has a worker here then."""
     web.workers.serve(batch)
-    return await control.resume(web.store, batch, web.url)
+    return await control.resume(web.store, batch, web.url, worker_starting=True)
 
 
 async def retry(web: Web, batch: Batch, status: str | None, attempts: int | None = None) -> control.Changed:
     """Ask rows again, by status; the batch has a worker here then. Raises click's usage error."""
-    changed = await control.retry(web.store, batch, web.url, parse_retried(status or None), attempts)
+    changed = await control.retry(
+        web.store, batch, web.url, parse_retried(status or None), attempts, worker_starting=True
+    )
     if changed.changed:
         web.workers.serve(await web.store.batch(batch.id))
     return changed

@@ -24,7 +24,7 @@ from askmill.jobs.model.api_target import api_target
 from askmill.jobs.model.errors import AskmillError, UsageError
 from askmill.jobs.store.broker import broker_settings, queue_of
 from askmill.worker.celery import kombu_transport
-from askmill.worker.celery.greenlet_pool import submit
+from askmill.worker.celery.greenlet_pool import TaskPool, submit
 from askmill.worker.process.worker import WorkerProcess, WorkerScope
 
 
@@ -140,5 +140,6 @@ def _end_worker(heartbeat: "Future[None]") -> None:
 
 @worker_shutting_down.connect
 def _hand_over(**_: Any) -> None:
-    if _worker_process is not None:
+    # After a cold stop the pool has ended already, and every row with it.
+    if _worker_process is not None and TaskPool.current is not None:
         submit(_worker_process.shut_down())
