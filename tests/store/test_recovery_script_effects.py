@@ -1,4 +1,4 @@
-"""Lost writes of rows and rate limits: complete replies of their scripts, and all that they change in Redis."""
+"""Recoveries, lost writes of rows, and rate limits: complete replies of their scripts, and all that they change."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from askmill.jobs.store import Store, keys
+from askmill.jobs.store.lua_source import script
 from tests.helpers.batches import expire_worker, worker_info
 from tests.store.test_row_script_effects import NOTHING, scene
 from tests.store.test_shard_script_effects import scene as shard_scene
@@ -265,3 +266,121 @@ async def test_a_rate_limit_gives_each_request_its_place(store: Store, redis_url
     )
     await store.set_limits(requests_per_minute=0)
     assert await effects.of("reserve_rate", "r6", "requests_per_minute", 1) == (0, NOTHING)
+
+
+LIFETIME_MS = 12_000
+
+
+def id_of(client: redis.Redis) -> str:
+    """Process and history of this Redis, as the scripts know it."""
+    return f"{client.info('server')['run_id']}/{client.info('replication')['master_replid']}"
+
+
+def recovery_of(client: redis.Redis) -> tuple[float, int, int]:
+    """When the recovery may end, in seconds, and the lifetime and the rest of its key, in milliseconds."""
+    not_before_ms, lifetime_ms = map(int, client.get(keys.RECOVERY).split())
+    return not_before_ms / 1000, lifetime_ms, client.pttl(keys.RECOVERY)
+
+
+async def test_another_server_than_before_begins_a_recovery(store: Store, redis_url: str) -> None:
+    """It lasts for a quarter of a lifetime at least, and its key for one; the same server begins none."""
+    effects, _ = await scene(store, redis_url, 1)
+    with redis.Redis.from_url(redis_url) as client:
+        server = id_of(client)
+        assert await effects.of("note_server", LIFETIME_MS) == (server, NOTHING)
+        client.delete(keys.SERVER)
+        assert await effects.of("note_server", LIFETIME_MS) == (server, {"server": server})
+        client.set(keys.SERVER, "another")
+        reply, changes = await effects.of("note_server", LIFETIME_MS)
+        not_before_s, lifetime_ms, left_ms = recovery_of(client)
+        assert (reply, changes.keys(), changes["server"]) == (server, {"recovery", "server"}, server)
+        assert (lifetime_ms, 0 < left_ms <= LIFETIME_MS) == (LIFETIME_MS, True)
+        assert effects.started_s + 2.99 < not_before_s < client.time()[0] + 1 + 3
+        assert await effects.of("note_server", LIFETIME_MS) == (server, NOTHING)
+        client.delete(keys.RECOVERY)
+
+
+@pytest.mark.parametrize(("silent_s", "begins"), [(240, True), (360, False)])
+async def test_workers_silent_for_five_minutes_are_not_waited_for(
+    store: Store, redis_url: str, silent_s: int, begins: bool
+) -> None:
+    """Nobody has lost anything that another server would have."""
+    effects, _ = await scene(store, redis_url, 1)
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(keys.WORKERS, {"w1": (client.time()[0] - silent_s) * 1000})
+        client.set(keys.SERVER, "another")
+        _, changes = await effects.of("note_server", LIFETIME_MS)
+        assert ("recovery" in changes) == begins
+        client.delete(keys.RECOVERY)
+
+
+@pytest.mark.parametrize("allowed", [[], ["+info|server"], ["+info|replication"]])
+async def test_a_user_who_may_not_read_the_servers_id_begins_no_recovery(
+    store: Store, redis_url: str, allowed: list[str]
+) -> None:
+    """The server has no name then, and what was noted of it stays."""
+    await scene(store, redis_url, 1)
+    url = redis_url.replace("//", "//reader:any@")
+    with redis.Redis.from_url(redis_url) as client, redis.Redis.from_url(url) as reader:
+        client.set(keys.SERVER, "another")
+        rights = {"keys": ["*"], "categories": ["+@all"], "commands": ["-info", *allowed]}
+        client.acl_setuser("reader", enabled=True, nopass=True, **rights)
+        try:
+            assert reader.eval(script("note_server").text, 0, LIFETIME_MS) == b""
+        finally:
+            client.acl_deluser("reader")
+        assert (client.get(keys.SERVER), client.exists(keys.RECOVERY)) == (b"another", 0)
+
+
+def worker_without_slots(client: redis.Redis) -> None:
+    """A dead worker, w0, of whom the server knows that its writes are there."""
+    client.zadd(keys.WORKERS, {"w0": 1})
+    client.hset(keys.worker("w0"), "server", id_of(client))
+
+
+@pytest.mark.parametrize(
+    ("stored", "server_of_w1", "server_of_w2", "over"),
+    [
+        ("1 12000", "this", "this", True),
+        ("1 12000", "this", "another", False),
+        ("1 12000", "another", "this", False),
+        ("1 12000", "this", "", False),
+        ("9999999999999 12000", "this", "this", False),
+        ("of another version", "this", "this", False),
+    ],
+)
+async def test_a_recovery_is_over_when_each_worker_knows_the_server(
+    store: Store, redis_url: str, stored: str, server_of_w1: str, server_of_w2: str, over: bool
+) -> None:
+    """And not before its time; until then no worker is declared dead."""
+    effects, _ = await scene(store, redis_url, 1)
+    await store.heartbeat(worker_info("w2"))
+    with redis.Redis.from_url(redis_url) as client:
+        for worker, server in (("w1", server_of_w1), ("w2", server_of_w2)):
+            client.hset(keys.worker(worker), "server", id_of(client) if server == "this" else server)
+        client.zadd(keys.WORKERS, {"w1": 0})
+        worker_without_slots(client)
+        client.set(keys.RECOVERY, stored, px=LIFETIME_MS)
+        ended = {"recovery": None, "worker:w0": {"reaped": 1}, "workers": {"w0": None}}
+        assert await effects.of("reap_workers", "w9", LIFETIME_MS, 10, LIFETIME_MS) == (
+            [0, ["w0"], []] if over else [0, [], []],
+            ended if over else NOTHING,
+        )
+        client.delete(keys.RECOVERY)
+
+
+async def test_a_recovery_that_would_last_longer_than_a_lifetime_begins_anew(
+    store: Store, redis_url: str
+) -> None:
+    """Redis' clock was set back meanwhile."""
+    effects, _ = await scene(store, redis_url, 1)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(keys.worker("w1"), "server", id_of(client))
+        worker_without_slots(client)
+        client.set(keys.RECOVERY, f"1 {LIFETIME_MS}", px=10**9)
+        reply, changes = await effects.of("reap_workers", "w9", LIFETIME_MS, 10, LIFETIME_MS)
+        not_before_s, lifetime_ms, left_ms = recovery_of(client)
+        assert (reply, changes.keys(), lifetime_ms) == ([0, [], []], {"recovery"}, LIFETIME_MS)
+        assert left_ms <= LIFETIME_MS
+        assert effects.started_s + 2.99 < not_before_s < client.time()[0] + 1 + 3
+        client.delete(keys.RECOVERY)

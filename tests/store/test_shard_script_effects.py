@@ -10,6 +10,7 @@ import redis
 from askmill.jobs.model.models import Limits
 from askmill.jobs.model.profile import Profile
 from askmill.jobs.store import Store, keys
+from askmill.worker.lifecycle.shard_sizes import MOST_ROWS
 from tests.helpers.batches import expire_worker, submit_batch, worker_info
 from tests.store.script_effects import Changes, Effects
 
@@ -124,6 +125,35 @@ async def test_shards_are_cut_within_their_size_and_the_number_of_rows_in_all(
             cut = await effects.of("dispatch", f"q{number + 1}", number, 12_000)
             assert (cut.reply, cut.changes["shard_lines"]) == (["B", f"shard:{number}", 1, 0], {number: rows})
         assert (await effects.of("dispatch", "q4", 3, 12_000)).reply == []
+
+
+async def test_a_shard_has_its_rows_in_file_order(store: Store, redis_url: str) -> None:
+    """Those that wait and those that are queued."""
+    effects, batch = await scene(store, redis_url, held=False)
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(keys.part(batch, "due"), {"4": 1, "5": 2})
+        client.set(keys.part(batch, "status"), "qqqwwq")
+        client.hset(keys.part(batch, "counters"), mapping={"q": 4, "w": 2})
+        client.hset(keys.batch(batch), "shard_size", 4)
+    assert (await effects.of("dispatch", "q1", 1, 12_000)).changes["shard_lines"] == {1: "1-2,4-5"}
+
+
+async def test_a_shard_has_no_more_rows_than_shards_grow_to(store: Store, redis_url: str) -> None:
+    """The scripts and the worker agree on the number; each row is counted once when the shard is sent."""
+    batch = await submit_batch(store, MOST_ROWS + 1, profile=Profile(service_tier="batch"))
+    await store.heartbeat(worker_info(slots=0))
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(keys.batch(batch), "accepted", 1)
+    effects = Effects(store, redis_url, batch)
+    _, changes = await effects.of("dispatch", "q1", 2, 12_000)
+    assert changes["shard_lines"] == {1: f"1-{MOST_ROWS}", 2: MOST_ROWS + 1}
+    await effects.of("claim_shard", "B", "shard:1", "w1", "f1")
+    reply, changes = await effects.of("save_shard", *step("send", MOST_ROWS))
+    assert (reply, changes["counters"], changes["status"]) == (
+        [1, "saved"],
+        {"p": 1, "r": MOST_ROWS},
+        "r" * MOST_ROWS + "p",
+    )
 
 
 async def test_a_shard_is_bought_within_the_budget_and_while_the_batch_runs(
