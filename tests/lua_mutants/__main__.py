@@ -48,10 +48,10 @@ TESTS = ("tests/store", "--ignore=tests/store/test_layouts.py")
 """Those without whole batches of workers."""
 LONGEST_TEST_S = 3.0
 """Longer tests do not judge: they start workers, or count to hundreds of thousands."""
-MOST_TESTS_S = 8.0
-"""So long may all tests of one script take: the `FIRST`, and the quickest others."""
 FIRST = re.compile(r"script_effects\.py|test_any_order_of_steps_matches_the_model\[[12]\]")
-"""Tests that compare all that a script changes, and two random walks against the store's model."""
+"""Tests that compare all that a script changes, and two random walks against the store's model: all of them judge."""
+MOST_TESTS_S = 8.0
+"""So long may the others take for one script, the quickest of them."""
 LONGEST_MUTANT_S = 150.0
 ADDOPTS = "--import-mode=importlib --strict-markers -p no:schemathesis -p no:valkey"
 MARKERS = "not hypothesis and not chaos and not long and not real and not browser and not checks"
@@ -117,10 +117,14 @@ class Judge:
                 for item in items
                 if item.nodeid in tests and self.duration_s[item.nodeid] <= LONGEST_TEST_S
             ),
-            key=lambda item: (FIRST.search(item.nodeid) is None, self.duration_s[item.nodeid]),
+            key=lambda item: self.duration_s[item.nodeid],
         )
-        total_s = accumulate(self.duration_s[item.nodeid] for item in quick)
-        chosen = [item for item, until_s in zip(quick, total_s, strict=True) if until_s <= MOST_TESTS_S]
+        first = [item for item in quick if FIRST.search(item.nodeid)]
+        others = [item for item in quick if item not in first]
+        total_s = accumulate(self.duration_s[item.nodeid] for item in others)
+        chosen = first + [
+            item for item, until_s in zip(others, total_s, strict=True) if until_s <= MOST_TESTS_S
+        ]
         text = (LUA / f"{script}.lua").read_text("utf-8")
         outcomes: dict[str, list[str]] = {"caught": [], "survived": []}
         if not self._passes(script, text, chosen):
