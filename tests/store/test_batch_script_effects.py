@@ -648,3 +648,26 @@ async def test_a_reap_removes_what_is_gone_or_is_no_batch_and_worker(store: Stor
         }
         assert client.sismember(keys.LOADING, loading)
         client.delete(keys.worker("odd"), keys.worker("strange"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ("reap_workers", "w9", LIFETIME_MS, 10, TOMBSTONE_MS),
+        ("deregister_worker", "w1"),
+        ("release_unknown", "w1", "B:1", "b_gone:7", "garbage"),
+    ],
+    ids=lambda script: script[0],
+)
+async def test_odd_names_among_the_rows_of_a_worker_are_removed(
+    store: Store, redis_url: str, script: tuple[Any, ...]
+) -> None:
+    """Anybody may write them; its rows are released all the same."""
+    effects, _ = await scene(store, redis_url, 2)
+    with redis.Redis.from_url(redis_url) as client:
+        client.sadd(keys.claims("w1"), "garbage", "b_gone:7")
+    if script[0] == "reap_workers":
+        expire_worker(redis_url, "w1")
+    reply, changes = await effects.of(*script)
+    assert (changes["claims:w1"], changes["status"]) == (None, "wp")
+    assert reply == ([3, ["w1"], []] if script[0] == "reap_workers" else 3)

@@ -7,7 +7,7 @@ local worker, released = ARGV[1], 0
 for i = 2, #ARGV do
   if redis.call('SISMEMBER', claims_key(worker), ARGV[i]) == 1 then
     local batch, row = split_member(ARGV[i])
-    redis.call('HDEL', live_key(batch, row), 'crash_mark', 'crash_row')
+    if batch then redis.call('HDEL', live_key(batch, row), 'crash_mark') end
     release_claim(worker, ARGV[i])
     released = released + 1
   end
