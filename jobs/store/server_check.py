@@ -88,6 +88,8 @@ class Weakness(NamedTuple):
     sentence: str
     in_normal_use: bool = False
     """Without any crash or failover: `doctor` reports a fault."""
+    stops_creates: bool = False
+    """No run is created until it has ended."""
 
 
 def weaknesses(
@@ -139,8 +141,13 @@ def _replication(server: Server, place: str, durability: Durability) -> Iterator
         )
     if durability is Durability.REPLICA and server.replicas is not None and server.replicas < 2:
         found = "no replica" if server.replicas == 0 else "one replica"
-        effect = "no run is created" if server.replicas == 0 else "no run is created after a failover"
-        yield Weakness(f"{place} has {found}, and ASKMILL_DURABILITY=replica needs two: {effect}.")
+        alone = server.replicas == 0
+        effect = "no run is created" if alone else "no run is created after a failover"
+        yield Weakness(
+            f"{place} has {found}, and ASKMILL_DURABILITY=replica needs two: {effect}.",
+            in_normal_use=alone,
+            stops_creates=alone,
+        )
 
 
 def _set_for_disk(has_aof: bool | None, appendfsync: str | None, skips_fsync: bool | None) -> list[str]:

@@ -201,6 +201,18 @@ async def test_a_mark_on_a_redis_that_gives_less_is_no_mark(
         successor.kill()
 
 
+async def test_a_batch_says_that_a_replica_is_missing(redis_server: RedisServer) -> None:
+    """`replica`: a worker that starts beside a single Redis reports at each heartbeat why no run is created."""
+    async with await Store.open(redis_server.url, durability=REPLICA) as store:
+        batch, check = await submit_batch(store, 1), DurabilityCheck(store)
+        await check.check()
+        assert await check.allows_creates([batch])
+        fault = (await store.batch(batch)).last_fault
+        assert fault is not None
+        assert fault.words.startswith("No run is created: Redis at ")
+        assert "needs two" in fault.words
+
+
 async def test_a_mark_without_a_replica_is_no_mark(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
