@@ -34,7 +34,12 @@ def test_every_row_has_the_status_of_its_runs(faulty_batch: FinishedBatch) -> No
 
 
 def test_every_paid_run_is_recorded(faulty_batch: FinishedBatch) -> None:
-    """Assistants: the server has exactly the recorded attempts. Responses: any other is an unknown create."""
+    """Assistants: the server has exactly the recorded attempts. Responses: any other is an unknown create.
+
+    `status` counts each attempt's run, also one whose answer was found on its conversation.
+    """
+    attempts = sum(result.attempt_count for result in faulty_batch.results)
+    assert faulty_batch.status.counts.totals["runs"] == attempts
     if faulty_batch.api == "assistants":
         assert (faulty_batch.extra_runs, faulty_batch.unknown_creates) == ({}, 0)
     assert sum(faulty_batch.extra_runs.values()) <= faulty_batch.unknown_creates

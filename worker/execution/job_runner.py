@@ -232,7 +232,7 @@ class JobRunner:
             self.context.store.save,
             self.claim,
             state_to_json(decision.state, self.context.clock),
-            run_created=decision.state.run_id is not None or self._ended_with_create,
+            run_created=decision.state.has_run or self._ended_with_create,
             run_in_flight=True if creating else False if ended else None,
             crash_mark=crash_mark,
             reserve_nano=reserve_nano,

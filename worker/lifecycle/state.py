@@ -141,6 +141,11 @@ class JobState:
     """Since when the server has answered nothing but 404 (memory)."""
 
     @property
+    def has_run(self) -> bool:
+        """Whether the attempt has a run; in READING also one without an id, whose answer was on the thread."""
+        return self.run_id is not None or self.phase is Phase.READING
+
+    @property
     def known_run_ids(self) -> frozenset[str]:
         """Runs of earlier attempts and the last runs of earlier turns."""
         return frozenset(
