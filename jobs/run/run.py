@@ -6,8 +6,8 @@ check the file ─▶ Redis (embedded: start) ─▶ already finished? ─yes─
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from askmill.jobs.local import (
     interruptible,
 )
 from askmill.jobs.model.api_target import check_connection_settings
-from askmill.jobs.model.errors import Interrupted, LocalFault
+from askmill.jobs.model.errors import Interrupted, LocalFault, RedisUnavailable
 from askmill.jobs.model.models import BatchState
 from askmill.jobs.results import Plan
 from askmill.jobs.results.collect import collect, with_stored_expectation
@@ -110,7 +110,7 @@ class Run:
     def run(self) -> RunOutcome:
         """Start the services, do the work, stop the services."""
         try:
-            with interruptible(), ExitStack() as stack:
+            with interruptible(), self._naming_the_batch(), ExitStack() as stack:
                 url = self._start_services(stack)
                 self._outcome = asyncio.run(self._work(url, stack))
                 self._spec.on_outcome(self._outcome)
@@ -125,10 +125,21 @@ class Run:
 
         Cancelling it stops what was started.
         """
-        with ExitStack() as stack:
+        with self._naming_the_batch(), ExitStack() as stack:
             outcome = await self._work(self._start_services(stack), stack)
             self._spec.on_outcome(outcome)
             return outcome
+
+    @contextmanager
+    def _naming_the_batch(self) -> Iterator[None]:
+        """Where Redis goes away, the error says what is left and how to resume."""
+        try:
+            yield
+        except RedisUnavailable as error:
+            if self.batch is None:
+                raise
+            left = f"{self.batch} is stored: run the same command again to resume"
+            raise RedisUnavailable(f"{error}. {left}") from None
 
     def _start_services(self, stack: ExitStack) -> str:
         """Start Redis and the emulator side by side, where they are needed; returns Redis' address."""

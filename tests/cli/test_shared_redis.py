@@ -193,6 +193,20 @@ def test_cancel_without_a_worker_cancels_the_runs_at_the_api(user: CommandLine, 
     assert stack.stats()["runs_created"] == 2
 
 
+def test_a_redis_that_goes_away_during_a_run(user: CommandLine, stack: Stack) -> None:
+    """Exit code 3; the message says that the batch is stored, and how to resume it."""
+    stack.worker()
+    process = user.start("run", user.write("slow.csv", "question", "Why? [emulate: completed after=60]"))
+    wait_until(lambda: stack.stats()["runs_created"] == 1, "the run is created", timeout_s=30)
+    stack.redis.kill()
+    _, stderr = process.communicate(timeout=90)
+    stack.redis.start()
+    stack.wait_for_servers()
+
+    assert process.returncode == 3, stderr
+    assert f"{user.batches()[0]} is stored: run the same command again to resume" in " ".join(stderr.split())
+
+
 @pytest.mark.parametrize("arguments", [["list"], ["doctor"], ["worker", "--check"]], ids=" ".join)
 def test_a_database_that_does_not_exist(user: CommandLine, stack: Stack, arguments: list[str]) -> None:
     """Exit code 3 at every command; the message names the setting."""

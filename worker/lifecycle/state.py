@@ -142,7 +142,7 @@ class JobState:
 
     @property
     def has_run(self) -> bool:
-        """Whether the attempt has a run; in READING also one without an id, whose answer was on the thread."""
+        """Whether the attempt has a run; in READING also one without an id, whose answer was found."""
         return self.run_id is not None or self.phase is Phase.READING
 
     @property
