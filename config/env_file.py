@@ -5,11 +5,13 @@ by the environment's variable: `OPENAI_BASE_URL=https://example.com/${AWS_SECRET
 secret to a foreign server.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from dotenv.variables import Variable, parse_variables
 from pydantic_settings import DotEnvSettingsSource
 
@@ -22,12 +24,36 @@ class EnvironmentReference(ValueError):
     """A setting whose value in `.env` refers to a variable of the environment."""
 
 
+class UnreadableLine(ValueError):
+    """A line of `.env` that seems to hold one of askmill's settings cannot be read."""
+
+
 class EnvFile(DotEnvSettingsSource):
-    """pydantic's reader of `.env`, except that it raises EnvironmentReference."""
+    """pydantic's reader of `.env`, except that it raises EnvironmentReference and UnreadableLine."""
 
     def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
-        raw = dotenv_values(file_path, encoding="utf-8", interpolate=False)
-        return {name.lower(): value for name, value in interpolate(raw, os.environ).items() if value}
+        check_lines(file_path)
+        values = interpolate(raw_values(file_path), os.environ)
+        return {name.lower(): value for name, value in values.items() if value}
+
+
+def raw_values(file: Path) -> Mapping[str, str | None]:
+    """The file's values as they stand, without python-dotenv's warnings of lines that it cannot read."""
+    logging.getLogger("dotenv").setLevel(logging.ERROR)
+    return dotenv_values(file, encoding="utf-8", interpolate=False)
+
+
+def check_lines(file: Path) -> None:
+    """Raise UnreadableLine, without the line's text, if one of askmill's settings would be ignored."""
+    with file.open(encoding="utf-8") as stream:
+        for binding in parse_stream(stream):
+            if binding.error and any(
+                prefix in binding.original.string.upper() for prefix in SETTING_PREFIXES
+            ):
+                raise UnreadableLine(
+                    f".env in {Path.cwd()}: line {binding.original.line} cannot be read. Write NAME=VALUE, "
+                    "with both quotes or none."
+                )
 
 
 def interpolate(raw: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, str | None]:

@@ -48,8 +48,8 @@ def _env_file_names() -> list[str]:
     try:
         if PREFIX not in path.read_text("utf-8").upper():
             return []
-        from dotenv import dotenv_values  # noqa: PLC0415 -- few folders have one
+        from askmill.config.env_file import raw_values  # noqa: PLC0415 -- few folders have one
 
-        return list(_set_names(dotenv_values(path, interpolate=False)))
+        return list(_set_names(raw_values(path)))
     except (OSError, ValueError):
         return []  # `load_settings` says so

@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from askmill.config.env_file import EnvFile, EnvironmentReference
+from askmill.config.env_file import EnvFile, EnvironmentReference, UnreadableLine
 from askmill.config.redis_address import check_redis_url, passwords_of
 from askmill.config.text import mask_from_now_on, redact
 
@@ -318,7 +318,7 @@ def load_settings() -> Settings:
         settings = Settings.read()
     except ValidationError as invalid:
         raise BadSetting("\n".join(_fault_message(dict(error)) for error in invalid.errors())) from None
-    except EnvironmentReference as error:
+    except (EnvironmentReference, UnreadableLine) as error:
         raise BadSetting(str(error)) from None
     except (OSError, UnicodeDecodeError) as unreadable:
         raise BadSetting(f".env in {Path.cwd()} cannot be read: {unreadable}") from None

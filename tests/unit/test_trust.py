@@ -218,6 +218,30 @@ def test_an_env_file_cannot_read_secrets_of_the_environment(
     assert "hush" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "lines", ['OPENAI_API_KEY="sk-half', "ASKMILL_MODEL = 'x\nFOO=1", 'FOO=1\nASKMILL_MODEL="y']
+)
+def test_a_line_that_cannot_be_read_is_named(folder: Path, lines: str) -> None:
+    """A setting that would be ignored without a word; the message has the line's number, not its text."""
+    write_env_file(folder, lines)
+
+    with pytest.raises(BadSetting, match=r"\.env in .*: line [12] cannot be read") as error:
+        load_settings()
+
+    assert "half" not in str(error.value)
+
+
+def test_foreign_lines_that_cannot_be_read_are_ignored(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file may belong to another program, which reads it in another way."""
+    write_env_file(folder, "export FOO BAR 'x\n")
+
+    load_settings()
+
+    assert caplog.text == ""
+
+
 def test_harmless_references_are_allowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the file's own lines, to unset variables, in paths, in foreign lines, in lines without effect."""
     write_env_file(
