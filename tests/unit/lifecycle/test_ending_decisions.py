@@ -106,6 +106,15 @@ def test_a_continuation_of_a_chat_sends_what_was_written() -> None:
     assert decision.state.past_steps == HALF.steps
 
 
+def test_a_continuation_keeps_what_has_no_text() -> None:
+    """A file that was made before the limit belongs to the answer."""
+    policy = RetryPolicy(on_incomplete=OnIncomplete.CONTINUE)
+    run = Run("run_1", "incomplete", incomplete_reason="max_completion_tokens")
+    made = Answer(files=({"file_id": "file-1", "name": "a.csv"},), run_id="run_1")
+    kept = read(replace(READING, ended_run=run), made, policy).state.kept
+    assert kept == KeptAnswer(made, "max_completion_tokens")
+
+
 # ── no capacity ──
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from askmill.worker.lifecycle.api_types import Run
-from askmill.worker.lifecycle.decision import Action, PauseBatch, PollRun, Wait
+from askmill.worker.lifecycle.decision import Action, Decision, PauseBatch, PollRun, SubmitOutputs, Wait
 from askmill.worker.lifecycle.error_rule import RequestKind
 from askmill.worker.lifecycle.events import (
     Claimed,
@@ -15,10 +15,11 @@ from askmill.worker.lifecycle.events import (
     TakenOver,
     ThreadCreated,
 )
+from askmill.worker.lifecycle.on_error import OTHER_PROJECT
 from askmill.worker.lifecycle.state import JobState
 from askmill.worker.lifecycle.transitions import advance
 from askmill.worker.runtime.taken_over import TakenOverRuns
-from tests.unit.lifecycle.states import NOW, POLLING, RUN_NOT_FOUND, P
+from tests.unit.lifecycle.states import CALLING_TOOLS, NOW, POLLING, RUN_NOT_FOUND, P
 
 AFTER_GRACE = NOW + P.not_found_grace_s + 1
 
@@ -36,9 +37,7 @@ def test_three_unknown_runs_beside_known_ones_are_another_project() -> None:
         state, RequestFailed(AFTER_GRACE, error=RUN_NOT_FOUND, taken_over=TakenOver(3, False, False, True)), P
     )
 
-    assert isinstance(decision.action, PauseBatch)
-    assert "another project" in decision.action.reason
-    assert (decision.state.run_id, decision.state.attempt) == ("run_1", 1)
+    assert decision == Decision(state, PauseBatch(OTHER_PROJECT.format(3), wait_s=30.0))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +53,21 @@ def test_three_unknown_runs_beside_known_ones_are_another_project() -> None:
 def test_a_lost_run_is_another_attempt(taken_over: TakenOver | None) -> None:
     """A single one, or one among others that are known."""
     assert isinstance(after_404(taken_over), Wait)
+
+
+def test_the_rest_looks_again_with_a_backoff() -> None:
+    """The whole decision while another row makes an attempt to compare with."""
+    state = replace(POLLING, not_found_since=NOW)
+    event = RequestFailed(
+        AFTER_GRACE, jitter=1.0, error=RUN_NOT_FOUND, taken_over=TakenOver(3, False, False, False)
+    )
+    again = replace(state, failures=1, failing_since=AFTER_GRACE)
+    assert advance(state, event, P) == Decision(again, PollRun(after_s=0.5))
+    submitting = replace(event, request=RequestKind.SUBMIT)
+    calling = replace(CALLING_TOOLS, not_found_since=NOW)
+    assert advance(calling, submitting, P) == Decision(
+        replace(calling, failures=1, failing_since=AFTER_GRACE), SubmitOutputs(after_s=0.5)
+    )
 
 
 def test_the_rest_waits_for_a_run_to_compare_with() -> None:
