@@ -20,7 +20,14 @@ from askmill.worker.lifecycle.decision import (
     Reserve,
     Wait,
 )
-from askmill.worker.lifecycle.events import AnswerRead, Claimed, CreateSkipped, LookupDone, RunPolled
+from askmill.worker.lifecycle.events import (
+    AnswerRead,
+    Claimed,
+    CreateSkipped,
+    LookupDone,
+    RunCreated,
+    RunPolled,
+)
 from askmill.worker.lifecycle.kept_answer import CONTINUE_PROMPT
 from askmill.worker.lifecycle.on_batch_state import apply_batch_state
 from askmill.worker.lifecycle.retry import RetryPolicy
@@ -213,7 +220,50 @@ def test_a_late_message_is_waited_for() -> None:
     )
 
 
-# ── a search, a poll, a pause ──
+@pytest.mark.parametrize(
+    ("answer", "continuing", "late"),
+    [
+        (Answer(), False, True),
+        (Answer(text="42"), False, False),
+        (Answer(files=({"file_id": "file-1"},)), False, False),
+        (Answer(text="half"), True, True),
+    ],
+)
+def test_a_message_is_late_that_shows_nothing_of_its_own(
+    answer: Answer, continuing: bool, late: bool
+) -> None:
+    """What a continued answer shows is the part from before."""
+    state = replace(READING, continuing=continuing, kept=KeptAnswer(HALF) if continuing else None)
+    assert isinstance(read(state, answer).action, ReadAnswer) is late
+
+
+# ── a reply that is the answer, a search, a poll, a pause ──
+
+
+def test_a_chat_reply_ends_the_row() -> None:
+    """Its attempt began when the call was sent."""
+    run = Run("chatcmpl-1", "completed", usage=Usage(10, 5))
+    event = RunCreated(NOW, run=run, answer=AnswerRead(NOW, answer=ANSWER))
+    ended = replace(
+        SENT,
+        phase=Phase.READING,
+        run_id="chatcmpl-1",
+        began_at=SENT.create_sent_at,
+        ended_run=run,
+        answer=ANSWER,
+    )
+    assert advance(SENT, event, RetryPolicy(stateless=True)) == Decision(
+        ended, Finish(JobStatus.COMPLETED, answer="42"), store=True
+    )
+
+
+def test_a_message_beside_calls_is_the_answer_once_they_are_answered() -> None:
+    """A response may repeat them; after it has been at work again, equal calls are new ones."""
+    run = Run("run_1", "requires_action", tool_calls=CALLS, message_with_calls=True)
+    answered = replace(POLLING, answered_calls=CALLS, answered_run_id="run_1")
+    assert advance(answered, RunPolled(NOW, run=run), P).action == ReadAnswer()
+    moved_on = replace(answered, calls_are_new_at=NOW - 1)
+    assert not isinstance(advance(moved_on, RunPolled(NOW, run=run), P).action, ReadAnswer)
 
 
 def test_a_search_during_a_submit_names_no_duplicates() -> None:
