@@ -225,6 +225,8 @@ def test_a_late_message_is_waited_for() -> None:
     [
         (Answer(), False, True),
         (Answer(text="42"), False, False),
+        (Answer(messages=1), False, False),
+        (Answer(refusal=True), False, False),
         (Answer(files=({"file_id": "file-1"},)), False, False),
         (Answer(text="half"), True, True),
     ],
