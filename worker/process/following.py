@@ -65,7 +65,7 @@ async def followed(
             # Nobody follows it any more, and no other worker releases what a living one has claimed.
             async with asyncio.timeout(LAST_RELEASE_S if process.shutting_down else None):
                 await context.retry_on_outage(release, due_ms=context.due_ms(CRASH_WAIT_S))
-        except OUTAGE as outage:
+        except (asyncio.CancelledError, *OUTAGE) as outage:
             if not process.shutting_down:
                 raise
             # Other workers continue what a worker held that has ended.

@@ -68,6 +68,8 @@ LOGGED_STEP_S = 0.5
 """A smaller step of Redis' clock is not logged."""
 CLOCK_UNCERTAINTY_S, FIRST_HEARTBEATS = 0.25, 3
 """How precisely Redis' clock must be known before the first job, and how many heartbeats that may take."""
+CANCEL_AGAIN_S = 2.0
+"""Longer than the last try to release a row (following.py)."""
 GIVE_UP_S = 1.0
 """How long after its jobs have had their time the worker still retries calls to an unreachable Redis."""
 
@@ -320,9 +322,14 @@ class WorkerProcess:
                     await self.idle.wait()
         if self.context is not None:
             self.context.retry_on_outage.give_up_at_s = elapsed_clock_s() + GIVE_UP_S
-        for interrupts in list(self.jobs.values()):
-            if interrupts.task is not None:
-                interrupts.task.cancel()
+        while self.jobs:
+            for interrupts in list(self.jobs.values()):
+                if interrupts.task is not None:
+                    interrupts.task.cancel()
+            # On Python 3.11 a cancellation may be lost in a library while Redis is away: it is repeated.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_AGAIN_S):
+                    await self.idle.wait()
 
 
 def _server_of(target: Target, settings: Settings) -> Server:
