@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from dotenv.variables import Variable, parse_variables
 from pydantic_settings import DotEnvSettingsSource
@@ -18,6 +17,10 @@ from pydantic_settings import DotEnvSettingsSource
 SETTING_PREFIXES = ("ASKMILL_", "OPENAI_")
 PATH_SETTINGS = frozenset({"ASKMILL_DATA_DIR", "ASKMILL_PRICES"})
 """Paths, which are not sent: they may contain `${HOME}`."""
+
+
+# pydantic reads the file too, and python-dotenv would warn of lines that may belong to another program.
+logging.getLogger("dotenv").setLevel(logging.ERROR)
 
 
 class EnvironmentReference(ValueError):
@@ -32,28 +35,28 @@ class EnvFile(DotEnvSettingsSource):
     """pydantic's reader of `.env`, except that it raises EnvironmentReference and UnreadableLine."""
 
     def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
-        check_lines(file_path)
         values = interpolate(raw_values(file_path), os.environ)
         return {name.lower(): value for name, value in values.items() if value}
 
 
 def raw_values(file: Path) -> Mapping[str, str | None]:
-    """The file's values as they stand, without python-dotenv's warnings of lines that it cannot read."""
-    logging.getLogger("dotenv").setLevel(logging.ERROR)
-    return dotenv_values(file, encoding="utf-8", interpolate=False)
+    """The file's values as they stand; lines that cannot be read are left out, as by python-dotenv.
 
-
-def check_lines(file: Path) -> None:
-    """Raise UnreadableLine, without the line's text, if one of askmill's settings would be ignored."""
+    Raises:
+        UnreadableLine: one of askmill's settings would be left out. The message has not the line's text.
+    """
+    values = dict[str, str | None]()
     with file.open(encoding="utf-8") as stream:
         for binding in parse_stream(stream):
-            if binding.error and any(
-                prefix in binding.original.string.upper() for prefix in SETTING_PREFIXES
-            ):
+            text = binding.original.string.upper()
+            if binding.error and any(prefix in text for prefix in SETTING_PREFIXES):
                 raise UnreadableLine(
                     f".env in {Path.cwd()}: line {binding.original.line} cannot be read. Write NAME=VALUE, "
                     "with both quotes or none."
                 )
+            if binding.key is not None:
+                values[binding.key] = binding.value
+    return values
 
 
 def interpolate(raw: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, str | None]:

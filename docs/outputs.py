@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,27 +172,18 @@ def run(text: str, folder: Path, programs: str = "", limit_s: float | None = Non
 
 def _end_group(group: int) -> None:
     """End a group's processes and wait for them: an ending worker still writes to the next page's Redis."""
-    left = [process for process in psutil.process_iter() if _group(process.pid) == group]
-    kill_at_s = time.monotonic() + END_LIMIT_S
+    members = [process for process in psutil.process_iter() if _group(process.pid) == group]
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGTERM)
-        while any(map(_runs, left)):
-            time.sleep(0.05)
-            if time.monotonic() > kill_at_s:
-                os.killpg(group, signal.SIGKILL)
+        _, left = psutil.wait_procs(members, timeout=END_LIMIT_S)
+        if left:
+            os.killpg(group, signal.SIGKILL)
 
 
 def _group(process: int) -> int | None:
     with suppress(ProcessLookupError):
         return os.getpgid(process)
     return None
-
-
-def _runs(process: psutil.Process) -> bool:
-    """A process that nobody has waited for (a zombie) does not run."""
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def rewrite(file: Path) -> None:

@@ -78,7 +78,7 @@ def check_column(expectation: Expectation, spec: InputSpec) -> None:
         return
     hint = did_you_mean(expectation.column, spec.columns)
     raise UsageError(
-        f"The column of expected answers: there is no column {expectation.column!r}; the input has "
+        f"--expected: there is no column {expectation.column!r}; the input has "
         f"{', '.join(spec.columns)}{hint}"
     )
 

@@ -77,7 +77,7 @@ async def retry(
         url: Redis' address.
         statuses: of the rows.
         attempts: how many more runs each may make; None: as many as the batch's rows.
-        worker_starting: the caller starts a worker for it.
+        worker_starting: the caller starts a worker for it if any row is queued.
     """
     if attempts is not None:
         await store.update_limits(batch.id, replace(batch.limits, attempts=attempts))
@@ -87,7 +87,8 @@ async def retry(
         result = f"{count_of(rows, 'row')} of {batch.id} will be retried."
     else:
         result = f"{batch.id} has no row with status {', '.join(sorted(statuses))}: nothing to retry."
-    stall = stall_or_start(await store.status(batch.id), worker_starting=worker_starting)
+    view = await store.status(batch.id)
+    stall = stall_or_start(view, worker_starting=worker_starting and rows > 0)
     return Changed(bool(rows), f"{result} {stall}".rstrip())
 
 

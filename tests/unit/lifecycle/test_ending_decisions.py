@@ -168,10 +168,10 @@ def test_another_attempt_does_not_begin_before_the_time_that_the_error_names() -
     assert (decision.state.earlier_runs, decision.state.messages) == (("run_0",), ({"role": "tool"},))
 
 
-@pytest.mark.parametrize(("told", "pauses"), [("600s", False), ("601s", True)])
-def test_a_run_that_names_a_long_wait_pauses_the_batch(told: str, pauses: bool) -> None:
+@pytest.mark.parametrize(("wait", "pauses"), [("600s", False), ("601s", True)])
+def test_a_run_that_names_a_long_wait_pauses_the_batch(wait: str, pauses: bool) -> None:
     """Ten minutes are still waited for."""
-    limited = Run("run_1", "failed", error_code="rate_limit_exceeded", error_message=f"Try again in {told}.")
+    limited = Run("run_1", "failed", error_code="rate_limit_exceeded", error_message=f"Try again in {wait}.")
     action = read(replace(READING, ended_run=limited), Answer()).action
     assert isinstance(action, PauseBatch) is pauses
 

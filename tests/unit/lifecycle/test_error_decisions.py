@@ -58,7 +58,7 @@ def test_a_limit_that_the_row_has_doubled_is_its_own(param: str) -> None:
 
 
 def test_an_unclear_refusal_is_compared_with_the_other_rows() -> None:
-    """Nothing was carried out; a create that was repeated stays in doubt."""
+    """Nothing was carried out; a create that was repeated stays unconfirmed."""
     assert failed(SENT, UNCLEAR, CREATE) == Decision(NOT_CREATED, RecordRefusal(error=UNCLEAR))
     repeated = replace(SENT, create_repeated=True)
     assert failed(repeated, UNCLEAR, CREATE) == Decision(
@@ -130,7 +130,7 @@ def test_a_pause_names_the_request_that_the_server_does_not_have(
         (ApiError(404, message="No thread found with id 'thread_1'."), READ, True),
     ],
 )
-def test_a_server_without_the_api_is_told_from_one_that_lacks_an_object(
+def test_a_server_without_the_api_differs_from_one_that_lacks_an_object(
     error: ApiError, on: RequestKind, expected: bool
 ) -> None:
     """Which is asked where no run was ever made: then the advice is another API."""
@@ -184,7 +184,7 @@ def test_a_run_that_has_ended_is_polled() -> None:
     )
 
 
-# ── told to wait ──
+# ── asked to wait ──
 
 
 def test_a_long_wait_pauses_the_batch_until_then() -> None:
@@ -243,10 +243,10 @@ def test_a_server_that_fails_and_asks_for_time_gets_it(error: ApiError, wait_s: 
     )
 
 
-@pytest.mark.parametrize(("told_s", "wait_s"), [(None, 0.5), (0.1, 0.5), (20.0, 20.0), (9000.0, 600.0)])
-def test_a_read_that_fails_is_repeated_when_the_server_says(told_s: float | None, wait_s: float) -> None:
+@pytest.mark.parametrize(("requested_s", "wait_s"), [(None, 0.5), (0.1, 0.5), (20.0, 20.0), (9000.0, 600.0)])
+def test_a_read_that_fails_is_repeated_when_the_server_says(requested_s: float | None, wait_s: float) -> None:
     """It holds nobody else: the run goes on whether it is read or not."""
-    error = ApiError(503, message="Overloaded", retry_after_s=told_s)
+    error = ApiError(503, message="Overloaded", retry_after_s=requested_s)
     assert failed(POLLING, error, READ) == Decision(replace(POLLING, **FAILED_ONCE), PollRun(after_s=wait_s))
 
 
